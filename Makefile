@@ -1,0 +1,42 @@
+# Every target makes its own virtual environment; nothing else has to be installed by hand.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench dev format clean
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/'
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## play one transfer and the five incidents on an embedded stack
+	$(BIN)/zentra demo
+
+dev: $(STAMP)  ## run everything on this machine: servers, gateway, worker, sandbox rail
+	$(BIN)/zentra dev
+
+test: $(STAMP)  ## run the whole test suite against real servers
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## format, lint, types and the fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -m 'not service and not slow'
+
+bench: $(STAMP)  ## measure the staged path on an embedded stack
+	$(BIN)/zentra bench --transport nats --intents 30000
+
+format: $(STAMP)  ## rewrite the sources in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
