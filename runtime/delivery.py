@@ -1,0 +1,78 @@
+"""The webhook delivery actor: one event on its way to one endpoint.
+
+Theory of operation. A delivery waits (`pending`), is under way (`delivering`: committed before the socket opens), waits for
+its next try (`retrying`), and ends `delivered` or `exhausted`. An attempt whose result was lost is still `delivering`
+after a takeover and is sent again: a webhook is delivered at least once, under one id and with the same bytes. A replay
+starts the schedule anew from either end."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+from msgspec import Struct
+
+from zentra.runtime.errors import IllegalFact
+
+__all__ = ["OPEN", "Delivery", "DeliveryFact", "DeliveryState", "move"]
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands."""
+
+    PENDING = "pending"
+    DELIVERING = "delivering"
+    RETRYING = "retrying"
+    DELIVERED = "delivered"
+    EXHAUSTED = "exhausted"
+
+
+class DeliveryFact(StrEnum):
+    """What can happen to a delivery."""
+
+    STARTED = "started"
+    ACKNOWLEDGED = "acknowledged"
+    FAILED = "failed"
+    GIVEN_UP = "given_up"
+    REPLAYED = "replayed"
+
+
+S, F = DeliveryState, DeliveryFact
+OPEN: Final = frozenset({S.PENDING, S.DELIVERING, S.RETRYING})
+
+# fmt: off  (a table is read down its columns)
+MOVES: Final[Mapping[tuple[DeliveryState, DeliveryFact], DeliveryState]] = {
+    (S.PENDING,    F.STARTED):      S.DELIVERING,
+    (S.RETRYING,   F.STARTED):      S.DELIVERING,
+    (S.DELIVERING, F.STARTED):      S.DELIVERING,   # the result of the attempt before was lost
+    (S.DELIVERING, F.ACKNOWLEDGED): S.DELIVERED,
+    (S.DELIVERING, F.FAILED):       S.RETRYING,
+    (S.DELIVERING, F.GIVEN_UP):     S.EXHAUSTED,
+    (S.PENDING,    F.REPLAYED):     S.PENDING,
+    (S.RETRYING,   F.REPLAYED):     S.PENDING,
+    (S.DELIVERED,  F.REPLAYED):     S.PENDING,
+    (S.EXHAUSTED,  F.REPLAYED):     S.PENDING,
+}
+# fmt: on
+
+
+class Delivery(Struct, kw_only=True):
+    """The data of a delivery; a tick works on a copy."""
+
+    id: str
+    tenant: str
+    endpoint: str
+    intent: str
+    event: str
+    body: bytes
+    state: DeliveryState = DeliveryState.PENDING
+    attempts: int = 0  # over the whole life, so attempt numbers never repeat
+    tries: int = 0  # since it was made or last replayed: the place in the schedule
+    trigger: str = "automatic"
+
+
+def move(state: DeliveryState, fact: DeliveryFact) -> DeliveryState:
+    """Return the state that `fact` leads to; raise IllegalFact for a pair that the table does not hold."""
+    after = MOVES.get((state, fact))
+    if after is None:
+        raise IllegalFact(state, fact)
+    return after

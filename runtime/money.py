@@ -1,0 +1,46 @@
+"""Money as integers in minor units of an ISO 4217 currency; nothing else is accepted anywhere.
+
+Amounts fit signed 64 bits. A bool, a float, an exponent, a sign or a blank is not an amount."""
+
+import re
+from typing import Final
+
+from iso4217 import Currency
+
+from zentra.runtime.errors import Refusal
+
+__all__ = ["MINOR_MAX", "exponent", "is_currency", "parse_minor"]
+
+MINOR_MAX: Final = 2**63 - 1
+_DIGITS: Final = re.compile(r"-?[0-9]{1,19}\Z", re.ASCII)
+# Codes without minor units of their own (metals, funds, XXX) cannot be held, so they are no currencies here.
+_EXPONENTS: Final = {str(unit.code): unit.exponent for unit in Currency if unit.exponent is not None}
+
+
+def is_currency(code: str) -> bool:
+    """Return whether `code` is an ISO 4217 currency that money can be held in."""
+    return code in _EXPONENTS
+
+
+def exponent(code: str) -> int:
+    """Return how many minor digits `code` has; raise KeyError where it is no currency."""
+    return _EXPONENTS[code]
+
+
+def parse_minor(value: object) -> int:
+    """Return the minor units that `value` (an integer or a string of digits) says.
+
+    Raises Refusal `amount_invalid`, `amount_zero`, `amount_negative` or `amount_overflow`."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise Refusal("amount_invalid", "an amount is an integer or a string of digits")
+    if isinstance(value, str):
+        if not _DIGITS.match(value):
+            raise Refusal("amount_invalid", "an amount is an integer or a string of digits")
+        value = int(value)
+    if value == 0:
+        raise Refusal("amount_zero", "an amount is at least one minor unit")
+    if value < 0:
+        raise Refusal("amount_negative", "an amount is at least one minor unit")
+    if value > MINOR_MAX:
+        raise Refusal("amount_overflow", "an amount fits signed 64 bits")
+    return value

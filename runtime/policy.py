@@ -1,0 +1,183 @@
+"""The policy engine: versioned rules over one intent and the counters it touches give one decision.
+
+Rules stand in one table in order of precedence; every rule answers, and the worst answer is the outcome (denied before
+review before accepted), so a decision names all that spoke against it. A decision is a function of its inputs alone:
+the same inputs and version give the same decision, at any time. What cannot be evaluated is denied, never accepted."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from zentra.runtime import canonical
+from zentra.runtime.facts import Judged, VelocityUse
+from zentra.runtime.intents import IntentCommand
+from zentra.runtime.ledger import AccountRef
+from zentra.runtime.vocabulary import SYSTEM_ACCOUNT_TYPES
+
+__all__ = ["DEFAULT_RULES", "Limits", "PolicyRules", "Usage", "VelocityKey", "decide", "velocity_keys"]
+
+
+class Limits(Struct, frozen=True):
+    """Limits in minor units of one currency; None is no limit. They bound what rails carry, not book transfers."""
+
+    transaction_minor_max: int | None = None
+    daily_minor_max: int | None = None
+    daily_count_max: int | None = None
+    review_minor_min: int | None = None
+
+
+class PolicyRules(Struct, frozen=True):
+    """A tenant's rules in one version. `scopes` None means any scope; `limits` are by currency, "*" for the rest."""
+
+    version: int = 0
+    scopes: tuple[str, ...] | None = None
+    limits: dict[str, Limits] = {}
+
+
+DEFAULT_RULES: Final = PolicyRules()
+
+
+class VelocityKey(Struct, frozen=True):
+    """One counter window: locked by this key, in this order of fields."""
+
+    tenant: str
+    counter: str
+    day: str
+    currency: str
+
+
+class Usage(Struct):
+    """What a window has counted so far."""
+
+    count: int = 0
+    minor: int = 0
+
+
+class _Case(Struct, frozen=True):
+    command: IntentCommand
+    minor: int
+    role: str
+    source: AccountRef | None
+    limits: Limits
+    rules: PolicyRules
+    usage: Usage
+    booked: bool
+
+
+def velocity_keys(rules: PolicyRules, tenant: str, command: IntentCommand, day: str) -> tuple[VelocityKey, ...]:
+    """Return the counters that a decision on `command` has to lock."""
+    limits = _limits(rules, command.currency)
+    if command.kind == "book_transfer" or (limits.daily_minor_max is None and limits.daily_count_max is None):
+        return ()
+    return (VelocityKey(tenant, f"account/{command.source}", day, command.currency),)
+
+
+def decide(
+    rules: PolicyRules,
+    command: IntentCommand,
+    *,
+    tenant: str,
+    role: str,
+    source: AccountRef | None,
+    usage: Mapping[VelocityKey, Usage],
+    day: str,
+    waives: tuple[str, ...] = (),
+) -> Judged:
+    """Return the decision on `command`.
+
+    `usage` holds what the counters of `velocity_keys` had counted; a missing one denies. `waives` are rules that a
+    person approved for this intent: their review becomes `waived`."""
+    keys = velocity_keys(rules, tenant, command, day)
+    counted = [usage.get(key) for key in keys]
+    used = counted[0] if counted else Usage()
+    results: dict[str, str] = {}
+    reasons: list[str] = []
+    if used is None:
+        results["velocity_counted"], used = "denied", Usage()
+        reasons.append("velocity_unknown")
+    case = _Case(
+        command,
+        command.amount,
+        role,
+        source,
+        _limits(rules, command.currency),
+        rules,
+        used,
+        command.kind == "book_transfer",
+    )
+    for name, rule in RULES.items():
+        outcome, reason = rule(case)
+        if outcome == "review" and name in waives:
+            outcome = "waived"
+        results[name] = outcome
+        if outcome in ("review", "denied"):
+            reasons.append(reason)
+    outcomes = set(results.values())
+    outcome = "denied" if "denied" in outcomes else "review" if "review" in outcomes else "accepted"
+    digest = hashlib.sha256(
+        canonical.encode(
+            {
+                "command": msgspec.to_builtins(command),
+                "role": role,
+                "source": None if source is None else source.type,
+                "usage": [str(used.count), str(used.minor)],
+                "version": rules.version,
+                "waives": list(waives),
+            }
+        )
+    ).hexdigest()
+    lane = {"accepted": "straight_through", "review": "manual", "denied": "blocked"}[outcome]
+    taken = tuple(VelocityUse(key.counter, key.day) for key in keys) if outcome == "accepted" else ()
+    return Judged(outcome, rules.version, digest, lane, results, tuple(reasons), taken)
+
+
+def _limits(rules: PolicyRules, currency: str) -> Limits:
+    return rules.limits.get(currency) or rules.limits.get("*") or Limits()
+
+
+def _scope(case: _Case) -> tuple[str, str]:
+    allowed = case.rules.scopes is None or case.command.scope in case.rules.scopes
+    return ("passed", "") if allowed else ("denied", "scope_not_allowed")
+
+
+def _source(case: _Case) -> tuple[str, str]:
+    """Money comes out of an account without a floor only by an operator's hand."""
+    system = case.source is not None and case.source.type in SYSTEM_ACCOUNT_TYPES
+    return ("denied", "source_not_permitted") if system and case.role not in ("operator", "admin") else ("passed", "")
+
+
+def _transaction_limit(case: _Case) -> tuple[str, str]:
+    limit = case.limits.transaction_minor_max
+    over = limit is not None and case.minor > limit and not case.booked
+    return ("denied", "transaction_limit_exceeded") if over else ("passed", "")
+
+
+def _daily_amount(case: _Case) -> tuple[str, str]:
+    limit = case.limits.daily_minor_max
+    over = limit is not None and case.usage.minor + case.minor > limit and not case.booked
+    return ("denied", "daily_amount_exceeded") if over else ("passed", "")
+
+
+def _daily_count(case: _Case) -> tuple[str, str]:
+    limit = case.limits.daily_count_max
+    over = limit is not None and case.usage.count + 1 > limit and not case.booked
+    return ("denied", "daily_count_exceeded") if over else ("passed", "")
+
+
+def _review_threshold(case: _Case) -> tuple[str, str]:
+    threshold = case.limits.review_minor_min
+    over = threshold is not None and case.minor >= threshold and not case.booked
+    return ("review", "review_threshold_reached") if over else ("passed", "")
+
+
+RULES: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
+    "scope_allowed": _scope,
+    "source_permitted": _source,
+    "transaction_limit": _transaction_limit,
+    "daily_amount": _daily_amount,
+    "daily_count": _daily_count,
+    "review_threshold": _review_threshold,
+}

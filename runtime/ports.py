@@ -1,0 +1,249 @@
+"""The store port: what a tick needs from the store and what it writes, as values.
+
+A tick is one transaction: the store locks what the plan names, hands the ground to a plain function, and writes what
+that returns, or nothing at all. Everything is in the plan's order of locks: leases by partition, velocity counters by
+key, accounts by id."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from msgspec import Struct, field
+
+from zentra.runtime.delivery import Delivery
+from zentra.runtime.ledger import AccountRef, Balance, Posting
+from zentra.runtime.merkle import Frontier
+from zentra.runtime.policy import PolicyRules, Usage, VelocityKey
+from zentra.runtime.rails import RailSettings
+from zentra.runtime.routing import Corridor
+from zentra.runtime.stream_ports import Outgoing, Position
+from zentra.runtime.transaction import Transition
+
+__all__ = [
+    "CaseRow",
+    "Configuration",
+    "DenialRow",
+    "Endpoint",
+    "Fence",
+    "Ground",
+    "Lease",
+    "LogHead",
+    "Store",
+    "StoredIntent",
+    "TickPlan",
+    "TickWrites",
+    "Timer",
+]
+
+
+class Endpoint(Struct, frozen=True):
+    """Where a tenant wants its events."""
+
+    tenant: str
+    id: str
+    url: str
+    events: tuple[str, ...]
+    secrets: tuple[bytes, ...]
+
+
+class Configuration(Struct, frozen=True):
+    """What tenants and operators have set up, as of one version."""
+
+    version: int
+    policies: dict[str, PolicyRules]
+    corridors: dict[str, tuple[Corridor, ...]]
+    endpoints: dict[str, tuple[Endpoint, ...]]
+    rails: dict[str, RailSettings]
+
+
+class Lease(Struct, frozen=True):
+    """A partition that a worker owns, and where the owner before it stopped."""
+
+    partition: int
+    epoch: int
+    version: int
+    position: Position
+
+
+class Fence(Struct, frozen=True):
+    """What a lease row has to hold for a tick to commit, and what it holds afterwards (version grows by one)."""
+
+    partition: int
+    epoch: int
+    version: int
+    position: Position
+
+
+class TickPlan(Struct):
+    """What a tick wants locked. `stripe` is the writer's own place in accounts without a floor."""
+
+    fences: tuple[Fence, ...]
+    velocity: tuple[VelocityKey, ...]
+    accounts: tuple[int, ...]
+    stripe: int
+
+
+class Ground(Struct):
+    """What a tick decides on: values that nobody else changes until it has committed."""
+
+    now: datetime
+    configuration_version: int
+    lost: frozenset[int]
+    balances: dict[int, Balance]
+    usage: dict[VelocityKey, Usage]
+
+
+class Timer(Struct, frozen=True):
+    """One named timer of one actor; setting it again replaces it."""
+
+    kind: str
+    key: str
+    name: str
+    partition: int
+    tenant: str
+    due_at: datetime
+
+
+class CaseRow(Struct, frozen=True):
+    """A case to open."""
+
+    id: str
+    tenant: str
+    intent: str | None
+    intent_id: str | None
+    kind: str
+    detail: dict[str, str]
+    opened_at: datetime
+    deadline: datetime
+
+
+class DenialRow(Struct, frozen=True):
+    """A refusal that is evidence by itself."""
+
+    tenant: str
+    actor: str
+    role: str
+    action: str
+    reason: str
+    at: datetime
+    request_id: str
+
+
+class LogHead(Struct, frozen=True):
+    """A signed head of a tenant's log and the frontier to append to."""
+
+    tenant: str
+    size: int
+    frontier: Frontier
+    root: bytes
+    at: datetime
+    key_id: str
+    signature: bytes
+
+
+class TickWrites(Struct):
+    """Everything one tick writes, in one commit. Rows are tuples in the order of their table's columns."""
+
+    transitions: list[Transition] = field(default_factory=list)
+    postings: list[Posting] = field(default_factory=list)
+    balance_changes: dict[int, tuple[AccountRef, Balance]] = field(default_factory=dict)
+    velocity_changes: dict[VelocityKey, Usage] = field(default_factory=dict)
+    outbox: list[tuple[int, Outgoing]] = field(default_factory=list)
+    timers_set: dict[tuple[str, str, str], Timer] = field(default_factory=dict)
+    timers_cleared: set[tuple[str, str, str]] = field(default_factory=set)
+    reviews_opened: list[tuple[Any, ...]] = field(default_factory=list)
+    reviews_closed: list[tuple[Any, ...]] = field(default_factory=list)
+    cases_opened: list[CaseRow] = field(default_factory=list)
+    cases_resolved: list[tuple[Any, ...]] = field(default_factory=list)
+    deliveries: list[tuple[Delivery, int]] = field(default_factory=list)
+    delivery_states: dict[str, tuple[Delivery, datetime | None]] = field(default_factory=dict)
+    delivery_attempts: list[tuple[Any, ...]] = field(default_factory=list)
+    command_outcomes: list[tuple[Any, ...]] = field(default_factory=list)
+    callbacks_claimed: list[tuple[str, str, str, str]] = field(default_factory=list)
+    endpoints_disabled: list[tuple[str, str]] = field(default_factory=list)
+    leaves: list[tuple[str, int, str, bytes, bytes]] = field(default_factory=list)
+    tiles: list[tuple[str, int, int, bytes]] = field(default_factory=list)
+    heads: list[LogHead] = field(default_factory=list)
+    denials: list[DenialRow] = field(default_factory=list)
+
+
+class StoredIntent(Struct, frozen=True):
+    """An intent as stored: (record, hash) in order of sequence, and the deliveries that were ever made for it."""
+
+    records: tuple[tuple[bytes, bytes], ...]
+    deliveries: frozenset[str]
+
+
+class Store(Protocol):
+    """What the engine asks of the store. Every method raises Unavailable where the store cannot answer now."""
+
+    async def claim(self, worker: str, lease_seconds: float) -> dict[int, Lease]:
+        """Renew the worker's membership and leases, release what others should own, take what is free and its own.
+
+        Returns every partition that the worker owns now; an epoch that has grown is a new ownership."""
+        ...
+
+    async def release(self, worker: str) -> None:
+        """Give up every lease and the membership at once."""
+        ...
+
+    async def leases(self, partitions: Collection[int]) -> dict[int, Lease]:
+        """Return the lease rows as they stand, whoever owns them."""
+        ...
+
+    async def configuration(self) -> Configuration:
+        """Return what is set up now."""
+        ...
+
+    async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
+        """Return the accounts that (tenant, account id) name; a name that does not exist is absent.
+
+        The name `@settlement/<currency>` is the tenant's settlement account of that currency."""
+        ...
+
+    async def intents(self, ids: Collection[str]) -> dict[str, StoredIntent]:
+        """Return the intents that exist."""
+        ...
+
+    async def deliveries(self, ids: Collection[str]) -> dict[str, Delivery]:
+        """Return the deliveries that exist."""
+        ...
+
+    async def open_deliveries(self, tenant: str, endpoint: str) -> list[Delivery]:
+        """Return what an endpoint has not settled, oldest first."""
+        ...
+
+    async def logs(self, tenants: Collection[str]) -> dict[str, LogHead]:
+        """Return the latest head of each tenant's log that has one."""
+        ...
+
+    async def due_timers(self, partitions: Collection[int], until_seconds: float, limit: int) -> list[tuple[Timer, float]]:
+        """Return timers due within `until_seconds`, soonest first, each with the seconds left by the store's clock."""
+        ...
+
+    async def commit(self, plan: TickPlan, decide: Callable[[Ground], TickWrites]) -> Ground:
+        """Lock what the plan names, write what `decide` returns, commit; return the ground.
+
+        Raises what `decide` raises with nothing written; Contended on a deadlock or serialization failure; InDoubt
+        where nobody knows whether the commit happened; DataError where the store refuses the data."""
+        ...
+
+    async def unsent(self, partitions: Collection[int], older_seconds: float, limit: int) -> list[Outgoing]:
+        """Return outbox rows that nobody has marked as sent for that long."""
+        ...
+
+    async def unmatched(self, partitions: Collection[int], since: datetime | None, limit: int) -> list[Outgoing]:
+        """Return outbox rows created since a time, sent or not: what a stream that lost its tail has to get again."""
+        ...
+
+    async def mark_sent(self, ids: Sequence[str]) -> None:
+        """Mark outbox rows as sent."""
+        ...
+
+    async def trim_outbox(self, partitions: Collection[int], sent_before: datetime) -> int:
+        """Delete rows sent before a time; return how many."""
+        ...
+
+    async def statistics(self) -> Mapping[str, float]:
+        """Return gauges: imbalance, outbox lag and so on, by metric name."""
+        ...
