@@ -39,7 +39,8 @@ class DeliveryFact(StrEnum):
 S, F = DeliveryState, DeliveryFact
 OPEN: Final = frozenset({S.PENDING, S.DELIVERING, S.RETRYING})
 
-# fmt: off  (a table is read down its columns)
+# A table is read down its columns.
+# fmt: off
 MOVES: Final[Mapping[tuple[DeliveryState, DeliveryFact], DeliveryState]] = {
     (S.PENDING,    F.STARTED):      S.DELIVERING,
     (S.RETRYING,   F.STARTED):      S.DELIVERING,
