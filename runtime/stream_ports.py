@@ -1,0 +1,116 @@
+"""The ports to the command stream: what a worker publishes, what it receives, and how either side fails.
+
+Invariants every implementation keeps:
+
+- a source hands out the messages of one partition in the order of the stream, each at most once per `start`;
+- a source never hands out a message at or below the position it was started with;
+- a publisher answers every message, in the order given, with None (stored, now or earlier under the same id) or
+  with the failure; it never raises for a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+__all__ = [
+    "NOTHING_CONSUMED",
+    "CommandSource",
+    "EventPublisher",
+    "Inbound",
+    "Outgoing",
+    "Position",
+    "StreamError",
+]
+
+
+class StreamError(Exception):
+    """The stream did not do what was asked; `retryable` says whether the same request may succeed later."""
+
+    def __init__(self, sentence: str, *, retryable: bool) -> None:
+        super().__init__(sentence)
+        self.retryable = retryable
+
+
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
+    """A message to publish; the stream drops a second message with the same id inside its dedupe window."""
+
+    subject: str
+    body: bytes
+    id: str
+
+
+class Inbound(msgspec.Struct, frozen=True, gc=False):
+    """A command frame as it was stored: its place in the stream, its id, and its undecoded body."""
+
+    partition: int
+    stage: str
+    sequence: int
+    id: str
+    body: bytes
+
+
+class Position(msgspec.Struct, frozen=True, gc=False):
+    """Everything of a partition up to this sequence is consumed.
+
+    The id is that of the message stored there, which tells a store that lost its tail and reused the sequence.
+    """
+
+    sequence: int
+    id: str
+
+
+NOTHING_CONSUMED = Position(0, "")
+
+
+class EventPublisher(Protocol):
+    """Writes messages into the streams."""
+
+    async def publish(self, messages: Sequence[Outgoing]) -> list[StreamError | None]:
+        """One result per message, in order: None when it is stored, else why it is not known to be."""
+        ...
+
+
+class CommandSource(Protocol):
+    """Delivers the command frames of the partitions one worker owns."""
+
+    @property
+    def last_delivered(self) -> Position | None:
+        """Where the caller stands in the stream: everything of the owned partitions up to here was handed out.
+
+        Any owned partition may be checkpointed here once everything handed out is committed, also one for which
+        nothing arrived. None until something was handed out since `start`.
+        """
+        ...
+
+    async def start(self, positions: Mapping[int, Position]) -> None:
+        """Own exactly these partitions and deliver what lies behind their positions; forgets what was buffered."""
+        ...
+
+    def take_nowait(self, limit: int) -> list[Inbound]:
+        """What has arrived, at most `limit` messages, in stream order; empty when nothing has."""
+        ...
+
+    async def wait_arrival(self) -> None:
+        """Returns when something can be taken, or when `take_rolled_back` has something to say."""
+        ...
+
+    async def verify(self, positions: Mapping[int, Position]) -> list[int]:
+        """The partitions, sorted, whose position is not what the store holds there: the store lost its tail.
+
+        Raises StreamError when the store cannot be asked.
+        """
+        ...
+
+    def take_rolled_back(self) -> set[int]:
+        """The partitions found rolled back since the last call.
+
+        While there are any the source delivers nothing: the caller rewinds those partitions and starts it again.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Delivers nothing any more; what was buffered is dropped."""
+        ...
