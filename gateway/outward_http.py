@@ -1,0 +1,246 @@
+"""Outward HTTP: the one way in which this product calls somebody else's server.
+
+The invariants kept here:
+
+- An address is judged when it is dialled, after the name was resolved: if any address of a name is forbidden, none is
+  used, and the socket that connects is checked once more. There is no second lookup and no cache of names.
+- Redirects are never followed, proxies of the environment never used, cookies never kept, bodies never unpacked.
+- At most `RESPONSE_BYTES_MAX` of an answer are read; a longer answer is cut and its connection is dropped.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any, NamedTuple
+
+import msgspec
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, ThreadedResolver
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from zentra.runtime.errors import Refusal
+
+__all__ = ["AddressGuard", "AddressPolicy", "AddressRefused", "Answer", "OutwardHttp"]
+
+RESPONSE_BYTES_MAX = 16 * 1024  # what an attempt keeps of an answer
+KEEPALIVE_SECONDS = 4.0  # below the 5 s after which common servers drop an idle connection: fewer posts meet a dead one
+
+# Networks that the standard library calls global although they lead to, or embed, addresses of other networks.
+TUNNELS = tuple(
+    ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "192.88.99.0/24")
+)
+CARRIER_NAT = ip_network("100.64.0.0/10")
+
+
+class AddressRefused(Refusal):
+    """Raised when an outward call names an address that this product must not dial; `reason` says why."""
+
+    code = "address_refused"
+
+    def __init__(self, host: str, reason: str) -> None:
+        super().__init__(reason, f"address of {host}")
+        self.host = host
+
+
+class AddressPolicy(msgspec.Struct, frozen=True):
+    """What may be dialled. The default is public addresses only.
+
+    `allow_private` opens loopback, private, unique-local and carrier-NAT addresses, for development and closed nets;
+    link-local (where clouds keep their metadata) and multicast stay shut unless `allowed` names their network.
+    """
+
+    allow_private: bool = False
+    allowed: tuple[str, ...] = ()  # networks in CIDR notation
+    https_only: bool = False
+
+
+class AddressGuard:
+    """Judges addresses and URLs under one policy."""
+
+    def __init__(self, policy: AddressPolicy) -> None:
+        """Raises ValueError when `policy.allowed` holds something that is not a network."""
+        self._policy = policy
+        self._allowed = tuple(ip_network(text) for text in policy.allowed)
+
+    def objection(self, address: str) -> str | None:
+        """Return why `address` must not be dialled, or None when it may be."""
+        try:
+            ip = ip_address(address)
+        except ValueError:
+            return "not_an_address"
+        if any(ip in network for network in self._allowed):
+            return None
+        if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+            return "mapped"
+        return _objection(ip, self._policy.allow_private)
+
+    def vet_url(self, url: str) -> URL:
+        """Return the parsed URL of an outward call.
+
+        Raises `AddressRefused` for another scheme than http or https, for http where only https is allowed, for a user
+        name or password, for a missing host, and for an address literal that must not be dialled.
+        """
+        try:
+            parsed = URL(url)
+            host, _ = parsed.host, parsed.port
+        except ValueError:
+            raise AddressRefused("<unreadable>", "url_malformed") from None
+        if host is None or not host:
+            raise AddressRefused("<none>", "url_malformed")
+        if parsed.scheme not in ("http", "https") or (self._policy.https_only and parsed.scheme != "https"):
+            raise AddressRefused(host, "scheme")
+        if parsed.user is not None or parsed.password is not None:
+            raise AddressRefused(host, "userinfo")
+        if _looks_numeric(host) and (reason := self.objection(host)) is not None:
+            raise AddressRefused(host, reason)
+        return parsed
+
+
+def _objection(ip: IPv4Address | IPv6Address, allow_private: bool) -> str | None:
+    """The first objection is the answer; what `allow_private` opens stands last."""
+    if ip.is_unspecified:
+        return "unspecified"
+    if ip.is_multicast:
+        return "multicast"
+    if ip.is_link_local:
+        return "link_local"
+    if any(ip in network for network in TUNNELS):
+        return "tunnel"
+    if ip.is_loopback:
+        return None if allow_private else "loopback"
+    if ip.is_reserved or (isinstance(ip, IPv6Address) and ip.is_site_local):
+        return "reserved"
+    if ip in CARRIER_NAT:
+        return None if allow_private else "carrier_nat"
+    if ip.is_private or not ip.is_global:
+        return None if allow_private else "private"
+    return None
+
+
+def _looks_numeric(host: str) -> bool:
+    """Whether the system might read the host as an address by itself, in any of the old spellings."""
+    if ":" in host:
+        return True
+    label = host.rstrip(".").rpartition(".")[2].lower()
+    return label.isdigit() or label.startswith("0x")
+
+
+class VettingResolver(AbstractResolver):
+    """Resolves a name and refuses it whole when any of its addresses is forbidden."""
+
+    def __init__(self, guard: AddressGuard, inner: AbstractResolver) -> None:
+        self._guard = guard
+        self._inner = inner
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Return the vetted addresses. Raises `AddressRefused`, and OSError when the name does not resolve."""
+        results = await self._inner.resolve(host, port, family)
+        for result in results:
+            if (reason := self._guard.objection(result["host"])) is not None:
+                raise AddressRefused(host, reason)
+        return results
+
+    async def close(self) -> None:
+        """Close the resolver underneath."""
+        await self._inner.close()
+
+
+class Answer(NamedTuple):
+    """What a server answered; `body` is at most `RESPONSE_BYTES_MAX` long."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    cut: bool  # more followed than was read
+
+
+class OutwardHttp:
+    """A pool of connections to other people's servers under one policy. Make it inside a running event loop."""
+
+    def __init__(
+        self,
+        policy: AddressPolicy,
+        *,
+        connections_max: int = 256,
+        connections_per_host_max: int = 64,
+        connect_timeout_seconds: float = 5.0,
+        total_timeout_seconds: float = 15.0,
+        resolver: AbstractResolver | None = None,
+    ) -> None:
+        self.guard = AddressGuard(policy)
+        self._urls: dict[str, URL] = {}
+        self._connect_timeout_seconds = connect_timeout_seconds
+        self._resolver = VettingResolver(self.guard, resolver or ThreadedResolver())
+        self._session = ClientSession(
+            connector=TCPConnector(
+                resolver=self._resolver,
+                use_dns_cache=False,
+                limit=connections_max,
+                limit_per_host=connections_per_host_max,
+                keepalive_timeout=KEEPALIVE_SECONDS,
+                socket_factory=self._vetted_socket,
+            ),
+            cookie_jar=DummyCookieJar(),
+            timeout=self.timeout(total_timeout_seconds),
+            trust_env=False,
+            auto_decompress=False,
+            headers={"user-agent": "zentra", "accept-encoding": "identity"},
+        )
+
+    def timeout(self, total_seconds: float) -> ClientTimeout:
+        """Return a timeout for `request` with another total than the pool's own."""
+        return ClientTimeout(
+            total=total_seconds, sock_connect=min(self._connect_timeout_seconds, total_seconds), ceil_threshold=60
+        )
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+        timeout: ClientTimeout | None = None,  # noqa: ASYNC109 - aiohttp measures it, with a limit per phase
+    ) -> Answer:
+        """Return the server's answer, whatever its status.
+
+        Raises `AddressRefused` before anything is sent, aiohttp.ClientError when the call fails, and TimeoutError.
+        """
+        options: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+        async with self._session.request(
+            method, self._vetted_url(url), data=body, headers=headers, allow_redirects=False, **options
+        ) as response:
+            content = response.content
+            received = await content.read(RESPONSE_BYTES_MAX)
+            while not content.at_eof() and len(received) < RESPONSE_BYTES_MAX:
+                received += await content.read(RESPONSE_BYTES_MAX - len(received))
+            cut = not content.at_eof()
+            if cut:
+                response.close()  # the rest is not ours to read, so the connection cannot be used again
+            return Answer(response.status, response.headers, received, cut)
+
+    async def aclose(self) -> None:
+        """Close every connection. Calling it twice does no harm."""
+        await self._session.close()
+        await self._resolver.close()
+
+    def _vetted_url(self, url: str) -> URL:
+        """Literals are judged here; what a name leads to is judged by the resolver, on each new connection."""
+        parsed = self._urls.get(url)
+        if parsed is None:
+            parsed = self.guard.vet_url(url)
+            if len(self._urls) >= 1024:  # a deployment has far fewer endpoints that are hot at one time
+                self._urls.clear()
+            self._urls[url] = parsed
+        return parsed
+
+    def _vetted_socket(self, info: Any) -> socket.socket:
+        """The last look, at the very address that will be connected."""
+        family, kind, protocol, _, address = info
+        if (reason := self.guard.objection(address[0])) is not None:
+            raise AddressRefused(str(address[0]), reason)
+        return socket.socket(family=family, type=kind, proto=protocol)
