@@ -4,8 +4,11 @@ import base64
 import hashlib
 import itertools
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -341,6 +344,21 @@ def test_base64_has_one_spelling() -> None:
         next(one for one in fields["attachments"] if one["encoding"] == "base64").update(content="*")
 
     assert codes(changed(break_alphabet)) == {"attachment_malformed"}
+
+
+def test_the_document_tells_how_to_verify_by_hand(tmp_path: Path) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "evidence.md").read_text(encoding="utf-8")
+    (tmp_path / "by_hand.py").write_text(document.partition("```python\n")[2].partition("```")[0], encoding="utf-8")
+    (tmp_path / "good.json").write_bytes(packet())
+    (tmp_path / "bad.json").write_bytes(changed(lambda fields: edit(fields, "125000", "225000")))
+
+    def by_hand(name: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "by_hand.py", name]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert "the chain breaks at record 4" in by_hand("bad.json").stderr
+    assert by_hand("good.json").stdout == "10 records; now the signature\n"
+    PUBLIC.verify((tmp_path / "head.sig").read_bytes(), (tmp_path / "head.txt").read_bytes())
 
 
 # A seal over records that say something wrong is no help.
