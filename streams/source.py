@@ -100,7 +100,9 @@ class CommandSource:
         self._remove_hooks = self._client.add_hooks(on_reconnect=self._look.set)
         attempted = asyncio.Event()
         self._task = asyncio.create_task(self._supervise(attempted), name="command source")
-        self._task.add_done_callback(lambda _: (attempted.set(), self._arrived.set()))
+        # Should a bug end the task, nobody may be left waiting for it.
+        self._task.add_done_callback(lambda _: attempted.set())
+        self._task.add_done_callback(lambda _: self._arrived.set())
         await attempted.wait()
 
     async def stop(self) -> None:
