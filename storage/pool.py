@@ -1,0 +1,144 @@
+"""Connections to Postgres: how they are set up, and the two kinds of transaction that everything runs in.
+
+- Uuids are text of 32 hex digits on our side and 16 bytes on the wire.
+- No statement outlives its limits: a stuck or stopped client cannot keep locks longer than a lease lasts.
+- A tenant's transaction names exactly one tenant and forgets it when it ends.
+- Session settings, listeners and advisory session locks are never used on pooled connections, so returning one costs no
+  round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, TypeAlias
+
+import asyncpg
+
+from zentra.storage.errors import Misconfigured, translated
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+__all__ = [
+    "Connection",
+    "Pool",
+    "assert_tenant_role",
+    "open_pool",
+    "prepare_connection",
+    "tenant_transaction",
+    "transaction",
+]
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
+
+
+async def open_pool(
+    url: str,
+    *,
+    name: str,
+    connections_max: int = 8,
+    connections_min: int = 1,
+    transaction_seconds_max: float = 5.0,
+    lock_seconds_max: float = 4.0,
+    statements_max: int = 256,
+) -> Pool:
+    """Return an open pool whose connections show up as `name`; the caller closes it.
+
+    The limits lie below the lease time, so a zombie's locks are gone before its successor needs them. Raises
+    Unavailable where the server does not answer."""
+    limit_ms = str(round(transaction_seconds_max * 1000))
+    with translated():
+        return await asyncpg.create_pool(
+            url,
+            min_size=min(connections_min, connections_max),
+            max_size=connections_max,
+            statement_cache_size=statements_max,
+            max_inactive_connection_lifetime=0,
+            init=prepare_connection,
+            reset=_keep,
+            server_settings={
+                "application_name": name,
+                "search_path": "zentra",
+                "transaction_timeout": limit_ms,
+                "idle_in_transaction_session_timeout": limit_ms,
+                "lock_timeout": str(round(lock_seconds_max * 1000)),
+                "jit": "off",  # plans are small, and compiling the driver's introspection takes longer than running it
+            },
+        )
+
+
+async def prepare_connection(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Make `connection` take and give uuids as 32 hex digits."""
+    await connection.set_type_codec(
+        "uuid", schema="pg_catalog", encoder=bytes.fromhex, decoder=bytes.hex, format="binary"
+    )
+
+
+async def _keep(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Return a connection as it is: asyncpg has rolled back already, and nothing else of a session is ever changed."""
+
+
+@asynccontextmanager
+async def transaction(pool: Pool) -> AsyncIterator[Connection]:
+    """Yield a connection inside a transaction that commits at the end, or rolls back where the body raises.
+
+    Driver errors of the body come out as the runtime's; raises InDoubt where the connection dies during the commit."""
+    with translated():
+        async with pool.acquire() as connection:
+            begun = connection.transaction()
+            await begun.start()
+            try:
+                yield connection
+            except BaseException:
+                # Where the connection is gone, so is the transaction; the body's error is the one to tell.
+                with suppress(asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
+                    await begun.rollback()
+                raise
+            with translated(committing=True):
+                await begun.commit()
+
+
+@asynccontextmanager
+async def tenant_transaction(pool: Pool, tenant: str) -> AsyncIterator[Connection]:
+    """Yield a connection inside a transaction that sees `tenant` and, under row security, nobody else.
+
+    Raises as `transaction` does."""
+    async with transaction(pool) as connection:
+        await connection.execute("select set_config('zentra.tenant', $1, true)", tenant)
+        yield connection
+
+
+async def assert_tenant_role(pool: Pool) -> None:
+    """Return when the pool's role cannot step around row security.
+
+    Raises Misconfigured `tenant_role_unsafe` where it is a superuser, bypasses row security or owns a table."""
+    with translated():
+        row = await pool.fetchrow(_ROLE)
+    if row is None:
+        raise Misconfigured("tenant_role_unsafe", "the role of the tenant URL does not exist")
+    for flag, sentence in (
+        ("rolsuper", "is a superuser"),
+        ("rolbypassrls", "bypasses row security"),
+        ("owner", "owns tables of the runtime"),
+        ("inherits", "is a member of a role that could step around row security"),
+    ):
+        if row[flag]:
+            raise Misconfigured(
+                "tenant_role_unsafe", f"role {row['rolname']} {sentence}; give the URL of zentra_tenant instead"
+            )
+
+
+_ROLE = """
+with owners as (select relowner as oid from pg_class where relnamespace = to_regnamespace('zentra'))
+select r.rolname, r.rolsuper, r.rolbypassrls,
+       r.oid in (select oid from owners) as owner,
+       exists (
+           select from pg_roles o
+           where o.oid <> r.oid and pg_has_role(r.oid, o.oid, 'member')
+             and (o.rolsuper or o.rolbypassrls or o.oid in (select oid from owners))
+       ) as inherits
+from pg_roles r
+where r.rolname = current_user
+"""
