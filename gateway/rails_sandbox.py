@@ -35,6 +35,7 @@ from zentra.runtime.rails import (
 
 __all__ = [
     "SIGNATURE_HEADER",
+    "STATUSES",
     "TIMESTAMP_HEADER",
     "CallbackBody",
     "PaymentBody",
