@@ -1,9 +1,9 @@
 """The webhook delivery actor: one event on its way to one endpoint.
 
-Theory of operation. A delivery waits (`pending`), is under way (`delivering`: committed before the socket opens), waits for
-its next try (`retrying`), and ends `delivered` or `exhausted`. An attempt whose result was lost is still `delivering`
-after a takeover and is sent again: a webhook is delivered at least once, under one id and with the same bytes. A replay
-starts the schedule anew from either end."""
+Theory of operation. A delivery waits (`pending`), is under way (`delivering`: committed before the socket opens), waits
+for its next try (`retrying`), and ends `delivered` or `exhausted`. An attempt whose result was lost is still
+`delivering` after a takeover and is sent again: a webhook is delivered at least once, under one id and with the same
+bytes. A replay starts the schedule anew from either end."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -69,6 +69,7 @@ class Delivery(Struct, kw_only=True):
     attempts: int = 0  # over the whole life, so attempt numbers never repeat
     tries: int = 0  # since it was made or last replayed: the place in the schedule
     trigger: str = "automatic"
+    begun: bool = True  # False where only the body is stored: its lane has not taken it in
 
 
 def move(state: DeliveryState, fact: DeliveryFact) -> DeliveryState:

@@ -1,7 +1,7 @@
 """What a transition record carries besides its envelope: one frozen, tagged Struct per family of facts.
 
-They are stored in sealed records for ever: new fields come last and have defaults, no field changes its type. Amounts are
-strings. `kind` says which Struct it is."""
+They are stored in sealed records for ever: new fields come last and have defaults, no field changes its type. Amounts
+are strings. `kind` says which Struct it is."""
 
 from msgspec import Struct
 
@@ -77,6 +77,7 @@ class Booked(Struct, frozen=True, tag_field="kind", tag="booked"):
 
     entries: tuple[Entry, ...]
     reason: str = ""
+    command: str = ""  # of the client's command, where there was one: it acts once
 
 
 class Refused(Struct, frozen=True, tag_field="kind", tag="refused"):
@@ -94,7 +95,7 @@ class Routed(Struct, frozen=True, tag_field="kind", tag="routed"):
     attempt: int
     reference: str
     deadline: str
-    considered: dict[str, str]  # rail -> chosen, tried, unknown
+    considered: dict[str, str]  # rail -> chosen, not_needed, unavailable, or what became of its attempt
     reason: str = ""
 
 
@@ -113,6 +114,7 @@ class Reported(Struct, frozen=True, tag_field="kind", tag="reported"):
     digest: str | None = None
     reason: str | None = None
     repeats: int = 0  # how often this outcome had been reported before
+    said: str | None = None  # the words of this report, where `status` keeps what is known of the attempt
 
 
 class Decided(Struct, frozen=True, tag_field="kind", tag="decided"):
@@ -122,7 +124,7 @@ class Decided(Struct, frozen=True, tag_field="kind", tag="decided"):
     round: int
     reason: str
     waives: tuple[str, ...] = ()
-    version: int = 0
+    decided_by: str = ""
 
 
 class CaseNoted(Struct, frozen=True, tag_field="kind", tag="case"):

@@ -79,7 +79,7 @@ class TickPlan(Struct):
 
     fences: tuple[Fence, ...]
     velocity: tuple[VelocityKey, ...]
-    accounts: tuple[int, ...]
+    accounts: tuple[AccountRef, ...]
     stripe: int
 
 
@@ -156,6 +156,7 @@ class TickWrites(Struct):
     cases_opened: list[CaseRow] = field(default_factory=list)
     cases_resolved: list[tuple[Any, ...]] = field(default_factory=list)
     deliveries: list[tuple[Delivery, int]] = field(default_factory=list)
+    deliveries_begun: set[str] = field(default_factory=set)
     delivery_states: dict[str, tuple[Delivery, datetime | None]] = field(default_factory=dict)
     delivery_attempts: list[tuple[Any, ...]] = field(default_factory=list)
     command_outcomes: list[tuple[Any, ...]] = field(default_factory=list)
@@ -215,6 +216,10 @@ class Store(Protocol):
 
     async def logs(self, tenants: Collection[str]) -> dict[str, LogHead]:
         """Return the latest head of each tenant's log that has one."""
+        ...
+
+    async def leaves(self, hashes: Collection[bytes]) -> set[bytes]:
+        """Return which of these leaf hashes some log holds already."""
         ...
 
     async def due_timers(self, partitions: Collection[int], until_seconds: float, limit: int) -> list[tuple[Timer, float]]:

@@ -1,8 +1,9 @@
 """The transaction actor as a value: an intent, where it stands, and the chain of records that says why.
 
-Invariants. The value is the fold of its records: `advance` writes the record first and then absorbs it, `restore` absorbs
-stored records, and both use the same code, so an actor loaded from the store equals the one that wrote it. Sequence
-numbers start at 1 and have no gaps; timestamps are strictly increasing; each record's hash covers the one before it."""
+Invariants. The value is the fold of its records: `advance` writes the record first and then absorbs it, `restore`
+absorbs stored records, and both use the same code, so an actor loaded from the store equals the one that wrote it.
+Sequence numbers start at 1 and have no gaps; timestamps are strictly increasing; each record's hash covers the one
+before it."""
 
 import hashlib
 from collections.abc import Sequence
@@ -52,6 +53,7 @@ class Attempt(Struct, frozen=True):
     number: int
     rail: str
     reference: str
+    at: datetime
     status: str = "started"
     event_id: str | None = None
     repeats: int = 0
@@ -94,11 +96,15 @@ class Transaction(Struct, kw_only=True):
     velocity: tuple[f.VelocityUse, ...] = ()
     waives: tuple[str, ...] = ()
     round: int = 0
+    flagged: tuple[str, ...] = ()
+    commands: frozenset[str] = frozenset()
     deliveries_open: frozenset[str] = frozenset()
-    cases_open: frozenset[str] = frozenset()
-    synchronized: bool = False
+    deliveries_told: dict[str, int] = {}
+    cases_open: dict[str, str] = {}
     sealed: int = 0
     settled_at: datetime | None = None
+    referred_at: datetime | None = None
+    timer_due: datetime | None = None  # when the stored state timer fires, as far as the owner knows; not folded
 
     @property
     def attempt(self) -> Attempt | None:
@@ -141,8 +147,10 @@ def advance(tx: Transaction, fact: Fact, facts: f.Facts, *, actor: str, now: dat
     return _write(tx, move, tx.state, facts, actor, now, cause)
 
 
-def restore(rows: Sequence[tuple[bytes, bytes]]) -> Transaction:
+def restore(rows: Sequence[tuple[bytes, bytes]], deliveries: frozenset[str] = frozenset()) -> Transaction:
     """Return the actor that stored (record, hash) rows, in order of sequence, fold to.
+
+    `deliveries` are all that were ever made for it: a record tells of a delivery only when it ends or is retried.
 
     Raises ValueError where there are none or the first does not register an intent."""
     first = _decode(rows[0][0]) if rows else None
@@ -150,7 +158,7 @@ def restore(rows: Sequence[tuple[bytes, bytes]]) -> Transaction:
         raise ValueError("an intent's records start with its registration")
     tx = Transaction(
         id=first.intent, tenant=first.tenant, intent_id=first.intent_id, command=first.facts.command,
-        principal=first.actor, role=first.facts.role, trace=first.trace,
+        principal=first.actor, role=first.facts.role, trace=first.trace, deliveries_open=deliveries,
     )  # fmt: skip
     for number, (data, link) in enumerate(rows):
         record = first if number == 0 else _decode(data)
@@ -204,6 +212,9 @@ def _absorb(tx: Transaction, before: State | None, topic: str, facts: f.Facts) -
 def _absorb_judged(tx: Transaction, facts: f.Judged, topic: str) -> None:
     if facts.outcome == "accepted":
         tx.velocity = facts.velocity
+    if topic == "policy.review":
+        tx.referred_at = tx.at
+    tx.flagged = tuple(rule for rule, outcome in facts.results.items() if outcome == "review")
 
 
 def _absorb_booked(tx: Transaction, facts: f.Booked, topic: str) -> None:
@@ -216,42 +227,48 @@ def _absorb_booked(tx: Transaction, facts: f.Booked, topic: str) -> None:
             reversal = int(entry.posted)  # both legs of one reversal carry the same amount
     tx.given_back += reversal
     tx.ordinal += len(facts.entries)
+    if facts.command:
+        tx.commands = tx.commands | {facts.command}
 
 
 def _absorb_routed(tx: Transaction, facts: f.Routed, topic: str) -> None:
-    tx.attempts = (*tx.attempts, Attempt(facts.attempt, facts.rail, facts.reference))
+    known = [
+        msgspec.structs.replace(attempt, status=facts.considered.get(attempt.rail, attempt.status))
+        for attempt in tx.attempts
+    ]
+    tx.attempts = (*known, Attempt(facts.attempt, facts.rail, facts.reference, tx.at))
 
 
 def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
-    changed = [
-        msgspec.structs.replace(a, status=facts.status, event_id=facts.event_id, repeats=facts.repeats)
-        if a.number == facts.attempt else a
-        for a in tx.attempts
-    ]  # fmt: skip
+    changed = []
+    for attempt in tx.attempts:
+        if attempt.number == facts.attempt:
+            # A "not accepted" that is contradicted no longer allows another rail.
+            broken = attempt.status == "not_accepted" != (facts.said or facts.status)
+            status = "contradicted" if broken else facts.status
+            attempt = msgspec.structs.replace(attempt, status=status, event_id=facts.event_id, repeats=facts.repeats)
+        changed.append(attempt)
     tx.attempts = tuple(changed)
 
 
 def _absorb_decided(tx: Transaction, facts: f.Decided, topic: str) -> None:
     tx.round = facts.round
-    tx.waives = facts.waives
+    tx.waives += tuple(rule for rule in facts.waives if rule not in tx.waives)  # a later round keeps the earlier ones
 
 
 def _absorb_case(tx: Transaction, facts: f.CaseNoted, topic: str) -> None:
-    tx.cases_open = tx.cases_open - {facts.case} if facts.resolution is not None else tx.cases_open | {facts.case}
+    others = {case: kind for case, kind in tx.cases_open.items() if case != facts.case}
+    tx.cases_open = others if facts.resolution is not None else {**others, facts.case: facts.reason}
 
 
 def _absorb_delivery(tx: Transaction, facts: f.Delivered, topic: str) -> None:
     if topic in ("webhook.delivered", "webhook.exhausted"):
         tx.deliveries_open = tx.deliveries_open - {facts.delivery}
+    tx.deliveries_told = {**tx.deliveries_told, facts.delivery: facts.attempts}
 
 
 def _absorb_closed(tx: Transaction, facts: f.Closed, topic: str) -> None:
     tx.sealed = tx.sequence
-
-
-def _absorb_noted(tx: Transaction, facts: f.Noted, topic: str) -> None:
-    if topic == "money_runtime.synchronized":
-        tx.synchronized = True
 
 
 _ABSORBERS: Final[dict[type, Any]] = {
@@ -263,5 +280,4 @@ _ABSORBERS: Final[dict[type, Any]] = {
     f.CaseNoted: _absorb_case,
     f.Delivered: _absorb_delivery,
     f.Closed: _absorb_closed,
-    f.Noted: _absorb_noted,
 }

@@ -341,6 +341,7 @@ create table log_leaves (
     primary key (tenant, index)
 );
 create index log_leaves_intent on log_leaves (intent);
+create unique index log_leaves_hash on log_leaves (hash);   -- a packet is logged once
 
 create table log_tiles (
     tenant text not null,

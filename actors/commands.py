@@ -1,0 +1,151 @@
+"""Commands on what exists: cancel, reverse, decide a review, resolve a case, replay a delivery.
+
+A command was committed as a fact before it came here and is answered by one outcome row, accepted or refused with a
+code. It acts at most once: what it did is part of the fold of its object."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from zentra.actors import stages, webhooks
+from zentra.actors.tick import Input, Tick
+from zentra.runtime import facts as f
+from zentra.runtime.ledger import Objection
+from zentra.runtime.messages import CommandGiven
+from zentra.runtime.transaction import Transaction
+from zentra.runtime.vocabulary import Fact, IntentKind, State
+
+__all__ = ["ON_TRANSACTION", "CaseResolution", "Reversal", "ReviewVerdict", "command"]
+
+
+class Reversal(Struct, frozen=True):
+    """The body of a reversal: digits, or "full" for all that is left."""
+
+    amount: str = "full"
+    reason: str = ""
+
+
+class ReviewVerdict(Struct, frozen=True):
+    """The body of a review decision."""
+
+    verdict: str
+    round: int
+    reason: str
+
+
+class CaseResolution(Struct, frozen=True):
+    """The body of a case resolution; `intent` is None for a case beside no intent."""
+
+    case: str
+    resolution: str  # succeeded, declined, retry, dismissed
+    reason: str
+    intent: str | None = None
+    kind: str = ""
+
+
+def command(tick: Tick, at: Input, event: CommandGiven) -> None:
+    """Carry out one command and write its outcome."""
+    if event.kind == "replay_delivery":
+        code = webhooks.replay(tick, event.subject)
+    elif event.kind == "resolve_case":
+        code = _resolve(tick, at, event)
+    else:
+        tx = tick.transaction(event.subject)
+        code = "not_found" if tx is None else ON_TRANSACTION[event.kind](tick, at, event, tx)
+    accepted = code == "done"
+    tick.writes.command_outcomes.append((event.command, event.tenant, accepted, code, {}, tick.now))
+
+
+def _cancel(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str:
+    reason = f"cancelled by {event.principal}"
+    if tx.state is State.ROUTING:
+        stages.release(tick, at, tx, Fact.CANCELLED, reason, actor=event.principal)
+        return "done"
+    if tx.state in (State.ACCEPTED, State.JUDGING, State.REVIEW, State.RESERVING):
+        tick.counted(stages.counters(tx))
+        tick.move(tx, Fact.CANCELLED, f.Noted(reason), at, actor=event.principal, cause=event.command)
+        return "done"
+    return "not_cancellable"
+
+
+def _reverse(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str:
+    if event.command in tx.commands:
+        return "done"
+    if tx.state is State.REVERSED:
+        return "already_reversed"
+    if tx.state not in (State.SUCCESSFUL, State.RECONCILED):
+        return "transaction_not_found"
+    body = msgspec.json.decode(event.body, type=Reversal)
+    minor = tx.posted - tx.given_back if body.amount == "full" else int(body.amount)
+    destination, settlement, source = stages.path_of(tick, tx)
+    booked = tx.command.kind is IntentKind.BOOK_TRANSFER
+    path = (destination, source) if booked else (destination, settlement, source)
+    done = tick.book.reverse(path, minor, tx.posted, tx.given_back, tick.now, intent=tx.id, ordinal=tx.ordinal)
+    if isinstance(done, Objection):
+        return done.code
+    fact = Fact.REVERSED_IN_FULL if tx.given_back + minor == tx.posted else Fact.REVERSED_IN_PART
+    facts = f.Booked(tuple(posting.entry() for posting in done), body.reason, event.command)
+    tick.move(tx, fact, facts, at, actor=event.principal, cause=event.command)
+    return "done"
+
+
+def _decide(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str:
+    body = msgspec.json.decode(event.body, type=ReviewVerdict)
+    if tx.state is not State.REVIEW or body.round != tx.round + 1:
+        return "review_not_open"
+    if event.principal == tx.principal:
+        return "self_approval"
+    approved = body.verdict == "approved"
+    facts = f.Decided(body.verdict, body.round, body.reason, tx.flagged if approved else (), event.principal)
+    tick.move(tx, Fact.APPROVED if approved else Fact.REJECTED, facts, at, actor=event.principal, cause=event.command)
+    return "done"
+
+
+def _resolve(tick: Tick, at: Input, event: CommandGiven) -> str:
+    body = msgspec.json.decode(event.body, type=CaseResolution)
+    resolution = {"resolution": body.resolution, "reason": body.reason}
+    row = (body.case, event.principal, resolution, tick.now)
+    if body.intent is None:
+        tick.writes.cases_resolved.append(row)
+        return "done"
+    tx = tick.transaction(body.intent)
+    if tx is None or body.case not in tx.cases_open:
+        return "case_not_open"
+    if body.resolution in ("succeeded", "declined"):
+        if tx.state is not State.SUBMITTED:
+            return "not_awaiting_provider"
+        _report(tick, at, event, tx, body)
+    elif body.resolution == "retry" and tx.state is not State.CONFIRMED:
+        return "nothing_to_retry"
+    kind = tx.cases_open[body.case]
+    facts = f.CaseNoted(body.case, kind, {"reason": body.reason}, body.resolution)
+    tick.move(tx, Fact.CASE_RESOLVED, facts, at, actor=event.principal, cause=event.command)
+    if body.resolution == "retry" or tx.state in (State.CONFIRMED, State.REFUSED):
+        tick.send(at.partition, "ledger", stages.due(tx))
+    tick.writes.cases_resolved.append(row)
+    return "done"
+
+
+def _report(tick: Tick, at: Input, event: CommandGiven, tx: Transaction, body: CaseResolution) -> None:
+    """Apply an operator's proof of what became of an attempt, as a fact like any other."""
+    attempt = tx.attempts[-1]
+    fact = Fact.RAIL_CONFIRMED if body.resolution == "succeeded" else Fact.RAIL_DECLINED
+    facts = f.Reported(
+        rail=attempt.rail,
+        attempt=attempt.number,
+        reference=attempt.reference,
+        status=body.resolution,
+        said=body.resolution,
+        trust="operator",
+        reason=body.reason,
+    )
+    tick.move(tx, fact, facts, at, actor=event.principal, cause=event.command)
+
+
+ON_TRANSACTION: Final[Mapping[str, Callable[[Tick, Input, CommandGiven, Transaction], str]]] = {
+    "cancel": _cancel,
+    "reverse": _reverse,
+    "decide_review": _decide,
+}

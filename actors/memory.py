@@ -1,0 +1,116 @@
+"""What a worker remembers between ticks: actors, accounts, lanes and logs, each a copy of what the store holds.
+
+Nothing in here is the truth. A tick works on copies and the copies replace the originals after its commit; losing any
+of it costs a read. Actors are loaded on their first event, passivated when they are sealed or idle, and bounded in
+number; those of a lost partition are dropped at once."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from msgspec import Struct, field
+
+from zentra.runtime.delivery import Delivery
+from zentra.runtime.ledger import AccountRef
+from zentra.runtime.policy import VelocityKey
+from zentra.runtime.ports import Configuration, LogHead
+from zentra.runtime.transaction import Transaction
+
+__all__ = ["Lane", "Memory", "Missing", "MissingGround"]
+
+TRANSACTIONS_MAX: Final = 50_000  # about 3 KiB each, so some 150 MiB at the most
+ACCOUNTS_MAX: Final = 200_000
+LANE_WAITING_MAX: Final = 1_000  # deliveries kept in memory per endpoint; the rest waits in the store
+
+
+class Missing(Struct):
+    """What a tick cannot decide without."""
+
+    intents: set[str] = field(default_factory=set)
+    accounts: set[tuple[str, str]] = field(default_factory=set)
+    balances: dict[int, AccountRef] = field(default_factory=dict)
+    velocity: set[VelocityKey] = field(default_factory=set)
+    deliveries: set[str] = field(default_factory=set)
+    lanes: set[tuple[str, str]] = field(default_factory=set)
+    logs: set[str] = field(default_factory=set)
+    leaves: set[bytes] = field(default_factory=set)
+    configuration: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.intents
+            or self.accounts
+            or self.balances
+            or self.velocity
+            or self.deliveries
+            or self.lanes
+            or self.logs
+            or self.leaves
+            or self.configuration
+        )
+
+
+class MissingGround(Exception):
+    """Raised by a tick that meets something it did not plan for: load or lock it, and decide again."""
+
+    def __init__(self, missing: Missing) -> None:
+        super().__init__("the tick needs more than it planned for")
+        self.missing = missing
+
+
+class Lane(Struct):
+    """The deliveries of one endpoint: those under way, those that wait in memory, and whether the store holds more."""
+
+    in_flight: set[str] = field(default_factory=set)
+    waiting: deque[str] = field(default_factory=deque)
+    more: bool = False
+
+    def copy(self) -> "Lane":
+        """Return a lane that can be changed without touching this one."""
+        return Lane(set(self.in_flight), deque(self.waiting), self.more)
+
+
+class Memory:
+    """The actors and look-ups of one worker. Unknown keys are None where the store was asked and had nothing."""
+
+    def __init__(self, configuration: Configuration, partition_of: Callable[[str], int]) -> None:
+        self.configuration = configuration
+        self.transactions: dict[str, Transaction | None] = {}
+        self.accounts: dict[tuple[str, str], AccountRef | None] = {}
+        self.deliveries: dict[str, Delivery | None] = {}
+        self.lanes: dict[tuple[str, str], Lane] = {}
+        self.logs: dict[str, LogHead | None] = {}
+        self._partition_of = partition_of
+
+    def configure(self, configuration: Configuration) -> None:
+        """Take a new configuration; accounts carry status and limits, so they are looked up again."""
+        self.configuration = configuration
+        self.accounts.clear()
+
+    def keep(self, transactions: Iterable[Transaction]) -> None:
+        """Replace actors by what a committed tick made of them, oldest use first; a sealed one is passivated."""
+        held = self.transactions
+        for tx in transactions:
+            held.pop(tx.id, None)
+            if tx.sealed != tx.sequence or tx.sequence == 0:
+                held[tx.id] = tx
+        for _ in range(len(held) - TRANSACTIONS_MAX):
+            del held[next(iter(held))]
+        if len(self.accounts) > ACCOUNTS_MAX:
+            self.accounts.clear()
+
+    def forget_absent(self) -> None:
+        """Drop what the store did not have: it may by now."""
+        self.transactions = {key: tx for key, tx in self.transactions.items() if tx is not None}
+        self.accounts = {key: ref for key, ref in self.accounts.items() if ref is not None}
+        self.deliveries = {key: delivery for key, delivery in self.deliveries.items() if delivery is not None}
+
+    def drop_partitions(self, partitions: frozenset[int]) -> None:
+        """Forget every actor of partitions that somebody else owns now."""
+        place = self._partition_of
+        self.transactions = {key: tx for key, tx in self.transactions.items() if place(key) not in partitions}
+        self.lanes = {key: lane for key, lane in self.lanes.items() if place("/".join(key)) not in partitions}
+        self.deliveries = {
+            key: d for key, d in self.deliveries.items() if d and place(f"{d.tenant}/{d.endpoint}") not in partitions
+        }
+        self.logs = {tenant: head for tenant, head in self.logs.items() if place(f"{tenant}/log") not in partitions}

@@ -1,0 +1,293 @@
+"""The stages of a transaction: judge, reserve, route, settle, seal. One handler per stage, each a plain function.
+
+A handler takes the tick, the place of the event and the event; it moves the transaction and asks the tick for what
+follows. Which handler runs is read off `HANDLERS`, by the stage of the subject."""
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+from zentra.actors.tick import Input, Poll, Tick
+from zentra.runtime import facts as f
+from zentra.runtime import routing
+from zentra.runtime.evidence import LeafKind, leaf_data
+from zentra.runtime.ledger import AccountRef, Objection
+from zentra.runtime.machine import TIMEOUTS
+from zentra.runtime.messages import DeliverySettled, Due, LeafDue, TimerFired
+from zentra.runtime.policy import DEFAULT_RULES, VelocityKey, decide, velocity_keys
+from zentra.runtime.transaction import Transaction, timestamp
+from zentra.runtime.vocabulary import SETTLED, Fact, IntentKind, State
+
+__all__ = ["HANDLERS", "REGISTERED_TIMER", "close", "counters", "due", "fire", "path_of", "release", "try_next_rail"]
+
+
+# The gateway sets the first state timer when it registers an intent.
+REGISTERED_TIMER: Final = timedelta(seconds=TIMEOUTS[State.ACCEPTED].seconds)
+
+
+def judge(tick: Tick, at: Input, event: Due) -> None:
+    """Decide under the tenant's policy; what it accepts is counted under the counter's lock, in this commit."""
+    tx = tick.arrived(event)
+    if tx is None or tx.state not in (State.ACCEPTED, State.JUDGING):
+        return
+    rules = tick.memory.configuration.policies.get(tx.tenant, DEFAULT_RULES)
+    keys = velocity_keys(rules, tx.tenant, tx.command, tick.day)
+    tick.counted(keys)
+    decision = decide(
+        rules,
+        tx.command,
+        tenant=tx.tenant,
+        role=tx.role,
+        source=tick.account(tx.tenant, tx.command.source),
+        usage=tick.usage,
+        day=tick.day,
+        waives=tx.waives,
+    )
+    if decision.outcome == "accepted":
+        for key in keys:
+            tick.count(key, 1, tx.command.amount)
+        tick.move(tx, Fact.POLICY_ACCEPTED, decision, at, actor="svc_policy")
+        return
+    if tx.state is State.ACCEPTED:  # what passes at once needs no row for having been judged
+        tick.move(tx, Fact.JUDGING_BEGUN, f.Noted("the policy does not let it pass at once"), at, actor="svc_policy")
+    tick.move(
+        tx,
+        Fact.POLICY_REFERRED if decision.outcome == "review" else Fact.POLICY_DENIED,
+        decision,
+        at,
+        actor="svc_policy",
+    )
+
+
+def ledger(tick: Tick, at: Input, event: Due) -> None:
+    """Do what the state asks of the ledger: reserve or book, post a confirmed hold, release a refused one."""
+    tx = tick.arrived(event)
+    if tx is None:
+        return
+    if tx.state is State.RESERVING:
+        _reserve(tick, at, tx)
+    elif tx.state is State.CONFIRMED:
+        _post(tick, at, tx)
+    elif tx.state is State.REFUSED:
+        attempt = tx.attempts[-1]
+        release(tick, at, tx, Fact.RELEASED, f"rail {attempt.rail}: {attempt.status}", actor="svc_ledger")
+
+
+def _reserve(tick: Tick, at: Input, tx: Transaction) -> None:
+    command = tx.command
+    source = tick.account(tx.tenant, command.source)
+    destination = tick.account(tx.tenant, command.destination)
+    tick.counted(counters(tx))  # a refusal gives back under the counter's lock
+    if command.kind is IntentKind.BOOK_TRANSFER:
+        tick.lock(source, destination)
+        done = tick.book.book(
+            source, destination, command.amount, tick.now, currency=command.currency, intent=tx.id, ordinal=tx.ordinal
+        )
+        fact = Fact.BOOKED
+    else:
+        settlement = tick.account(tx.tenant, f"@settlement/{command.currency}")
+        tick.lock(source, settlement)
+        done = tick.book.reserve(
+            source, settlement, destination, command.amount, tick.now, intent=tx.id, ordinal=tx.ordinal
+        )
+        fact = Fact.RESERVED
+    if isinstance(done, Objection):
+        if done.code == "account_not_found":
+            tick.deny(tx, "ledger.reserve", "not_found")
+        _refuse(tick, at, tx, done)
+    else:
+        entries = tuple(posting.entry() for posting in done)
+        tick.move(tx, fact, f.Booked(entries), at, actor="svc_ledger")
+
+
+def _post(tick: Tick, at: Input, tx: Transaction) -> None:
+    destination, settlement, source = path_of(tick, tx)
+    done = tick.book.post(source, settlement, destination, tx.held, tx.held, tick.now, intent=tx.id, ordinal=tx.ordinal)
+    if isinstance(done, Objection):
+        if "posting_refused" not in tx.cases_open.values():
+            _refuse(tick, at, tx, done)
+        return
+    entries = tuple(posting.entry() for posting in done)
+    tick.move(tx, Fact.POSTED, f.Booked(entries), at, actor="svc_ledger")
+
+
+def release(tick: Tick, at: Input, tx: Transaction, fact: Fact, reason: str, *, actor: str) -> None:
+    """End the hold of a transaction without moving money, as part of `fact`."""
+    _, settlement, source = path_of(tick, tx)
+    tick.counted(counters(tx))
+    done = tick.book.release(source, settlement, tx.held, tick.now, intent=tx.id, ordinal=tx.ordinal)
+    if isinstance(done, Objection):
+        raise AssertionError(f"a hold in state {tx.state} cannot be released: {done.code}")
+    entries = tuple(posting.entry() for posting in done)
+    tick.move(tx, fact, f.Booked(entries, reason), at, actor=actor)
+
+
+def _refuse(tick: Tick, at: Input, tx: Transaction, objection: Objection) -> None:
+    facts = f.Refused(objection.code, objection.detail)
+    tick.move(tx, Fact.LEDGER_REFUSED, facts, at, actor="svc_ledger")
+
+
+def path_of(tick: Tick, tx: Transaction) -> tuple[AccountRef, AccountRef, AccountRef]:
+    """Return destination, settlement and source of a transaction that has reserved, locked."""
+    destination = tick.account(tx.tenant, tx.command.destination)
+    settlement = tick.account(tx.tenant, f"@settlement/{tx.command.currency}")
+    source = tick.account(tx.tenant, tx.command.source)
+    if destination is None or settlement is None or source is None:
+        raise LookupError("an account that a reserve found is gone")
+    tick.lock(destination, settlement, source)
+    return destination, settlement, source
+
+
+def counters(tx: Transaction) -> tuple[VelocityKey, ...]:
+    """Return the counters that a transaction was counted in, to be locked before it gives back."""
+    return tuple(VelocityKey(tx.tenant, use.counter, use.day, tx.command.currency) for use in tx.velocity)
+
+
+def due(tx: Transaction) -> Due:
+    """Return the event that asks a transaction for what its state asks for."""
+    return Due(tx.id, tx.tenant, tx.sequence)
+
+
+def route(tick: Tick, at: Input, event: Due) -> None:
+    """Choose a corridor and its first rail; the attempt is committed as started before anything is sent."""
+    tx = tick.arrived(event)
+    if tx is None or tx.state is not State.ROUTING:
+        return
+    corridors = tick.memory.configuration.corridors.get(tx.tenant, ())
+    corridor = routing.find_corridor(corridors, tx.command)
+    if corridor is None:
+        release(tick, at, tx, Fact.UNROUTABLE, "no_corridor", actor="svc_routes")
+    elif not try_next_rail(tick, at, tx, corridor, Fact.ROUTED):
+        release(tick, at, tx, Fact.UNROUTABLE, "no_rail_left", actor="svc_routes")
+
+
+def try_next_rail(tick: Tick, at: Input, tx: Transaction, corridor: routing.Corridor, fact: Fact) -> bool:
+    """Start an attempt on the next rail of the corridor; return whether there is one."""
+    rails = tick.memory.configuration.rails
+    choice = routing.choose(corridor, tx.attempts, frozenset(rails))
+    if choice.rail is None:
+        return False
+    number = len(tx.attempts) + 1
+    facts = f.Routed(
+        corridor=corridor.name,
+        rail=choice.rail,
+        attempt=number,
+        reference=routing.reference_of(tx.id, number),
+        deadline=timestamp(tick.now + timedelta(seconds=rails[choice.rail].deadline_seconds)),
+        considered=choice.considered,
+        reason=choice.reason,
+    )
+    tick.move(tx, fact, facts, at, actor="svc_routes")
+    return True
+
+
+def sync(tick: Tick, at: Input, event: DeliverySettled) -> None:
+    """Keep how a delivery stands with its transaction; when the last one is drained, the packet can be sealed."""
+    tx = tick.transaction(event.intent)
+    if tx is None or tx.deliveries_told.get(event.facts.delivery, 0) >= event.facts.attempts:
+        return
+    tick.move(tx, _DELIVERY_FACTS[event.topic], event.facts, at, actor="svc_events")
+    if tx.state in SETTLED and not tx.deliveries_open and not tx.sealed:
+        tick.move(tx, Fact.SYNCHRONIZED, f.Noted("every delivery has ended"), at, actor="svc_events")
+        tick.clear_timer("intent", tx.id, "seal")
+        tick.send(at.partition, "evidence", Due(tx.id, tx.tenant, tx.sequence))
+
+
+_DELIVERY_FACTS: Final = {
+    "webhook.delivered": Fact.DELIVERED,
+    "webhook.retrying": Fact.DELIVERY_RETRYING,
+    "webhook.exhausted": Fact.DELIVERY_EXHAUSTED,
+}
+
+
+def evidence(tick: Tick, at: Input, event: Due) -> None:
+    """Seal the packet of a settled transaction, or open an addendum for what came after the seal."""
+    tx = tick.transaction(event.intent)
+    if tx is None:
+        tick.arrived(event)  # reloads, then refuses
+    elif tx.state in SETTLED and (tx.sealed or not tx.deliveries_open):
+        close(tick, at, tx)
+
+
+def close(tick: Tick, at: Input, tx: Transaction) -> None:
+    """Write the closing record of what stands so far and hand its leaf to the tenant's log."""
+    if tx.sealed == tx.sequence:
+        return
+    kind: LeafKind = "addendum" if tx.sealed else "packet"
+    fact = Fact.AMENDED if tx.sealed else Fact.SEALED
+    facts = f.Closed(tx.sequence, tx.hash.hex(), len(tx.deliveries_open))
+    tick.move(tx, fact, facts, at, actor="svc_evidence")
+    leaf = leaf_data(tenant=tx.tenant, intent=tx.id, kind=kind, chain=tx.hash, records=tx.sequence)
+    tick.send(tick.rules.partition_of(f"{tx.tenant}/log"), "log", LeafDue(tx.tenant, tx.id, leaf))
+
+
+def log(tick: Tick, at: Input, event: LeafDue) -> None:
+    """Append a leaf to the tenant's log; heads are signed once, at the end of the tick."""
+    if tick.is_logged(event.data):
+        return
+    tick.log_head(event.tenant)
+    tick.leaves[event.tenant].append(event)
+
+
+def fire(tick: Tick, at: Input, event: TimerFired) -> None:
+    """Do what a timer of a transaction was for; one that fires early looks and arms itself again."""
+    tx = tick.transaction(event.key)
+    tick.clear_timer("intent", event.key, event.name)
+    if tx is None:
+        return
+    if event.name == "seal":
+        if tx.state in SETTLED:
+            close(tick, at, tx)
+        return
+    tx.timer_due = None
+    timeout = TIMEOUTS.get(tx.state)
+    if timeout is not None:
+        deadline = tx.at + timedelta(seconds=timeout.seconds)
+        if tick.now < deadline:
+            tick.rearm(tx, at.partition, deadline)
+        else:
+            tick.effect(timeout.effect, tx, f.Noted(), at)
+            tick.rearm(tx, at.partition, tick.now + timedelta(seconds=timeout.seconds))
+    elif tx.state is State.SUBMITTED:
+        _look_after(tick, at, tx)
+    elif tx.state is State.REVIEW:
+        expires = tick.review_expiry(tx)
+        if tick.now < expires:
+            tick.rearm(tx, at.partition, expires)
+        else:
+            facts = f.Noted("nobody decided in time")
+            tick.move(tx, Fact.EXPIRED, facts, at, actor="svc_policy")
+
+
+def _look_after(tick: Tick, at: Input, tx: Transaction) -> None:
+    """Poll the rail of an attempt without an outcome, ever more rarely; past its deadline a person is asked."""
+    attempt = tx.attempts[-1]
+    settings = tick.memory.configuration.rails.get(attempt.rail)
+    elapsed = (tick.now - attempt.at).total_seconds()
+    if settings is None:
+        tick.open_case(tx, "rail_unknown", {"rail": attempt.rail}, at)
+        tick.rearm(tx, at.partition, tick.now + timedelta(minutes=5))
+        return
+    first = attempt.at + timedelta(seconds=settings.poll_after_seconds)
+    if tick.now < first:
+        tick.rearm(tx, at.partition, first)
+        return
+    tick.polls.append(Poll(attempt.rail, attempt.reference))
+    if elapsed >= settings.deadline_seconds:
+        detail = {"rail": attempt.rail, "reference": attempt.reference, "held": str(tx.held)}
+        tick.open_case(tx, "provider_outcome_unknown", detail, at)
+    pause = min(max(elapsed, settings.poll_after_seconds), settings.poll_interval_max_seconds)
+    overdue = elapsed >= settings.deadline_seconds
+    if not overdue:  # the deadline itself must not be slept over
+        pause = min(pause, max(settings.deadline_seconds - elapsed, 0.01))
+    tick.rearm(tx, at.partition, tick.now + timedelta(seconds=pause))
+
+
+HANDLERS: Final[Mapping[str, Callable[[Tick, Input, Any], None]]] = {
+    "policy": judge,
+    "ledger": ledger,
+    "route": route,
+    "sync": sync,
+    "evidence": evidence,
+    "log": log,
+}

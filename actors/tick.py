@@ -1,0 +1,434 @@
+"""The tick: events in, writes and outward calls out, as a plain function over loaded values.
+
+    needs    what the events are known to touch
+    decide   each event in stream order, on copies; nothing here waits, reads a clock or draws a random number
+    absorb   the copies replace the originals, once the store has committed
+
+Invariants. An event of a version that its actor has passed changes nothing. An event that raises is set aside with its
+reason and the rest is decided again without it, so nobody waits for it. Ids are derived from what they name, and those
+of frames from the fence that commits them, so deciding twice gives the same bytes."""
+
+import copy
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import Struct, field
+
+from zentra.actors import webhooks
+from zentra.actors.memory import Lane, Memory, Missing, MissingGround
+from zentra.runtime import facts as f
+from zentra.runtime.delivery import Delivery
+from zentra.runtime.errors import VersionGap
+from zentra.runtime.ledger import AccountRef, Book
+from zentra.runtime.machine import TIMEOUTS, entering
+from zentra.runtime.merkle import Frontier, leaf_hash
+from zentra.runtime.messages import Due, Event, LeafDue, encode_frame
+from zentra.runtime.policy import Usage, VelocityKey
+from zentra.runtime.ports import CaseRow, DenialRow, Ground, LogHead, TickPlan, TickWrites, Timer
+from zentra.runtime.rails import Submission
+from zentra.runtime.stream_ports import Outgoing, Position
+from zentra.runtime.transaction import Transaction, Transition, advance
+from zentra.runtime.vocabulary import SETTLED, Effect, Fact, State
+from zentra.runtime.webhooks import WebhookCall
+
+__all__ = ["Batch", "Input", "Poll", "Rules", "Tick", "derived_id"]
+
+FRAME_EVENTS_MAX: Final = 256  # past some hundred a larger frame saves nothing and delays its first event
+SEAL_AFTER: Final = timedelta(seconds=60)
+REVIEW_EXPIRES_AFTER: Final = timedelta(hours=72)
+CASE_DEADLINE: Final = timedelta(hours=24)
+
+
+class Input(NamedTuple):
+    """One event as a tick takes it. `event` is None where the bytes of a frame (`raw`) held no events."""
+
+    partition: int
+    stage: str
+    event: Event | None
+    cause: str
+    raw: bytes = b""
+
+
+class Batch(Struct):
+    """What one tick takes: events in stream order, where the stream stands after them, and what was learnt so far."""
+
+    inputs: list[Input]
+    positions: dict[int, Position]
+    opened: dict[str, Transaction] = field(default_factory=dict)
+    extra: Missing = field(default_factory=Missing)
+    poisoned: dict[int, str] = field(default_factory=dict)
+    reloaded: set[str] = field(default_factory=set)
+    trust_openings: bool = True
+    logged: set[bytes] | None = None
+
+
+class Poll(NamedTuple):
+    """Ask a rail what became of a reference."""
+
+    rail: str
+    reference: str
+
+
+class Rules(Struct, frozen=True):
+    """What a worker was set up with: names of subjects, places of keys, the signer of tree heads."""
+
+    partition_of: Callable[[str], int]
+    command_subject: Callable[[int, str], str]
+    event_subject: Callable[[int, str, str], str]
+    dead_subject: Callable[[str, int], str]
+    sign_head: Callable[[str, int, bytes, datetime], tuple[str, bytes]]
+    open_secret: Callable[[bytes], bytes]
+    lane_width: int = 8  # attempts under way per endpoint
+
+
+def derived_id(*parts: object) -> str:
+    """Return 32 hex digits that follow from what they name, so that naming it twice gives one id."""
+    return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:32]
+
+
+class Tick:
+    """The context of one decision: working copies, the ground, and everything that the handlers want written."""
+
+    def __init__(self, memory: Memory, rules: Rules, batch: Batch, plan: TickPlan, ground: Ground) -> None:
+        self.memory, self.rules, self.batch = memory, rules, batch
+        self.now = ground.now
+        self.day = ground.now.date().isoformat()
+        self.lost = ground.lost
+        self.writes = TickWrites()
+        self.book = Book({key: copy.copy(balance) for key, balance in ground.balances.items()})
+        self.locked = frozenset(ref.id for ref in plan.accounts)
+        self.usage = {key: Usage(usage.count, usage.minor) for key, usage in ground.usage.items()}
+        self.transactions: dict[str, Transaction] = {}
+        self.deliveries: dict[str, Delivery] = {}
+        self.lanes: dict[tuple[str, str], Lane] = {}
+        self.leaves: dict[str, list[LeafDue]] = defaultdict(list)
+        self.heads: dict[str, LogHead] = {}
+        self.submissions: list[Submission] = []
+        self.polls: list[Poll] = []
+        self.calls: list[tuple[str, str, WebhookCall]] = []  # tenant, endpoint, call
+        self.repeats = 0
+        self.waits: dict[str, list[float]] = defaultdict(list)  # by event: seconds since the record before
+        self._frames: dict[tuple[int, str], list[Event]] = defaultdict(list)
+        self._feed: dict[tuple[int, str, str], list[bytes]] = defaultdict(list)
+
+    # What an event can look up ------------------------------------------------------------------------------------
+
+    def transaction(self, intent: str) -> Transaction | None:
+        """Return the working copy of an actor, or None where there is no such intent."""
+        tx = self.transactions.get(intent)
+        if tx is None:
+            original = self.memory.transactions.get(intent) or self.batch.opened.get(intent)
+            if original is None:
+                if intent not in self.memory.transactions:
+                    raise MissingGround(Missing(intents={intent}))
+                return None
+            tx = self.transactions[intent] = copy.copy(original)
+        return tx
+
+    def arrived(self, event: Due) -> Transaction | None:
+        """Return the actor that a versioned event is for, or None where it has passed that version.
+
+        Raises VersionGap where the actor, freshly loaded, has not reached the version."""
+        tx = self.transaction(event.intent)
+        if tx is None or event.version > tx.sequence:
+            if event.intent in self.batch.reloaded:
+                raise VersionGap(event.intent, tx.sequence if tx else 0, event.version)
+            self.batch.reloaded.add(event.intent)
+            self.memory.transactions.pop(event.intent, None)
+            self.batch.opened.pop(event.intent, None)
+            raise MissingGround(Missing(intents={event.intent}))
+        if event.version < tx.sequence:
+            self.repeats += 1
+            return None
+        return tx
+
+    def delivery(self, delivery: str) -> Delivery | None:
+        """Return the working copy of a delivery, or None where there is none."""
+        found = self.deliveries.get(delivery)
+        if found is None:
+            if delivery not in self.memory.deliveries:
+                raise MissingGround(Missing(deliveries={delivery}))
+            original = self.memory.deliveries[delivery]
+            if original is None:
+                return None
+            found = self.deliveries[delivery] = copy.copy(original)
+        return found
+
+    def lane(self, tenant: str, endpoint: str) -> Lane:
+        """Return the working copy of an endpoint's lane."""
+        lane = self.lanes.get((tenant, endpoint))
+        if lane is None:
+            original = self.memory.lanes.get((tenant, endpoint))
+            if original is None or (original.more and not original.waiting):
+                raise MissingGround(Missing(lanes={(tenant, endpoint)}))
+            lane = self.lanes[tenant, endpoint] = original.copy()
+        return lane
+
+    def log_head(self, tenant: str) -> LogHead | None:
+        """Return the latest head of a tenant's log, or None where the log is empty."""
+        if tenant not in self.memory.logs:
+            raise MissingGround(Missing(logs={tenant}))
+        return self.memory.logs[tenant]
+
+    def account(self, tenant: str, name: str) -> AccountRef | None:
+        """Return an account of the tenant, or None where there is none."""
+        try:
+            return self.memory.accounts[tenant, name]
+        except KeyError:
+            raise MissingGround(Missing(accounts={(tenant, name)})) from None
+
+    def lock(self, *refs: AccountRef | None) -> None:
+        """Make sure that the balances of these accounts are locked by this tick."""
+        absent = {ref.id: ref for ref in refs if ref is not None and ref.id not in self.locked}
+        if absent:
+            raise MissingGround(Missing(balances=absent))
+
+    def counted(self, keys: tuple[VelocityKey, ...]) -> None:
+        """Make sure that these counters are locked by this tick."""
+        absent = {key for key in keys if key not in self.usage}
+        if absent:
+            raise MissingGround(Missing(velocity=absent))
+
+    def begun(self, delivery: str) -> bool:
+        """Return whether a delivery was taken in before. The store refuses a second beginning, so memory may be trusted
+        until it has done so once."""
+        if delivery in self.deliveries or self.memory.deliveries.get(delivery) is not None:
+            return True
+        if self.batch.trust_openings:
+            return False
+        known = self.delivery(delivery)
+        return known is not None and known.begun
+
+    def is_logged(self, leaf: bytes) -> bool:
+        """Return whether a leaf is in its log; the store refuses a second one, and only then is it asked."""
+        if any(leaf == due.data for waiting in self.leaves.values() for due in waiting):
+            return True
+        if self.batch.trust_openings:
+            return False
+        link = leaf_hash(leaf)
+        if self.batch.logged is None:
+            raise MissingGround(Missing(leaves={link}))
+        return link in self.batch.logged
+
+    def review_expiry(self, tx: Transaction) -> datetime:
+        """Return when the open review of a transaction expires."""
+        return (tx.referred_at or tx.at) + REVIEW_EXPIRES_AFTER
+
+    # What an event can ask for ------------------------------------------------------------------------------------
+
+    def move(
+        self, tx: Transaction, fact: Fact, facts: f.Facts, at: Input, *, actor: str, cause: str | None = None
+    ) -> Transition:
+        """Move a transaction, tell of it, and ask for what the move and the new state ask for."""
+        before, since = tx.state, tx.at
+        transition = advance(tx, fact, facts, actor=actor, now=self.now, cause=cause or at.cause)
+        self.writes.transitions.append(transition)
+        self._feed[at.partition, tx.tenant, transition.event].append(transition.record)
+        self.waits[transition.event].append((transition.at - since).total_seconds())
+        webhooks.fan_out(self, tx, transition)
+        enter = entering(before, tx.state)
+        if enter is not None:
+            self.effect(enter, tx, facts, at)
+        for effect in transition.move.effects:
+            self.effect(effect, tx, facts, at)
+        if tx.state is not before:
+            self._watch(tx, at.partition)
+        if tx.sealed and tx.sequence > tx.sealed and fact is not Fact.AMENDED:
+            self.send(at.partition, "evidence", Due(tx.id, tx.tenant, tx.sequence))
+        return transition
+
+    def effect(self, effect: Effect, tx: Transaction, facts: f.Facts, at: Input) -> None:
+        """Perform one effect of a move as far as a tick can: a frame, a row, a timer."""
+        stage = _STAGE_OF.get(effect)
+        if stage is not None:
+            self.send(at.partition, stage, Due(tx.id, tx.tenant, tx.sequence))
+        elif effect is Effect.SUBMIT:
+            self.submit(tx, at.partition)
+        elif effect is Effect.GIVE_BACK:
+            for use in tx.velocity:
+                self.count(VelocityKey(tx.tenant, use.counter, use.day, tx.command.currency), -1, -tx.command.amount)
+        elif effect is Effect.SETTLE:
+            self._settle(tx, at.partition)
+        elif effect is Effect.OPEN_REVIEW:
+            self._open_review(tx, facts)
+        elif effect is Effect.CLOSE_REVIEW:
+            self._close_review(tx, facts)
+        elif effect is Effect.OPEN_CASE:
+            kind = "posting_refused" if isinstance(facts, f.Refused) else "provider_contradiction"
+            self.open_case(tx, kind, _described(facts), at)
+
+    def send(self, partition: int, stage: str, event: Event) -> None:
+        """Put an event into the frame of a partition and stage."""
+        self._frames[partition, stage].append(event)
+
+    def submit(self, tx: Transaction, partition: int) -> None:
+        """Ask for the latest attempt to be sent to its rail, once it is committed as started."""
+        attempt = tx.attempts[-1]
+        settings = self.memory.configuration.rails[attempt.rail]
+        command = tx.command
+        self.submissions.append(
+            Submission(
+                tx.tenant, attempt.rail, attempt.reference, command.amount, command.currency, command.destination,
+                command.metadata.get("sandbox_scenario"), tx.trace,
+            )
+        )  # fmt: skip
+        self.rearm(tx, partition, self.now + timedelta(seconds=settings.poll_after_seconds))
+
+    def count(self, key: VelocityKey, count: int, minor: int) -> None:
+        """Add to a velocity counter that this tick has locked."""
+        self.counted((key,))
+        usage, change = self.usage[key], self.writes.velocity_changes.setdefault(key, Usage())
+        for target in (usage, change):
+            target.count += count
+            target.minor += minor
+
+    def timer(self, kind: str, key: str, name: str, partition: int, tenant: str, due_at: datetime) -> None:
+        """Set a named timer; setting it again replaces it."""
+        self.writes.timers_cleared.discard((kind, key, name))
+        self.writes.timers_set[kind, key, name] = Timer(kind, key, name, partition, tenant, due_at)
+
+    def clear_timer(self, kind: str, key: str, name: str) -> None:
+        """Cancel a named timer, set or not."""
+        self.writes.timers_set.pop((kind, key, name), None)
+        self.writes.timers_cleared.add((kind, key, name))
+
+    def rearm(self, tx: Transaction, partition: int, due_at: datetime) -> None:
+        """Let the state timer of a transaction fire at `due_at` at the latest.
+
+        A timer that fires too early only looks and arms itself again, so an earlier one in the store is left alone."""
+        if tx.timer_due is None or due_at < tx.timer_due:
+            tx.timer_due = due_at
+            self.timer("intent", tx.id, "state", partition, tx.tenant, due_at)
+
+    def open_case(self, tx: Transaction, kind: str, detail: dict[str, str], at: Input) -> None:
+        """Open a case of this kind beside a transaction, unless one is open."""
+        if kind in tx.cases_open.values():
+            return
+        case = derived_id("case", tx.id, kind, tx.sequence)
+        self.writes.cases_opened.append(
+            CaseRow(case, tx.tenant, tx.id, tx.intent_id, kind, detail, self.now, self.now + CASE_DEADLINE)
+        )
+        noted = f.CaseNoted(case, kind, detail)
+        self.move(tx, Fact.CASE_OPENED, noted, at, actor="svc_runtime")
+
+    def deny(self, tx: Transaction, action: str, reason: str) -> None:
+        """Keep a refusal that is evidence by itself."""
+        self.writes.denials.append(DenialRow(tx.tenant, tx.principal, tx.role, action, reason, self.now, tx.trace))
+
+    # How it ends --------------------------------------------------------------------------------------------------
+
+    def finish(self, plan: TickPlan) -> TickWrites:
+        """Return everything to write: balances folded per account, logs appended, frames cut and named."""
+        writes = self.writes
+        writes.postings = self.book.postings
+        refs = {ref.id: ref for posting in writes.postings for ref in (posting.debit, posting.credit)}
+        writes.balance_changes = {key: (refs[key], change) for key, change in self.book.changes.items()}
+        webhooks.finish_lanes(self)
+        self._append_leaves()
+        anchor = plan.fences[0]
+        prefix = f"{anchor.partition:04x}{anchor.epoch:08x}{anchor.version:012x}"
+        messages: list[tuple[int, str, bytes]] = []
+        for (partition, stage), events in self._frames.items():
+            subject = self.rules.command_subject(partition, stage)
+            for start in range(0, len(events), FRAME_EVENTS_MAX):
+                messages.append((partition, subject, encode_frame(events[start : start + FRAME_EVENTS_MAX])))
+        for (partition, tenant, topic), records in self._feed.items():
+            subject = self.rules.event_subject(partition, tenant, topic)
+            for start in range(0, len(records), FRAME_EVENTS_MAX):
+                messages.append(
+                    (partition, subject, b"[" + b",".join(records[start : start + FRAME_EVENTS_MAX]) + b"]")
+                )
+        messages += self._dead_letters()
+        writes.outbox = [
+            (partition, Outgoing(subject, body, f"{prefix}{number:08x}"))
+            for number, (partition, subject, body) in enumerate(messages)
+        ]
+        return writes
+
+    def _settle(self, tx: Transaction, partition: int) -> None:
+        """Ask for the packet to be sealed: now, or when the deliveries are drained, in a minute at the latest."""
+        if tx.sealed:
+            return
+        if tx.deliveries_open:
+            self.timer("intent", tx.id, "seal", partition, tx.tenant, self.now + SEAL_AFTER)
+        else:
+            self.send(partition, "evidence", Due(tx.id, tx.tenant, tx.sequence))
+
+    def _watch(self, tx: Transaction, partition: int) -> None:
+        """Keep the state timer in step with a state that was just entered."""
+        timeout = TIMEOUTS.get(tx.state)
+        if timeout is not None:
+            self.rearm(tx, partition, self.now + timedelta(seconds=timeout.seconds))
+        elif tx.state is State.REVIEW:
+            self.rearm(tx, partition, self.now + REVIEW_EXPIRES_AFTER)
+        elif tx.state in SETTLED:
+            self.clear_timer("intent", tx.id, "state")
+
+    def _open_review(self, tx: Transaction, facts: f.Facts) -> None:
+        assert isinstance(facts, f.Judged)
+        flagged = [rule for rule, outcome in facts.results.items() if outcome == "review"]
+        self.writes.reviews_opened.append(
+            (
+                tx.id, tx.round + 1, tx.tenant, tx.intent_id, tx.principal, flagged, facts.version, self.now,
+                self.now + REVIEW_EXPIRES_AFTER,
+            )
+        )  # fmt: skip
+
+    def _close_review(self, tx: Transaction, facts: f.Facts) -> None:
+        actor, reason = tx.principal, ""
+        status = {State.JUDGING: "approved"}.get(tx.state, "cancelled")
+        if isinstance(facts, f.Decided):
+            status, reason, actor = facts.verdict, facts.reason, facts.decided_by
+        elif isinstance(facts, f.Noted):
+            reason = facts.reason
+        self.writes.reviews_closed.append((tx.id, status, actor, self.now, reason))
+
+    def _append_leaves(self) -> None:
+        for tenant, due in self.leaves.items():
+            head = self.log_head(tenant)
+            size = head.size if head else 0
+            hashes = [leaf_hash(leaf.data) for leaf in due]
+            for offset, (leaf, link) in enumerate(zip(due, hashes, strict=True)):
+                self.writes.leaves.append((tenant, size + offset, leaf.intent, leaf.data, link))
+            frontier, tiles = (head.frontier if head else Frontier()).append(hashes)
+            self.writes.tiles += [(tenant, tile.level, tile.index, tile.hash) for tile in tiles if tile.level > 0]
+            root = frontier.root()
+            key_id, signature = self.rules.sign_head(tenant, frontier.size, root, self.now)
+            signed = LogHead(tenant, frontier.size, frontier, root, self.now, key_id, signature)
+            self.writes.heads.append(signed)
+            self.heads[tenant] = signed
+
+    def _dead_letters(self) -> list[tuple[int, str, bytes]]:
+        """Return what poisoned events leave behind: a letter with the reason, and a case for an operator."""
+        letters = []
+        for index, reason in self.batch.poisoned.items():
+            entry = self.batch.inputs[index]
+            if entry.partition in self.lost:
+                continue
+            body = entry.raw if entry.event is None else encode_frame([entry.event])
+            tenant = getattr(entry.event, "tenant", "-")
+            intent = getattr(entry.event, "intent", None)
+            letter = {"reason": reason, "stage": entry.stage, "cause": entry.cause, "frame": body.hex()}
+            letters.append(
+                (entry.partition, self.rules.dead_subject("poison", entry.partition), msgspec.json.encode(letter))
+            )
+            detail = {"stage": entry.stage, "cause": entry.cause, "reason": reason[:500]}
+            self.writes.cases_opened.append(
+                CaseRow(
+                    derived_id("poison", entry.cause, index), tenant, intent, None, "poison_message", detail, self.now,
+                    self.now + CASE_DEADLINE,
+                )
+            )  # fmt: skip
+        return letters
+
+
+_STAGE_OF: Final = {Effect.JUDGE: "policy", Effect.LEDGER: "ledger", Effect.ROUTE: "route"}
+
+
+def _described(facts: f.Facts) -> dict[str, str]:
+    """Return what an operator should see first of the facts that opened a case."""
+    return {name: str(value) for name, value in msgspec.structs.asdict(facts).items() if value not in (None, "", 0)}

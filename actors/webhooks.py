@@ -1,0 +1,210 @@
+"""Webhook deliveries: events fan out to endpoints, and each endpoint has one lane with one owner.
+
+A lane is the partition of (tenant, endpoint): limits and fairness have one place. An attempt is committed as under way
+before its socket opens; at most `lane_width` are, and the rest of the lane waits. The body is fixed in the commit of
+the transition that it tells of."""
+
+import hashlib
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from zentra.actors.memory import LANE_WAITING_MAX
+from zentra.runtime import canonical
+from zentra.runtime.delivery import OPEN, Delivery, DeliveryFact, DeliveryState, move
+from zentra.runtime.facts import Delivered
+from zentra.runtime.messages import AttemptReported, DeliveryDue, DeliverySettled, LaneOpened, TimerFired
+from zentra.runtime.transaction import Transaction, Transition, timestamp
+from zentra.runtime.webhooks import AttemptResult, Verdict, WebhookCall, matches, next_delay, verdict
+
+if TYPE_CHECKING:
+    from zentra.actors.tick import Input, Tick
+
+__all__ = ["OPEN", "attempt_ended", "deliver", "fan_out", "finish_lanes", "fire", "open_lane", "replay"]
+
+# They tell of deliveries and packets themselves: an endpoint that got them would be told of being told.
+_NEVER_DELIVERED: Final = ("webhook.", "money_runtime.", "evidence.", "review.closed")
+
+
+def fan_out(tick: "Tick", tx: Transaction, transition: Transition) -> None:
+    """Open one delivery for every endpoint of the tenant that wants to hear of this transition."""
+    endpoints = tick.memory.configuration.endpoints.get(tx.tenant)
+    if not endpoints or transition.event.startswith(_NEVER_DELIVERED) or "events" not in tx.command.primitives:
+        return
+    body = b""
+    for endpoint in endpoints:
+        if not matches(endpoint.events, transition.event):
+            continue
+        body = body or _body(tx, transition)
+        delivery = Delivery(
+            id=_delivery_id(tx.id, transition.sequence, endpoint.id),
+            tenant=tx.tenant,
+            endpoint=endpoint.id,
+            intent=tx.id,
+            event=transition.event,
+            body=body,
+        )
+        tx.deliveries_open = tx.deliveries_open | {delivery.id}
+        tick.writes.deliveries.append((delivery, transition.sequence))
+        due = DeliveryDue(delivery.id, tx.tenant, endpoint.id, tx.id, transition.event, body)
+        tick.send(tick.rules.partition_of(f"{tx.tenant}/{endpoint.id}"), "webhook", due)
+
+
+def _delivery_id(intent: str, sequence: int, endpoint: str) -> str:
+    return hashlib.sha256(f"delivery/{intent}/{sequence}/{endpoint}".encode()).hexdigest()[:32]
+
+
+def _body(tx: Transaction, transition: Transition) -> bytes:
+    """Return the bytes that every endpoint gets for this transition, on each try."""
+    command = tx.command
+    return canonical.encode(
+        {
+            "type": str(transition.event),
+            "timestamp": timestamp(transition.at),
+            "data": {
+                "id": tx.id,
+                "intent_id": tx.intent_id,
+                "object_version": transition.sequence,
+                "status": str(tx.state.lifecycle),
+                "step": tx.state.step,
+                "kind": str(command.kind),
+                "amount": command.minor,
+                "currency": command.currency,
+                "source": command.source,
+                "destination": command.destination,
+                "scope": command.scope,
+                "metadata": command.metadata,
+            },
+        }
+    )
+
+
+def deliver(tick: "Tick", at: "Input", event: DeliveryDue) -> None:
+    """Take a new delivery into its lane."""
+    known = tick.begun(event.delivery)
+    if known:
+        return
+    delivery = Delivery(
+        id=event.delivery,
+        tenant=event.tenant,
+        endpoint=event.endpoint,
+        intent=event.intent,
+        event=event.event,
+        body=event.body,
+    )
+    tick.deliveries[delivery.id] = delivery
+    tick.writes.deliveries_begun.add(delivery.id)
+    tick.writes.delivery_states[delivery.id] = (delivery, None)
+    _wait(tick, delivery)
+
+
+def attempt_ended(tick: "Tick", at: "Input", event: AttemptReported) -> None:
+    """Apply what an attempt met: delivered, once more later, or given up."""
+    result = event.result
+    tick.lane(event.tenant, event.endpoint).in_flight.discard(result.delivery)
+    delivery = tick.delivery(result.delivery)
+    if delivery is None or delivery.state is not DeliveryState.DELIVERING or delivery.attempts != result.attempt:
+        return  # a repeat, or an attempt that was started again since
+    row = (delivery.id, result.attempt, delivery.tenant, delivery.trigger, tick.now, result.status, result.error)
+    tick.writes.delivery_attempts.append((*row, result.latency_ms, result.response_excerpt))
+    outcome = verdict(result)
+    delay = None
+    if outcome is Verdict.RETRY:
+        delay = next_delay(delivery.tries, _jitter(delivery), result.retry_after_seconds)
+    if outcome is Verdict.DELIVERED:
+        delivery.state, topic = move(delivery.state, DeliveryFact.ACKNOWLEDGED), "webhook.delivered"
+    elif delay is None:
+        delivery.state, topic = move(delivery.state, DeliveryFact.GIVEN_UP), "webhook.exhausted"
+        if outcome is Verdict.DISABLE:
+            tick.writes.endpoints_disabled.append((delivery.tenant, delivery.endpoint))
+    else:
+        delivery.state, topic = move(delivery.state, DeliveryFact.FAILED), "webhook.retrying"
+    due_at = None if delay is None or outcome is Verdict.DELIVERED else tick.now + timedelta(seconds=delay)
+    if due_at is not None:
+        tick.timer("delivery", delivery.id, "attempt", at.partition, delivery.tenant, due_at)
+    tick.writes.delivery_states[delivery.id] = (delivery, due_at)
+    _tell(tick, delivery, topic, result)
+
+
+def _tell(tick: "Tick", delivery: Delivery, topic: str, result: AttemptResult | None) -> None:
+    """Let the transaction know how its delivery stands."""
+    facts = Delivered(
+        delivery=delivery.id,
+        endpoint=delivery.endpoint,
+        event=delivery.event,
+        attempts=delivery.attempts,
+        status_code=result.status if result else None,
+        error=str(result.error) if result and result.error else None if result else "endpoint_disabled",
+        body_digest=hashlib.sha256(delivery.body).hexdigest(),
+    )
+    settled = DeliverySettled(delivery.intent, delivery.tenant, topic, facts)
+    tick.send(tick.rules.partition_of(delivery.intent), "sync", settled)
+
+
+def _jitter(delivery: Delivery) -> float:
+    """Return a fraction in [0, 1) that differs between deliveries and tries and is the same when decided twice."""
+    return hashlib.sha256(f"{delivery.id}/{delivery.tries}".encode()).digest()[0] / 256
+
+
+def open_lane(tick: "Tick", event: LaneOpened) -> None:
+    """Look after what an endpoint has open, after its partition came to this worker."""
+    tick.lane(event.tenant, event.endpoint)
+
+
+def fire(tick: "Tick", event: TimerFired) -> None:
+    """Put a delivery whose pause is over back into its lane."""
+    tick.clear_timer("delivery", event.key, event.name)
+    delivery = tick.delivery(event.key)
+    if delivery is not None and delivery.state is DeliveryState.RETRYING:
+        _wait(tick, delivery)
+
+
+def replay(tick: "Tick", delivery_id: str) -> str:
+    """Start the schedule of a delivery anew; return the code of the outcome."""
+    delivery = tick.delivery(delivery_id)
+    if delivery is None:
+        return "not_found"
+    if delivery.state is DeliveryState.DELIVERING:
+        return "delivery_under_way"
+    waited = delivery.state is DeliveryState.PENDING
+    delivery.state = move(delivery.state, DeliveryFact.REPLAYED)
+    delivery.tries, delivery.trigger = 0, "replay"
+    tick.clear_timer("delivery", delivery.id, "attempt")
+    tick.writes.delivery_states[delivery.id] = (delivery, None)
+    if not waited:
+        _wait(tick, delivery)
+    return "done"
+
+
+def _wait(tick: "Tick", delivery: Delivery) -> None:
+    lane = tick.lane(delivery.tenant, delivery.endpoint)
+    if delivery.id in lane.in_flight or delivery.id in lane.waiting:
+        return
+    if len(lane.waiting) < LANE_WAITING_MAX:
+        lane.waiting.append(delivery.id)
+    else:
+        lane.more = True
+
+
+def finish_lanes(tick: "Tick") -> None:
+    """Start what the width of each touched lane allows; an endpoint that is gone ends its deliveries."""
+    for (tenant, endpoint_id), lane in tick.lanes.items():
+        endpoints = tick.memory.configuration.endpoints.get(tenant, ())
+        endpoint = next((e for e in endpoints if e.id == endpoint_id), None)
+        while lane.waiting and (endpoint is None or len(lane.in_flight) < tick.rules.lane_width):
+            delivery = tick.delivery(lane.waiting.popleft())
+            if delivery is None or delivery.state not in OPEN:
+                continue
+            delivery.state = move(delivery.state, DeliveryFact.STARTED)
+            delivery.attempts += 1
+            delivery.tries += 1
+            if endpoint is None:
+                delivery.state = move(delivery.state, DeliveryFact.GIVEN_UP)
+                _tell(tick, delivery, "webhook.exhausted", None)
+            else:
+                lane.in_flight.add(delivery.id)
+                secrets = tuple(tick.rules.open_secret(secret) for secret in endpoint.secrets)
+                call = WebhookCall(
+                    endpoint.url, f"msg_{delivery.id}", delivery.body, secrets, delivery.attempts, delivery.id
+                )
+                tick.calls.append((tenant, endpoint_id, call))
+            tick.writes.delivery_states[delivery.id] = (delivery, None)
