@@ -22,7 +22,6 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
-from urllib.parse import unquote
 
 import aiohttp
 import msgspec
@@ -140,8 +139,8 @@ class SandboxServer:
         match method, rest:
             case "POST", ["payments"]:
                 await self._submit(book, receive, send)
-            case "GET", ["payments", reference]:
-                await _look_up(book, unquote(reference), send)
+            case "GET", ["payments", *parts] if parts:
+                await _look_up(book, "/".join(parts), send)  # the path arrives decoded
             case "PUT", ["control"]:
                 await self._control(book, receive, send)
             case "GET", ["control"]:
