@@ -1,9 +1,10 @@
 """The life of a transaction as data: facts come in; the next state and its effects come out.
 
-Theory of operation. A transaction is a gen_statem: a state, some data and one table. `MOVES` holds every pair of state and
-fact that is allowed; a pair that is not there is refused, and nothing else in the runtime may change a state. A move names
-the state that follows, the topic of the one event that tells of it, and effects. Entering a state has effects of its own
-(`ENTER`), and a state timeout (`TIMEOUTS`) asks for them again: nothing depends on a message that may never come.
+Theory of operation. A transaction is a gen_statem: a state, some data and one table. `MOVES` holds every pair of
+state and fact that is allowed; a pair that is not there is refused, and nothing else in the runtime may change a state.
+A move names the state that follows, the topic of the one event that tells of it, and effects. Entering a state has
+effects of its own (`ENTER`), and a state timeout (`TIMEOUTS`) asks for them again: nothing depends on a message that
+may never come.
 
 A fact that does not move the state is still a transition with its own record. Facts about the surroundings (deliveries,
 cases, sealing) are allowed in whole families of states; `_family` writes those rows.
@@ -41,7 +42,6 @@ def _family(states: Iterable[State], fact: Fact, topic: Topic, *effects: Effect)
 
 S, F, T, E = State, Fact, Topic, Effect
 INITIAL: Final = Move(S.ACCEPTED, T.INGRESS_ACCEPTED)
-_OPEN = [state for state in State if state not in SETTLED]
 _BEYOND_RAIL = [S.CONFIRMED, S.REFUSED, *(state for state in State if state in SETTLED)]
 
 # A table is read down its columns.
@@ -87,7 +87,7 @@ MOVES: Final[Mapping[tuple[State, Fact], Move]] = {
     (S.FAILED,     F.REVERSED_IN_FULL):  Move(S.REVERSED,   T.LEDGER_REVERSAL),   # a partial debit is given back
 
     # A rail that repeats itself leaves a record and one state; one that contradicts itself opens a case.
-    **_family(_BEYOND_RAIL, F.RAIL_REPEATED,      T.PROVIDER_CALLBACK),
+    **_family([S.SUBMITTED, *_BEYOND_RAIL], F.RAIL_REPEATED, T.PROVIDER_CALLBACK),
     **_family(_BEYOND_RAIL, F.RAIL_CONTRADICTED,  T.PROVIDER_CALLBACK, E.OPEN_CASE),
 
     **_family(State,        F.CASE_OPENED,        T.CASE_OPENED),
