@@ -98,7 +98,8 @@ class Connection(Client):
         return msgspec.json.decode(message.data, type=answer)
 
     async def _lost(self) -> None:
-        _log.warning("nats connection lost")
+        if not self.is_closed:
+            _log.warning("nats connection lost")
         for hook in tuple(self._disconnect_hooks):
             hook()
 

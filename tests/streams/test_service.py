@@ -1,0 +1,227 @@
+"""The accounts and the door behind them: whom a tenant may claim to be, reach, and answer to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import nats.errors
+import pytest
+from nats.aio.msg import Msg
+
+from tests.streams.nats_server import NatsServer, fresh_streams, run_nats_server
+from zentra.gateway.devstack_servers import NatsPorts
+from zentra.streams.accounts import account_name, render_config, runtime_password, system_password, tenant_password
+from zentra.streams.connection import Connection, connect
+from zentra.streams.service import IntentService, ServiceRequest
+from zentra.streams.topology import stream_state
+
+SECRET = b"only for these tests"
+OVERLOADED = b"overloaded"
+
+
+def config(ports: NatsPorts) -> str:
+    return render_config(
+        listen=f"127.0.0.1:{ports.client}",
+        http=f"127.0.0.1:{ports.monitor}",
+        store_dir=str(ports.store_dir),
+        tenants=["globex", "acme", "acme-2", "acme"],
+        secret=SECRET,
+    )
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    with run_nats_server(tmp_path_factory.mktemp("accounts"), config) as running:
+        yield running
+
+
+async def connect_as(server: NatsServer, user: str, password: str) -> Connection:
+    return await connect(f"nats://{user}:{password}@127.0.0.1:{server.process.port}", name=user)
+
+
+@pytest.fixture
+async def core(server: NatsServer) -> AsyncIterator[Connection]:
+    connection = await connect_as(server, "runtime", runtime_password(SECRET))
+    await fresh_streams(connection)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def acme(server: NatsServer) -> AsyncIterator[Connection]:
+    connection = await connect_as(server, "acme", tenant_password(SECRET, "acme"))
+    yield connection
+    await connection.close()
+
+
+class Door:
+    """A service whose requests wait here until a test answers them."""
+
+    def __init__(self, client: Connection, unanswered_max: int = 100) -> None:
+        self.service = IntentService(client, overloaded_answer=OVERLOADED, unanswered_max=unanswered_max)
+        self.requests: asyncio.Queue[ServiceRequest] = asyncio.Queue()
+
+    async def open(self) -> None:
+        await self.service.start(self._take)
+
+    def _take(self, requests: list[ServiceRequest]) -> None:
+        for request in requests:
+            self.requests.put_nowait(request)
+
+    async def next(self) -> ServiceRequest:
+        return await self.requests.get()
+
+
+async def test_the_tenant_is_who_connected(core: Connection, server: NatsServer) -> None:
+    door = Door(core)
+    await door.open()
+    for tenant in ("acme", "globex", "acme-2"):
+        client = await connect_as(server, tenant, tenant_password(SECRET, tenant))
+        asked = asyncio.create_task(client.request("zentra.intents.create", b"body", timeout=5))
+        request = await door.next()
+        assert (request.tenant, request.verb, request.body) == (tenant, "create", b"body")
+        await door.service.respond(request, b"answer for " + tenant.encode())
+        assert (await asked).data == b"answer for " + tenant.encode()
+        await client.close()
+    assert door.service.statistics().unanswered == 0
+
+
+async def test_only_trace_and_idempotency_key_come_through(core: Connection, acme: Connection) -> None:
+    door = Door(core)
+    await door.open()
+    hostile = {"Nats-Msg-Id": "globex:1", "Nats-Schedule": "@every 1s", "X-Else": "x"}
+    kept = {"traceparent": "00-1-2-03", "X-Idempotency-Key": "k1"}
+    asked = asyncio.create_task(acme.request("zentra.intents.cancel.now", b"", timeout=5, headers={**hostile, **kept}))
+    request = await door.next()
+    assert request.verb == "cancel.now"
+    assert request.headers == {"traceparent": "00-1-2-03", "idempotency-key": "k1"}
+    await door.service.respond(request, b"ok")
+    assert (await asked).headers is None
+
+
+async def test_a_foreign_subject_is_unreachable(core: Connection, acme: Connection) -> None:
+    door = Door(core)
+    await door.open()
+    for subject in ("zentra.api.globex.create", "zentra.api.acme.create", "zc.1.policy", "$JS.API.STREAM.LIST"):
+        with pytest.raises((nats.errors.NoRespondersError, nats.errors.TimeoutError)):
+            await acme.request(subject, b"", timeout=0.2)
+    await acme.publish("zentra.intents.create", b"mine")
+    assert (await door.next()).body == b"mine"
+    assert door.requests.empty()
+    assert (await stream_state(core, "ZC")).messages == 0
+
+
+async def test_a_hostile_reply_subject_is_neutralised(core: Connection, acme: Connection) -> None:
+    door = Door(core)
+    await door.open()
+    await acme.publish("zentra.intents.create", b"", reply="$JS.API.STREAM.DELETE.ZC")
+    await acme.publish("zentra.intents.create", b"", reply="zc.1.policy")
+    for _ in range(2):
+        request = await door.next()
+        assert request.reply.startswith("_R_.")
+        await door.service.respond(request, b"{}")
+    await core.flush()
+    await acme.flush()
+    assert (await stream_state(core, "ZC")).messages == 0
+
+
+async def test_a_request_that_came_past_the_import_is_refused(core: Connection) -> None:
+    door = Door(core)
+    await door.open()
+    await core.publish("zentra.api.acme.create", b"", reply="zc.1.policy")
+    await core.publish("zentra.api.acme.create", b"second")
+    assert (await door.next()).body == b"second"
+    assert door.service.statistics().refused == 1
+
+
+async def test_fire_and_forget_is_handed_over_and_needs_no_answer(core: Connection, acme: Connection) -> None:
+    door = Door(core)
+    await door.open()
+    await acme.publish("zentra.intents.create", b"body")
+    request = await door.next()
+    assert request.reply == ""
+    assert door.service.statistics().unanswered == 1
+    await door.service.respond(request, b"nobody hears")
+    await door.service.respond(request, b"nor this")
+    assert door.service.statistics().unanswered == 0
+
+
+async def test_above_the_bound_the_answer_is_immediate(core: Connection, acme: Connection) -> None:
+    door = Door(core, unanswered_max=2)
+    await door.open()
+    waiting = [asyncio.create_task(acme.request("zentra.intents.create", b"%d" % n, timeout=5)) for n in range(2)]
+    held = [await door.next() for _ in waiting]
+    assert (await acme.request("zentra.intents.create", b"third", timeout=5)).data == OVERLOADED
+    for request in held:
+        await door.service.respond(request, b"done")
+    assert [(await answer).data for answer in waiting] == [b"done"] * 2
+    assert door.service.statistics().overloaded == 1
+
+
+async def test_without_a_gateway_the_tenant_knows_at_once(core: Connection, acme: Connection) -> None:
+    door = Door(core)
+    await door.open()
+    await door.service.stop()
+    await core.flush()
+    with pytest.raises(nats.errors.NoRespondersError):
+        await acme.request("zentra.intents.create", b"", timeout=5)
+
+
+async def test_a_failing_handler_leaves_the_door_open(core: Connection, acme: Connection) -> None:
+    door = Door(core)
+
+    def handler(requests: list[ServiceRequest]) -> None:
+        if requests[0].body == b"bad":
+            raise RuntimeError("handler bug")
+        for request in requests:
+            door.requests.put_nowait(request)
+
+    await door.service.start(handler)
+    await acme.publish("zentra.intents.create", b"bad")
+    await acme.flush()
+    await core.flush()
+    await acme.publish("zentra.intents.create", b"good")
+    assert (await door.next()).body == b"good"
+    assert door.service.statistics().unanswered == 1
+
+
+async def test_each_tenant_hears_its_own_feed(core: Connection, acme: Connection) -> None:
+    heard: asyncio.Queue[str] = asyncio.Queue()
+
+    async def note(message: Msg) -> None:
+        heard.put_nowait(message.subject)
+
+    await acme.subscribe("zentra.feed.acme.>", cb=note)
+    await acme.flush()
+    for tenant in ("globex", "acme-2", "acme"):
+        await core.publish(f"zentra.feed.{tenant}.intent", b"event")
+    assert await heard.get() == "zentra.feed.acme.intent"
+    assert heard.empty()
+
+
+def test_a_password_is_its_owners_alone() -> None:
+    owners = [tenant_password(SECRET, tenant) for tenant in ("acme", "globex", "runtime", "system")]
+    passwords = {*owners, runtime_password(SECRET), system_password(SECRET), runtime_password(SECRET + b"!")}
+    assert len(passwords) == 7
+    assert all(len(password) == 32 and password.isalnum() for password in passwords)
+    assert tenant_password(SECRET, "acme") == tenant_password(SECRET, "acme")
+
+
+@pytest.mark.parametrize("tenant", ["", "A", "acme_2", "acme.globex", "*", "2acme", "a" * 40, "acme\n"])
+def test_a_name_that_is_no_tenant_never_reaches_the_configuration(tenant: str) -> None:
+    with pytest.raises(ValueError, match="not a tenant"):
+        render_config(listen="127.0.0.1:4222", store_dir="/data", tenants=[tenant], secret=SECRET)
+    with pytest.raises(ValueError, match="not a tenant"):
+        account_name(tenant)
+
+
+def test_a_short_secret_is_refused() -> None:
+    with pytest.raises(ValueError, match="16 bytes"):
+        runtime_password(b"short")
+
+
+@pytest.mark.parametrize("sync_always", [True, False])
+def test_durability_is_a_choice_of_the_configuration(sync_always: bool) -> None:
+    text = render_config(listen="127.0.0.1:4222", store_dir="/data", tenants=[], secret=SECRET, sync_always=sync_always)
+    assert ("sync_interval: always" in text) is sync_always
