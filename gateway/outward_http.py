@@ -165,12 +165,14 @@ class OutwardHttp:
         self,
         policy: AddressPolicy,
         *,
-        connections_max: int = 256,
+        connections_max: int = 1024,
         connections_per_host_max: int = 64,
         connect_timeout_seconds: float = 5.0,
         total_timeout_seconds: float = 15.0,
         resolver: AbstractResolver | None = None,
     ) -> None:
+        """Waiting for a connection is part of the call's time, so both maxima should stand above what callers ask at
+        once; then a host that hangs holds up nobody else. Raises ValueError for a policy that cannot be read."""
         self.guard = AddressGuard(policy)
         self._urls: dict[str, URL] = {}
         self._connect_timeout_seconds = connect_timeout_seconds
