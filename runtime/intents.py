@@ -35,6 +35,7 @@ _SCOPE: Final = re.compile(r"[a-z0-9][a-z0-9._/-]{0,63}\Z", re.ASCII)
 _COUNTRY: Final = re.compile(r"[A-Z]{2}\Z", re.ASCII)
 METADATA_ENTRIES_MAX: Final = 32  # a label set, not a document store
 METADATA_CHARACTERS_MAX: Final = 512
+_KIND_DEFAULT: Final = IntentKind.TRANSFER
 
 
 class IntentCommand(Struct, frozen=True, kw_only=True):
@@ -76,7 +77,7 @@ class _Request(Struct, kw_only=True, forbid_unknown_fields=True):
     country: str | None = None
     intent_id: str | UnsetType = UNSET
     money_model: str = MONEY_MODEL
-    primitives: list[str] = list(PRIMITIVES)
+    primitives: list[str] = msgspec.field(default_factory=lambda: list(PRIMITIVES))
     metadata: dict[str, str] = {}
     idempotency_key: str | UnsetType = UNSET
 
@@ -102,10 +103,13 @@ def parse_intent(
 ) -> tuple[IntentCommand | None, str | None, list[Violation]]:
     """Return the command, the idempotency key in the body (or None), and every violation.
 
-    `body` is decoded JSON. `kinds` narrows the kinds that this door takes. The command is None exactly when there are
-    violations."""
+    `body` is decoded JSON. `kinds` narrows the kinds that this door takes; a door that takes only one fills it in. The
+    command is None exactly when there are violations."""
     if not isinstance(body, dict):
         return None, None, [Violation("", "body_not_object", "the body is one JSON object")]
+    allowed = kinds or frozenset(IntentKind)
+    if "kind" not in body and len(allowed) == 1:
+        body = {**body, "kind": next(iter(allowed))}
     violations = [
         Violation(f"/{_escape(name)}", "field_unknown", "there is no such field")
         for name in body
@@ -127,12 +131,12 @@ def parse_intent(
             minor = parse_minor(values["amount"])
         except Refusal as refusal:
             violations.append(Violation("/amount", refusal.reason, refusal.detail))
-    violations += _semantics(values, kinds or frozenset(IntentKind))
+    violations += _semantics({"kind": _KIND_DEFAULT, **values}, allowed)
     key = values.pop("idempotency_key", None)
     if violations:
         return None, key, violations
     values.pop("amount")
-    values["kind"] = IntentKind(values.get("kind", "transfer"))
+    values["kind"] = IntentKind(values.get("kind", _KIND_DEFAULT))
     values["primitives"] = tuple(p for p in PRIMITIVES if p in values.get("primitives", PRIMITIVES))
     return IntentCommand(minor=str(minor), **values), key, violations
 
@@ -145,8 +149,7 @@ def _semantics(values: dict[str, Any], kinds: frozenset[str]) -> list[Violation]
         if not holds:
             found.append(Violation(f"/{name}", code, detail))
 
-    if "kind" in values:
-        check("kind", values["kind"] in kinds, "kind_unknown", f"one of {', '.join(sorted(kinds))}")
+    check("kind", values["kind"] in kinds, "kind_unknown", f"one of {', '.join(sorted(kinds))}")
     if "currency" in values:
         check("currency", is_currency(values["currency"]), "currency_unknown", "an ISO 4217 code in capitals")
     for name in ("source", "destination", "intent_id"):
@@ -173,7 +176,7 @@ def _semantics(values: dict[str, Any], kinds: frozenset[str]) -> list[Violation]
         fits = len(name) <= METADATA_CHARACTERS_MAX and len(text) <= METADATA_CHARACTERS_MAX and name.isascii()
         check(
             f"metadata/{_escape(name)}",
-            fits and "\x00" not in text,
+            fits and "\x00" not in name + text,
             "metadata_malformed",
             "ASCII names, at most 512 characters",
         )

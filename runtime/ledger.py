@@ -15,6 +15,7 @@ integers and refused beyond 64 bits. An account without a floor is never read: o
 
 import hashlib
 from datetime import datetime
+from itertools import pairwise
 
 from msgspec import Struct
 
@@ -86,7 +87,8 @@ def available(ref: AccountRef, balance: Balance) -> int:
 class Book:
     """The balances that one tick has locked, and what its commands did to them.
 
-    `loaded` maps account ids with a floor to their balances. Everything a command refuses leaves no trace here."""
+    `loaded` maps account ids with a floor to their balances. Everything a command refuses leaves no trace here. A
+    posting that no rule could allow (one account, two currencies or tenants, more than is held) raises ValueError."""
 
     def __init__(self, loaded: dict[int, Balance]) -> None:
         self.balances = loaded
@@ -94,24 +96,23 @@ class Book:
         self.postings: list[Posting] = []
 
     def reserve(
-        self, source: AccountRef | None, settlement: AccountRef | None, destination: AccountRef | None, minor: int, at: datetime,
-        *, intent: str, ordinal: int,
+        self, source: AccountRef | None, settlement: AccountRef | None, destination: AccountRef | None, minor: int,
+        at: datetime, *, intent: str, ordinal: int,
     ) -> tuple[Posting, ...] | Objection:  # fmt: skip
-        """Return the posting that holds `minor` on `source`, or the first objection."""
-        if source is None or settlement is None or destination is None:
-            return self._objection(source, destination or settlement, minor) or Objection(
-                "account_not_found", "settlement"
-            )
-        objection = self._objection(source, destination, minor)
-        if objection is not None:
-            return objection
+        """Return the posting that holds `minor` on `source`, or the first objection.
+
+        All three accounts have to agree on the currency, and `settlement` is the one of the intent's currency."""
+        objection = self._objection(minor, None, source=source, destination=destination, settlement=settlement)
+        if objection is not None or source is None or settlement is None:
+            return objection or Objection("account_not_found")
         return self._write(intent, ordinal, at, ("reserve", source, settlement, minor, 0))
 
     def book(
-        self, source: AccountRef | None, destination: AccountRef | None, minor: int, at: datetime, *, intent: str, ordinal: int
+        self, source: AccountRef | None, destination: AccountRef | None, minor: int, at: datetime,
+        *, currency: str, intent: str, ordinal: int,
     ) -> tuple[Posting, ...] | Objection:  # fmt: skip
-        """Return the posting that moves `minor` at once, or the first objection."""
-        objection = self._objection(source, destination, minor)
+        """Return the posting that moves `minor` of `currency` at once, or the first objection."""
+        objection = self._objection(minor, currency, source=source, destination=destination)
         if objection is not None or source is None or destination is None:
             return objection or Objection("account_not_found")
         return self._write(intent, ordinal, at, ("book", source, destination, 0, minor))
@@ -121,6 +122,9 @@ class Book:
         *, intent: str, ordinal: int,
     ) -> tuple[Posting, ...] | Objection:  # fmt: skip
         """Return the two postings that turn a hold into money at its destination, or the first objection."""
+        objection = _amount_objection(minor)
+        if objection is not None:
+            return objection
         if held == 0:
             return Objection("hold_not_found")
         for ref in (source, destination):
@@ -128,6 +132,9 @@ class Book:
                 return Objection("account_closed", ref.account_id)
         if minor > held:
             return Objection("exceeds_hold", f"{minor} of {held}")
+        short = self._short(settlement, destination, minor)
+        if short is not None:
+            return short
         return self._write(
             intent,
             ordinal,
@@ -145,54 +152,75 @@ class Book:
         return self._write(intent, ordinal, at, ("release", source, settlement, -held, 0))
 
     def reverse(
-        self, path: tuple[AccountRef, ...], minor: int, posted: int, given_back: int, at: datetime, *, intent: str, ordinal: int
+        self, path: tuple[AccountRef, ...], minor: int, posted: int, given_back: int, at: datetime,
+        *, intent: str, ordinal: int,
     ) -> tuple[Posting, ...] | Objection:  # fmt: skip
         """Return the postings that give `minor` back along `path` (destination first), or the first objection."""
+        objection = _amount_objection(minor)
+        if objection is not None:
+            return objection
         if posted == 0:
             return Objection("transaction_not_found")
         if given_back == posted:
             return Objection("already_reversed")
         if minor > posted - given_back:
             return Objection("exceeds_original", f"{posted - given_back} is left")
-        giver = path[0]
-        if giver.guarded and available(giver, self.balances[giver.id]) + giver.overdraft_limit < minor:
-            return Objection("insufficient_funds", giver.account_id)
-        legs = [("reversal", debit, credit, 0, minor) for debit, credit in zip(path, path[1:], strict=False)]
+        short = self._short(path[0], path[-1], minor)
+        if short is not None:
+            return short
+        legs = [("reversal", debit, credit, 0, minor) for debit, credit in pairwise(path)]
         return self._write(intent, ordinal, at, *legs)
 
-    def _objection(self, source: AccountRef | None, destination: AccountRef | None, minor: int) -> Objection | None:
-        """Return the first objection to taking `minor` from `source` for `destination`, in the documented order."""
-        if minor == 0:
-            return Objection("amount_zero")
-        if minor < 0:
-            return Objection("amount_negative")
-        if minor > MINOR_MAX:
-            return Objection("amount_overflow")
-        if source is not None and source == destination:
-            return Objection("accounts_must_be_different", source.account_id)
-        if source is None or destination is None:
-            return Objection("account_not_found", "source" if source is None else "destination")
+    def _objection(self, minor: int, currency: str | None, **named: AccountRef | None) -> Objection | None:
+        """Return the first objection to moving `minor` between these accounts, in the documented order.
+
+        The first account gives to the last; one between them is where the money goes in the end."""
+        objection = _amount_objection(minor)
+        if objection is not None:
+            return objection
+        refs = [ref for ref in named.values() if ref is not None]
+        for number, ref in enumerate(refs):
+            if any(ref.id == other.id for other in refs[:number]):
+                return Objection("accounts_must_be_different", ref.account_id)
+        for name, known in named.items():
+            if known is None:
+                return Objection("account_not_found", name)
         for status in ("closed", "frozen"):
-            for ref in (source, destination):
+            for ref in refs:
                 if ref.status == status:
                     return Objection(f"account_{status}", ref.account_id)
-        if source.currency != destination.currency:
-            return Objection("currency_mismatch", f"{source.currency} and {destination.currency}")
-        if source.guarded and available(source, self.balances[source.id]) + source.overdraft_limit < minor:
-            return Objection("insufficient_funds", source.account_id)
+        expected = refs[0].currency if currency is None else currency
+        for ref in refs:
+            if ref.currency != expected:
+                return Objection("currency_mismatch", f"{ref.account_id} is in {ref.currency}, not {expected}")
+        return self._short(refs[0], refs[-1], minor)
+
+    def _short(self, debit: AccountRef, credit: AccountRef, minor: int) -> Objection | None:
+        """Return an objection where the move takes an account below its floor.
+
+        A debit takes from a credit-normal account, and a credit takes from a debit-normal one."""
+        for ref, losing_side in ((debit, "credit"), (credit, "debit")):
+            if ref.guarded and ref.normal_side == losing_side and self._above_floor(ref) < minor:
+                return Objection("insufficient_funds", ref.account_id)
         return None
+
+    def _above_floor(self, ref: AccountRef) -> int:
+        return available(ref, self.balances[ref.id]) + ref.overdraft_limit
 
     def _write(
         self, intent: str, ordinal: int, at: datetime, *legs: tuple[str, AccountRef, AccountRef, int, int]
     ) -> tuple[Posting, ...] | Objection:
         for _, debit, credit, pending, posted in legs:
+            if debit.id == credit.id or (debit.tenant, debit.currency) != (credit.tenant, credit.currency):
+                raise ValueError(f"no posting can join {debit.account_id} and {credit.account_id}")
             for ref, side in ((debit, "debits"), (credit, "credits")):
                 balance = self.balances.get(ref.id) if ref.guarded else None
-                if (
-                    balance is not None
-                    and max(getattr(balance, f"{side}_pending") + pending, getattr(balance, f"{side}_posted") + posted)
-                    > MINOR_MAX
-                ):
+                if balance is None:
+                    continue
+                held = getattr(balance, f"{side}_pending") + pending
+                if held < 0:
+                    raise ValueError(f"{ref.account_id} does not hold the {-pending} to be ended")
+                if max(held, getattr(balance, f"{side}_posted") + posted) > MINOR_MAX:
                     return Objection("amount_overflow", ref.account_id)
         written = []
         for number, (kind, debit, credit, pending, posted) in enumerate(legs):
@@ -217,6 +245,17 @@ class Book:
                 target.debits_posted += debits_posted
                 target.credits_pending += credits_pending
                 target.credits_posted += credits_posted
+
+
+def _amount_objection(minor: int) -> Objection | None:
+    """Return what is wrong with an amount before anything else is looked at."""
+    if minor == 0:
+        return Objection("amount_zero")
+    if minor < 0:
+        return Objection("amount_negative")
+    if minor > MINOR_MAX:
+        return Objection("amount_overflow")
+    return None
 
 
 def posting_hash(

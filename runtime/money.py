@@ -1,6 +1,7 @@
 """Money as integers in minor units of an ISO 4217 currency; nothing else is accepted anywhere.
 
-Amounts fit signed 64 bits. A bool, a float, an exponent, a sign or a blank is not an amount."""
+Amounts fit signed 64 bits. A bool, a float, an exponent, a plus or a blank is not an amount; a minus is
+refused by name."""
 
 import re
 from typing import Final
@@ -12,7 +13,8 @@ from zentra.runtime.errors import Refusal
 __all__ = ["MINOR_MAX", "exponent", "is_currency", "parse_minor"]
 
 MINOR_MAX: Final = 2**63 - 1
-_DIGITS: Final = re.compile(r"-?[0-9]{1,19}\Z", re.ASCII)
+_DIGITS: Final = re.compile(r"(-?)0*([0-9]+)\Z", re.ASCII)
+_DIGITS_MAX: Final = len(str(MINOR_MAX))  # reading more would cost time and still overflow
 # Codes without minor units of their own (metals, funds, XXX) cannot be held, so they are no currencies here.
 _EXPONENTS: Final = {str(unit.code): unit.exponent for unit in Currency if unit.exponent is not None}
 
@@ -34,9 +36,10 @@ def parse_minor(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise Refusal("amount_invalid", "an amount is an integer or a string of digits")
     if isinstance(value, str):
-        if not _DIGITS.match(value):
+        match = _DIGITS.match(value)
+        if match is None:
             raise Refusal("amount_invalid", "an amount is an integer or a string of digits")
-        value = int(value)
+        value = int(match[1] + match[2][: _DIGITS_MAX + 1])  # one digit too many is already too much
     if value == 0:
         raise Refusal("amount_zero", "an amount is at least one minor unit")
     if value < 0:
