@@ -96,10 +96,20 @@ class IntentService:
             await self._send(request.reply, body)
 
     async def stop(self) -> None:
-        """Takes no more requests; those already handed over can still be answered."""
+        """Takes no more requests; those already handed over can still be answered.
+
+        Returns when the server knows it, so that no request goes to a door about to disappear. Raises
+        StreamUnavailable when the server does not confirm it.
+        """
         subscription, self._subscription = self._subscription, None
-        if subscription is not None and not self._client.is_closed:
+        if subscription is None or self._client.is_closed:
+            return
+        try:
             await subscription.unsubscribe()
+            if self._client.is_connected:
+                await self._client.flush()
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise failure_of_exception(error) from error
 
     def statistics(self) -> ServiceStatistics:
         """What was received, refused for its reply subject, answered as overloaded, and is unanswered."""
