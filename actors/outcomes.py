@@ -38,9 +38,18 @@ def callback(tick: Tick, at: Input, event: RailReported) -> None:
         tick.writes.callbacks_claimed.append((outcome.rail, outcome.event_id, tx.tenant, tx.id))
     if outcome.status is OutcomeStatus.NOT_FOUND:
         _submit_again(tick, at, tx, attempt)
+    elif outcome.status is OutcomeStatus.NOT_ACCEPTED and _may_be_second_answer(tick, tx, attempt, event.cause):
+        return  # it says nothing of the first submission; the timer goes on polling
     elif outcome.status.final:
         _apply(tick, at, tx, attempt, outcome, event.cause)
     # pending and unknown say nothing that is not known: the attempt is started, and its timer polls
+
+
+def _may_be_second_answer(tick: Tick, tx: Transaction, attempt: Attempt, cause: str) -> bool:
+    """Return whether a "not accepted" could answer a repeated submission rather than the first: those follow polls."""
+    settings = tick.memory.configuration.rails.get(attempt.rail)
+    first_poll = timedelta(seconds=settings.poll_after_seconds if settings else 0)
+    return cause.startswith("submit/") and tick.now >= attempt.at + first_poll
 
 
 def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: RailOutcome, cause: str) -> None:

@@ -61,16 +61,19 @@ create table accounts (
     unique (tenant, account_id)
 );
 
--- Four counters per account. A guarded account has stripe 0 alone; an account without a floor has as many as writers used.
+-- Four counters per account. A guarded account has stripe 0 alone; an account without a floor has
+-- stripes from 1, as many as there were writers.
 create table balances (
     account         bigint not null references accounts,
     stripe          smallint not null,
     tenant          text not null,
-    debits_pending  bigint not null default 0 check (debits_pending >= 0),
-    credits_pending bigint not null default 0 check (credits_pending >= 0),
-    debits_posted   bigint not null default 0 check (debits_posted >= 0),
-    credits_posted  bigint not null default 0 check (credits_posted >= 0),
-    primary key (account, stripe)
+    debits_pending  bigint not null default 0,
+    credits_pending bigint not null default 0,
+    debits_posted   bigint not null default 0,
+    credits_posted  bigint not null default 0,
+    primary key (account, stripe),
+    -- what one writer reserved another may release, so a single stripe of a system account may stand below zero
+    check (stripe <> 0 or least(debits_pending, credits_pending, debits_posted, credits_posted) >= 0)
 ) with (fillfactor = 50);
 
 -- One row moves one amount from its debit to its credit account: `pending` and `posted` are its signed effect on each

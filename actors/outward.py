@@ -1,0 +1,175 @@
+"""Outward effects: submissions and polls to rails, webhook calls. They run beside the ticks and report as events.
+
+Each effect was committed as started before it comes here. Its result goes to the owner of its object as an event; a
+result that is lost leaves the effect started, and the object's timer says what then: a rail is polled, a webhook is
+sent again. Concurrency is bounded per rail and, by the width of its lane, per endpoint."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import anyio
+import anyio.abc
+
+from zentra.actors.tick import Poll
+from zentra.runtime.instruments import Instruments
+from zentra.runtime.messages import AttemptReported, Event, RailReported, encode_frame
+from zentra.runtime.rails import Rail, RailOutcome, Submission
+from zentra.runtime.routing import parse_reference
+from zentra.runtime.stream_ports import EventPublisher, Outgoing
+from zentra.runtime.webhooks import WebhookCall, WebhookTransport
+
+__all__ = ["Outward"]
+
+logger = logging.getLogger(__name__)
+
+BACKLOG_MAX: Final = 4096  # effects under way or waiting for their rail; past it the worker takes no new events
+PUBLISH_TRIES: Final = 3
+
+
+class Outward:
+    """Performs the outward effects of committed ticks. `run` has to be running."""
+
+    def __init__(
+        self,
+        rail_of: Callable[[str], Rail | None],
+        transport: WebhookTransport,
+        publisher: EventPublisher,
+        partition_of: Callable[[str], int],
+        command_subject: Callable[[int, str], str],
+        instruments: Instruments,
+    ) -> None:
+        self._rail_of, self._transport = rail_of, transport
+        self._publisher, self._instruments = publisher, instruments
+        self._partition_of, self._command_subject = partition_of, command_subject
+        self._limits: dict[str, anyio.CapacityLimiter] = {}
+        self._reports: list[tuple[int, str, Event]] = []
+        self._reported = anyio.Event()
+        self._group: anyio.abc.TaskGroup | None = None
+        self._serial = 0
+        self.backlog = 0
+
+    @property
+    def congested(self) -> bool:
+        """Return whether so much is under way that taking more events would only pile up."""
+        return self.backlog > BACKLOG_MAX
+
+    async def run(self) -> None:
+        """Perform effects and send their reports until cancelled."""
+        try:
+            async with anyio.create_task_group() as group:
+                self._group = group
+                while True:
+                    await self._reported.wait()
+                    self._reported = anyio.Event()
+                    reports, self._reports = self._reports, []
+                    await self._send(reports)
+        finally:
+            self._group = None
+
+    def perform(
+        self, submissions: Sequence[Submission], polls: Sequence[Poll], calls: Sequence[tuple[str, str, WebhookCall]]
+    ) -> None:
+        """Start the effects of a committed tick; what cannot be started is left to the timers."""
+        group = self._group
+        if group is None:
+            return
+        immediate = [s for s in submissions if self._is_inline(s.rail)]
+        if immediate:
+            self.backlog += len(immediate)
+            group.start_soon(self._submit_inline, immediate)
+        for submission in submissions:
+            if not self._is_inline(submission.rail):
+                self.backlog += 1
+                group.start_soon(self._submit, submission)
+        for poll in polls:
+            self.backlog += 1
+            group.start_soon(self._poll, poll)
+        for tenant, endpoint, call in calls:
+            self.backlog += 1
+            group.start_soon(self._call, tenant, endpoint, call)
+
+    def _is_inline(self, rail: str) -> bool:
+        adapter = self._rail_of(rail)
+        return adapter is not None and adapter.settings.kind == "inline"
+
+    async def _submit_inline(self, submissions: list[Submission]) -> None:
+        """Ask a rail that answers without I/O, in one task for the whole tick."""
+        try:
+            for submission in submissions:
+                rail = self._rail_of(submission.rail)
+                if rail is not None:
+                    self._report_rail(await rail.submit(submission), "submit")
+        finally:
+            self.backlog -= len(submissions)
+
+    async def _submit(self, submission: Submission) -> None:
+        try:
+            rail = self._rail_of(submission.rail)
+            if rail is None:
+                logger.error("no adapter for a rail", extra={"rail": submission.rail})
+                return
+            async with self._limit(rail):
+                outcome = await rail.submit(submission)
+            self._report_rail(outcome, "submit")
+        finally:
+            self.backlog -= 1
+
+    async def _poll(self, poll: Poll) -> None:
+        try:
+            rail = self._rail_of(poll.rail)
+            if rail is None:
+                logger.error("no adapter for a rail", extra={"rail": poll.rail})
+                return
+            async with self._limit(rail):
+                outcome = await rail.poll(poll.reference)
+            self._report_rail(outcome, "poll")
+        finally:
+            self.backlog -= 1
+
+    async def _call(self, tenant: str, endpoint: str, call: WebhookCall) -> None:
+        try:
+            result = await self._transport.send(call)
+            self._instruments.count("webhook_attempts", {"outcome": str(result.error or result.status)})
+            partition = self._partition_of(f"{tenant}/{endpoint}")
+            self._report(partition, "webhook", AttemptReported(tenant, endpoint, result))
+        finally:
+            self.backlog -= 1
+
+    def _limit(self, rail: Rail) -> anyio.CapacityLimiter:
+        settings = rail.settings
+        limit = self._limits.get(settings.name)
+        if limit is None:
+            limit = self._limits[settings.name] = anyio.CapacityLimiter(settings.concurrency_max)
+        return limit
+
+    def _report_rail(self, outcome: RailOutcome, how: str) -> None:
+        self._instruments.count("rail_calls", {"rail": outcome.rail, "outcome": str(outcome.status)})
+        named = parse_reference(outcome.reference)
+        if named is None:
+            raise ValueError(f"rail {outcome.rail} answered for a reference that is not ours")
+        self._serial += 1
+        cause = f"{how}/{outcome.reference}/{self._serial}"
+        self._report(self._partition_of(named[0]), "callback", RailReported(outcome, cause))
+
+    def _report(self, partition: int, stage: str, event: Event) -> None:
+        self._reports.append((partition, stage, event))
+        self._reported.set()
+
+    async def _send(self, reports: list[tuple[int, str, Event]]) -> None:
+        """Publish reports in frames; the id follows from the bytes, so a second try is dropped by the stream."""
+        frames: dict[tuple[int, str], list[Event]] = {}
+        for partition, stage, event in reports:
+            frames.setdefault((partition, stage), []).append(event)
+        messages = []
+        for (partition, stage), events in frames.items():
+            body = encode_frame(events)
+            digest = hashlib.sha256(body).hexdigest()[:32]
+            messages.append(Outgoing(self._command_subject(partition, stage), body, digest))
+        for _ in range(PUBLISH_TRIES):
+            failures = await self._publisher.publish(messages)
+            messages = [message for message, failure in zip(messages, failures, strict=True) if failure is not None]
+            if not messages:
+                return
+        logger.warning("reports were lost; their objects will ask again", extra={"frames": len(messages)})

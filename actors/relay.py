@@ -1,0 +1,99 @@
+"""The relay: publishes what was committed, marks it as sent, and sweeps what nobody marked.
+
+Invariants. Only committed rows are published, under the id of their row, so publishing twice is publishing once. A row
+that could not be published stays unsent and the owner of its partition sweeps it after a second. Rows are kept for ten
+minutes after they were sent and passed by the checkpoint, so that a stream which lost its tail can be filled again."""
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import anyio
+
+from zentra.runtime.errors import Unavailable
+from zentra.runtime.instruments import Instruments
+from zentra.runtime.ports import Store
+from zentra.runtime.stream_ports import EventPublisher, Outgoing
+
+__all__ = ["Relay"]
+
+logger = logging.getLogger(__name__)
+
+MARK_EVERY_SECONDS: Final = 0.2
+SWEEP_OLDER_SECONDS: Final = 1.0
+SWEEP_LIMIT: Final = 2_000
+KEPT: Final = timedelta(minutes=10)
+
+
+class Relay:
+    """Publishes outbox rows for one worker. `partitions` says what it owns at the moment."""
+
+    def __init__(
+        self,
+        store: Store,
+        publisher: EventPublisher,
+        partitions: Callable[[], Collection[int]],
+        instruments: Instruments,
+    ) -> None:
+        self._store, self._publisher, self._partitions = store, publisher, partitions
+        self._instruments = instruments
+        self._sent: list[str] = []
+        self._under_way: set[str] = set()
+
+    async def publish(self, messages: Sequence[Outgoing]) -> None:
+        """Publish rows that were just committed; what fails is left to the sweep."""
+        if not messages:
+            return
+        ids = [message.id for message in messages]
+        self._under_way.update(ids)
+        try:
+            failures = await self._publisher.publish(messages)
+        finally:
+            self._under_way.difference_update(ids)
+        self._sent += [key for key, failure in zip(ids, failures, strict=True) if failure is None]
+        failed = sum(failure is not None for failure in failures)
+        if failed:
+            self._instruments.count("publish_failures", by=failed)
+
+    async def keep_marking(self) -> None:
+        """Mark published rows as sent, a few times a second, until cancelled."""
+        while True:
+            await anyio.sleep(MARK_EVERY_SECONDS)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Mark what was published since the last time."""
+        ids, self._sent = self._sent, []
+        if not ids:
+            return
+        try:
+            await self._store.mark_sent(ids)
+        except Unavailable:
+            self._sent = ids + self._sent  # unmarked rows are swept, which the stream takes for repeats
+            raise
+
+    async def keep_sweeping(self) -> None:
+        """Publish what nobody marked as sent, every second, until cancelled."""
+        while True:
+            await anyio.sleep(SWEEP_OLDER_SECONDS)
+            partitions = self._partitions()
+            if not partitions:
+                continue
+            rows = await self._store.unsent(partitions, SWEEP_OLDER_SECONDS, SWEEP_LIMIT)
+            known = self._under_way.union(self._sent)
+            swept = [row for row in rows if row.id not in known]
+            if swept:
+                self._instruments.count("outbox_swept", by=len(swept))
+                await self.publish(swept)
+
+    async def republish(self, partitions: Collection[int]) -> None:
+        """Publish every row that is still kept for these partitions: a stream lost its tail."""
+        rows = await self._store.unmatched(partitions, None, 1_000_000)
+        logger.warning("outbox rows are published again", extra={"rows": len(rows)})
+        for start in range(0, len(rows), SWEEP_LIMIT):
+            await self.publish(rows[start : start + SWEEP_LIMIT])
+
+    async def trim(self, passed_at: datetime) -> int:
+        """Delete rows that were sent ten minutes before `passed_at`, when every frame was consumed; return how many."""
+        return await self._store.trim_outbox(self._partitions(), min(passed_at, datetime.now(UTC)) - KEPT)

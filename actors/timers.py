@@ -1,0 +1,86 @@
+"""The timers of the partitions a worker owns: rows in the store, the next due ones in a heap.
+
+A row is the truth. The heap holds what is due within the horizon: read from the store, or set by a commit of this
+worker. A timer that was handed out is remembered until its tick has committed, so that reading the store again does not
+hand it out twice."""
+
+import heapq
+from collections.abc import Iterable
+from typing import Final
+
+from zentra.actors.tick import Input
+from zentra.runtime.messages import TimerFired
+from zentra.runtime.ports import Timer
+
+__all__ = ["HORIZON_SECONDS", "Timers"]
+
+HORIZON_SECONDS: Final = 5.0  # rows due later than this are left in the store
+
+Key = tuple[str, str, str]
+
+
+class Timers:
+    """The next due timers. Times are seconds of the worker's monotonic clock; only differences matter."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, Key]] = []
+        self._due: dict[Key, tuple[float, Timer]] = {}
+        self._handed_out: set[Key] = set()
+
+    def learn(self, rows: Iterable[tuple[Timer, float]], now: float) -> None:
+        """Take rows of the store, each with the seconds that were left at `now`."""
+        for timer, seconds_left in rows:
+            if (timer.kind, timer.key, timer.name) not in self._handed_out:
+                self._set(timer, now + seconds_left)
+
+    def committed(self, set_: Iterable[tuple[Timer, float]], cleared: Iterable[Key], now: float) -> None:
+        """Follow what a commit of this worker set and cleared; seconds are counted from `now`."""
+        for key in cleared:
+            self._handed_out.discard(key)
+            self._due.pop(key, None)
+        for timer, seconds_left in set_:
+            key = (timer.kind, timer.key, timer.name)
+            self._handed_out.discard(key)
+            self._due.pop(key, None)
+            if seconds_left < HORIZON_SECONDS:
+                self._set(timer, now + seconds_left)
+
+    def drop_partitions(self, partitions: frozenset[int]) -> None:
+        """Forget the timers of partitions that somebody else owns."""
+        self._due = {key: entry for key, entry in self._due.items() if entry[1].partition not in partitions}
+        self._handed_out.clear()
+
+    def forget(self, keys: Iterable[Key]) -> None:
+        """Let timers be handed out again whose tick did not commit."""
+        self._handed_out.difference_update(keys)
+
+    def next_due(self) -> float | None:
+        """Return when the next timer is due, or None where none is known."""
+        while self._heap:
+            due, key = self._heap[0]
+            entry = self._due.get(key)
+            if entry is not None and entry[0] == due:
+                return due
+            heapq.heappop(self._heap)
+        return None
+
+    def take(self, now: float, limit: int) -> list[Input]:
+        """Return the events of timers that are due."""
+        taken: list[Input] = []
+        while len(taken) < limit:
+            due = self.next_due()
+            if due is None or due > now:
+                break
+            _, key = heapq.heappop(self._heap)
+            timer = self._due.pop(key)[1]
+            self._handed_out.add(key)
+            fired = TimerFired(timer.kind, timer.key, timer.name, timer.tenant)
+            taken.append(Input(timer.partition, "timer", fired, f"timer/{timer.name}"))
+        return taken
+
+    def _set(self, timer: Timer, due: float) -> None:
+        key = (timer.kind, timer.key, timer.name)
+        known = self._due.get(key)
+        if known is None or abs(known[0] - due) > 0.05:
+            self._due[key] = (due, timer)
+            heapq.heappush(self._heap, (due, key))
