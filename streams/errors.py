@@ -31,10 +31,10 @@ STREAM_NOT_FOUND = 10059
 _FULL = frozenset({10002, 10023, 10028, 10047, 10077})
 # 10059: a stream that is not there yet, or not there any more, is the operator's to repair, not the caller's.
 _AWAY = frozenset({STREAM_NOT_FOUND, 10167})
-# The server says 500 both for elections and disks and for these, which no repetition changes: creating (10049),
-# configuring (10052) or updating (10069) a stream in a way it cannot be, deleting (10057) or purging (10110) where
-# the stream forbids it, more replicas than servers (10074).
-_NEVER = frozenset({10049, 10052, 10057, 10069, 10074, 10110})
+# The server says 500 both for elections and disks and for these, which no repetition changes: configuring
+# (10052) or updating (10069) a stream in a way it cannot be, deleting (10057) or purging (10110) where the stream
+# forbids it, more replicas than servers (10074).
+_NEVER = frozenset({10052, 10057, 10069, 10074, 10110})
 
 
 class StreamFull(StreamError):

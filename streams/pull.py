@@ -23,7 +23,7 @@ from nats.aio.subscription import Subscription
 from zentra.streams.connection import Connection, Hook
 from zentra.streams.errors import StreamUnavailable, failure_of_exception
 
-__all__ = ["WATCH_S", "Pull"]
+__all__ = ["WATCH_S", "Pull", "wait_or_watch"]
 
 _SECOND_NS = 1_000_000_000
 _EXPIRES_NS = 5 * _SECOND_NS

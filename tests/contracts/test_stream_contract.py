@@ -37,6 +37,7 @@ class Rig(Protocol):
 
     publisher: EventPublisher
 
+    async def open(self) -> None: ...
     def source(self) -> CommandSource: ...
     async def purge(self, up_to: int) -> None: ...
     async def remember(self) -> None: ...
@@ -49,6 +50,9 @@ class TwinRig:
         self._stream = StreamTwin(command_bytes_max=COMMAND_BYTES_MAX)
         self.publisher: EventPublisher = self._stream.publisher()
         self._last = 0
+
+    async def open(self) -> None:
+        return
 
     def source(self) -> CommandSource:
         return self._stream.source()
@@ -73,6 +77,10 @@ class ServerRig:
         self._publisher = publisher
         self.publisher: EventPublisher = publisher
         self._sources: list[JetStreamSource] = []
+
+    async def open(self) -> None:
+        await fresh_streams(self._client, command_bytes_max=COMMAND_BYTES_MAX)
+        await self._publisher.start()
 
     def source(self) -> CommandSource:
         source = JetStreamSource(self._client, PARTITIONS, batch=16, buffered_max=64)
@@ -119,12 +127,13 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     else:
         running: NatsServer = request.getfixturevalue("server")
         client = await connect(running.url, name="contract")
-        await fresh_streams(client, command_bytes_max=COMMAND_BYTES_MAX)
         publisher = Publisher(client)
-        await publisher.start()
         made = ServerRig(running, client, publisher)
-    yield made
-    await made.close()
+    try:
+        await made.open()
+        yield made
+    finally:
+        await made.close()
 
 
 _numbers = itertools.count(1)

@@ -22,9 +22,11 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServ
 async def client(shared_server: NatsServer) -> AsyncIterator[Connection]:
     """A connection to the shared server, its streams empty."""
     connection = await connect(shared_server.url, name="test")
-    await fresh_streams(connection)
-    yield connection
-    await connection.close()
+    try:
+        await fresh_streams(connection)
+        yield connection
+    finally:
+        await connection.close()
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from zentra.gateway.devstack_directory import free_port
 from zentra.gateway.devstack_processes import ServerProcess
 from zentra.gateway.devstack_servers import NatsPorts, nats_spec, plain_nats_config
 from zentra.streams.connection import Connection
+from zentra.streams.errors import StreamUnavailable
 from zentra.streams.topology import ensure_streams
 
 __all__ = ["NatsServer", "fresh_streams", "run_nats_server"]
@@ -32,6 +35,16 @@ class NatsServer:
     def start(self) -> None:
         self.process.spawn()
         self.process.wait_ready()
+
+    def freeze(self) -> None:
+        """Stops the process in its tracks; returns when it stands still. `thaw` lets it go on."""
+        pid = self.process.pid
+        assert pid is not None
+        self.process.signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, pid, os.WSTOPPED)
+
+    def thaw(self) -> None:
+        self.process.signal(signal.SIGCONT)
 
     def copy_store(self) -> None:
         """Keeps the store as it is now; the server restarts for it."""
@@ -65,9 +78,15 @@ async def fresh_streams(client: Connection, *, command_bytes_max: int = 64 * 102
     """The three streams, empty and small."""
     for stream in ("ZC", "ZE", "ZD"):
         await client.ask(f"$JS.API.STREAM.DELETE.{stream}")
-    await ensure_streams(
-        client, command_bytes_max=command_bytes_max, event_bytes_max=64 * 1024**2, dead_bytes_max=1024**2
-    )
+    while True:
+        try:
+            await ensure_streams(
+                client, command_bytes_max=command_bytes_max, event_bytes_max=64 * 1024**2, dead_bytes_max=1024**2
+            )
+        except StreamUnavailable:
+            # The server is still removing the files of the old streams.
+            continue
+        return
 
 
 def _nothing() -> None:

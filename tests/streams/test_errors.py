@@ -23,6 +23,7 @@ from zentra.streams.errors import (
         (500, 10047, "insufficient storage resources available", StreamFull, True),
         (503, 10008, "JetStream system temporarily unavailable", StreamUnavailable, True),
         (500, 10118, "stream is offline", StreamUnavailable, True),
+        (500, 10049, "error creating store for stream", StreamUnavailable, True),  # the old one is still being removed
         (500, 10041, "general RAFT error", StreamUnavailable, True),
         (429, 10167, "too many requests", StreamUnavailable, True),
         (404, 10059, "stream not found", StreamUnavailable, True),

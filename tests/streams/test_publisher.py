@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 
 import pytest
 
@@ -70,9 +69,9 @@ async def test_a_silent_server_fails_what_passed_its_deadline(own_server: NatsSe
     await fresh_streams(client)
     publisher = Publisher(client, window=4, deadline_s=0.3)
     await publisher.start()
-    own_server.process.signal(signal.SIGSTOP)
+    own_server.freeze()
     results = await publisher.publish(frames(10))
-    own_server.process.signal(signal.SIGCONT)
+    own_server.thaw()
     assert all(isinstance(failure, StreamUnavailable) for failure in results)
     assert await publisher.publish(frames(10)) == [None] * 10
     assert (await stream_state(client, "ZC")).messages == 10
@@ -88,7 +87,7 @@ async def test_losing_the_server_fails_everything_at_once_and_a_retry_stores_it_
     publisher = Publisher(client, deadline_s=600)
     await publisher.start()
     assert await publisher.publish(frames(10)) == [None] * 10
-    own_server.process.signal(signal.SIGSTOP)
+    own_server.freeze()
     waiting = asyncio.create_task(publisher.publish(frames(20)))
     while publisher.statistics().in_flight < 20:
         await asyncio.sleep(0)
@@ -110,14 +109,14 @@ async def test_closing_fails_what_is_on_its_way(own_server: NatsServer) -> None:
     await fresh_streams(client)
     publisher = Publisher(client, deadline_s=600)
     await publisher.start()
-    own_server.process.signal(signal.SIGSTOP)
+    own_server.freeze()
     waiting = asyncio.create_task(publisher.publish(frames(2)))
     while publisher.statistics().in_flight < 2:
         await asyncio.sleep(0)
     await publisher.close()
     assert [str(failure) for failure in await waiting] == ["stream is unavailable: publisher closed"] * 2
     assert [type(failure) for failure in await publisher.publish(frames(1))] == [StreamUnavailable]
-    own_server.process.signal(signal.SIGCONT)
+    own_server.thaw()
     await client.close()
 
 

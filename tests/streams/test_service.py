@@ -43,9 +43,11 @@ async def connect_as(server: NatsServer, user: str, password: str) -> Connection
 @pytest.fixture
 async def core(server: NatsServer) -> AsyncIterator[Connection]:
     connection = await connect_as(server, "runtime", runtime_password(SECRET))
-    await fresh_streams(connection)
-    yield connection
-    await connection.close()
+    try:
+        await fresh_streams(connection)
+        yield connection
+    finally:
+        await connection.close()
 
 
 @pytest.fixture
