@@ -84,6 +84,10 @@ class PostgresStore:
         self._pool = pool
         self._claimed = False
 
+    async def partitions(self) -> int:
+        """Return the number of partitions, fixed when the installation was made."""
+        return int((await self._fetch("select partitions from installation"))[0][0])
+
     async def claim(self, worker: str, lease_seconds: float) -> dict[int, Lease]:
         """See Store.claim."""
         leases = await claim_leases(self._pool, worker, lease_seconds, first=not self._claimed)
@@ -110,7 +114,8 @@ class PostgresStore:
             "select distinct on (tenant) tenant, version, rules from policies order by 1, 2 desc"
         )
         corridors = await self._fetch(
-            "select tenant, name, currency, kind, rails, country, minor_min, minor_max from corridors order by tenant, name"
+            "select tenant, name, currency, kind, rails, country, minor_min, minor_max from corridors"
+            " order by tenant, name"
         )
         endpoints = await self._fetch(
             "select tenant, id, url, events, secrets from endpoints where status = 'enabled' order by tenant, id"

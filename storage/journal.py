@@ -195,8 +195,8 @@ async def _write_ledger(connection: Connection, plan: TickPlan, writes: TickWrit
             ),
             records=[
                 (
-                    p.intent, p.ordinal, p.tenant, p.kind, p.debit.id, p.credit.id, p.debit.currency, p.pending, p.posted,
-                    p.at, p.hash,
+                    p.intent, p.ordinal, p.tenant, p.kind, p.debit.id, p.credit.id, p.debit.currency, p.pending,
+                    p.posted, p.at, p.hash,
                 )
                 for p in writes.postings
             ],

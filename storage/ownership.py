@@ -1,8 +1,8 @@
 """Who owns which partition: members, leases and epochs, all by the clock of the database.
 
 A worker owns the partitions that rendezvous hashing gives it among the live members. It takes one when its lease is
-free, expired, or its own from an earlier life; each taking raises the epoch, and an epoch fences every commit of the one
-before. What belongs to another live member is released, so that a fleet balances itself within one lease time."""
+free, expired, or its own from an earlier life; each taking raises the epoch, and an epoch fences every commit of the
+one before. What belongs to another live member is released, so that a fleet balances itself within one lease time."""
 
 import hashlib
 from collections.abc import Iterable

@@ -1,0 +1,94 @@
+"""The configuration of a process: one frozen value, read once from the environment and passed down.
+
+Every name is `ZENTRA_` and the field in capitals; with `_FILE` behind it, the value is read from that file, so that a
+secret need not stand in the environment. An unknown `ZENTRA_` name is refused with the nearest known one."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+__all__ = ["Settings", "SettingsError", "environment_of", "read_settings"]
+
+
+class SettingsError(Exception):
+    """Raised for a setting that is unknown, malformed or missing; the sentence names the variable and the fix."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything that a gateway, a worker or a command has to know about its installation."""
+
+    postgres_writer_url: str = ""
+    postgres_tenant_url: str = ""
+    postgres_admin_url: str = ""
+    nats_url: str = ""
+    redis_url: str = ""
+    secret: str = ""  # hex, 32 bytes: webhook secrets and NATS passwords are derived from it
+    evidence_key: str = ""  # PEM of an Ed25519 private key: signs the heads of the evidence logs
+    host: str = "127.0.0.1"
+    port: int = 8080
+    metrics_port: int = 0  # of a worker; 0: none
+    worker_name: str = "worker-1"  # stable over restarts, so that a worker gets its own partitions back at once
+    lease_seconds: float = 10.0
+    commits_max: int = 2
+    postgres_connections_max: int = 8
+    private_addresses: bool = False  # whether webhooks and rails may be on private or loopback addresses
+    log_format: str = "json"
+    log_level: str = "INFO"
+    profile: str = "production"
+
+    def secret_bytes(self) -> bytes:
+        """Return the installation's secret; raise SettingsError where it is missing or malformed."""
+        try:
+            secret = bytes.fromhex(self.secret)
+        except ValueError:
+            secret = b""
+        if len(secret) < 32:
+            raise SettingsError("ZENTRA_SECRET has to be 64 hex digits; make one with: openssl rand -hex 32")
+        return secret
+
+    def need(self, *names: str) -> None:
+        """Raise SettingsError unless every one of these settings has a value."""
+        for name in names:
+            if not getattr(self, name):
+                raise SettingsError(f"ZENTRA_{name.upper()} is not set")
+
+
+_FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Return the settings that the environment holds; raise SettingsError."""
+    values: dict[str, Any] = {}
+    for variable, text in environment.items():
+        if not variable.startswith("ZENTRA_"):
+            continue
+        name = variable.removeprefix("ZENTRA_").lower()
+        if name.endswith("_file") and name.removesuffix("_file") in _FIELDS:
+            name = name.removesuffix("_file")
+            try:
+                text = Path(text).read_text().strip()
+            except OSError as error:
+                raise SettingsError(f"{variable}: cannot read {text}: {error.strerror}") from error
+        if name not in _FIELDS:
+            near = difflib.get_close_matches(name, _FIELDS, 1)
+            hint = f"; did you mean ZENTRA_{near[0].upper()}?" if near else ""
+            raise SettingsError(f"{variable} is no setting{hint}")
+        try:
+            values[name] = msgspec.convert(text, _FIELDS[name].type, strict=False)
+        except msgspec.ValidationError as error:
+            raise SettingsError(f"{variable}: {error}") from error
+    return Settings(**values)
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Return the variables that say these settings, for a child process; defaults are left out."""
+    said = {}
+    for name, field in _FIELDS.items():
+        value = getattr(settings, name)
+        if value != field.default:
+            said[f"ZENTRA_{name.upper()}"] = str(value)
+    return said
