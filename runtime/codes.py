@@ -1,0 +1,122 @@
+"""Every error code of the product, in one table: what it means over HTTP and what a caller should do about it.
+
+A code is never renamed and never reused for another meaning. `CODES` holds what a whole request can be answered with;
+`FIELD_CODES` names what can be wrong with one field of it. A code is in one of the two, once; `retryable` says whether
+the very same request may succeed later."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import Struct
+
+__all__ = ["CODES", "FIELD_CODES", "ErrorCode"]
+
+
+class ErrorCode(Struct, frozen=True):
+    """One row of the table."""
+
+    code: str
+    status: int
+    retryable: bool
+    title: str
+    advice: str
+
+
+_NO, _YES = False, True
+
+# A table is read down its columns.
+# ruff: noqa: E501
+# fmt: off
+_ROWS: Final = (
+    # What is asked cannot be read.
+    ("body_malformed",              400, _NO,  "the body is not JSON",                                 "send one JSON document in UTF-8"),
+    ("body_key_repeated",           400, _NO,  "an object in the body names a key twice",              "name every key once"),
+    ("body_too_deep",               400, _NO,  "the body is nested too deeply",                        "flatten the body"),
+    ("body_too_large",              413, _NO,  "the body is too large",                                "send at most 256 KiB"),
+    ("content_type_unsupported",    415, _NO,  "the body has to be JSON",                              "send content-type: application/json"),
+    ("query_malformed",             400, _NO,  "a query parameter is malformed",                       "see errors for the parameter"),
+    ("cursor_malformed",            400, _NO,  "the cursor is not one of ours",                        "pass next_cursor as it was given"),
+    ("validation_failed",           422, _NO,  "the request breaks rules",                             "see errors for every violation"),
+    ("route_not_found",             404, _NO,  "there is no such route",                               "check the path"),
+    ("method_not_allowed",          405, _NO,  "the route does not take this method",                  "see the allow header"),
+    ("verb_unknown",                404, _NO,  "the door has no such verb",                            "use zentra.intents.create"),
+    ("batch_too_large",             413, _NO,  "the request holds too many intents",                   "send at most 1,000 in one request"),
+    # Who is asking.
+    ("authentication_required",     401, _NO,  "there is no API key",                                  "send authorization: Bearer zk_test_..."),
+    ("key_invalid",                 401, _NO,  "the API key is not valid",                             "check that the key was copied whole"),
+    ("key_revoked",                 401, _NO,  "the API key was revoked",                              "use another key"),
+    ("key_expired",                 401, _NO,  "the API key has expired",                              "use another key"),
+    ("permission_denied",           403, _NO,  "the role does not allow this",                         "ask somebody whose role does"),
+    ("self_approval",               403, _NO,  "nobody decides on their own intent",                   "ask another operator"),
+    ("not_found",                   404, _NO,  "there is nothing with this id",                        "check the id"),
+    # Idempotency.
+    ("idempotency_key_missing",     400, _NO,  "there is no idempotency key",                          "send x-idempotency-key, one per logical call"),
+    ("idempotency_key_malformed",   400, _NO,  "the idempotency key is malformed",                     "send 1 to 255 visible ASCII characters"),
+    ("idempotency_key_ambiguous",   400, _NO,  "the request has two idempotency keys",                 "send one key"),
+    ("idempotency_in_flight",       409, _YES, "the first request with this key is under way",         "ask again after retry-after, with the same key"),
+    ("idempotency_key_reused",      422, _NO,  "the key was used with another request",                "use a new key for a new request"),
+    ("intent_id_conflict",          409, _NO,  "another intent has this intent_id",                    "use a new intent_id"),
+    ("account_id_conflict",         409, _NO,  "another account has this account_id",                  "use a new account_id"),
+    # Commands on what exists.
+    ("not_cancellable",             409, _NO,  "the intent went to a rail or has settled",             "ask for a reversal once it is SUCCESSFUL"),
+    ("transaction_not_found",       409, _NO,  "nothing was posted that could be reversed",            "wait until it is SUCCESSFUL"),
+    ("already_reversed",            409, _NO,  "everything was reversed already",                      "look at the intent"),
+    ("reversal_of_reversal",        409, _NO,  "a reversal is not reversed",                           "make a new intent"),
+    ("exceeds_original",            422, _NO,  "more than is left would be reversed",                  "ask for less, or for full"),
+    ("insufficient_funds",          422, _NO,  "the account has not enough",                           "fund the account and ask again with a new key"),
+    ("amount_zero",                 422, _NO,  "an amount is at least one minor unit",                 "send a positive amount"),
+    ("amount_negative",             422, _NO,  "an amount is at least one minor unit",                 "send a positive amount"),
+    ("amount_overflow",             422, _NO,  "the amount does not fit",                              "stay below 2^63"),
+    ("accounts_must_be_different",  422, _NO,  "money moves between two accounts",                     "name two accounts"),
+    ("account_not_found",           422, _NO,  "an account does not exist",                            "open the account first"),
+    ("account_closed",              422, _NO,  "an account is closed",                                 "use another account"),
+    ("account_frozen",              422, _NO,  "an account is frozen",                                 "ask an operator"),
+    ("currency_mismatch",           422, _NO,  "the accounts have another currency",                   "use accounts of one currency"),
+    ("hold_not_found",              409, _NO,  "there is no hold",                                     "look at the intent"),
+    ("exceeds_hold",                422, _NO,  "more than is held would be posted",                    "ask for less"),
+    ("review_not_open",             409, _NO,  "the review is not open",                               "look at the review"),
+    ("review_already_decided",      409, _NO,  "somebody else decided first",                          "look at the review"),
+    ("case_not_open",               409, _NO,  "the case is not open",                                 "look at the case"),
+    ("not_awaiting_provider",       409, _NO,  "no rail owes an answer for this intent",               "resolve the case in another way"),
+    ("nothing_to_retry",            409, _NO,  "nothing waits to be tried again",                      "resolve the case in another way"),
+    ("delivery_under_way",          409, _YES, "the delivery is being sent right now",                 "ask again when the attempt has ended"),
+    ("evidence_not_sealed",         409, _YES, "the packet is not sealed yet",                         "ask again after retry-after"),
+    # Provider callbacks; the reasons of zentra.runtime.rails.
+    ("signature_missing",           401, _NO,  "the callback is not signed",                           "sign the raw body"),
+    ("signature_invalid",           401, _NO,  "the signature does not fit the body",                  "check the secret and sign the raw body"),
+    ("timestamp_out_of_tolerance",  401, _NO,  "the timestamp is not near the time",                   "sign every attempt anew"),
+    # We cannot answer now.
+    ("overloaded",                  503, _YES, "too many requests are waiting",                        "ask again after retry-after, with the same key"),
+    ("unavailable",                 503, _YES, "a store does not answer",                              "ask again, with the same key"),
+    ("internal",                    500, _NO,  "something went wrong here",                            "report the request id"),
+)
+# fmt: on
+
+CODES: Final[Mapping[str, ErrorCode]] = {row[0]: ErrorCode(*row) for row in _ROWS}
+assert len(CODES) == len(_ROWS), "a code stands in the table once"
+
+FIELD_CODES: Final = frozenset(
+    {
+        "account_type_unknown",
+        "amount_invalid",
+        "body_not_object",
+        "country_malformed",
+        "currency_unknown",
+        "event_filter_malformed",
+        "field_missing",
+        "field_type",
+        "field_unknown",
+        "id_malformed",
+        "kind_unknown",
+        "limit_malformed",
+        "metadata_malformed",
+        "metadata_too_large",
+        "money_model_unknown",
+        "primitive_unknown",
+        "resolution_unknown",
+        "scope_malformed",
+        "text_malformed",
+        "url_malformed",
+    }
+)
+"""What can be wrong with one field; a field may also have a code of the table, like `amount_zero`."""
