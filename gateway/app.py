@@ -25,7 +25,18 @@ from zentra.gateway.problems import DOCUMENT_TYPE, Caller, Problem, document, of
 from zentra.runtime.intents import KEY_PATTERN
 from zentra.storage.identifiers import Uuid7
 
-__all__ = ["Application", "Handler", "Lifespan", "Reply", "Request", "Route", "json_reply", "strict_json"]
+__all__ = [
+    "Application",
+    "Handler",
+    "Lifespan",
+    "Reply",
+    "Request",
+    "Route",
+    "json_reply",
+    "one_key",
+    "strict_json",
+    "trace_of",
+]
 
 BODY_BYTES_MAX: Final = 256 * 1024
 DEPTH_MAX: Final = 8  # no body of the API is deeper than three
@@ -83,8 +94,7 @@ class Request:
         self.headers = headers
         given = headers.get(b"x-request-id")
         self.request_id = given.decode() if given and _REQUEST_ID.match(given) else f"req_{_new_id()}"
-        parent = _TRACEPARENT.match(headers.get(b"traceparent", b""))
-        self.trace = parent[1].decode() if parent else os.urandom(16).hex()
+        self.trace = trace_of(headers.get(b"traceparent"))
 
     @property
     def principal(self) -> Principal:
@@ -118,17 +128,24 @@ class Request:
         """Return the request's one idempotency key.
 
         Raises Problem where there is none, more than one, or one that is malformed."""
-        keys = {_unquoted(value.decode("latin-1").strip()) for value in self._keys}
-        if in_body is not None:
-            keys.add(in_body)
-        if not keys:
-            raise Problem("idempotency_key_missing")
-        if len(keys) > 1:
-            raise Problem("idempotency_key_ambiguous")
-        key = keys.pop()
-        if not KEY_PATTERN.match(key):
-            raise Problem("idempotency_key_malformed")
-        return key
+        return one_key([value.decode("latin-1") for value in self._keys], in_body)
+
+
+def one_key(given: Sequence[str], in_body: str | None = None) -> str:
+    """Return the one idempotency key among those `given` in headers, bare or quoted, and the one in the body.
+
+    Raises Problem where there is none, more than one, or one that is malformed."""
+    keys = {_unquoted(value.strip()) for value in given}
+    if in_body is not None:
+        keys.add(in_body)
+    if not keys:
+        raise Problem("idempotency_key_missing")
+    if len(keys) > 1:
+        raise Problem("idempotency_key_ambiguous")
+    key = keys.pop()
+    if not KEY_PATTERN.match(key):
+        raise Problem("idempotency_key_malformed")
+    return key
 
 
 Handler = Callable[[Request], Awaitable[Reply]]
@@ -295,11 +312,11 @@ async def _read(request: Request, receive: Receive, *, json_wanted: bool) -> Non
         raise Problem("body_too_large", headers=_CLOSE)
     message = await receive()
     body: bytes = message.get("body", b"")
-    while message.get("more_body"):
+    while message.get("more_body") and len(body) <= BODY_BYTES_MAX:
         message = await receive()
         body += message.get("body", b"")
-        if len(body) > BODY_BYTES_MAX:
-            raise Problem("body_too_large", headers=_CLOSE)
+    if len(body) > BODY_BYTES_MAX:
+        raise Problem("body_too_large", headers=_CLOSE)
     if message["type"] != "http.request":
         raise Problem("body_malformed", "the request was broken off")
     request.body = body
@@ -344,6 +361,12 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) != len(pairs):
         raise Problem("body_key_repeated")
     return members
+
+
+def trace_of(traceparent: bytes | None) -> str:
+    """Return the trace id that a W3C traceparent names, or a new one where it names none."""
+    parent = _TRACEPARENT.match(traceparent) if traceparent else None
+    return parent[1].decode() if parent else os.urandom(16).hex()
 
 
 def _unquoted(text: str) -> str:
