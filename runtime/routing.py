@@ -3,7 +3,9 @@
 A corridor lists rails in order. A rail is tried after another only when that one said "not accepted"; while any attempt
 is unknown no rail is chosen at all. The decision names every rail it looked at and why."""
 
+import re
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec import Struct
 
@@ -11,6 +13,8 @@ from zentra.runtime.intents import IntentCommand
 from zentra.runtime.transaction import Attempt
 
 __all__ = ["Choice", "Corridor", "choose", "find_corridor", "parse_reference", "reference_of"]
+
+_REFERENCE: Final = re.compile(r"([0-9a-f]{32})([0-9]{2})\Z", re.ASCII)
 
 
 class Corridor(Struct, frozen=True):
@@ -76,7 +80,5 @@ def reference_of(intent: str, attempt: int) -> str:
 
 def parse_reference(reference: str) -> tuple[str, int] | None:
     """Return the intent and the attempt a reference names, or None where it is not one of ours."""
-    if len(reference) != 34 or not reference.isascii() or not reference[32:].isdigit():
-        return None
-    intent = reference[:32]
-    return (intent, int(reference[32:])) if all(c in "0123456789abcdef" for c in intent) else None
+    named = _REFERENCE.match(reference)
+    return (named[1], int(named[2])) if named else None
