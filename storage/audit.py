@@ -1,0 +1,189 @@
+"""The audit of a whole installation: the invariants that the store can be asked for, in one snapshot.
+
+Everything is recomputed from immutable rows: balances from postings, chains from records. Nothing is repaired. The
+letters are those of the domain's list; a clean audit is an empty list."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from zentra.runtime.invariants import Breach
+from zentra.runtime.vocabulary import SETTLED
+from zentra.storage.pool import Connection, Pool, transaction
+
+__all__ = ["Audit", "audit_installation"]
+
+CHUNK: Final = 5_000  # rows per round trip of the chain walk
+SHOWN_MAX: Final = 20  # breaches named per invariant; the count says how many there are
+
+# Each query returns (where, detail) rows; a row is a breach.
+_QUERIES: Final[Mapping[str, tuple[str, str]]] = {
+    "paired": (
+        "A",
+        """
+        select p.intent::text || '/' || p.ordinal, 'between accounts of other tenants or currencies'
+        from postings p join accounts d on d.id = p.debit join accounts c on c.id = p.credit
+        where d.tenant <> p.tenant or c.tenant <> p.tenant or d.currency <> p.currency or c.currency <> p.currency
+        """,
+    ),
+    "conserved": (
+        "A",
+        """
+        select a.tenant || ' ' || a.currency, 'debits exceed credits by ' || sum(b.debits_posted - b.credits_posted)
+            || ' posted, ' || sum(b.debits_pending - b.credits_pending) || ' pending'
+        from balances b join accounts a on a.id = b.account group by a.tenant, a.currency
+        having sum(b.debits_posted - b.credits_posted) <> 0 or sum(b.debits_pending - b.credits_pending) <> 0
+        """,
+    ),
+    "folded": (
+        "B",
+        """
+        with sides as (
+            select debit as account, pending as dp, posted as dq, 0::bigint as cp, 0::bigint as cq from postings
+            union all select credit, 0, 0, pending, posted from postings
+        ), folded as (
+            select account, sum(dp) as dp, sum(dq) as dq, sum(cp) as cp, sum(cq) as cq from sides group by account
+        ), held as (
+            select account, sum(debits_pending) as dp, sum(debits_posted) as dq, sum(credits_pending) as cp,
+                sum(credits_posted) as cq from balances group by account
+        )
+        select a.tenant || ' ' || a.account_id, 'counters differ from the fold of the postings'
+        from accounts a left join folded f on f.account = a.id left join held h on h.account = a.id
+        where (coalesce(f.dp, 0), coalesce(f.dq, 0), coalesce(f.cp, 0), coalesce(f.cq, 0))
+            <> (coalesce(h.dp, 0), coalesce(h.dq, 0), coalesce(h.cp, 0), coalesce(h.cq, 0))
+        """,
+    ),
+    "floor": (
+        "C",
+        """
+        select a.tenant || ' ' || a.account_id, 'stands below its floor'
+        from accounts a join balances b on b.account = a.id
+        where a.guarded and -a.overdraft_limit > case a.normal_side
+            when 'credit' then b.credits_posted - b.debits_posted - b.debits_pending
+            else b.debits_posted - b.credits_posted - b.credits_pending end
+        """,
+    ),
+    "holds": (
+        "D",
+        """
+        select p.intent::text, 'settled with ' || sum(p.pending) || ' still pending'
+        from postings p
+        where (select t.state from transitions t where t.intent = p.intent order by t.sequence desc limit 1) = any($1)
+        group by p.intent having sum(p.pending) <> 0
+        """,
+    ),
+    "held_once": (
+        "E",
+        """
+        select intent::text, count(*) filter (where pending > 0) || ' holds, ' || count(*) filter (where pending < 0)
+            || ' endings, ' || sum(pending) || ' left'
+        from postings group by intent
+        having count(*) filter (where pending > 0) > 1 or count(*) filter (where pending < 0) > 1 or sum(pending) < 0
+        """,
+    ),
+    "one_effect": (
+        "G",
+        """
+        select tenant || ' ' || key, count(*) || ' intents' from intents group by tenant, key having count(*) > 1
+        """,
+    ),
+    "reversed_once": (
+        "L",
+        """
+        select intent::text, 'more given back than was posted' from postings group by intent, credit
+        having sum(posted) filter (where kind = 'reversal') > (
+            select sum(o.posted) from postings o where o.intent = postings.intent and o.kind in ('post', 'book'))
+        """,
+    ),
+    "versions": (
+        "P",
+        """
+        select i.id::text, count(t.sequence) || ' records up to ' || coalesce(max(t.sequence), 0)
+        from intents i left join transitions t on t.intent = i.id
+        group by i.id having count(t.sequence) <> coalesce(max(t.sequence), 0) or count(t.sequence) = 0
+        """,
+    ),
+    "logged": (
+        "S",
+        """
+        select t.intent::text, 'sealed ' || count(*) || ' times, logged ' ||
+            (select count(*) from log_leaves l where l.intent = t.intent)
+        from transitions t where t.event in ('review.closed', 'evidence.amended') group by t.intent
+        having count(*) < (select count(*) from log_leaves l where l.intent = t.intent)
+        """,
+    ),
+}
+_CHAIN: Final = """
+select intent, sequence, record, hash from transitions where (intent, sequence) > ($1, $2)
+order by intent, sequence limit $3
+"""
+
+
+class Audit(Struct, frozen=True):
+    """What an audit found and how much it looked at."""
+
+    breaches: tuple[Breach, ...]
+    intents: int
+    postings: int
+    records: int
+    unsettled: int
+
+    @property
+    def clean(self) -> bool:
+        """Return whether no invariant is broken."""
+        return not self.breaches
+
+
+async def audit_installation(pool: Pool) -> Audit:
+    """Return the audit of everything in the store, as of one moment.
+
+    `pool` needs a role that sees every tenant. Raises Unavailable where the store cannot answer."""
+    breaches: list[Breach] = []
+    async with transaction(pool) as connection:
+        await connection.execute("set transaction isolation level repeatable read, read only")
+        await connection.execute("set local transaction_timeout = 0")
+        settled = [str(state) for state in SETTLED]
+        for letter, query in _QUERIES.values():
+            rows = await connection.fetch(query, *([settled] if "$1" in query else []))
+            breaches += [Breach(letter, row[0], row[1]) for row in rows[:SHOWN_MAX]]
+            if len(rows) > SHOWN_MAX:
+                breaches.append(Breach(letter, "and more", f"{len(rows)} in all"))
+        records = await _walk_chains(connection, breaches)
+        intents, postings, unsettled = await _count(connection, settled)
+    return Audit(tuple(breaches), intents, postings, records, unsettled)
+
+
+async def _count(connection: Connection, settled: list[str]) -> tuple[int, int, int]:
+    row = await connection.fetchrow(
+        """
+        select (select count(*) from intents), (select count(*) from postings),
+            (select count(*) from intents i where not exists (
+                select from transitions t where t.intent = i.id and t.state = any($1)))
+        """,
+        settled,
+    )
+    return (row[0], row[1], row[2]) if row is not None else (0, 0, 0)
+
+
+async def _walk_chains(connection: Connection, breaches: list[Breach]) -> int:
+    """S: recompute every hash from the record before it; return how many records there are."""
+    at: tuple[str, int] = ("0" * 32, 0)
+    previous = bytes(32)
+    count = broken = 0
+    while rows := await connection.fetch(_CHAIN, *at, CHUNK):
+        for intent, sequence, record, link in rows:
+            if intent != at[0]:
+                previous = bytes(32)
+            previous = hashlib.sha256(previous + record).digest()
+            if previous != link:
+                broken += 1
+                if broken <= SHOWN_MAX:
+                    breaches.append(
+                        Breach("S", f"{intent} record {sequence}", "the hash does not follow from the record")
+                    )
+                previous = link
+            at = (intent, sequence)
+        count += len(rows)
+    return count
