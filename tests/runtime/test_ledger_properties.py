@@ -49,6 +49,7 @@ SETTLEMENTS: Final = {"NGN": ACCOUNTS[0], "USD": ACCOUNTS[1]}
 ANY: Final = st.sampled_from([*ACCOUNTS, *[ACCOUNTS[2]] * 8, *[ACCOUNTS[5]] * 4])
 SMALL: Final = st.integers(-1, 300)
 MINOR: Final = st.one_of(SMALL, SMALL, SMALL, st.sampled_from([0, 1, 1000, MINOR_MAX, MINOR_MAX + 1]))
+NEAR: Final = st.sampled_from([0, 0, 0, 1, -1, None])  # beside all that is there; None for any amount
 
 
 class Intent:
@@ -121,11 +122,11 @@ class LedgerMachine(RuleBasedStateMachine):
             ),
         )  # fmt: skip
 
-    @rule(pick=st.randoms(use_true_random=False), minor=st.none() | MINOR)
-    def post(self, pick: Any, minor: int | None) -> None:
+    @rule(pick=st.randoms(use_true_random=False), beside=NEAR, minor=MINOR)
+    def post(self, pick: Any, beside: int | None, minor: int) -> None:
         intent = self.some_intent(pick)
         if intent is not None and not intent.booked:
-            amount = intent.held if minor is None else minor
+            amount = minor if beside is None else intent.held + beside
             settlement = SETTLEMENTS[intent.source.currency]
             self.run(
                 intent,
@@ -147,11 +148,11 @@ class LedgerMachine(RuleBasedStateMachine):
                 ),
             )
 
-    @rule(pick=st.randoms(use_true_random=False), minor=st.none() | MINOR)
-    def reverse(self, pick: Any, minor: int | None) -> None:
+    @rule(pick=st.randoms(use_true_random=False), beside=NEAR, minor=MINOR)
+    def reverse(self, pick: Any, beside: int | None, minor: int) -> None:
         intent = self.some_intent(pick)
         if intent is not None:
-            amount = intent.posted - intent.given_back if minor is None else minor
+            amount = minor if beside is None else intent.posted - intent.given_back + beside
             self.run(
                 intent,
                 lambda: self.book.reverse(
@@ -194,6 +195,14 @@ class LedgerMachine(RuleBasedStateMachine):
         for intent in self.intents:
             assert 0 <= intent.given_back <= intent.posted
             assert intent.held >= 0
+
+    @invariant()
+    def nothing_sticks_to_a_settlement_account(self) -> None:
+        passed: dict[str, int] = {}
+        for p in self.book.postings:
+            if p.kind in ("post", "settle"):
+                passed[p.intent] = passed.get(p.intent, 0) + (p.posted if p.kind == "post" else -p.posted)
+        assert not any(passed.values())
 
     def claimed(self) -> dict[int, Balance]:
         """Return what the ledger would store: it began with nothing, so the changes are the balances."""
