@@ -113,7 +113,9 @@ class Transaction(Struct, kw_only=True):
 
 
 def timestamp(at: datetime) -> str:
-    """Return `at` (UTC) as RFC 3339 with microseconds."""
+    """Return `at` as RFC 3339 in UTC with microseconds."""
+    if at.tzinfo is not UTC:
+        at = at.astimezone(UTC)
     return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond:06d}Z"
 
 
