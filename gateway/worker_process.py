@@ -30,13 +30,13 @@ from zentra.runtime.heads import load_private_key, sign_head
 from zentra.runtime.instruments import SILENCE, Instruments
 from zentra.runtime.partitions import partition_of
 from zentra.runtime.stream_ports import StreamError
+from zentra.runtime.subjects import COMMANDS, command_subject, dead_subject, event_subject
 from zentra.runtime.transaction import timestamp
 from zentra.storage.engine_store import PostgresStore
 from zentra.storage.pool import open_pool
 from zentra.streams.connection import Connection, connect
 from zentra.streams.publisher import Publisher
 from zentra.streams.source import CommandSource
-from zentra.streams.subjects import COMMANDS, command_subject, dead_subject, event_subject
 from zentra.streams.topology import ensure_streams, purge_commands, stream_state
 
 __all__ = ["run_worker"]
@@ -147,7 +147,7 @@ async def _stop_on_signal(worker: Worker, supervisor: Supervisor) -> None:
 
 
 async def _maintain(
-    worker: Worker, store: PostgresStore, relay: Relay, client: object, instruments: Instruments
+    worker: Worker, store: PostgresStore, relay: Relay, client: Connection, instruments: Instruments
 ) -> None:
     """Report gauges, purge consumed commands and trim the outbox; the owner of partition 0 purges for all."""
     consumed: deque[tuple[datetime, int]] = deque()  # (time, what the stream held then)

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from nats.aio.msg import Msg
 
 from zentra.runtime.stream_ports import StreamError
+from zentra.runtime.subjects import EVENTS, event_filter
 from zentra.streams.connection import Connection, Hook
 from zentra.streams.pull import Pull, wait_or_watch
-from zentra.streams.subjects import EVENTS, event_filter
 from zentra.streams.topology import stream_state
 
 __all__ = ["EventTail"]

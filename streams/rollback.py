@@ -15,9 +15,9 @@ from collections.abc import Mapping
 import msgspec
 
 from zentra.runtime.stream_ports import Position
+from zentra.runtime.subjects import COMMANDS
 from zentra.streams.connection import Connection
 from zentra.streams.errors import StreamRefused, StreamUnavailable
-from zentra.streams.subjects import COMMANDS
 from zentra.streams.topology import StreamState, stream_state
 
 __all__ = ["partitions_rolled_back"]

@@ -18,10 +18,10 @@ import msgspec
 from nats.aio.msg import Msg
 
 from zentra.runtime.stream_ports import Inbound, Position, StreamError
+from zentra.runtime.subjects import COMMANDS, command_filters, parse_command_subject
 from zentra.streams.connection import Connection, Hook
 from zentra.streams.pull import Pull, wait_or_watch
 from zentra.streams.rollback import partitions_rolled_back
-from zentra.streams.subjects import COMMANDS, command_filters, parse_command_subject
 
 __all__ = ["CommandSource", "SourceStatistics"]
 

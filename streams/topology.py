@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
+from zentra.runtime.subjects import COMMAND_SUBJECTS, COMMANDS, DEAD, DEAD_SUBJECTS, EVENT_SUBJECTS, EVENTS
 from zentra.streams.connection import Connection
 from zentra.streams.errors import STREAM_NAME_IN_USE, StreamRefused
-from zentra.streams.subjects import COMMAND_SUBJECTS, COMMANDS, DEAD, DEAD_SUBJECTS, EVENT_SUBJECTS, EVENTS
 
 __all__ = ["StreamState", "ensure_streams", "purge_commands", "stream_state"]
 

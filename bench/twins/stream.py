@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 import anyio
 
 from zentra.runtime.stream_ports import Inbound, Outgoing, Position, StreamError
+from zentra.runtime.subjects import COMMANDS, DEAD, EVENTS, parse_command_subject
 from zentra.streams.errors import StreamFull, StreamRefused, StreamUnavailable
-from zentra.streams.subjects import COMMANDS, DEAD, EVENTS, parse_command_subject
 
 __all__ = ["PublisherTwin", "SourceTwin", "StreamTwin"]
 

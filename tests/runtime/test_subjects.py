@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zentra.streams.subjects import (
+from zentra.runtime.subjects import (
     command_filters,
     command_subject,
     dead_subject,
