@@ -16,8 +16,8 @@ from zentra.gateway.problems import Problem, of_violations
 from zentra.runtime.errors import Refusal
 from zentra.runtime.intents import Violation
 from zentra.runtime.money import is_currency, parse_minor
-from zentra.runtime.vocabulary import AccountType
 from zentra.runtime.webhooks import filter_is_valid
+from zentra.storage.configuration_writes import CLIENT_ACCOUNT_TYPES
 
 __all__ = [
     "Field", "Objection", "account_type", "amount_or_full", "currency", "event_filters", "identifier", "limit_of",
@@ -102,14 +102,6 @@ def currency(value: Any) -> str:
     return str(value)
 
 
-def account_type(value: Any) -> AccountType:
-    """Return an account type."""
-    _string(value)
-    if value not in AccountType:
-        raise Objection("account_type_unknown", f"one of {', '.join(AccountType)}")
-    return AccountType(value)
-
-
 def one_of(code: str, *words: str) -> Check:
     """Return a check for one of these words."""
 
@@ -120,6 +112,9 @@ def one_of(code: str, *words: str) -> Check:
         return str(value)
 
     return check
+
+
+account_type: Final = one_of("account_type_unknown", *CLIENT_ACCOUNT_TYPES)
 
 
 def amount_or_full(value: Any) -> str:

@@ -56,7 +56,8 @@ _ROWS: Final = (
     ("idempotency_in_flight",       409, _YES, "the first request with this key is under way",         "ask again after retry-after, with the same key"),
     ("idempotency_key_reused",      422, _NO,  "the key was used with another request",                "use a new key for a new request"),
     ("intent_id_conflict",          409, _NO,  "another intent has this intent_id",                    "use a new intent_id"),
-    ("account_id_conflict",         409, _NO,  "another account has this account_id",                  "use a new account_id"),
+    ("account_exists",              409, _NO,  "an account has this account_id",                       "use a new account_id"),
+    ("endpoint_exists",             409, _NO,  "an endpoint has this id",                              "use a new id"),
     # Commands on what exists.
     ("not_cancellable",             409, _NO,  "the intent went to a rail or has settled",             "ask for a reversal once it is SUCCESSFUL"),
     ("transaction_not_found",       409, _NO,  "nothing was posted that could be reversed",            "wait until it is SUCCESSFUL"),
