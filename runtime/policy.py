@@ -121,9 +121,11 @@ def decide(
         canonical.encode(
             {
                 "command": msgspec.to_builtins(command),
+                "day": day,
                 "role": role,
                 "source": None if source is None else source.type,
-                "usage": [str(used.count), str(used.minor)],
+                "tenant": tenant,
+                "usage": [None if entry is None else [str(entry.count), str(entry.minor)] for entry in counted],
                 "version": rules.version,
                 "waives": list(waives),
             }

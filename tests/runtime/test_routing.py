@@ -1,0 +1,110 @@
+"""Routing: which corridor fits, which rail is next, and that nothing is tried while an outcome is unknown."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import structs
+
+from zentra.runtime.intents import IntentCommand
+from zentra.runtime.routing import Corridor, choose, find_corridor, parse_reference, reference_of
+from zentra.runtime.transaction import Attempt
+from zentra.runtime.vocabulary import IntentKind
+
+AT: Final = datetime(2026, 4, 1, tzinfo=UTC)
+INTENT: Final = "0190a0b0c0d070008000000000000001"
+ANYWHERE: Final = Corridor("acme", "anywhere", "NGN", "transfer", ("one", "two", "three"))
+NIGERIA: Final = structs.replace(ANYWHERE, name="nigeria", country="NG")
+LARGE: Final = structs.replace(ANYWHERE, name="large", minor_min=101, minor_max=200)
+ALL: Final = frozenset({"one", "two", "three"})
+
+
+def _command(minor: int = 100, **changes: Any) -> IntentCommand:
+    base = IntentCommand(kind=IntentKind.TRANSFER, minor=str(minor), currency="NGN", source="a", destination="b")
+    return structs.replace(base, **changes)
+
+
+def _attempts(*statuses: str) -> list[Attempt]:
+    rails = ("one", "two", "three")
+    return [Attempt(n + 1, rails[n], reference_of(INTENT, n + 1), AT, status) for n, status in enumerate(statuses)]
+
+
+# fmt: off
+FITTING: list[tuple[list[Corridor], IntentCommand, str | None]] = [
+    ([],                  _command(),                          None),
+    ([ANYWHERE],          _command(),                          "anywhere"),
+    ([ANYWHERE, NIGERIA], _command(),                          "anywhere"),
+    ([ANYWHERE, NIGERIA], _command(country="NG"),              "nigeria"),
+    ([NIGERIA],           _command(),                          None),
+    ([NIGERIA],           _command(country="GH"),              None),
+    ([ANYWHERE],          _command(currency="USD"),            None),
+    ([ANYWHERE],          _command(kind=IntentKind.PAYMENT),   None),
+    ([LARGE],             _command(100),                       None),
+    ([LARGE],             _command(101),                       "large"),
+    ([LARGE],             _command(200),                       "large"),
+    ([LARGE],             _command(201),                       None),
+]
+
+FIRST, NEXT = "first rail", "the rail before it did not accept"
+LEFT, UNKNOWN = "no_rail_left", "outcome_unknown"
+NOT: Final = "not_accepted"
+CHOICES: list[tuple[tuple[str, ...], frozenset[str], str | None, str, str]] = [
+    # attempts              available           rail     reason   considered
+    ((),                    ALL,                "one",   FIRST,   "chosen not_needed not_needed"),
+    ((),                    ALL - {"one"},      "two",   FIRST,   "unavailable chosen not_needed"),
+    ((),                    frozenset(),        None,    LEFT,    "unavailable unavailable unavailable"),
+    ((NOT,),                ALL,                "two",   NEXT,    "not_accepted chosen not_needed"),
+    ((NOT,),                frozenset({"one"}), None,    LEFT,    "not_accepted unavailable unavailable"),
+    ((NOT, NOT),            ALL,                "three", NEXT,    "not_accepted not_accepted chosen"),
+    ((NOT, NOT, NOT),       ALL,                None,    LEFT,    "not_accepted not_accepted not_accepted"),
+    (("started",),          ALL,                None,    UNKNOWN, "started not_needed not_needed"),
+    (("contradicted", NOT), ALL,                None,    UNKNOWN, "contradicted not_accepted not_needed"),
+    (("succeeded",),        ALL,                None,    UNKNOWN, "succeeded not_needed not_needed"),
+    (("declined",),         ALL,                None,    UNKNOWN, "declined not_needed not_needed"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("corridors", "command", "name"), FITTING)
+def test_the_most_specific_corridor_that_fits_is_found_in_any_order(
+    corridors: list[Corridor], command: IntentCommand, name: str | None
+) -> None:
+    for order in (corridors, corridors[::-1]):
+        found = find_corridor(order, command)
+        assert (found.name if found else None) == name
+
+
+@pytest.mark.parametrize(("statuses", "available", "rail", "reason", "considered"), CHOICES)
+def test_the_next_rail_is_tried_only_after_one_that_did_not_accept(
+    statuses: tuple[str, ...], available: frozenset[str], rail: str | None, reason: str, considered: str
+) -> None:
+    choice = choose(ANYWHERE, _attempts(*statuses), available)
+    assert (choice.rail, choice.reason) == (rail, reason)
+    assert choice.considered == dict(zip(ANYWHERE.rails, considered.split(), strict=True))
+
+
+@given(st.lists(st.sampled_from(["started", "succeeded", "declined", "contradicted", "not_accepted"]), max_size=3))
+def test_no_rail_is_chosen_while_any_attempt_may_have_paid(statuses: list[str]) -> None:
+    rail = choose(ANYWHERE, _attempts(*statuses), ALL).rail
+    assert (rail is not None) == (set(statuses) <= {"not_accepted"} and len(statuses) < 3)
+
+
+def test_an_unknown_attempt_on_a_rail_that_left_the_corridor_still_forbids_another() -> None:
+    narrowed = structs.replace(ANYWHERE, rails=("two", "three"))
+    assert choose(narrowed, _attempts("started"), ALL).reason == "outcome_unknown"
+
+
+@given(st.integers(1, 99))
+def test_a_reference_finds_its_way_back(attempt: int) -> None:
+    assert parse_reference(reference_of(INTENT, attempt)) == (INTENT, attempt)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["", INTENT, INTENT + "1", INTENT + "001", INTENT + "x1", INTENT + "-1", INTENT.upper() + "01",
+     "g" * 32 + "01", INTENT + "\u0661\u0661", INTENT + "\u00b2\u00b2", " " + INTENT + "1"],
+)  # fmt: skip
+def test_a_reference_that_is_not_ours_is_nothing(reference: str) -> None:
+    assert parse_reference(reference) is None
