@@ -81,13 +81,14 @@ async def _keep(connection: asyncpg.Connection[asyncpg.Record]) -> None:
 
 
 @asynccontextmanager
-async def transaction(pool: Pool) -> AsyncIterator[Connection]:
+async def transaction(pool: Pool, *, snapshot: bool = False) -> AsyncIterator[Connection]:
     """Yield a connection inside a transaction that commits at the end, or rolls back where the body raises.
 
+    A `snapshot` reads everything as of one moment and writes nothing.
     Driver errors of the body come out as the runtime's; raises InDoubt where the connection dies during the commit."""
     with translated():
         async with pool.acquire() as connection:
-            begun = connection.transaction()
+            begun = connection.transaction(isolation="repeatable_read" if snapshot else None, readonly=snapshot)
             await begun.start()
             try:
                 yield connection
@@ -101,11 +102,11 @@ async def transaction(pool: Pool) -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
-async def tenant_transaction(pool: Pool, tenant: str) -> AsyncIterator[Connection]:
+async def tenant_transaction(pool: Pool, tenant: str, *, snapshot: bool = False) -> AsyncIterator[Connection]:
     """Yield a connection inside a transaction that sees `tenant` and, under row security, nobody else.
 
     Raises as `transaction` does."""
-    async with transaction(pool) as connection:
+    async with transaction(pool, snapshot=snapshot) as connection:
         await connection.execute("select set_config('zentra.tenant', $1, true)", tenant)
         yield connection
 

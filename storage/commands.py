@@ -1,0 +1,128 @@
+"""Commands on existing objects, and answers that go with a key: immutable facts, committed before anybody acts on them.
+
+- The fact, its idempotency row and its frame are one commit; the gateway answers after it.
+- Of two people who decide one round of a review, the second is told so and nothing of theirs is kept.
+- A key that is known brings back what it did first; what it did is never done again.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+from msgspec import Struct
+
+from zentra.runtime.errors import Contended
+from zentra.runtime.idempotency import StoredKey
+from zentra.runtime.messages import CommandGiven
+from zentra.runtime.stream_ports import Outgoing
+from zentra.storage.errors import AlreadyDecided
+from zentra.storage.outbox import command_frames, write_outbox
+from zentra.storage.pool import Connection, Pool, transaction
+
+__all__ = ["Command", "Decision", "KeyedAnswer", "claim_key", "register_command"]
+
+RUNS_MAX: Final = 4
+
+
+class KeyedAnswer(Struct, frozen=True, kw_only=True):
+    """A key, the digest of what was asked with it, and the answer it will give from now on."""
+
+    tenant: str
+    key: str
+    digest: bytes
+    subject: str
+    status: int
+    answer: bytes
+    request_id: str
+
+
+class Decision(Struct, frozen=True):
+    """A person's verdict on one round of a review (the intent's uuid)."""
+
+    review: str
+    round: int
+    verdict: str
+    reason: str
+
+
+class Command(Struct, frozen=True, kw_only=True):
+    """Something asked of an object that `partition` owns; `subject` is the object's text id, `id` a uuid."""
+
+    id: str
+    kind: str
+    subject: str
+    principal: str
+    role: str
+    body: bytes
+    partition: int
+    stage: str = "command"
+    decision: Decision | None = None
+
+
+async def register_command(pool: Pool, keyed: KeyedAnswer, command: Command) -> StoredKey | Outgoing:
+    """Commit the command and return its message to publish, or what its key has stored already.
+
+    Raises AlreadyDecided where the round of the review has a decision by another key; Unavailable and DataError as
+    the store does. Asking again with the same key is safe."""
+    for _ in range(RUNS_MAX):
+        try:
+            async with transaction(pool) as connection:
+                stored = await claim_key(connection, keyed)
+                return stored if stored is not None else await _write(connection, keyed.tenant, command)
+        except Contended:
+            continue
+    raise Contended(f"command {command.id} lost {RUNS_MAX} times")
+
+
+async def claim_key(connection: Connection, keyed: KeyedAnswer) -> StoredKey | None:
+    """Store the key within the caller's transaction and return None, or return what it has stored before.
+
+    Waits for another transaction that is storing the same key. Raises Contended where that one gave it up again."""
+    row = await connection.fetchrow(
+        _CLAIM, keyed.tenant, keyed.key, keyed.digest, keyed.subject, keyed.status, keyed.answer, keyed.request_id
+    )
+    if row is not None:
+        return None
+    found = await connection.fetchrow(
+        "select digest, status, answer, subject, request_id, first_seen from idempotency"
+        " where tenant = $1 and key = $2",
+        keyed.tenant,
+        keyed.key,
+    )
+    if found is None:
+        raise Contended(f"key {keyed.key!r} was given up while it was read")
+    return StoredKey(*found)
+
+
+async def _write(connection: Connection, tenant: str, command: Command) -> Outgoing:
+    created: datetime = await connection.fetchval(
+        "insert into commands (id, tenant, kind, subject, principal, role, body)"
+        " values ($1, $2, $3, $4, $5, $6, $7) returning created_at",
+        command.id, tenant, command.kind, command.subject, command.principal, command.role, command.body,
+    )  # fmt: skip
+    decision = command.decision
+    if decision is not None:
+        try:
+            await connection.execute(
+                "insert into review_decisions (review, round, tenant, verdict, principal, reason, decided_at)"
+                " values ($1, $2, $3, $4, $5, $6, $7)",
+                decision.review, decision.round, tenant, decision.verdict, command.principal, decision.reason, created,
+            )  # fmt: skip
+        except asyncpg.UniqueViolationError as error:
+            raise AlreadyDecided(decision.review, decision.round) from error
+    event = CommandGiven(
+        command.id, tenant, command.kind, command.subject, command.principal, command.role, command.body
+    )
+    rows = list(command_frames(command.partition, command.stage, [(event, len(command.body))]))
+    await write_outbox(connection, rows)
+    return rows[0][1]
+
+
+_CLAIM: Final = """
+insert into idempotency (tenant, key, digest, subject, status, answer, request_id)
+values ($1, $2, $3, $4, $5, $6, $7)
+on conflict do nothing
+returning first_seen
+"""

@@ -1,0 +1,71 @@
+"""The outbox: frames are cut once, stored with what they tell of, and published under the id of their row.
+
+- A frame holds events of one partition and one stage, and fits into a message of the stream with room to spare.
+- A row that nobody marks as sent is published again by the owner of its partition; the id makes that harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, TypeVar
+
+from zentra.runtime.messages import Event, encode_frame
+from zentra.runtime.stream_ports import Outgoing
+from zentra.runtime.subjects import command_subject, event_subject
+from zentra.storage.identifiers import Uuid7
+from zentra.storage.pool import Connection, Pool, transaction
+
+__all__ = ["Row", "command_frames", "feed_frames", "mark_sent", "write_outbox"]
+
+FRAME_EVENTS_MAX: Final = 256  # beyond some hundred, larger frames gain nothing
+FRAME_BYTES_MAX: Final = 256 * 1024  # a quarter of what the stream takes, because events weigh more than their records
+
+Row = tuple[int, Outgoing]
+"""A partition and the message for it."""
+
+_T = TypeVar("_T")
+_new_id: Final = Uuid7()
+
+
+def command_frames(partition: int, stage: str, events: Sequence[tuple[Event, int]]) -> Iterator[Row]:
+    """Yield frames of the events, in order; each event comes with about how many bytes it has."""
+    subject = command_subject(partition, stage)
+    for part in _cut(events):
+        yield partition, Outgoing(subject, encode_frame(part), _new_id())
+
+
+def feed_frames(partition: int, tenant: str, topic: str, records: Sequence[bytes]) -> Iterator[Row]:
+    """Yield what the tenant's feed gets of these records: JSON arrays of them."""
+    subject = event_subject(partition, tenant, topic)
+    for part in _cut([(record, len(record)) for record in records]):
+        yield partition, Outgoing(subject, b"[" + b",".join(part) + b"]", _new_id())
+
+
+async def write_outbox(connection: Connection, rows: Iterable[Row]) -> None:
+    """Store the rows within the caller's transaction."""
+    await connection.copy_records_to_table(
+        "outbox",
+        columns=("id", "partition", "subject", "body"),
+        records=[(message.id, partition, message.subject, message.body) for partition, message in rows],
+    )
+
+
+async def mark_sent(pool: Pool, ids: Sequence[str]) -> None:
+    """Mark rows as sent; raises Unavailable where the store cannot be asked."""
+    async with transaction(pool) as connection:
+        await connection.execute(
+            "update outbox set sent_at = now() where id = any($1::uuid[]) and sent_at is null", sorted(ids)
+        )
+
+
+def _cut(items: Sequence[tuple[_T, int]]) -> Iterator[list[_T]]:
+    part: list[_T] = []
+    weight = 0
+    for item, size in items:
+        if part and (weight + size > FRAME_BYTES_MAX or len(part) == FRAME_EVENTS_MAX):
+            yield part
+            part, weight = [], 0
+        part.append(item)
+        weight += size
+    if part:
+        yield part

@@ -1,0 +1,248 @@
+"""What a tenant may read of the work around its intents: reviews, cases, endpoints, deliveries, command outcomes.
+
+Every read runs under row security and names its tenant as well. Lists are newest first and bounded."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from msgspec import Raw, Struct
+
+from zentra.storage.pool import Connection, Pool, tenant_transaction
+
+__all__ = [
+    "AttemptView",
+    "CaseView",
+    "CommandView",
+    "DeliveryView",
+    "EndpointView",
+    "ReviewView",
+    "case",
+    "cases",
+    "cases_of",
+    "command",
+    "deliveries",
+    "deliveries_of",
+    "endpoints",
+    "review",
+    "review_of",
+    "reviews",
+]
+
+PAGE_MAX: Final = 200  # a page of a console; whoever wants more asks again with what it has
+
+
+class ReviewView(Struct, frozen=True, kw_only=True):
+    """A review; `id` is the uuid of its intent."""
+
+    id: str
+    round: int
+    intent_id: str
+    created_by: str
+    rules: Raw
+    version: int
+    assigned_to: str | None
+    status: str
+    opened_at: datetime
+    expires_at: datetime
+    decided_by: str | None
+    decided_at: datetime | None
+    reason: str | None
+
+
+class CaseView(Struct, frozen=True, kw_only=True):
+    """A case beside an intent, or of a message that nobody could read."""
+
+    id: str
+    intent: str | None
+    intent_id: str | None
+    kind: str
+    status: str
+    detail: Raw
+    opened_at: datetime
+    deadline: datetime
+    operator: str | None
+    resolution: Raw | None
+    resolved_at: datetime | None
+
+
+class EndpointView(Struct, frozen=True, kw_only=True):
+    """A webhook endpoint, without its secrets."""
+
+    id: str
+    url: str
+    events: tuple[str, ...]
+    status: str
+    created_by: str
+    created_at: datetime
+
+
+class AttemptView(Struct, frozen=True, kw_only=True):
+    """One attempt to deliver."""
+
+    number: int
+    trigger: str
+    at: datetime
+    status_code: int | None
+    error: str | None
+    latency_ms: int
+    excerpt: str
+
+
+class DeliveryView(Struct, frozen=True, kw_only=True):
+    """A delivery, how it stands, and every attempt. `body` is what was or will be sent, byte for byte."""
+
+    id: str
+    endpoint: str
+    intent: str
+    sequence: int
+    event: str
+    body: bytes
+    created_at: datetime
+    status: str
+    attempts_made: int
+    next_at: datetime | None
+    attempts: tuple[AttemptView, ...]
+
+
+class CommandView(Struct, frozen=True, kw_only=True):
+    """A command and what became of it; `accepted` is None until its owner has decided."""
+
+    id: str
+    kind: str
+    subject: str
+    principal: str
+    created_at: datetime
+    accepted: bool | None
+    code: str | None
+    detail: Raw | None
+    decided_at: datetime | None
+
+
+async def reviews(pool: Pool, tenant: str, *, status: str | None = None, limit: int = PAGE_MAX) -> list[ReviewView]:
+    """Return the tenant's reviews; raises Unavailable."""
+    async with tenant_transaction(pool, tenant) as connection:
+        rows = await connection.fetch(
+            _REVIEWS + " and ($2::text is null or status = $2) order by opened_at desc limit $3",
+            tenant, status, min(limit, PAGE_MAX),
+        )  # fmt: skip
+    return [_review(dict(row)) for row in rows]
+
+
+async def review(pool: Pool, tenant: str, id: str) -> ReviewView | None:
+    """Return one review by its uuid, or None; raises Unavailable."""
+    async with tenant_transaction(pool, tenant) as connection:
+        return await review_of(connection, tenant, id)
+
+
+async def review_of(connection: Connection, tenant: str, id: str) -> ReviewView | None:
+    """Return one review within the caller's transaction, or None."""
+    row = await connection.fetchrow(_REVIEWS + " and id = $2", tenant, id)
+    return _review(dict(row)) if row is not None else None
+
+
+async def cases(pool: Pool, tenant: str, *, status: str | None = None, limit: int = PAGE_MAX) -> list[CaseView]:
+    """Return the tenant's cases; raises Unavailable."""
+    async with tenant_transaction(pool, tenant) as connection:
+        rows = await connection.fetch(
+            _CASES + " and ($2::text is null or status = $2) order by opened_at desc limit $3",
+            tenant, status, min(limit, PAGE_MAX),
+        )  # fmt: skip
+    return [_case(dict(row)) for row in rows]
+
+
+async def case(pool: Pool, tenant: str, id: str) -> CaseView | None:
+    """Return one case by its uuid, or None; raises Unavailable."""
+    async with tenant_transaction(pool, tenant) as connection:
+        row = await connection.fetchrow(_CASES + " and id = $2", tenant, id)
+    return _case(dict(row)) if row is not None else None
+
+
+async def cases_of(connection: Connection, tenant: str, *, intent: str) -> tuple[CaseView, ...]:
+    """Return the cases of an intent within the caller's transaction, oldest first."""
+    rows = await connection.fetch(_CASES + " and intent = $2 order by opened_at", tenant, intent)
+    return tuple(_case(dict(row)) for row in rows)
+
+
+async def endpoints(pool: Pool, tenant: str) -> list[EndpointView]:
+    """Return the tenant's endpoints, oldest first; raises Unavailable."""
+    async with tenant_transaction(pool, tenant) as connection:
+        rows = await connection.fetch(
+            "select id, url, events, status, created_by, created_at from endpoints where tenant = $1"
+            " order by created_at, id",
+            tenant,
+        )
+    return [EndpointView(**{**row, "events": tuple(row["events"])}) for row in rows]
+
+
+async def deliveries(
+    pool: Pool, tenant: str, *, endpoint: str | None = None, intent: str | None = None, limit: int = PAGE_MAX
+) -> list[DeliveryView]:
+    """Return the tenant's deliveries, of one endpoint or intent where named; raises Unavailable."""
+    async with tenant_transaction(pool, tenant) as connection:
+        return list(await deliveries_of(connection, tenant, endpoint=endpoint, intent=intent, limit=limit))
+
+
+async def deliveries_of(
+    connection: Connection,
+    tenant: str,
+    *,
+    endpoint: str | None = None,
+    intent: str | None = None,
+    limit: int = PAGE_MAX,
+) -> tuple[DeliveryView, ...]:
+    """Return deliveries with their attempts within the caller's transaction."""
+    rows = await connection.fetch(_DELIVERIES, tenant, endpoint, intent, min(limit, PAGE_MAX))
+    attempts = await connection.fetch(_ATTEMPTS, tenant, [row["id"] for row in rows]) if rows else []
+    by_delivery: dict[str, list[AttemptView]] = {row["id"]: [] for row in rows}
+    for row in attempts:
+        fields = dict(row)
+        by_delivery[fields.pop("delivery")].append(AttemptView(**fields))
+    return tuple(DeliveryView(**dict(row), attempts=tuple(by_delivery[row["id"]])) for row in rows)
+
+
+async def command(pool: Pool, tenant: str, id: str) -> CommandView | None:
+    """Return a command and its outcome by its uuid, or None; raises Unavailable."""
+    async with tenant_transaction(pool, tenant) as connection:
+        row = await connection.fetchrow(_COMMAND, tenant, id)
+    return CommandView(**{**row, "detail": _raw(row["detail"])}) if row is not None else None
+
+
+def _review(fields: dict[str, Any]) -> ReviewView:
+    return ReviewView(**{**fields, "rules": _raw(fields["rules"])})
+
+
+def _case(fields: dict[str, Any]) -> CaseView:
+    return CaseView(**{**fields, "detail": _raw(fields["detail"]), "resolution": _raw(fields["resolution"])})
+
+
+def _raw(text: object) -> Raw | None:
+    return Raw(str(text).encode()) if text is not None else None
+
+
+_REVIEWS: Final = """
+select id, round, intent_id, created_by, rules, version, assigned_to, status, opened_at, expires_at, decided_by,
+       decided_at, reason
+from reviews where tenant = $1"""
+_CASES: Final = """
+select id, intent, intent_id, kind, status, detail, opened_at, deadline, operator, resolution, resolved_at
+from cases where tenant = $1"""
+_DELIVERIES: Final = """
+select d.id, d.endpoint, d.intent, d.sequence, d.event, d.body, d.created_at, coalesce(s.status, 'pending') as status,
+       coalesce(s.attempts, 0) as attempts_made, s.next_at
+from deliveries d left join delivery_states s on s.delivery = d.id and s.tenant = $1
+where d.tenant = $1 and ($2::text is null or d.endpoint = $2) and ($3::uuid is null or d.intent = $3)
+order by d.created_at desc, d.id desc
+limit $4
+"""
+_ATTEMPTS: Final = """
+select delivery, number, trigger, at, status_code, error, latency_ms, excerpt
+from delivery_attempts where tenant = $1 and delivery = any($2::uuid[])
+order by delivery, number
+"""
+_COMMAND: Final = """
+select c.id, c.kind, c.subject, c.principal, c.created_at, o.accepted, o.code, o.detail, o.decided_at
+from commands c left join command_outcomes o on o.command = c.id and o.tenant = $1
+where c.tenant = $1 and c.id = $2
+"""

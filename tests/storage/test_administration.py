@@ -1,0 +1,161 @@
+"""Setting things up twice is setting them up once; what cannot be is refused with the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import pytest
+
+from zentra.runtime.errors import Refusal
+from zentra.runtime.idempotency import StoredKey
+from zentra.runtime.intents import digest_of
+from zentra.runtime.keys import parse_key
+from zentra.runtime.policy import Limits, PolicyRules
+from zentra.runtime.rails import RailSettings
+from zentra.runtime.routing import Corridor
+from zentra.storage.administration import Administration
+from zentra.storage.commands import KeyedAnswer
+from zentra.storage.configuration_writes import NewAccount, NewEndpoint, create_account, create_endpoint
+from zentra.storage.pool import Pool
+from zentra.storage.reads import authenticate
+
+CORRIDOR = Corridor("acme", "ngn", "NGN", "payment", ("sandbox",))
+
+
+@pytest.fixture
+async def administration(admin_pool: Pool) -> Administration:
+    made = Administration(admin_pool)
+    await made.create_tenant("acme", "Acme")
+    await made.create_principal("acme", "ada", name="Ada", role="developer")
+    await made.put_rail(RailSettings("sandbox", "sandbox"))
+    return made
+
+
+async def test_the_same_again_changes_nothing(administration: Administration) -> None:
+    assert not await administration.create_tenant("acme", "Acme")
+    assert not await administration.create_principal("acme", "ada", name="Ada", role="developer")
+    assert not await administration.put_rail(RailSettings("sandbox", "sandbox"))
+    await administration.put_corridor(CORRIDOR)
+    assert not await administration.put_corridor(CORRIDOR)
+    assert await administration.put_corridor(msgspec.structs.replace(CORRIDOR, minor_max=10))
+    assert await administration.corridors("acme") == [msgspec.structs.replace(CORRIDOR, minor_max=10)]
+    assert [one.id for one in await administration.tenants()] == ["acme"]
+    assert [one.id for one in await administration.principals("acme")] == ["ada"]
+    assert await administration.rails() == [RailSettings("sandbox", "sandbox")]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "reason"),
+    [
+        (lambda a: a.create_tenant("Acme", ""), "tenant_malformed"),
+        (lambda a: a.create_tenant("acme", "Other"), "tenant_exists"),
+        (lambda a: a.create_principal("acme", "Ada!", name="", role="developer"), "principal_malformed"),
+        (lambda a: a.create_principal("acme", "eve", name="", role="king"), "role_unknown"),
+        (lambda a: a.create_principal("nobody", "eve", name="", role="developer"), "tenant_unknown"),
+        (lambda a: a.create_principal("acme", "ada", name="Ada", role="operator"), "principal_exists"),
+        (lambda a: a.create_api_key("acme", "eve"), "principal_unknown"),
+        (lambda a: a.revoke_api_key("acme", "0" * 12), "api_key_unknown"),
+        (lambda a: a.put_rail(RailSettings("Sand Box", "sandbox")), "rail_malformed"),
+        (lambda a: a.put_corridor(msgspec.structs.replace(CORRIDOR, name="N G")), "corridor_malformed"),
+        (lambda a: a.put_corridor(msgspec.structs.replace(CORRIDOR, currency="NGX")), "currency_unknown"),
+        (lambda a: a.put_corridor(msgspec.structs.replace(CORRIDOR, kind="gift")), "kind_unknown"),
+        (lambda a: a.put_corridor(msgspec.structs.replace(CORRIDOR, minor_min=5, minor_max=4)), "band_empty"),
+        (lambda a: a.put_corridor(msgspec.structs.replace(CORRIDOR, rails=())), "rails_missing"),
+        (lambda a: a.put_corridor(msgspec.structs.replace(CORRIDOR, rails=("x",))), "rail_unknown"),
+        (lambda a: a.put_corridor(msgspec.structs.replace(CORRIDOR, tenant="nobody")), "tenant_unknown"),
+        (lambda a: a.put_policy("nobody", PolicyRules(), created_by="root"), "tenant_unknown"),
+        (lambda a: a.ensure_system_accounts("acme", "ngn"), "currency_unknown"),
+        (lambda a: a.ensure_system_accounts("nobody", "NGN"), "tenant_unknown"),
+    ],
+)
+async def test_what_cannot_be_is_refused(
+    administration: Administration, attempt: Callable[[Administration], Awaitable[object]], reason: str
+) -> None:
+    with pytest.raises(Refusal) as refused:
+        await attempt(administration)
+    assert refused.value.reason == reason
+    assert refused.value.detail
+
+
+async def test_a_key_is_seen_once_and_authenticates_its_principal(
+    administration: Administration, tenant_pool: Pool
+) -> None:
+    issued = await administration.create_api_key("acme", "ada")
+    parsed = parse_key(issued.text)
+    found = await authenticate(tenant_pool, issued.id)
+    assert found is not None
+    assert parsed == (issued.id, found.secret_hash)
+    assert (found.tenant, found.principal, found.role, found.revoked_at) == ("acme", "ada", "developer", None)
+    assert await administration.revoke_api_key("acme", issued.id)
+    assert not await administration.revoke_api_key("acme", issued.id)
+    revoked = await authenticate(tenant_pool, issued.id)
+    assert revoked is not None
+    assert revoked.revoked_at is not None
+    assert await authenticate(tenant_pool, "unknown") is None
+    assert issued.text not in repr(await administration.api_keys("acme"))
+
+
+async def test_rules_get_a_version_only_when_they_change(administration: Administration) -> None:
+    rules = PolicyRules(limits={"NGN": Limits(review_minor_min=5)})
+    first = await administration.put_policy("acme", rules, created_by="root")
+    assert await administration.put_policy("acme", rules, created_by="root") == first
+    assert await administration.put_policy("acme", PolicyRules(), created_by="root") == first + 1
+    assert [one.version for one in await administration.policies("acme")] == [first, first + 1]
+
+
+async def test_system_accounts_are_opened_once(administration: Administration, admin_pool: Pool) -> None:
+    opened = await administration.ensure_system_accounts("acme", "EUR")
+    assert sorted(opened) == ["fee-eur", "liquidity-eur", "settlement-eur", "suspense-eur"]
+    assert await administration.ensure_system_accounts("acme", "EUR") == []
+    rows = await admin_pool.fetch(
+        "select type, normal_side, guarded, owner, stripe from accounts a join balances b on b.account = a.id"
+        " where currency = 'EUR' order by type"
+    )
+    kinds = ["fee", "liquidity", "settlement", "suspense"]
+    assert [tuple(row) for row in rows] == [(kind, "credit", False, "system", 0) for kind in kinds]
+
+
+def _keyed(key: str, subject: str, body: object) -> KeyedAnswer:
+    return KeyedAnswer(
+        tenant="acme", key=key, digest=digest_of("x", {"body": str(body)}), subject=subject, status=201,
+        answer=b"{}", request_id="req_1",
+    )  # fmt: skip
+
+
+async def test_a_tenant_opens_an_account_once_per_key(administration: Administration, tenant_pool: Pool) -> None:
+    account = NewAccount(account_id="c-1", owner="cust-1", type="customer", currency="NGN", created_by="ada")
+    keyed = _keyed("open-1", "account/c-1", account)
+    assert await create_account(tenant_pool, keyed, account) is None
+    again = await create_account(tenant_pool, keyed, account)
+    assert isinstance(again, StoredKey)
+    assert (again.subject, again.answer, again.digest) == ("account/c-1", b"{}", keyed.digest)
+    with pytest.raises(Refusal, match="account_exists"):
+        await create_account(tenant_pool, _keyed("open-2", "account/c-1", account), account)
+    other = msgspec.structs.replace(account, account_id="c-2")
+    assert await create_account(tenant_pool, _keyed("open-2", "account/c-2", other), other) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"type": "settlement"}, "account_type_unknown"),
+        ({"currency": "ngn"}, "currency_unknown"),
+        ({"overdraft_limit": -1}, "overdraft_limit_negative"),
+    ],
+)
+async def test_a_tenant_opens_no_account_of_its_own_making(
+    administration: Administration, tenant_pool: Pool, change: dict[str, object], reason: str
+) -> None:
+    account = NewAccount(account_id="c-9", owner="cust-1", type="customer", currency="NGN", created_by="ada")
+    with pytest.raises(Refusal, match=reason):
+        await create_account(tenant_pool, _keyed("k", "account/c-9", 1), msgspec.structs.replace(account, **change))
+
+
+async def test_a_tenant_sets_up_an_endpoint_once(administration: Administration, tenant_pool: Pool) -> None:
+    endpoint = NewEndpoint(id="we_1", url="https://example.com", events=("*",), secret=b"sealed", created_by="ada")
+    keyed = _keyed("hook", "endpoint/we_1", endpoint)
+    assert await create_endpoint(tenant_pool, keyed, endpoint) is None
+    assert await create_endpoint(tenant_pool, keyed, endpoint) is not None
+    with pytest.raises(Refusal, match="endpoint_exists"):
+        await create_endpoint(tenant_pool, _keyed("hook-2", "endpoint/we_1", endpoint), endpoint)

@@ -1,0 +1,229 @@
+"""A tenant reads what is its own and nothing else, whichever of the two fences is asked; pages have no gaps."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from zentra.runtime import merkle
+from zentra.runtime.evidence import leaf_data, verify_packet
+from zentra.runtime.heads import sign_head
+from zentra.runtime.intents import IntentCommand
+from zentra.runtime.merkle import Frontier
+from zentra.runtime.ports import DenialRow
+from zentra.runtime.transaction import Transition, register, timestamp
+from zentra.runtime.vocabulary import IntentKind
+from zentra.storage import reads, work_reads
+from zentra.storage.evidence_reads import evidence, packet_of
+from zentra.storage.pool import Pool, tenant_transaction
+from zentra.storage.reads import EntryCursor, account, entries, intent, intent_states, record_denials
+
+AT = datetime(2026, 4, 1, 12, tzinfo=UTC)
+ACME, GLOBEX = "a" * 32, "b" * 32
+COMMAND = IntentCommand(kind=IntentKind.PAYMENT, minor="5", currency="NGN", source="c-1", destination="m-1")
+
+
+def _transition(uuid: str, tenant: str) -> Transition:
+    return register(
+        intent=uuid, tenant=tenant, intent_id="order-1", command=COMMAND, digest=b"d", key="k", principal="ada",
+        role="developer", trace="t", at=AT, cause="req_1",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def filled() -> list[bool]:
+    return []
+
+
+@pytest.fixture(autouse=True)
+async def rows(admin_pool: Pool, filled: list[bool]) -> None:
+    """Two tenants whose rows look the same, once per module."""
+    if filled:
+        return
+    filled.append(True)
+    for tenant, uuid in (("acme", ACME), ("globex", GLOBEX)):
+        made = _transition(uuid, tenant)
+        await admin_pool.execute("insert into tenants (id, name) values ($1, $1)", tenant)
+        await admin_pool.execute(
+            "insert into intents values ($1, $2, 'order-1', 'd', '{}', 'ada', 'developer', 'k', 't', $3)",
+            uuid,
+            tenant,
+            AT,
+        )
+        await admin_pool.execute(
+            "insert into transitions values ($1, 1, $2, $3, $4, $5, $6, $7)",
+            uuid, tenant, AT, made.state, made.event, made.record, made.hash,
+        )  # fmt: skip
+        ids = [
+            await admin_pool.fetchval(
+                "insert into accounts (tenant, account_id, owner, type, currency, normal_side, guarded, created_by)"
+                " values ($1, $2, 'o', 'customer', 'NGN', 'credit', true, 'ada') returning id",
+                tenant, name,
+            )
+            for name in ("c-1", "m-1")
+        ]  # fmt: skip
+        for stripe in (0, 1):
+            await admin_pool.execute("insert into balances values ($1, $2, $3, 1, 2, 3, 4)", ids[0], stripe, tenant)
+        for ordinal in range(5):
+            await admin_pool.execute(
+                "insert into postings values ($1, $2, $3, 'book', $4, $5, 'NGN', 0, 7, $6, 'h')",
+                uuid, ordinal, tenant, ids[ordinal % 2], ids[1 - ordinal % 2], AT + timedelta(seconds=ordinal // 2),
+            )  # fmt: skip
+        await admin_pool.execute(
+            "insert into reviews values ($1, 1, $2, 'order-1', 'ada', '[]', 1, null, 'open', $3, $3)", uuid, tenant, AT
+        )
+        await admin_pool.execute(
+            "insert into cases (id, tenant, intent, kind, status, detail, opened_at, deadline)"
+            " values ($1, $2, $1, 'outcome_unknown', 'open', '{}', $3, $3)",
+            uuid, tenant, AT,
+        )  # fmt: skip
+        await admin_pool.execute(
+            "insert into deliveries values ($1, $2, 'we_1', $1, 1, 'e', 'body', $3)", uuid, tenant, AT
+        )
+        await admin_pool.execute(
+            "insert into delivery_attempts values ($1, 1, $2, 'automatic', $3, 500, null, 3, '')", uuid, tenant, AT
+        )
+        await admin_pool.execute(
+            "insert into endpoints values ($1, 'we_1', 'https://x', '{*}', '{}', 'enabled', 'ada', $2)", tenant, AT
+        )
+        await admin_pool.execute(
+            "insert into commands values ($1, $2, 'cancel', 'order-1', 'ada', 'developer', '{}')", uuid, tenant
+        )
+        await admin_pool.execute(
+            "insert into callbacks values ('sandbox', $2, 'r', $2, $1, '{}', '{}', 'd', $3)", uuid, tenant, AT
+        )
+        await admin_pool.execute("insert into callback_repeats values ('sandbox', $1, 2, $2)", tenant, AT)
+
+
+TABLES = (
+    "tenants", "intents", "transitions", "accounts", "balances", "postings", "reviews", "cases", "deliveries",
+    "delivery_attempts", "endpoints", "commands", "callbacks", "callback_repeats",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("table", TABLES)
+async def test_without_a_tenant_there_is_nothing(tenant_pool: Pool, table: str) -> None:
+    assert await tenant_pool.fetchval(f"select count(*) from {table}") == 0
+
+
+@pytest.mark.parametrize("table", TABLES)
+async def test_row_security_alone_keeps_tenants_apart(tenant_pool: Pool, admin_pool: Pool, table: str) -> None:
+    everything = await admin_pool.fetchval(f"select count(*) from {table}")
+    async with tenant_transaction(tenant_pool, "acme") as connection:
+        assert await connection.fetchval(f"select count(*) from {table}") == everything // 2
+    async with tenant_transaction(tenant_pool, "nobody") as connection:
+        assert await connection.fetchval(f"select count(*) from {table}") == 0
+
+
+async def test_the_tenant_predicate_alone_keeps_tenants_apart(writer_pool: Pool) -> None:
+    """The writer's role sees through row security, so only the statements stand between the tenants."""
+    assert await intent(writer_pool, "acme", id=GLOBEX) is None
+    found = await intent(writer_pool, "acme", intent_id="order-1")
+    assert found is not None
+    assert found.id == ACME
+    assert await intent_states(writer_pool, "acme", [GLOBEX]) == {}
+    seen = await account(writer_pool, "acme", "c-1")
+    page = await entries(writer_pool, "acme", "c-1")
+    assert seen is not None
+    assert page is not None
+    assert {entry.intent for entry in page} == {ACME}
+    assert [one.id for one in await work_reads.reviews(writer_pool, "acme")] == [ACME]
+    assert [one.id for one in await work_reads.cases(writer_pool, "acme")] == [ACME]
+    assert [one.id for one in await work_reads.deliveries(writer_pool, "acme")] == [ACME]
+    assert len(await work_reads.endpoints(writer_pool, "acme")) == 1
+    for read in (work_reads.review, work_reads.case, work_reads.command):
+        assert await read(writer_pool, "acme", GLOBEX) is None
+    assert await evidence(writer_pool, "acme", id=GLOBEX) is None
+
+
+async def test_an_intent_is_seen_whole(tenant_pool: Pool) -> None:
+    for found in (await intent(tenant_pool, "acme", intent_id="order-1"), await intent(tenant_pool, "acme", id=ACME)):
+        assert found is not None
+        made = _transition(ACME, "acme")
+        assert [bytes(record) for record in found.timeline] == [made.record]
+        assert (found.last.sequence, found.last.state, found.last.event) == (1, "ACCEPTED", "ingress.accepted")
+        assert found.review is not None
+        assert len(found.cases) == len(found.deliveries) == len(found.deliveries[0].attempts) == 1
+        assert found.leaves == ()
+    assert await intent(tenant_pool, "acme", intent_id="order-2") is None
+
+
+async def test_states_of_many_intents_are_one_question(tenant_pool: Pool) -> None:
+    found = await intent_states(tenant_pool, "acme", [ACME, GLOBEX, "c" * 32])
+    assert {uuid: state.sequence for uuid, state in found.items()} == {ACME: 1}
+
+
+async def test_counters_are_summed_over_stripes(tenant_pool: Pool) -> None:
+    found = await account(tenant_pool, "acme", "c-1")
+    assert found is not None
+    assert (found.debits_pending, found.credits_pending, found.debits_posted, found.credits_posted) == (2, 4, 6, 8)
+    untouched = await account(tenant_pool, "acme", "m-1")
+    assert untouched is not None
+    assert untouched.credits_posted == 0
+    assert await account(tenant_pool, "acme", "c-2") is None
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 10])
+async def test_pages_of_entries_have_no_gap_and_no_repeat(tenant_pool: Pool, size: int) -> None:
+    found: list[int] = []
+    after = None
+    while True:
+        page = await entries(tenant_pool, "acme", "c-1", after=after, limit=size)
+        assert page is not None
+        if not page:
+            break
+        assert {entry.other for entry in page} == {"m-1"}
+        assert all(entry.side == ("credit" if entry.ordinal % 2 else "debit") for entry in page)
+        found += [entry.ordinal for entry in page]
+        after = EntryCursor(page[-1].at, page[-1].intent, page[-1].ordinal)
+    assert found == [4, 3, 2, 1, 0]
+    assert await entries(tenant_pool, "acme", "c-2") is None
+
+
+async def test_refusals_are_counted_by_minute(writer_pool: Pool, admin_pool: Pool) -> None:
+    row = DenialRow("acme", "eve", "support", "GET /accounts/{id}", "not_found", AT, "req_1")
+    later = DenialRow("acme", "eve", "support", "GET /accounts/{id}", "not_found", AT + timedelta(seconds=59), "req_2")
+    next_minute = DenialRow(
+        "acme", "eve", "support", "GET /accounts/{id}", "not_found", AT + timedelta(seconds=60), "req_3"
+    )
+    await record_denials(writer_pool, [])
+    await record_denials(writer_pool, [later, row])
+    await record_denials(writer_pool, [row, next_minute])
+    found = await admin_pool.fetch("select count, first_at, last_at, request_id from denials order by minute")
+    assert [tuple(one) for one in found] == [
+        (3, AT, AT + timedelta(seconds=59), "req_1"),
+        (1, next_minute.at, next_minute.at, "req_3"),
+    ]
+
+
+async def test_a_packet_is_built_with_a_proof_that_its_head_signs(admin_pool: Pool, tenant_pool: Pool) -> None:
+    key = Ed25519PrivateKey.generate()
+    made = _transition(ACME, "acme")
+    data = leaf_data(tenant="acme", intent=ACME, kind="packet", chain=made.hash, records=1)
+    frontier, tiles = Frontier().append([hashlib.sha256(b"%d" % n).digest() for n in range(300)])
+    leaves = [(n, GLOBEX, b"", hashlib.sha256(b"%d" % n).digest()) for n in range(300)]
+    frontier, more = frontier.append([merkle.leaf_hash(data)])
+    leaves.append((300, ACME, data, merkle.leaf_hash(data)))
+    await admin_pool.executemany("insert into log_leaves values ('acme', $1, $2, $3, $4)", leaves)
+    await admin_pool.executemany(
+        "insert into log_tiles values ('acme', $1, $2, $3)", [(t.level, t.index, t.hash) for t in (*tiles, *more)]
+    )
+    unsigned = await evidence(tenant_pool, "acme", intent_id="order-1")
+    assert unsigned is not None
+    verdict = verify_packet(packet_of(unsigned), key.public_key())
+    assert {problem.code for problem in verdict.problems} == {"not_sealed"}
+    head = sign_head(key, tenant="acme", size=frontier.size, root=frontier.root(), at=timestamp(AT))
+    await admin_pool.execute(
+        "insert into log_heads values ('acme', $1, $2, $3, $4, $5, $6)",
+        frontier.size, frontier.root(), list(frontier.hashes), AT, head.key_id, bytes.fromhex(head.signature),
+    )  # fmt: skip
+    ground = await evidence(tenant_pool, "acme", id=ACME)
+    assert ground is not None
+    assert [(one.event_id, one.repeats) for one in ground.callbacks] == [("acme", 2)]
+    assert verify_packet(packet_of(ground), key.public_key()).problems == ()
+    seen = await reads.intent(tenant_pool, "acme", id=ACME)
+    assert seen is not None
+    assert [(leaf.index, leaf.signed) for leaf in seen.leaves] == [(300, True)]
