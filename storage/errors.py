@@ -37,12 +37,14 @@ class AlreadyDecided(Refusal):
         self.review, self.round = review, round_number
 
 
-# asyncpg raises InterfaceError (without a SQLSTATE) when it finds a connection closed before it sends anything.
+# Without a SQLSTATE: asyncpg raises InterfaceError for a connection it knows to be closed, and InternalClientError for
+# one that the server ended while it lay idle in the pool.
 _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.InternalClientError,
     OSError,
     TimeoutError,
 )

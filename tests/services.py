@@ -34,6 +34,7 @@ PARTITIONS = 64
 PASSWORD = "only for tests: ' \" % @"
 _TEMPLATE = "zentra_template"
 _numbers = itertools.count(1)
+_templates: set[str] = set()
 
 
 class Database(Struct, frozen=True):
@@ -66,7 +67,11 @@ async def _statement(url: str, sql: str) -> None:
 
 @pytest.fixture(scope="session")
 def database_template(stack: DevStack) -> str:
-    """The name of a migrated database that nobody is connected to, so that copying it takes milliseconds."""
+    """The name of a migrated database that nobody is connected to, so that copying it takes milliseconds.
+
+    Every conftest.py that imports this fixture has one of its own; they share the template."""
+    if stack.postgres_url in _templates:
+        return _TEMPLATE
 
     async def make() -> None:
         await _statement(stack.postgres_url, f"create database {_TEMPLATE}")
@@ -78,6 +83,7 @@ def database_template(stack: DevStack) -> str:
         )
 
     asyncio.run(make())
+    _templates.add(stack.postgres_url)
     return _TEMPLATE
 
 

@@ -1,0 +1,269 @@
+"""Many requests are one commit; the same request is one intent with one answer, with Redis or without."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from itertools import count
+
+import msgspec
+import pytest
+import redis
+
+from tests.services import PARTITIONS
+from zentra.bench.twins.idempotency import IdempotencyServer, IdempotencyTwin
+from zentra.gateway import intake as module
+from zentra.gateway.intake import Intake, IntakeItem, IntakeOutcome, IntakeResult, Overloaded, digest_of_intent
+from zentra.runtime import canonical
+from zentra.runtime.errors import DataError, Unavailable
+from zentra.runtime.intents import IntentCommand, digest_of
+from zentra.runtime.stream_ports import Outgoing, StreamError
+from zentra.runtime.vocabulary import IntentKind
+from zentra.storage.idempotency import RedisIdempotency
+from zentra.storage.pool import Pool
+
+_numbers = count()
+
+
+class Publisher:
+    """Takes everything, or nothing where it is told to fail."""
+
+    def __init__(self) -> None:
+        self.messages: list[Outgoing] = []
+        self.failing = False
+
+    async def publish(self, messages: Sequence[Outgoing]) -> list[StreamError | None]:
+        if self.failing:
+            return [StreamError("disconnected", retryable=True)] * len(messages)
+        self.messages += messages
+        return [None] * len(messages)
+
+
+@pytest.fixture
+def publisher() -> Publisher:
+    return Publisher()
+
+
+@pytest.fixture
+async def redis_cache(redis_flushed: str) -> AsyncIterator[RedisIdempotency]:
+    cache = RedisIdempotency.open(redis_flushed)
+    yield cache
+    await cache.aclose()
+
+
+@pytest.fixture
+async def intake(writer_pool: Pool, redis_cache: RedisIdempotency, publisher: Publisher) -> AsyncIterator[Intake]:
+    made = Intake(writer_pool, redis_cache, publisher, partitions=PARTITIONS)
+    yield made
+    await made.aclose()
+
+
+def _item(key: str, *, minor: int = 5, tenant: str = "acme", intent_id: str | None = None) -> IntakeItem:
+    command = IntentCommand(
+        kind=IntentKind.PAYMENT, minor=str(minor), currency="NGN", source="c-1", destination="m-1", intent_id=intent_id
+    )
+    return IntakeItem(
+        tenant=tenant, principal="ada", role="developer", command=command, key=key, request_id=f"req_{next(_numbers)}",
+        trace="t" * 32,
+    )  # fmt: skip
+
+
+def _body(result: IntakeResult) -> bytes:
+    assert result.answer is not None
+    return result.answer.body
+
+
+async def test_an_answer_says_what_was_accepted(intake: Intake) -> None:
+    result = await intake.submit(_item("answer", intent_id="order-1"))
+    assert result.outcome is IntakeOutcome.ACCEPTED
+    assert result.answer is not None
+    assert (result.answer.status, result.answer.replayed) == (202, False)
+    body = msgspec.json.decode(result.answer.body)
+    assert body.pop("created_at").endswith("Z")
+    assert body == {
+        "intent_id": "order-1", "id": result.intent, "status": "ACCEPTED", "kind": "payment", "amount": 5,
+        "currency": "NGN",
+        "links": {"self": "/runtime/intents/order-1", "evidence": "/runtime/intents/order-1/evidence"},
+    }  # fmt: skip
+
+
+async def test_an_intent_without_an_id_gets_one(intake: Intake) -> None:
+    result = await intake.submit(_item("nameless"))
+    assert msgspec.json.decode(_body(result))["intent_id"] == f"int_{result.intent}"
+
+
+async def test_fifty_at_once_with_one_key_are_one_intent(intake: Intake, writer_pool: Pool, redis_flushed: str) -> None:
+    """And again after Redis has forgotten everything, and again at once."""
+    bodies: set[bytes] = set()
+    outcomes: list[str] = []
+    for _ in range(2):
+        results = await asyncio.gather(*[intake.submit(_item("fifty")) for _ in range(50)])
+        bodies |= {_body(result) for result in results}
+        outcomes += [result.outcome for result in results]
+        with redis.Redis.from_url(redis_flushed) as client:
+            client.flushall()
+    assert len(bodies) == 1
+    assert outcomes.count(IntakeOutcome.ACCEPTED) == 1
+    assert outcomes.count(IntakeOutcome.REPLAYED) == 99
+    assert await writer_pool.fetchval("select count(*) from intents where key = 'fifty'") == 1
+
+
+async def test_a_replay_from_redis_and_one_from_postgres_are_equal(
+    writer_pool: Pool, redis_cache: RedisIdempotency, publisher: Publisher, redis_flushed: str
+) -> None:
+    intake = Intake(writer_pool, redis_cache, publisher, partitions=PARTITIONS)
+    first = await intake.submit(_item("equal"))
+    await intake.aclose()  # the answer is in Redis now
+    cached = await intake.submit(_item("equal"))
+    with redis.Redis.from_url(redis_flushed) as client:
+        client.flushall()
+    stored = await intake.submit(_item("equal"))
+    assert cached == stored
+    assert first.answer is not None
+    assert stored.answer == msgspec.structs.replace(first.answer, replayed=True)
+    assert stored.intent == first.intent
+    await intake.aclose()
+
+
+@pytest.mark.parametrize("flush", [False, True])
+async def test_a_key_with_another_command_is_reused_and_names_the_field(
+    intake: Intake, redis_flushed: str, flush: bool
+) -> None:
+    await intake.submit(_item(f"reused-{flush}"))
+    await intake.aclose()
+    if flush:
+        with redis.Redis.from_url(redis_flushed) as client:
+            client.flushall()
+    result = await intake.submit(_item(f"reused-{flush}", minor=6))
+    assert result == IntakeResult(IntakeOutcome.KEY_REUSED, fields=("minor",))
+
+
+async def test_another_key_for_the_same_intent_replays_for_ever(intake: Intake) -> None:
+    first = await intake.submit(_item("first-key", intent_id="order-2"))
+    for key in ("second-key", "second-key", "first-key"):
+        result = await intake.submit(_item(key, intent_id="order-2"))
+        assert result.outcome is IntakeOutcome.REPLAYED
+        assert _body(result) == _body(first)
+
+
+async def test_an_intent_id_with_another_command_is_a_conflict_and_the_key_stays_free(
+    intake: Intake, writer_pool: Pool, redis_flushed: str
+) -> None:
+    await intake.submit(_item("owner", intent_id="order-3"))
+    conflict = await intake.submit(_item("late", intent_id="order-3", minor=6))
+    assert conflict == IntakeResult(IntakeOutcome.INTENT_ID_CONFLICT)
+    await intake.aclose()
+    assert not await writer_pool.fetchval("select count(*) from idempotency where key = 'late'")
+    with redis.Redis.from_url(redis_flushed) as client:
+        assert not client.exists("gateway:idempotency:acme:late")
+    assert (await intake.submit(_item("late", intent_id="order-4"))).outcome is IntakeOutcome.ACCEPTED
+
+
+async def test_what_another_process_is_doing_is_in_flight(intake: Intake, redis_flushed: str) -> None:
+    other = RedisIdempotency.open(redis_flushed)
+    await other.take([("acme", "elsewhere")])
+    assert (await intake.submit(_item("elsewhere"))).outcome is IntakeOutcome.IN_FLIGHT
+    await other.release([("acme", "elsewhere")])
+    assert (await intake.submit(_item("elsewhere"))).outcome is IntakeOutcome.ACCEPTED
+    await other.aclose()
+
+
+async def test_two_processes_without_redis_make_one_intent(writer_pool: Pool, publisher: Publisher) -> None:
+    server = IdempotencyServer()
+    server.down = True
+    async with AsyncExitStack() as stack:
+        both = [Intake(writer_pool, IdempotencyTwin(server), publisher, partitions=PARTITIONS) for _ in range(2)]
+        for one in both:
+            stack.push_async_callback(one.aclose)
+        results = await asyncio.gather(*[both[n % 2].submit(_item(f"dark-{n // 10}")) for n in range(100)])
+        assert len({_body(result) for result in results}) == 10
+        assert [result.outcome for result in results].count(IntakeOutcome.ACCEPTED) == 10
+        assert all(one.statistics().degraded_groups for one in both)
+
+
+async def test_requests_that_arrive_during_a_commit_ride_the_next(intake: Intake) -> None:
+    results = await asyncio.gather(*[intake.submit(_item(f"ride-{n}")) for n in range(300)])
+    assert {result.outcome for result in results} == {IntakeOutcome.ACCEPTED}
+    assert intake.statistics().groups == 1
+    ids = [result.intent for result in results]
+    assert ids == sorted(ids, key=str)
+    await intake.submit(_item("alone"))
+    assert intake.statistics().groups == 2
+
+
+async def test_every_request_is_answered_whenever_it_comes(intake: Intake) -> None:
+    """A request that arrives in the moment in which the last group ends must not be forgotten."""
+
+    async def client(number: int) -> None:
+        for step in range(20):
+            assert (await intake.submit(_item(f"steady-{number}-{step}"))).outcome is IntakeOutcome.ACCEPTED
+
+    await asyncio.gather(*[client(number) for number in range(10)])
+
+
+async def test_one_refused_request_harms_no_other(intake: Intake) -> None:
+    items = [_item(f"good-{n}") for n in range(7)]
+    poison = msgspec.structs.replace(_item("poison"), trace="\x00")
+    results = await asyncio.gather(*[intake.submit(item) for item in (*items, poison)], return_exceptions=True)
+    assert [one.outcome for one in results if isinstance(one, IntakeResult)] == [IntakeOutcome.ACCEPTED] * 7
+    assert isinstance(results[-1], DataError)
+    await intake.aclose()
+    assert (await intake.submit(_item("poison"))).outcome is IntakeOutcome.ACCEPTED
+
+
+async def test_what_was_published_is_marked_and_the_rest_is_left_to_the_sweep(
+    intake: Intake, publisher: Publisher, writer_pool: Pool
+) -> None:
+    unsent = "select count(*) from outbox where sent_at is null"
+    await intake.aclose()
+    before = await writer_pool.fetchval(unsent)
+    await intake.submit(_item("published"))
+    await intake.aclose()
+    assert len(publisher.messages) == 2
+    assert await writer_pool.fetchval(unsent) == before
+    publisher.failing = True
+    await intake.submit(_item("unpublished"))
+    await intake.aclose()
+    assert await writer_pool.fetchval(unsent) == before + 2
+    assert intake.statistics().unpublished == 2
+
+
+async def test_a_store_that_does_not_answer_is_said_so_and_the_key_stays_free(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(pool: object, items: object) -> None:
+        raise Unavailable("connection refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "register_intents", gone)
+        with pytest.raises(Unavailable, match="connection refused"):
+            await intake.submit(_item("unlucky"))
+    assert (await intake.submit(_item("unlucky"))).outcome is IntakeOutcome.ACCEPTED
+    assert intake.statistics().failed == 1
+
+
+async def test_a_full_queue_says_when_to_come_back(
+    writer_pool: Pool, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "QUEUE_MAX", 3)
+    intake = Intake(writer_pool, IdempotencyTwin(IdempotencyServer()), publisher, partitions=PARTITIONS)
+    results = await asyncio.gather(*[intake.submit(_item(f"full-{n}")) for n in range(5)], return_exceptions=True)
+    refused = [one for one in results if isinstance(one, Overloaded)]
+    assert len(refused) == 2
+    assert all(one.retry_after_seconds >= 1 for one in refused)
+    await intake.aclose()
+
+
+async def test_a_client_that_goes_away_harms_nobody(intake: Intake) -> None:
+    leaving = asyncio.create_task(intake.submit(_item("leaving")))
+    staying = asyncio.create_task(intake.submit(_item("staying")))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert (await staying).outcome is IntakeOutcome.ACCEPTED
+    assert (await intake.submit(_item("leaving"))).outcome in (IntakeOutcome.REPLAYED, IntakeOutcome.ACCEPTED)
+
+
+def test_the_digest_is_the_one_of_the_runtime() -> None:
+    command = _item("k").command
+    assert digest_of_intent(canonical.encode(command)) == digest_of("intent", command)
