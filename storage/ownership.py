@@ -1,8 +1,10 @@
-"""Who owns which partition: members, leases and epochs, all by the clock of the database.
+"""Who owns which partition: members that are alive, and lease rows with an epoch, all by the clock of the database.
 
-A worker owns the partitions that rendezvous hashing gives it among the live members. It takes one when its lease is
-free, expired, or its own from an earlier life; each taking raises the epoch, and an epoch fences every commit of the
-one before. What belongs to another live member is released, so that a fleet balances itself within one lease time."""
+A worker is alive while its member row was touched within the lease time. It owns the partitions that rendezvous hashing
+gives it among the live members, and takes one when its lease is free, its owner is dead, or it is its own from an
+earlier life; each taking raises the epoch, and an epoch fences every commit of the one before. What belongs to another
+live member is released, so that a fleet balances itself within one lease time. Renewing touches the member row alone:
+lease rows are written by ticks, and a renewal that locked them would make every tick wait for it."""
 
 import hashlib
 from collections.abc import Iterable
@@ -10,26 +12,36 @@ from typing import Final
 
 from zentra.runtime.ports import Lease
 from zentra.runtime.stream_ports import Position
+from zentra.storage.errors import translated
 from zentra.storage.pool import Pool, transaction
 
 __all__ = ["claim_leases", "release_leases", "rendezvous"]
 
-_MEMBER: Final = """
-insert into members (worker, seen_at) values ($1, clock_timestamp())
-on conflict (worker) do update set seen_at = excluded.seen_at
-"""
-_CLAIM: Final = """
-with mine as (select unnest($3::int[]) as partition),
-taken as (
-    select l.partition from leases l join mine using (partition)
-    where l.owner is null or l.expires_at < clock_timestamp() or (l.owner = $1 and $4)
-    order by l.partition for update of l skip locked
-), acquired as (
-    update leases l set epoch = epoch + 1, owner = $1, expires_at = clock_timestamp() + make_interval(secs => $2)
-    from taken where l.partition = taken.partition returning l.partition
+_ALIVE: Final = """
+with me as (
+    insert into members (worker, seen_at) values ($1, clock_timestamp())
+    on conflict (worker) do update set seen_at = excluded.seen_at
+), gone as (
+    delete from members where seen_at < clock_timestamp() - make_interval(secs => 10 * $2) and worker <> $1
 )
-update leases l set expires_at = clock_timestamp() + make_interval(secs => $2)
-where l.owner = $1 and l.partition = any($3::int[]) and l.partition not in (select partition from acquired)
+select worker from members where seen_at > clock_timestamp() - make_interval(secs => $2) or worker = $1
+union select $1
+"""
+_LEASES: Final = "select partition, owner, epoch, version, sequence, message_id from leases"
+# Whoever locks lease rows locks them by partition; one that is in a commit right now is taken the next time.
+_TAKE: Final = """
+with free as (
+    select partition from leases
+    where partition = any($2::int[]) and (owner is null or owner = $1 or owner <> all($3::text[]))
+    order by partition for update skip locked
+)
+update leases l set epoch = epoch + 1, owner = $1 from free where l.partition = free.partition
+"""
+_RELEASE: Final = """
+with mine as (
+    select partition from leases where owner = $1 and partition = any($2::int[]) order by partition for update
+)
+update leases l set owner = null from mine where l.partition = mine.partition
 """
 
 
@@ -39,37 +51,29 @@ def rendezvous(partition: int, workers: Iterable[str]) -> str:
 
 
 async def claim_leases(pool: Pool, worker: str, lease_seconds: float, *, first: bool = False) -> dict[int, Lease]:
-    """Renew membership and leases of `worker` and return what it owns; `first` takes over its own from an earlier life.
+    """Renew the membership of `worker` and return what it owns; `first` takes over its own from an earlier life.
 
     Raises Unavailable where the store cannot answer."""
-    async with transaction(pool) as connection:
-        await connection.execute(_MEMBER, worker)
-        await connection.execute(
-            "delete from members where seen_at < clock_timestamp() - make_interval(secs => $1)", lease_seconds * 10
-        )
-        live = [
-            row[0]
-            for row in await connection.fetch(
-                "select worker from members where seen_at > clock_timestamp() - make_interval(secs => $1)",
-                lease_seconds,
-            )
-        ]
-        partitions = [row[0] for row in await connection.fetch("select partition from leases")]
-        mine = [partition for partition in partitions if rendezvous(partition, live) == worker]
-        await connection.execute(_CLAIM, worker, lease_seconds, mine, first)
-        await connection.execute(
-            "update leases set owner = null, expires_at = '-infinity' where owner = $1 and partition <> all($2::int[])",
-            worker,
-            mine,
-        )
-        rows = await connection.fetch(
-            "select partition, epoch, version, sequence, message_id from leases where owner = $1", worker
-        )
-    return {row[0]: Lease(row[0], row[1], row[2], Position(row[3], row[4])) for row in rows}
+    with translated():
+        alive = [row[0] for row in await pool.fetch(_ALIVE, worker, lease_seconds)]
+        rows = await pool.fetch(_LEASES)
+        owners = {row[0]: row[1] for row in rows}
+        mine = {partition for partition in owners if rendezvous(partition, alive) == worker}
+        take = [p for p in mine if owners[p] not in alive or (owners[p] == worker and first)]
+        leave = [p for p, owner in owners.items() if owner == worker and p not in mine]
+        if take:
+            others = [name for name in alive if name != worker]
+            await pool.execute(_TAKE, worker, take, others)
+        if leave:
+            await pool.execute(_RELEASE, worker, leave)
+        if take or leave:
+            rows = await pool.fetch(_LEASES)
+    return {row[0]: Lease(row[0], row[2], row[3], Position(row[4], row[5])) for row in rows if row[1] == worker}
 
 
 async def release_leases(pool: Pool, worker: str) -> None:
     """Give up every lease and the membership of `worker` at once; raises Unavailable."""
     async with transaction(pool) as connection:
-        await connection.execute("update leases set owner = null, expires_at = '-infinity' where owner = $1", worker)
+        everything = [row[0] for row in await connection.fetch(_LEASES)]
+        await connection.execute(_RELEASE, worker, everything)
         await connection.execute("delete from members where worker = $1", worker)

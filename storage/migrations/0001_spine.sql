@@ -376,11 +376,9 @@ create table leases (
     partition      integer primary key,
     epoch          bigint not null default 0,
     owner          text,
-    expires_at     timestamptz not null default '-infinity',
     version        bigint not null default 0,   -- of the last tick that wrote here
     sequence       bigint not null default 0,   -- consumed up to, in ZC
-    message_id     text not null default '',    -- Msg-Id of that message
-    stream_created timestamptz
+    message_id     text not null default ''     -- Msg-Id of that message
 ) with (fillfactor = 50);
 
 create table outbox (
