@@ -28,7 +28,6 @@ from zentra.storage.identifiers import Uuid7
 __all__ = [
     "Application",
     "Handler",
-    "Lifespan",
     "Reply",
     "Request",
     "Route",
@@ -41,6 +40,7 @@ __all__ = [
 BODY_BYTES_MAX: Final = 256 * 1024
 DEPTH_MAX: Final = 8  # no body of the API is deeper than three
 WAIT_SECONDS_MAX: Final = 30.0
+SCHEMA_VERSION: Final = b"2026.04"
 
 _WANTED: Final = frozenset(
     {b"authorization", b"content-type", b"content-length", b"x-request-id", b"traceparent", b"prefer"}
@@ -159,7 +159,7 @@ class Route:
     def __init__(
         self, method: str, template: str, handler: Handler, permission: Permission | None, *, body: str = ""
     ) -> None:
-        """`body` is "json" (checked and decoded), "raw", or empty."""
+        """`body` is "json" (checked and decoded), "json or nothing" (nothing counts as `{}`), "raw", or empty."""
         self.method, self.template, self.handler = method, template, handler
         self.permission, self.body = permission, body
         self.action = f"{method} {template}"
@@ -174,13 +174,6 @@ class HttpObserver(Protocol):
         ...
 
 
-class Lifespan(NamedTuple):
-    """What surrounds serving: run before the first request and after the last."""
-
-    startup: Callable[[], Awaitable[None]]
-    shutdown: Callable[[], Awaitable[None]]
-
-
 class Application:
     """The ASGI callable."""
 
@@ -191,7 +184,6 @@ class Application:
         *,
         on_denial: Callable[[Caller, str, str, str], None],
         observer: HttpObserver,
-        lifespan: Lifespan | None = None,
     ) -> None:
         """`on_denial` is told caller, action, reason and request id. Raises ValueError where two routes collide."""
         self._exact: dict[str, dict[str, Route]] = {}
@@ -199,7 +191,6 @@ class Application:
         self._authenticator = authenticator
         self._on_denial = on_denial
         self._observer = observer
-        self._lifespan = lifespan
         for route in routes:
             self._add(route)
 
@@ -223,7 +214,7 @@ class Application:
                 if route.permission not in principal.permissions:
                     raise Problem("permission_denied", f"the role {principal.role} has no {route.permission}")
             if route.body:
-                await _read(request, receive, json_wanted=route.body == "json")
+                await _read(request, receive, route.body)
             reply = await route.handler(request)
         except Exception as error:
             reply = self._refusal(request, route, error)
@@ -231,6 +222,7 @@ class Application:
             (b"content-type", reply.content_type),
             (b"content-length", b"%d" % len(reply.body)),
             (b"x-request-id", request.request_id.encode()),
+            (b"zentra-version", SCHEMA_VERSION),
             *reply.headers,
         ]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -278,12 +270,8 @@ class Application:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        if self._lifespan is not None:
-            await self._lifespan.startup()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        if self._lifespan is not None:
-            await self._lifespan.shutdown()
         await send({"type": "lifespan.shutdown.complete"})
 
 
@@ -302,14 +290,14 @@ def _match(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
     return params
 
 
-async def _read(request: Request, receive: Receive, *, json_wanted: bool) -> None:
+async def _read(request: Request, receive: Receive, wanted: str) -> None:
     """Read the body; raise Problem for one that is too large, of another type, or not JSON."""
     headers = request.headers
-    if json_wanted and headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != _JSON:
-        raise Problem("content_type_unsupported")
     length = headers.get(b"content-length")
     if length is not None and len(length) < 20 and length.isdigit() and int(length) > BODY_BYTES_MAX:
         raise Problem("body_too_large", headers=_CLOSE)
+    if wanted == "json" and headers.get(b"content-type") != _JSON:
+        _check_type(headers)
     message = await receive()
     body: bytes = message.get("body", b"")
     while message.get("more_body") and len(body) <= BODY_BYTES_MAX:
@@ -320,8 +308,17 @@ async def _read(request: Request, receive: Receive, *, json_wanted: bool) -> Non
     if message["type"] != "http.request":
         raise Problem("body_malformed", "the request was broken off")
     request.body = body
-    if json_wanted:
+    if wanted == "json":
         request.json = strict_json(body)
+    elif wanted == "json or nothing":
+        if body:
+            _check_type(headers)
+        request.json = strict_json(body) if body else {}
+
+
+def _check_type(headers: Mapping[bytes, bytes]) -> None:
+    if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != _JSON:
+        raise Problem("content_type_unsupported")
 
 
 def strict_json(body: bytes) -> Any:

@@ -16,12 +16,13 @@ from msgspec import Struct
 from zentra.gateway.app import Headers, Reply, Request, json_reply
 from zentra.gateway.problems import Problem, of_outcome
 from zentra.gateway.sending import Sending
-from zentra.gateway.waiting import CommandOutcome, CommandWaiters
+from zentra.gateway.waiting import CommandWaiters
 from zentra.runtime.idempotency import KeyOutcome, StoredKey, decide
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.intents import digest_of
 from zentra.runtime.partitions import partition_of
 from zentra.runtime.transaction import timestamp
+from zentra.storage.border_reads import OutcomeRow
 from zentra.storage.commands import Command, Decision, KeyedAnswer, register_command
 from zentra.storage.errors import AlreadyDecided
 from zentra.storage.identifiers import Uuid7
@@ -52,7 +53,12 @@ class CommandDoor:
     """Gives commands and waits for their outcomes."""
 
     def __init__(
-        self, pool: Pool, sending: Sending, waiters: CommandWaiters, instruments: Instruments, partitions: int
+        self,
+        pool: Pool,
+        sending: Sending,
+        waiters: CommandWaiters[OutcomeRow],
+        instruments: Instruments,
+        partitions: int,
     ) -> None:
         self._pool, self._sending, self._waiters = pool, sending, waiters
         self._instruments, self._partitions = instruments, partitions
@@ -94,7 +100,7 @@ class CommandDoor:
         outcome = await self._waiters.wait(asker.tenant, command, seconds)
         return self._answer(request, answer, outcome, headers)
 
-    def _answer(self, request: Request, accepted: bytes, outcome: CommandOutcome | None, headers: Headers) -> Reply:
+    def _answer(self, request: Request, accepted: bytes, outcome: OutcomeRow | None, headers: Headers) -> Reply:
         if request.wait_seconds is not None:
             headers = (*headers, (b"preference-applied", b"wait=%d" % request.wait_seconds))
         shown = msgspec.json.decode(accepted)
@@ -104,7 +110,7 @@ class CommandDoor:
             problem = of_outcome(outcome.code, {"command": shown["command"]})
             problem.headers += headers
             raise problem
-        return json_reply(200, {**shown, "status": "done", "outcome": outcome.code, **outcome.detail}, headers)
+        return json_reply(200, {**shown, "status": "done", "outcome": outcome.code, "detail": outcome.detail}, headers)
 
 
 def replay_headers(stored: StoredKey) -> Headers:

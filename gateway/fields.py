@@ -6,7 +6,7 @@ characters: the store would refuse some of them, and nobody could read the other
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -21,7 +21,8 @@ from zentra.storage.configuration_writes import CLIENT_ACCOUNT_TYPES
 
 __all__ = [
     "Field", "Objection", "account_type", "amount_or_full", "currency", "event_filters", "identifier", "limit_of",
-    "one_of", "read_fields", "text", "url",
+    "one_of", "read_fields",
+    "status_of", "text", "url",
 ]  # fmt: skip
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z", re.ASCII)
@@ -160,6 +161,15 @@ def limit_of(query: Mapping[str, str]) -> int:
         violation = Violation("limit", "limit_malformed", f"a number from 1 to {LIMIT_MAX}")
         raise Problem("query_malformed", errors=[violation])
     return int(given)
+
+
+def status_of(query: Mapping[str, str], statuses: Sequence[str]) -> str | None:
+    """Return the status that a list is narrowed to, if any; raise Problem for one that does not exist."""
+    given = query.get("status")
+    if given is not None and given not in statuses:
+        violation = Violation("status", "status_unknown", f"one of {', '.join(statuses)}")
+        raise Problem("query_malformed", errors=[violation])
+    return given
 
 
 def _string(value: Any) -> None:

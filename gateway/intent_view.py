@@ -10,22 +10,14 @@ from typing import Any, Final
 
 import msgspec
 
-from zentra.runtime.vocabulary import SETTLED
+from zentra.runtime.evidence import GENESIS, chain
+from zentra.runtime.vocabulary import SETTLED, State
+from zentra.storage.reads import IntentView, LeafView
+from zentra.storage.work_reads import DeliveryView
 
-__all__ = ["STAGES", "IntentRows", "is_stable", "stages_of", "view_of"]
+__all__ = ["STAGES", "delivery_shown", "is_stable", "stages_of", "view_of"]
 
 _SETTLED: Final = frozenset(state.lifecycle for state in SETTLED)
-
-
-class IntentRows(msgspec.Struct, frozen=True, kw_only=True):
-    """What the store holds of an intent: `records` are (record, hash) by sequence, `leaves` (index, data) by index."""
-
-    id: str
-    records: Sequence[tuple[bytes, bytes]]
-    leaves: Sequence[tuple[int, bytes]] = ()
-    deliveries: Sequence[Mapping[str, Any]] = ()
-    cases: Sequence[Mapping[str, Any]] = ()
-    review: Mapping[str, Any] | None = None
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -53,14 +45,15 @@ STAGES: Final = (
 # fmt: on
 
 
-def view_of(rows: IntentRows) -> dict[str, Any]:
+def view_of(intent: IntentView) -> dict[str, Any]:
     """Return the whole intent as JSON-ready values."""
-    records = [msgspec.json.decode(record) for record, _ in rows.records]
+    records = [msgspec.json.decode(record) for record in intent.timeline]
+    links = _chain(intent.timeline)
     first, last = records[0], records[-1]
     command = first["facts"]["command"]
     link = f"/runtime/intents/{first['intent_id']}"
     return {
-        "id": rows.id,
+        "id": intent.id,
         "intent_id": first["intent_id"],
         "status": last["to"],
         "step": last["step"],
@@ -81,23 +74,47 @@ def view_of(rows: IntentRows) -> dict[str, Any]:
         "version": last["sequence"],
         "reason": _reason(records),
         "ledger_state": _ledger_state(records),
-        "event_stream": [_event(record, link) for record, (_, link) in zip(records, rows.records, strict=True)],
-        "audit_packet": _audit_packet(records, rows, f"{link}/evidence"),
-        "stages": stages_of(records, bool(rows.deliveries)),
-        "deliveries": rows.deliveries,
-        "cases": rows.cases,
-        "review": rows.review,
+        "event_stream": [_event(record, hashed) for record, hashed in zip(records, links, strict=True)],
+        "audit_packet": _audit_packet(records, links, intent.leaves, f"{link}/evidence"),
+        "stages": stages_of(records, bool(intent.deliveries)),
+        "deliveries": [delivery_shown(delivery) for delivery in intent.deliveries],
+        "cases": intent.cases,
+        "review": intent.review,
         "links": {"self": link, "evidence": f"{link}/evidence"},
     }
 
 
-def is_stable(view: Mapping[str, Any]) -> bool:
+def is_stable(intent: IntentView) -> bool:
     """Whether nothing more happens without somebody: settled, in review, or with an open case."""
-    return (
-        view["status"] in _SETTLED
-        or view["status"] == "REVIEW"
-        or any(case["status"] == "open" for case in view["cases"])
-    )
+    state = intent.last.state
+    return state in SETTLED or state == State.REVIEW or any(case.status == "open" for case in intent.cases)
+
+
+def delivery_shown(delivery: DeliveryView) -> dict[str, Any]:
+    """Return a delivery as JSON-ready values; the payload is the JSON that is sent, with the same bytes on every try."""
+    return {
+        "id": delivery.id,
+        "webhook_id": f"msg_{delivery.id}",
+        "endpoint": delivery.endpoint,
+        "intent": delivery.intent,
+        "intent_id": msgspec.json.decode(delivery.body, type=_Payload).data.intent_id,
+        "sequence": delivery.sequence,
+        "event": delivery.event,
+        "status": delivery.status,
+        "created_at": delivery.created_at,
+        "next_at": delivery.next_at,
+        "attempts_made": delivery.attempts_made,
+        "attempts": delivery.attempts,
+        "payload": msgspec.Raw(delivery.body),
+    }
+
+
+class _PayloadData(msgspec.Struct):
+    intent_id: str
+
+
+class _Payload(msgspec.Struct):
+    data: _PayloadData
 
 
 def stages_of(records: Sequence[Mapping[str, Any]], has_deliveries: bool) -> list[dict[str, Any]]:
@@ -126,6 +143,15 @@ def stages_of(records: Sequence[Mapping[str, Any]], has_deliveries: bool) -> lis
     return timeline
 
 
+def _chain(timeline: Sequence[bytes | msgspec.Raw]) -> list[bytes]:
+    """Return the hash of each record, computed anew."""
+    links, link = [], GENESIS
+    for record in timeline:
+        link = chain(link, bytes(record))
+        links.append(link)
+    return links
+
+
 def _event(record: Mapping[str, Any], link: bytes) -> dict[str, Any]:
     names = ("sequence", "event", "from", "to", "step", "at", "actor", "cause", "facts")
     return {**{name: record[name] for name in names}, "hash": link.hex()}
@@ -150,16 +176,18 @@ def _ledger_state(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"held": str(held), "posted": str(posted), "reversed": str(reversed_), "entries": entries}
 
 
-def _audit_packet(records: Sequence[Mapping[str, Any]], rows: IntentRows, link: str) -> dict[str, Any]:
+def _audit_packet(
+    records: Sequence[Mapping[str, Any]], links: Sequence[bytes], stored: Sequence[LeafView], link: str
+) -> dict[str, Any]:
     """Return whether the packet is sealed, over how many records, and where its leaf stands in the log."""
     closed = [(place, record) for place, record in enumerate(records) if record["event"] == "review.closed"]
-    leaves = [{"index": index, **msgspec.json.decode(data)} for index, data in rows.leaves]
+    leaves = [{"index": leaf.index, **msgspec.json.decode(leaf.data)} for leaf in stored]
     packet = next((leaf for leaf in leaves if leaf["kind"] == "packet"), None)
     return {
         "sealed": bool(closed),
         "sealed_at": closed[0][1]["at"] if closed else None,
         "records": closed[0][1]["sequence"] if closed else None,
-        "digest": rows.records[closed[0][0]][1].hex() if closed else None,
+        "digest": links[closed[0][0]].hex() if closed else None,
         "leaf_index": packet["index"] if packet else None,
         "addenda": [{"leaf_index": leaf["index"], "records": leaf["records"], "digest": leaf["chain"]}
                     for leaf in leaves if leaf["kind"] == "addendum"],

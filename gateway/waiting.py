@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -65,7 +65,7 @@ class IntentWaiters:
         self._idle_seconds = idle_seconds
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._starting = asyncio.Lock()
-        self._live = False
+        self._live = self._draining = False
         self._idle: asyncio.TimerHandle | None = None
         self._stopping: asyncio.Task[None] | None = None
 
@@ -84,7 +84,7 @@ class IntentWaiters:
             try:
                 async with asyncio.timeout(seconds):
                     await self._start()
-                    while not ready(state := await read()):
+                    while not ready(state := await read()) and not self._draining:
                         await told.wait()
                         told.clear()
                     return state
@@ -92,6 +92,13 @@ class IntentWaiters:
                 return await read()
         finally:
             self._leave(intent, told)
+
+    def drain(self) -> None:
+        """Let nobody wait any longer: all get the state as it is."""
+        self._draining = True
+        for waiting in self._waiting.values():
+            for told in waiting:
+                told.set()
 
     async def aclose(self) -> None:
         """Stop the tail; those who still wait do so until their time is over."""
@@ -149,30 +156,39 @@ class IntentWaiters:
                         told.set()
 
 
-class CommandOutcome(msgspec.Struct, frozen=True):
+class CommandOutcome(Protocol):
     """What became of a command."""
 
-    accepted: bool
-    code: str
-    detail: dict[str, Any] = {}
+    @property
+    def accepted(self) -> bool:
+        """Whether it was carried out."""
+        ...
+
+    @property
+    def code(self) -> str:
+        """`done`, or why not."""
+        ...
 
 
-class CommandWaiters:
+Outcome = TypeVar("Outcome", bound=CommandOutcome)
+
+
+class CommandWaiters(Generic[Outcome]):
     """Those who wait for outcome rows; `find` returns those that exist of the given (tenant, command), by command."""
 
     def __init__(
-        self, find: Callable[[Sequence[tuple[str, str]]], Awaitable[dict[str, CommandOutcome]]], *,
+        self, find: Callable[[Sequence[tuple[str, str]]], Awaitable[dict[str, Outcome]]], *,
         pause_seconds: float = POLL_SECONDS,
     ) -> None:  # fmt: skip
         self._find = find
         self._pause = pause_seconds
-        self._waiting: dict[tuple[str, str], set[asyncio.Future[CommandOutcome]]] = {}
+        self._waiting: dict[tuple[str, str], set[asyncio.Future[Outcome | None]]] = {}
         self._asking: asyncio.Task[None] | None = None
 
-    async def wait(self, tenant: str, command: str, seconds: float) -> CommandOutcome | None:
+    async def wait(self, tenant: str, command: str, seconds: float) -> Outcome | None:
         """Return the outcome of a command, or None where there is none within `seconds`."""
         key = (tenant, command)
-        answer: asyncio.Future[CommandOutcome] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, set()).add(answer)
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask(), name="command outcomes")
@@ -187,6 +203,13 @@ class CommandWaiters:
                 others.discard(answer)
                 if not others:
                     del self._waiting[key]
+
+    def drain(self) -> None:
+        """Let nobody wait any longer: all are told that there is no outcome yet."""
+        for waiting in self._waiting.values():
+            for answer in waiting:
+                if not answer.done():
+                    answer.set_result(None)
 
     async def aclose(self) -> None:
         """Stop asking; those who still wait do so until their time is over."""

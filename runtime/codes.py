@@ -116,6 +116,7 @@ FIELD_CODES: Final = frozenset(
         "primitive_unknown",
         "resolution_unknown",
         "scope_malformed",
+        "status_unknown",
         "text_malformed",
         "url_malformed",
     }

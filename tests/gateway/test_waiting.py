@@ -8,10 +8,19 @@ from collections.abc import Callable, Sequence
 import msgspec
 import pytest
 
-from zentra.gateway.waiting import CommandOutcome, CommandWaiters, IntentWaiters
+from zentra.gateway.waiting import CommandWaiters, IntentWaiters
 from zentra.runtime.errors import Unavailable
 
 Frames = list[tuple[str, bytes]]
+
+
+class CommandOutcome(msgspec.Struct, frozen=True):
+    """An outcome row."""
+
+    accepted: bool
+    code: str
+
+
 INTENT = "0" * 31 + "1"
 
 
@@ -183,6 +192,18 @@ async def test_nobody_is_asked_when_nobody_waits() -> None:
     assert len(outcomes.asked) == count
     outcomes.rows["c"] = CommandOutcome(True, "done")
     assert await outcomes.waiters.wait("acme", "c", 10.0) == CommandOutcome(True, "done")
+
+
+async def test_a_drain_lets_everybody_go() -> None:
+    outcomes, intent = Outcomes(), Intent()
+    for_command = asyncio.create_task(outcomes.waiters.wait("acme", "c", 10.0))
+    for_intent = asyncio.create_task(intent.wait())
+    await turns()
+    outcomes.waiters.drain()
+    intent.waiters.drain()
+    assert await for_command is None
+    assert await for_intent == "PROCESSING"
+    assert await intent.wait() == "PROCESSING"
 
 
 async def test_a_store_that_is_away_for_a_moment_is_asked_again() -> None:
