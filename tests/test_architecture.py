@@ -80,7 +80,6 @@ def test_a_subpackage_has_a_file_that_says_so() -> None:
 
 _LONG_FUNCTION = "def f() -> None:\n" + "    x = 1\n" * 60
 _TABLE = "# fmt: off\n" + "x = 1\n" * 600 + "# fmt: on\n"
-_LATER = "TODO"
 # fmt: off
 PLANTED = [
     (rules.layers,          "runtime/a.py",     "import zentra.storage.pool",                                   True),
@@ -162,14 +161,14 @@ PLANTED = [
     (rules.printing,        "gateway/a.py",     "console.print(1)",                                             False),
     (rules.swallowed,       "storage/a.py",     "try:\n    f()\nexcept Exception:\n    pass",                   True),
     (rules.swallowed,       "storage/a.py",     "try:\n    f()\nexcept:\n    ...",                              True),
-    (rules.swallowed,       "tests/a.py",       "for x in y:\n try:\n  f()\n except (KeyError, Exception):\n  continue", True),
+    (rules.swallowed,       "tests/a.py",       "while 1:\n try:\n  f()\n except (A, Exception):\n  continue",   True),
     (rules.swallowed,       "storage/a.py",     "with contextlib.suppress(Exception):\n    f()",                True),
     (rules.swallowed,       "storage/a.py",     "try:\n    f()\nexcept Exception:\n    log()",                  False),
     (rules.swallowed,       "storage/a.py",     "try:\n    f()\nexcept KeyError:\n    pass",                    False),
     (rules.sleeping,        "tests/a.py",       "time.sleep(1)",                                                True),
     (rules.sleeping,        "tests/a.py",       "async def f():\n    await asyncio.sleep(0.1)",                 True),
     (rules.sleeping,        "tests/a.py",       "async def f():\n    await asyncio.sleep(0)",                   False),
-    (rules.sleeping,        "tests/a.py",       "async def f():\n while not g():\n  await anyio.sleep(1)",         False),
+    (rules.sleeping,        "tests/a.py",       "async def f():\n while g():\n  await anyio.sleep(1)",           False),
     (rules.open_ends,       "docs/a.md",        "TO" "DO: more",                                                True),
     (rules.open_ends,       "docs/a.md",        "FIX" "ME later",                                               True),
     (rules.open_ends,       "docs/a.md",        "what is left to do",                                           False),
