@@ -39,6 +39,8 @@ class Load(Struct, frozen=True, kw_only=True):
     prefix: str = "bench"
     seed: int = 7
     minor_max: int = 100_000
+    minor_fixed: int = 0  # the amount of every intent; 0: drawn
+    each_destination: bool = False  # in turn, rather than drawn
     kind: str = "transfer"
     currency: str = "NGN"
 
@@ -133,10 +135,14 @@ def _batches(load: Load) -> Iterator[list[dict[str, Any]]]:
         yield [
             {
                 "kind": load.kind,
-                "amount": draw.randrange(1, load.minor_max),
+                "amount": load.minor_fixed or draw.randrange(1, load.minor_max),
                 "currency": load.currency,
                 "source": draw.choice(load.sources),
-                "destination": draw.choice(load.destinations),
+                "destination": (
+                    load.destinations[number % len(load.destinations)]
+                    if load.each_destination
+                    else draw.choice(load.destinations)
+                ),
                 "idempotency_key": f"{load.prefix}-{number}",
             }
             for number in chunk
