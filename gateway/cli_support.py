@@ -1,0 +1,138 @@
+"""What every command of `zentra` shares: exit codes, one way to fail, and one way to print.
+
+- Exit codes are stable: scripts branch on them.
+- An expected error is one or two lines on stderr, what is wrong and what to do, and never a traceback.
+- Nothing heavy is imported here, because `zentra --help` has to be instant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+import typer
+
+from zentra.gateway.settings import Settings, SettingsError, read_settings
+
+if TYPE_CHECKING:
+    from zentra.storage.administration import Administration
+
+__all__ = ["JSON_OPTION", "ExitCode", "administered", "explained", "need", "say", "say_json", "settings", "table"]
+
+T = TypeVar("T")
+
+
+class ExitCode(IntEnum):
+    """What a command says to a script; `zentra evidence` has codes of its own."""
+
+    DONE = 0
+    REFUSED = 1  # a rule said no, or what was checked is not as it has to be
+    USAGE = 2  # wrong arguments
+    CONFIGURATION = 3  # a setting or the installation is not as it has to be
+    UNAVAILABLE = 4  # a server does not answer; trying again may help
+    INTERNAL = 70  # a bug
+
+
+JSON_OPTION: Final = typer.Option(False, "--json", help="Print JSON, for scripts.")
+
+
+def settings() -> Settings:
+    """Return the settings of the environment; raise SettingsError."""
+    return read_settings(os.environ)
+
+
+def need(known: Settings, *names: str) -> None:
+    """Raise SettingsError, naming the fix, unless every one of these settings has a value."""
+    for name in names:
+        if not getattr(known, name):
+            variable = f"ZENTRA_{name.upper()}"
+            raise SettingsError(
+                f"{variable} is not set; export it, or {variable}_FILE with the name of a file that holds it"
+            )
+
+
+def administered(work: Callable[[Administration], Coroutine[Any, Any, T]]) -> T:
+    """Return what `work` returns of the installation behind ZENTRA_POSTGRES_ADMIN_URL; raise as the store does."""
+    known = settings()
+    need(known, "postgres_admin_url")
+    from zentra.storage.administration import Administration
+    from zentra.storage.pool import open_pool
+
+    async def run() -> T:
+        pool = await open_pool(known.postgres_admin_url, name="zentra cli", connections_max=1)
+        try:
+            return await work(Administration(pool))
+        finally:
+            await pool.close()
+
+    return asyncio.run(run())
+
+
+def say(*lines: str) -> None:
+    """Print lines for people."""
+    for line in lines:
+        typer.echo(line)
+
+
+def say_json(value: object) -> None:
+    """Print a value as JSON."""
+    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def table(rows: Sequence[Mapping[str, object]], columns: Sequence[str], empty: str) -> None:
+    """Print rows in columns, or the sentence `empty` where there is none."""
+    if not rows:
+        say(empty)
+        return
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(column), *(len(row[place]) for row in cells)) for place, column in enumerate(columns)]
+    for line in [[column.replace("_", " ").upper() for column in columns], *cells]:
+        say("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def explained(error: BaseException) -> tuple[str, ExitCode] | None:
+    """Return what to tell of an expected error and the exit code, or None for an error that is a bug.
+
+    The classes of our own layers are found by name: importing them here would import drivers for `--help`."""
+    if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        return explained(error.exceptions[0])
+    if isinstance(error, SettingsError):
+        return str(error), ExitCode.CONFIGURATION
+    names = {one.__name__ for one in type(error).__mro__}
+    if names & {"Misconfigured", "DevStackError", "SeedFailed"}:
+        return str(error), ExitCode.CONFIGURATION
+    if "Refusal" in names:
+        return str(error), ExitCode.REFUSED
+    if names & {"Unavailable", "StreamError"}:
+        return f"{error}; is the server running, and is its URL right?", ExitCode.UNAVAILABLE
+    state = getattr(error, "sqlstate", None)
+    if isinstance(state, str):
+        return _of_postgres(str(error), state)
+    if isinstance(error, OSError):
+        return str(error), ExitCode.UNAVAILABLE
+    return None
+
+
+def _of_postgres(sentence: str, state: str) -> tuple[str, ExitCode] | None:
+    fixes = {
+        "28P01": "the password in the URL is not the role's; `zentra migrate` sets those of writer and tenant",
+        "28000": "the role in the URL may not log in",
+        "3D000": "create the database, or correct the URL",
+        "3F000": "run `zentra migrate` first",
+        "42P01": "run `zentra migrate` first",
+        "42501": "this takes the owner's connection: check ZENTRA_POSTGRES_ADMIN_URL",
+    }
+    fix = fixes.get(state)
+    return None if fix is None else (f"{sentence}; {fix}", ExitCode.CONFIGURATION)
