@@ -7,13 +7,15 @@ deleted or edited one by one.
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 from typing import Any
 
 import msgspec
 
 from zentra.runtime.subjects import COMMAND_SUBJECTS, COMMANDS, DEAD, DEAD_SUBJECTS, EVENT_SUBJECTS, EVENTS
 from zentra.streams.connection import Connection
-from zentra.streams.errors import STREAM_NAME_IN_USE, StreamRefused
+from zentra.streams.errors import STREAM_NAME_IN_USE, StreamFull, StreamRefused
 
 __all__ = ["StreamState", "ensure_streams", "purge_commands", "stream_state"]
 
@@ -24,6 +26,8 @@ _DAY_NS = 86_400 * _SECOND_NS
 _DEDUPE_WINDOW_NS = 120 * _SECOND_NS
 # Creating a replicated stream waits for an election.
 _ADMIN_DEADLINE_S = 10.0
+_CREATE_TRIES = 10
+_random = secrets.SystemRandom()
 
 
 class StreamState(msgspec.Struct, frozen=True):
@@ -91,14 +95,26 @@ async def ensure_streams(
         _configuration(EVENTS, EVENT_SUBJECTS, days=30, discard="old", bytes_max=event_bytes_max, replicas=replicas),
         _configuration(DEAD, DEAD_SUBJECTS, days=90, discard="old", bytes_max=dead_bytes_max, replicas=replicas),
     ):
-        name = configuration["name"]
+        await _ensure(client, configuration)
+
+
+async def _ensure(client: Connection, configuration: dict[str, Any]) -> None:
+    name = configuration["name"]
+    for tries_left in reversed(range(_CREATE_TRIES)):
         try:
             # Creating a stream that exists with the very same configuration succeeds.
             await client.call(f"STREAM.CREATE.{name}", configuration, _Info, deadline_s=_ADMIN_DEADLINE_S)
+            return
         except StreamRefused as refusal:
             if refusal.code != STREAM_NAME_IN_USE:
                 raise
             await client.call(f"STREAM.UPDATE.{name}", configuration, _Info, deadline_s=_ADMIN_DEADLINE_S)
+            return
+        except StreamFull:
+            # While two processes create the same stream the server counts its limit twice for a moment.
+            if not tries_left:
+                raise
+            await asyncio.sleep(_random.uniform(0.05, 0.3))
 
 
 async def stream_state(client: Connection, stream: str) -> StreamState:
