@@ -11,14 +11,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from zentra.gateway.problems import Caller
 from zentra.runtime.errors import ZentraError
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.ports import DenialRow
 
-__all__ = ["Denials"]
+__all__ = ["Collected", "Denials"]
 
 _log = logging.getLogger(__name__)
 
@@ -26,20 +26,29 @@ FLUSH_SECONDS: Final = 0.25
 ROWS_MAX: Final = 4096  # distinct actors, routes and reasons within a quarter of a second
 COLLECTIVE: Final = Caller("-", "many", "-")
 
+
+class Collected(NamedTuple):
+    """Refusals of one sort: the first, the latest, and how many."""
+
+    first: DenialRow
+    latest: DenialRow
+    times: int
+
+
 _Key = tuple[Caller, str, str, datetime]
 
 
 class Denials:
-    """The buffer; `write` stores rows with their counts, adding to what is there."""
+    """The buffer; `write` stores refusals, each as the first and the latest of its sort and their count."""
 
     def __init__(
-        self, write: Callable[[Sequence[tuple[DenialRow, int]]], Awaitable[None]], instruments: Instruments,
+        self, write: Callable[[Sequence[Collected]], Awaitable[None]], instruments: Instruments,
         *, flush_seconds: float = FLUSH_SECONDS, rows_max: int = ROWS_MAX,
     ) -> None:  # fmt: skip
         self._write = write
         self._instruments = instruments
         self._flush_seconds, self._rows_max = flush_seconds, rows_max
-        self._rows: dict[_Key, tuple[DenialRow, int]] = {}
+        self._rows: dict[_Key, Collected] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
 
@@ -52,9 +61,9 @@ class Denials:
             self._instruments.count("denials_collected")
             caller, action = COLLECTIVE, "-"
             key = (caller, action, reason, minute)
-        row, count = self._rows.get(key, (None, 0))
-        row = row or DenialRow(caller.tenant, caller.actor, caller.role, action, reason, now, request_id)
-        self._rows[key] = (row, count + 1)
+        row = DenialRow(caller.tenant, caller.actor, caller.role, action, reason, now, request_id)
+        known = self._rows.get(key)
+        self._rows[key] = Collected(row, row, 1) if known is None else Collected(known.first, row, known.times + 1)
         self._arm()
 
     async def flush(self) -> None:
@@ -66,9 +75,9 @@ class Denials:
             await self._write(list(rows.values()))
         except ZentraError as error:
             _log.warning("denials are not written yet", extra={"error": str(error), "rows": len(rows)})
-            for key, (row, count) in rows.items():
-                later = self._rows.get(key)
-                self._rows[key] = (row, count + (later[1] if later else 0))
+            for key, known in rows.items():
+                later = self._rows.get(key, Collected(known.first, known.latest, 0))
+                self._rows[key] = Collected(known.first, later.latest, known.times + later.times)
             self._arm()
 
     async def aclose(self) -> None:

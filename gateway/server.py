@@ -23,7 +23,7 @@ from zentra.gateway.app import Application
 from zentra.gateway.auth import Authenticator, StoredApiKey
 from zentra.gateway.callback_intake import CallbackIntake
 from zentra.gateway.command_door import CommandDoor
-from zentra.gateway.denials import Denials
+from zentra.gateway.denials import Collected, Denials
 from zentra.gateway.intake import Intake
 from zentra.gateway.intent_door import IntentDoor
 from zentra.gateway.listening import BACKLOG, quiet_config
@@ -41,7 +41,6 @@ from zentra.gateway.sending import Sending
 from zentra.gateway.settings import Settings
 from zentra.gateway.waiting import CommandWaiters, IntentWaiters
 from zentra.runtime.errors import Unavailable
-from zentra.runtime.ports import DenialRow
 from zentra.runtime.subjects import COMMANDS
 from zentra.storage import border_reads, reads
 from zentra.storage.border_reads import OutcomeRow
@@ -254,9 +253,10 @@ async def _find_key(pool: Pool, key_id: str) -> StoredApiKey | None:
     )  # fmt: skip
 
 
-async def _write_denials(pool: Pool, rows: Sequence[tuple[DenialRow, int]]) -> None:
-    # The store counts equal rows; what is repeated here is one reference.
-    await reads.record_denials(pool, [row for row, count in rows for _ in range(count)])
+async def _write_denials(pool: Pool, collected: Sequence[Collected]) -> None:
+    # The store counts equal rows; what is repeated here is a reference.
+    rows = [row for one in collected for row in (one.first, *[one.latest] * (one.times - 1))]
+    await reads.record_denials(pool, rows)
 
 
 def _probes(
