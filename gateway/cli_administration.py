@@ -144,7 +144,7 @@ def revoke_key(
 def create_rail(
     name: str = typer.Argument(metavar="NAME", help="The rail's name, unique in the installation."),
     kind: str = typer.Option("sandbox", help="sandbox (over HTTP) or inline (answers at once, for load tests)."),
-    base_url: str = typer.Option("", help="Where the rail is."),
+    base_url: str = typer.Option("", help="Where the rail is; its paths begin with /rails/NAME."),
     callback_url: str = typer.Option("", help="Where it calls back: <gateway>/providers/<NAME>/callbacks."),
     secret_file: Path | None = typer.Option(None, help="A file with the secret that signs callbacks."),
     file: Path | None = typer.Option(None, help="JSON with further settings, such as deadline_seconds."),
@@ -154,7 +154,7 @@ def create_rail(
 
     \b
     Example:
-      zentra rails create sandbox_a --base-url http://sandbox:8090/rails/sandbox_a \\
+      zentra rails create sandbox_a --base-url http://sandbox:8090 \\
         --callback-url https://pay.example/providers/sandbox_a/callbacks --secret-file sandbox_a.secret
     """
     from zentra.runtime.rails import RailSettings

@@ -49,17 +49,23 @@ def gateway() -> None:
     \b
     Stateless; run as many as wanted. SIGTERM drains: no new work, open answers are given, then it ends.
     Example:
-      export ZENTRA_POSTGRES_WRITER_URL=… ZENTRA_POSTGRES_TENANT_URL=… ZENTRA_NATS_URL=… ZENTRA_SECRET_FILE=…
+      export ZENTRA_POSTGRES_WRITER_URL=… ZENTRA_POSTGRES_TENANT_URL=… ZENTRA_NATS_URL=…
+      export ZENTRA_REDIS_URL=… ZENTRA_SECRET_FILE=…
       zentra gateway
     """
-    known = _prepared("postgres_writer_url", "postgres_tenant_url", "nats_url", "secret")
+    known = _prepared("postgres_writer_url", "postgres_tenant_url", "nats_url", "redis_url", "secret")
 
     def run() -> None:
+        from functools import partial
+
         import anyio
 
         from zentra.gateway.server import run_gateway
 
-        anyio.run(run_gateway, known, backend_options={"use_uvloop": True})
+        async def ready(_: str) -> None:
+            _settle_memory()
+
+        anyio.run(partial(run_gateway, known, on_ready=ready), backend_options={"use_uvloop": True})
 
     _run_for_ever(run)
 
@@ -197,9 +203,7 @@ def _work(known: Settings) -> None:
         nonlocal server
         if known.metrics_port:
             server = serve_metrics(metrics, known.metrics_port, known.host)
-        gc.collect()
-        gc.freeze()  # what is loaded by now stays, so nobody has to look at it again
-        gc.set_threshold(*GC_THRESHOLDS)
+        _settle_memory()
         logger.info("worker is ready", extra={"worker": known.worker_name, "metrics_port": known.metrics_port})
 
     try:
@@ -207,6 +211,13 @@ def _work(known: Settings) -> None:
     finally:
         if server is not None:
             server.close()
+
+
+def _settle_memory() -> None:
+    """Tell the garbage collector that what is loaded by now stays, and to look for cycles less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _prepared(*names: str) -> Settings:

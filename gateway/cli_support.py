@@ -115,8 +115,10 @@ def explained(error: BaseException) -> tuple[str, ExitCode] | None:
         return str(error), ExitCode.CONFIGURATION
     if "Refusal" in names:
         return str(error), ExitCode.REFUSED
-    if names & {"Unavailable", "StreamError"}:
+    if names & {"Unavailable", "StreamUnavailable"}:
         return f"{error}; is the server running, and is its URL right?", ExitCode.UNAVAILABLE
+    if "StreamError" in names:
+        return str(error), ExitCode.UNAVAILABLE
     state = getattr(error, "sqlstate", None)
     if isinstance(state, str):
         return _of_postgres(str(error), state)

@@ -38,6 +38,9 @@ from zentra.streams.accounts import RUNTIME_USER, render_config, runtime_passwor
 __all__ = ["SANDBOX_RAILS", "Installation"]
 
 SANDBOX_RAILS: Final = ("sandbox_a", "sandbox_b")
+# Every process asks for the streams when it starts, and for as long as it takes to answer, the server sets their limits
+# aside once more: several processes at once need that many times the room, though no byte of it is used.
+STORE_BYTES_MAX: Final = 128 * 1024**3
 T = TypeVar("T")
 
 
@@ -218,14 +221,14 @@ class Installation:
         files.write_settings(self.settings)
         rails = self._rails(files)
         plan = SeedPlan(rails, SANDBOX_RAILS if self._counts["sandbox"] else ("inline",))
-        self.keys = _apart(lambda: self._prepare_database(plan, files.read("keys")))
+        self.keys = _apart(lambda: self._prepare(plan, files.read("keys")))
         files.write("keys", self.keys)
         self.reload_nats()
         self._processes = self._make_processes(files, rails)
         self._processes.start_all()
         seed_books(self.base_url, self.keys)
 
-    async def _prepare_database(self, plan: SeedPlan, known: Mapping[str, Any]) -> Keys:
+    async def _prepare(self, plan: SeedPlan, known: Mapping[str, Any]) -> Keys:
         writer, tenant = (
             urlsplit(url).password or ""
             for url in (self.settings.postgres_writer_url, self.settings.postgres_tenant_url)
@@ -282,7 +285,7 @@ class Installation:
             RailSettings(
                 name=name,
                 kind="sandbox",
-                base_url=f"{self.sandbox_url}/rails/{name}",
+                base_url=self.sandbox_url,
                 secret=files.secret(f"rail.{name}"),
                 callback_url=f"{self.base_url}/providers/{name}/callbacks",
             )
@@ -326,6 +329,7 @@ class Installation:
             http=f"{LOOPBACK}:{ports.monitor}",
             store_dir=str(ports.store_dir),
             tenants=tenants,
+            store_bytes_max=STORE_BYTES_MAX,
             secret=bytes.fromhex(self._private.secret("installation.secret")),
         )
 
