@@ -52,6 +52,12 @@ class _Info(msgspec.Struct):
     state: _State
 
 
+class _Names(msgspec.Struct):
+    """The part of a stream listing that is read here."""
+
+    streams: list[str] | None = None
+
+
 def _configuration(
     name: str, subjects: str, *, days: int, discard: str, bytes_max: int, replicas: int
 ) -> dict[str, Any]:
@@ -99,22 +105,25 @@ async def ensure_streams(
 
 
 async def _ensure(client: Connection, configuration: dict[str, Any]) -> None:
+    """Updates the stream where it exists and creates it where it does not, whoever else is doing the same."""
     name = configuration["name"]
     for tries_left in reversed(range(_CREATE_TRIES)):
+        # Creating a stream that exists counts its limit twice against the disk allowance, so it is looked for first.
+        exists = await _exists(client, name)
         try:
-            # Creating a stream that exists with the very same configuration succeeds.
-            await client.call(f"STREAM.CREATE.{name}", configuration, _Info, deadline_s=_ADMIN_DEADLINE_S)
+            verb = "UPDATE" if exists else "CREATE"
+            await client.call(f"STREAM.{verb}.{name}", configuration, _Info, deadline_s=_ADMIN_DEADLINE_S)
             return
-        except StreamRefused as refusal:
-            if refusal.code != STREAM_NAME_IN_USE:
-                raise
-            await client.call(f"STREAM.UPDATE.{name}", configuration, _Info, deadline_s=_ADMIN_DEADLINE_S)
-            return
-        except StreamFull:
-            # While two processes create the same stream the server counts its limit twice for a moment.
-            if not tries_left:
+        except (StreamFull, StreamRefused) as refusal:
+            raced = isinstance(refusal, StreamFull) or refusal.code == STREAM_NAME_IN_USE
+            if exists or not raced or not tries_left:
                 raise
             await asyncio.sleep(_random.uniform(0.05, 0.3))
+
+
+async def _exists(client: Connection, name: str) -> bool:
+    listed = await client.call("STREAM.NAMES", {}, _Names, deadline_s=_ADMIN_DEADLINE_S)
+    return name in (listed.streams or ())
 
 
 async def stream_state(client: Connection, stream: str) -> StreamState:
