@@ -67,10 +67,11 @@ class GatewayApp:
         application: Application,
         metrics: Metrics,
         health: HealthRoutes,
-        waiters: Sequence[IntentWaiters | CommandWaiters[OutcomeRow]],
+        intent_waiters: IntentWaiters,
+        command_waiters: CommandWaiters[OutcomeRow],
     ) -> None:
         self.application, self.metrics = application, metrics
-        self._health, self._waiters = health, waiters
+        self._health, self._intent_waiters, self._command_waiters = health, intent_waiters, command_waiters
 
     @classmethod
     @asynccontextmanager
@@ -85,8 +86,12 @@ class GatewayApp:
     def drain(self) -> None:
         """Be unready, and let nobody wait any longer."""
         self._health.drain()
-        for waiters in self._waiters:
-            waiters.drain()
+        self._intent_waiters.drain()
+        self._command_waiters.drain()
+
+    def statistics(self) -> Mapping[str, int]:
+        """Return how much is waited for now."""
+        return {"waiting_intents": self._intent_waiters.waiting}
 
     async def serve(
         self,
@@ -197,7 +202,7 @@ class _Builder:
             "nats_requests_unanswered": nats_door.unanswered,
             "redis_degraded": cache.statistics().degraded,
         })  # fmt: skip
-        return GatewayApp(application, metrics, health, (intent_waiters, command_waiters))
+        return GatewayApp(application, metrics, health, intent_waiters, command_waiters)
 
     async def _pools(self) -> tuple[Pool, Pool]:
         settings = self.settings

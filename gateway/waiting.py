@@ -74,6 +74,11 @@ class IntentWaiters:
         """Whether the tail runs."""
         return self._live
 
+    @property
+    def waiting(self) -> int:
+        """How many intents are waited for by somebody whom the tail would tell."""
+        return len(self._waiting) if self._live else 0
+
     async def wait(
         self, intent: str, read: Callable[[], Awaitable[T]], ready: Callable[[T], bool], seconds: float
     ) -> T:
