@@ -15,7 +15,7 @@ from zentra.runtime import facts as f
 from zentra.runtime.ledger import Objection
 from zentra.runtime.messages import CommandGiven
 from zentra.runtime.transaction import Transaction
-from zentra.runtime.vocabulary import Fact, IntentKind, State
+from zentra.runtime.vocabulary import Fact, State
 
 __all__ = ["ON_TRANSACTION", "CaseResolution", "Reversal", "ReviewVerdict", "command"]
 
@@ -48,12 +48,13 @@ class CaseResolution(Struct, frozen=True):
 def command(tick: Tick, at: Input, event: CommandGiven) -> None:
     """Carry out one command and write its outcome."""
     if event.kind == "replay_delivery":
-        code = webhooks.replay(tick, event.subject)
+        code = webhooks.replay(tick, event.tenant, event.subject)
     elif event.kind == "resolve_case":
         code = _resolve(tick, at, event)
     else:
         tx = tick.transaction(event.subject)
-        code = "not_found" if tx is None else ON_TRANSACTION[event.kind](tick, at, event, tx)
+        foreign = tx is None or tx.tenant != event.tenant
+        code = "not_found" if tx is None or foreign else ON_TRANSACTION[event.kind](tick, at, event, tx)
     accepted = code == "done"
     tick.writes.command_outcomes.append((event.command, event.tenant, accepted, code, {}, tick.now))
 
@@ -79,10 +80,9 @@ def _reverse(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str
         return "transaction_not_found"
     body = msgspec.json.decode(event.body, type=Reversal)
     minor = tx.posted - tx.given_back if body.amount == "full" else int(body.amount)
-    destination, settlement, source = stages.path_of(tick, tx)
-    booked = tx.command.kind is IntentKind.BOOK_TRANSFER
-    path = (destination, source) if booked else (destination, settlement, source)
-    done = tick.book.reverse(path, minor, tx.posted, tx.given_back, tick.now, intent=tx.id, ordinal=tx.ordinal)
+    done = tick.book.reverse(
+        stages.path_of(tick, tx), minor, tx.posted, tx.given_back, tick.now, intent=tx.id, ordinal=tx.ordinal
+    )
     if isinstance(done, Objection):
         return done.code
     fact = Fact.REVERSED_IN_FULL if tx.given_back + minor == tx.posted else Fact.REVERSED_IN_PART
@@ -106,12 +106,12 @@ def _decide(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str:
 def _resolve(tick: Tick, at: Input, event: CommandGiven) -> str:
     body = msgspec.json.decode(event.body, type=CaseResolution)
     resolution = {"resolution": body.resolution, "reason": body.reason}
-    row = (body.case, event.principal, resolution, tick.now)
+    row = (body.case, event.principal, resolution, tick.now, event.tenant)
     if body.intent is None:
         tick.writes.cases_resolved.append(row)
         return "done"
     tx = tick.transaction(body.intent)
-    if tx is None or body.case not in tx.cases_open:
+    if tx is None or tx.tenant != event.tenant or body.case not in tx.cases_open:
         return "case_not_open"
     if body.resolution in ("succeeded", "declined"):
         if tx.state is not State.SUBMITTED:

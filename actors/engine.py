@@ -12,6 +12,7 @@ from zentra.actors.memory import Memory, Missing, MissingGround
 from zentra.actors.tick import Batch, Input, Rules, Tick
 from zentra.runtime import messages as m
 from zentra.runtime import routing
+from zentra.runtime.errors import DataError
 from zentra.runtime.ledger import AccountRef
 from zentra.runtime.policy import DEFAULT_RULES, VelocityKey, velocity_keys
 from zentra.runtime.ports import Fence, Ground, Lease, TickPlan
@@ -33,18 +34,22 @@ class Engine:
     def missing(self, batch: Batch) -> Missing:
         """Return what has to be loaded before `batch` can be planned."""
         missing = Missing()
-        for entry in batch.inputs:
+        for index, entry in enumerate(batch.inputs):
             look = _LOOKS.get(type(entry.event))
-            if look is not None:
+            if look is None or index in batch.poisoned:
+                continue
+            try:
                 look(self, batch, entry, missing)
+            except Exception as error:
+                _set_aside(batch, index, error)
         return missing
 
     def plan(self, batch: Batch, leases: Mapping[int, Lease], stripe: int) -> TickPlan:
         """Return what a tick over `batch` has to lock."""
         accounts: dict[int, AccountRef] = dict(batch.extra.balances)
         velocity: set[VelocityKey] = set(batch.extra.velocity)
-        for entry in batch.inputs:
-            if type(entry.event) is m.Due:
+        for index, entry in enumerate(batch.inputs):
+            if type(entry.event) is m.Due and index not in batch.poisoned:
                 tx = self._peek(batch, entry.event.intent)
                 if tx is not None and entry.event.version == tx.sequence:
                     self._foresee(entry.stage, tx, accounts, velocity)
@@ -59,15 +64,20 @@ class Engine:
     def decide(self, batch: Batch, plan: TickPlan, ground: Ground) -> Tick:
         """Return the tick over `batch`, decided on `ground`, ready to be written.
 
-        Raises MissingGround where it needs more than the plan foresaw. An event that raises anything else is set aside
-        in `batch.poisoned`, and the rest is decided again without it."""
+        Raises MissingGround where it needs more than the plan foresaw, DataError where it cannot be finished. An event
+        that raises anything else is set aside in `batch.poisoned`, and the rest is decided again without it."""
         if ground.configuration_version != self.memory.configuration.version:
             raise MissingGround(Missing(configuration=True))
         self.day = ground.now.date().isoformat()
         while True:
             tick = Tick(self.memory, self.rules, batch, plan, ground)
             if self._run(tick, batch):
-                tick.finish(plan)
+                try:
+                    tick.finish(plan)
+                except MissingGround:
+                    raise
+                except Exception as error:  # what ends a tick cannot tell which event is to blame: the caller finds it
+                    raise DataError(f"a tick cannot be finished: {type(error).__name__}: {error}") from error
                 return tick
 
     def absorb(self, tick: Tick) -> None:
@@ -81,6 +91,7 @@ class Engine:
                 memory.deliveries.pop(delivery.id, None)
         memory.lanes.update(tick.lanes)
         memory.logs.update(tick.heads)
+        memory.forget_absent()
         if tick.lost:
             memory.drop_partitions(tick.lost)
 
@@ -94,8 +105,7 @@ class Engine:
             except MissingGround:
                 raise
             except Exception as error:
-                batch.poisoned[index] = f"{type(error).__name__}: {error}"
-                logger.exception("an event was set aside", extra={"stage": entry.stage, "cause": entry.cause})
+                _set_aside(batch, index, error)
                 return False
         return True
 
@@ -178,6 +188,13 @@ class Engine:
         assert isinstance(entry.event, m.TimerFired)
         if entry.event.kind == "intent":
             self._intent(batch, entry.event.key, missing)
+
+
+def _set_aside(batch: Batch, index: int, error: Exception) -> None:
+    """Leave an event out of its batch from now on, with the reason."""
+    entry = batch.inputs[index]
+    batch.poisoned[index] = f"{type(error).__name__}: {error}"
+    logger.error("an event was set aside", extra={"stage": entry.stage, "cause": entry.cause}, exc_info=error)
 
 
 def _velocity_order(key: VelocityKey) -> tuple[str, str, str, str]:

@@ -5,8 +5,8 @@ of it costs a read. Actors are loaded on their first event, passivated when they
 number; those of a lost partition are dropped at once."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
 from msgspec import Struct, field
 
@@ -81,6 +81,7 @@ class Memory:
         self.lanes: dict[tuple[str, str], Lane] = {}
         self.logs: dict[str, LogHead | None] = {}
         self._partition_of = partition_of
+        self._absent: list[tuple[str, Any]] = []  # (kind, key) of what the store was asked for and did not have
 
     def configure(self, configuration: Configuration) -> None:
         """Take a new configuration; accounts carry status and limits, so they are looked up again."""
@@ -99,11 +100,26 @@ class Memory:
         if len(self.accounts) > ACCOUNTS_MAX:
             self.accounts.clear()
 
+    def learn(self, kind: str, asked: Iterable[Any], found: Mapping[Any, Any]) -> None:
+        """Remember what the store answered when asked for `kind` (accounts, transactions, deliveries)."""
+        known = getattr(self, kind)
+        for key in asked:
+            known[key] = found.get(key)
+            if known[key] is None:
+                self._absent.append((kind, key))
+
     def forget_absent(self) -> None:
         """Drop what the store did not have: it may by now."""
-        self.transactions = {key: tx for key, tx in self.transactions.items() if tx is not None}
-        self.accounts = {key: ref for key, ref in self.accounts.items() if ref is not None}
-        self.deliveries = {key: delivery for key, delivery in self.deliveries.items() if delivery is not None}
+        for kind, key in self._absent:
+            known = getattr(self, kind)
+            if key in known and known[key] is None:
+                del known[key]
+        self._absent.clear()
+
+    def distrust(self) -> None:
+        """Forget what a commit that the store refused may have been built on."""
+        self.transactions.clear()
+        self.logs.clear()
 
     def drop_partitions(self, partitions: frozenset[int]) -> None:
         """Forget every actor of partitions that somebody else owns now."""

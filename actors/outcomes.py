@@ -69,7 +69,7 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
     else:
         fact = _FACTS[status]
     known = fact in (Fact.RAIL_REPEATED, Fact.RAIL_CONTRADICTED)
-    if known and _already_recorded(tx, attempt, outcome):
+    if known and _already_recorded(attempt, outcome):
         return
     facts = f.Reported(
         rail=outcome.rail,
@@ -92,9 +92,11 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
     tick.move(tx, fact, facts, at, actor="svc_routes", cause=cause)
 
 
-def _already_recorded(tx: Transaction, attempt: Attempt, outcome: RailOutcome) -> bool:
-    """Return whether a poll only confirms what is known; callbacks are kept each time, polls are not."""
-    return outcome.event_id is None and attempt.status == outcome.status
+def _already_recorded(attempt: Attempt, outcome: RailOutcome) -> bool:
+    """Return whether a report says nothing new: a poll that confirms what is known, or the same callback again."""
+    if outcome.event_id is not None:
+        return outcome.event_id == attempt.event_id
+    return attempt.status == outcome.status
 
 
 def _failed_over(tick: Tick, at: Input, tx: Transaction) -> bool:

@@ -101,7 +101,7 @@ def _reserve(tick: Tick, at: Input, tx: Transaction) -> None:
 
 
 def _post(tick: Tick, at: Input, tx: Transaction) -> None:
-    destination, settlement, source = path_of(tick, tx)
+    destination, settlement, source = _rail_path(tick, tx)
     done = tick.book.post(source, settlement, destination, tx.held, tx.held, tick.now, intent=tx.id, ordinal=tx.ordinal)
     if isinstance(done, Objection):
         if "posting_refused" not in tx.cases_open.values():
@@ -113,7 +113,7 @@ def _post(tick: Tick, at: Input, tx: Transaction) -> None:
 
 def release(tick: Tick, at: Input, tx: Transaction, fact: Fact, reason: str, *, actor: str) -> None:
     """End the hold of a transaction without moving money, as part of `fact`."""
-    _, settlement, source = path_of(tick, tx)
+    _, settlement, source = _rail_path(tick, tx)
     tick.counted(counters(tx))
     done = tick.book.release(source, settlement, tx.held, tick.now, intent=tx.id, ordinal=tx.ordinal)
     if isinstance(done, Objection):
@@ -127,14 +127,21 @@ def _refuse(tick: Tick, at: Input, tx: Transaction, objection: Objection) -> Non
     tick.move(tx, Fact.LEDGER_REFUSED, facts, at, actor="svc_ledger")
 
 
-def path_of(tick: Tick, tx: Transaction) -> tuple[AccountRef, AccountRef, AccountRef]:
-    """Return destination, settlement and source of a transaction that has reserved, locked."""
-    destination = tick.account(tx.tenant, tx.command.destination)
-    settlement = tick.account(tx.tenant, f"@settlement/{tx.command.currency}")
-    source = tick.account(tx.tenant, tx.command.source)
-    if destination is None or settlement is None or source is None:
+def path_of(tick: Tick, tx: Transaction) -> tuple[AccountRef, ...]:
+    """Return the accounts that the money of a transaction went through, destination first, locked."""
+    names = [tx.command.destination, f"@settlement/{tx.command.currency}", tx.command.source]
+    if tx.command.kind is IntentKind.BOOK_TRANSFER:
+        del names[1]
+    refs = [tick.account(tx.tenant, name) for name in names]
+    path = tuple(ref for ref in refs if ref is not None)
+    if len(path) < len(refs):
         raise LookupError("an account that a reserve found is gone")
-    tick.lock(destination, settlement, source)
+    tick.lock(*path)
+    return path
+
+
+def _rail_path(tick: Tick, tx: Transaction) -> tuple[AccountRef, AccountRef, AccountRef]:
+    destination, settlement, source = path_of(tick, tx)
     return destination, settlement, source
 
 

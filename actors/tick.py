@@ -10,6 +10,7 @@ of frames from the fence that commits them, so deciding twice gives the same byt
 
 import copy
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -38,6 +39,8 @@ from zentra.runtime.webhooks import WebhookCall
 __all__ = ["Batch", "Input", "Poll", "Rules", "Tick", "derived_id"]
 
 FRAME_EVENTS_MAX: Final = 256  # past some hundred a larger frame saves nothing and delays its first event
+_TENANT: Final = re.compile(r"[a-z][a-z0-9-]{1,30}\Z|-\Z", re.ASCII)
+_INTENT: Final = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
 SEAL_AFTER: Final = timedelta(seconds=60)
 REVIEW_EXPIRES_AFTER: Final = timedelta(hours=72)
 CASE_DEADLINE: Final = timedelta(hours=24)
@@ -64,6 +67,7 @@ class Batch(Struct):
     reloaded: set[str] = field(default_factory=set)
     trust_openings: bool = True
     logged: set[bytes] | None = None
+    epochs: dict[int, int] = field(default_factory=dict)  # of its partitions when the events were taken
 
 
 class Poll(NamedTuple):
@@ -197,11 +201,9 @@ class Tick:
     def begun(self, delivery: str) -> bool:
         """Return whether a delivery was taken in before. The store refuses a second beginning, so memory may be trusted
         until it has done so once."""
-        if delivery in self.deliveries or self.memory.deliveries.get(delivery) is not None:
-            return True
-        if self.batch.trust_openings:
-            return False
-        known = self.delivery(delivery)
+        known = self.deliveries.get(delivery) or self.memory.deliveries.get(delivery)
+        if known is None and not self.batch.trust_openings:
+            known = self.delivery(delivery)
         return known is not None and known.begun
 
     def is_logged(self, leaf: bytes) -> bool:
@@ -331,7 +333,8 @@ class Tick:
         writes.balance_changes = {key: (refs[key], change) for key, change in self.book.changes.items()}
         webhooks.finish_lanes(self)
         self._append_leaves()
-        anchor = plan.fences[0]
+        # a partition that was lost has been here before: its place may have named frames already
+        anchor = next((fence for fence in plan.fences if fence.partition not in self.lost), plan.fences[0])
         prefix = f"{anchor.partition:04x}{anchor.epoch:08x}{anchor.version:012x}"
         messages: list[tuple[int, str, bytes]] = []
         for (partition, stage), events in self._frames.items():
@@ -412,8 +415,10 @@ class Tick:
             if entry.partition in self.lost:
                 continue
             body = entry.raw if entry.event is None else encode_frame([entry.event])
-            tenant = getattr(entry.event, "tenant", "-")
-            intent = getattr(entry.event, "intent", None)
+            tenant, intent = getattr(entry.event, "tenant", "-"), getattr(entry.event, "intent", None)
+            if not _TENANT.match(tenant) or not (intent is None or _INTENT.match(intent)):
+                tenant, intent = "-", None  # whatever is wrong with it must not keep the case out of the store
+            reason = reason.replace("\x00", "\ufffd")
             letter = {"reason": reason, "stage": entry.stage, "cause": entry.cause, "frame": body.hex()}
             letters.append(
                 (entry.partition, self.rules.dead_subject("poison", entry.partition), msgspec.json.encode(letter))
@@ -421,8 +426,8 @@ class Tick:
             detail = {"stage": entry.stage, "cause": entry.cause, "reason": reason[:500]}
             self.writes.cases_opened.append(
                 CaseRow(
-                    derived_id("poison", entry.cause, index), tenant, intent, None, "poison_message", detail, self.now,
-                    self.now + CASE_DEADLINE,
+                    derived_id("poison", entry.cause, body.hex()), tenant, intent, None, "poison_message", detail,
+                    self.now, self.now + CASE_DEADLINE,
                 )
             )  # fmt: skip
         return letters

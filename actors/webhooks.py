@@ -100,10 +100,11 @@ def deliver(tick: "Tick", at: "Input", event: DeliveryDue) -> None:
 def attempt_ended(tick: "Tick", at: "Input", event: AttemptReported) -> None:
     """Apply what an attempt met: delivered, once more later, or given up."""
     result = event.result
-    tick.lane(event.tenant, event.endpoint).in_flight.discard(result.delivery)
+    lane = tick.lane(event.tenant, event.endpoint)
     delivery = tick.delivery(result.delivery)
     if delivery is None or delivery.state is not DeliveryState.DELIVERING or delivery.attempts != result.attempt:
-        return  # a repeat, or an attempt that was started again since
+        return  # a repeat, or an attempt that was started again since and is still under way
+    lane.in_flight.discard(delivery.id)
     row = (delivery.id, result.attempt, delivery.tenant, delivery.trigger, tick.now, result.status, result.error)
     tick.writes.delivery_attempts.append((*row, result.latency_ms, result.response_excerpt))
     outcome = verdict(result)
@@ -155,13 +156,15 @@ def fire(tick: "Tick", event: TimerFired) -> None:
     tick.clear_timer("delivery", event.key, event.name)
     delivery = tick.delivery(event.key)
     if delivery is not None and delivery.state is DeliveryState.RETRYING:
+        # without a next time it waits for its lane, also where another worker has to look after it
+        tick.writes.delivery_states[delivery.id] = (delivery, None)
         _wait(tick, delivery)
 
 
-def replay(tick: "Tick", delivery_id: str) -> str:
-    """Start the schedule of a delivery anew; return the code of the outcome."""
+def replay(tick: "Tick", tenant: str, delivery_id: str) -> str:
+    """Start the schedule of a tenant's delivery anew; return the code of the outcome."""
     delivery = tick.delivery(delivery_id)
-    if delivery is None:
+    if delivery is None or delivery.tenant != tenant:
         return "not_found"
     if delivery.state is DeliveryState.DELIVERING:
         return "delivery_under_way"

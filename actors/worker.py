@@ -6,35 +6,41 @@ published or performed was committed before. Losing a partition drops its inputs
 in the fence keeps a late commit out."""
 
 import logging
-import random
 from collections import deque
 from collections.abc import Mapping
-from typing import Final
 
 import anyio
 import anyio.abc
 import msgspec
 
+from zentra.actors.committing import Committer
 from zentra.actors.engine import Engine
-from zentra.actors.memory import Lane, Missing, MissingGround
 from zentra.actors.outward import Outward
 from zentra.actors.relay import Relay
 from zentra.actors.tick import Batch, Input, Tick
 from zentra.actors.timers import HORIZON_SECONDS, Timers
-from zentra.runtime.delivery import DeliveryState
-from zentra.runtime.errors import Contended, DataError, InDoubt, LeaseLost, Unavailable
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.messages import LaneOpened, decode_frame
-from zentra.runtime.ports import Ground, Lease, Store, TickPlan, TickWrites
-from zentra.runtime.stream_ports import CommandSource, Position
-from zentra.runtime.transaction import restore
+from zentra.runtime.ports import Lease, Store, TickPlan
+from zentra.runtime.stream_ports import CommandSource, Inbound, Position
 
-__all__ = ["Worker", "WorkerSettings"]
+__all__ = ["Worker", "WorkerSettings", "unpack"]
 
 logger = logging.getLogger(__name__)
 
-ROUNDS_MAX: Final = 64  # a tick that still misses something after so many rounds would miss it for ever
-CONTENDED_TRIES: Final = 20
+
+def unpack(message: Inbound) -> list[tuple[Input, Position | None]]:
+    """Return the events of a frame; the last comes with the position at which all of it is consumed."""
+    position = Position(message.sequence, message.id)
+    try:
+        events = decode_frame(message.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return [(Input(message.partition, message.stage, None, message.id, message.body), position)]
+    last = len(events) - 1
+    return [
+        (Input(message.partition, message.stage, event, message.id), position if number == last else None)
+        for number, event in enumerate(events)
+    ]
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -76,6 +82,9 @@ class Worker:
         self._room = anyio.Event()
         self._draining = False
         self._drained = anyio.Event()
+        self._committer = Committer(
+            engine, store, self.leases, drop=self._drop, committed=self._committed, send=self._send
+        )
 
     # Ownership ----------------------------------------------------------------------------------------------------
 
@@ -99,11 +108,15 @@ class Worker:
             self.leases[partition] = owned[partition]
             self._taken[partition] = owned[partition].position
             self._queues[partition] = deque()
-        for partition in await self.source.verify({p: self._taken[p] for p in gained}):
-            await self._rewind(partition)
-        await self.source.start(dict(self._taken))
-        self._open_lanes(frozenset(gained))
-        await self._learn_timers()
+        try:
+            for partition in await self.source.verify({p: self._taken[p] for p in gained}):
+                await self._rewind(partition)
+            await self.source.start(dict(self._taken))
+            self._open_lanes(frozenset(gained))
+            await self._learn_timers()
+        except BaseException:  # a partition that is owned but not listened to would stand still: gain it again
+            self._drop(frozenset(gained))
+            raise
         logger.info("partitions changed", extra={"gained": len(gained), "lost": len(lost), "owned": len(self.leases)})
         self.instruments.gauge("leases_owned", len(self.leases))
         self._wake.set()
@@ -113,6 +126,7 @@ class Worker:
             self.leases.pop(partition, None)
             self._taken.pop(partition, None)
             self._queues.pop(partition, None)
+            self._checkpoint.pop(partition, None)
         self.engine.memory.drop_partitions(partitions)
         self.timers.drop_partitions(partitions)
 
@@ -129,7 +143,12 @@ class Worker:
         """Start a partition over from the beginning of the stream, after the store of the stream rolled back."""
         logger.critical("the stream rolled back; its partition is replayed", extra={"partition": partition})
         self.instruments.count("stream_rollbacks")
-        self._taken[partition] = Position(0, "")
+        start = Position(0, "")
+        lease = self.leases[partition]
+        self._taken[partition] = start
+        self._checkpoint.pop(partition, None)
+        # the next commit takes the stored checkpoint back as well: nothing may be purged up to the old one
+        self.leases[partition] = Lease(partition, lease.epoch, lease.version, start)
         await self.relay.republish([partition])
 
     # Inputs -------------------------------------------------------------------------------------------------------
@@ -182,18 +201,8 @@ class Worker:
             queue = self._queues.get(message.partition)
             if queue is None:
                 continue
-            position = Position(message.sequence, message.id)
-            self._taken[message.partition] = position
-            try:
-                events = decode_frame(message.body)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                entry = Input(message.partition, message.stage, None, message.id, message.body)
-                queue.append((entry, position))
-                continue
-            last = len(events) - 1
-            for number, event in enumerate(events):
-                entry = Input(message.partition, message.stage, event, message.id)
-                queue.append((entry, position if number == last else None))
+            self._taken[message.partition] = Position(message.sequence, message.id)
+            queue.extend(unpack(message))
 
     # Ticks --------------------------------------------------------------------------------------------------------
 
@@ -233,10 +242,18 @@ class Worker:
             if len(inputs) >= limit:
                 break
         if inputs:
-            return Batch(inputs, positions)
+            return self._batch(inputs, positions)
         checkpoint, self._checkpoint = self._checkpoint, {}
-        idle = {p: at for p, at in checkpoint.items() if p in self.leases and p not in self._flying}
-        return Batch([], idle) if idle else None
+        idle = {
+            p: at
+            for p, at in checkpoint.items()
+            if p in self.leases and p not in self._flying and self.leases[p].position.sequence < at.sequence
+        }
+        return self._batch([], idle) if idle else None
+
+    def _batch(self, inputs: list[Input], positions: dict[int, Position]) -> Batch:
+        named = {entry.partition for entry in inputs} | positions.keys()
+        return Batch(inputs, positions, epochs={p: self.leases[p].epoch for p in named})
 
     def _advance_idle(self) -> None:
         """Let quiet partitions follow the stream, so that a new consumer and the purge need not go back far."""
@@ -254,7 +271,7 @@ class Worker:
         """Bring one batch to its commit, publish and perform what it decided."""
         started = anyio.current_time()
         try:
-            tick = await self._run(batch, stripe)
+            tick = await self._committer.run(batch, self._stripe_base + stripe)
         finally:
             self._flying -= partitions
             self._stripes.append(stripe)
@@ -265,8 +282,6 @@ class Worker:
         self.ticks += 1
         self.instruments.tick(len(batch.inputs), anyio.current_time() - started)
         self.instruments.stages(tick.waits)
-        if batch.poisoned:
-            self.instruments.count("poison_messages", by=len(batch.poisoned))
         await self._send(tick)
 
     async def _send(self, tick: Tick) -> None:
@@ -274,169 +289,27 @@ class Worker:
         self.outward.perform(tick.submissions, tick.polls, tick.calls)
         await self.relay.publish([message for _, message in tick.writes.outbox])
 
-    async def _run(self, batch: Batch, stripe: int) -> Tick | None:
-        """Commit a batch, whole or in parts; return the last tick, or None where nothing was left to commit."""
-        rounds = contended = 0
-        while True:
-            self._leave_lost(batch)
-            if not batch.inputs and not batch.positions:
-                return None
-            try:
-                missing = self.engine.missing(batch)
-                if missing:
-                    raise MissingGround(missing)
-                return await self._commit(batch, stripe)
-            except MissingGround as more:
-                rounds += 1
-                if rounds > ROUNDS_MAX:
-                    raise RuntimeError("a tick misses the same for ever") from more
-                await self._load(batch, more.missing)
-            except Contended:
-                contended += 1
-                if contended > CONTENDED_TRIES:
-                    raise
-                await anyio.sleep(random.uniform(0, 0.01) * contended)  # noqa: S311  # spreads retries, guards nothing
-            except LeaseLost:
-                continue
-            except DataError as error:
-                return await self._isolate(batch, stripe, error)
-            except Unavailable as error:
-                logger.warning("the store is away; the tick is tried again", extra={"error": str(error)})
-                await anyio.sleep(0.2)
-
-    async def _commit(self, batch: Batch, stripe: int) -> Tick:
-        """Decide and commit once; remember what was committed."""
-        plan = self.engine.plan(batch, self.leases, self._stripe_base + stripe)
-        decided: list[Tick] = []
-
-        def decide(ground: Ground) -> TickWrites:
-            decided.append(self.engine.decide(batch, plan, ground))
-            return decided[-1].writes
-
-        try:
-            await self.store.commit(plan, decide)
-        except InDoubt:
-            await self._settle_doubt(plan)
-        tick = decided[-1]
-        self._committed(plan, tick)
-        return tick
-
-    async def _settle_doubt(self, plan: TickPlan) -> None:
-        """Return where a commit of unknown outcome did happen; raise Unavailable or LeaseLost where it did not."""
-        fences = {fence.partition: fence for fence in plan.fences}
-        while True:
-            try:
-                leases = await self.store.leases(fences)
-                break
-            except Unavailable:
-                await anyio.sleep(0.2)
-        if any(leases[p].epoch == f.epoch and leases[p].version == f.version + 1 for p, f in fences.items()):
-            return
-        lost = frozenset(p for p, f in fences.items() if leases[p].epoch != f.epoch)
-        if lost:
-            self._drop(lost)
-            raise LeaseLost("another worker took over while a commit was in doubt")
-        raise Unavailable("the commit did not happen")
-
     def _committed(self, plan: TickPlan, tick: Tick) -> None:
+        """Follow a commit. What was given up while it was on its way is not remembered: others write there by now."""
+        gone = set()
         for fence in plan.fences:
             held = self.leases.get(fence.partition)
-            if held is not None and held.epoch == fence.epoch and fence.partition not in tick.lost:
+            if held is None or held.epoch != fence.epoch:
+                gone.add(fence.partition)
+            elif fence.partition not in tick.lost:
                 self.leases[fence.partition] = Lease(fence.partition, fence.epoch, fence.version + 1, fence.position)
         self.engine.absorb(tick)
+        if tick.batch.poisoned:
+            self.instruments.count("poison_messages", by=len(tick.batch.poisoned))
         now = anyio.current_time()
         due = [(t, (t.due_at - tick.now).total_seconds()) for t in tick.writes.timers_set.values()]
         self.timers.committed(due, tick.writes.timers_cleared, now)
         if tick.lost:
             self.instruments.count("fence_refusals", by=len(tick.lost))
-            self._drop(tick.lost)
-
-    def _leave_lost(self, batch: Batch) -> None:
-        """Take inputs of partitions that were lost meanwhile out of a batch."""
-        if (
-            all(entry.partition in self.leases for entry in batch.inputs)
-            and batch.positions.keys() <= self.leases.keys()
-        ):
-            return
-        batch.inputs = [entry for entry in batch.inputs if entry.partition in self.leases]
-        batch.positions = {p: position for p, position in batch.positions.items() if p in self.leases}
-        batch.poisoned.clear()
-
-    async def _isolate(self, batch: Batch, stripe: int, error: DataError) -> Tick | None:
-        """Find the event whose data the store refuses: try the partitions one by one, then the events."""
-        self.engine.memory.transactions.clear()  # whatever was trusted is read again
-        if batch.trust_openings:
-            batch.trust_openings = False
-            batch.opened.clear()
-            return await self._run(batch, stripe)
-        partitions = sorted({entry.partition for entry in batch.inputs})
-        if len(partitions) > 1:
-            parts = [
-                Batch(
-                    [entry for entry in batch.inputs if entry.partition == p],
-                    {p: batch.positions[p]} if p in batch.positions else {},
-                    trust_openings=False,
-                )
-                for p in partitions
-            ]
-        elif len(batch.inputs) > 1:
-            parts = [Batch([entry], {}, trust_openings=False) for entry in batch.inputs]
-            parts[-1].positions = batch.positions
-        else:
-            batch.poisoned[0] = f"the store refuses its data: {error}"
-            return await self._run(batch, stripe)
-        tick = None
-        for part in parts:
-            tick = await self._run(part, stripe) or tick
-            if tick is not None and part is not parts[-1]:
-                await self._send(tick)
-        return tick
-
-    # Loading ------------------------------------------------------------------------------------------------------
-
-    async def _load(self, batch: Batch, missing: Missing) -> None:
-        """Bring what a tick misses into memory or into its next plan."""
-        memory, store = self.engine.memory, self.store
-        batch.extra.balances.update(missing.balances)
-        batch.extra.velocity |= missing.velocity
-        if missing.configuration:
-            memory.configure(await store.configuration())
-        if missing.accounts:
-            accounts = await store.accounts(missing.accounts)
-            memory.accounts.update({name: accounts.get(name) for name in missing.accounts})
-        if missing.intents:
-            await self._load_intents(missing.intents)
-        if missing.deliveries:
-            deliveries = await store.deliveries(missing.deliveries)
-            memory.deliveries.update({key: deliveries.get(key) for key in missing.deliveries})
-        for tenant, endpoint in missing.lanes:
-            await self._load_lane(tenant, endpoint)
-        if missing.logs:
-            logs = await store.logs(missing.logs)
-            memory.logs.update({tenant: logs.get(tenant) for tenant in missing.logs})
-        if missing.leaves:
-            batch.logged = (batch.logged or set()) | await store.leaves(missing.leaves)
-
-    async def _load_intents(self, ids: set[str]) -> None:
-        stored = await self.store.intents(ids)
-        for key in ids:
-            found = stored.get(key)
-            self.engine.memory.transactions[key] = None if found is None else restore(found.records, found.deliveries)
-
-    async def _load_lane(self, tenant: str, endpoint: str) -> None:
-        memory = self.engine.memory
-        known = memory.lanes.get((tenant, endpoint))
-        in_flight = known.in_flight if known is not None else set()
-        lane = Lane(set(in_flight))
-        found = await self.store.open_deliveries(tenant, endpoint)
-        for delivery in found:
-            if delivery.id in in_flight:
-                continue
-            memory.deliveries[delivery.id] = delivery
-            if delivery.state is not DeliveryState.RETRYING:
-                lane.waiting.append(delivery.id)
-        lane.more = len(found) >= 2_000
-        memory.lanes[tenant, endpoint] = lane
+            self._drop(tick.lost - gone)
+        if gone:
+            self.engine.memory.drop_partitions(frozenset(gone))
+            self.timers.drop_partitions(frozenset(gone - self.leases.keys()))
 
     # The end ------------------------------------------------------------------------------------------------------
 

@@ -167,7 +167,7 @@ class PostgresStore:
         """See Store.open_deliveries."""
         rows = await self._fetch(
             f"{_DELIVERY} where s.tenant = $1 and s.endpoint = $2 and s.status in ('pending', 'delivering', 'retrying')"
-            " order by d.created_at, d.id limit 2000",
+            " and (s.status <> 'retrying' or s.next_at is null) order by d.created_at, d.id limit 2000",
             tenant,
             endpoint,
         )

@@ -90,7 +90,8 @@ values ($1, $2, $3, $4, $5, 'open', $6, $7, $8,
 on conflict (id) do nothing
 """
 _CASE_RESOLVED: Final = """
-update cases set status = 'resolved', operator = $2, resolution = $3, resolved_at = $4 where id = $1
+update cases set status = 'resolved', operator = $2, resolution = $3, resolved_at = $4
+where id = $1 and tenant in ($5, '-') and status = 'open'
 """
 _DELIVERY_STATE: Final = """
 update delivery_states d set status = c.status, attempts = c.attempts, next_at = c.next_at, updated_at = $5
@@ -307,7 +308,8 @@ async def _write_desk(connection: Connection, writes: TickWrites) -> None:
         )
     if writes.cases_resolved:
         await connection.executemany(
-            _CASE_RESOLVED, [(case, who, _json(how), at) for case, who, how, at in writes.cases_resolved]
+            _CASE_RESOLVED,
+            [(case, who, _json(how), at, tenant) for case, who, how, at, tenant in writes.cases_resolved],
         )
     if writes.command_outcomes:
         await connection.executemany(_OUTCOME, [(*row[:4], _json(row[4]), row[5]) for row in writes.command_outcomes])

@@ -1,0 +1,159 @@
+"""Committing: one batch to its commit, whole or in parts, whatever the store says to it.
+
+Invariants. A batch ends committed, or without inputs because its partitions were lost; anything else raises. Each
+tick is committed and sent once. An event that the store refuses, or that can never be decided, is set aside by itself:
+its neighbours are committed without it. A commit of unknown outcome is settled by the lease rows before it is sent."""
+
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import anyio
+
+from zentra.actors.engine import Engine
+from zentra.actors.loading import load
+from zentra.actors.memory import Missing, MissingGround
+from zentra.actors.tick import Batch, Input, Tick
+from zentra.runtime.errors import Contended, DataError, InDoubt, LeaseLost, Unavailable
+from zentra.runtime.ports import Ground, Lease, Store, TickPlan, TickWrites
+
+__all__ = ["Committer"]
+
+logger = logging.getLogger(__name__)
+
+ROUNDS_MAX: Final = 64  # a tick that still misses something after so many rounds would miss it for ever
+CONTENDED_TRIES: Final = 20
+AWAY_SECONDS: Final = 0.2
+
+
+class Committer:
+    """Commits batches of one worker. `leases` is the worker's own table; `drop` gives partitions up, `committed`
+    follows a commit in memory, `send` publishes and performs what a part of a batch has made true."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        leases: dict[int, Lease],
+        *,
+        drop: Callable[[frozenset[int]], None],
+        committed: Callable[[TickPlan, Tick], None],
+        send: Callable[[Tick], Awaitable[None]],
+        pause: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        self._engine, self._store, self._leases = engine, store, leases
+        self._drop, self._committed, self._send, self._pause = drop, committed, send, pause
+
+    async def run(self, batch: Batch, stripe: int) -> Tick | None:
+        """Commit a batch, whole or in parts; return the last tick, not sent yet, or None where nothing was left.
+
+        Raises Contended where the store never lets it through, DataError where setting an event aside does not help."""
+        rounds = contended = 0
+        missing = Missing()
+        while True:
+            self._leave_lost(batch)
+            if not batch.inputs and not batch.positions:
+                return None
+            try:
+                if missing:
+                    await load(self._store, self._engine.memory, batch, missing)
+                missing = self._engine.missing(batch)
+                if not missing:
+                    return await self._commit(batch, stripe)
+            except MissingGround as more:
+                missing = more.missing
+            except Contended:
+                contended += 1
+                if contended > CONTENDED_TRIES:
+                    raise
+                # spreads retries, guards nothing
+                await self._pause(random.uniform(0, 0.01) * contended)  # noqa: S311
+                continue
+            except LeaseLost:
+                continue
+            except DataError as error:
+                return await self._isolate(batch, stripe, error)
+            except Unavailable as error:
+                logger.warning("the store is away; the tick is tried again", extra={"error": str(error)})
+                await self._pause(AWAY_SECONDS)
+                continue
+            rounds += 1
+            if rounds > ROUNDS_MAX:
+                return await self._isolate(batch, stripe, DataError("the tick misses the same for ever"))
+
+    async def _commit(self, batch: Batch, stripe: int) -> Tick:
+        """Decide and commit once; remember what was committed."""
+        plan = self._engine.plan(batch, self._leases, stripe)
+        decided: list[Tick] = []
+
+        def decide(ground: Ground) -> TickWrites:
+            decided.append(self._engine.decide(batch, plan, ground))
+            return decided[-1].writes
+
+        try:
+            await self._store.commit(plan, decide)
+        except InDoubt:
+            await self._settle_doubt(plan)
+        tick = decided[-1]
+        self._committed(plan, tick)
+        return tick
+
+    async def _settle_doubt(self, plan: TickPlan) -> None:
+        """Return where a commit of unknown outcome did happen; raise Unavailable or LeaseLost where it did not."""
+        fences = {fence.partition: fence for fence in plan.fences}
+        while True:
+            try:
+                leases = await self._store.leases(fences)
+                break
+            except Unavailable:
+                await self._pause(AWAY_SECONDS)
+        if any(leases[p].epoch == f.epoch and leases[p].version == f.version + 1 for p, f in fences.items()):
+            return
+        lost = frozenset(p for p, f in fences.items() if leases[p].epoch != f.epoch)
+        if lost:
+            self._drop(lost)
+            raise LeaseLost("another worker took over while a commit was in doubt")
+        raise Unavailable("the commit did not happen")
+
+    def _leave_lost(self, batch: Batch) -> None:
+        """Take inputs of partitions out of a batch that were lost since it was made, even where they came back: then
+        they are read again from the checkpoint."""
+        leases, epochs = self._leases, batch.epochs
+        named = {entry.partition for entry in batch.inputs} | batch.positions.keys()
+        lost = {p for p in named if p not in leases or leases[p].epoch != epochs.get(p, leases[p].epoch)}
+        if lost:
+            batch.inputs = [entry for entry in batch.inputs if entry.partition not in lost]
+            batch.positions = {p: position for p, position in batch.positions.items() if p not in lost}
+            batch.poisoned.clear()
+
+    async def _isolate(self, batch: Batch, stripe: int, error: DataError) -> Tick | None:
+        """Find the event whose data the store refuses: try the partitions one by one, then the events."""
+        self._engine.memory.distrust()
+        if batch.trust_openings:
+            batch.trust_openings = False
+            batch.opened.clear()
+            return await self.run(batch, stripe)
+        partitions = sorted({entry.partition for entry in batch.inputs})
+        if len(partitions) > 1:
+            parts = [
+                self._part(batch, [entry for entry in batch.inputs if entry.partition == p], {p}) for p in partitions
+            ]
+        elif len(batch.inputs) > 1:
+            parts = [self._part(batch, [entry], set()) for entry in batch.inputs]
+            parts[-1].positions = batch.positions
+        elif batch.inputs and not batch.poisoned:
+            batch.poisoned[0] = f"the store refuses its data: {error}"
+            return await self.run(batch, stripe)
+        else:
+            raise error
+        for part in parts[:-1]:
+            tick = await self.run(part, stripe)
+            if tick is not None:
+                await self._send(tick)
+        return await self.run(parts[-1], stripe)
+
+    @staticmethod
+    def _part(batch: Batch, inputs: list[Input], partitions: set[int]) -> Batch:
+        positions = {p: position for p, position in batch.positions.items() if p in partitions}
+        return Batch(inputs, positions, trust_openings=False, epochs=batch.epochs)

@@ -1,0 +1,50 @@
+"""Loading: bring what a tick misses from the store into memory or into its next plan.
+
+Invariants. Memory holds only what the store has answered. What the store did not have is remembered as absent for no
+longer than the next commit, because it may exist by then."""
+
+from zentra.actors.memory import Lane, Memory, Missing
+from zentra.actors.tick import Batch
+from zentra.runtime.ports import Store
+from zentra.runtime.transaction import restore
+
+__all__ = ["load"]
+
+OPEN_DELIVERIES_MAX = 2_000  # what the store returns at once; there may be more
+
+
+async def load(store: Store, memory: Memory, batch: Batch, missing: Missing) -> None:
+    """Bring what is missing; raises Unavailable or, where a name is none that the store could hold, DataError."""
+    batch.extra.balances.update(missing.balances)
+    batch.extra.velocity |= missing.velocity
+    if missing.configuration:
+        memory.configure(await store.configuration())
+    if missing.accounts:
+        memory.learn("accounts", missing.accounts, await store.accounts(missing.accounts))
+    if missing.intents:
+        stored = await store.intents(missing.intents)
+        actors = {key: restore(found.records, found.deliveries) for key, found in stored.items()}
+        memory.learn("transactions", missing.intents, actors)
+    if missing.deliveries:
+        memory.learn("deliveries", missing.deliveries, await store.deliveries(missing.deliveries))
+    for tenant, endpoint in missing.lanes:
+        await _load_lane(store, memory, tenant, endpoint)
+    if missing.logs:
+        logs = await store.logs(missing.logs)
+        memory.logs.update({tenant: logs.get(tenant) for tenant in missing.logs})
+    if missing.leaves:
+        batch.logged = (batch.logged or set()) | await store.leaves(missing.leaves)
+
+
+async def _load_lane(store: Store, memory: Memory, tenant: str, endpoint: str) -> None:
+    """Fill a lane with what waits for it; what this worker has under way stays under way."""
+    known = memory.lanes.get((tenant, endpoint))
+    in_flight = set(known.in_flight) if known is not None else set()
+    lane = Lane(in_flight)
+    found = await store.open_deliveries(tenant, endpoint)
+    for delivery in found:
+        if delivery.id not in in_flight:
+            memory.deliveries[delivery.id] = delivery
+            lane.waiting.append(delivery.id)
+    lane.more = len(found) >= OPEN_DELIVERIES_MAX and bool(lane.waiting)
+    memory.lanes[tenant, endpoint] = lane

@@ -1,0 +1,353 @@
+"""The twin of the store: the `Store` port over dictionaries, without a server, a task or a clock of its own.
+
+It keeps what matters of the real thing: one commit at a time, all or nothing; fences by epoch and version; locked
+counters; balances in stripes; rows that are refused when they come twice or are none; members alive by the
+clock it was given. `fail_next` takes it away, or lets it refuse, once per call."""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from zentra.bench.twins.store_rows import OutboxRow, Rows, add, apply, check, refuse_non_uuids
+from zentra.runtime import messages as m
+from zentra.runtime.delivery import Delivery, DeliveryState
+from zentra.runtime.errors import DataError, InDoubt
+from zentra.runtime.ledger import AccountRef, Balance, Posting, posting_hash
+from zentra.runtime.policy import Usage
+from zentra.runtime.ports import (
+    Configuration,
+    Ground,
+    Lease,
+    LogHead,
+    StoredIntent,
+    TickPlan,
+    TickWrites,
+    Timer,
+)
+from zentra.runtime.stream_ports import NOTHING_CONSUMED, Outgoing, Position
+from zentra.runtime.transaction import Transition
+from zentra.storage.ownership import rendezvous
+
+__all__ = ["Failure", "StoreTwin"]
+
+OPEN_DELIVERIES_MAX: Final = 2_000
+MEMBERS_FORGOTTEN_AFTER: Final = 10  # lease times
+
+
+class LeaseRow(Struct):
+    """A lease as stored."""
+
+    partition: int
+    epoch: int = 0
+    owner: str | None = None
+    version: int = 0
+    position: Position = NOTHING_CONSUMED
+
+
+class Failure(Struct, frozen=True):
+    """What the next call of `method` meets; `after` lets it take effect first, which only a commit in doubt can."""
+
+    method: str
+    error: Exception
+    after: bool = False
+
+
+class StoreTwin:
+    """An imaginary database. Every worker of a fleet holds the same one."""
+
+    def __init__(self, clock: Callable[[], datetime], configuration: Configuration, partitions: int = 64) -> None:
+        self._clock = clock
+        self.current = configuration
+        self.partitions = partitions
+        self.rows = Rows()
+        self.refs: dict[tuple[str, str], AccountRef] = {}
+        self.lease_rows = {number: LeaseRow(number) for number in range(partitions)}
+        self.members: dict[str, datetime] = {}
+        self.commits = 0
+        self._known: set[str] = set()  # workers that have claimed since they were started
+        self._failures: deque[Failure] = deque()
+
+    # What tests set up and look at --------------------------------------------------------------------------------
+
+    def fail_next(self, error: Exception, *, method: str = "commit", after: bool = False) -> None:
+        """Let the next call of a method raise `error`: before it does anything, or after it has done all."""
+        self._failures.append(Failure(method, error, after))
+
+    def open_account(self, ref: AccountRef) -> AccountRef:
+        """Open an account, empty."""
+        self.refs[ref.tenant, ref.account_id] = ref
+        if ref.guarded:
+            self.rows.balances[ref.id, 0] = Balance()
+        return ref
+
+    def book(self, debit: AccountRef, credit: AccountRef, minor: int) -> None:
+        """Move money between two accounts outside of any tick: what tests begin with."""
+        intent = f"{len(self.rows.postings):032x}"
+        link = posting_hash(debit.tenant, intent, 0, "book", debit, credit, 0, minor)
+        posting = Posting(intent, 0, debit.tenant, "book", debit, credit, 0, minor, self._clock(), link)
+        self.rows.postings[intent, 0] = posting
+        for ref, change in ((debit, Balance(debits_posted=minor)), (credit, Balance(credits_posted=minor))):
+            add(self.rows.balances.setdefault((ref.id, 0 if ref.guarded else 1), Balance()), change)
+
+    def configure(self, configuration: Configuration) -> None:
+        """Change what is set up; the version grows by itself."""
+        self.current = msgspec.structs.replace(configuration, version=self.current.version + 1)
+
+    def register(self, transition: Transition, partition: int, timer_seconds: float) -> Outgoing:
+        """Register an intent as the intake does: its first record, its timer, its frame; return the frame."""
+        if transition.intent in self.rows.transitions:
+            raise DataError("duplicate key: intents")
+        self.rows.transitions[transition.intent] = [transition]
+        timer = Timer(
+            "intent", transition.intent, "state", partition, transition.tenant,
+            transition.at + timedelta(seconds=timer_seconds),
+        )  # fmt: skip
+        self.rows.timers[timer.kind, timer.key, timer.name] = timer
+        due = m.Due(transition.intent, transition.tenant, 1, m.Opening(transition.record, transition.hash))
+        return self.put(partition, f"zc.{partition}.policy", m.encode_frame([due]), f"f{transition.intent[1:]}")
+
+    def put(self, partition: int, subject: str, body: bytes, key: str) -> Outgoing:
+        """Put a message into the outbox as the gateway does with its facts; return it."""
+        message = Outgoing(subject, body, key)
+        self.rows.outbox[key] = OutboxRow(partition, message, self._clock())
+        return message
+
+    def balance(self, account: int) -> Balance:
+        """Return the counters of an account over all stripes."""
+        total = Balance()
+        for (key, _), stripe in self.rows.balances.items():
+            if key == account:
+                add(total, stripe)
+        return total
+
+    # Ownership ----------------------------------------------------------------------------------------------------
+
+    async def claim(self, worker: str, lease_seconds: float) -> dict[int, Lease]:
+        """See Store.claim."""
+        self._meet("claim")
+        now, lasts = self._clock(), timedelta(seconds=lease_seconds)
+        first = worker not in self._known
+        self._known.add(worker)
+        self.members[worker] = now
+        self.members = {w: at for w, at in self.members.items() if now - at <= lasts * MEMBERS_FORGOTTEN_AFTER}
+        live = [w for w, at in self.members.items() if now - at < lasts]
+        for row in self.lease_rows.values():
+            if rendezvous(row.partition, live) == worker:
+                if row.owner not in live or (row.owner == worker and first):
+                    row.epoch, row.owner = row.epoch + 1, worker
+            elif row.owner == worker:
+                row.owner = None
+        return {p: _lease(row) for p, row in self.lease_rows.items() if row.owner == worker}
+
+    async def release(self, worker: str) -> None:
+        """See Store.release."""
+        self._meet("release")
+        self.members.pop(worker, None)
+        self._known.discard(worker)
+        for row in self.lease_rows.values():
+            if row.owner == worker:
+                row.owner = None
+
+    async def leases(self, partitions: Collection[int]) -> dict[int, Lease]:
+        """See Store.leases."""
+        self._meet("leases")
+        return {p: _lease(self.lease_rows[p]) for p in partitions if p in self.lease_rows}
+
+    # Reading ------------------------------------------------------------------------------------------------------
+
+    async def configuration(self) -> Configuration:
+        """See Store.configuration."""
+        self._meet("configuration")
+        return self.current
+
+    async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
+        """See Store.accounts."""
+        self._meet("accounts")
+        found = {name: self.refs[name] for name in names if name in self.refs}
+        for tenant, name in names:
+            kind, _, currency = name.partition("/")
+            for ref in self.refs.values() if kind == "@settlement" else ():
+                if (ref.tenant, ref.type, ref.currency) == (tenant, "settlement", currency):
+                    found.setdefault((tenant, name), ref)
+        return found
+
+    async def intents(self, ids: Collection[str]) -> dict[str, StoredIntent]:
+        """See Store.intents."""
+        self._meet("intents")
+        refuse_non_uuids(*ids)
+        made: dict[str, set[str]] = {}
+        for delivery in self.rows.deliveries.values():
+            made.setdefault(delivery.intent, set()).add(delivery.id)
+        return {
+            key: StoredIntent(
+                tuple((t.record, t.hash) for t in self.rows.transitions[key]), frozenset(made.get(key, ()))
+            )
+            for key in ids
+            if key in self.rows.transitions
+        }
+
+    async def deliveries(self, ids: Collection[str]) -> dict[str, Delivery]:
+        """See Store.deliveries."""
+        self._meet("deliveries")
+        refuse_non_uuids(*ids)
+        return {key: self._delivery(key) for key in ids if key in self.rows.deliveries}
+
+    async def open_deliveries(self, tenant: str, endpoint: str) -> list[Delivery]:
+        """See Store.open_deliveries."""
+        self._meet("open_deliveries")
+        found = []
+        for key, made in self.rows.deliveries.items():
+            state = self.rows.delivery_states.get(key)
+            if state is None or (made.tenant, made.endpoint) != (tenant, endpoint):
+                continue
+            timed = state.state is DeliveryState.RETRYING and state.next_at is not None
+            if not timed and state.state not in (DeliveryState.DELIVERED, DeliveryState.EXHAUSTED):
+                found.append(self._delivery(key))
+        return found[:OPEN_DELIVERIES_MAX]
+
+    async def logs(self, tenants: Collection[str]) -> dict[str, LogHead]:
+        """See Store.logs."""
+        self._meet("logs")
+        latest: dict[str, LogHead] = {}
+        for (tenant, size), head in self.rows.heads.items():
+            if tenant in tenants and (tenant not in latest or latest[tenant].size < size):
+                latest[tenant] = head
+        return latest
+
+    async def leaves(self, hashes: Collection[bytes]) -> set[bytes]:
+        """See Store.leaves."""
+        self._meet("leaves")
+        return self.rows.leaf_hashes.intersection(hashes)
+
+    async def due_timers(
+        self, partitions: Collection[int], until_seconds: float, limit: int
+    ) -> list[tuple[Timer, float]]:
+        """See Store.due_timers."""
+        self._meet("due_timers")
+        now = self._clock()
+        left = [
+            (timer, (timer.due_at - now).total_seconds())
+            for timer in self.rows.timers.values()
+            if timer.partition in partitions
+        ]
+        return sorted((row for row in left if row[1] < until_seconds), key=lambda row: row[1])[:limit]
+
+    async def unsent(self, partitions: Collection[int], older_seconds: float, limit: int) -> list[Outgoing]:
+        """See Store.unsent."""
+        self._meet("unsent")
+        before = self._clock() - timedelta(seconds=older_seconds)
+        rows = [r for r in self._outbox(partitions) if r.sent_at is None and r.created_at < before]
+        return [row.message for row in rows[:limit]]
+
+    async def unmatched(self, partitions: Collection[int], since: datetime | None, limit: int) -> list[Outgoing]:
+        """See Store.unmatched."""
+        self._meet("unmatched")
+        rows = [row for row in self._outbox(partitions) if since is None or row.created_at >= since]
+        return [row.message for row in rows[:limit]]
+
+    async def mark_sent(self, ids: Sequence[str]) -> None:
+        """See Store.mark_sent."""
+        self._meet("mark_sent")
+        for key in ids:
+            row = self.rows.outbox.get(key)
+            if row is not None and row.sent_at is None:
+                row.sent_at = self._clock()
+
+    async def trim_outbox(self, partitions: Collection[int], sent_before: datetime) -> int:
+        """See Store.trim_outbox."""
+        self._meet("trim_outbox")
+        gone = [r.message.id for r in self._outbox(partitions) if r.sent_at is not None and r.sent_at < sent_before]
+        for key in gone:
+            del self.rows.outbox[key]
+        return len(gone)
+
+    async def statistics(self) -> Mapping[str, float]:
+        """See Store.statistics."""
+        self._meet("statistics")
+        sums: dict[tuple[str, str, str], int] = {}
+        for ref in self.refs.values():
+            total = self.balance(ref.id)
+            for layer in ("posted", "pending"):
+                key = (ref.tenant, ref.currency, layer)
+                excess = getattr(total, f"debits_{layer}") - getattr(total, f"credits_{layer}")
+                sums[key] = sums.get(key, 0) + excess
+        now = self._clock()
+        waiting = [(now - row.created_at).total_seconds() for row in self.rows.outbox.values() if row.sent_at is None]
+        return {
+            "ledger_imbalance": float(sum(abs(v) for k, v in sums.items() if k[2] == "posted")),
+            "ledger_imbalance_pending": float(sum(abs(v) for k, v in sums.items() if k[2] == "pending")),
+            "outbox_lag_seconds": max(waiting, default=0.0),
+            "reviews_open": float(sum(review["status"] == "open" for review in self.rows.reviews.values())),
+            "cases_open": float(sum(case.status == "open" for case in self.rows.cases.values())),
+        }
+
+    # Committing ---------------------------------------------------------------------------------------------------
+
+    async def commit(self, plan: TickPlan, decide: Callable[[Ground], TickWrites]) -> Ground:
+        """See Store.commit."""
+        failure = self._meet("commit")
+        held = {f.partition for f in plan.fences if self._holds(f.partition, f.epoch, f.version)}
+        ground = Ground(
+            now=self._clock(),
+            configuration_version=self.current.version,
+            lost=frozenset(f.partition for f in plan.fences) - held,
+            balances={r.id: copy.copy(self.rows.balances[r.id, 0]) for r in plan.accounts if r.guarded},
+            usage={key: copy.copy(self.rows.velocity.get(key, Usage())) for key in plan.velocity},
+        )
+        writes = decide(ground)
+        check(self.rows, plan, writes)
+        if failure is not None and not isinstance(failure.error, InDoubt):
+            raise failure.error
+        apply(self.rows, plan, writes, ground.now)
+        for fence in plan.fences:
+            if fence.partition in held:
+                row = self.lease_rows[fence.partition]
+                row.version, row.position = row.version + 1, fence.position
+        if writes.endpoints_disabled:
+            self._disable(writes.endpoints_disabled)
+        self.commits += 1
+        if failure is not None:
+            raise failure.error
+        return ground
+
+    def _disable(self, endpoints: list[tuple[str, str]]) -> None:
+        left = {
+            tenant: tuple(e for e in members if (tenant, e.id) not in endpoints)
+            for tenant, members in self.current.endpoints.items()
+        }
+        self.configure(msgspec.structs.replace(self.current, endpoints=left))
+
+    def _holds(self, partition: int, epoch: int, version: int) -> bool:
+        row = self.lease_rows.get(partition)
+        return row is not None and (row.epoch, row.version) == (epoch, version)
+
+    def _meet(self, method: str) -> Failure | None:
+        """Raise what this call was to meet before it does anything; return what it meets afterwards."""
+        failure = next((f for f in self._failures if f.method == method), None)
+        if failure is None:
+            return None
+        self._failures.remove(failure)
+        if not failure.after:
+            raise failure.error
+        return failure
+
+    def _delivery(self, key: str) -> Delivery:
+        found, state = copy.copy(self.rows.deliveries[key]), self.rows.delivery_states.get(key)
+        found.begun = state is not None
+        found.state = state.state if state else DeliveryState.PENDING
+        found.attempts = found.tries = state.attempts if state else 0
+        return found
+
+    def _outbox(self, partitions: Collection[int]) -> list[OutboxRow]:
+        return [row for row in self.rows.outbox.values() if row.partition in partitions]
+
+
+def _lease(row: LeaseRow) -> Lease:
+    return Lease(row.partition, row.epoch, row.version, row.position)

@@ -1,0 +1,185 @@
+"""The rows of the store's twin: what its tables hold, what they refuse, and how the writes of a tick change them."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from msgspec import Struct, field
+
+from zentra.runtime.delivery import Delivery, DeliveryState
+from zentra.runtime.errors import DataError
+from zentra.runtime.ledger import Balance, Posting
+from zentra.runtime.policy import Usage, VelocityKey
+from zentra.runtime.ports import CaseRow, DenialRow, LogHead, TickPlan, TickWrites, Timer
+from zentra.runtime.stream_ports import Outgoing
+from zentra.runtime.transaction import Transition
+
+__all__ = ["CaseFile", "DeliveryRow", "OutboxRow", "Rows", "add", "apply", "check", "refuse_non_uuids"]
+
+_UUID: Final = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
+_COUNTERS: Final = ("debits_pending", "credits_pending", "debits_posted", "credits_posted")
+
+
+class CaseFile(Struct):
+    """A case as stored."""
+
+    row: CaseRow
+    status: str = "open"
+    operator: str | None = None
+    resolution: dict[str, str] | None = None
+
+
+class OutboxRow(Struct):
+    """A message as stored."""
+
+    partition: int
+    message: Outgoing
+    created_at: datetime
+    sent_at: datetime | None = None
+
+
+class DeliveryRow(Struct):
+    """The mutable half of a delivery as stored."""
+
+    state: DeliveryState
+    attempts: int
+    next_at: datetime | None
+
+
+class Rows(Struct):
+    """Everything that a commit writes. It is checked as a whole before the first row, so a refusal leaves no trace."""
+
+    transitions: dict[str, list[Transition]] = field(default_factory=dict)
+    postings: dict[tuple[str, int], Posting] = field(default_factory=dict)
+    balances: dict[tuple[int, int], Balance] = field(default_factory=dict)  # by account and stripe
+    velocity: dict[VelocityKey, Usage] = field(default_factory=dict)
+    outbox: dict[str, OutboxRow] = field(default_factory=dict)
+    timers: dict[tuple[str, str, str], Timer] = field(default_factory=dict)
+    reviews: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cases: dict[str, CaseFile] = field(default_factory=dict)
+    deliveries: dict[str, Delivery] = field(default_factory=dict)
+    delivery_states: dict[str, DeliveryRow] = field(default_factory=dict)
+    delivery_attempts: dict[tuple[str, int], tuple[Any, ...]] = field(default_factory=dict)
+    command_outcomes: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    callbacks_claimed: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    leaves: dict[tuple[str, int], tuple[str, bytes, bytes]] = field(default_factory=dict)  # intent, data, hash
+    leaf_hashes: set[bytes] = field(default_factory=set)
+    tiles: dict[tuple[str, int, int], bytes] = field(default_factory=dict)
+    heads: dict[tuple[str, int], LogHead] = field(default_factory=dict)
+    denials: list[DenialRow] = field(default_factory=list)
+
+
+def add(target: Balance, change: Balance) -> None:
+    """Add the counters of `change` to those of `target`."""
+    for name in _COUNTERS:
+        setattr(target, name, getattr(target, name) + getattr(change, name))
+
+
+def refuse_non_uuids(*keys: str | None) -> None:
+    """Refuse what a uuid column would."""
+    for key in keys:
+        if key is not None and not _UUID.match(key):
+            raise DataError(f"not a uuid: {key!r}")
+
+
+def _once(table: str, taken: Collection[Any], keys: Sequence[Any]) -> None:
+    """Refuse a key that is there already or comes twice."""
+    seen: set[Any] = set()
+    for key in keys:
+        if key in taken or key in seen:
+            raise DataError(f"duplicate key: {table} {key}")
+        seen.add(key)
+
+
+def check(rows: Rows, plan: TickPlan, writes: TickWrites) -> None:
+    """Raise DataError for what the tables would refuse."""
+    known = {(key, t.sequence) for key in {t.intent for t in writes.transitions} for t in rows.transitions.get(key, ())}
+    _once("transitions", known, [(t.intent, t.sequence) for t in writes.transitions])
+    _once("postings", rows.postings, [(p.intent, p.ordinal) for p in writes.postings])
+    _once("outbox", rows.outbox, [message.id for _, message in writes.outbox])
+    _once("deliveries", rows.deliveries, [delivery.id for delivery, _ in writes.deliveries])
+    _once("delivery_states", rows.delivery_states, sorted(writes.deliveries_begun))
+    _once("delivery_attempts", rows.delivery_attempts, [row[:2] for row in writes.delivery_attempts])
+    _once("log_leaves", rows.leaves, [row[:2] for row in writes.leaves])
+    _once("log_leaves_hash", rows.leaf_hashes, [row[4] for row in writes.leaves])
+    _once("log_tiles", rows.tiles, [row[:3] for row in writes.tiles])
+    _once("log_heads", rows.heads, [(head.tenant, head.size) for head in writes.heads])
+    refuse_non_uuids(*(key for _, key, _ in writes.timers_set), *(d.id for d, _ in writes.deliveries))
+    refuse_non_uuids(*(row[0] for row in writes.command_outcomes), *(row[0] for row in writes.cases_resolved))
+    for case in writes.cases_opened:
+        refuse_non_uuids(case.id, case.intent)
+        if any("\x00" in text for text in (case.tenant, case.kind, *case.detail, *case.detail.values())):
+            raise DataError("text holds a zero byte")
+    for key, (ref, change) in writes.balance_changes.items():
+        after = copy.copy(rows.balances.get((key, 0), Balance()))
+        add(after, change)
+        if ref.guarded and min(getattr(after, name) for name in _COUNTERS) < 0:
+            raise DataError(f"check constraint: balances of {ref.account_id}")
+    for counter, used in writes.velocity_changes.items():
+        before = rows.velocity.get(counter, Usage())
+        if before.count + used.count < 0 or before.minor + used.minor < 0:
+            raise DataError(f"check constraint: velocity of {counter.counter}")
+
+
+def apply(rows: Rows, plan: TickPlan, writes: TickWrites, now: datetime) -> None:
+    """Write what was checked."""
+    for transition in writes.transitions:
+        rows.transitions.setdefault(transition.intent, []).append(transition)
+    rows.postings.update({(p.intent, p.ordinal): p for p in writes.postings})
+    for ref in plan.accounts:
+        rows.balances.setdefault((ref.id, 0 if ref.guarded else plan.stripe), Balance())
+    for key, (ref, change) in writes.balance_changes.items():
+        stripe = rows.balances.get((key, 0 if ref.guarded else plan.stripe))
+        if stripe is not None:  # what the plan did not lock is not there to be updated
+            add(stripe, change)
+    for counter in plan.velocity:
+        rows.velocity.setdefault(counter, Usage())
+    for counter, used in writes.velocity_changes.items():
+        usage = rows.velocity.setdefault(counter, Usage())
+        usage.count, usage.minor = usage.count + used.count, usage.minor + used.minor
+    rows.outbox.update({message.id: OutboxRow(p, message, now) for p, message in writes.outbox})
+    rows.timers.update(writes.timers_set)
+    for timer in writes.timers_cleared:
+        rows.timers.pop(timer, None)
+    _apply_deliveries(rows, writes)
+    rows.leaves.update({(row[0], row[1]): row[2:] for row in writes.leaves})
+    rows.leaf_hashes.update(row[4] for row in writes.leaves)
+    rows.tiles.update({row[:3]: row[3] for row in writes.tiles})
+    rows.heads.update({(head.tenant, head.size): head for head in writes.heads})
+    _apply_desk(rows, writes)
+
+
+def _apply_deliveries(rows: Rows, writes: TickWrites) -> None:
+    for delivery, _ in writes.deliveries:
+        rows.deliveries[delivery.id] = copy.copy(delivery)
+    for key, (delivery, next_at) in writes.delivery_states.items():
+        if key in writes.deliveries_begun or key in rows.delivery_states:
+            rows.delivery_states[key] = DeliveryRow(delivery.state, delivery.attempts, next_at)
+    rows.delivery_attempts.update({(row[0], row[1]): row[2:] for row in writes.delivery_attempts})
+
+
+def _apply_desk(rows: Rows, writes: TickWrites) -> None:
+    """Write what people work on."""
+    names = ("round", "tenant", "intent_id", "created_by", "rules", "version", "opened_at", "expires_at")
+    for key, *opened in writes.reviews_opened:
+        rows.reviews[key] = {**dict(zip(names, opened, strict=True)), "status": "open"}
+    for key, status, decided_by, decided_at, reason in writes.reviews_closed:
+        if key in rows.reviews:
+            rows.reviews[key] |= {
+                "status": status, "decided_by": decided_by, "decided_at": decided_at, "reason": reason,
+            }  # fmt: skip
+    for case in writes.cases_opened:
+        rows.cases.setdefault(case.id, CaseFile(case))
+    for key, operator, resolution, _, tenant in writes.cases_resolved:
+        file = rows.cases.get(key)
+        if file is not None and file.status == "open" and file.row.tenant in (tenant, "-"):
+            file.status, file.operator, file.resolution = "resolved", operator, resolution
+    for outcome in writes.command_outcomes:
+        rows.command_outcomes.setdefault(outcome[0], outcome[1:])
+    for rail, event, tenant, intent in writes.callbacks_claimed:
+        rows.callbacks_claimed.setdefault((rail, event), (tenant, intent))
+    rows.denials += writes.denials
