@@ -39,6 +39,7 @@ __all__ = [
 
 BODY_BYTES_MAX: Final = 256 * 1024
 DEPTH_MAX: Final = 8  # no body of the API is deeper than three
+QUERY_FIELDS_MAX: Final = 32
 WAIT_SECONDS_MAX: Final = 30.0
 SCHEMA_VERSION: Final = b"2026.04"
 
@@ -120,9 +121,11 @@ class Request:
         return min(float(found[1]), WAIT_SECONDS_MAX) if found else None
 
     def query(self) -> dict[str, str]:
-        """Return the query parameters, the last one where a name comes twice."""
+        """Return the query parameters, the last one where a name comes twice; raise Problem for too many."""
         raw: bytes = self.scope.get("query_string", b"")
-        return dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=32)) if raw else {}
+        if raw.count(b"&") >= QUERY_FIELDS_MAX:
+            raise Problem("query_malformed", f"at most {QUERY_FIELDS_MAX} parameters")
+        return dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True)) if raw else {}
 
     def idempotency_key(self, in_body: str | None = None) -> str:
         """Return the request's one idempotency key.

@@ -111,7 +111,9 @@ class Authenticator:
     ) -> None:
         self._find_key = find_key
         self._monotonic, self._now = monotonic, now
-        self._known: dict[bytes, tuple[float, _Verdict]] = {}
+        # Apart, so that a flood of wrong keys cannot push out the right ones.
+        self._believed: dict[bytes, tuple[float, _Verdict]] = {}
+        self._refused: dict[bytes, tuple[float, _Verdict]] = {}
         self._asking: dict[bytes, asyncio.Future[_Verdict]] = {}
 
     async def authenticate(self, header: bytes | None) -> Principal:
@@ -124,7 +126,7 @@ class Authenticator:
             raise Problem("key_invalid", headers=_CHALLENGE)
         key = header[7:].strip()
         digest = sha256(key).digest()
-        known = self._known.get(digest)
+        known = self._believed.get(digest) or self._refused.get(digest)
         if known is not None and self._monotonic() < known[0]:
             verdict = known[1]
         else:
@@ -147,11 +149,17 @@ class Authenticator:
             raise
         finally:
             del self._asking[digest]
-        if len(self._known) >= REMEMBERED_MAX:
-            self._known.clear()
-        self._known[digest] = (self._monotonic() + seconds, verdict)
+        self._remember(digest, verdict, seconds)
         asking.set_result(verdict)
         return verdict
+
+    def _remember(self, digest: bytes, verdict: _Verdict, seconds: float) -> None:
+        right, wrong = self._believed, self._refused
+        kept, other = (wrong, right) if isinstance(verdict, _Refused) else (right, wrong)
+        other.pop(digest, None)
+        if len(kept) >= REMEMBERED_MAX:
+            kept.clear()
+        kept[digest] = (self._monotonic() + seconds, verdict)
 
     async def _judge(self, key: bytes) -> tuple[_Verdict, float]:
         """Return what a key is worth, and for how many seconds that may be believed."""

@@ -122,6 +122,11 @@ async def test_parameters_come_from_the_path_and_the_query(border: Border) -> No
     assert answer.json == {"params": {"id": "a.b"}, "query": {"limit": "4", "x": " y"}, "wait": None}
 
 
+async def test_a_query_has_so_many_parameters(border: Border) -> None:
+    assert (await border.get("/things?" + "&".join("a=1" for _ in range(32)))).status == 200
+    assert (await border.get("/things?" + "&".join("a=1" for _ in range(33)))).code == "query_malformed"
+
+
 @pytest.mark.parametrize(
     ("authorization", "code", "caller"),
     [
@@ -156,6 +161,7 @@ async def test_an_unknown_id_is_a_denial_under_the_template(border: Border) -> N
         (b'{"a":NaN}', "application/json", 400, "body_malformed"),
         (b'{"a":"\xff"}', "application/json", 400, "body_malformed"),
         (b"[" * 200_000, "application/json", 400, "body_malformed"),
+        (b'{"a":"\\ud800"}', "application/json", 400, "body_malformed"),
         (b'{"a":1,"a":1}', "application/json", 400, "body_key_repeated"),
         (b'{"a":"x:y","b":{"c":1,"c":2}}', "application/json", 400, "body_key_repeated"),
         (b'{"a":1,"\\u0061":2}', "application/json", 400, "body_key_repeated"),

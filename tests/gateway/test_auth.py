@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from zentra.gateway import auth as module
 from zentra.gateway.auth import REMEMBERED_SECONDS_MAX, ROLES, Authenticator, Permission, StoredApiKey
 from zentra.gateway.problems import Caller, Problem
 from zentra.runtime.errors import Unavailable
@@ -114,6 +115,17 @@ async def test_what_is_no_key_never_reaches_the_store(keys: Keys, header: bytes)
     with pytest.raises(Problem, match="key_invalid"):
         await keys.authenticator.authenticate(header)
     assert keys.asked == 0
+
+
+async def test_a_flood_of_wrong_keys_does_not_push_out_a_right_one(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REMEMBERED_MAX", 4)
+    await keys.authenticator.authenticate(HEADER)
+    for number in range(10):
+        with pytest.raises(Problem, match="key_invalid"):
+            await keys.authenticator.authenticate(f"Bearer {make_key(bytes([number] * 29))[1]}".encode())
+    asked = keys.asked
+    await keys.authenticator.authenticate(HEADER)
+    assert keys.asked == asked
 
 
 async def test_a_store_that_is_away_is_not_a_wrong_key(keys: Keys) -> None:
