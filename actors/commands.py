@@ -12,8 +12,10 @@ from msgspec import Struct
 from zentra.actors import stages, webhooks
 from zentra.actors.tick import Input, Tick
 from zentra.runtime import facts as f
+from zentra.runtime.errors import Refusal
 from zentra.runtime.ledger import Objection
 from zentra.runtime.messages import CommandGiven
+from zentra.runtime.money import parse_minor
 from zentra.runtime.transaction import Transaction
 from zentra.runtime.vocabulary import Fact, State
 
@@ -79,7 +81,10 @@ def _reverse(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str
     if tx.state not in (State.SUCCESSFUL, State.RECONCILED):
         return "transaction_not_found"
     body = msgspec.json.decode(event.body, type=Reversal)
-    minor = tx.posted - tx.given_back if body.amount == "full" else int(body.amount)
+    try:
+        minor = tx.posted - tx.given_back if body.amount == "full" else parse_minor(body.amount)
+    except Refusal as refusal:
+        return refusal.reason
     done = tick.book.reverse(
         stages.path_of(tick, tx), minor, tx.posted, tx.given_back, tick.now, intent=tx.id, ordinal=tx.ordinal
     )

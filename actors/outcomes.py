@@ -64,6 +64,8 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
         fact = Fact.RAIL_REPEATED
     elif tx.state is not State.SUBMITTED or not latest:
         fact = Fact.RAIL_CONTRADICTED
+    elif status is not OutcomeStatus.SUCCEEDED and any(a.status == "contradicted" for a in tx.attempts):
+        fact = Fact.RAIL_CONTRADICTED  # another rail may have paid: a person decides whether the hold is released
     elif status is OutcomeStatus.NOT_ACCEPTED and _failed_over(tick, at, tx):
         return
     else:
@@ -87,15 +89,13 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
         reason=outcome.reason,
         repeats=attempt.repeats + 1 if fact is Fact.RAIL_REPEATED else attempt.repeats,
     )
-    if fact is Fact.RAIL_REPEATED and tx.state is State.SUBMITTED:
-        return
     tick.move(tx, fact, facts, at, actor="svc_routes", cause=cause)
 
 
 def _already_recorded(attempt: Attempt, outcome: RailOutcome) -> bool:
     """Return whether a report says nothing new: a poll that confirms what is known, or the same callback again."""
     if outcome.event_id is not None:
-        return outcome.event_id == attempt.event_id
+        return outcome.event_id in attempt.event_ids
     return attempt.status == outcome.status
 
 

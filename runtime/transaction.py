@@ -55,7 +55,7 @@ class Attempt(Struct, frozen=True):
     reference: str
     at: datetime
     status: str = "started"
-    event_id: str | None = None
+    event_ids: tuple[str, ...] = ()  # of the callbacks that were recorded: none is recorded twice
     repeats: int = 0
 
 
@@ -248,7 +248,8 @@ def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
             # A "not accepted" that is contradicted no longer allows another rail.
             broken = attempt.status == "not_accepted" != (facts.said or facts.status)
             status = "contradicted" if broken else facts.status
-            attempt = msgspec.structs.replace(attempt, status=status, event_id=facts.event_id, repeats=facts.repeats)
+            events = attempt.event_ids if facts.event_id is None else (*attempt.event_ids, facts.event_id)
+            attempt = msgspec.structs.replace(attempt, status=status, event_ids=events, repeats=facts.repeats)
         changed.append(attempt)
     tx.attempts = tuple(changed)
 

@@ -1,0 +1,200 @@
+"""What rails say, in any order: the money follows the first valid outcome, a contradiction opens one case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from tests.actors.world import MakeFleet, balances, facts_of, last_facts, outcome, transfer
+from zentra.bench.twins.fleet import Fleet
+from zentra.runtime.rails import RailOutcome
+from zentra.runtime.vocabulary import State
+
+PAID = {"customer": (0, 0, 125_000, 5_000_000), "merchant": (0, 0, 0, 125_000)}
+KEPT = {"customer": (0, 0, 0, 5_000_000), "merchant": (0, 0, 0, 0)}
+HELD = {"customer": (125_000, 0, 0, 5_000_000), "merchant": (0, 0, 0, 0)}
+
+
+def awaiting(make_fleet: MakeFleet, scenario: str = "silent", **options: Any) -> tuple[Fleet, str]:
+    """Return a fleet with one intent that waits for a rail which says nothing by itself."""
+    fleet = make_fleet(**options)
+    intent = fleet.submit(transfer(scenario=scenario))
+    fleet.run_until_idle()
+    assert fleet.transaction(intent).state is State.SUBMITTED
+    return fleet, intent
+
+
+def money(fleet: Fleet) -> dict[str, tuple[int, int, int, int]]:
+    return {name: total for name, total in balances(fleet).items() if name in PAID}
+
+
+# fmt: off
+AGREE = [
+    ("success twice",             [("succeeded", {}), ("succeeded", {})]),
+    ("success without an amount", [("succeeded", {"minor": None, "currency": None}), ("succeeded", {})]),
+    ("success after pending",     [("pending", {}), ("succeeded", {}), ("pending", {})]),
+    ("success beside unknown",    [("unknown", {}), ("succeeded", {}), ("not_found", {})]),
+]
+CLASH = [
+    ("success and decline",       [("succeeded", {}), ("declined", {})]),
+    ("another amount",            [("succeeded", {}), ("succeeded", {"minor": 125_001})]),
+    ("another currency",          [("succeeded", {}), ("succeeded", {"currency": "USD"})]),
+    ("a clash and an echo",       [("succeeded", {}), ("declined", {}), ("succeeded", {})]),
+    ("three words",               [("succeeded", {}), ("declined", {}), ("succeeded", {"minor": 1})]),
+]
+# fmt: on
+
+
+def said(intent: str, script: Sequence[tuple[str, dict[str, Any]]]) -> list[RailOutcome]:
+    return [outcome(intent, status, event=f"evt-{n}", **rest) for n, (status, rest) in enumerate(script)]
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one tick", "in a tick each"])
+@pytest.mark.parametrize("script", [row[1] for row in AGREE], ids=[row[0] for row in AGREE])
+def test_any_order_of_reports_that_agree_is_one_payment(
+    make_fleet: MakeFleet, script: list[tuple[str, dict[str, Any]]], together: bool
+) -> None:
+    for order in permutations(range(len(script))):
+        fleet, intent = awaiting(make_fleet)
+        reports = said(intent, script)
+        for index in order:
+            fleet.report(reports[index])
+            if not together:
+                fleet.run_until_idle()
+        fleet.run_until_idle()
+        assert (money(fleet), fleet.cases()) == (PAID, []), order
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one tick", "in a tick each"])
+@pytest.mark.parametrize("script", [row[1] for row in CLASH], ids=[row[0] for row in CLASH])
+def test_any_order_of_reports_that_clash_is_one_case_and_the_first_valid_one_counts(
+    make_fleet: MakeFleet, script: list[tuple[str, dict[str, Any]]], together: bool
+) -> None:
+    for order in permutations(range(len(script))):
+        fleet, intent = awaiting(make_fleet)
+        reports = said(intent, script)
+        for index in order:
+            fleet.report(reports[index])
+            if not together:
+                fleet.run_until_idle()
+        fleet.run_until_idle()
+        valid = [script[i][0] for i in order if script[i][1] == {}]
+        expected = PAID if valid[0] == "succeeded" else KEPT
+        assert (money(fleet), fleet.cases()) == (expected, ["provider_contradiction"]), order
+
+
+def test_a_repeat_is_recorded_with_its_number_and_moves_nothing(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    for number in range(3):
+        fleet.report(outcome(intent, "succeeded", event=f"evt-{number}"))
+        fleet.run_until_idle()
+    assert last_facts(fleet, intent, "provider.callback")["repeats"] == 2
+    assert money(fleet) == PAID
+
+
+def test_the_same_callback_delivered_again_leaves_no_record(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet, repeats=3)
+    fleet.report(outcome(intent, "succeeded", event="evt-1"))
+    fleet.run_until_idle()
+    assert fleet.events(intent).count("provider.callback") == 1
+
+
+def test_the_sandbox_duplicate_is_one_mutation_and_one_replay_record(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet, "duplicate_callback")
+    fleet.advance(5)
+    assert money(fleet) == PAID
+    assert last_facts(fleet, intent, "provider.callback")["repeats"] == 1
+    assert fleet.cases() == []
+
+
+def test_a_wrong_amount_alone_moves_nothing_and_a_poll_with_the_right_one_settles(make_fleet: MakeFleet) -> None:
+    fleet, _ = awaiting(make_fleet, "contradictory_amount")
+    fleet.advance(1)
+    assert (money(fleet), fleet.cases()) == (HELD, ["provider_contradiction"])
+    fleet.advance(5)
+    assert (money(fleet), fleet.cases()) == (PAID, ["provider_contradiction"])
+
+
+def test_an_unknown_outcome_keeps_the_hold_and_tries_no_other_rail(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet, "never_answers")
+    fleet.advance(299)
+    assert (money(fleet), fleet.cases()) == (HELD, [])
+    fleet.advance(1_000)
+    assert (money(fleet), fleet.cases()) == (HELD, ["provider_outcome_unknown"])
+    assert {attempt.rail for attempt in fleet.transaction(intent).attempts} == {"alpha"}
+    assert not fleet.rails["beta"].submits
+    assert fleet.rails["alpha"].polls.total() > 10
+
+
+def test_a_late_answer_settles_what_has_a_case(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet, "never_answers")
+    fleet.advance(400)
+    fleet.report(outcome(intent, "succeeded", event="evt-late"))
+    fleet.run_until_idle()
+    assert money(fleet) == PAID
+    assert fleet.transaction(intent).state is State.SUCCESSFUL
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"reference": "stranger-1"}, "unknown_reference"),
+        ({"reference": "f" * 32 + "01"}, "unknown_reference"),
+        ({"attempt": 2}, "unknown_reference"),
+        ({"rail": "beta"}, "unknown_reference"),
+    ],
+)
+def test_a_report_that_names_no_attempt_is_one_case(make_fleet: MakeFleet, changes: dict[str, Any], kind: str) -> None:
+    fleet, intent = awaiting(make_fleet)
+    for number in range(2):
+        fleet.report(outcome(intent, "succeeded", event=f"evt-{number}", **changes))
+        fleet.run_until_idle()
+    assert (money(fleet), fleet.cases()) == (HELD, [kind])
+
+
+def test_a_success_of_the_rail_that_was_left_contradicts(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    fleet.report(outcome(intent, "not_accepted", event="evt-1", minor=None))
+    fleet.run_until_idle()
+    assert [a.rail for a in fleet.transaction(intent).attempts] == ["alpha", "beta"]
+    fleet.report(outcome(intent, "succeeded", event="evt-2"))
+    fleet.run_until_idle()
+    assert (money(fleet), fleet.cases()) == (HELD, ["provider_contradiction"])
+    fleet.report(outcome(intent, "not_accepted", event="evt-3", attempt=2, rail="beta", minor=None))
+    fleet.run_until_idle()
+    assert fleet.transaction(intent).state is State.SUBMITTED  # the first rail may have paid: a person decides
+    assert (money(fleet), fleet.cases()) == (HELD, ["provider_contradiction"])
+
+
+def test_not_accepted_after_a_poll_may_answer_a_repeat_and_decides_nothing(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet, "never_answers")
+    fleet.advance(10)
+    fleet.report(outcome(intent, "not_accepted", minor=None), f"submit/{intent}01/99")
+    fleet.run_until_idle()
+    assert (money(fleet), [a.rail for a in fleet.transaction(intent).attempts]) == (HELD, ["alpha"])
+
+
+def test_a_submission_that_was_lost_is_sent_again_under_the_same_reference_and_paid_once(
+    make_fleet: MakeFleet,
+) -> None:
+    fleet = make_fleet()
+    fleet.effects_lost = True
+    intent = fleet.submit(transfer())
+    fleet.run_until_idle()
+    fleet.effects_lost = False
+    fleet.advance(30)
+    assert (money(fleet), fleet.transaction(intent).state) == (PAID, State.SUCCESSFUL)
+    assert list(fleet.rails["alpha"].paid.values()) == [1]
+    assert len(fleet.transaction(intent).attempts) == 1
+
+
+def test_replaying_the_stream_after_one_callback_changes_nothing(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    fleet.report(outcome(intent, "declined", event="evt-1"))
+    fleet.run_until_idle()
+    before = facts_of(fleet)
+    fleet.replay()
+    assert facts_of(fleet) == before
