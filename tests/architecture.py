@@ -11,7 +11,7 @@ import ast
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -97,13 +97,15 @@ class Source:
         return f"{self.path}:{line}: {fault}"
 
 
-def python_sources() -> list[Source]:
-    """Return every Python file of the repository."""
+@cache
+def python_sources() -> Sequence[Source]:
+    """Return every Python file of the repository, as it is when they are first asked for."""
     return [_read(path) for folder in (*FOLDERS, "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
-def text_sources() -> list[Source]:
-    """Return every file that a person reads, Python or not."""
+@cache
+def text_sources() -> Sequence[Source]:
+    """Return every file that a person reads, Python or not, as it is when they are first asked for."""
     kinds = {".py", ".sql", ".lua", ".md", ".toml", ".yaml", ".yml", ".conf", ".template", ".html", ".css", ".js"}
     below = (path for folder in (*FOLDERS, "tests", "deploy", "docs") for path in sorted((ROOT / folder).rglob("*")))
     return [_read(path) for path in (*below, *sorted(ROOT.glob("*"))) if path.is_file() and path.suffix in kinds]

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
 from tests import architecture as rules
 from tests.architecture import FILE_RULES, FOLDERS, ROOT, TEXT_RULES, Source, cycles, python_sources, text_sources
-
-PYTHON: Final = cache(python_sources)
-TEXTS: Final = cache(text_sources)
 
 
 def _name(rule: Callable[..., object]) -> str:
@@ -31,16 +27,16 @@ def _configuration() -> dict[str, Any]:
 
 @pytest.mark.parametrize("rule", FILE_RULES, ids=_name)
 def test_every_module_keeps_the_rule(rule: rules.Rule) -> None:
-    assert "\n".join(fault for source in PYTHON() for fault in rule(source)) == ""
+    assert "\n".join(fault for source in python_sources() for fault in rule(source)) == ""
 
 
 @pytest.mark.parametrize("rule", TEXT_RULES, ids=_name)
 def test_every_text_keeps_the_rule(rule: rules.Rule) -> None:
-    assert "\n".join(fault for source in TEXTS() for fault in rule(source)) == ""
+    assert "\n".join(fault for source in text_sources() for fault in rule(source)) == ""
 
 
 def test_no_module_needs_itself() -> None:
-    assert list(cycles(PYTHON())) == []
+    assert list(cycles(python_sources())) == []
 
 
 def test_every_folder_with_modules_is_a_package_that_is_shipped() -> None:
