@@ -1,0 +1,207 @@
+"""The API over HTTP with a worker and a rail behind it: what a client sees from the request to the sealed packet."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+import redis
+
+from tests.gateway.http.conftest import intent_body
+from zentra.gateway.installation import Installation
+from zentra.runtime.evidence import verify_packet
+from zentra.runtime.heads import load_public_key
+
+pytestmark = pytest.mark.slow
+
+QUICK = {"submit_timeout_seconds": 1.0, "poll_after_seconds": 0.5, "deadline_seconds": 2.0}
+REASON = {"reason": "checked"}
+
+
+class Said:
+    """An answer."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes, shown: Any) -> None:
+        self.status, self.headers, self.body, self.json = status, headers, body, shown
+
+
+class Client:
+    """Somebody of a tenant with a connection."""
+
+    def __init__(self, base: str, key: str, session: aiohttp.ClientSession) -> None:
+        self.base, self.key, self.session = base, key, session
+
+    async def ask(self, method: str, path: str, body: Any = None, *, wait: int | None = None, key: str = "") -> Said:
+        headers = {"authorization": f"Bearer {self.key}"}
+        if method == "POST":
+            headers["x-idempotency-key"] = key or uuid.uuid4().hex
+        if wait is not None:
+            headers["prefer"] = f"wait={wait}"
+        async with self.session.request(method, self.base + path, json=body, headers=headers) as answer:
+            data = await answer.read()
+            shown = await answer.json(content_type=None) if "json" in answer.content_type else None
+            return Said(answer.status, {n.lower(): v for n, v in answer.headers.items()}, data, shown)
+
+    async def get(self, path: str, *, wait: int | None = None) -> Said:
+        return await self.ask("GET", path, wait=wait)
+
+    async def post(self, path: str, body: Any = None, *, wait: int | None = None, key: str = "") -> Said:
+        return await self.ask("POST", path, body, wait=wait, key=key)
+
+    async def create(self, scenario: str = "success", **changes: Any) -> Any:
+        """Create an intent and return it once nothing more happens by itself."""
+        body = intent_body(metadata={"sandbox_scenario": scenario}, **changes)
+        made = await self.post("/runtime/intents", body, wait=20)
+        assert made.status in (200, 202), made.body
+        return made.json
+
+    async def sealed(self, intent_id: str) -> Any:
+        while True:
+            seen = (await self.get(f"/runtime/intents/{intent_id}")).json
+            if seen["audit_packet"]["leaf_index"] is not None:
+                return seen
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def installation() -> Iterator[Installation]:
+    with Installation(rail_timing=QUICK) as running:
+        yield running
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as opened:
+        yield opened
+
+
+@pytest.fixture
+def dev(installation: Installation, session: aiohttp.ClientSession) -> Client:
+    return Client(installation.base_url, installation.keys["acme"]["dev"], session)
+
+
+@pytest.fixture
+def ops(installation: Installation, session: aiohttp.ClientSession) -> Client:
+    return Client(installation.base_url, installation.keys["acme"]["ops"], session)
+
+
+async def test_a_transfer_reaches_every_stage_and_its_packet_verifies(dev: Client, installation: Installation) -> None:
+    seen = await dev.create()
+    assert seen["status"] == "SUCCESSFUL"
+    seen = await dev.sealed(seen["intent_id"])
+    assert [stage["reached"] for stage in seen["stages"]] == [True] * 6
+    times = [stage["reached_at"] for stage in seen["stages"]]
+    assert times == sorted(times)
+    assert [entry["posting"] for entry in seen["ledger_state"]["entries"]] == ["reserve", "post", "settle"]
+    assert (seen["ledger_state"]["held"], seen["ledger_state"]["posted"]) == ("0", "125000")
+    packet = await dev.get(f"/runtime/intents/{seen['id']}/evidence")
+    verdict = verify_packet(packet.body, load_public_key(installation.public_key_path.read_bytes()))
+    assert verdict.ok, verdict.problems
+    assert packet.headers["content-type"] == "application/vnd.zentra.audit-packet+json"
+    assert packet.body == (await dev.get(f"/runtime/intents/{seen['intent_id']}/evidence")).body
+
+
+async def test_a_wait_is_ended_by_the_event_and_not_by_the_clock(dev: Client) -> None:
+    async with asyncio.timeout(10):
+        assert (await dev.post("/transfers", intent_body(kind="book_transfer"), wait=30)).json["status"] == "SUCCESSFUL"
+
+
+async def test_a_replay_with_redis_empty_is_the_same(dev: Client, installation: Installation) -> None:
+    key, body = uuid.uuid4().hex, intent_body()
+    first = await dev.post("/runtime/intents", body, key=key)
+    with redis.Redis.from_url(installation.redis_url) as client:
+        client.flushall()
+    again = await dev.post("/runtime/intents", body, key=key)
+    assert (again.status, again.body, again.headers["idempotent-replayed"]) == (202, first.body, "true")
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "event", "code"),
+    [
+        ({"scenario": "decline"}, "FAILED", "ledger.released", None),
+        ({"source": "payout-1"}, "FAILED", "ledger.refused", "insufficient_funds"),
+        ({"source": "nobody"}, "FAILED", None, None),
+        ({"amount": 60_000_000}, "FAILED", "policy.denied", None),
+    ],
+)
+async def test_a_refusal_says_precisely_why_and_is_sticky(
+    dev: Client, changes: dict[str, Any], status: str, event: str | None, code: str | None
+) -> None:
+    seen = await dev.create(**changes)
+    assert seen["status"] == status
+    assert event is None or seen["reason"]["event"] == event
+    assert code is None or seen["reason"]["code"] == code
+    assert seen["ledger_state"]["held"] == "0"
+
+
+async def test_money_is_given_back_in_parts_and_never_more(dev: Client) -> None:
+    path = f"/runtime/intents/{(await dev.create())['intent_id']}/reversals"
+    key = uuid.uuid4().hex
+    part = await dev.post(path, {"amount": 25_000, **REASON}, key=key)
+    assert (part.status, part.json["status"]) == (200, "done")
+    assert (await dev.post(path, {"amount": "25000", **REASON}, key=key)).json == part.json
+    more = await dev.post(path, {"amount": 100_001, **REASON})
+    assert (more.status, more.json["code"]) == (422, "exceeds_original")
+    assert (await dev.post(path, REASON)).status == 200
+    again = await dev.post(path, REASON)
+    assert (again.status, again.json["code"]) == (409, "already_reversed")
+    seen = (await dev.get(path.removesuffix("/reversals"))).json
+    assert (seen["status"], seen["ledger_state"]["reversed"]) == ("REVERSED", "125000")
+
+
+async def test_what_went_to_a_rail_cannot_be_cancelled(dev: Client) -> None:
+    seen = await dev.create()
+    answer = await dev.post(f"/runtime/intents/{seen['intent_id']}/cancel")
+    assert (answer.status, answer.json["code"]) == (409, "not_cancellable")
+
+
+async def test_a_review_waits_for_somebody_else(dev: Client, ops: Client) -> None:
+    seen = await dev.create(amount=15_000_000)
+    assert (seen["status"], seen["ledger_state"]["entries"]) == ("REVIEW", [])
+    path = f"/reviews/{seen['review']['id']}"
+    assert (await dev.post(f"{path}/approve", REASON)).json["code"] == "permission_denied"
+    assert (await ops.post(f"{path}/approve", REASON)).status == 200
+    second = await ops.post(f"{path}/reject", REASON)
+    assert (second.status, second.json["code"]) == (409, "review_already_decided")
+    seen = (await dev.get(f"/runtime/intents/{seen['id']}", wait=20)).json
+    assert (seen["status"], seen["review"]["status"]) == ("SUCCESSFUL", "approved")
+
+
+async def test_nobody_approves_their_own(ops: Client) -> None:
+    seen = await ops.create(amount=15_000_000)
+    answer = await ops.post(f"/reviews/{seen['review']['id']}/approve", REASON)
+    assert (answer.status, answer.json["code"]) == (403, "self_approval")
+    assert (await ops.post(f"/runtime/intents/{seen['id']}/cancel")).status == 200
+    assert (await ops.get(f"/runtime/intents/{seen['id']}", wait=20)).json["status"] == "FAILED"
+
+
+async def test_a_silent_rail_ends_in_a_case_that_a_person_resolves(dev: Client, ops: Client) -> None:
+    seen = await dev.create("never_answers")
+    assert (seen["status"], seen["ledger_state"]["held"]) == ("AWAITING_PROVIDER", "125000")
+    [case] = seen["cases"]
+    assert case["kind"] == "provider_outcome_unknown"
+    path = f"/cases/{case['id']}/resolve"
+    assert (await ops.post(path, {"resolution": "declined", **REASON})).status == 200
+    again = await ops.post(path, {"resolution": "succeeded", **REASON})
+    assert (again.status, again.json["code"]) == (409, "case_not_open")
+    seen = (await dev.get(f"/runtime/intents/{seen['id']}", wait=20)).json
+    assert (seen["status"], seen["ledger_state"]["held"]) == ("FAILED", "0")
+
+
+async def test_entries_are_paged_newest_first_without_gap_or_repeat(dev: Client) -> None:
+    for _ in range(3):
+        await dev.create(source="customer-2", kind="book_transfer", amount=7)
+    rows, cursor = [], ""
+    while True:
+        page = (await dev.get(f"/accounts/customer-2/entries?limit=2{cursor}")).json
+        rows += page["data"]
+        if not page["has_more"]:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
+    assert len(rows) >= 4
+    assert len({row["entry_id"] for row in rows}) == len(rows)
+    assert [row["at"] for row in rows] == sorted((row["at"] for row in rows), reverse=True)
