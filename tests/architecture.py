@@ -10,11 +10,11 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 __all__ = ["FILE_RULES", "FOLDERS", "ROOT", "TEXT_RULES", "Source", "cycles", "python_sources", "text_sources"]
 
@@ -174,6 +174,40 @@ def cycles(sources: Sequence[Source]) -> Iterator[str]:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         yield "import cycle: " + " -> ".join(reversed(error.args[1]))
+
+
+# What is shipped.
+
+
+def packaging(configuration: Mapping[str, Any], modules: Iterable[str]) -> Iterator[str]:
+    """Every folder with modules is listed as a package that comes from the folder of its name.
+
+    A package that is not listed works in a checkout and is absent from the wheel. `configuration` is setuptools'."""
+    listed, places = configuration["packages"], configuration["package-dir"]
+    parents = {PurePosixPath(module).parent for module in modules}
+    for folder in sorted(parents):
+        if (name := "zentra." + ".".join(folder.parts)) not in listed:
+            yield f"{name} is not listed in packages"
+    for name in listed:
+        if places.get(name) != "/".join(name.split(".")[1:]):
+            yield f"{name} does not come from the folder of its name"
+    for folder in sorted(parents):
+        if len(folder.parts) > 1 and (folder / "__init__.py").as_posix() not in modules:
+            yield f"{folder} has no __init__.py"
+
+
+def shared_names(root: Path) -> Iterator[str]:
+    """Installed packages say that they have types, and checkers see under `.ns` what is installed; a link each."""
+    if (root / "__init__.py").exists() or (root / ".ns" / "zentra" / "__init__.py").exists():
+        yield "zentra is a namespace and has no module of its own"
+    for folder in FOLDERS:
+        if not (root / folder / "py.typed").is_file():
+            yield f"{folder} has no py.typed"
+        link = root / ".ns" / "zentra" / folder
+        if not link.is_symlink() or link.readlink() != Path("../..") / folder:
+            yield f".ns/zentra/{folder} does not lead to {folder}"
+    for stray in sorted(path.name for path in (root / ".ns" / "zentra").glob("*") if path.name not in FOLDERS):
+        yield f".ns/zentra/{stray} is no package"
 
 
 # How a file reads.

@@ -39,37 +39,12 @@ def test_no_module_needs_itself() -> None:
     assert list(cycles(python_sources())) == []
 
 
-def test_every_folder_with_modules_is_a_package_that_is_shipped() -> None:
-    with_modules = {path.parent.relative_to(ROOT) for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
-    expected = {"zentra." + ".".join(folder.parts) for folder in with_modules}
-    listed = set(_configuration()["packages"])
-    assert expected - listed == set(), "these are missing from the wheel"
-    # A package may wait for its first module, but its folder is there.
-    assert {name for name in listed if not ROOT.joinpath(*name.split(".")[1:]).is_dir()} == set()
+def test_every_package_is_shipped_from_its_folder() -> None:
+    assert list(rules.packaging(_configuration(), [source.path for source in python_sources() if source.shipped])) == []
 
 
-def test_every_package_comes_from_the_folder_of_its_name() -> None:
-    configuration = _configuration()
-    assert configuration["package-dir"] == {name: "/".join(name.split(".")[1:]) for name in configuration["packages"]}
-
-
-def test_every_package_says_that_it_has_types() -> None:
-    assert [folder for folder in FOLDERS if not (ROOT / folder / "py.typed").is_file()] == []
-
-
-def test_the_namespace_has_no_module_of_its_own() -> None:
-    assert not (ROOT / "__init__.py").exists()
-    assert not (ROOT / ".ns" / "zentra" / "__init__.py").exists()
-
-
-def test_type_checkers_see_every_folder_and_nothing_else() -> None:
-    links = {link.name: link.readlink() for link in (ROOT / ".ns" / "zentra").iterdir()}
-    assert links == {folder: Path("../..") / folder for folder in FOLDERS}
-
-
-def test_a_subpackage_has_a_file_that_says_so() -> None:
-    below = {path.parent for folder in FOLDERS for path in (ROOT / folder).glob("*/**/*.py")}
-    assert [str(folder.relative_to(ROOT)) for folder in sorted(below) if not (folder / "__init__.py").is_file()] == []
+def test_installed_packages_and_type_checkers_see_the_same_names() -> None:
+    assert list(rules.shared_names(ROOT)) == []
 
 
 # Planted faults.
@@ -202,3 +177,42 @@ def test_every_rule_has_a_planted_fault_and_an_innocent(rule: rules.Rule) -> Non
 def test_a_cycle_is_found_whatever_the_way(texts: dict[str, str], found: bool) -> None:
     sources: Sequence[Source] = [Source(path, text) for path, text in texts.items()]
     assert bool(list(cycles(sources))) is found
+
+
+@pytest.mark.parametrize(
+    ("packages", "places", "modules", "faults"),
+    [
+        (["zentra.a"], {"zentra.a": "a"}, ["a/x.py"], 0),
+        (["zentra.a"], {"zentra.a": "a"}, [], 0),
+        ([], {}, ["a/x.py"], 1),
+        (["zentra.a"], {"zentra.a": "a"}, ["a/x.py", "a/b/__init__.py", "a/b/y.py"], 1),
+        (["zentra.a", "zentra.a.b"], {"zentra.a": "a", "zentra.a.b": "a/b"}, ["a/b/y.py"], 1),
+        (["zentra.a"], {"zentra.a": "b"}, ["a/x.py"], 1),
+        (["zentra.a"], {}, ["a/x.py"], 1),
+    ],
+)
+def test_a_package_that_would_be_missing_from_the_wheel_is_found(
+    packages: list[str], places: dict[str, str], modules: list[str], faults: int
+) -> None:
+    found = list(rules.packaging({"packages": packages, "package-dir": places}, modules))
+    assert len(found) == faults
+
+
+@pytest.mark.parametrize(
+    ("spoil", "faults"),
+    [
+        (lambda root: None, 0),
+        (lambda root: (root / "runtime/py.typed").unlink(), 1),
+        (lambda root: (root / ".ns/zentra/storage").unlink(), 1),
+        (lambda root: (root / ".ns/zentra/runtime").rename(root / ".ns/zentra/core"), 2),
+        (lambda root: (root / "__init__.py").touch(), 1),
+    ],
+)
+def test_a_lost_link_or_marker_is_found(tmp_path: Path, spoil: Callable[[Path], object], faults: int) -> None:
+    (tmp_path / ".ns/zentra").mkdir(parents=True)
+    for folder in FOLDERS:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "py.typed").touch()
+        (tmp_path / ".ns/zentra" / folder).symlink_to(Path("../..") / folder)
+    spoil(tmp_path)
+    assert len(list(rules.shared_names(tmp_path))) == faults
