@@ -151,11 +151,11 @@ class Processes:
         if len(member.deaths) > DEATHS_MAX:
             member.wanted = False
             self.given_up = name
-            logger.critical("process ends again and again and is given up", extra={"process": name})
+            logger.critical("process ends again and again and is given up", extra={"server": name})
             return
         logger.error(
             "process ended unasked and is started again",
-            extra={"process": name, "log": str(member.server.log_path), "tail": member.server.log_tail()[-1000:]},
+            extra={"server": name, "log": str(member.server.log_path), "tail": member.server.log_tail()[-1000:]},
         )
         member.server.spawn()
 

@@ -1,0 +1,268 @@
+"""The command line: instant help, stable exit codes, errors that name the fix, and a `zentra dev` that works."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from zentra.gateway import cli
+from zentra.gateway.devstack import DevStack
+from zentra.runtime.keys import parse_key
+
+COMMANDS = (
+    "", "dev", "demo", "bench", "gateway", "worker", "sandbox", "migrate", "nats-config", "evidence", "evidence verify",
+    "version", "config", "config show",
+    "tenants", "tenants create", "tenants list",
+    "principals", "principals create", "principals list",
+    "keys", "keys create", "keys list", "keys revoke",
+    "rails", "rails create", "rails list",
+    "corridors", "corridors create", "corridors list",
+    "policies", "policies create", "policies list",
+)  # fmt: skip
+HEAVY = (
+    "uvicorn",
+    "aiohttp",
+    "asyncpg",
+    "nats",
+    "redis",
+    "cryptography",
+    "prometheus_client",
+    "anyio",
+    "zentra.storage",
+)
+NOBODY = "postgresql://nobody:secret@127.0.0.1:1/none"
+
+Zentra = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def zentra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Zentra:
+    """Runs a command line as the shell would, in this process; returns exit code, stdout and stderr."""
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)  # the log of this process stays pytest's
+    monkeypatch.setattr(logging, "captureWarnings", lambda _: None)
+    for name in [name for name in os.environ if name.startswith("ZENTRA_")]:
+        monkeypatch.delenv(name)
+
+    def run(line: str, **environment: str) -> tuple[int, str, str]:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["zentra", *shlex.split(line)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        code = left.value.code
+        shown = capsys.readouterr()
+        return int(code or 0), shown.out, shown.err
+
+    return run
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(zentra: Zentra, command: str) -> None:
+    code, out, err = zentra(f"{command} --help")
+    assert (code, err) == (0, "")
+    assert "Usage: zentra" in out
+    assert len(out) > 100
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; sys.argv = ['zentra', '--help']\n"
+        "from zentra.gateway.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        f"print('LOADED', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert shown.stdout.endswith("LOADED []\n")
+
+
+# fmt: off
+ERRORS: tuple[tuple[str, dict[str, str], int, str], ...] = (
+    # command line, environment, exit code, what stderr says
+    ("frobnicate",                            {},                                         2, "No such command"),
+    ("tenants create",                        {},                                         2, "Missing argument"),
+    ("tenants list",                          {},                                         3, "ADMIN_URL is not set"),
+    ("worker",                                {},                                         3, "WRITER_URL is not set"),
+    ("gateway",                               {},                                         3, "WRITER_URL is not set"),
+    ("migrate",                               {},                                         3, "ADMIN_URL is not set"),
+    ("nats-config",                           {},                                         3, "ZENTRA_SECRET is not set"),
+    ("config show",                           {"ZENTRA_PROT": "1"},                       3, "did you mean ZENTRA_PORT?"),
+    ("config show",                           {"ZENTRA_PORT": "x"},                       3, "ZENTRA_PORT"),
+    ("config show",                           {"ZENTRA_SECRET_FILE": "/none"},            3, "cannot read /none"),
+    ("worker",                                {"ZENTRA_LOG_FORMAT": "yaml"},              3, "ZENTRA_LOG_FORMAT"),
+    ("sandbox --rails /none",                 {},                                         3, "/none"),
+    ("policies create acme --file /none",     {},                                         3, "/none"),
+    ("rails create x --file /none",           {},                                         3, "/none"),
+    ("tenants list",                          {"ZENTRA_POSTGRES_ADMIN_URL": NOBODY},      4, "is the server running"),
+    ("evidence verify /none --key /none",     {},                                         3, "/none"),
+)
+# fmt: on
+
+
+@pytest.mark.parametrize(("line", "environment", "code", "sentence"), ERRORS)
+def test_an_expected_error_has_an_exit_code_and_a_sentence(
+    zentra: Zentra, line: str, environment: dict[str, str], code: int, sentence: str
+) -> None:
+    left, _, err = zentra(line, **environment)
+    assert left == code
+    assert sentence in err
+    assert "Traceback" not in err
+
+
+def test_the_configuration_is_shown_with_its_origin_and_without_secrets(zentra: Zentra, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("ab" * 32)
+    code, out, _ = zentra(
+        "config show --json",
+        ZENTRA_PORT="9000",
+        ZENTRA_SECRET_FILE=str(secret),
+        ZENTRA_NATS_URL="nats://runtime:hidden@127.0.0.1:4222",
+    )
+    shown = {row["setting"]: (row["value"], row["origin"]) for row in json.loads(out)}
+    assert code == 0
+    assert shown["port"] == (9000, "ZENTRA_PORT")
+    assert shown["secret"] == ("***", f"ZENTRA_SECRET_FILE={secret}")
+    assert shown["nats_url"] == ("nats://runtime:***@127.0.0.1:4222", "ZENTRA_NATS_URL")
+    assert shown["host"] == ("127.0.0.1", "default")
+
+
+@pytest.fixture
+def fresh(stack: DevStack, monkeypatch: pytest.MonkeyPatch, zentra: Zentra) -> Iterator[Zentra]:
+    """The command line in front of a database of its own, which nobody has migrated yet."""
+
+    async def statement(sql: str) -> None:
+        connection = await asyncpg.connect(stack.postgres_url)
+        await connection.execute(sql)
+        await connection.close()
+
+    asyncio.run(statement("create database for_the_command_line"))
+    admin = stack.postgres_url.rpartition("/")[0] + "/for_the_command_line"
+    server = admin.rpartition("@")[2]
+    monkeypatch.setenv("ZENTRA_POSTGRES_ADMIN_URL", admin)
+    monkeypatch.setenv("ZENTRA_POSTGRES_WRITER_URL", f"postgresql://zentra_writer:only%20for%20tests@{server}")
+    monkeypatch.setenv("ZENTRA_POSTGRES_TENANT_URL", f"postgresql://zentra_tenant:only%20for%20tests@{server}")
+    monkeypatch.setenv("ZENTRA_SECRET", "cd" * 32)
+    yield zentra
+    asyncio.run(statement("drop database for_the_command_line with (force)"))
+
+
+def answer(zentra: Zentra, line: str) -> Any:
+    code, out, err = zentra(f"{line} --json")
+    assert (code, err) == (0, "")
+    return json.loads(out)
+
+
+def test_an_installation_is_set_up_from_the_command_line(fresh: Zentra, tmp_path: Path) -> None:
+    code, _, err = fresh("tenants list")
+    assert code == 3
+    assert "zentra migrate" in err
+
+    assert answer(fresh, "migrate")["applied"][0].startswith("0001_")
+    assert answer(fresh, "migrate")["applied"] == []
+    code, _, err = fresh("migrate --partitions 32")
+    assert (code, "run it with 64" in err) == (3, True)
+
+    assert answer(fresh, "tenants create acme --name 'Acme Ltd'") == {"tenant": "acme", "created": True}
+    assert answer(fresh, "tenants create acme --name 'Acme Ltd'") == {"tenant": "acme", "created": False}
+    code, _, err = fresh("tenants create acme --name Other")
+    assert (code, "tenant_exists" in err) == (1, True)
+    assert [tenant["name"] for tenant in answer(fresh, "tenants list")] == ["Acme Ltd"]
+    code, out, _ = fresh("tenants list")
+    assert out.splitlines()[1].startswith("acme  Acme Ltd")
+
+    assert answer(fresh, "principals create acme dev --role developer")["created"] is True
+    assert [one["role"] for one in answer(fresh, "principals list acme")] == ["developer"]
+
+    made = answer(fresh, "keys create acme dev --expires-days 30")
+    assert parse_key(made["key"]) is not None
+    listed = answer(fresh, "keys list acme")
+    assert [key["id"] for key in listed] == [made["id"]]
+    assert made["key"] not in json.dumps(listed)
+    assert answer(fresh, f"keys revoke acme {made['id']}")["revoked"] is True
+
+    (tmp_path / "secret").write_text("of the rail\n")
+    rail = f"rails create sandbox_a --base-url http://127.0.0.1:8090 --secret-file {tmp_path / 'secret'}"
+    assert answer(fresh, rail) == {"rail": "sandbox_a", "changed": True}
+    assert [(one["name"], one["secret"]) for one in answer(fresh, "rails list")] == [("sandbox_a", "***")]
+
+    corridor = "corridors create acme ng-transfer --currency NGN --rail sandbox_a"
+    assert answer(fresh, corridor)["changed"] is True
+    assert answer(fresh, "corridors list acme")[0]["rails"] == ["sandbox_a"]
+    code, _, err = fresh(corridor.replace("sandbox_a", "nobody"))
+    assert (code, "rail_unknown" in err) == (1, True)
+
+    rules = tmp_path / "rules.json"
+    rules.write_text('{"limits": {"NGN": {"transaction_minor_max": 5}}}')
+    assert answer(fresh, f"policies create acme --file {rules}")["version"] == 1
+    assert answer(fresh, "policies list acme")[0]["limits"]["NGN"]["transaction_minor_max"] == 5
+    rules.write_text('{"limits": {"NGN": {"transaction_minor_mux": 5}}}')
+    code, _, err = fresh(f"policies create acme --file {rules}")
+    assert (code, "limits.NGN.transaction_minor_mux" in err) == (3, True)
+
+    config = tmp_path / "nats.conf"
+    assert fresh(f"nats-config --output {config}")[0] == 0
+    assert "T_ACME" in config.read_text()
+    assert config.stat().st_mode & 0o777 == 0o600
+
+
+def _request(curl: str) -> urllib.request.Request:
+    """Return the request that a pasted curl makes."""
+    words = shlex.split(curl)
+    headers = dict(words[place + 1].split(": ", 1) for place, word in enumerate(words) if word == "-H")
+    body = words[words.index("-d") + 1]
+    url = next(word for word in words if word.startswith("http"))
+    return urllib.request.Request(url, body.encode(), headers)
+
+
+@pytest.mark.service
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_dev_prints_a_curl_that_moves_money_and_ends_cleanly(number: signal.Signals, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "zentra.gateway",
+        "dev",
+        "--json",
+        "--data-dir",
+        str(tmp_path),
+        "--port",
+        str(_port()),
+    ]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ZENTRA_")}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as dev:
+        assert dev.stdout is not None
+        assert dev.stderr is not None
+        lines = []
+        for line in dev.stdout:
+            lines.append(line)
+            if line == "}\n":
+                break
+        facts = json.loads("".join(lines))
+        for _ in range(2):
+            with urllib.request.urlopen(_request(facts["curl"])) as given:
+                assert json.load(given)["status"] == "SUCCESSFUL"
+        dev.send_signal(number)
+        assert dev.wait(30) == 0
+        assert dev.stderr.read() == ""
+    written = json.loads((tmp_path / "installation" / "processes.json").read_text())
+    assert written == {}, "no process is left"
+
+
+def _port() -> int:
+    from zentra.gateway.devstack_directory import free_port
+
+    return free_port(None, ())
