@@ -140,6 +140,8 @@ PLANTED = [
     (rules.sleeping,        "tests/a.py",       "async def f():\n    await asyncio.sleep(0.1)",                 True),
     (rules.sleeping,        "tests/a.py",       "async def f():\n    await asyncio.sleep(0)",                   False),
     (rules.sleeping,        "tests/a.py",       "async def f():\n while g():\n  await anyio.sleep(1)",           False),
+    (rules.sleeping,        "tests/a.py",       "MockClock(autojump_threshold=0)\nanyio.sleep(9)",              False),
+    (rules.sleeping,        "tests/a.py",       "MockClock(autojump_threshold=0)\ntime.sleep(9)",               True),
     (rules.open_ends,       "docs/a.md",        "TO" "DO: more",                                                True),
     (rules.open_ends,       "docs/a.md",        "FIX" "ME later",                                               True),
     (rules.open_ends,       "docs/a.md",        "what is left to do",                                           False),
