@@ -32,7 +32,10 @@ TICK_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2
 EVENT_BUCKETS: Final = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0)
 
 _HELP: Final = {
-    "ledger_imbalance_minor_units": "Sum of all balances, by absolute value; anything but 0 is an incident",
+    "ledger_imbalance": "What the posted balances of tenants and currencies miss 0 by; anything but 0 is an incident",
+    "ledger_imbalance_pending": "The same of pending balances",
+    "reviews_open": "Reviews that wait for somebody",
+    "cases_open": "Cases that wait for somebody",
     "outbox_lag_seconds": "Age of the oldest frame that nobody has marked as sent",
     "checkpoint_lag_messages": "Command frames behind which the checkpoints stand",
     "leases_owned": "Partitions that this worker owns",
@@ -44,6 +47,7 @@ _HELP: Final = {
     "nats_requests_unanswered": "Requests of the NATS door that are being worked on",
     "intents": "Requests to create an intent, by what became of them",
     "idempotency_replays": "Answers given again, by the door they left through",
+    "callbacks": "Provider callbacks by rail: new, repeated, or why one was refused",
     "fence_refusals": "Partitions of a tick that another worker owned by then",
     "webhook_attempts": "Webhook attempts by outcome",
     "rail_calls": "Calls to rails by outcome",

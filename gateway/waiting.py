@@ -190,6 +190,11 @@ class CommandWaiters(Generic[Outcome]):
         self._waiting: dict[tuple[str, str], set[asyncio.Future[Outcome | None]]] = {}
         self._asking: asyncio.Task[None] | None = None
 
+    @property
+    def asking(self) -> bool:
+        """Whether the store is being asked."""
+        return self._asking is not None
+
     async def wait(self, tenant: str, command: str, seconds: float) -> Outcome | None:
         """Return the outcome of a command, or None where there is none within `seconds`."""
         key = (tenant, command)
