@@ -33,7 +33,7 @@ from zentra.runtime.ports import CaseRow, DenialRow, Ground, LogHead, TickPlan, 
 from zentra.runtime.rails import Submission
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.transaction import Transaction, Transition, advance
-from zentra.runtime.vocabulary import SETTLED, Effect, Fact, State
+from zentra.runtime.vocabulary import SETTLED, Effect, Fact, State, Topic
 from zentra.runtime.webhooks import WebhookCall
 
 __all__ = ["Batch", "Input", "Poll", "Rules", "Tick", "derived_id"]
@@ -238,9 +238,15 @@ class Tick:
         if enter is not None:
             self.effect(enter, tx, facts, at)
         for effect in transition.move.effects:
-            self.effect(effect, tx, facts, at)
+            if effect is Effect.CLOSE_REVIEW:
+                self._close_review(tx, facts, transition.event, actor)
+            else:
+                self.effect(effect, tx, facts, at)
         if tx.state is not before:
             self._watch(tx, at.partition)
+        elif tx.state in TIMEOUTS:
+            # the event that asks for what the state waits for is of a version that has passed now: ask again
+            self.effect(TIMEOUTS[tx.state].effect, tx, facts, at)
         if tx.sealed and tx.sequence > tx.sealed and fact is not Fact.AMENDED:
             self.send(at.partition, "evidence", Due(tx.id, tx.tenant, tx.sequence))
         return transition
@@ -259,8 +265,6 @@ class Tick:
             self._settle(tx, at.partition)
         elif effect is Effect.OPEN_REVIEW:
             self._open_review(tx, facts)
-        elif effect is Effect.CLOSE_REVIEW:
-            self._close_review(tx, facts)
         elif effect is Effect.OPEN_CASE:
             kind = "posting_refused" if isinstance(facts, f.Refused) else "provider_contradiction"
             self.open_case(tx, kind, _described(facts), at)
@@ -383,14 +387,11 @@ class Tick:
             )
         )  # fmt: skip
 
-    def _close_review(self, tx: Transaction, facts: f.Facts) -> None:
-        actor, reason = tx.principal, ""
-        status = {State.JUDGING: "approved"}.get(tx.state, "cancelled")
-        if isinstance(facts, f.Decided):
-            status, reason, actor = facts.verdict, facts.reason, facts.decided_by
-        elif isinstance(facts, f.Noted):
-            reason = facts.reason
-        self.writes.reviews_closed.append((tx.id, status, actor, self.now, reason))
+    def _close_review(self, tx: Transaction, facts: f.Facts, topic: str, actor: str) -> None:
+        assert isinstance(facts, f.Decided | f.Noted)
+        ended = "expired" if topic == Topic.REVIEW_EXPIRED else "cancelled"
+        status = facts.verdict if isinstance(facts, f.Decided) else ended
+        self.writes.reviews_closed.append((tx.id, status, actor, self.now, facts.reason))
 
     def _append_leaves(self) -> None:
         for tenant, due in self.leaves.items():

@@ -192,7 +192,8 @@ def finish_lanes(tick: "Tick") -> None:
     """Start what the width of each touched lane allows; an endpoint that is gone ends its deliveries."""
     for (tenant, endpoint_id), lane in tick.lanes.items():
         endpoints = tick.memory.configuration.endpoints.get(tenant, ())
-        endpoint = next((e for e in endpoints if e.id == endpoint_id), None)
+        gone = (tenant, endpoint_id) in tick.writes.endpoints_disabled
+        endpoint = None if gone else next((e for e in endpoints if e.id == endpoint_id), None)
         while lane.waiting and (endpoint is None or len(lane.in_flight) < tick.rules.lane_width):
             delivery = tick.delivery(lane.waiting.popleft())
             if delivery is None or delivery.state not in OPEN:

@@ -136,7 +136,7 @@ def facts_of(fleet: Fleet) -> dict[str, Any]:
         "records": {intent: [t.record for t in found] for intent, found in rows.transitions.items()},
         "postings": dict(rows.postings),
         "balances": {ref.id: fleet.store.balance(ref.id) for ref in fleet.store.refs.values()},
-        "velocity": {key: (usage.count, usage.minor) for key, usage in rows.velocity.items()},
+        "velocity": {key: (usage.count, usage.minor) for key, usage in rows.velocity.items() if usage.count},
         "log": dict(rows.leaves),
         "cases": {key: (case.status, case.row.kind) for key, case in rows.cases.items()},
         "reviews": {key: review["status"] for key, review in rows.reviews.items()},

@@ -1,0 +1,150 @@
+"""Timers: the heap that hands them out, and the stories in which nothing but time happens."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.actors.world import MakeFleet, transfer
+from zentra.actors.timers import HORIZON_SECONDS, Timers
+from zentra.bench.twins.fleet import START
+from zentra.runtime.messages import TimerFired
+from zentra.runtime.ports import Timer
+from zentra.runtime.vocabulary import State
+
+
+def timer(key: str = "a", partition: int = 1, name: str = "state") -> Timer:
+    return Timer("intent", key, name, partition, "acme", START)
+
+
+def keys(timers: Timers, now: float, limit: int = 10) -> list[str]:
+    taken = timers.take(now, limit)
+    assert all(isinstance(entry.event, TimerFired) for entry in taken)
+    return [entry.event.key for entry in taken if isinstance(entry.event, TimerFired)]
+
+
+def test_timers_are_handed_out_in_order_when_they_are_due_and_once() -> None:
+    timers = Timers()
+    timers.learn([(timer("late"), 3.0), (timer("early"), 1.0), (timer("overdue"), -5.0)], now=100.0)
+    assert keys(timers, 100.5) == ["overdue"]
+    assert keys(timers, 104.0) == ["early", "late"]
+    assert keys(timers, 200.0) == []
+
+
+def test_a_limit_leaves_the_rest_for_the_next_time() -> None:
+    timers = Timers()
+    timers.learn([(timer(str(n)), float(n)) for n in range(5)], now=0.0)
+    assert keys(timers, 10.0, limit=2) == ["0", "1"]
+    assert keys(timers, 10.0, limit=9) == ["2", "3", "4"]
+
+
+def test_what_was_handed_out_is_not_learnt_again_before_its_tick_has_committed() -> None:
+    timers = Timers()
+    timers.learn([(timer(), 0.0)], now=0.0)
+    assert keys(timers, 1.0) == ["a"]
+    timers.learn([(timer(), -1.0)], now=1.0)
+    assert keys(timers, 2.0) == []
+    timers.committed([], [("intent", "a", "state")], now=2.0)
+    timers.learn([(timer(), 0.0)], now=2.0)
+    assert keys(timers, 3.0) == ["a"]
+
+
+def test_a_timer_that_is_set_again_fires_at_its_new_time() -> None:
+    timers = Timers()
+    timers.learn([(timer(), 1.0)], now=0.0)
+    timers.committed([(timer(), 3.0)], [], now=0.0)
+    assert keys(timers, 2.0) == []
+    assert timers.next_due() == 3.0
+    assert keys(timers, 3.0) == ["a"]
+
+
+def test_a_timer_beyond_the_horizon_is_left_to_the_store() -> None:
+    timers = Timers()
+    timers.committed([(timer(), HORIZON_SECONDS + 1)], [], now=0.0)
+    assert timers.next_due() is None
+
+
+@pytest.mark.parametrize("handed_out", [False, True])
+def test_a_cleared_timer_never_fires(handed_out: bool) -> None:
+    timers = Timers()
+    timers.learn([(timer(), 0.0)], now=0.0)
+    if handed_out:
+        assert keys(timers, 1.0) == ["a"]
+    timers.committed([], [("intent", "a", "state")], now=1.0)
+    assert keys(timers, 9.0) == []
+
+
+def test_the_timers_of_a_lost_partition_are_forgotten() -> None:
+    timers = Timers()
+    timers.learn([(timer("mine", 1), 0.0), (timer("lost", 2), 0.0)], now=0.0)
+    timers.drop_partitions(frozenset({2}))
+    assert keys(timers, 1.0) == ["mine"]
+
+
+# Time alone -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3, 4])
+def test_an_intent_whose_frame_never_comes_is_asked_for_again(make_fleet: MakeFleet, lost: int) -> None:
+    fleet = make_fleet()
+    intent = fleet.submit(transfer())
+    worker = fleet.workers[0]
+    for _ in range(lost - 1):
+        worker.take()
+        worker.tick()
+    worker.source.take_nowait(1_000)  # what was published is lost
+    fleet.advance(60)
+    assert fleet.transaction(intent).state is State.SUCCESSFUL
+    assert list(fleet.rails["alpha"].submits.values()) == [1]
+
+
+def test_a_settled_intent_leaves_no_timer(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet()
+    for scenario in ("success", "decline", "reject", "timeout_then_success"):
+        fleet.submit(transfer(1_000, scenario=scenario))
+    fleet.advance(120)
+    assert fleet.store.rows.timers == {}
+
+
+def test_a_waiting_intent_always_has_a_timer(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(events_max=1)
+    intent = fleet.submit(transfer(scenario="never_answers"))
+    for _ in range(200):
+        assert ("intent", intent, "state") in fleet.store.rows.timers
+        fleet.advance(7)
+
+
+def test_an_early_timer_only_looks_and_arms_itself_again(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet()
+    intent = fleet.submit(transfer(1_500_000))
+    fleet.run_until_idle()
+    assert fleet.transaction(intent).state is State.REVIEW
+    before = fleet.events(intent)
+    fleet.advance(20)  # the timer of its first state is still set
+    assert fleet.events(intent) == before
+    due = fleet.store.rows.timers["intent", intent, "state"].due_at
+    assert due - START > timedelta(hours=71)
+
+
+def test_polls_become_rarer_and_never_sleep_over_the_deadline(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet()
+    fleet.submit(transfer(scenario="never_answers"))
+    fleet.advance(299.9)
+    early = fleet.rails["alpha"].polls.total()
+    assert 5 <= early <= 15
+    assert fleet.cases() == []
+    fleet.advance(0.2)
+    assert fleet.cases() == ["provider_outcome_unknown"]
+    fleet.advance(600)
+    assert fleet.rails["alpha"].polls.total() - early <= 12
+
+
+def test_a_review_outlives_a_takeover(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet()
+    intent = fleet.submit(transfer(1_500_000))
+    fleet.advance(3_600)
+    fleet.replace_worker("w2")
+    fleet.advance(72 * 3_600)
+    assert fleet.transaction(intent).state is State.FAILED
+    assert fleet.events(intent)[-2:] == ["review.expired", "review.closed"]
