@@ -57,7 +57,7 @@ app.add_typer(config_app, name="config")
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def evidence(context: typer.Context) -> None:
-    """Check evidence offline, with the public key alone: zentra evidence verify FILE --key PUB.pem"""
+    """Check evidence offline, by the public key alone."""
     from zentra.gateway.cli_evidence import evidence_app
 
     evidence_app(args=context.args, prog_name="zentra evidence")
@@ -65,7 +65,7 @@ def evidence(context: typer.Context) -> None:
 
 @app.command()
 def version(as_json: bool = JSON_OPTION) -> None:
-    """Print the version of zentra, Python and this system."""
+    """Print the versions of zentra, Python and system."""
     facts = {
         "zentra": importlib.metadata.version("zentra"),
         "python": platform.python_version(),

@@ -33,7 +33,7 @@ principals_app = _group("Principals: the people and programs of a tenant.")
 keys_app = _group("API keys of a tenant's principals.")
 rails_app = _group("Rails: who carries money out of the installation.")
 corridors_app = _group("Corridors: which rails carry a tenant's money where.")
-policies_app = _group("Policies: a tenant's limits and review thresholds, in versions.")
+policies_app = _group("Policies: a tenant's limits, in versions.")
 
 
 def add_administration(app: typer.Typer) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import typer
 
-from zentra.gateway.cli_support import JSON_OPTION, ExitCode, say, say_json, settings
+from zentra.gateway.cli_support import JSON_OPTION, ExitCode, explained, say, say_json, settings
 
 if TYPE_CHECKING:
     from zentra.gateway.installation import Installation
@@ -40,9 +40,10 @@ def dev(
     workers: int = typer.Option(1, min=1, max=64, help="How many workers share the partitions."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Run everything on this machine: Postgres, NATS, Redis, gateway, worker and a sandbox rail.
+    """Run a whole installation on this machine.
 
     \b
+    Postgres, NATS, Redis, a gateway, workers and a sandbox rail, from nothing but this package.
     Two tenants with people, keys, accounts and money are there; a curl to paste is printed. NOT FOR PRODUCTION.
     Ctrl-C or SIGTERM ends it cleanly; SIGHUP gives tenants created since their NATS accounts.
     Examples:
@@ -53,7 +54,7 @@ def dev(
 
     told = threading.Event()
     reload = threading.Event()
-    _end_on_signals_while_starting()
+    _end_on_sigterm()
     logs.configure(msgspec.structs.replace(settings(), log_format="text"))
     from zentra.gateway.installation import Installation
 
@@ -74,24 +75,26 @@ def dev(
 
 
 def demo(as_json: bool = JSON_OPTION) -> None:
-    """Play one transfer and the five incidents of a money runtime, and verify what is left of them.
+    """Play a transfer and five incidents, and verify them.
 
     Everything runs on this machine in a temporary directory. Exit code 0 means that every story ended as it has to.
     """
+    _end_on_sigterm()
     from zentra.gateway.demo import run
 
     raise typer.Exit(run(json_output=as_json))
 
 
 def bench(context: typer.Context) -> None:
-    """Measure the runtime; its own help: zentra bench --help"""
+    """Measure the runtime on this machine."""
+    _end_on_sigterm()
     from zentra.bench.cli import bench_app
 
     bench_app(args=context.args, prog_name="zentra bench")
 
 
-def _end_on_signals_while_starting() -> None:
-    """Let SIGTERM end a start as Ctrl-C does, so that what has been started by then is stopped."""
+def _end_on_sigterm() -> None:
+    """Let SIGTERM end this process as Ctrl-C does, so that what has been started by then is stopped."""
 
     def end(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -116,10 +119,21 @@ def _stay(installation: Installation, told: threading.Event, reload: threading.E
     while not told.wait(WATCH_SECONDS):
         if reload.is_set():
             reload.clear()
-            say(f"NATS has accounts for {', '.join(installation.reload_nats())}")
+            _reload(installation)
         if installation.processes.given_up is not None:
             return installation.processes.given_up
     return None
+
+
+def _reload(installation: Installation) -> None:
+    """Give new tenants their accounts; what keeps that from happening must not end everything else."""
+    try:
+        say(f"NATS has accounts for {', '.join(installation.reload_nats())}")
+    except Exception as error:
+        told = explained(error)
+        if told is None:
+            raise
+        typer.echo(f"NATS was not reloaded: {told[0]}", err=True)
 
 
 def _facts(installation: Installation) -> dict[str, object]:

@@ -26,8 +26,8 @@ __all__ = ["add_servers"]
 
 logger = logging.getLogger(__name__)
 
-# A tick makes thousands of short-lived objects and few cycles: looking for cycles after each 700 of them, which is the
-# default, costs a tenth of the time and finds nothing.
+# A tick makes thousands of objects that live until its commit, and hardly a cycle: looking for cycles after every 700
+# of them, which is the default, is work without a yield.
 GC_THRESHOLDS: Final = (50_000, 20, 50)
 
 
@@ -44,9 +44,10 @@ def add_servers(app: typer.Typer) -> None:
 
 
 def gateway() -> None:
-    """Run a gateway: the HTTP API on ZENTRA_HOST:ZENTRA_PORT and the intake over NATS.
+    """Run a gateway: HTTP API and intake over NATS.
 
     \b
+    Serves on ZENTRA_HOST:ZENTRA_PORT, metrics on /metrics, readiness on /readyz.
     Stateless; run as many as wanted. SIGTERM drains: no new work, open answers are given, then it ends.
     Example:
       export ZENTRA_POSTGRES_WRITER_URL=… ZENTRA_POSTGRES_TENANT_URL=… ZENTRA_NATS_URL=…
@@ -71,9 +72,10 @@ def gateway() -> None:
 
 
 def worker() -> None:
-    """Run a worker: decides, commits, calls rails and webhooks, seals evidence.
+    """Run a worker: the engine behind the gateways.
 
     \b
+    It decides and commits, calls rails and webhooks, and seals evidence.
     Run as many as wanted, each with its own ZENTRA_WORKER_NAME; they share the partitions among them. Metrics are on
     ZENTRA_METRICS_PORT. SIGTERM drains: the commit on its way ends, the partitions are given back.
     Example:
@@ -90,9 +92,10 @@ def sandbox(
     port: int = typer.Option(8090, help="The port to listen on."),
     scenario: str = typer.Option("success", help="What payments do where an intent does not say."),
 ) -> None:
-    """Run the sandbox rail: an HTTP payment rail that behaves well or badly, as asked.
+    """Run the sandbox rail over HTTP.
 
     \b
+    A payment rail that behaves well or badly, as asked.
     An intent chooses with metadata: {"sandbox_scenario": "decline"}. Everything is in memory.
     Example:
       zentra sandbox --rails rails.json --port 8090
@@ -118,7 +121,7 @@ def migrate(
     partitions: int = typer.Option(64, help="Fixed by the first run; more allow more workers.", min=1, max=1024),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Bring the database up to date and set the passwords of both service roles.
+    """Bring the database up to date.
 
     \b
     Connects as the owner (ZENTRA_POSTGRES_ADMIN_URL); the passwords are those in ZENTRA_POSTGRES_WRITER_URL and
@@ -155,9 +158,10 @@ def nats_config(
     tls_client_authority: str = typer.Option("", help="Demand client certificates signed by this authority."),
     output: Path | None = typer.Option(None, metavar="FILE", help="Write to a private file instead of stdout."),
 ) -> None:
-    """Print the NATS configuration: an account for the runtime and one for each tenant of the database.
+    """Print the NATS configuration with all tenants.
 
     \b
+    An account for the runtime and one for each tenant of the database.
     It holds passwords (derived from ZENTRA_SECRET). After `zentra tenants create`, write it again and reload:
       zentra nats-config --output /etc/nats/nats.conf && nats-server --signal reload
     """

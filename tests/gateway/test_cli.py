@@ -92,22 +92,22 @@ def test_help_imports_nothing_heavy() -> None:
 # fmt: off
 ERRORS: tuple[tuple[str, dict[str, str], int, str], ...] = (
     # command line, environment, exit code, what stderr says
-    ("frobnicate",                            {},                                         2, "No such command"),
-    ("tenants create",                        {},                                         2, "Missing argument"),
-    ("tenants list",                          {},                                         3, "ADMIN_URL is not set"),
-    ("worker",                                {},                                         3, "WRITER_URL is not set"),
-    ("gateway",                               {},                                         3, "WRITER_URL is not set"),
-    ("migrate",                               {},                                         3, "ADMIN_URL is not set"),
-    ("nats-config",                           {},                                         3, "ZENTRA_SECRET is not set"),
-    ("config show",                           {"ZENTRA_PROT": "1"},                       3, "did you mean ZENTRA_PORT?"),
-    ("config show",                           {"ZENTRA_PORT": "x"},                       3, "ZENTRA_PORT"),
-    ("config show",                           {"ZENTRA_SECRET_FILE": "/none"},            3, "cannot read /none"),
-    ("worker",                                {"ZENTRA_LOG_FORMAT": "yaml"},              3, "ZENTRA_LOG_FORMAT"),
-    ("sandbox --rails /none",                 {},                                         3, "/none"),
-    ("policies create acme --file /none",     {},                                         3, "/none"),
-    ("rails create x --file /none",           {},                                         3, "/none"),
-    ("tenants list",                          {"ZENTRA_POSTGRES_ADMIN_URL": NOBODY},      4, "is the server running"),
-    ("evidence verify /none --key /none",     {},                                         3, "/none"),
+    ("frobnicate",                            {},                                       2, "No such command"),
+    ("tenants create",                        {},                                       2, "Missing argument"),
+    ("tenants list",                          {},                                       3, "ADMIN_URL is not set"),
+    ("worker",                                {},                                       3, "WRITER_URL is not set"),
+    ("gateway",                               {},                                       3, "WRITER_URL is not set"),
+    ("migrate",                               {},                                       3, "ADMIN_URL is not set"),
+    ("nats-config",                           {},                                       3, "ZENTRA_SECRET is not set"),
+    ("config show",                           {"ZENTRA_PROT": "1"},                     3, "did you mean ZENTRA_PORT?"),
+    ("config show",                           {"ZENTRA_PORT": "x"},                     3, "ZENTRA_PORT"),
+    ("config show",                           {"ZENTRA_SECRET_FILE": "/none"},          3, "cannot read /none"),
+    ("worker",                                {"ZENTRA_LOG_FORMAT": "yaml"},            3, "ZENTRA_LOG_FORMAT"),
+    ("sandbox --rails /none",                 {},                                       3, "/none"),
+    ("policies create acme --file /none",     {},                                       3, "/none"),
+    ("rails create x --file /none",           {},                                       3, "/none"),
+    ("tenants list",                          {"ZENTRA_POSTGRES_ADMIN_URL": NOBODY},    4, "is the server running"),
+    ("evidence verify /none --key /none",     {},                                       3, "/none"),
 )
 # fmt: on
 
