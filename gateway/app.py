@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,23 +20,12 @@ import msgspec
 from zentra.gateway.auth import Authenticator, Permission, Principal
 from zentra.gateway.listening import Receive, Scope, Send
 from zentra.gateway.problems import DOCUMENT_TYPE, Caller, Problem, document, of_error
-from zentra.runtime.intents import KEY_PATTERN
+from zentra.gateway.reading import one_key, strict_json, trace_of
 from zentra.storage.identifiers import Uuid7
 
-__all__ = [
-    "Application",
-    "Handler",
-    "Reply",
-    "Request",
-    "Route",
-    "json_reply",
-    "one_key",
-    "strict_json",
-    "trace_of",
-]
+__all__ = ["SCHEMA_VERSION", "Application", "Handler", "Headers", "Reply", "Request", "Route", "json_reply"]
 
 BODY_BYTES_MAX: Final = 256 * 1024
-DEPTH_MAX: Final = 8  # no body of the API is deeper than three
 QUERY_FIELDS_MAX: Final = 32
 WAIT_SECONDS_MAX: Final = 30.0
 SCHEMA_VERSION: Final = b"2026.04"
@@ -48,14 +35,10 @@ _WANTED: Final = frozenset(
 )
 _KEY_HEADERS: Final = frozenset({b"x-idempotency-key", b"idempotency-key"})
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
-_TRACEPARENT: Final = re.compile(
-    rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-|\Z)"
-)
 _WAIT: Final = re.compile(rb"(?:\A|[,;\s])wait=\"?([0-9]{1,6})\"?(?=\Z|[,;\s])")
 _JSON: Final = b"application/json"
 _new_id: Final = Uuid7()
 _encode: Final = msgspec.json.Encoder().encode
-_decode: Final = msgspec.json.Decoder().decode
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -132,23 +115,6 @@ class Request:
 
         Raises Problem where there is none, more than one, or one that is malformed."""
         return one_key([value.decode("latin-1") for value in self._keys], in_body)
-
-
-def one_key(given: Sequence[str], in_body: str | None = None) -> str:
-    """Return the one idempotency key among those `given` in headers, bare or quoted, and the one in the body.
-
-    Raises Problem where there is none, more than one, or one that is malformed."""
-    keys = {_unquoted(value.strip()) for value in given}
-    if in_body is not None:
-        keys.add(in_body)
-    if not keys:
-        raise Problem("idempotency_key_missing")
-    if len(keys) > 1:
-        raise Problem("idempotency_key_ambiguous")
-    key = keys.pop()
-    if not KEY_PATTERN.match(key):
-        raise Problem("idempotency_key_malformed")
-    return key
 
 
 Handler = Callable[[Request], Awaitable[Reply]]
@@ -322,56 +288,6 @@ async def _read(request: Request, receive: Receive, wanted: str) -> None:
 def _check_type(headers: Mapping[bytes, bytes]) -> None:
     if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != _JSON:
         raise Problem("content_type_unsupported")
-
-
-def strict_json(body: bytes) -> Any:
-    """Return what `body` says.
-
-    Raises Problem for what is no JSON, is nested deeper than eight levels, or names a key twice in one object. A member
-    has a colon of its own, so as many colons as members prove that none was dropped; only a body with colons in its
-    texts is read a second time, by a reader that sees every pair."""
-    try:
-        value = _decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem("body_malformed", str(error)[:200]) from None
-    if body.count(b":") != _members(value, DEPTH_MAX):
-        try:
-            json.loads(body, object_pairs_hook=_each_once)
-        except ValueError as error:  # an integer of thousands of digits
-            raise Problem("body_malformed", str(error)[:200]) from None
-    return value
-
-
-def _members(value: object, depth: int) -> int:
-    if depth == 0:
-        raise Problem("body_too_deep")
-    if isinstance(value, dict):
-        count = len(value)
-        for inner in value.values():
-            if isinstance(inner, dict | list):
-                count += _members(inner, depth - 1)
-        return count
-    if isinstance(value, list):
-        return sum(_members(inner, depth - 1) for inner in value if isinstance(inner, dict | list))
-    return 0
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise Problem("body_key_repeated")
-    return members
-
-
-def trace_of(traceparent: bytes | None) -> str:
-    """Return the trace id that a W3C traceparent names, or a new one where it names none."""
-    parent = _TRACEPARENT.match(traceparent) if traceparent else None
-    return parent[1].decode() if parent else os.urandom(16).hex()
-
-
-def _unquoted(text: str) -> str:
-    """Return a key without the quotes that a structured field has."""
-    return text[1:-1] if len(text) > 2 and text[0] == '"' == text[-1] else text
 
 
 _CLOSE: Final = ((b"connection", b"close"),)  # what is left of the body is not worth reading

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import msgspec
 
-from zentra.gateway.app import one_key, strict_json, trace_of
 from zentra.gateway.intent_door import IntentDoor
 from zentra.gateway.problems import Problem, document, of_error
+from zentra.gateway.reading import one_key, strict_json, trace_of
 from zentra.runtime.stream_ports import StreamError
 from zentra.storage.identifiers import Uuid7
 from zentra.streams.connection import Connection

@@ -9,9 +9,10 @@ import pytest
 
 from tests.gateway.asgi import Answer, call
 from zentra.gateway import app as module
-from zentra.gateway.app import Application, Reply, Request, Route, json_reply, one_key, strict_json
+from zentra.gateway.app import Application, Reply, Request, Route, json_reply
 from zentra.gateway.auth import Authenticator, Permission, StoredApiKey
 from zentra.gateway.problems import Caller, Problem
+from zentra.gateway.reading import one_key, strict_json
 from zentra.runtime.errors import Unavailable
 from zentra.runtime.keys import make_key, parse_key
 
