@@ -13,7 +13,7 @@ import msgspec
 from zentra.runtime.evidence import GENESIS, chain
 from zentra.runtime.vocabulary import SETTLED, State
 from zentra.storage.reads import IntentView, LeafView
-from zentra.storage.work_reads import DeliveryView
+from zentra.storage.work_reads import CallbackView, DeliveryView
 
 __all__ = ["STAGES", "delivery_shown", "is_stable", "stages_of", "view_of"]
 
@@ -77,6 +77,7 @@ def view_of(intent: IntentView) -> dict[str, Any]:
         "event_stream": [_event(record, hashed) for record, hashed in zip(records, links, strict=True)],
         "audit_packet": _audit_packet(records, links, intent.leaves, f"{link}/evidence"),
         "stages": stages_of(records, bool(intent.deliveries)),
+        "callbacks": [_callback_shown(callback) for callback in intent.callbacks],
         "deliveries": [delivery_shown(delivery) for delivery in intent.deliveries],
         "cases": intent.cases,
         "review": intent.review,
@@ -106,6 +107,17 @@ def delivery_shown(delivery: DeliveryView) -> dict[str, Any]:
         "attempts_made": delivery.attempts_made,
         "attempts": delivery.attempts,
         "payload": msgspec.Raw(delivery.body),
+    }
+
+
+def _callback_shown(callback: CallbackView) -> dict[str, Any]:
+    """Return what a rail reported, by the digest that the records name; the bytes are in the packet."""
+    return {
+        "rail": callback.rail,
+        "event_id": callback.event_id,
+        "received_at": callback.received_at,
+        "digest": callback.digest.hex(),
+        "repeats": callback.repeats,
     }
 
 

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 
@@ -21,21 +20,9 @@ from zentra.runtime.heads import TreeHead
 from zentra.runtime.transaction import timestamp
 from zentra.storage.pool import Connection, Pool, tenant_transaction
 from zentra.storage.reads import LeafView
-from zentra.storage.work_reads import DeliveryView, ReviewView, deliveries_of, review_of
+from zentra.storage.work_reads import CallbackView, DeliveryView, ReviewView, callbacks_of, deliveries_of, review_of
 
-__all__ = ["CallbackView", "EvidenceGround", "evidence", "packet_of"]
-
-
-class CallbackView(Struct, frozen=True):
-    """A callback as it arrived, and how often it came again."""
-
-    rail: str
-    event_id: str
-    reference: str
-    body: bytes
-    digest: bytes
-    received_at: datetime
-    repeats: int
+__all__ = ["EvidenceGround", "evidence", "packet_of"]
 
 
 class EvidenceGround(Struct, frozen=True, kw_only=True):
@@ -76,14 +63,13 @@ async def evidence(
         head = await _head(connection, tenant, leaves)
         size = head.size if head is not None else 0
         leaves = [msgspec.structs.replace(leaf, signed=leaf.index < size) for leaf in leaves]
-        callbacks = await connection.fetch(_CALLBACKS, tenant, uuid)
         return EvidenceGround(
             id=uuid,
             records=tuple((row[0], row[1]) for row in records),
             leaves=tuple(leaves),
             head=head,
             hashes=await _hashes(connection, tenant, [leaf.index for leaf in leaves if leaf.signed], size),
-            callbacks=tuple(CallbackView(*row) for row in callbacks),
+            callbacks=await callbacks_of(connection, tenant, intent=uuid),
             deliveries=await deliveries_of(connection, tenant, intent=uuid),
             review=await review_of(connection, tenant, uuid),
         )
@@ -153,10 +139,4 @@ select "index", hash from log_leaves where tenant = $1 and "index" >= $2 and "in
 """
 _TILE_HASHES: Final = """
 select "index", hash from log_tiles where tenant = $1 and "index" >= $2 and "index" < $3 and level = $4
-"""
-_CALLBACKS: Final = """
-select c.rail, c.event_id, c.reference, c.body, c.digest, c.received_at, coalesce(r.count, 0)
-from callbacks c left join callback_repeats r on r.rail = c.rail and r.event_id = c.event_id
-where c.tenant = $1 and c.intent = $2
-order by c.received_at, c.event_id
 """

@@ -17,7 +17,16 @@ from msgspec import Raw, Struct
 from zentra.runtime.ports import DenialRow
 from zentra.storage.errors import translated
 from zentra.storage.pool import Connection, Pool, tenant_transaction, transaction
-from zentra.storage.work_reads import CaseView, DeliveryView, ReviewView, cases_of, deliveries_of, review_of
+from zentra.storage.work_reads import (
+    CallbackView,
+    CaseView,
+    DeliveryView,
+    ReviewView,
+    callbacks_of,
+    cases_of,
+    deliveries_of,
+    review_of,
+)
 
 __all__ = [
     "AccountView",
@@ -79,6 +88,7 @@ class IntentView(Struct, frozen=True, kw_only=True):
     created_at: datetime
     last: IntentState
     timeline: tuple[Raw, ...]
+    callbacks: tuple[CallbackView, ...]
     deliveries: tuple[DeliveryView, ...]
     review: ReviewView | None
     cases: tuple[CaseView, ...]
@@ -176,6 +186,7 @@ async def intent(pool: Pool, tenant: str, *, intent_id: str | None = None, id: s
             id=uuid, intent_id=row["intent_id"], command=Raw(row["command"]), principal=row["principal"],
             role=row["role"], key=row["key"], trace=row["trace"], created_at=row["created_at"],
             last=IntentState(*records[-1][1:]), timeline=tuple(Raw(record["record"]) for record in records),
+            callbacks=await callbacks_of(connection, tenant, intent=uuid),
             deliveries=await deliveries_of(connection, tenant, intent=uuid),
             review=await review_of(connection, tenant, uuid),
             cases=await cases_of(connection, tenant, intent=uuid),

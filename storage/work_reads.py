@@ -1,4 +1,4 @@
-"""What a tenant may read of the work around its intents: reviews, cases, endpoints, deliveries, command outcomes.
+"""What a tenant may read of the work around its intents: reviews, cases, callbacks, endpoints, deliveries, outcomes.
 
 Every read runs under row security and names its tenant as well. Lists are newest first and bounded."""
 
@@ -13,11 +13,13 @@ from zentra.storage.pool import Connection, Pool, tenant_transaction
 
 __all__ = [
     "AttemptView",
+    "CallbackView",
     "CaseView",
     "CommandView",
     "DeliveryView",
     "EndpointView",
     "ReviewView",
+    "callbacks_of",
     "case",
     "cases",
     "cases_of",
@@ -65,6 +67,18 @@ class CaseView(Struct, frozen=True, kw_only=True):
     operator: str | None
     resolution: Raw | None
     resolved_at: datetime | None
+
+
+class CallbackView(Struct, frozen=True):
+    """A callback of a rail as it arrived, and how often it came again."""
+
+    rail: str
+    event_id: str
+    reference: str
+    body: bytes
+    digest: bytes
+    received_at: datetime
+    repeats: int
 
 
 class EndpointView(Struct, frozen=True, kw_only=True):
@@ -165,6 +179,11 @@ async def cases_of(connection: Connection, tenant: str, *, intent: str) -> tuple
     return tuple(_case(dict(row)) for row in rows)
 
 
+async def callbacks_of(connection: Connection, tenant: str, *, intent: str) -> tuple[CallbackView, ...]:
+    """Return what rails reported of an intent within the caller's transaction, in order of arrival."""
+    return tuple(CallbackView(*row) for row in await connection.fetch(_CALLBACKS, tenant, intent))
+
+
 async def endpoints(pool: Pool, tenant: str) -> list[EndpointView]:
     """Return the tenant's endpoints, oldest first; raises Unavailable."""
     async with tenant_transaction(pool, tenant) as connection:
@@ -228,6 +247,12 @@ from reviews where tenant = $1"""
 _CASES: Final = """
 select id, intent, intent_id, kind, status, detail, opened_at, deadline, operator, resolution, resolved_at
 from cases where tenant = $1"""
+_CALLBACKS: Final = """
+select c.rail, c.event_id, c.reference, c.body, c.digest, c.received_at, coalesce(r.count, 0)
+from callbacks c left join callback_repeats r on r.rail = c.rail and r.event_id = c.event_id
+where c.tenant = $1 and c.intent = $2
+order by c.received_at, c.event_id
+"""
 _DELIVERIES: Final = """
 select d.id, d.endpoint, d.intent, d.sequence, d.event, d.body, d.created_at, coalesce(s.status, 'pending') as status,
        coalesce(s.attempts, 0) as attempts_made, s.next_at
