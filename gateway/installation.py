@@ -64,9 +64,9 @@ class Installation:
 
         `port` is that of the first gateway; None takes the last one or a free one. Without a `sandbox` the corridors
         use the inline rail. `overrides` are settings by name for every process, such as `commits_max`; `rail_timing`
-        are fields of the sandbox rails, such as `poll_after_seconds`. Raises ValueError without a gateway."""
-        if gateways < 1:
-            raise ValueError("an installation needs a gateway")
+        are fields of the sandbox rails, such as `poll_after_seconds`. Raises ValueError for no gateway or worker."""
+        if gateways < 1 or workers < 1:
+            raise ValueError("an installation needs a gateway and a worker")
         self._wanted_dir, self._log_dir = data_dir, log_dir
         self._counts = {"gateway": gateways, "worker": workers, "sandbox": int(sandbox)}
         self._partitions, self._port = partitions, port

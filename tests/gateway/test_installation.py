@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -223,3 +224,15 @@ def test_a_start_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
     assert written == {}
     with pytest.raises(DevStackError, match="not running"):
         _ = installation.data_dir
+
+
+def test_a_port_that_is_taken_is_named_and_so_is_the_owner_of_a_directory(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(DevStackError, match=f"free port {port}, or choose another"):
+            Installation(tmp_path, port=port).start()
+    with (
+        Installation(tmp_path, gateways=2),
+        pytest.raises(DevStackError, match=f"stop process {os.getpid()}"),
+    ):
+        Installation(tmp_path).start()
