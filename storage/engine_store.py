@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from zentra.runtime.delivery import Delivery, DeliveryState
+from zentra.runtime.errors import DataError
 from zentra.runtime.ledger import AccountRef
 from zentra.runtime.merkle import Frontier
 from zentra.runtime.policy import PolicyRules
@@ -28,7 +29,7 @@ from zentra.runtime.routing import Corridor
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.storage import outbox
 from zentra.storage.errors import translated
-from zentra.storage.journal import commit_tick
+from zentra.storage.journal import UUID_DIGITS, commit_tick
 from zentra.storage.ownership import claim_leases, release_leases
 from zentra.storage.pool import Pool
 
@@ -66,10 +67,10 @@ _STATISTICS: Final = """
 select
     (select coalesce(sum(abs(total)), 0)::float8 from (
         select sum(b.debits_posted - b.credits_posted) as total from balances b join accounts a on a.id = b.account
-        group by a.tenant, a.currency) posted) as ledger_imbalance,
+        group by a.tenant, a.currency) posted) as ledger_imbalance_minor_units,
     (select coalesce(sum(abs(total)), 0)::float8 from (
         select sum(b.debits_pending - b.credits_pending) as total from balances b join accounts a on a.id = b.account
-        group by a.tenant, a.currency) pending) as ledger_imbalance_pending,
+        group by a.tenant, a.currency) pending) as ledger_imbalance_pending_minor_units,
     (select coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)::float8
         from outbox where sent_at is null) as outbox_lag_seconds,
     (select count(*)::float8 from reviews where status = 'open') as reviews_open,
@@ -147,7 +148,7 @@ class PostgresStore:
 
     async def intents(self, ids: Collection[str]) -> dict[str, StoredIntent]:
         """See Store.intents."""
-        wanted = sorted(ids)
+        wanted = _uuids(ids)
         rows = await self._fetch(_RECORDS, wanted)
         made = await self._fetch(
             "select intent, array_agg(id) from deliveries where intent = any($1) group by 1", wanted
@@ -160,7 +161,7 @@ class PostgresStore:
 
     async def deliveries(self, ids: Collection[str]) -> dict[str, Delivery]:
         """See Store.deliveries."""
-        rows = await self._fetch(f"{_DELIVERY} where d.id = any($1::uuid[])", sorted(ids))
+        rows = await self._fetch(f"{_DELIVERY} where d.id = any($1::uuid[])", _uuids(ids))
         return {row[0]: _delivery(row) for row in rows}
 
     async def open_deliveries(self, tenant: str, endpoint: str) -> list[Delivery]:
@@ -236,6 +237,14 @@ class PostgresStore:
     async def _fetch(self, statement: str, *arguments: Any) -> list[Any]:
         with translated():
             return await self._pool.fetch(statement, *arguments)
+
+
+def _uuids(ids: Collection[str]) -> list[str]:
+    """Return the ids in order; raise DataError for one that is none: an empty one would end the connection instead."""
+    for key in ids:
+        if len(key) != UUID_DIGITS:
+            raise DataError(f"not a uuid: {key[:64]!r}")
+    return sorted(ids)
 
 
 def _by_tenant(items: Any) -> dict[str, Any]:

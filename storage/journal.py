@@ -11,12 +11,15 @@ from typing import Any, Final
 
 import msgspec
 
+from zentra.runtime.errors import DataError
 from zentra.runtime.ledger import Balance
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import Ground, TickPlan, TickWrites
 from zentra.storage.pool import Connection, Pool, transaction
 
-__all__ = ["commit_tick"]
+__all__ = ["UUID_DIGITS", "commit_tick"]
+
+UUID_DIGITS: Final = 32
 
 _FENCE: Final = """
 with fence as (
@@ -159,7 +162,17 @@ def _columns(keys: Sequence[VelocityKey]) -> tuple[list[Any], ...]:
     )
 
 
+def _refuse_bad_ids(writes: TickWrites) -> None:
+    """Raise DataError for ids from outside that no uuid column holds: an empty one would end the connection instead."""
+    given = [key for _, key, _ in (*writes.timers_set, *writes.timers_cleared)]
+    given += [row[0] for row in (*writes.command_outcomes, *writes.cases_resolved)]
+    for key in given:
+        if len(key) != UUID_DIGITS:
+            raise DataError(f"not a uuid: {key[:64]!r}")
+
+
 async def _write(connection: Connection, plan: TickPlan, writes: TickWrites, now: datetime) -> None:
+    _refuse_bad_ids(writes)
     await _write_transitions(connection, writes)
     await _write_ledger(connection, plan, writes)
     await _write_timers(connection, writes)

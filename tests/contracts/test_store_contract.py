@@ -1,0 +1,480 @@
+"""What every store does, held against the twin and against Postgres."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import anyio
+import pytest
+
+from zentra.bench.twins.store import StoreTwin
+from zentra.runtime import facts as f
+from zentra.runtime.delivery import Delivery, DeliveryState
+from zentra.runtime.errors import DataError
+from zentra.runtime.intents import IntentCommand
+from zentra.runtime.ledger import AccountRef, Balance, Book, Posting
+from zentra.runtime.merkle import Frontier, leaf_hash
+from zentra.runtime.policy import Usage, VelocityKey
+from zentra.runtime.ports import Configuration, Fence, Ground, Lease, LogHead, Store, TickPlan, TickWrites, Timer
+from zentra.runtime.stream_ports import Outgoing, Position
+from zentra.runtime.transaction import Transaction, Transition, advance, register, restore
+from zentra.runtime.vocabulary import Fact, IntentKind
+from zentra.storage.engine_store import PostgresStore
+from zentra.storage.pool import Pool
+
+numbers = itertools.count(1)
+COMMAND = IntentCommand(kind=IntentKind.TRANSFER, minor="100", currency="NGN", source="a", destination="b")
+AT = datetime(2026, 1, 5, 12, tzinfo=UTC)
+Write = Callable[[TickWrites], None]
+
+
+def uuid() -> str:
+    """Return an id that no test has used."""
+    return f"{next(numbers):032x}"
+
+
+class World:
+    """A store with one worker that owns every partition, and how accounts come into it."""
+
+    def __init__(self, store: Store, open_account: Callable[..., object]) -> None:
+        self.store, self._open = store, open_account
+        self.worker = f"worker-{next(numbers)}"
+
+    async def account(self, *, guarded: bool = True) -> AccountRef:
+        """Open an account that nobody else uses."""
+        name = f"account-{next(numbers)}"
+        ref = AccountRef(0, "acme", name, "customer" if guarded else "fee", "NGN", "credit", guarded)
+        opened = self._open(ref)
+        if hasattr(opened, "__await__"):
+            await opened
+        return (await self.store.accounts([("acme", name)]))["acme", name]
+
+    async def commit(
+        self,
+        write: Write = lambda writes: None,
+        *,
+        partitions: Sequence[int] = (0,),
+        accounts: Sequence[AccountRef] = (),
+        velocity: Sequence[VelocityKey] = (),
+        stripe: int = 1,
+        position: Position | None = None,
+        stale: dict[int, tuple[int, int]] | None = None,
+    ) -> Ground:
+        """Commit one tick; `stale` takes (epoch, version) back for some fences."""
+        leases = await self.store.leases(partitions)
+        fences = []
+        for partition in sorted(leases):
+            lease, (epoch, version) = leases[partition], (stale or {}).get(partition, (0, 0))
+            place = position or lease.position
+            fences.append(Fence(partition, lease.epoch - epoch, lease.version - version, place))
+        plan = TickPlan(tuple(fences), tuple(velocity), tuple(sorted(accounts, key=lambda ref: ref.id)), stripe)
+
+        def decide(_: Ground) -> TickWrites:
+            writes = TickWrites()
+            write(writes)
+            return writes
+
+        return await self.store.commit(plan, decide)
+
+    async def usage(self, key: VelocityKey) -> tuple[int, int]:
+        """Return what a counter holds."""
+        usage = (await self.commit(velocity=[key])).usage[key]
+        return usage.count, usage.minor
+
+    async def balance(self, ref: AccountRef) -> Balance:
+        """Return the counters of an account with a floor."""
+        return (await self.commit(accounts=[ref])).balances[ref.id]
+
+
+@pytest.fixture(params=["twin", "postgres"])
+def pools(request: pytest.FixtureRequest) -> tuple[Pool, Pool] | None:
+    """The pools of the batch writers and of the superuser; None for the twin."""
+    if request.param == "twin":
+        return None
+    return request.getfixturevalue("writer_pool"), request.getfixturevalue("admin_pool")
+
+
+@pytest.fixture
+async def world(pools: tuple[Pool, Pool] | None) -> AsyncIterator[World]:
+    """A world on the twin, and one on Postgres."""
+    if pools is None:
+        twin = StoreTwin(lambda: datetime.now(UTC), Configuration(1, {}, {}, {}, {}))
+
+        def open_twin(ref: AccountRef) -> object:
+            return twin.open_account(AccountRef(next(numbers), *_columns(ref)))
+
+        made = World(twin, open_twin)
+    else:
+        made = await _postgres(*pools)
+    await made.store.claim(made.worker, 60)
+    yield made
+    await made.store.release(made.worker)
+
+
+async def _postgres(writer: Pool, admin: Pool) -> World:
+    await admin.execute("insert into tenants values ('acme', 'Acme') on conflict do nothing")
+
+    async def open_row(ref: AccountRef) -> None:
+        account = await admin.fetchval(
+            "insert into accounts (tenant, account_id, owner, type, currency, normal_side, guarded, created_by)"
+            " values ($1, $2, 'o', $3, $4, $5, $6, 'test') returning id",
+            *_columns(ref)[:6],
+        )
+        if ref.guarded:
+            await admin.execute("insert into balances (account, stripe, tenant) values ($1, 0, 'acme')", account)
+
+    return World(PostgresStore(writer), open_row)
+
+
+def _columns(ref: AccountRef) -> tuple[str, str, str, str, str, bool]:
+    return ref.tenant, ref.account_id, ref.type, ref.currency, ref.normal_side, ref.guarded
+
+
+def story(length: int = 3) -> list[Transition]:
+    """Return the first transitions of an intent."""
+    intent = uuid()
+    first = register(
+        intent=intent, tenant="acme", intent_id=f"i-{intent}", command=COMMAND, digest=b"d", key="k", principal="dev",
+        role="developer", trace="t", at=AT, cause="c",
+    )  # fmt: skip
+    found = [first]
+    tx = restore([(first.record, first.hash)])
+    for number in range(length - 1):
+        noted = f.CaseNoted(uuid(), f"kind-{number}")
+        found.append(advance(tx, Fact.CASE_OPENED, noted, actor="svc", now=AT, cause="c"))
+    return found
+
+
+# Fences ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stale", [(1, 0), (0, 1), (1, 1), (-1, 0)], ids=["epoch", "version", "both", "future"])
+async def test_a_fence_that_does_not_fit_is_lost_and_the_rest_commits(world: World, stale: tuple[int, int]) -> None:
+    await world.commit(partitions=[3, 4])
+    before = await world.store.leases([3, 4])
+    written = story(1)
+    ground = await world.commit(
+        lambda writes: writes.transitions.extend(written), partitions=[3, 4], stale={3: stale},
+        position=Position(9, "m9"),
+    )  # fmt: skip
+    assert ground.lost == {3}
+    after = await world.store.leases([3, 4])
+    assert after[3] == before[3]
+    assert after[4] == Lease(4, before[4].epoch, before[4].version + 1, Position(9, "m9"))
+    assert set(await world.store.intents([written[0].intent])) == {written[0].intent}
+
+
+async def test_a_tick_that_lost_every_partition_still_returns(world: World) -> None:
+    ground = await world.commit(partitions=[3, 4], stale={3: (1, 0), 4: (0, 1)})
+    assert ground.lost == {3, 4}
+
+
+async def test_a_decision_that_raises_writes_nothing_and_moves_no_fence(world: World) -> None:
+    ref, written = await world.account(), story(1)
+    before = await world.store.leases([0])
+
+    def write(writes: TickWrites) -> None:
+        writes.transitions += written
+        writes.balance_changes[ref.id] = (ref, Balance(credits_posted=5))
+        raise LookupError("changed its mind")
+
+    with pytest.raises(LookupError):
+        await world.commit(write, accounts=[ref])
+    assert await world.store.leases([0]) == before
+    assert await world.store.intents([written[0].intent]) == {}
+    assert await world.balance(ref) == Balance()
+
+
+async def test_time_never_runs_backwards_between_ticks(world: World) -> None:
+    first, second = (await world.commit()).now, (await world.commit()).now
+    assert first.tzinfo is not None
+    assert first <= second
+
+
+# Counters -------------------------------------------------------------------------------------------------------------
+
+
+async def test_balances_are_what_was_added_to_them_over_all_stripes(world: World) -> None:
+    guarded, system = await world.account(), await world.account(guarded=False)
+    for stripe, minor in ((1, 100), (2, 50), (1, 7)):
+        book = Book({})
+        book.balances = {guarded.id: await world.balance(guarded)}
+        posted = book.book(system, guarded, minor, AT, currency="NGN", intent=uuid(), ordinal=0)
+        assert isinstance(posted, tuple)
+
+        def write(writes: TickWrites, book: Book = book) -> None:
+            writes.postings = book.postings
+            refs = {ref.id: ref for ref in (guarded, system)}
+            writes.balance_changes = {key: (refs[key], change) for key, change in book.changes.items()}
+
+        await world.commit(write, accounts=[guarded, system], stripe=stripe)
+    assert await world.balance(guarded) == Balance(credits_posted=157)
+    assert (await world.store.statistics())["ledger_imbalance_minor_units"] == 0
+
+
+async def test_only_accounts_with_a_floor_are_read(world: World) -> None:
+    guarded, system = await world.account(), await world.account(guarded=False)
+    ground = await world.commit(accounts=[guarded, system])
+    assert set(ground.balances) == {guarded.id}
+
+
+async def test_velocity_is_counted_by_window(world: World) -> None:
+    today = VelocityKey("acme", f"account/{uuid()}", "2026-01-05", "NGN")
+    tomorrow = VelocityKey("acme", today.counter, "2026-01-06", "NGN")
+    for count, minor in ((1, 100), (1, 50), (-1, -100)):
+        await world.commit(_counted(today, count, minor), velocity=[today])
+    assert (await world.usage(today), await world.usage(tomorrow)) == ((1, 50), (0, 0))
+
+
+def _counted(key: VelocityKey, count: int, minor: int) -> Write:
+    return lambda writes: writes.velocity_changes.update({key: Usage(count, minor)})
+
+
+async def test_no_counter_falls_below_zero(world: World) -> None:
+    key = VelocityKey("acme", f"account/{uuid()}", "2026-01-05", "NGN")
+    ref = await world.account()
+    change = Balance(debits_pending=-1)
+    with pytest.raises(DataError):
+        await world.commit(_counted(key, -1, -1), velocity=[key])
+    with pytest.raises(DataError):
+        await world.commit(lambda writes: writes.balance_changes.update({ref.id: (ref, change)}), accounts=[ref])
+
+
+# Timers and the outbox ------------------------------------------------------------------------------------------------
+
+
+async def test_timers_are_set_replaced_and_cleared(world: World) -> None:
+    now = (await world.commit()).now
+    first, second = (Timer("intent", uuid(), "state", 5, "acme", now) for _ in range(2))
+    key = (first.kind, first.key, first.name)
+
+    async def due(seconds: float) -> list[str]:
+        rows = await world.store.due_timers([5], seconds, 100)
+        assert all(left < seconds for _, left in rows)
+        return [timer.key for timer, _ in rows if timer.key in (first.key, second.key)]
+
+    def both(writes: TickWrites) -> None:
+        writes.timers_set[key] = first
+        writes.timers_set[second.kind, second.key, second.name] = second
+
+    await world.commit(both)
+    assert sorted(await due(1)) == sorted([first.key, second.key])
+    assert [timer for timer, _ in await world.store.due_timers([6], 1, 100)] == []
+    later = Timer("intent", first.key, "state", 5, "acme", now + timedelta(seconds=900))
+    await world.commit(lambda writes: writes.timers_set.update({key: later}))
+    assert await due(1) == [second.key]
+    assert await due(1_000) == [second.key, first.key]
+    await world.commit(lambda writes: writes.timers_cleared.update({key, ("intent", uuid(), "never-set")}))
+    assert await due(1_000) == [second.key]
+
+
+async def test_the_outbox_holds_what_is_unsent_until_it_is_marked_and_then_until_it_is_trimmed(world: World) -> None:
+    rows = [Outgoing(f"zc.7.stage{number}", b"body", uuid()) for number in range(3)]
+    ground = await world.commit(lambda writes: writes.outbox.extend((7, row) for row in rows))
+
+    async def unsent() -> list[str]:
+        return [row.id for row in await world.store.unsent([7], 0, 100)]
+
+    with anyio.fail_after(5):
+        while sorted(await unsent()) != sorted(row.id for row in rows):  # the clock has to pass the commit
+            await anyio.lowlevel.checkpoint()
+    assert await world.store.unsent([7], 60, 100) == []
+    assert await world.store.unsent([8], 0, 100) == []
+    await world.store.mark_sent([rows[0].id, rows[0].id, uuid()])
+    assert sorted(await unsent()) == sorted(row.id for row in rows[1:])
+    everything = await world.store.unmatched([7], None, 100)
+    assert sorted(everything, key=lambda row: row.id) == rows
+    assert await world.store.unmatched([7], ground.now + timedelta(seconds=60), 100) == []
+    assert await world.store.trim_outbox([7], ground.now - timedelta(seconds=60)) == 0
+    assert await world.store.trim_outbox([8], ground.now + timedelta(seconds=60)) == 0
+    assert await world.store.trim_outbox([7], ground.now + timedelta(seconds=60)) == 1
+    assert sorted(row.id for row in await world.store.unmatched([7], None, 100)) == sorted(row.id for row in rows[1:])
+    await world.store.mark_sent([row.id for row in rows])
+    await world.store.trim_outbox([7], ground.now + timedelta(seconds=60))
+
+
+# Actors ---------------------------------------------------------------------------------------------------------------
+
+
+async def test_an_intent_comes_back_as_it_was(world: World) -> None:
+    written = story(4)
+    await world.commit(lambda writes: writes.transitions.extend(written))
+    intent = written[0].intent
+    unknown = uuid()
+    stored = await world.store.intents([intent, unknown])
+    assert set(stored) == {intent}
+    assert stored[intent].records == tuple((t.record, t.hash) for t in written)
+    tx: Transaction = restore(stored[intent].records, stored[intent].deliveries)
+    assert (tx.sequence, tx.hash, len(tx.cases_open)) == (4, written[-1].hash, 3)
+
+
+def delivery(endpoint: str, intent: str) -> Delivery:
+    return Delivery(id=uuid(), tenant="acme", endpoint=endpoint, intent=intent, event="ledger.posted", body=b"{}")
+
+
+async def test_a_delivery_is_stored_begun_and_open_until_it_has_ended(world: World) -> None:
+    endpoint, written = f"hook-{uuid()}", story(1)
+    one = delivery(endpoint, written[0].intent)
+
+    def made(writes: TickWrites) -> None:
+        writes.transitions += written
+        writes.deliveries.append((one, 1))
+
+    await world.commit(made)
+    found = (await world.store.deliveries([one.id, uuid()]))[one.id]
+    assert (found.begun, found.state, found.body) == (False, DeliveryState.PENDING, b"{}")
+    assert await world.store.open_deliveries("acme", endpoint) == []
+    assert (await world.store.intents([one.intent]))[one.intent].deliveries == {one.id}
+
+    async def is_open(state: DeliveryState, due: datetime | None = None, *, first: bool = False) -> bool:
+        changed = copy.copy(one)
+        changed.state, changed.attempts = state, 2
+
+        def write(writes: TickWrites) -> None:
+            writes.delivery_states[one.id] = (changed, due)
+            if first:
+                writes.deliveries_begun.add(one.id)
+
+        await world.commit(write)
+        rows = await world.store.open_deliveries("acme", endpoint)
+        assert all((row.state, row.attempts, row.begun) == (state, 2, True) for row in rows)
+        return bool(rows)
+
+    assert await is_open(DeliveryState.PENDING, first=True)
+    assert await is_open(DeliveryState.DELIVERING)
+    assert not await is_open(DeliveryState.RETRYING, AT)  # its timer looks after it
+    assert await is_open(DeliveryState.RETRYING)  # its timer has fired, it waits for its lane
+    assert not await is_open(DeliveryState.EXHAUSTED)
+    assert not await is_open(DeliveryState.DELIVERED)
+
+
+def leaf(tenant: str, index: int, data: bytes) -> Write:
+    """Return what appends a leaf to a log of `index` leaves."""
+    hashed = leaf_hash(data)
+    frontier, tiles = Frontier().append([leaf_hash(b"%d" % n) for n in range(index)] + [hashed])
+
+    def write(writes: TickWrites) -> None:
+        writes.leaves.append((tenant, index, uuid(), data, hashed))
+        writes.tiles += [(tenant, tile.level, tile.index, tile.hash) for tile in tiles if tile.level > 0]
+        writes.heads.append(LogHead(tenant, index + 1, frontier, frontier.root(), AT, "key", b"signature"))
+
+    return write
+
+
+async def test_a_log_is_continued_from_its_latest_head(world: World) -> None:
+    tenant = f"t{next(numbers)}"
+    assert await world.store.logs([tenant]) == {}
+    for index in range(3):
+        await world.commit(leaf(tenant, index, b"%s/%d" % (tenant.encode(), index)))
+    head = (await world.store.logs([tenant, "nobody"]))[tenant]
+    assert (head.size, head.frontier.size, head.root, head.signature) == (3, 3, head.frontier.root(), b"signature")
+    known, unknown = leaf_hash(b"%s/1" % tenant.encode()), leaf_hash(b"unknown")
+    assert await world.store.leaves([known, unknown]) == {known}
+
+
+# Refusals -------------------------------------------------------------------------------------------------------------
+
+
+def _posting(ref: AccountRef, other: AccountRef) -> Posting:
+    return Posting(uuid(), 0, "acme", "book", ref, other, 0, 5, AT, b"hash")
+
+
+async def test_a_row_that_is_there_already_is_refused_and_nothing_of_its_tick_is_written(world: World) -> None:
+    written, posting = story(2), _posting(await world.account(), await world.account())
+    one, row = delivery("hook", written[0].intent), Outgoing("zc.1.policy", b"", uuid())
+    tenant = f"t{next(numbers)}"
+    bystander = story(1)
+
+    def begin(writes: TickWrites) -> None:
+        writes.deliveries_begun.add(one.id)
+        writes.delivery_states[one.id] = (one, None)
+
+    twice: dict[str, Write] = {
+        "transitions": lambda writes: writes.transitions.extend(written),
+        "postings": lambda writes: writes.postings.append(posting),
+        "deliveries": lambda writes: writes.deliveries.append((one, 1)),
+        "delivery begun": begin,
+        "outbox": lambda writes: writes.outbox.append((1, row)),
+        "log": leaf(tenant, 0, tenant.encode()),
+    }
+    for name, write in twice.items():
+        await world.commit(write)
+        before = await world.store.leases([0])
+
+        def again(writes: TickWrites, write: Write = write) -> None:
+            writes.transitions += bystander
+            write(writes)
+
+        with pytest.raises(DataError):
+            await world.commit(again)
+        assert await world.store.intents([bystander[0].intent]) == {}, name
+        assert await world.store.leases([0]) == before, name
+
+
+async def test_a_leaf_is_logged_once_wherever_it_would_stand(world: World) -> None:
+    tenant = f"t{next(numbers)}"
+    await world.commit(leaf(tenant, 0, tenant.encode()))
+    with pytest.raises(DataError):
+        await world.commit(leaf(tenant, 1, tenant.encode()))
+
+
+@pytest.mark.parametrize("key", ["", "not-a-uuid", "0" * 31, "g" * 32, "\x00" * 32])
+async def test_an_id_that_is_none_is_refused(world: World, key: str) -> None:
+    with pytest.raises(DataError):
+        await world.store.intents([key])
+    with pytest.raises(DataError):
+        await world.store.deliveries([key])
+
+
+# Ownership ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_worker_alone_owns_everything_and_renewing_changes_nothing(world: World) -> None:
+    first, second = await world.store.claim(world.worker, 60), await world.store.claim(world.worker, 60)
+    assert set(first) == set(range(64))
+    assert first == second
+
+
+async def test_two_workers_share_and_a_partition_changes_hands_with_a_new_epoch(world: World) -> None:
+    other = f"worker-{next(numbers)}"
+    before = await world.store.claim(world.worker, 60)
+    assert await world.store.claim(other, 60) == {}  # nothing is free yet
+    ours = await world.store.claim(world.worker, 60)
+    theirs = await world.store.claim(other, 60)
+    try:
+        assert ours.keys() | theirs.keys() == before.keys()
+        assert not ours.keys() & theirs.keys()
+        assert len(theirs) > 10
+        assert all(theirs[p].epoch == before[p].epoch + 1 for p in theirs)
+        assert all(ours[p] == before[p] for p in ours)
+    finally:
+        await world.store.release(other)
+    assert set(await world.store.claim(world.worker, 60)) == set(before)
+
+
+async def test_what_is_released_is_free_at_once_and_keeps_its_position(world: World) -> None:
+    other = f"worker-{next(numbers)}"
+    await world.commit(partitions=[9], position=Position(77, "m77"))
+    before = await world.store.leases([9])
+    await world.store.release(world.worker)
+    taken = await world.store.claim(other, 60)
+    await world.store.release(other)
+    assert taken[9] == Lease(9, before[9].epoch + 1, before[9].version, Position(77, "m77"))
+
+
+async def test_a_dead_workers_partitions_are_taken_when_its_lease_is_over_and_it_can_commit_no_more(
+    world: World,
+) -> None:
+    other, lease_seconds = f"worker-{next(numbers)}", 0.3
+    before = await world.store.claim(world.worker, lease_seconds)
+    with anyio.fail_after(10):
+        while len(await world.store.claim(other, lease_seconds)) < len(before):
+            await anyio.sleep(0.02)
+    try:
+        ground = await world.commit(partitions=[2], stale={2: (1, 0)})
+        assert ground.lost == {2}
+    finally:
+        await world.store.release(other)
