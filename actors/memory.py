@@ -12,6 +12,7 @@ from msgspec import Struct, field
 
 from zentra.runtime.delivery import Delivery
 from zentra.runtime.ledger import AccountRef
+from zentra.runtime.partitions import lane_key, log_key
 from zentra.runtime.policy import VelocityKey
 from zentra.runtime.ports import Configuration, LogHead
 from zentra.runtime.transaction import Transaction
@@ -125,8 +126,10 @@ class Memory:
         """Forget every actor of partitions that somebody else owns now."""
         place = self._partition_of
         self.transactions = {key: tx for key, tx in self.transactions.items() if place(key) not in partitions}
-        self.lanes = {key: lane for key, lane in self.lanes.items() if place("/".join(key)) not in partitions}
+        self.lanes = {key: lane for key, lane in self.lanes.items() if place(lane_key(*key)) not in partitions}
         self.deliveries = {
-            key: d for key, d in self.deliveries.items() if d and place(f"{d.tenant}/{d.endpoint}") not in partitions
+            key: d
+            for key, d in self.deliveries.items()
+            if d and place(lane_key(d.tenant, d.endpoint)) not in partitions
         }
-        self.logs = {tenant: head for tenant, head in self.logs.items() if place(f"{tenant}/log") not in partitions}
+        self.logs = {tenant: head for tenant, head in self.logs.items() if place(log_key(tenant)) not in partitions}

@@ -15,6 +15,7 @@ import anyio.abc
 from zentra.actors.tick import Poll
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.messages import AttemptReported, Event, RailReported, encode_frame
+from zentra.runtime.partitions import lane_key
 from zentra.runtime.rails import Rail, RailOutcome, Submission
 from zentra.runtime.routing import parse_reference
 from zentra.runtime.stream_ports import EventPublisher, Outgoing
@@ -132,7 +133,7 @@ class Outward:
         try:
             result = await self._transport.send(call)
             self._instruments.count("webhook_attempts", {"outcome": str(result.error or result.status)})
-            partition = self._partition_of(f"{tenant}/{endpoint}")
+            partition = self._partition_of(lane_key(tenant, endpoint))
             self._report(partition, "webhook", AttemptReported(tenant, endpoint, result))
         finally:
             self.backlog -= 1

@@ -14,6 +14,7 @@ from zentra.runtime.evidence import LeafKind, leaf_data
 from zentra.runtime.ledger import AccountRef, Objection
 from zentra.runtime.machine import TIMEOUTS
 from zentra.runtime.messages import DeliverySettled, Due, LeafDue, TimerFired
+from zentra.runtime.partitions import log_key
 from zentra.runtime.policy import DEFAULT_RULES, VelocityKey, decide, velocity_keys
 from zentra.runtime.transaction import Transaction, timestamp
 from zentra.runtime.vocabulary import SETTLED, Fact, IntentKind, State
@@ -225,7 +226,7 @@ def close(tick: Tick, at: Input, tx: Transaction) -> None:
     facts = f.Closed(tx.sequence, tx.hash.hex(), len(tx.deliveries_open))
     tick.move(tx, fact, facts, at, actor="svc_evidence")
     leaf = leaf_data(tenant=tx.tenant, intent=tx.id, kind=kind, chain=tx.hash, records=tx.sequence)
-    tick.send(tick.rules.partition_of(f"{tx.tenant}/log"), "log", LeafDue(tx.tenant, tx.id, leaf))
+    tick.send(tick.rules.partition_of(log_key(tx.tenant)), "log", LeafDue(tx.tenant, tx.id, leaf))
 
 
 def log(tick: Tick, at: Input, event: LeafDue) -> None:

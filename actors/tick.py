@@ -28,6 +28,7 @@ from zentra.runtime.ledger import AccountRef, Book
 from zentra.runtime.machine import TIMEOUTS, entering
 from zentra.runtime.merkle import Frontier, leaf_hash
 from zentra.runtime.messages import Due, Event, LeafDue, encode_frame
+from zentra.runtime.names import is_tenant
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import CaseRow, DenialRow, Ground, LogHead, TickPlan, TickWrites, Timer
 from zentra.runtime.rails import Submission
@@ -39,7 +40,6 @@ from zentra.runtime.webhooks import WebhookCall
 __all__ = ["Batch", "Input", "Poll", "Rules", "Tick", "derived_id"]
 
 FRAME_EVENTS_MAX: Final = 256  # past some hundred a larger frame saves nothing and delays its first event
-_TENANT: Final = re.compile(r"[a-z][a-z0-9-]{1,30}\Z|-\Z", re.ASCII)
 _INTENT: Final = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
 SEAL_AFTER: Final = timedelta(seconds=60)
 REVIEW_EXPIRES_AFTER: Final = timedelta(hours=72)
@@ -417,7 +417,7 @@ class Tick:
                 continue
             body = entry.raw if entry.event is None else encode_frame([entry.event])
             tenant, intent = getattr(entry.event, "tenant", "-"), getattr(entry.event, "intent", None)
-            if not _TENANT.match(tenant) or not (intent is None or _INTENT.match(intent)):
+            if not (tenant == "-" or is_tenant(tenant)) or not (intent is None or _INTENT.match(intent)):
                 tenant, intent = "-", None  # whatever is wrong with it must not keep the case out of the store
             reason = reason.replace("\x00", "\ufffd")
             letter = {"reason": reason, "stage": entry.stage, "cause": entry.cause, "frame": body.hex()}

@@ -13,6 +13,7 @@ from zentra.runtime import canonical
 from zentra.runtime.delivery import OPEN, Delivery, DeliveryFact, DeliveryState, move
 from zentra.runtime.facts import Delivered
 from zentra.runtime.messages import AttemptReported, DeliveryDue, DeliverySettled, LaneOpened, TimerFired
+from zentra.runtime.partitions import lane_key
 from zentra.runtime.transaction import Transaction, Transition, timestamp
 from zentra.runtime.webhooks import AttemptResult, Verdict, WebhookCall, matches, next_delay, verdict
 
@@ -46,7 +47,7 @@ def fan_out(tick: "Tick", tx: Transaction, transition: Transition) -> None:
         tx.deliveries_open = tx.deliveries_open | {delivery.id}
         tick.writes.deliveries.append((delivery, transition.sequence))
         due = DeliveryDue(delivery.id, tx.tenant, endpoint.id, tx.id, transition.event, body)
-        tick.send(tick.rules.partition_of(f"{tx.tenant}/{endpoint.id}"), "webhook", due)
+        tick.send(tick.rules.partition_of(lane_key(tx.tenant, endpoint.id)), "webhook", due)
 
 
 def _delivery_id(intent: str, sequence: int, endpoint: str) -> str:

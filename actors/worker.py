@@ -21,6 +21,7 @@ from zentra.actors.tick import Batch, Input, Tick
 from zentra.actors.timers import HORIZON_SECONDS, Timers
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.messages import LaneOpened, decode_frame
+from zentra.runtime.partitions import lane_key
 from zentra.runtime.ports import Lease, Store, TickPlan
 from zentra.runtime.stream_ports import CommandSource, Inbound, Position
 
@@ -134,7 +135,7 @@ class Worker:
         """Look after the open deliveries of every endpoint that came along with these partitions."""
         for tenant, endpoints in self.engine.memory.configuration.endpoints.items():
             for endpoint in endpoints:
-                partition = self.engine.rules.partition_of(f"{tenant}/{endpoint.id}")
+                partition = self.engine.rules.partition_of(lane_key(tenant, endpoint.id))
                 if partition in partitions:
                     opened = Input(partition, "webhook", LaneOpened(tenant, endpoint.id), "takeover")
                     self._queues[partition].append((opened, None))

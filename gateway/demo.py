@@ -1,8 +1,8 @@
 """The demo: one happy transfer and the five incidents a money runtime has to survive, told through the public doors.
 
 It brings up a whole installation on this machine, plays each story as a client, an operator and a webhook consumer
-would, prints what they see, and ends with the evidence verified and the invariants checked. A story that does not end as
-it has to is named, and the exit code is 1."""
+would, prints what they see, and ends with the evidence verified and the invariants checked. A story that does not end
+as it has to is named, and the exit code is 1."""
 
 import json
 import sys

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from zentra.runtime.evidence import GENESIS, chain
+from zentra.runtime.chain import GENESIS, chain
 from zentra.runtime.vocabulary import SETTLED, State
 from zentra.storage.reads import IntentView, LeafView
 from zentra.storage.work_reads import CallbackView, DeliveryView

@@ -3,7 +3,7 @@
 It answers 204 while it is up and 503 while it is down. What it was sent is a list, in order of arrival."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import anyio
@@ -15,9 +15,9 @@ from zentra.runtime.webhooks import verify
 
 __all__ = ["Received", "Receiver"]
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Received(Struct, frozen=True):

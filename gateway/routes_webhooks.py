@@ -25,6 +25,7 @@ from zentra.gateway.sealing import Sealer
 from zentra.runtime.errors import Refusal
 from zentra.runtime.idempotency import KeyOutcome, decide
 from zentra.runtime.intents import digest_of
+from zentra.runtime.partitions import lane_key
 from zentra.runtime.webhooks import generate_secret, parse_secret
 from zentra.storage import border_reads, work_reads
 from zentra.storage.commands import KeyedAnswer
@@ -109,7 +110,7 @@ class WebhookRoutes:
         if endpoint is None:
             raise Problem("not_found")
         order = Order(
-            kind="replay_delivery", subject=delivery, owner=f"{tenant}/{endpoint}", body={}, asked={},
+            kind="replay_delivery", subject=delivery, owner=lane_key(tenant, endpoint), body={}, asked={},
             shows={"kind": "replay_delivery", "delivery": delivery, "endpoint": endpoint},
             location=f"/webhooks/deliveries?endpoint={endpoint}",
         )  # fmt: skip

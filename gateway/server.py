@@ -217,7 +217,7 @@ class _Builder:
     async def _streams(self) -> tuple[Connection, Publisher]:
         client = await connect(self.settings.nats_url, name=NAME)
         self.stack.push_async_callback(client.close)
-        await ensure_streams(client)
+        await ensure_streams(client, replicas=self.settings.stream_replicas)
         publisher = Publisher(client)
         await publisher.start()
         self.stack.push_async_callback(publisher.close)

@@ -22,11 +22,11 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from zentra.runtime import canonical, merkle
+from zentra.runtime.chain import GENESIS, chain
 from zentra.runtime.heads import TreeHead, head_flaw
 
 __all__ = [
     "FORMAT",
-    "GENESIS",
     "Addendum",
     "Attachment",
     "Leaf",
@@ -36,13 +36,11 @@ __all__ = [
     "Sealed",
     "Verdict",
     "build_packet",
-    "chain",
     "leaf_data",
     "verify_packet",
 ]
 
 FORMAT: Final = "zentra.audit-packet/1"
-GENESIS: Final = bytes(32)
 
 LeafKind: TypeAlias = Literal["packet", "addendum"]
 
@@ -158,11 +156,6 @@ class _Entry(msgspec.Struct, frozen=True):
     currency: str
     pending: str
     posted: str
-
-
-def chain(previous: bytes, record: bytes) -> bytes:
-    """Return the hash of `record` in the chain whose last hash is `previous`."""
-    return sha256(previous + record).digest()
 
 
 def leaf_data(*, tenant: str, intent: str, kind: LeafKind, chain: bytes, records: int) -> bytes:

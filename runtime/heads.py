@@ -16,6 +16,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from zentra.runtime.names import is_tenant
+
 __all__ = [
     "ORIGIN",
     "TreeHead",
@@ -33,7 +35,6 @@ ORIGIN: Final = "zentra.evidence/"
 """The origin line of a head is this and the tenant."""
 
 _ROOT: Final = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
-_TENANT: Final = re.compile(r"[a-z][a-z0-9-]{1,30}\Z", re.ASCII)
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\Z", re.ASCII)
 
 
@@ -130,7 +131,7 @@ def load_private_key(pem: bytes) -> Ed25519PrivateKey:
 
 def _malformed(head: TreeHead) -> str | None:
     """Return why the fields of `head` would not survive being lines of text, or None."""
-    if not _TENANT.match(head.tenant):
+    if not is_tenant(head.tenant):
         return f"{head.tenant!r} is not a tenant"
     if not _TIME.match(head.at):
         return f"{head.at!r} is not a time in UTC with microseconds"

@@ -7,7 +7,7 @@ it sends known keys to new owners.
 
 from __future__ import annotations
 
-__all__ = ["fnv1a_32", "partition_of"]
+__all__ = ["callback_key", "fnv1a_32", "lane_key", "log_key", "partition_of"]
 
 _OFFSET = 0x811C9DC5
 _PRIME = 0x01000193
@@ -43,3 +43,18 @@ def partition_of(key: str | bytes, partitions: int) -> int:
     if partitions < 1:
         raise ValueError(f"partitions must be at least 1, not {partitions}")
     return fnv1a_32(data) % partitions
+
+
+def log_key(tenant: str) -> str:
+    """The key of a tenant's evidence log."""
+    return f"{tenant}/log"
+
+
+def lane_key(tenant: str, endpoint: str) -> str:
+    """The key of the lane that an endpoint's deliveries share."""
+    return f"{tenant}/{endpoint}"
+
+
+def callback_key(rail: str, reference: str) -> str:
+    """The key of a rail's report that names no intent of ours."""
+    return f"{rail}/{reference}"

@@ -222,7 +222,9 @@ class Store(Protocol):
         """Return which of these leaf hashes some log holds already."""
         ...
 
-    async def due_timers(self, partitions: Collection[int], until_seconds: float, limit: int) -> list[tuple[Timer, float]]:
+    async def due_timers(
+        self, partitions: Collection[int], until_seconds: float, limit: int
+    ) -> list[tuple[Timer, float]]:
         """Return timers due within `until_seconds`, soonest first, each with the seconds left by the store's clock."""
         ...
 

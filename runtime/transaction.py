@@ -5,7 +5,6 @@ absorbs stored records, and both use the same code, so an actor loaded from the 
 Sequence numbers start at 1 and have no gaps; timestamps are strictly increasing; each record's hash covers the one
 before it."""
 
-import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -14,13 +13,13 @@ import msgspec
 from msgspec import Struct
 
 from zentra.runtime import facts as f
+from zentra.runtime.chain import GENESIS, chain
 from zentra.runtime.intents import IntentCommand
 from zentra.runtime.machine import INITIAL, Move, step
 from zentra.runtime.vocabulary import SETTLED, Fact, State
 
-__all__ = ["GENESIS", "Attempt", "Record", "Transaction", "Transition", "advance", "register", "restore", "timestamp"]
+__all__ = ["Attempt", "Record", "Transaction", "Transition", "advance", "register", "restore", "timestamp"]
 
-GENESIS: Final = bytes(32)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -196,7 +195,7 @@ def _write(
             scope=tx.command.scope, sequence=sequence, step=to.step, tenant=tx.tenant, to=to.lifecycle, trace=tx.trace,
         )
     )  # fmt: skip
-    tx.hash = hashlib.sha256(tx.hash + record).digest()
+    tx.hash = chain(tx.hash, record)
     tx.state, tx.sequence, tx.at = to, sequence, now
     _absorb(tx, before, move.topic, facts)
     return Transition(tx.id, sequence, tx.tenant, now, to, move.topic, record, tx.hash, move, before)

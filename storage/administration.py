@@ -20,6 +20,7 @@ from msgspec import Struct
 from zentra.runtime.errors import Refusal
 from zentra.runtime.keys import RANDOM_BYTES, make_key, parse_key
 from zentra.runtime.money import is_currency
+from zentra.runtime.names import is_principal, is_tenant
 from zentra.runtime.policy import PolicyRules
 from zentra.runtime.rails import RailSettings
 from zentra.runtime.routing import Corridor
@@ -32,8 +33,6 @@ __all__ = ["ROLES", "Administration", "ApiKey", "IssuedKey", "Principal", "Role"
 
 Role = Literal["developer", "operator", "support", "finance", "auditor", "admin"]
 ROLES: Final = ("developer", "operator", "support", "finance", "auditor", "admin")
-_TENANT: Final = re.compile(r"[a-z][a-z0-9-]{1,30}\Z", re.ASCII)
-_PRINCIPAL: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z", re.ASCII)
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z", re.ASCII)
 
 
@@ -81,7 +80,7 @@ class Administration:
 
     async def create_tenant(self, tenant: str, name: str) -> bool:
         """Return whether the tenant is new. Refuses `tenant_malformed`, `tenant_exists` (under another name)."""
-        _check(_TENANT.match(tenant), "tenant_malformed", f"{tenant!r}: 2 to 31 of a-z 0-9 -, a letter first")
+        _check(is_tenant(tenant), "tenant_malformed", f"{tenant!r}: 2 to 31 of a-z 0-9 -, a letter first")
         async with tenant_transaction(self._pool, tenant) as connection:
             if await _made(
                 connection, "insert into tenants (id, name) values ($1, $2) on conflict do nothing", tenant, name
@@ -102,7 +101,7 @@ class Administration:
         """Return whether the principal is new.
 
         Refuses `principal_malformed`, `role_unknown`, `tenant_unknown`, `principal_exists` (as somebody else)."""
-        _check(_PRINCIPAL.match(principal), "principal_malformed", f"{principal!r}: 1 to 63 of a-z 0-9 . _ -")
+        _check(is_principal(principal), "principal_malformed", f"{principal!r}: 1 to 63 of a-z 0-9 . _ -")
         _check(role in ROLES, "role_unknown", f"{role!r}: one of {', '.join(ROLES)}")
         async with tenant_transaction(self._pool, tenant) as connection:
             await _need_tenant(connection, tenant)

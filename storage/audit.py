@@ -3,12 +3,12 @@
 Everything is recomputed from immutable rows: balances from postings, chains from records. Nothing is repaired. The
 letters are those of the domain's list; a clean audit is an empty list."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import Final
 
 from msgspec import Struct
 
+from zentra.runtime.chain import GENESIS, chain
 from zentra.runtime.invariants import Breach
 from zentra.runtime.vocabulary import SETTLED
 from zentra.storage.pool import Connection, Pool, transaction
@@ -170,13 +170,13 @@ async def _count(connection: Connection, settled: list[str]) -> tuple[int, int, 
 async def _walk_chains(connection: Connection, breaches: list[Breach]) -> int:
     """S: recompute every hash from the record before it; return how many records there are."""
     at: tuple[str, int] = ("0" * 32, 0)
-    previous = bytes(32)
+    previous = GENESIS
     count = broken = 0
     while rows := await connection.fetch(_CHAIN, *at, CHUNK):
         for intent, sequence, record, link in rows:
             if intent != at[0]:
-                previous = bytes(32)
-            previous = hashlib.sha256(previous + record).digest()
+                previous = GENESIS
+            previous = chain(previous, record)
             if previous != link:
                 broken += 1
                 if broken <= SHOWN_MAX:

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from zentra.runtime.errors import Contended
 from zentra.runtime.messages import Event, RailReported
-from zentra.runtime.partitions import partition_of
+from zentra.runtime.partitions import callback_key, partition_of
 from zentra.runtime.rails import RailOutcome
 from zentra.runtime.routing import parse_reference
 from zentra.runtime.stream_ports import Outgoing
@@ -93,7 +93,7 @@ def _frames(group: Sequence[Callback], partitions: int) -> list[Row]:
     for callback in group:
         outcome = callback.outcome
         known = parse_reference(outcome.reference)
-        key = known[0] if known is not None else f"{outcome.rail}/{outcome.reference}"
+        key = known[0] if known is not None else callback_key(outcome.rail, outcome.reference)
         event = RailReported(outcome, callback.event_id)
         by_partition.setdefault(partition_of(key, partitions), []).append((event, 256))
     return [row for partition, events in by_partition.items() for row in command_frames(partition, "callback", events)]

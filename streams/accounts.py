@@ -12,10 +12,11 @@ import base64
 import hashlib
 import hmac
 import json
-import re
 from collections.abc import Sequence
 
 import msgspec
+
+from zentra.runtime.names import is_tenant
 
 __all__ = [
     "RUNTIME_USER",
@@ -30,7 +31,6 @@ __all__ = [
 RUNTIME_USER = "runtime"
 _SYSTEM_USER = "sys"
 _SECRET_BYTES_MIN = 16
-_TENANT = re.compile(r"[a-z][a-z0-9-]{1,30}\Z")
 # 20 bytes are 32 base32 digits without padding.
 _PASSWORD_BYTES = 20
 
@@ -165,7 +165,7 @@ def _password(secret: bytes, whose: str) -> str:
 
 
 def _valid_tenant(tenant: str) -> str:
-    if _TENANT.match(tenant) is None:
+    if not is_tenant(tenant):
         raise ValueError(f"not a tenant: {tenant!r}")
     return tenant
 

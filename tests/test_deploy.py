@@ -232,7 +232,7 @@ def test_an_alert_asks_for_metrics_that_exist_and_says_what_to_do(alert: dict[st
 def test_what_must_never_happen_has_an_alert() -> None:
     asked = {name for alert in ALERTS for name in re.findall(r"\bzentra_\w+", alert["expr"])}
     assert {
-        "zentra_ledger_imbalance",
+        "zentra_ledger_imbalance_minor_units",
         "zentra_outbox_lag_seconds",
         "zentra_checkpoint_lag_messages",
         "zentra_fence_refusals_total",

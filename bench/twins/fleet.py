@@ -29,7 +29,7 @@ from zentra.bench.twins.transport import ScriptedEndpoints, ScriptedReply
 from zentra.gateway.sandbox_scenarios import RailProfile
 from zentra.runtime import messages as m
 from zentra.runtime.intents import IntentCommand, digest_of
-from zentra.runtime.partitions import partition_of
+from zentra.runtime.partitions import callback_key, lane_key, partition_of
 from zentra.runtime.ports import Configuration, Lease, TickPlan
 from zentra.runtime.rails import RailOutcome, Submission
 from zentra.runtime.routing import parse_reference
@@ -93,7 +93,7 @@ class FleetWorker:
         at_once(self.source.start({p: lease.position for p, lease in self.leases.items()}))
         for tenant, endpoints in self.engine.memory.configuration.endpoints.items():
             for endpoint in endpoints:
-                partition = self.engine.rules.partition_of(f"{tenant}/{endpoint.id}")
+                partition = self.engine.rules.partition_of(lane_key(tenant, endpoint.id))
                 if partition in gained:
                     opened = Input(partition, "webhook", m.LaneOpened(tenant, endpoint.id), "takeover")
                     self.inbox.append((opened, None))
@@ -256,7 +256,7 @@ class Fleet:
                 return
             self._seen_callbacks.add((outcome.rail, outcome.event_id))
         named = parse_reference(outcome.reference)
-        key = named[0] if named else f"{outcome.rail}/{outcome.reference}"
+        key = named[0] if named else callback_key(outcome.rail, outcome.reference)
         reported = m.RailReported(outcome, cause or outcome.event_id or f"report/{self._next()}")
         self.emit(self.partition_of(key), "callback", [reported])
 
@@ -296,7 +296,7 @@ class Fleet:
             self.report(at_once(self.rails[rail].poll(reference)), f"poll/{reference}/{self._next()}")
         for tenant, endpoint, call in tick.calls:
             result = at_once(self.endpoints.send(call))
-            partition = self.partition_of(f"{tenant}/{endpoint}")
+            partition = self.partition_of(lane_key(tenant, endpoint))
             self.emit(partition, "webhook", [m.AttemptReported(tenant, endpoint, result)])
 
     # Time ---------------------------------------------------------------------------------------------------------

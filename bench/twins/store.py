@@ -281,8 +281,8 @@ class StoreTwin:
         now = self._clock()
         waiting = [(now - row.created_at).total_seconds() for row in self.rows.outbox.values() if row.sent_at is None]
         return {
-            "ledger_imbalance": float(sum(abs(v) for k, v in sums.items() if k[2] == "posted")),
-            "ledger_imbalance_pending": float(sum(abs(v) for k, v in sums.items() if k[2] == "pending")),
+            "ledger_imbalance_minor_units": float(sum(abs(v) for k, v in sums.items() if k[2] == "posted")),
+            "ledger_imbalance_pending_minor_units": float(sum(abs(v) for k, v in sums.items() if k[2] == "pending")),
             "outbox_lag_seconds": max(waiting, default=0.0),
             "reviews_open": float(sum(review["status"] == "open" for review in self.rows.reviews.values())),
             "cases_open": float(sum(case.status == "open" for case in self.rows.cases.values())),

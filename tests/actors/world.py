@@ -11,7 +11,7 @@ from msgspec import structs
 
 from tests.auditor import AccountFile, Claim, Row, audit
 from zentra.bench.twins.fleet import Fleet, at_once
-from zentra.runtime.evidence import GENESIS, chain
+from zentra.runtime.chain import GENESIS, chain
 from zentra.runtime.intents import IntentCommand
 from zentra.runtime.ledger import AccountRef
 from zentra.runtime.merkle import Frontier
@@ -126,7 +126,7 @@ def audited(fleet: Fleet) -> None:
     for (tenant, size), head in store.rows.heads.items():
         hashes = [store.rows.leaves[tenant, index][2] for index in range(size)]
         assert Frontier().append(hashes)[0].root() == head.root, "S a head does not fit its log"
-    assert at_once(store.statistics())["ledger_imbalance"] == 0
+    assert at_once(store.statistics())["ledger_imbalance_minor_units"] == 0
 
 
 def facts_of(fleet: Fleet) -> dict[str, Any]:

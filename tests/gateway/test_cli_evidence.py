@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from zentra.gateway.cli_evidence import evidence_app
 from zentra.runtime import canonical, evidence, heads, merkle
+from zentra.runtime.chain import GENESIS, chain
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -40,9 +41,9 @@ def records() -> tuple[bytes, ...]:
 def packet(*, sealed: bool = True) -> bytes:
     if not sealed:
         return evidence.build_packet(evidence.Sealed(records()), None)
-    link = evidence.GENESIS
+    link = GENESIS
     for record in records():
-        link = evidence.chain(link, record)
+        link = chain(link, record)
     leaf = evidence.leaf_data(tenant="acme", intent=INTENT, kind="packet", chain=link, records=len(EVENTS))
     root = merkle.leaf_hash(leaf)
     head = heads.sign_head(KEY, tenant="acme", size=1, root=root, at="2026-11-21T02:42:00.000000Z")

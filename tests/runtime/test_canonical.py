@@ -7,6 +7,7 @@ import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
+
 from zentra.runtime import canonical
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zentra.runtime import canonical, evidence, heads, merkle
+from zentra.runtime.chain import GENESIS, chain
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -87,10 +88,10 @@ def sealed_packet(
 ) -> bytes:
     """Seal `parts` (the packet, then addenda) among other leaves of the log, the way the system does."""
     leaves = [b"another leaf %d" % place for place in range(11)]
-    link, count, places = evidence.GENESIS, 0, []
+    link, count, places = GENESIS, 0, []
     for number, part in enumerate(parts):
         for data in part:
-            link = evidence.chain(link, data)
+            link = chain(link, data)
         count += len(part)
         places.append(3 + 5 * number)
         leaves[places[-1] : places[-1]] = [
@@ -154,7 +155,7 @@ def test_equal_arguments_give_equal_bytes() -> None:
 
 def test_the_chain_and_the_leaf_are_what_the_document_says() -> None:
     link = hashlib.sha256(bytes(32) + b"one").digest()
-    assert evidence.chain(evidence.GENESIS, b"one") == link
+    assert chain(GENESIS, b"one") == link
     assert evidence.leaf_data(tenant="acme", intent=INTENT, kind="packet", chain=link, records=1) == (
         b'{"chain":"%s","intent":"%s","kind":"packet","records":1,"tenant":"acme"}'
         % (link.hex().encode(), INTENT.encode())
@@ -247,10 +248,10 @@ def edit(fields: dict[str, Any], old: str, new: str) -> None:
 def forge(fields: dict[str, Any]) -> None:
     """Change an amount, and then everything that can be computed without the key."""
     edit(fields, "125000", "225000")
-    link, count = evidence.GENESIS, 0
+    link, count = GENESIS, 0
     for number, part in enumerate([fields, *fields["addenda"]]):
         for place, text in enumerate(part["records"]):
-            link = evidence.chain(link, text.encode())
+            link = chain(link, text.encode())
             part["hashes"][place] = link.hex()
         count += len(part["records"])
         part["leaf"]["data"] = evidence.leaf_data(

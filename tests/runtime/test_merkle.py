@@ -7,6 +7,7 @@ from hashlib import sha256
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from zentra.runtime import merkle
 
 # The eight inputs of the Certificate Transparency test suite, and the root after each number of them.

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from zentra.runtime import canonical
 from zentra.runtime import facts as f
+from zentra.runtime.chain import GENESIS
 from zentra.runtime.errors import IllegalFact
 from zentra.runtime.intents import IntentCommand, digest_of
 from zentra.runtime.machine import MOVES
-from zentra.runtime.transaction import GENESIS, Transaction, Transition, advance, register, restore, timestamp
+from zentra.runtime.transaction import Transaction, Transition, advance, register, restore, timestamp
 from zentra.runtime.vocabulary import SETTLED, Fact, IntentKind, State
 
 START: Final = datetime(2026, 4, 1, 12, 0, tzinfo=UTC)
