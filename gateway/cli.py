@@ -106,7 +106,7 @@ def _setting(known: Settings, name: str, environment: Mapping[str, str]) -> dict
 def main() -> None:
     """Run the command line and leave with its exit code."""
     try:
-        app()
+        app(prog_name="zentra")
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
