@@ -1,0 +1,281 @@
+"""The async shell around ticks, on twins: it takes, commits, sends, hands over and comes back after a failure."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+from msgspec import structs
+
+from tests.actors.world import ACCOUNTS, audited, configuration, endpoint, transfer
+from zentra.actors.committing import Committer
+from zentra.actors.engine import Engine
+from zentra.actors.memory import Memory
+from zentra.actors.outward import BACKLOG_MAX, Outward
+from zentra.actors.relay import Relay
+from zentra.actors.supervisor import Supervisor
+from zentra.actors.tick import Batch, Input
+from zentra.actors.worker import Worker, WorkerSettings
+from zentra.bench.twins.fleet import Fleet, at_once
+from zentra.bench.twins.stream import SourceTwin
+from zentra.gateway.rails_inline import InlineRail
+from zentra.runtime.errors import DataError, InDoubt
+from zentra.runtime.instruments import SILENCE
+from zentra.runtime.messages import Due
+from zentra.runtime.ports import Ground, Lease, TickPlan, TickWrites
+from zentra.runtime.stream_ports import Position
+from zentra.runtime.vocabulary import State
+
+
+def make_world(partitions: int = 8, **changes: Any) -> Fleet:
+    """Return a fleet without workers, for the twins and the gateway in it; its rails answer at once."""
+    plain = configuration(**changes)
+    rails = {name: structs.replace(rail, kind="inline") for name, rail in plain.rails.items()}
+    fleet = Fleet(structs.replace(plain, rails=rails), partitions=partitions)
+    at_once(fleet.store.release("w1"))
+    fleet.workers.clear()
+    refs = {ref.account_id: fleet.store.open_account(ref) for ref in ACCOUNTS}
+    fleet.store.book(refs["liquidity-ngn"], refs["customer"], 5_000_000)
+    return fleet
+
+
+class WakingSource(SourceTwin):
+    """A source whose waiters look again when it is started, as a server wakes them by delivering."""
+
+    async def start(self, positions: Mapping[int, Position]) -> None:
+        await super().start(positions)
+        self._stream.wake()
+
+
+def make_worker(fleet: Fleet, name: str, source: SourceTwin | None = None, **settings: Any) -> Worker:
+    """Return a worker over the twins of a fleet, not running."""
+    publisher = fleet.stream.publisher()
+    rails = {rail: InlineRail(settings_) for rail, settings_ in fleet.store.current.rails.items()}
+    memory = Memory(fleet.store.current, fleet.partition_of)
+    outward = Outward(rails.get, fleet.endpoints, publisher, fleet.partition_of, fleet.rules.command_subject, SILENCE)
+    relay = Relay(fleet.store, publisher, lambda: tuple(worker.leases), SILENCE)
+    worker = Worker(
+        WorkerSettings(name, lease_seconds=0.3, **settings), Engine(memory, fleet.rules), fleet.store,
+        source or WakingSource(fleet.stream), relay, outward, SILENCE,
+    )  # fmt: skip
+    return worker
+
+
+@asynccontextmanager
+async def running(worker: Worker) -> AsyncIterator[Supervisor]:
+    """Run a worker's services."""
+    supervisor = Supervisor()
+    services = (worker.outward.run, worker.run_ticks, worker.listen, worker.watch_timers, worker.keep_leases)
+    for service in services:
+        supervisor.add(service.__name__, service)
+    async with anyio.create_task_group() as group:
+        group.start_soon(supervisor.run)
+        yield supervisor
+        supervisor.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return when the condition holds; fail after ten seconds."""
+    with anyio.fail_after(10):
+        while not condition():
+            await anyio.sleep(0.002)
+
+
+def all_in(fleet: Fleet, intents: list[str], state: State = State.SUCCESSFUL) -> Callable[[], bool]:
+    return lambda: all(fleet.store.rows.transitions[intent][-1].state is state for intent in intents)
+
+
+@pytest.mark.parametrize("commits_max", [1, 2, 4])
+@pytest.mark.parametrize("events_max", [1, 7, 2_000])
+async def test_every_intent_reaches_its_end(commits_max: int, events_max: int) -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w", commits_max=commits_max, events_max=events_max)
+    async with running(worker):
+        intents = [fleet.submit(transfer(1_000)) for _ in range(30)]
+        await until(all_in(fleet, intents))
+        await until(lambda: len(fleet.store.rows.leaves) == 30)
+    audited(fleet)
+
+
+async def test_webhooks_are_sent_and_told() -> None:
+    fleet = make_world(endpoints=(endpoint("hook", "*"),))
+    async with running(make_worker(fleet, "w")):
+        intent = fleet.submit(transfer())
+        await until(lambda: fleet.events(intent).count("webhook.delivered") == 5)
+        await until(lambda: fleet.events(intent)[-1] == "review.closed")
+
+
+async def test_a_drained_worker_gives_its_leases_up_and_leaves_nothing_half_done() -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w", events_max=3)
+    intents = [fleet.submit(transfer(1_000)) for _ in range(30)]
+    async with running(worker):
+        await until(lambda: worker.ticks > 2)
+        await worker.drain()
+        assert all(row.owner is None for row in fleet.store.lease_rows.values())
+        commits = fleet.store.commits
+        fleet.submit(transfer(1_000))
+        for _ in range(50):
+            await anyio.lowlevel.checkpoint()
+        assert fleet.store.commits == commits
+    async with running(make_worker(fleet, "next")):
+        await until(all_in(fleet, intents))
+    audited(fleet)
+
+
+# fmt: off
+FAILURES = [
+    ("a bug",               RuntimeError("boom"), False),
+    ("a bug after a commit", InDoubt("lost"),      True),
+    ("bad data",            DataError("no"),      False),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("error", "after"), [row[1:] for row in FAILURES], ids=[row[0] for row in FAILURES])
+async def test_ticks_that_failed_and_are_started_again_lose_nothing(error: Exception, after: bool) -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w", events_max=5)
+    async with running(worker) as supervisor:
+        await until(lambda: len(worker.leases) == 8)
+        for _ in range(3):
+            fleet.store.fail_next(error, after=after)
+        intents = [fleet.submit(transfer(1_000)) for _ in range(20)]
+        await until(all_in(fleet, intents))
+        assert bool(supervisor.restarts) == isinstance(error, RuntimeError)
+    audited(fleet)
+
+
+async def test_a_lost_partition_is_dropped_and_read_again_when_it_comes_back() -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w")
+    async with running(worker):
+        await until(lambda: len(worker.leases) == 8)
+        intents = [fleet.submit(transfer(1_000)) for _ in range(20)]
+        place = fleet.partition_of(intents[0])
+        fleet.store.lease_rows[place].epoch += 1  # somebody else had it for a moment
+        await until(lambda: worker.leases.get(place, Lease(0, 0, 0, Position(0, ""))).epoch > 1)
+        await until(all_in(fleet, intents))
+    audited(fleet)
+
+
+async def test_two_workers_finish_what_either_would() -> None:
+    fleet = make_world()
+    first, second = make_worker(fleet, "a"), make_worker(fleet, "b")
+    async with running(first):
+        intents = [fleet.submit(transfer(1_000)) for _ in range(20)]
+        async with running(second):
+            await until(lambda: bool(first.leases) and bool(second.leases))
+            intents += [fleet.submit(transfer(1_000)) for _ in range(20)]
+            await until(all_in(fleet, intents))
+            await second.drain()
+        await until(lambda: len(first.leases) == 8)
+    audited(fleet)
+
+
+async def test_while_too_much_is_under_way_outside_nothing_more_is_taken() -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w")
+    async with running(worker):
+        await until(lambda: len(worker.leases) == 8)
+        worker.outward.backlog += BACKLOG_MAX + 1
+        intents = [fleet.submit(transfer(1_000)) for _ in range(5)]
+        for _ in range(100):
+            await anyio.lowlevel.checkpoint()
+        assert all_in(fleet, intents, State.ACCEPTED)()
+        worker.outward.backlog -= BACKLOG_MAX + 1
+        await until(all_in(fleet, intents))
+
+
+async def test_a_partition_that_could_not_be_listened_to_is_gained_again() -> None:
+    class Deaf(SourceTwin):
+        failures = 2
+
+        async def verify(self, positions: Mapping[int, Position]) -> list[int]:
+            if self.failures:
+                self.failures -= 1
+                raise ConnectionError("no server")
+            return await super().verify(positions)
+
+    fleet = make_world()
+    worker = make_worker(fleet, "w", Deaf(fleet.stream))
+    for _ in range(2):
+        with pytest.raises(ConnectionError):
+            await worker.refresh_leases()
+        assert worker.leases == {}
+    await worker.refresh_leases()
+    assert len(worker.leases) == 8
+
+
+async def test_a_stream_that_rolled_back_is_read_from_its_start_and_no_old_checkpoint_stays() -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w")
+    async with running(worker):
+        intents = [fleet.submit(transfer(1_000)) for _ in range(5)]
+        await until(all_in(fleet, intents))
+        await until(lambda: len(fleet.store.rows.leaves) == 5)
+        reached = {p: row.position.sequence for p, row in fleet.store.lease_rows.items()}
+        fleet.stream.roll_back(0)
+        fleet.stream.forget_ids()
+        more = [fleet.submit(transfer(1_000)) for _ in range(5)]
+        await until(all_in(fleet, more))
+        await until(lambda: len(fleet.store.rows.leaves) == 10)
+        last = fleet.stream.log().last
+        await until(lambda: all(row.position.sequence <= last for row in fleet.store.lease_rows.values()))
+    assert max(reached.values()) > 0
+    audited(fleet)
+
+
+async def test_a_quiet_partition_follows_the_stream_and_never_goes_back() -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w")
+    async with running(worker):
+        intent = fleet.submit(transfer(1_000))
+        await until(all_in(fleet, [intent]))
+        await until(lambda: min(row.position.sequence for row in fleet.store.lease_rows.values()) > 0)
+    place, lease = next(iter(worker.leases.items()))
+    worker._checkpoint = {place: Position(lease.position.sequence - 1, "old")}
+    assert worker._next_batch() is None
+
+
+async def test_what_is_committed_after_its_partition_was_given_up_is_not_remembered() -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w")
+    commit = fleet.store.commit
+
+    async def dropping(plan: TickPlan, decide: Callable[[Ground], TickWrites]) -> Ground:
+        ground = await commit(plan, decide)
+        worker._drop(frozenset(fence.partition for fence in plan.fences))
+        return ground
+
+    fleet.store.commit = dropping  # type: ignore[method-assign]  # the moment between a commit and its return
+    intent = fleet.submit(transfer(1_000))
+    await worker.refresh_leases()
+    worker._take_arrived()
+    batch = worker._next_batch()
+    assert batch is not None
+    assert await worker._committer.run(batch, 1) is not None
+    assert fleet.store.rows.transitions[intent][-1].state is State.RESERVING
+    assert worker.engine.memory.transactions == {}
+
+
+async def test_inputs_of_an_ownership_that_has_ended_are_left_to_the_next(  # they are read again from the checkpoint
+) -> None:
+    fleet = make_world()
+    leases = at_once(fleet.store.claim("w", 10))
+    engine = Engine(Memory(fleet.store.current, fleet.partition_of), fleet.rules)
+    sent: list[object] = []
+
+    async def send(tick: object) -> None:
+        sent.append(tick)
+
+    committer = Committer(
+        engine, fleet.store, leases, drop=lambda lost: None, committed=lambda plan, tick: None, send=send
+    )
+    inputs = [Input(1, "ledger", Due("0" * 32, "acme", 1), "cause")]
+    batch = Batch(inputs, {1: Position(5, "m5")}, epochs={1: leases[1].epoch - 1})
+    assert await committer.run(batch, 1) is None
+    assert fleet.store.commits == 0
