@@ -189,7 +189,7 @@ def _banner(installation: Installation, *, kept: bool) -> list[str]:
         "  API keys (dev is a developer, ops an operator):",
         *keys,
         "",
-        "  NATS (request zentra.intents.create, subscribe zentra.feed.<tenant>.>):",
+        "  NATS (request zentra.intents.create):",
         *nats,
         "",
         "  Move 2,500.00 NGN from customer-1 to merchant-1; paste it twice and it still moves once:",
