@@ -176,7 +176,7 @@ async def _write(connection: Connection, plan: TickPlan, writes: TickWrites, now
     await _write_transitions(connection, writes)
     await _write_ledger(connection, plan, writes)
     await _write_timers(connection, writes)
-    if writes.deliveries or writes.delivery_states or writes.delivery_attempts:
+    if writes.deliveries or writes.delivery_states or writes.delivery_attempts or writes.endpoints_disabled:
         await _write_deliveries(connection, writes, now)
     if writes.leaves:
         await _write_log(connection, writes)

@@ -1,0 +1,244 @@
+"""The commit of a tick on the real database: concurrent ticks, stripes, and the rows that people work on."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from zentra.runtime.errors import DataError
+from zentra.runtime.ledger import AccountRef, Balance
+from zentra.runtime.policy import Usage, VelocityKey
+from zentra.runtime.ports import CaseRow, DenialRow, Fence, Ground, TickPlan, TickWrites
+from zentra.runtime.stream_ports import Position
+from zentra.storage.engine_store import PostgresStore
+from zentra.storage.journal import commit_tick
+from zentra.storage.pool import Pool
+
+AT = datetime(2026, 1, 5, 12, tzinfo=UTC)
+numbers = itertools.count(1)
+Write = Callable[[TickWrites], None]
+
+
+def uuid() -> str:
+    return f"{next(numbers):032x}"
+
+
+@pytest.fixture(autouse=True)
+async def people(admin_pool: Pool) -> None:
+    """A tenant, its developer and two operators."""
+    await admin_pool.execute("insert into tenants values ('acme', 'Acme') on conflict do nothing")
+    await admin_pool.execute(
+        "insert into principals (tenant, id, name, role) values ('acme', 'dev', 'D', 'developer'),"
+        " ('acme', 'op-a', 'A', 'operator'), ('acme', 'op-b', 'B', 'operator') on conflict do nothing"
+    )
+
+
+async def commit(
+    pool: Pool,
+    write: Write = lambda writes: None,
+    *,
+    partitions: Sequence[int] = (0,),
+    accounts: Sequence[AccountRef] = (),
+    velocity: Sequence[VelocityKey] = (),
+    stripe: int = 1,
+) -> Ground:
+    """Commit one tick of whoever owns the partitions now."""
+    leases = await PostgresStore(pool).leases(partitions)
+    fences = tuple(Fence(p, leases[p].epoch, leases[p].version, Position(1, "m")) for p in sorted(leases))
+
+    def decide(_: Ground) -> TickWrites:
+        writes = TickWrites()
+        write(writes)
+        return writes
+
+    return await commit_tick(pool, TickPlan(fences, tuple(velocity), tuple(accounts), stripe), decide)
+
+
+def adding(kind: str, row: object) -> Write:
+    """Return what adds one row to a list of writes."""
+    return lambda writes: getattr(writes, kind).append(row)
+
+
+async def account(admin: Pool, *, guarded: bool) -> AccountRef:
+    name = f"account-{next(numbers)}"
+    key = await admin.fetchval(
+        "insert into accounts (tenant, account_id, owner, type, currency, normal_side, guarded, created_by)"
+        " values ('acme', $1, 'o', $2, 'NGN', 'credit', $3, 'test') returning id",
+        name,
+        "customer" if guarded else "fee",
+        guarded,
+    )
+    if guarded:
+        await admin.execute("insert into balances (account, stripe, tenant) values ($1, 0, 'acme')", key)
+    return AccountRef(key, "acme", name, "customer" if guarded else "fee", "NGN", "credit", guarded)
+
+
+# Concurrent ticks -----------------------------------------------------------------------------------------------------
+
+
+async def test_of_two_ticks_with_one_fence_exactly_one_commits(writer_pool: Pool) -> None:
+    leases = await PostgresStore(writer_pool).leases([1, 2])
+    fences = tuple(Fence(p, leases[p].epoch, leases[p].version, Position(1, "m")) for p in (1, 2))
+    plan = TickPlan(fences, (), (), 1)
+    grounds = await asyncio.gather(*[commit_tick(writer_pool, plan, lambda _: TickWrites()) for _ in range(2)])
+    assert sorted(len(ground.lost) for ground in grounds) == [0, 2]
+
+
+async def test_ticks_that_share_everything_wait_for_each_other_and_lose_nothing(
+    writer_pool: Pool, admin_pool: Pool
+) -> None:
+    refs = [await account(admin_pool, guarded=True) for _ in range(5)]
+    keys = [VelocityKey("acme", f"account/{ref.account_id}", "2026-01-05", "NGN") for ref in refs]
+
+    def write(writes: TickWrites) -> None:
+        for ref in reversed(refs):
+            writes.balance_changes[ref.id] = (ref, Balance(credits_posted=1))
+        for key in reversed(keys):
+            writes.velocity_changes[key] = Usage(1, 1)
+
+    async def one(partition: int) -> None:
+        # plans come in no order: the order of locks is the commit's own
+        order = refs if partition % 2 else refs[::-1]
+        await commit(
+            writer_pool, write, partitions=[partition], accounts=order, velocity=keys[::-1] if partition % 2 else keys
+        )
+
+    await asyncio.gather(*[one(10 + number) for number in range(24)])
+    ground = await commit(writer_pool, accounts=refs, velocity=keys)
+    assert {balance.credits_posted for balance in ground.balances.values()} == {24}
+    assert {(usage.count, usage.minor) for usage in ground.usage.values()} == {(24, 24)}
+
+
+async def test_writers_with_their_own_stripes_never_meet_on_an_account_without_a_floor(
+    writer_pool: Pool, admin_pool: Pool
+) -> None:
+    ref = await account(admin_pool, guarded=False)
+
+    def adding_to(change: Balance) -> Write:
+        return lambda writes: writes.balance_changes.update({ref.id: (ref, change)})
+
+    for stripe, minor in ((3, 5), (4, 7), (3, 1)):
+        change = Balance(credits_posted=minor, debits_pending=-minor)
+        await commit(writer_pool, adding_to(change), accounts=[ref], stripe=stripe)
+    rows = await admin_pool.fetch("select * from balances where account = $1 order by stripe", ref.id)
+    assert [(row["stripe"], row["credits_posted"], row["debits_pending"]) for row in rows] == [(3, 6, -6), (4, 7, -7)]
+
+
+# The desk -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_review_is_opened_closed_and_opened_again_in_its_next_round(
+    writer_pool: Pool, admin_pool: Pool
+) -> None:
+    key = uuid()
+
+    def opened(round_number: int, creator: str) -> Write:
+        row = (key, round_number, "acme", "i-1", creator, ["review_threshold"], 3, AT, AT + timedelta(hours=72))
+        return adding("reviews_opened", row)
+
+    async def row() -> dict[str, Any]:
+        return dict(await admin_pool.fetchrow("select * from reviews where id = $1", key) or {})
+
+    await commit(writer_pool, opened(1, "dev"))
+    assert ((await row())["status"], (await row())["assigned_to"]) == ("open", "op-a")
+    await commit(writer_pool, adding("reviews_closed", (key, "approved", "op-a", AT, "fine")))
+    assert ((await row())["status"], (await row())["decided_by"], (await row())["reason"]) == (
+        "approved", "op-a", "fine",
+    )  # fmt: skip
+    await commit(writer_pool, opened(2, "op-a"))
+    again = await row()
+    assert (again["status"], again["round"], again["decided_by"]) == ("open", 2, None)
+    assert again["assigned_to"] == "op-b"  # never the one who asked
+
+
+# fmt: off
+RESOLUTIONS = [
+    ("its tenant",     "acme", "acme",   "resolved"),
+    ("another tenant", "acme", "globex", "open"),
+    ("nobody's case",  "-",    "acme",   "resolved"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("tenant", "by", "status"), [r[1:] for r in RESOLUTIONS], ids=[r[0] for r in RESOLUTIONS])
+async def test_a_case_is_opened_once_and_resolved_once_by_its_tenant(
+    writer_pool: Pool, admin_pool: Pool, tenant: str, by: str, status: str
+) -> None:
+    key = uuid()
+    case = CaseRow(key, tenant, None, None, "poison_message", {"reason": "x"}, AT, AT)
+    for _ in range(2):
+        await commit(writer_pool, adding("cases_opened", case))
+    for who in ("first", "second"):
+        row = (key, who, {"resolution": "dismissed"}, AT, by)
+        await commit(writer_pool, adding("cases_resolved", row))
+    found = await admin_pool.fetchrow("select status, operator, detail from cases where id = $1", key)
+    assert found is not None
+    assert found["status"] == status
+    assert msgspec.json.decode(found["detail"]) == {"reason": "x"}
+    assert (found["operator"] == "first") == (status == "resolved")
+
+
+async def test_the_first_outcome_of_a_command_stays(writer_pool: Pool, admin_pool: Pool) -> None:
+    key = uuid()
+    for accepted, code in ((True, "done"), (False, "not_cancellable")):
+        row: tuple[Any, ...] = (key, "acme", accepted, code, {}, AT)
+        await commit(writer_pool, adding("command_outcomes", row))
+    assert await admin_pool.fetchval("select code from command_outcomes where command = $1", key) == "done"
+
+
+async def test_denials_are_counted_by_the_minute(writer_pool: Pool, admin_pool: Pool) -> None:
+    actor = f"actor-{next(numbers)}"
+    for seconds in (1, 2, 59, 61):
+        row = DenialRow("acme", actor, "developer", "ledger.reserve", "not_found", AT + timedelta(seconds=seconds), "r")
+        await commit(writer_pool, adding("denials", row))
+    rows = await admin_pool.fetch("select count from denials where actor = $1 order by minute", actor)
+    assert [row["count"] for row in rows] == [3, 1]
+
+
+async def test_a_callback_belongs_to_the_intent_that_claimed_it_first(writer_pool: Pool, admin_pool: Pool) -> None:
+    event = f"evt-{next(numbers)}"
+    await admin_pool.execute(
+        "insert into callbacks (rail, event_id, reference, body, headers, digest)"
+        " values ('alpha', $1, 'r', '', '{}', '')",
+        event,
+    )
+    first, second = uuid(), uuid()
+    for intent in (first, second):
+        claim = ("alpha", event, "acme", intent)
+        await commit(writer_pool, adding("callbacks_claimed", claim))
+    assert await admin_pool.fetchval("select intent from callbacks where event_id = $1", event) == first
+
+
+async def test_an_endpoint_that_is_disabled_changes_the_configuration(writer_pool: Pool, admin_pool: Pool) -> None:
+    name = f"hook-{next(numbers)}"
+    await admin_pool.execute(
+        "insert into endpoints (tenant, id, url, events, secrets, created_by)"
+        " values ('acme', $1, 'https://x.test', '{*}', '{}', 'dev')",
+        name,
+    )
+    store = PostgresStore(writer_pool)
+    before = await store.configuration()
+    assert (await commit(writer_pool)).configuration_version == before.version
+    await commit(writer_pool, adding("endpoints_disabled", ("acme", name)))
+    after = await store.configuration()
+    assert after.version > before.version
+    assert name not in [endpoint.id for endpoint in after.endpoints.get("acme", ())]
+
+
+@pytest.mark.parametrize("key", ["", "00", "not-a-uuid"])
+async def test_an_id_that_is_none_is_refused_and_the_connection_lives(writer_pool: Pool, key: str) -> None:
+    writes: list[Write] = [
+        lambda w: w.command_outcomes.append((key, "acme", True, "done", {}, AT)),
+        lambda w: w.cases_resolved.append((key, "op-a", {}, AT, "acme")),
+        lambda w: w.timers_cleared.add(("intent", key, "state")),
+    ]
+    for write in writes:
+        with pytest.raises(DataError):
+            await commit(writer_pool, write)
+    await commit(writer_pool)
