@@ -39,7 +39,7 @@ async def load(store: Store, memory: Memory, batch: Batch, missing: Missing) -> 
 async def _load_lane(store: Store, memory: Memory, tenant: str, endpoint: str) -> None:
     """Fill a lane with what waits for it; what this worker has under way stays under way."""
     known = memory.lanes.get((tenant, endpoint))
-    in_flight = set(known.in_flight) if known is not None else set()
+    in_flight = dict(known.in_flight) if known is not None else {}
     lane = Lane(in_flight)
     found = await store.open_deliveries(tenant, endpoint)
     for delivery in found:

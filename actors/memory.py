@@ -6,6 +6,7 @@ number; those of a lost partition are dropped at once."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from msgspec import Struct, field
@@ -60,15 +61,15 @@ class MissingGround(Exception):
 
 
 class Lane(Struct):
-    """The deliveries of one endpoint: those under way, those that wait in memory, and whether the store holds more."""
+    """The deliveries of one endpoint: those under way since when, those that wait, and whether the store holds more."""
 
-    in_flight: set[str] = field(default_factory=set)
+    in_flight: dict[str, datetime] = field(default_factory=dict)
     waiting: deque[str] = field(default_factory=deque)
     more: bool = False
 
     def copy(self) -> "Lane":
         """Return a lane that can be changed without touching this one."""
-        return Lane(set(self.in_flight), deque(self.waiting), self.more)
+        return Lane(dict(self.in_flight), deque(self.waiting), self.more)
 
 
 class Memory:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OPEN", "attempt_ended", "deliver", "fan_out", "finish_lanes", "fire", "open_lane", "replay"]
 
+ATTEMPT_LOST_AFTER: Final = timedelta(minutes=5)  # far beyond what any transport waits
 # They tell of deliveries and packets themselves: an endpoint that got them would be told of being told.
 _NEVER_DELIVERED: Final = ("webhook.", "money_runtime.", "evidence.", "review.closed")
 
@@ -105,7 +106,7 @@ def attempt_ended(tick: "Tick", at: "Input", event: AttemptReported) -> None:
     delivery = tick.delivery(result.delivery)
     if delivery is None or delivery.state is not DeliveryState.DELIVERING or delivery.attempts != result.attempt:
         return  # a repeat, or an attempt that was started again since and is still under way
-    lane.in_flight.discard(delivery.id)
+    lane.in_flight.pop(delivery.id, None)
     row = (delivery.id, result.attempt, delivery.tenant, delivery.trigger, tick.now, result.status, result.error)
     tick.writes.delivery_attempts.append((*row, result.latency_ms, result.response_excerpt))
     outcome = verdict(result)
@@ -148,8 +149,15 @@ def _jitter(delivery: Delivery) -> float:
 
 
 def open_lane(tick: "Tick", event: LaneOpened) -> None:
-    """Look after what an endpoint has open, after its partition came to this worker."""
-    tick.lane(event.tenant, event.endpoint)
+    """Look after what an endpoint has open: after its partition came to this worker, and now and then.
+
+    An attempt that has not reported for so long was lost on its way; its delivery waits again."""
+    lane = tick.lane(event.tenant, event.endpoint)
+    for delivery_id in [key for key, since in lane.in_flight.items() if tick.now - since >= ATTEMPT_LOST_AFTER]:
+        del lane.in_flight[delivery_id]
+        delivery = tick.delivery(delivery_id)
+        if delivery is not None and delivery.state is DeliveryState.DELIVERING:
+            _wait(tick, delivery)
 
 
 def fire(tick: "Tick", event: TimerFired) -> None:
@@ -206,7 +214,7 @@ def finish_lanes(tick: "Tick") -> None:
                 delivery.state = move(delivery.state, DeliveryFact.GIVEN_UP)
                 _tell(tick, delivery, "webhook.exhausted", None)
             else:
-                lane.in_flight.add(delivery.id)
+                lane.in_flight[delivery.id] = tick.now
                 secrets = tuple(tick.rules.open_secret(secret) for secret in endpoint.secrets)
                 call = WebhookCall(
                     endpoint.url, f"msg_{delivery.id}", delivery.body, secrets, delivery.attempts, delivery.id

@@ -29,6 +29,8 @@ __all__ = ["Worker", "WorkerSettings", "unpack"]
 
 logger = logging.getLogger(__name__)
 
+LANES_EVERY_SECONDS = 60.0  # how often lanes are searched for attempts that never reported
+
 
 def unpack(message: Inbound) -> list[tuple[Input, Position | None]]:
     """Return the events of a frame; the last comes with the position at which all of it is consumed."""
@@ -91,10 +93,15 @@ class Worker:
 
     async def keep_leases(self) -> None:
         """Renew, take and give up partitions until cancelled; one that is lost is dropped at once."""
+        looked_at = anyio.current_time()
         while True:
             await anyio.sleep(self.settings.lease_seconds / 3)
             await self.refresh_leases()
             self._advance_idle()
+            if anyio.current_time() - looked_at >= LANES_EVERY_SECONDS:
+                looked_at = anyio.current_time()
+                self._open_lanes(frozenset(self.leases))
+                self._wake.set()
 
     async def refresh_leases(self) -> None:
         """Look once at what this worker owns and follow it."""

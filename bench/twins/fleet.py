@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -91,10 +91,14 @@ class FleetWorker:
         self.leases.update({p: owned[p] for p in gained})
         self.inbox = deque(entry for entry in self.inbox if entry[1] is None and entry[0].partition in self.leases)
         at_once(self.source.start({p: lease.position for p, lease in self.leases.items()}))
+        self.look_after_lanes(gained)
+
+    def look_after_lanes(self, partitions: Collection[int]) -> None:
+        """Look after what is open at the endpoints in these partitions."""
         for tenant, endpoints in self.engine.memory.configuration.endpoints.items():
             for endpoint in endpoints:
                 partition = self.engine.rules.partition_of(lane_key(tenant, endpoint.id))
-                if partition in gained:
+                if partition in partitions:
                     opened = Input(partition, "webhook", m.LaneOpened(tenant, endpoint.id), "takeover")
                     self.inbox.append((opened, None))
 

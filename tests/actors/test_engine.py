@@ -63,9 +63,10 @@ def _unknown(fleet: Fleet) -> None:
     fleet.advance(10)
 
 
-def _contradiction(fleet: Fleet) -> None:
-    fleet.submit(transfer(scenario="contradictory_status"))
-    fleet.advance(0.05)
+def _callbacks(fleet: Fleet) -> None:
+    for scenario in ("contradictory_status", "contradictory_amount", "duplicate_callback", "out_of_order"):
+        fleet.submit(transfer(scenario=scenario))
+        fleet.advance(10)
 
 
 def _crowd(fleet: Fleet) -> None:
@@ -83,7 +84,7 @@ STORIES: dict[str, Story] = {
     "reviewed": _reviewed,
     "reversed": _reversed,
     "unknown": _unknown,
-    "contradiction": _contradiction,
+    "callbacks": _callbacks,
     "crowd": _crowd,
 }
 story = pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
