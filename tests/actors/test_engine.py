@@ -12,6 +12,7 @@ from tests.actors.world import MakeFleet, balances, configuration, endpoint, fac
 from zentra.bench.twins.fleet import Fleet, at_once
 from zentra.runtime import messages as m
 from zentra.runtime.errors import Contended, DataError, InDoubt, Unavailable
+from zentra.runtime.ports import Ground, TickPlan, TickWrites
 from zentra.runtime.rails import RailSettings
 from zentra.runtime.vocabulary import IntentKind, State
 
@@ -270,15 +271,47 @@ def test_an_endpoint_whose_secret_cannot_be_opened_stops_only_its_own_deliveries
     assert fleet.cases() == ["poison_message"]
 
 
-def test_data_that_the_store_refuses_takes_one_event_out_and_no_neighbour(make_fleet: MakeFleet) -> None:
+@pytest.mark.parametrize("number", range(6))
+def test_a_tick_that_the_store_refuses_is_committed_in_parts_and_each_is_sent_once(
+    make_fleet: MakeFleet, number: int
+) -> None:
     fleet = make_fleet()
     intents = [fleet.submit(transfer(1_000 + number)) for number in range(5)]
+    for _ in range(number):
+        fleet.workers[0].take()
+        fleet.workers[0].tick()
     for _ in range(2):  # for the whole tick, and again where nothing is trusted
         fleet.store.fail_next(DataError("no"))
     fleet.advance(10)
     assert [fleet.transaction(intent).state for intent in intents] == [State.SUCCESSFUL] * 5
     assert fleet.cases() == []
-    assert sorted(fleet.rails["alpha"].submits.values()) == [1] * 5  # parts are sent once
+    assert sorted(fleet.rails["alpha"].submits.values()) == [1] * 5
+
+
+def test_a_part_that_was_lost_sends_nothing_in_the_name_of_the_one_before(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet()
+    intents = sorted((fleet.submit(transfer(1_000)) for _ in range(6)), key=fleet.partition_of)
+    worker = fleet.workers[0]
+    for _ in range(2):
+        worker.take()
+        worker.tick()
+    last = fleet.partition_of(intents[-1])
+    commit, calls = fleet.store.commit, 0
+
+    async def losing(plan: TickPlan, decide: Callable[[Ground], TickWrites]) -> Ground:
+        nonlocal calls
+        calls += 1
+        if calls <= 2:
+            raise DataError("no")
+        if calls == 3:
+            worker.drop(frozenset({last}))
+        return await commit(plan, decide)
+
+    fleet.store.commit = losing  # type: ignore[method-assign]  # the store refuses twice, then a partition is lost
+    worker.take()
+    worker.tick()
+    kept = [intent for intent in intents if fleet.partition_of(intent) != last]
+    assert sorted(s.reference[:32] for s in fleet.performed.submissions) == sorted(kept)
 
 
 # Ownership ------------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from zentra.bench.twins.stream import SourceTwin
 from zentra.gateway.rails_inline import InlineRail
 from zentra.runtime.errors import DataError, InDoubt
 from zentra.runtime.instruments import SILENCE
-from zentra.runtime.messages import Due
+from zentra.runtime.messages import Due, TimerFired
 from zentra.runtime.ports import Ground, Lease, TickPlan, TickWrites
 from zentra.runtime.stream_ports import Position
 from zentra.runtime.vocabulary import State
@@ -227,6 +227,19 @@ async def test_a_stream_that_rolled_back_is_read_from_its_start_and_no_old_check
         await until(lambda: all(row.position.sequence <= last for row in fleet.store.lease_rows.values()))
     assert max(reached.values()) > 0
     audited(fleet)
+
+
+async def test_a_checkpoint_that_the_stream_contradicts_is_taken_back_by_the_next_commit() -> None:
+    fleet = make_world()
+    fleet.store.lease_rows[3].position = Position(99, "of a stream that is gone")
+    worker = make_worker(fleet, "w")
+    await worker.refresh_leases()
+    fired = Input(3, "timer", TimerFired("intent", "0" * 32, "state", "acme"), "timer/state")
+    worker._queues[3].append((fired, None))
+    batch = worker._next_batch()
+    assert batch is not None
+    assert await worker._committer.run(batch, 1) is not None
+    assert fleet.store.lease_rows[3].position == Position(0, "")
 
 
 async def test_a_quiet_partition_follows_the_stream_and_never_goes_back() -> None:
