@@ -48,7 +48,9 @@ class CaseResolution(Struct, frozen=True):
 
 
 def command(tick: Tick, at: Input, event: CommandGiven) -> None:
-    """Carry out one command and write its outcome."""
+    """Carry out one command and write its outcome; one that has an outcome is a repeat."""
+    if tick.is_answered(event.command):
+        return
     if event.kind == "replay_delivery":
         code = webhooks.replay(tick, event.tenant, event.subject)
     elif event.kind == "resolve_case":

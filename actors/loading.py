@@ -33,7 +33,11 @@ async def load(store: Store, memory: Memory, batch: Batch, missing: Missing) -> 
         logs = await store.logs(missing.logs)
         memory.logs.update({tenant: logs.get(tenant) for tenant in missing.logs})
     if missing.leaves:
-        batch.logged = (batch.logged or set()) | await store.leaves(missing.leaves)
+        batch.stored |= await store.leaves(missing.leaves)
+        batch.asked |= missing.leaves
+    if missing.commands:
+        batch.stored |= await store.answered(missing.commands)
+        batch.asked |= missing.commands
 
 
 async def _load_lane(store: Store, memory: Memory, tenant: str, endpoint: str) -> None:

@@ -36,6 +36,7 @@ class Missing(Struct):
     lanes: set[tuple[str, str]] = field(default_factory=set)
     logs: set[str] = field(default_factory=set)
     leaves: set[bytes] = field(default_factory=set)
+    commands: set[str] = field(default_factory=set)
     configuration: bool = False
 
     def __bool__(self) -> bool:
@@ -48,6 +49,7 @@ class Missing(Struct):
             or self.lanes
             or self.logs
             or self.leaves
+            or self.commands
             or self.configuration
         )
 

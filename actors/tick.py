@@ -66,7 +66,8 @@ class Batch(Struct):
     poisoned: dict[int, str] = field(default_factory=dict)
     reloaded: set[str] = field(default_factory=set)
     trust_openings: bool = True
-    logged: set[bytes] | None = None
+    asked: set[bytes | str] = field(default_factory=set)  # leaves and commands that the store was asked for
+    stored: set[bytes | str] = field(default_factory=set)  # those of them that it has
     epochs: dict[int, int] = field(default_factory=dict)  # of its partitions when the events were taken
 
 
@@ -111,7 +112,7 @@ class Tick:
         self.lanes: dict[tuple[str, str], Lane] = {}
         self.leaves: dict[str, list[LeafDue]] = defaultdict(list)
         self.heads: dict[str, LogHead] = {}
-        self._logging: set[bytes] = set()
+        self._met: set[bytes | str] = set()  # leaves and commands of this tick
         self.submissions: list[Submission] = []
         self.polls: list[Poll] = []
         self.calls: list[tuple[str, str, WebhookCall]] = []  # tenant, endpoint, call
@@ -208,15 +209,26 @@ class Tick:
 
     def is_logged(self, leaf: bytes) -> bool:
         """Return whether a leaf is in its log; the store refuses a second one, and only then is it asked."""
-        if leaf in self._logging:
+        if leaf in self._met:
             return True
-        self._logging.add(leaf)
+        self._met.add(leaf)
         if self.batch.trust_openings:
             return False
         link = leaf_hash(leaf)
-        if self.batch.logged is None:
+        if link not in self.batch.asked:
             raise MissingGround(Missing(leaves={link}))
-        return link in self.batch.logged
+        return link in self.batch.stored
+
+    def is_answered(self, command: str) -> bool:
+        """Return whether a command has its outcome; the store refuses a second one, and only then is it asked."""
+        if command in self._met:
+            return True
+        self._met.add(command)
+        if self.batch.trust_openings:
+            return False
+        if command not in self.batch.asked:
+            raise MissingGround(Missing(commands={command}))
+        return command in self.batch.stored
 
     def review_expiry(self, tx: Transaction) -> datetime:
         """Return when the open review of a transaction expires."""

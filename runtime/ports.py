@@ -222,6 +222,10 @@ class Store(Protocol):
         """Return which of these leaf hashes some log holds already."""
         ...
 
+    async def answered(self, commands: Collection[str]) -> set[str]:
+        """Return which of these commands have an outcome."""
+        ...
+
     async def due_timers(
         self, partitions: Collection[int], until_seconds: float, limit: int
     ) -> list[tuple[Timer, float]]:

@@ -50,7 +50,7 @@ select intent, array_agg(record order by sequence), array_agg(hash order by sequ
 from transitions where intent = any($1::uuid[]) group by intent
 """
 _DELIVERY: Final = """
-select d.id, d.tenant, d.endpoint, d.intent, d.event, d.body, s.status, s.attempts
+select d.id, d.tenant, d.endpoint, d.intent, d.event, d.body, s.status, s.attempts, s.tries, s.trigger
 from deliveries d left join delivery_states s on s.delivery = d.id
 """
 _TIMERS: Final = """
@@ -191,6 +191,13 @@ class PostgresStore:
         rows = await self._fetch("select hash from log_leaves where hash = any($1::bytea[])", sorted(hashes))
         return {row[0] for row in rows}
 
+    async def answered(self, commands: Collection[str]) -> set[str]:
+        """See Store.answered."""
+        rows = await self._fetch(
+            "select command from command_outcomes where command = any($1::uuid[])", sorted(commands)
+        )
+        return {row[0] for row in rows}
+
     async def due_timers(
         self, partitions: Collection[int], until_seconds: float, limit: int
     ) -> list[tuple[Timer, float]]:
@@ -265,6 +272,7 @@ def _delivery(row: Any) -> Delivery:
         body=row[5],
         state=DeliveryState(row[6]) if begun else DeliveryState.PENDING,
         attempts=row[7] or 0,
-        tries=row[7] or 0,
+        tries=row[8] or 0,
+        trigger=row[9] or "automatic",
         begun=begun,
     )

@@ -97,13 +97,14 @@ update cases set status = 'resolved', operator = $2, resolution = $3, resolved_a
 where id = $1 and tenant in ($5, '-') and status = 'open'
 """
 _DELIVERY_STATE: Final = """
-update delivery_states d set status = c.status, attempts = c.attempts, next_at = c.next_at, updated_at = $5
-from unnest($1::uuid[], $2::text[], $3::int[], $4::timestamptz[]) as c(delivery, status, attempts, next_at)
+update delivery_states d set status = c.status, attempts = c.attempts, tries = c.tries, trigger = c.trigger,
+    next_at = c.next_at, updated_at = $7
+from unnest($1::uuid[], $2::text[], $3::int[], $4::int[], $5::text[], $6::timestamptz[])
+    as c(delivery, status, attempts, tries, trigger, next_at)
 where d.delivery = c.delivery
 """
 _OUTCOME: Final = """
 insert into command_outcomes (command, tenant, accepted, code, detail, decided_at) values ($1, $2, $3, $4, $5, $6)
-on conflict (command) do nothing
 """
 _CLAIM: Final = """
 update callbacks set tenant = $3, intent = $4 where rail = $1 and event_id = $2 and intent is null
@@ -261,8 +262,21 @@ async def _write_deliveries(connection: Connection, writes: TickWrites, now: dat
     if begun:
         await connection.copy_records_to_table(
             "delivery_states",
-            columns=("delivery", "tenant", "endpoint", "status", "attempts", "next_at", "updated_at"),
-            records=[(d.id, d.tenant, d.endpoint, d.state, d.attempts, next_at, now) for d, next_at in begun],
+            columns=(
+                "delivery",
+                "tenant",
+                "endpoint",
+                "status",
+                "attempts",
+                "tries",
+                "trigger",
+                "next_at",
+                "updated_at",
+            ),
+            records=[
+                (d.id, d.tenant, d.endpoint, d.state, d.attempts, d.tries, d.trigger, next_at, now)
+                for d, next_at in begun
+            ],
         )
     changed = [state for key, state in writes.delivery_states.items() if key not in writes.deliveries_begun]
     if changed:
@@ -271,6 +285,8 @@ async def _write_deliveries(connection: Connection, writes: TickWrites, now: dat
             [d.id for d, _ in changed],
             [d.state for d, _ in changed],
             [d.attempts for d, _ in changed],
+            [d.tries for d, _ in changed],
+            [d.trigger for d, _ in changed],
             [next_at for _, next_at in changed],
             now,
         )

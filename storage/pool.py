@@ -72,8 +72,15 @@ async def open_pool(
 async def prepare_connection(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     """Make `connection` take and give uuids as 32 hex digits."""
     await connection.set_type_codec(
-        "uuid", schema="pg_catalog", encoder=bytes.fromhex, decoder=bytes.hex, format="binary"
+        "uuid", schema="pg_catalog", encoder=_uuid_bytes, decoder=bytes.hex, format="binary"
     )
+
+
+def _uuid_bytes(text: str) -> bytes:
+    data = bytes.fromhex(text)
+    if len(data) != 16:
+        raise ValueError(f"a uuid has 32 hex digits, not {len(text)}")
+    return data
 
 
 async def _keep(connection: asyncpg.Connection[asyncpg.Record]) -> None:

@@ -226,6 +226,11 @@ class StoreTwin:
         self._meet("leaves")
         return self.rows.leaf_hashes.intersection(hashes)
 
+    async def answered(self, commands: Collection[str]) -> set[str]:
+        """See Store.answered."""
+        self._meet("answered")
+        return self.rows.command_outcomes.keys() & set(commands)
+
     async def due_timers(
         self, partitions: Collection[int], until_seconds: float, limit: int
     ) -> list[tuple[Timer, float]]:
@@ -342,7 +347,8 @@ class StoreTwin:
         found, state = copy.copy(self.rows.deliveries[key]), self.rows.delivery_states.get(key)
         found.begun = state is not None
         found.state = state.state if state else DeliveryState.PENDING
-        found.attempts = found.tries = state.attempts if state else 0
+        if state is not None:
+            found.attempts, found.tries, found.trigger = state.attempts, state.tries, state.trigger
         return found
 
     def _outbox(self, partitions: Collection[int]) -> list[OutboxRow]:

@@ -47,6 +47,8 @@ class DeliveryRow(Struct):
 
     state: DeliveryState
     attempts: int
+    tries: int
+    trigger: str
     next_at: datetime | None
 
 
@@ -106,6 +108,7 @@ def check(rows: Rows, plan: TickPlan, writes: TickWrites) -> None:
     _once("delivery_attempts", rows.delivery_attempts, [row[:2] for row in writes.delivery_attempts])
     _once("log_leaves", rows.leaves, [row[:2] for row in writes.leaves])
     _once("log_leaves_hash", rows.leaf_hashes, [row[4] for row in writes.leaves])
+    _once("command_outcomes", rows.command_outcomes, [row[0] for row in writes.command_outcomes])
     _once("log_tiles", rows.tiles, [row[:3] for row in writes.tiles])
     _once("log_heads", rows.heads, [(head.tenant, head.size) for head in writes.heads])
     refuse_non_uuids(*(key for _, key, _ in writes.timers_set), *(d.id for d, _ in writes.deliveries))
@@ -158,7 +161,9 @@ def _apply_deliveries(rows: Rows, writes: TickWrites) -> None:
         rows.deliveries[delivery.id] = copy.copy(delivery)
     for key, (delivery, next_at) in writes.delivery_states.items():
         if key in writes.deliveries_begun or key in rows.delivery_states:
-            rows.delivery_states[key] = DeliveryRow(delivery.state, delivery.attempts, next_at)
+            rows.delivery_states[key] = DeliveryRow(
+                delivery.state, delivery.attempts, delivery.tries, delivery.trigger, next_at
+            )
     rows.delivery_attempts.update({(row[0], row[1]): row[2:] for row in writes.delivery_attempts})
 
 

@@ -288,7 +288,7 @@ create table endpoints (
     id         text not null,
     url        text not null,
     events     text[] not null,
-    secrets    bytea[] not null,        -- sealed with the installation's key
+    secrets    bytea[] not null check (cardinality(secrets) > 0),   -- sealed with the installation's key
     status     text not null default 'enabled' check (status in ('enabled', 'disabled')),
     created_by text not null,
     created_at timestamptz not null default now(),
@@ -315,6 +315,8 @@ create table delivery_states (
     endpoint   text not null,
     status     text not null check (status in ('pending', 'delivering', 'retrying', 'delivered', 'exhausted')),
     attempts   integer not null,
+    tries      integer not null,        -- since it was made or last replayed
+    trigger    text not null,           -- automatic, replay
     next_at    timestamptz,
     updated_at timestamptz not null
 ) with (fillfactor = 70);

@@ -221,6 +221,19 @@ def test_a_replay_sends_the_same_bytes_again(make_fleet: MakeFleet) -> None:
     assert [row[1] for row in fleet.store.rows.delivery_attempts.values()] == ["automatic", "replay"]
 
 
+def test_a_replay_command_that_comes_again_sends_nothing(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(configuration(endpoints=(endpoint(),)))
+    fleet.submit(transfer())
+    fleet.advance(1)
+    delivery = next(iter(fleet.store.rows.deliveries))
+    fleet.command("replay_delivery", delivery, partition=lane_partition(fleet))
+    fleet.run_until_idle()
+    sent = len(fleet.store.rows.delivery_attempts)
+    fleet.replay()
+    fleet.run_until_idle()
+    assert (sent, len(fleet.store.rows.delivery_attempts)) == (2, 2)
+
+
 def test_a_replay_of_what_gave_up_starts_the_schedule_anew(make_fleet: MakeFleet) -> None:
     fleet = make_fleet(configuration(endpoints=(endpoint(),)), scripts={hook(): [DOWN] * (ATTEMPTS_MAX + 1) + [OK]})
     fleet.submit(transfer())

@@ -184,12 +184,13 @@ async def test_a_case_is_opened_once_and_resolved_once_by_its_tenant(
     assert (found["operator"] == "first") == (status == "resolved")
 
 
-async def test_the_first_outcome_of_a_command_stays(writer_pool: Pool, admin_pool: Pool) -> None:
+async def test_a_second_outcome_of_a_command_is_refused(writer_pool: Pool, admin_pool: Pool) -> None:
     key = uuid()
-    for accepted, code in ((True, "done"), (False, "not_cancellable")):
-        row: tuple[Any, ...] = (key, "acme", accepted, code, {}, AT)
-        await commit(writer_pool, adding("command_outcomes", row))
+    await commit(writer_pool, adding("command_outcomes", (key, "acme", True, "done", {}, AT)))
+    with pytest.raises(DataError):
+        await commit(writer_pool, adding("command_outcomes", (key, "acme", False, "not_cancellable", {}, AT)))
     assert await admin_pool.fetchval("select code from command_outcomes where command = $1", key) == "done"
+    assert await PostgresStore(writer_pool).answered([key, uuid()]) == {key}
 
 
 async def test_denials_are_counted_by_the_minute(writer_pool: Pool, admin_pool: Pool) -> None:
@@ -219,7 +220,7 @@ async def test_an_endpoint_that_is_disabled_changes_the_configuration(writer_poo
     name = f"hook-{next(numbers)}"
     await admin_pool.execute(
         "insert into endpoints (tenant, id, url, events, secrets, created_by)"
-        " values ('acme', $1, 'https://x.test', '{*}', '{}', 'dev')",
+        " values ('acme', $1, 'https://x.test', '{*}', array['s'::bytea], 'dev')",
         name,
     )
     store = PostgresStore(writer_pool)

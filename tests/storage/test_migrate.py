@@ -124,7 +124,7 @@ async def test_what_is_set_up_has_a_version_that_only_its_owner_writes(
     async with tenant_transaction(tenant_pool, "acme") as connection:
         await connection.execute(
             "insert into endpoints (tenant, id, url, events, secrets, created_by)"
-            " values ('acme', 'we_1', 'https://example.com', '{}', '{}', 'ada')"
+            " values ('acme', 'we_1', 'https://example.com', '{}', array['s'::bytea], 'ada')"
         )
     assert await writer_pool.fetchval(version) == before + 3
     for pool in (writer_pool, tenant_pool):

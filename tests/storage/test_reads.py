@@ -87,7 +87,9 @@ async def rows(admin_pool: Pool, filled: list[bool]) -> None:
             "insert into delivery_attempts values ($1, 1, $2, 'automatic', $3, 500, null, 3, '')", uuid, tenant, AT
         )
         await admin_pool.execute(
-            "insert into endpoints values ($1, 'we_1', 'https://x', '{*}', '{}', 'enabled', 'ada', $2)", tenant, AT
+            "insert into endpoints values ($1, 'we_1', 'https://x', '{*}', array['s'::bytea], 'enabled', 'ada', $2)",
+            tenant,
+            AT,
         )
         await admin_pool.execute(
             "insert into commands values ($1, $2, 'cancel', 'order-1', 'ada', 'developer', '{}')", uuid, tenant
