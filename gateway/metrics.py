@@ -32,7 +32,7 @@ TICK_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2
 EVENT_BUCKETS: Final = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0)
 
 _HELP: Final = {
-    "ledger_imbalance_minor_units": "What posted balances per tenant and currency miss 0 by; anything but 0 is an incident",
+    "ledger_imbalance_minor_units": "What posted balances of a tenant and currency miss 0 by: an incident",
     "ledger_imbalance_pending_minor_units": "The same of pending balances",
     "reviews_open": "Reviews that wait for somebody",
     "cases_open": "Cases that wait for somebody",
