@@ -117,7 +117,7 @@ class Engine:
     ) -> None:
         known = self.memory.accounts
         command = tx.command
-        if stage == "policy":
+        if stage == "policy" and self.day:  # before the first tick the day is not known; the tick asks for it
             rules = self.memory.configuration.policies.get(tx.tenant, DEFAULT_RULES)
             velocity.update(velocity_keys(rules, tx.tenant, command, self.day))
         elif stage == "ledger":

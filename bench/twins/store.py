@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -20,7 +20,7 @@ from zentra.runtime import messages as m
 from zentra.runtime.delivery import Delivery, DeliveryState
 from zentra.runtime.errors import DataError, InDoubt
 from zentra.runtime.ledger import AccountRef, Balance, Posting, posting_hash
-from zentra.runtime.policy import Usage
+from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import (
     Configuration,
     Ground,
@@ -304,7 +304,7 @@ class StoreTwin:
             configuration_version=self.current.version,
             lost=frozenset(f.partition for f in plan.fences) - held,
             balances={r.id: copy.copy(self.rows.balances[r.id, 0]) for r in plan.accounts if r.guarded},
-            usage={key: copy.copy(self.rows.velocity.get(key, Usage())) for key in plan.velocity},
+            usage={_dated(key): copy.copy(self.rows.velocity.get(key, Usage())) for key in plan.velocity},
         )
         writes = decide(ground)
         check(self.rows, plan, writes)
@@ -357,3 +357,9 @@ class StoreTwin:
 
 def _lease(row: LeaseRow) -> Lease:
     return Lease(row.partition, row.epoch, row.version, row.position)
+
+
+def _dated(key: VelocityKey) -> VelocityKey:
+    """Return the key; raise ValueError where its day is none, as a column of dates does."""
+    date.fromisoformat(key.day)
+    return key
