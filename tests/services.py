@@ -21,6 +21,7 @@ from zentra.storage.pool import Pool, open_pool
 __all__ = [
     "PARTITIONS",
     "PASSWORD",
+    "QUOTED_PASSWORD",
     "Database",
     "admin_pool",
     "database",
@@ -50,11 +51,11 @@ def _url(base: str, database: str, role: str | None = None) -> str:
     parts = urlsplit(base)
     location = parts.netloc
     if role is not None:
-        location = f"{role}:{_QUOTED}@{location.rpartition('@')[2]}"
+        location = f"{role}:{QUOTED_PASSWORD}@{location.rpartition('@')[2]}"
     return urlunsplit(parts._replace(netloc=location, path=f"/{database}"))
 
 
-_QUOTED = "".join(f"%{byte:02x}" for byte in PASSWORD.encode())
+QUOTED_PASSWORD = "".join(f"%{byte:02x}" for byte in PASSWORD.encode())
 
 
 async def _statement(url: str, sql: str) -> None:

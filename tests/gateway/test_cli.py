@@ -18,6 +18,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from tests.services import QUOTED_PASSWORD
 from zentra.gateway import cli
 from zentra.gateway.devstack import DevStack
 from zentra.runtime.keys import parse_key
@@ -152,8 +153,8 @@ def fresh(stack: DevStack, monkeypatch: pytest.MonkeyPatch, zentra: Zentra) -> I
     admin = stack.postgres_url.rpartition("/")[0] + "/for_the_command_line"
     server = admin.rpartition("@")[2]
     monkeypatch.setenv("ZENTRA_POSTGRES_ADMIN_URL", admin)
-    monkeypatch.setenv("ZENTRA_POSTGRES_WRITER_URL", f"postgresql://zentra_writer:only%20for%20tests@{server}")
-    monkeypatch.setenv("ZENTRA_POSTGRES_TENANT_URL", f"postgresql://zentra_tenant:only%20for%20tests@{server}")
+    monkeypatch.setenv("ZENTRA_POSTGRES_WRITER_URL", f"postgresql://zentra_writer:{QUOTED_PASSWORD}@{server}")
+    monkeypatch.setenv("ZENTRA_POSTGRES_TENANT_URL", f"postgresql://zentra_tenant:{QUOTED_PASSWORD}@{server}")
     monkeypatch.setenv("ZENTRA_SECRET", "cd" * 32)
     yield zentra
     asyncio.run(statement("drop database for_the_command_line with (force)"))
