@@ -15,10 +15,12 @@ from msgspec import Struct
 from zentra.gateway.installation import Installation
 from zentra.storage.audit import Audit, audit_installation
 from zentra.storage.pool import Pool, open_pool
+from zentra.streams.connection import Connection, connect
 
-__all__ = ["Answer", "Books", "Person", "intent_body", "until"]
+__all__ = ["Answer", "Books", "Heard", "NatsDoor", "Person", "intent_body", "nats_door", "until"]
 
 POLL_SECONDS = 0.02
+NO_HEADERS: Mapping[str, str] = {}
 T = TypeVar("T")
 
 
@@ -50,20 +52,26 @@ class Person:
         self.installation, self.session, self.tenant, self.name = installation, session, tenant, name
 
     async def ask(
-        self, method: str, path: str, body: Any = None, *, wait: int | None = None, key: str | None = "", **more: str
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        wait: int | None = None,
+        key: str | None = "",
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> Answer:
-        """An empty `key` is a fresh one, None is none; bytes are sent as they are, `more` are headers."""
-        headers = {"authorization": f"Bearer {self.installation.keys[self.tenant][self.name]}"}
+        """An empty `key` is a fresh one, None is none; bytes are sent as they are, `headers` win over ours."""
+        given = {"authorization": f"Bearer {self.installation.keys[self.tenant][self.name]}"}
         if method == "POST":
-            headers["content-type"] = "application/json"
+            given["content-type"] = "application/json"
             if key is not None:
-                headers["x-idempotency-key"] = key or uuid.uuid4().hex
+                given["x-idempotency-key"] = key or uuid.uuid4().hex
         if wait is not None:
-            headers["prefer"] = f"wait={wait}"
-        headers |= {name.replace("_", "-"): value for name, value in more.items()}
+            given["prefer"] = f"wait={wait}"
         data = body if isinstance(body, bytes) or body is None else msgspec.json.encode(body)
         url = self.installation.base_url + path
-        async with self.session.request(method, url, data=data, headers=headers) as answer:
+        async with self.session.request(method, url, data=data, headers={**given, **headers}) as answer:
             names = {name.lower(): value for name, value in answer.headers.items()}
             return Answer(answer.status, names, await answer.read())
 
@@ -71,9 +79,15 @@ class Person:
         return await self.ask("GET", path, wait=wait)
 
     async def post(
-        self, path: str, body: Any = None, *, wait: int | None = None, key: str | None = "", **more: str
+        self,
+        path: str,
+        body: Any = None,
+        *,
+        wait: int | None = None,
+        key: str | None = "",
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> Answer:
-        return await self.ask("POST", path, body, wait=wait, key=key, **more)
+        return await self.ask("POST", path, body, wait=wait, key=key, headers=headers)
 
     async def made(self, scenario: str = "success", **changes: Any) -> Any:
         """Make an intent and return it once nothing more happens by itself."""
@@ -118,12 +132,49 @@ class Books:
         )  # fmt: skip
 
     async def written(self) -> dict[str, int]:
-        """Return the number of rows of every table that a request could have written to."""
-        tables = ("intents", "idempotency", "transitions", "postings", "commands", "accounts", "endpoints", "outbox")
+        """Return the number of rows of every table that requests write to and the engine does not."""
+        tables = ("intents", "idempotency", "commands", "review_decisions", "accounts", "endpoints")
         return {table: await self.count(f"select count(*) from {table}") for table in tables}
 
     async def audit(self) -> Audit:
         return await audit_installation(self.pool)
+
+
+class Heard(Struct, frozen=True):
+    """An answer over NATS; `body` is kept as the bytes that came."""
+
+    status: int
+    replayed: bool = False
+    body: msgspec.Raw = msgspec.Raw(b"")
+    code: str = ""
+    errors: list[dict[str, str]] = []
+
+
+class NatsDoor:
+    """The door for intents over a tenant's own connection; bytes are sent as they are."""
+
+    def __init__(self, client: Connection) -> None:
+        self._client = client
+
+    async def __call__(self, body: Any) -> Heard:
+        return msgspec.json.decode(await self._ask(body), type=Heard)
+
+    async def batch(self, bodies: list[Any]) -> list[Heard]:
+        return msgspec.json.decode(await self._ask(bodies), type=list[Heard])
+
+    async def _ask(self, body: Any) -> bytes:
+        data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        return bytes((await self._client.request("zentra.intents.create", data, timeout=10)).data)
+
+
+@asynccontextmanager
+async def nats_door(installation: Installation, tenant: str = "acme") -> AsyncIterator[NatsDoor]:
+    """Yield the door while the connection is open."""
+    client = await connect(installation.nats_url(tenant), name="test")
+    try:
+        yield NatsDoor(client)
+    finally:
+        await client.close()
 
 
 def intent_body(**changes: Any) -> dict[str, Any]:

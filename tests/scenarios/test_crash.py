@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(120)]
 
 RECOVERY_SECONDS_MAX = 20.0  # a lease of a dead worker runs out in a few; the rest is work that has waited
 SECOND_TRY_SECONDS_MAX = 30.0
+RETRY_AFTER_SECONDS = 1.0  # what those refusals ask for
 
 COMPLETE = """
 select count(*) from intents i where starts_with(i.key, $1) and exists (
@@ -112,6 +113,7 @@ async def asked_again(load: Load) -> None:
     async with asyncio.timeout(SECOND_TRY_SECONDS_MAX):
         while (report := await run_load(replace(load, rate=0.0, in_flight=64))).refused:
             assert all(why.startswith(("409 idempotency_in_flight", "503")) for why in report.refusals), report.refusals
+            await asyncio.sleep(RETRY_AFTER_SECONDS)
 
 
 @asynccontextmanager

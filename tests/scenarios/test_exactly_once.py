@@ -4,46 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import pytest
 import redis
 
-from tests.scenarios.people import Answer, Books, Person, intent_body
+from tests.scenarios.people import Answer, Books, Person, intent_body, nats_door
 from zentra.gateway.installation import Installation
-from zentra.streams.connection import connect
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(90)]
 
 CROWD = 50
 IN_FLIGHT = {"idempotency_in_flight"}
-
-
-class Heard(msgspec.Struct, frozen=True):
-    """An answer over NATS; `body` is kept as the bytes that came."""
-
-    status: int
-    replayed: bool = False
-    body: msgspec.Raw = msgspec.Raw(b"")
-    code: str = ""
-
-
-@asynccontextmanager
-async def nats_door(installation: Installation, tenant: str = "acme") -> AsyncIterator[Any]:
-    """Yield a function that asks for an intent over the tenant's own connection."""
-    client = await connect(installation.nats_url(tenant), name="test")
-
-    async def ask(body: dict[str, Any]) -> Heard:
-        answer = await client.request("zentra.intents.create", msgspec.json.encode(body), timeout=10)
-        return msgspec.json.decode(answer.data, type=Heard)
-
-    try:
-        yield ask
-    finally:
-        await client.close()
 
 
 async def crowd(dev: Person, body: dict[str, Any], key: str) -> list[Answer]:
