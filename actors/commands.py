@@ -11,13 +11,13 @@ from msgspec import Struct
 
 from zentra.actors import stages, webhooks
 from zentra.actors.tick import Input, Tick
-from zentra.runtime import facts as f
 from zentra.runtime.errors import Refusal
-from zentra.runtime.ledger import Objection
+from zentra.runtime.intents import facts as f
+from zentra.runtime.intents.transaction import Transaction
+from zentra.runtime.intents.vocabulary import Fact, State
+from zentra.runtime.ledger.book import Objection
+from zentra.runtime.ledger.money import parse_minor
 from zentra.runtime.messages import CommandGiven
-from zentra.runtime.money import parse_minor
-from zentra.runtime.transaction import Transaction
-from zentra.runtime.vocabulary import Fact, State
 
 __all__ = ["ON_TRANSACTION", "CaseResolution", "Reversal", "ReviewVerdict", "command"]
 

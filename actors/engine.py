@@ -11,13 +11,13 @@ from zentra.actors import commands, outcomes, stages, webhooks
 from zentra.actors.memory import Memory, Missing, MissingGround
 from zentra.actors.tick import Batch, Input, Rules, Tick
 from zentra.runtime import messages as m
-from zentra.runtime import routing
 from zentra.runtime.errors import DataError
-from zentra.runtime.ledger import AccountRef
+from zentra.runtime.intents.transaction import Transaction, restore
+from zentra.runtime.intents.vocabulary import IntentKind, State
+from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.policy import DEFAULT_RULES, VelocityKey, velocity_keys
 from zentra.runtime.ports import Fence, Ground, Lease, TickPlan
-from zentra.runtime.transaction import Transaction, restore
-from zentra.runtime.vocabulary import IntentKind, State
+from zentra.runtime.rails import routing
 
 __all__ = ["Engine"]
 

@@ -5,8 +5,8 @@ longer than the next commit, because it may exist by then."""
 
 from zentra.actors.memory import Lane, Memory, Missing
 from zentra.actors.tick import Batch
+from zentra.runtime.intents.transaction import restore
 from zentra.runtime.ports import Store
-from zentra.runtime.transaction import restore
 
 __all__ = ["load"]
 

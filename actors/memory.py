@@ -11,12 +11,12 @@ from typing import Any, Final
 
 from msgspec import Struct, field
 
-from zentra.runtime.delivery import Delivery
-from zentra.runtime.ledger import AccountRef
+from zentra.runtime.intents.transaction import Transaction
+from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.partitions import lane_key, log_key
 from zentra.runtime.policy import VelocityKey
 from zentra.runtime.ports import Configuration, LogHead
-from zentra.runtime.transaction import Transaction
+from zentra.runtime.webhooks.delivery import Delivery
 
 __all__ = ["Lane", "Memory", "Missing", "MissingGround"]
 

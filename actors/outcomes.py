@@ -8,13 +8,13 @@ from typing import Final
 
 from zentra.actors import stages
 from zentra.actors.tick import CASE_DEADLINE, Input, Tick, derived_id
-from zentra.runtime import facts as f
-from zentra.runtime import routing
+from zentra.runtime.intents import facts as f
+from zentra.runtime.intents.transaction import Attempt, Transaction
+from zentra.runtime.intents.vocabulary import Fact, State
 from zentra.runtime.messages import RailReported
 from zentra.runtime.ports import CaseRow
-from zentra.runtime.rails import OutcomeStatus, RailOutcome
-from zentra.runtime.transaction import Attempt, Transaction
-from zentra.runtime.vocabulary import Fact, State
+from zentra.runtime.rails import routing
+from zentra.runtime.rails.port import OutcomeStatus, RailOutcome
 
 __all__ = ["callback"]
 

@@ -16,10 +16,10 @@ from zentra.actors.tick import Poll
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.messages import AttemptReported, Event, RailReported, encode_frame
 from zentra.runtime.partitions import lane_key
-from zentra.runtime.rails import Rail, RailOutcome, Submission
-from zentra.runtime.routing import parse_reference
+from zentra.runtime.rails.port import Rail, RailOutcome, Submission
+from zentra.runtime.rails.routing import parse_reference
 from zentra.runtime.stream_ports import EventPublisher, Outgoing
-from zentra.runtime.webhooks import WebhookCall, WebhookTransport
+from zentra.runtime.webhooks.standard import WebhookCall, WebhookTransport
 
 __all__ = ["Outward"]
 

@@ -8,16 +8,16 @@ from datetime import timedelta
 from typing import Any, Final
 
 from zentra.actors.tick import Input, Poll, Tick
-from zentra.runtime import facts as f
-from zentra.runtime import routing
-from zentra.runtime.evidence import LeafKind, leaf_data
-from zentra.runtime.ledger import AccountRef, Objection
-from zentra.runtime.machine import TIMEOUTS
+from zentra.runtime.evidence.packet import LeafKind, leaf_data
+from zentra.runtime.intents import facts as f
+from zentra.runtime.intents.machine import TIMEOUTS
+from zentra.runtime.intents.transaction import Transaction, timestamp
+from zentra.runtime.intents.vocabulary import SETTLED, Fact, IntentKind, State
+from zentra.runtime.ledger.book import AccountRef, Objection
 from zentra.runtime.messages import DeliverySettled, Due, LeafDue, TimerFired
 from zentra.runtime.partitions import log_key
 from zentra.runtime.policy import DEFAULT_RULES, VelocityKey, decide, velocity_keys
-from zentra.runtime.transaction import Transaction, timestamp
-from zentra.runtime.vocabulary import SETTLED, Fact, IntentKind, State
+from zentra.runtime.rails import routing
 
 __all__ = ["HANDLERS", "REGISTERED_TIMER", "close", "counters", "due", "fire", "path_of", "release", "try_next_rail"]
 

@@ -21,21 +21,21 @@ from msgspec import Struct, field
 
 from zentra.actors import webhooks
 from zentra.actors.memory import Lane, Memory, Missing, MissingGround
-from zentra.runtime import facts as f
-from zentra.runtime.delivery import Delivery
 from zentra.runtime.errors import VersionGap
-from zentra.runtime.ledger import AccountRef, Book
-from zentra.runtime.machine import TIMEOUTS, entering
-from zentra.runtime.merkle import Frontier, leaf_hash
+from zentra.runtime.evidence.merkle import Frontier, leaf_hash
+from zentra.runtime.intents import facts as f
+from zentra.runtime.intents.machine import TIMEOUTS, entering
+from zentra.runtime.intents.transaction import Transaction, Transition, advance
+from zentra.runtime.intents.vocabulary import SETTLED, Effect, Fact, State, Topic
+from zentra.runtime.ledger.book import AccountRef, Book
 from zentra.runtime.messages import Due, Event, LeafDue, encode_frame
 from zentra.runtime.names import is_tenant
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import CaseRow, DenialRow, Ground, LogHead, TickPlan, TickWrites, Timer
-from zentra.runtime.rails import Submission
+from zentra.runtime.rails.port import Submission
 from zentra.runtime.stream_ports import Outgoing, Position
-from zentra.runtime.transaction import Transaction, Transition, advance
-from zentra.runtime.vocabulary import SETTLED, Effect, Fact, State, Topic
-from zentra.runtime.webhooks import WebhookCall
+from zentra.runtime.webhooks.delivery import Delivery
+from zentra.runtime.webhooks.standard import WebhookCall
 
 __all__ = ["Batch", "Input", "Poll", "Rules", "Tick", "derived_id"]
 

@@ -9,13 +9,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from zentra.actors.memory import LANE_WAITING_MAX
-from zentra.runtime import canonical
-from zentra.runtime.delivery import OPEN, Delivery, DeliveryFact, DeliveryState, move
-from zentra.runtime.facts import Delivered
+from zentra.runtime.evidence import canonical
+from zentra.runtime.intents.facts import Delivered
+from zentra.runtime.intents.transaction import Transaction, Transition, timestamp
 from zentra.runtime.messages import AttemptReported, DeliveryDue, DeliverySettled, LaneOpened, TimerFired
 from zentra.runtime.partitions import lane_key
-from zentra.runtime.transaction import Transaction, Transition, timestamp
-from zentra.runtime.webhooks import AttemptResult, Verdict, WebhookCall, matches, next_delay, verdict
+from zentra.runtime.webhooks.delivery import OPEN, Delivery, DeliveryFact, DeliveryState, move
+from zentra.runtime.webhooks.standard import AttemptResult, Verdict, WebhookCall, matches, next_delay, verdict
 
 if TYPE_CHECKING:
     from zentra.actors.tick import Input, Tick

@@ -17,10 +17,10 @@ import msgspec
 from msgspec import Struct
 
 from zentra.bench.generator import Load, LoadReport
-from zentra.gateway.installation import Installation
+from zentra.gateway.installation.installation import Installation
 from zentra.storage.audit import audit_installation
-from zentra.storage.bench_reads import leaves_logged, stage_latencies
 from zentra.storage.pool import Pool, open_pool
+from zentra.storage.reads.bench import leaves_logged, stage_latencies
 
 __all__ = ["Measured", "Plan", "as_json", "measure"]
 

@@ -16,7 +16,7 @@ from zentra.runtime.errors import Unavailable
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.stream_ports import StreamError
 from zentra.runtime.subjects import COMMANDS
-from zentra.storage.engine_store import PostgresStore
+from zentra.storage.engine.store import PostgresStore
 from zentra.streams.connection import Connection
 from zentra.streams.topology import purge_commands, stream_state
 

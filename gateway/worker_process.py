@@ -19,18 +19,18 @@ from zentra.actors.relay import Relay
 from zentra.actors.supervisor import Supervisor
 from zentra.actors.tick import Rules
 from zentra.actors.worker import Worker, WorkerSettings
-from zentra.gateway.outward_http import AddressPolicy, OutwardHttp
-from zentra.gateway.rails import RailBook
+from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
+from zentra.gateway.outward.rails import RailBook
+from zentra.gateway.outward.webhooks import WebhookSender
 from zentra.gateway.sealing import Sealer
 from zentra.gateway.settings import Settings
 from zentra.gateway.upkeep import Upkeep
-from zentra.gateway.webhook_sender import WebhookSender
-from zentra.runtime.heads import load_private_key, sign_head
+from zentra.runtime.evidence.heads import load_private_key, sign_head
 from zentra.runtime.instruments import SILENCE, Instruments
+from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.partitions import partition_of
 from zentra.runtime.subjects import command_subject, dead_subject, event_subject
-from zentra.runtime.transaction import timestamp
-from zentra.storage.engine_store import PostgresStore
+from zentra.storage.engine.store import PostgresStore
 from zentra.storage.pool import open_pool
 from zentra.streams.connection import connect
 from zentra.streams.publisher import Publisher

@@ -82,7 +82,7 @@ _ROWS: Final = (
     ("nothing_to_retry",            409, _NO,  "nothing waits to be tried again",                      "resolve the case in another way"),
     ("delivery_under_way",          409, _YES, "the delivery is being sent right now",                 "ask again when the attempt has ended"),
     ("evidence_not_sealed",         409, _YES, "the packet is not sealed yet",                         "ask again after retry-after"),
-    # Provider callbacks; the reasons of zentra.runtime.rails.
+    # Provider callbacks; the reasons of zentra.runtime.rails.port.
     ("signature_missing",           401, _NO,  "the callback is not signed",                           "sign the raw body"),
     ("signature_invalid",           401, _NO,  "the signature does not fit the body",                  "check the secret and sign the raw body"),
     ("timestamp_out_of_tolerance",  401, _NO,  "the timestamp is not near the time",                   "sign every attempt anew"),

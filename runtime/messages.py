@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from zentra.runtime.facts import Delivered
-from zentra.runtime.rails import RailOutcome
-from zentra.runtime.webhooks import AttemptResult
+from zentra.runtime.intents.facts import Delivered
+from zentra.runtime.rails.port import RailOutcome
+from zentra.runtime.webhooks.standard import AttemptResult
 
 __all__ = [
     "STAGES",

@@ -11,11 +11,11 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from zentra.runtime import canonical
-from zentra.runtime.facts import Judged, VelocityUse
-from zentra.runtime.intents import IntentCommand
-from zentra.runtime.ledger import AccountRef
-from zentra.runtime.vocabulary import SYSTEM_ACCOUNT_TYPES
+from zentra.runtime.evidence import canonical
+from zentra.runtime.intents.command import IntentCommand
+from zentra.runtime.intents.facts import Judged, VelocityUse
+from zentra.runtime.intents.vocabulary import SYSTEM_ACCOUNT_TYPES
+from zentra.runtime.ledger.book import AccountRef
 
 __all__ = ["DEFAULT_RULES", "Limits", "PolicyRules", "Usage", "VelocityKey", "decide", "velocity_keys"]
 

@@ -10,14 +10,14 @@ from typing import Any, Protocol
 
 from msgspec import Struct, field
 
-from zentra.runtime.delivery import Delivery
-from zentra.runtime.ledger import AccountRef, Balance, Posting
-from zentra.runtime.merkle import Frontier
+from zentra.runtime.evidence.merkle import Frontier
+from zentra.runtime.intents.transaction import Transition
+from zentra.runtime.ledger.book import AccountRef, Balance, Posting
 from zentra.runtime.policy import PolicyRules, Usage, VelocityKey
-from zentra.runtime.rails import RailSettings
-from zentra.runtime.routing import Corridor
+from zentra.runtime.rails.port import RailSettings
+from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.stream_ports import Outgoing, Position
-from zentra.runtime.transaction import Transition
+from zentra.runtime.webhooks.delivery import Delivery
 
 __all__ = [
     "CaseRow",

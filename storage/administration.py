@@ -18,15 +18,15 @@ import msgspec
 from msgspec import Struct
 
 from zentra.runtime.errors import Refusal
+from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.keys import RANDOM_BYTES, make_key, parse_key
-from zentra.runtime.money import is_currency
+from zentra.runtime.ledger.money import is_currency
 from zentra.runtime.names import is_principal, is_tenant
 from zentra.runtime.policy import PolicyRules
-from zentra.runtime.rails import RailSettings
-from zentra.runtime.routing import Corridor
-from zentra.runtime.vocabulary import IntentKind
-from zentra.storage.configuration_writes import open_system_accounts
+from zentra.runtime.rails.port import RailSettings
+from zentra.runtime.rails.routing import Corridor
 from zentra.storage.errors import translated
+from zentra.storage.intake.configuration import open_system_accounts
 from zentra.storage.pool import Connection, Pool, tenant_transaction, transaction
 
 __all__ = ["ROLES", "Administration", "ApiKey", "IssuedKey", "Principal", "Role", "Tenant"]

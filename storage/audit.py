@@ -8,9 +8,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from zentra.runtime.chain import GENESIS, chain
-from zentra.runtime.invariants import Breach
-from zentra.runtime.vocabulary import SETTLED
+from zentra.runtime.evidence.chain import GENESIS, chain
+from zentra.runtime.intents.vocabulary import SETTLED
+from zentra.runtime.ledger.invariants import Breach
 from zentra.storage.pool import Connection, Pool, transaction
 
 __all__ = ["Audit", "audit_installation"]

@@ -18,8 +18,8 @@ from prometheus_client.core import Metric
 from tests.architecture import ROOT, Source, python_sources
 from zentra.gateway.metrics import Metrics
 from zentra.runtime.codes import CODES, FIELD_CODES
-from zentra.runtime.machine import INITIAL, MOVES
-from zentra.runtime.vocabulary import SETTLED, State, Topic
+from zentra.runtime.intents.machine import INITIAL, MOVES
+from zentra.runtime.intents.vocabulary import SETTLED, State, Topic
 
 __all__ = ["PAGES", "counted", "explained_metrics", "exposed_metrics", "metric_families", "said_codes"]
 
@@ -130,7 +130,7 @@ def _statistics(source: Source) -> Iterator[str]:
         for node in ast.walk(source.tree):
             if isinstance(node, ast.FunctionDef) and node.name == "statistics":
                 yield from (_text(key) for inner in ast.walk(node) if isinstance(inner, ast.Dict) for key in inner.keys)
-    if source.path == "storage/engine_store.py":
+    if source.path == "storage/engine/store.py":
         query = re.search(r'_STATISTICS: Final = """(.*?)"""', source.text, re.DOTALL)
         assert query is not None, "the store's statistics are one query"
         yield from re.findall(r"\) as (\w+)(?:,|\n\Z)", query[1])
@@ -171,7 +171,7 @@ def events_page() -> str:
     ends = ", ".join(f"`{state}`" for state in State if state in SETTLED)
     lines = [
         "# Events", "",
-        f"Made from the topics in `runtime/vocabulary.py` and the moves in `runtime/machine.py`. {_REWRITE}", "",
+        f"Made from `Topic` (`runtime/intents/vocabulary.py`) and `runtime/intents/machine.py`. {_REWRITE}", "",
         "Every record of an intent is an event. It goes to the evidence, to the feed of the tenant and to the webhook",
         "endpoints that asked for it. Tenants see a state up to the slash; behind it is the step inside. Where no move",
         "is named, the event leaves the state as it is. [The machine](machine.md) has all of it.", "",

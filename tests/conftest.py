@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from zentra.gateway.devstack import DevStack
+from zentra.gateway.devstack.stack import DevStack
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

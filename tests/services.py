@@ -14,7 +14,7 @@ import pytest
 import redis
 from msgspec import Struct
 
-from zentra.gateway.devstack import DevStack
+from zentra.gateway.devstack.stack import DevStack
 from zentra.storage.migrate import migrate
 from zentra.storage.pool import Pool, open_pool
 

@@ -13,7 +13,7 @@ from tests.architecture import ROOT
 from tests.catalogue import MEANINGS, PAGES, counted, explained_metrics, metric_families, said_codes
 from zentra.runtime.codes import CODES, FIELD_CODES
 from zentra.runtime.errors import ZentraError
-from zentra.runtime.vocabulary import Topic
+from zentra.runtime.intents.vocabulary import Topic
 from zentra.storage.errors import AlreadyDecided, Misconfigured
 
 T = TypeVar("T")

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.architecture import FOLDERS, ROOT
 from tests.catalogue import exposed_metrics
-from zentra.gateway.cli import app
+from zentra.gateway.cli.main import app
 from zentra.gateway.settings import Settings, read_settings
-from zentra.runtime.heads import load_private_key
+from zentra.runtime.evidence.heads import load_private_key
 from zentra.streams.accounts import RUNTIME_USER, render_config, runtime_password, system_password, tenant_password
 
 DEPLOY: Final = ROOT / "deploy"

@@ -26,17 +26,17 @@ from zentra.bench.twins.rails import ScriptedRail
 from zentra.bench.twins.store import StoreTwin
 from zentra.bench.twins.stream import StreamTwin
 from zentra.bench.twins.transport import ScriptedEndpoints, ScriptedReply
-from zentra.gateway.sandbox_scenarios import RailProfile
+from zentra.gateway.sandbox.scenarios import RailProfile
 from zentra.runtime import messages as m
-from zentra.runtime.intents import IntentCommand, digest_of
+from zentra.runtime.intents.command import IntentCommand, digest_of
+from zentra.runtime.intents.transaction import Transaction, register, restore
 from zentra.runtime.partitions import callback_key, lane_key, partition_of
 from zentra.runtime.ports import Configuration, Lease, TickPlan
-from zentra.runtime.rails import RailOutcome, Submission
-from zentra.runtime.routing import parse_reference
+from zentra.runtime.rails.port import RailOutcome, Submission
+from zentra.runtime.rails.routing import parse_reference
 from zentra.runtime.stream_ports import NOTHING_CONSUMED, Outgoing, Position
 from zentra.runtime.subjects import command_subject, dead_subject, event_subject
-from zentra.runtime.transaction import Transaction, register, restore
-from zentra.runtime.webhooks import WebhookCall
+from zentra.runtime.webhooks.standard import WebhookCall
 
 __all__ = ["START", "Fleet", "FleetWorker", "at_once"]
 

@@ -15,16 +15,16 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from typing import NamedTuple
 
-from zentra.gateway.rails_sandbox import (
+from zentra.gateway.outward.rail_sandbox import (
     SIGNATURE_HEADER,
     STATUSES,
     TIMESTAMP_HEADER,
     sign_callback,
     verify_sandbox_callback,
 )
-from zentra.gateway.sandbox_scenarios import Order, Payment, PaymentBook, RailProfile, ReplyKind
-from zentra.gateway.sandbox_server import callback_bytes
-from zentra.runtime.rails import OutcomeStatus, RailOutcome, RailSettings, Submission, Trust
+from zentra.gateway.sandbox.scenarios import Order, Payment, PaymentBook, RailProfile, ReplyKind
+from zentra.gateway.sandbox.server import callback_bytes
+from zentra.runtime.rails.port import OutcomeStatus, RailOutcome, RailSettings, Submission, Trust
 
 __all__ = ["ScriptedCallback", "ScriptedRail"]
 

@@ -17,9 +17,9 @@ from msgspec import Struct
 
 from zentra.bench.twins.store_rows import OutboxRow, Rows, add, apply, check, refuse_non_uuids
 from zentra.runtime import messages as m
-from zentra.runtime.delivery import Delivery, DeliveryState
 from zentra.runtime.errors import DataError, InDoubt
-from zentra.runtime.ledger import AccountRef, Balance, Posting, posting_hash
+from zentra.runtime.intents.transaction import Transition
+from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import (
     Configuration,
@@ -32,8 +32,8 @@ from zentra.runtime.ports import (
     Timer,
 )
 from zentra.runtime.stream_ports import NOTHING_CONSUMED, Outgoing, Position
-from zentra.runtime.transaction import Transition
-from zentra.storage.ownership import rendezvous
+from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
+from zentra.storage.engine.ownership import rendezvous
 
 __all__ = ["Failure", "StoreTwin"]
 

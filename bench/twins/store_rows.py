@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from msgspec import Struct, field
 
-from zentra.runtime.delivery import Delivery, DeliveryState
 from zentra.runtime.errors import DataError
-from zentra.runtime.ledger import Balance, Posting
+from zentra.runtime.intents.transaction import Transition
+from zentra.runtime.ledger.book import Balance, Posting
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import CaseRow, DenialRow, LogHead, TickPlan, TickWrites, Timer
 from zentra.runtime.stream_ports import Outgoing
-from zentra.runtime.transaction import Transition
+from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
 
 __all__ = ["CaseFile", "DeliveryRow", "OutboxRow", "Rows", "add", "apply", "check", "refuse_non_uuids"]
 

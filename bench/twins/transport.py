@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from zentra.runtime.webhooks import AttemptError, AttemptResult, WebhookCall, signature_header
+from zentra.runtime.webhooks.standard import AttemptError, AttemptResult, WebhookCall, signature_header
 
 __all__ = ["Received", "ScriptedEndpoints", "ScriptedReply"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.actors.world import MakeFleet, balances, last_facts, outcome, transfer, verdict
 from zentra.bench.twins.fleet import Fleet
-from zentra.runtime.vocabulary import IntentKind, State
+from zentra.runtime.intents.vocabulary import IntentKind, State
 
 HIGH = 1_500_000  # above the review threshold
 EMPTY = "0" * 31 + "f"

@@ -12,9 +12,9 @@ from tests.actors.world import MakeFleet, balances, configuration, endpoint, fac
 from zentra.bench.twins.fleet import Fleet, at_once
 from zentra.runtime import messages as m
 from zentra.runtime.errors import Contended, DataError, InDoubt, Unavailable
+from zentra.runtime.intents.vocabulary import IntentKind, State
 from zentra.runtime.ports import Ground, TickPlan, TickWrites
-from zentra.runtime.rails import RailSettings
-from zentra.runtime.vocabulary import IntentKind, State
+from zentra.runtime.rails.port import RailSettings
 
 Story = Callable[[Fleet], None]
 

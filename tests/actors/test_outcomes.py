@@ -10,8 +10,8 @@ import pytest
 
 from tests.actors.world import MakeFleet, balances, facts_of, last_facts, outcome, transfer
 from zentra.bench.twins.fleet import Fleet
-from zentra.runtime.rails import RailOutcome
-from zentra.runtime.vocabulary import State
+from zentra.runtime.intents.vocabulary import State
+from zentra.runtime.rails.port import RailOutcome
 
 PAID = {"customer": (0, 0, 125_000, 5_000_000), "merchant": (0, 0, 0, 125_000)}
 KEPT = {"customer": (0, 0, 0, 5_000_000), "merchant": (0, 0, 0, 0)}

@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 
 from tests.actors.world import ACCOUNTS, MakeFleet, balances, configuration, last_facts, transfer
-from zentra.runtime.intents import IntentCommand
+from zentra.runtime.intents.command import IntentCommand
+from zentra.runtime.intents.vocabulary import IntentKind, State
 from zentra.runtime.policy import Limits
 from zentra.runtime.ports import Configuration
-from zentra.runtime.vocabulary import IntentKind, State
 
 BEGUN = ["ingress.accepted", "policy.accepted"]
 SENT = [*BEGUN, "ledger.reserved", "provider.routed"]

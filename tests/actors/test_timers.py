@@ -9,9 +9,9 @@ import pytest
 from tests.actors.world import MakeFleet, transfer
 from zentra.actors.timers import HORIZON_SECONDS, Timers
 from zentra.bench.twins.fleet import START
+from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.messages import TimerFired
 from zentra.runtime.ports import Timer
-from zentra.runtime.vocabulary import State
 
 
 def timer(key: str = "a", partition: int = 1, name: str = "state") -> Timer:

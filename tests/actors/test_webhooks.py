@@ -9,9 +9,9 @@ from tests.actors.world import MakeFleet, configuration, endpoint, facts_of, hoo
 from zentra.bench.twins import store as store_module
 from zentra.bench.twins.fleet import Fleet
 from zentra.bench.twins.transport import ScriptedReply
-from zentra.runtime.delivery import DeliveryState
 from zentra.runtime.messages import AttemptReported
-from zentra.runtime.webhooks import ATTEMPTS_MAX, AttemptError, AttemptResult
+from zentra.runtime.webhooks.delivery import DeliveryState
+from zentra.runtime.webhooks.standard import ATTEMPTS_MAX, AttemptError, AttemptResult
 
 FOUR_DAYS = 4 * 86_400
 OK, DOWN, GONE = ScriptedReply(200), ScriptedReply(503), ScriptedReply(410)

@@ -21,13 +21,13 @@ from zentra.actors.tick import Batch, Input
 from zentra.actors.worker import Worker, WorkerSettings
 from zentra.bench.twins.fleet import Fleet, at_once
 from zentra.bench.twins.stream import SourceTwin
-from zentra.gateway.rails_inline import InlineRail
+from zentra.gateway.outward.rail_inline import InlineRail
 from zentra.runtime.errors import DataError, InDoubt
 from zentra.runtime.instruments import SILENCE
+from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.messages import Due, TimerFired
 from zentra.runtime.ports import Ground, Lease, TickPlan, TickWrites
 from zentra.runtime.stream_ports import Position
-from zentra.runtime.vocabulary import State
 
 
 def make_world(partitions: int = 8, **changes: Any) -> Fleet:

@@ -11,15 +11,15 @@ from msgspec import structs
 
 from tests.auditor import AccountFile, Claim, Row, audit
 from zentra.bench.twins.fleet import Fleet, at_once
-from zentra.runtime.chain import GENESIS, chain
-from zentra.runtime.intents import IntentCommand
-from zentra.runtime.ledger import AccountRef
-from zentra.runtime.merkle import Frontier
+from zentra.runtime.evidence.chain import GENESIS, chain
+from zentra.runtime.evidence.merkle import Frontier
+from zentra.runtime.intents.command import IntentCommand
+from zentra.runtime.intents.vocabulary import IntentKind
+from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.policy import Limits, PolicyRules
 from zentra.runtime.ports import Configuration, Endpoint
-from zentra.runtime.rails import OutcomeStatus, RailOutcome, RailSettings
-from zentra.runtime.routing import Corridor, reference_of
-from zentra.runtime.vocabulary import IntentKind
+from zentra.runtime.rails.port import OutcomeStatus, RailOutcome, RailSettings
+from zentra.runtime.rails.routing import Corridor, reference_of
 
 MakeFleet = Callable[..., Fleet]
 SECRET = "s" * 32

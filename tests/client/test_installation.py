@@ -13,10 +13,10 @@ from tests.architecture import ROOT
 from zentra.client.api import AsyncZentra, NotFoundError, Status, UnprocessableEntityError, Zentra
 from zentra.client.errors import ConflictError, IdempotencyMismatchError
 from zentra.client.models import Intent
-from zentra.gateway.installation import Installation
-from zentra.runtime.evidence import verify_packet
-from zentra.runtime.heads import load_public_key
-from zentra.runtime.webhooks import generate_secret
+from zentra.gateway.installation.installation import Installation
+from zentra.runtime.evidence.heads import load_public_key
+from zentra.runtime.evidence.packet import verify_packet
+from zentra.runtime.webhooks.standard import generate_secret
 
 pytestmark = pytest.mark.service
 SEALED_RETRIES_MAX = 20  # each is at least as far from the last as Retry-After asks

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from zentra.client.api import WebhookVerificationError, Zentra, verify_webhook
-from zentra.runtime.webhooks import generate_secret, sign, signature_header
+from zentra.runtime.webhooks.standard import generate_secret, sign, signature_header
 
 OLD, NEW, STRANGE = b"o" * 32, b"n" * 32, b"s" * 32
 AT = 1_800_000_000

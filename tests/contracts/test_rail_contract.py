@@ -12,11 +12,11 @@ import pytest
 
 from zentra.bench.twins.rails import ScriptedRail
 from zentra.gateway.listening import Receive, Scope, Send, answer, listening, read_body
-from zentra.gateway.rails_inline import InlineRail
-from zentra.gateway.rails_sandbox import SandboxRail
-from zentra.gateway.sandbox_scenarios import PaymentBook, RailProfile, Timings
-from zentra.gateway.sandbox_server import SandboxServer
-from zentra.runtime.rails import OutcomeStatus, Rail, RailOutcome, RailSettings, Submission
+from zentra.gateway.outward.rail_inline import InlineRail
+from zentra.gateway.outward.rail_sandbox import SandboxRail
+from zentra.gateway.sandbox.scenarios import PaymentBook, RailProfile, Timings
+from zentra.gateway.sandbox.server import SandboxServer
+from zentra.runtime.rails.port import OutcomeStatus, Rail, RailOutcome, RailSettings, Submission
 
 SECRET = "rail-secret"
 TIMINGS = Timings(soon_seconds=0.02, echo_seconds=0.04, last_seconds=0.06, late_seconds=0.4, hang_seconds=20.0)

@@ -11,18 +11,18 @@ import anyio
 import pytest
 
 from zentra.bench.twins.store import StoreTwin
-from zentra.runtime import facts as f
-from zentra.runtime.delivery import Delivery, DeliveryState
 from zentra.runtime.errors import DataError
-from zentra.runtime.intents import IntentCommand
-from zentra.runtime.ledger import AccountRef, Balance, Book, Posting
-from zentra.runtime.merkle import Frontier, leaf_hash
+from zentra.runtime.evidence.merkle import Frontier, leaf_hash
+from zentra.runtime.intents import facts as f
+from zentra.runtime.intents.command import IntentCommand
+from zentra.runtime.intents.transaction import Transaction, Transition, advance, register, restore
+from zentra.runtime.intents.vocabulary import Fact, IntentKind
+from zentra.runtime.ledger.book import AccountRef, Balance, Book, Posting
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import Configuration, Fence, Ground, Lease, LogHead, Store, TickPlan, TickWrites, Timer
 from zentra.runtime.stream_ports import Outgoing, Position
-from zentra.runtime.transaction import Transaction, Transition, advance, register, restore
-from zentra.runtime.vocabulary import Fact, IntentKind
-from zentra.storage.engine_store import PostgresStore
+from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
+from zentra.storage.engine.store import PostgresStore
 from zentra.storage.pool import Pool
 
 numbers = itertools.count(1)

@@ -13,9 +13,9 @@ import pytest
 
 from zentra.bench.twins.transport import Received, ScriptedEndpoints, ScriptedReply
 from zentra.gateway.listening import Receive, Scope, Send, answer, listening, read_body
-from zentra.gateway.outward_http import AddressPolicy, OutwardHttp
-from zentra.gateway.webhook_sender import WebhookSender
-from zentra.runtime.webhooks import AttemptError, AttemptResult, WebhookCall, WebhookTransport, verdict, verify
+from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
+from zentra.gateway.outward.webhooks import WebhookSender
+from zentra.runtime.webhooks.standard import AttemptError, AttemptResult, WebhookCall, WebhookTransport, verdict, verify
 
 SECRETS = (b"n" * 32, b"o" * 32)
 BODY = b'{"type":"ledger.posted","data":{"amount":"125000"}}'

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from tests.gateway.asgi import Answer, call
-from zentra.gateway import app as module
-from zentra.gateway.app import Application, Reply, Request, Route, json_reply
-from zentra.gateway.auth import Authenticator, Permission, StoredApiKey
-from zentra.gateway.problems import Caller, Problem
-from zentra.gateway.reading import one_key, strict_json
+from zentra.gateway.http import app as module
+from zentra.gateway.http.app import Application, Reply, Request, Route, json_reply
+from zentra.gateway.http.auth import Authenticator, Permission, StoredApiKey
+from zentra.gateway.http.problems import Caller, Problem
+from zentra.gateway.http.reading import one_key, strict_json
 from zentra.runtime.errors import Unavailable
 from zentra.runtime.keys import make_key, parse_key
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from zentra.gateway import auth as module
-from zentra.gateway.auth import REMEMBERED_SECONDS_MAX, ROLES, Authenticator, Permission, StoredApiKey
-from zentra.gateway.problems import Caller, Problem
+from zentra.gateway.http import auth as module
+from zentra.gateway.http.auth import REMEMBERED_SECONDS_MAX, ROLES, Authenticator, Permission, StoredApiKey
+from zentra.gateway.http.problems import Caller, Problem
 from zentra.runtime.errors import Unavailable
 from zentra.runtime.keys import make_key, parse_key
 from zentra.storage.administration import ROLES as STORED_ROLES

@@ -19,8 +19,8 @@ import asyncpg
 import pytest
 
 from tests.services import QUOTED_PASSWORD
-from zentra.gateway import cli
-from zentra.gateway.devstack import DevStack
+from zentra.gateway.cli import main as cli
+from zentra.gateway.devstack.stack import DevStack
 from zentra.runtime.keys import parse_key
 
 COMMANDS = (
@@ -82,7 +82,7 @@ def test_every_command_explains_itself(zentra: Zentra, command: str) -> None:
 def test_help_imports_nothing_heavy() -> None:
     program = (
         "import sys; sys.argv = ['zentra', '--help']\n"
-        "from zentra.gateway.cli import main\n"
+        "from zentra.gateway.cli.main import main\n"
         "try: main()\nexcept SystemExit: pass\n"
         f"print('LOADED', [name for name in {HEAVY!r} if name in sys.modules])"
     )
@@ -264,6 +264,6 @@ def test_dev_prints_a_curl_that_moves_money_and_ends_cleanly(number: signal.Sign
 
 
 def _port() -> int:
-    from zentra.gateway.devstack_directory import free_port
+    from zentra.gateway.devstack.directory import free_port
 
     return free_port(None, ())

@@ -10,9 +10,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from typer.testing import CliRunner
 
-from zentra.gateway.cli_evidence import evidence_app
-from zentra.runtime import canonical, evidence, heads, merkle
-from zentra.runtime.chain import GENESIS, chain
+from zentra.gateway.cli.evidence import evidence_app
+from zentra.runtime.evidence import canonical, heads, merkle
+from zentra.runtime.evidence import packet as evidence
+from zentra.runtime.evidence.chain import GENESIS, chain
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))

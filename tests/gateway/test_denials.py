@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from zentra.gateway.denials import Collected, Denials
+from zentra.gateway.http.denials import Collected, Denials
+from zentra.gateway.http.problems import Caller
 from zentra.gateway.metrics import Metrics
-from zentra.gateway.problems import Caller
 from zentra.runtime.errors import Unavailable
 
 DEV = Caller("acme", "dev", "developer")

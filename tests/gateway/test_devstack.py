@@ -18,8 +18,8 @@ import nats
 import pytest
 import redis
 
-from zentra.gateway.devstack import DevStack, DevStackError, NatsPorts, ServerProcess
-from zentra.gateway.devstack_processes import Leftover, end_leftovers, process_identity
+from zentra.gateway.devstack.processes import Leftover, end_leftovers, process_identity
+from zentra.gateway.devstack.stack import DevStack, DevStackError, NatsPorts, ServerProcess
 
 pytestmark = [pytest.mark.service]
 
@@ -28,7 +28,7 @@ SERVERS = ("postgres", "nats", "redis")
 OWNER = """
 import json, sys
 from pathlib import Path
-from zentra.gateway import devstack, devstack_processes
+from zentra.gateway.devstack import stack as devstack, processes as devstack_processes
 devstack_processes.DIE_WITH_PARENT = devstack_processes.DIE_WITH_PARENT and sys.argv[1] == "dies"
 stack = devstack.DevStack(Path(sys.argv[2]) if sys.argv[2] else None)
 stack.start()

@@ -20,9 +20,9 @@ from typing import Any
 import nats
 import pytest
 
-from zentra.gateway.devstack import DevStackError
-from zentra.gateway.devstack_processes import process_identity
-from zentra.gateway.installation import Installation
+from zentra.gateway.devstack.processes import process_identity
+from zentra.gateway.devstack.stack import DevStackError
+from zentra.gateway.installation.installation import Installation
 from zentra.storage.administration import Administration
 from zentra.storage.pool import open_pool
 
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.service, pytest.mark.timeout(120)]
 OWNER = """
 import json, sys
 from pathlib import Path
-from zentra.gateway.installation import Installation
+from zentra.gateway.installation.installation import Installation
 installation = Installation(Path(sys.argv[1]))
 installation.start()
 servers = installation.servers

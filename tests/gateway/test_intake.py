@@ -13,13 +13,13 @@ import redis
 
 from tests.services import PARTITIONS
 from zentra.bench.twins.idempotency import IdempotencyServer, IdempotencyTwin
-from zentra.gateway import intake as module
-from zentra.gateway.intake import Intake, IntakeItem, IntakeOutcome, IntakeResult, Overloaded, digest_of_intent
-from zentra.runtime import canonical
+from zentra.gateway.doors import intake as module
+from zentra.gateway.doors.intake import Intake, IntakeItem, IntakeOutcome, IntakeResult, Overloaded, digest_of_intent
 from zentra.runtime.errors import DataError, Unavailable
-from zentra.runtime.intents import IntentCommand, digest_of
+from zentra.runtime.evidence import canonical
+from zentra.runtime.intents.command import IntentCommand, digest_of
+from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.stream_ports import Outgoing, StreamError
-from zentra.runtime.vocabulary import IntentKind
 from zentra.storage.idempotency import RedisIdempotency
 from zentra.storage.pool import Pool
 

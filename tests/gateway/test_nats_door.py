@@ -13,8 +13,8 @@ import pytest
 from tests.gateway.http.conftest import intent_body
 from tests.services import Database
 from tests.streams.nats_server import NatsServer, run_nats_server
-from zentra.gateway.devstack_servers import NatsPorts
-from zentra.gateway.server import GatewayApp
+from zentra.gateway.devstack.servers import NatsPorts
+from zentra.gateway.http.server import GatewayApp
 from zentra.gateway.settings import Settings
 from zentra.storage.pool import Pool
 from zentra.streams.accounts import render_config, runtime_password, tenant_password

@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from zentra.gateway.intake import Overloaded
-from zentra.gateway.problems import Problem, document, of_error, of_outcome, of_violations
+from zentra.gateway.doors.intake import Overloaded
+from zentra.gateway.http.problems import Problem, document, of_error, of_outcome, of_violations
 from zentra.runtime.codes import _ROWS, CODES, FIELD_CODES
 from zentra.runtime.errors import Contended, DataError, InDoubt, Unavailable
-from zentra.runtime.intents import Violation, parse_intent
-from zentra.runtime.rails import CallbackCode
+from zentra.runtime.intents.command import Violation, parse_intent
+from zentra.runtime.rails.port import CallbackCode
 
 
 def test_a_code_stands_once_and_says_what_to_do() -> None:

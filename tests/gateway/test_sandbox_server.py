@@ -11,11 +11,11 @@ import msgspec
 import pytest
 
 from zentra.gateway.listening import Receive, Scope, Send, answer, listening, read_body
-from zentra.gateway.outward_http import AddressPolicy, OutwardHttp
-from zentra.gateway.rails_sandbox import SandboxRail, sign_callback, verify_sandbox_callback
-from zentra.gateway.sandbox_scenarios import Order, PaymentBook, RailProfile, ReplyKind, Timings
-from zentra.gateway.sandbox_server import SandboxServer
-from zentra.runtime.rails import CallbackRejected, OutcomeStatus, RailSettings, Submission
+from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
+from zentra.gateway.outward.rail_sandbox import SandboxRail, sign_callback, verify_sandbox_callback
+from zentra.gateway.sandbox.scenarios import Order, PaymentBook, RailProfile, ReplyKind, Timings
+from zentra.gateway.sandbox.server import SandboxServer
+from zentra.runtime.rails.port import CallbackRejected, OutcomeStatus, RailSettings, Submission
 
 SECRET = "rail-secret"
 AT = 1_800_000_000

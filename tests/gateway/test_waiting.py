@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import pytest
 
-from zentra.gateway.waiting import CommandWaiters, IntentWaiters
+from zentra.gateway.http.waiting import CommandWaiters, IntentWaiters
 from zentra.runtime.errors import Unavailable
 
 Frames = list[tuple[str, bytes]]

@@ -20,9 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zentra.gateway.listening import Receive, Scope, Send, answer, listening
-from zentra.gateway.outward_http import RESPONSE_BYTES_MAX, AddressGuard, AddressPolicy, AddressRefused, OutwardHttp
-from zentra.gateway.webhook_sender import WebhookSender, retry_after_seconds
-from zentra.runtime.webhooks import AttemptError, WebhookCall
+from zentra.gateway.outward.http import RESPONSE_BYTES_MAX, AddressGuard, AddressPolicy, AddressRefused, OutwardHttp
+from zentra.gateway.outward.webhooks import WebhookSender, retry_after_seconds
+from zentra.runtime.webhooks.standard import AttemptError, WebhookCall
 
 PUBLIC, DEV = AddressPolicy(), AddressPolicy(allow_private=True)
 LISTED = AddressPolicy(allowed=("10.1.0.0/16", "169.254.169.254/32", "fd00::/8"))

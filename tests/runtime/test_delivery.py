@@ -2,8 +2,8 @@
 
 import pytest
 
-from zentra.runtime.delivery import OPEN, DeliveryFact, DeliveryState, move
 from zentra.runtime.errors import IllegalFact
+from zentra.runtime.webhooks.delivery import OPEN, DeliveryFact, DeliveryState, move
 
 GRID = [(state, fact) for state in DeliveryState for fact in DeliveryFact]
 

@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zentra.runtime import canonical, evidence, heads, merkle
-from zentra.runtime.chain import GENESIS, chain
+from zentra.runtime.evidence import canonical, heads, merkle
+from zentra.runtime.evidence import packet as evidence
+from zentra.runtime.evidence.chain import GENESIS, chain
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))

@@ -5,9 +5,9 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from zentra.runtime import canonical
-from zentra.runtime.intents import IntentCommand, decode_command, digest_of, parse_intent
-from zentra.runtime.vocabulary import IntentKind
+from zentra.runtime.evidence import canonical
+from zentra.runtime.intents.command import IntentCommand, decode_command, digest_of, parse_intent
+from zentra.runtime.intents.vocabulary import IntentKind
 
 GOOD: Final[dict[str, Any]] = {"amount": 125000, "currency": "NGN", "source": "customer", "destination": "merchant"}
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import pytest
 
 from tests.auditor import AccountFile, Claim, Row, audit
-from zentra.runtime.ledger import AccountRef, Balance, Book, Objection, Posting, available, posting_hash
-from zentra.runtime.money import MINOR_MAX
+from zentra.runtime.ledger.book import AccountRef, Balance, Book, Objection, Posting, available, posting_hash
+from zentra.runtime.ledger.money import MINOR_MAX
 
 AT = datetime(2026, 4, 1, 12, 0, tzinfo=UTC)
 

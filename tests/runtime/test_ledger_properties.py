@@ -12,9 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec import structs
 
 from tests.auditor import AccountFile, Claim, Row, audit
-from zentra.runtime import invariants
-from zentra.runtime.ledger import AccountRef, Balance, Book, Objection, Posting, available
-from zentra.runtime.money import MINOR_MAX
+from zentra.runtime.ledger import invariants
+from zentra.runtime.ledger.book import AccountRef, Balance, Book, Objection, Posting, available
+from zentra.runtime.ledger.money import MINOR_MAX
 
 AT = datetime(2026, 4, 1, tzinfo=UTC)
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from zentra.runtime.diagram import render
 from zentra.runtime.errors import IllegalFact
-from zentra.runtime.machine import ENTER, INITIAL, MOVES, TIMEOUTS, entering, step
-from zentra.runtime.vocabulary import SETTLED, Effect, Fact, Lifecycle, State, Topic
+from zentra.runtime.intents.diagram import render
+from zentra.runtime.intents.machine import ENTER, INITIAL, MOVES, TIMEOUTS, entering, step
+from zentra.runtime.intents.vocabulary import SETTLED, Effect, Fact, Lifecycle, State, Topic
 
 GRID = [(state, fact) for state in State for fact in Fact]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zentra.runtime import merkle
+from zentra.runtime.evidence import merkle
 
 # The eight inputs of the Certificate Transparency test suite, and the root after each number of them.
 CT_LEAVES = [

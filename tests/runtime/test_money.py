@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from zentra.runtime.errors import Refusal
-from zentra.runtime.money import MINOR_MAX, exponent, is_currency, parse_minor
+from zentra.runtime.ledger.money import MINOR_MAX, exponent, is_currency, parse_minor
 
 # fmt: off
 GOOD: list[tuple[Any, int]] = [

@@ -5,11 +5,11 @@ from typing import Any, Final
 import pytest
 from msgspec import structs
 
-from zentra.runtime.facts import Judged, VelocityUse
-from zentra.runtime.intents import IntentCommand
-from zentra.runtime.ledger import AccountRef
+from zentra.runtime.intents.command import IntentCommand
+from zentra.runtime.intents.facts import Judged, VelocityUse
+from zentra.runtime.intents.vocabulary import IntentKind
+from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.policy import DEFAULT_RULES, Limits, PolicyRules, Usage, VelocityKey, decide, velocity_keys
-from zentra.runtime.vocabulary import IntentKind
 
 DAY: Final = "2026-04-01"
 CUSTOMER: Final = AccountRef(1, "acme", "customer", "customer", "NGN", "credit", guarded=True)

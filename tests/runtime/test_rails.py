@@ -7,7 +7,7 @@ import hashlib
 import msgspec
 import pytest
 
-from zentra.runtime.rails import (
+from zentra.runtime.rails.port import (
     CallbackCode,
     CallbackRejected,
     OutcomeStatus,

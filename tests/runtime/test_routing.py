@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from zentra.runtime.intents import IntentCommand
-from zentra.runtime.routing import Corridor, choose, find_corridor, parse_reference, reference_of
-from zentra.runtime.transaction import Attempt
-from zentra.runtime.vocabulary import IntentKind
+from zentra.runtime.intents.command import IntentCommand
+from zentra.runtime.intents.transaction import Attempt
+from zentra.runtime.intents.vocabulary import IntentKind
+from zentra.runtime.rails.routing import Corridor, choose, find_corridor, parse_reference, reference_of
 
 AT: Final = datetime(2026, 4, 1, tzinfo=UTC)
 INTENT: Final = "0190a0b0c0d070008000000000000001"

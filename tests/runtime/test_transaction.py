@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zentra.runtime import canonical
-from zentra.runtime import facts as f
-from zentra.runtime.chain import GENESIS
 from zentra.runtime.errors import IllegalFact
-from zentra.runtime.intents import IntentCommand, digest_of
-from zentra.runtime.machine import MOVES
-from zentra.runtime.transaction import Transaction, Transition, advance, register, restore, timestamp
-from zentra.runtime.vocabulary import SETTLED, Fact, IntentKind, State
+from zentra.runtime.evidence import canonical
+from zentra.runtime.evidence.chain import GENESIS
+from zentra.runtime.intents import facts as f
+from zentra.runtime.intents.command import IntentCommand, digest_of
+from zentra.runtime.intents.machine import MOVES
+from zentra.runtime.intents.transaction import Transaction, Transition, advance, register, restore, timestamp
+from zentra.runtime.intents.vocabulary import SETTLED, Fact, IntentKind, State
 
 START: Final = datetime(2026, 4, 1, 12, 0, tzinfo=UTC)
 MINOR: Final = 1000

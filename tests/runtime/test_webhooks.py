@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from zentra.runtime.webhooks import (
+from zentra.runtime.webhooks.standard import (
     ATTEMPTS_MAX,
     AttemptError,
     AttemptResult,

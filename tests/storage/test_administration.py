@@ -9,16 +9,16 @@ import pytest
 
 from zentra.runtime.errors import Refusal
 from zentra.runtime.idempotency import StoredKey
-from zentra.runtime.intents import digest_of
+from zentra.runtime.intents.command import digest_of
 from zentra.runtime.keys import parse_key
 from zentra.runtime.policy import Limits, PolicyRules
-from zentra.runtime.rails import RailSettings
-from zentra.runtime.routing import Corridor
+from zentra.runtime.rails.port import RailSettings
+from zentra.runtime.rails.routing import Corridor
 from zentra.storage.administration import Administration
-from zentra.storage.commands import KeyedAnswer
-from zentra.storage.configuration_writes import NewAccount, NewEndpoint, create_account, create_endpoint
+from zentra.storage.intake.commands import KeyedAnswer
+from zentra.storage.intake.configuration import NewAccount, NewEndpoint, create_account, create_endpoint
 from zentra.storage.pool import Pool
-from zentra.storage.reads import authenticate
+from zentra.storage.reads.tenant import authenticate
 
 CORRIDOR = Corridor("acme", "ngn", "NGN", "payment", ("sandbox",))
 

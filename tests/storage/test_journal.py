@@ -12,12 +12,12 @@ import msgspec
 import pytest
 
 from zentra.runtime.errors import DataError
-from zentra.runtime.ledger import AccountRef, Balance
+from zentra.runtime.ledger.book import AccountRef, Balance
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import CaseRow, DenialRow, Fence, Ground, TickPlan, TickWrites
 from zentra.runtime.stream_ports import Position
-from zentra.storage.engine_store import PostgresStore
-from zentra.storage.journal import commit_tick
+from zentra.storage.engine.journal import commit_tick
+from zentra.storage.engine.store import PostgresStore
 from zentra.storage.pool import Pool
 
 AT = datetime(2026, 1, 5, 12, tzinfo=UTC)

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import anyio
 import pytest
 
-from zentra.storage.engine_store import PostgresStore
-from zentra.storage.ownership import claim_leases, release_leases, rendezvous
+from zentra.storage.engine.ownership import claim_leases, release_leases, rendezvous
+from zentra.storage.engine.store import PostgresStore
 from zentra.storage.pool import Pool
 
 PARTITIONS = range(64)

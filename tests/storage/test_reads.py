@@ -8,18 +8,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from zentra.runtime import merkle
-from zentra.runtime.evidence import leaf_data, verify_packet
-from zentra.runtime.heads import sign_head
-from zentra.runtime.intents import IntentCommand
-from zentra.runtime.merkle import Frontier
+from zentra.runtime.evidence import merkle
+from zentra.runtime.evidence.heads import sign_head
+from zentra.runtime.evidence.merkle import Frontier
+from zentra.runtime.evidence.packet import leaf_data, verify_packet
+from zentra.runtime.intents.command import IntentCommand
+from zentra.runtime.intents.transaction import Transition, register, timestamp
+from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ports import DenialRow
-from zentra.runtime.transaction import Transition, register, timestamp
-from zentra.runtime.vocabulary import IntentKind
-from zentra.storage import reads, work_reads
-from zentra.storage.evidence_reads import evidence, packet_of
 from zentra.storage.pool import Pool, tenant_transaction
-from zentra.storage.reads import EntryCursor, account, entries, intent, intent_states, record_denials
+from zentra.storage.reads import tenant as reads
+from zentra.storage.reads import work as work_reads
+from zentra.storage.reads.evidence import evidence, packet_of
+from zentra.storage.reads.tenant import EntryCursor, account, entries, intent, intent_states, record_denials
 
 AT = datetime(2026, 4, 1, 12, tzinfo=UTC)
 ACME, GLOBEX = "a" * 32, "b" * 32

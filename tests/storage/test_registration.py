@@ -12,26 +12,32 @@ import msgspec
 import pytest
 
 from tests.services import PARTITIONS, Database
-from zentra.runtime import canonical
 from zentra.runtime.errors import Contended, DataError, InDoubt, Unavailable
+from zentra.runtime.evidence import canonical
 from zentra.runtime.idempotency import StoredKey
-from zentra.runtime.intents import IntentCommand, digest_of
+from zentra.runtime.intents.command import IntentCommand, digest_of
+from zentra.runtime.intents.transaction import register, restore
+from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.messages import CommandGiven, Due, RailReported, decode_frame
 from zentra.runtime.partitions import partition_of
 from zentra.runtime.ports import Timer
-from zentra.runtime.rails import OutcomeStatus, RailOutcome
-from zentra.runtime.routing import reference_of
+from zentra.runtime.rails.port import OutcomeStatus, RailOutcome
+from zentra.runtime.rails.routing import reference_of
 from zentra.runtime.stream_ports import Outgoing
-from zentra.runtime.transaction import register, restore
-from zentra.runtime.vocabulary import IntentKind
-from zentra.storage import registration as module
-from zentra.storage.callbacks import Callback, register_callbacks
-from zentra.storage.commands import Command, Decision, KeyedAnswer, register_command
 from zentra.storage.errors import AlreadyDecided
 from zentra.storage.identifiers import Uuid7
+from zentra.storage.intake import registration as module
+from zentra.storage.intake.callbacks import Callback, register_callbacks
+from zentra.storage.intake.commands import Command, Decision, KeyedAnswer, register_command
+from zentra.storage.intake.registration import (
+    IntentIdTaken,
+    Registered,
+    Registration,
+    register_intents,
+    stored_commands,
+)
 from zentra.storage.outbox import mark_sent
 from zentra.storage.pool import Pool, open_pool
-from zentra.storage.registration import IntentIdTaken, Registered, Registration, register_intents, stored_commands
 
 _new_id = Uuid7()
 _numbers = count()

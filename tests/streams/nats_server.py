@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from zentra.gateway.devstack_directory import free_port
-from zentra.gateway.devstack_processes import ServerProcess
-from zentra.gateway.devstack_servers import NatsPorts, nats_spec, plain_nats_config
+from zentra.gateway.devstack.directory import free_port
+from zentra.gateway.devstack.processes import ServerProcess
+from zentra.gateway.devstack.servers import NatsPorts, nats_spec, plain_nats_config
 from zentra.streams.connection import Connection
 from zentra.streams.errors import StreamUnavailable
 from zentra.streams.topology import ensure_streams

@@ -9,7 +9,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from tests.streams.nats_server import NatsServer, run_nats_server
-from zentra.gateway.devstack_servers import NatsPorts, plain_nats_config
+from zentra.gateway.devstack.servers import NatsPorts, plain_nats_config
 from zentra.runtime.partitions import fnv1a_32, partition_of
 from zentra.streams.connection import connect
 

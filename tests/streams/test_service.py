@@ -10,7 +10,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from tests.streams.nats_server import NatsServer, fresh_streams, run_nats_server
-from zentra.gateway.devstack_servers import NatsPorts
+from zentra.gateway.devstack.servers import NatsPorts
 from zentra.streams.accounts import account_name, render_config, runtime_password, system_password, tenant_password
 from zentra.streams.connection import Connection, connect
 from zentra.streams.service import IntentService, ServiceRequest

@@ -12,10 +12,10 @@ from msgspec import Struct
 
 from tests.gateway.asgi import Answer, call
 from tests.services import Database, admin_pool, database, database_template, redis_flushed, tenant_pool, writer_pool
-from zentra.gateway.devstack import DevStack
-from zentra.gateway.server import GatewayApp
+from zentra.gateway.devstack.stack import DevStack
+from zentra.gateway.http.server import GatewayApp
 from zentra.gateway.settings import Settings
-from zentra.runtime.rails import RailSettings
+from zentra.runtime.rails.port import RailSettings
 from zentra.storage.administration import Administration
 from zentra.storage.pool import open_pool
 

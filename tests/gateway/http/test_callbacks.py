@@ -11,8 +11,8 @@ import pytest
 
 from tests.gateway.asgi import Answer, call
 from tests.gateway.http.conftest import RAIL_SECRET
-from zentra.gateway.rails_sandbox import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign_callback
-from zentra.gateway.server import GatewayApp
+from zentra.gateway.http.server import GatewayApp
+from zentra.gateway.outward.rail_sandbox import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign_callback
 from zentra.storage.pool import Pool
 
 

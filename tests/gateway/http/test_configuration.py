@@ -10,7 +10,7 @@ import pytest
 from tests.gateway.http.conftest import Api
 from zentra.gateway.sealing import Sealer
 from zentra.gateway.settings import Settings
-from zentra.runtime.webhooks import parse_secret
+from zentra.runtime.webhooks.standard import parse_secret
 from zentra.storage.pool import Pool
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.gateway.asgi import call
 from tests.gateway.http.conftest import ROLES, Api, Keys, intent_body
-from zentra.gateway.auth import ROLES as PERMISSIONS
-from zentra.gateway.server import GatewayApp
+from zentra.gateway.http.auth import ROLES as PERMISSIONS
+from zentra.gateway.http.server import GatewayApp
 from zentra.gateway.settings import Settings
 from zentra.storage.pool import Pool
 

@@ -12,9 +12,9 @@ import pytest
 import redis
 
 from tests.gateway.http.conftest import intent_body
-from zentra.gateway.installation import Installation
-from zentra.runtime.evidence import verify_packet
-from zentra.runtime.heads import load_public_key
+from zentra.gateway.installation.installation import Installation
+from zentra.runtime.evidence.heads import load_public_key
+from zentra.runtime.evidence.packet import verify_packet
 
 pytestmark = pytest.mark.slow
 

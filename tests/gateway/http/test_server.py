@@ -14,12 +14,12 @@ import msgspec
 import pytest
 
 from tests.gateway.http.conftest import Api, Keys, intent_body
-from zentra.gateway.devstack import DevStack
-from zentra.gateway.server import GatewayApp
+from zentra.gateway.devstack.stack import DevStack
+from zentra.gateway.http.server import GatewayApp
 from zentra.gateway.settings import Settings
-from zentra.runtime.facts import Noted
-from zentra.runtime.transaction import advance, restore
-from zentra.runtime.vocabulary import Fact
+from zentra.runtime.intents.facts import Noted
+from zentra.runtime.intents.transaction import advance, restore
+from zentra.runtime.intents.vocabulary import Fact
 from zentra.storage.errors import Misconfigured
 from zentra.storage.pool import Pool
 from zentra.streams.connection import Connection, connect

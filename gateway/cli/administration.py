@@ -1,0 +1,299 @@
+"""The commands of an operator: tenants, principals, keys, rails, corridors and policies of any installation.
+
+- They connect as the owner (ZENTRA_POSTGRES_ADMIN_URL) and call the same functions as `zentra dev` does.
+- Creating the same thing twice changes nothing; creating something else under its name is refused.
+- The text of a key is printed once, when it is made.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import typer
+
+from zentra.gateway.cli.support import JSON_OPTION, administered, say, say_json, table
+from zentra.gateway.settings import SettingsError
+
+__all__ = ["add_administration"]
+
+HIDDEN: Final = "***"
+TENANT: Final = typer.Argument(metavar="TENANT", help="The tenant's id, such as acme.")
+
+
+def _group(help_text: str) -> typer.Typer:
+    return typer.Typer(help=help_text, no_args_is_help=True, rich_markup_mode=None)
+
+
+tenants_app = _group("Tenants: whose money it is.")
+principals_app = _group("Principals: the people and programs of a tenant.")
+keys_app = _group("API keys of a tenant's principals.")
+rails_app = _group("Rails: who carries money out of the installation.")
+corridors_app = _group("Corridors: which rails carry a tenant's money where.")
+policies_app = _group("Policies: a tenant's limits, in versions.")
+
+
+def add_administration(app: typer.Typer) -> None:
+    """Add the groups of commands to `app`."""
+    for name, group in (
+        ("tenants", tenants_app),
+        ("principals", principals_app),
+        ("keys", keys_app),
+        ("rails", rails_app),
+        ("corridors", corridors_app),
+        ("policies", policies_app),
+    ):
+        app.add_typer(group, name=name)
+
+
+@tenants_app.command("create")
+def create_tenant(
+    tenant: str = TENANT,
+    name: str = typer.Option("", help="What people call it; its id where this is left out."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Create a tenant: zentra tenants create acme --name 'Acme Ltd'"""
+    made = administered(lambda administration: administration.create_tenant(tenant, name or tenant))
+    if as_json:
+        say_json({"tenant": tenant, "created": made})
+        return
+    say(_told(f"tenant {tenant}", made))
+    say(
+        "next:",
+        f"  zentra principals create {tenant} dev --role developer",
+        f"  zentra keys create {tenant} dev",
+        "  zentra nats-config --output nats.conf   its account is new to NATS: write this and reload the server",
+        "                                          (a running `zentra dev` does both on SIGHUP)",
+    )
+
+
+@tenants_app.command("list")
+def list_tenants(as_json: bool = JSON_OPTION) -> None:
+    """List all tenants: zentra tenants list"""
+    found = msgspec.to_builtins(administered(lambda administration: administration.tenants()))
+    _listed(found, ("id", "name", "created_at"), "no tenants; create one: zentra tenants create acme", as_json)
+
+
+@principals_app.command("create")
+def create_principal(
+    tenant: str = TENANT,
+    principal: str = typer.Argument(metavar="ID", help="The principal's id, unique in its tenant."),
+    role: str = typer.Option(help="developer, operator, support, finance, auditor or admin."),
+    name: str = typer.Option("", help="What people call it; its id where this is left out."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Create a principal: zentra principals create acme dev --role developer"""
+    made = administered(lambda a: a.create_principal(tenant, principal, name=name or principal, role=role))
+    if as_json:
+        say_json({"tenant": tenant, "principal": principal, "role": role, "created": made})
+    else:
+        say(_told(f"principal {principal} of {tenant}", made), f"next: zentra keys create {tenant} {principal}")
+
+
+@principals_app.command("list")
+def list_principals(tenant: str = TENANT, as_json: bool = JSON_OPTION) -> None:
+    """List a tenant's principals: zentra principals list acme"""
+    found = msgspec.to_builtins(administered(lambda administration: administration.principals(tenant)))
+    _listed(found, ("id", "name", "role", "created_at"), f"{tenant} has no principals", as_json)
+
+
+@keys_app.command("create")
+def create_key(
+    tenant: str = TENANT,
+    principal: str = typer.Argument(metavar="PRINCIPAL", help="Whose key it is."),
+    live: bool = typer.Option(False, help="Mark it zk_live_ instead of zk_test_."),
+    expires_days: int | None = typer.Option(None, min=1, help="Let it expire; it lasts until revoked otherwise."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Make an API key and print it, once: zentra keys create acme dev --expires-days 90"""
+    expires_at = None if expires_days is None else datetime.now(UTC) + timedelta(days=expires_days)
+    made = administered(lambda a: a.create_api_key(tenant, principal, live=live, expires_at=expires_at))
+    if as_json:
+        say_json({"tenant": tenant, "principal": principal, "id": made.id, "key": made.text, "expires_at": expires_at})
+        return
+    say(made.text)
+    typer.echo(f"this is key {made.id}; keep its text now, it is stored nowhere and cannot be shown again", err=True)
+
+
+@keys_app.command("list")
+def list_keys(tenant: str = TENANT, as_json: bool = JSON_OPTION) -> None:
+    """List a tenant's keys, without their secrets: zentra keys list acme"""
+    found = msgspec.to_builtins(administered(lambda administration: administration.api_keys(tenant)))
+    columns = ("id", "principal", "created_at", "expires_at", "revoked_at")
+    _listed(found, columns, f"{tenant} has no keys; make one: zentra keys create {tenant} PRINCIPAL", as_json)
+
+
+@keys_app.command("revoke")
+def revoke_key(
+    tenant: str = TENANT,
+    key: str = typer.Argument(metavar="KEY_ID", help="The id, as `zentra keys list` shows it."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Revoke a key, in force everywhere within five seconds: zentra keys revoke acme 0AbC…"""
+    revoked = administered(lambda administration: administration.revoke_api_key(tenant, key))
+    if as_json:
+        say_json({"tenant": tenant, "id": key, "revoked": revoked})
+    else:
+        say(f"key {key} is revoked" if revoked else f"key {key} was revoked before")
+
+
+@rails_app.command("create")
+def create_rail(
+    name: str = typer.Argument(metavar="NAME", help="The rail's name, unique in the installation."),
+    kind: str = typer.Option("sandbox", help="sandbox (over HTTP) or inline (answers at once, for load tests)."),
+    base_url: str = typer.Option("", help="Where the rail is; its paths begin with /rails/NAME."),
+    callback_url: str = typer.Option("", help="Where it calls back: <gateway>/providers/<NAME>/callbacks."),
+    secret_file: Path | None = typer.Option(None, help="A file with the secret that signs callbacks."),
+    file: Path | None = typer.Option(None, help="JSON with further settings, such as deadline_seconds."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Set a rail up, or change it.
+
+    \b
+    Example:
+      zentra rails create sandbox_a --base-url http://sandbox:8090 \\
+        --callback-url https://pay.example/providers/sandbox_a/callbacks --secret-file sandbox_a.secret
+    """
+    from zentra.runtime.rails.port import RailSettings
+
+    given = {"base_url": base_url, "callback_url": callback_url, "secret": _read(secret_file) if secret_file else ""}
+    asked = {"name": name, "kind": kind} | {option: value for option, value in given.items() if value}
+    rail = _converted({**(_json(file) if file else {}), **asked}, RailSettings, "the rail's settings")
+    changed = administered(lambda administration: administration.put_rail(rail))
+    if as_json:
+        say_json({"rail": name, "changed": changed})
+    else:
+        say(f"rail {name} is set up" if changed else f"rail {name} was set up like this before")
+
+
+@rails_app.command("list")
+def list_rails(as_json: bool = JSON_OPTION) -> None:
+    """List all rails, without their secrets: zentra rails list"""
+    found = msgspec.to_builtins(administered(lambda administration: administration.rails()))
+    for rail in found:
+        rail["secret"] = HIDDEN if rail["secret"] else ""
+    _listed(found, ("name", "kind", "base_url", "callback_url"), "no rails", as_json)
+
+
+@corridors_app.command("create")
+def create_corridor(
+    tenant: str = TENANT,
+    name: str = typer.Argument(metavar="NAME", help="The corridor's name, unique in its tenant."),
+    currency: str = typer.Option(help="An ISO 4217 code, such as NGN."),
+    rail: list[str] = typer.Option(help="A rail, the first choice first; give it as often as there are rails."),
+    kind: str = typer.Option("transfer", help="transfer or payment."),
+    country: str | None = typer.Option(None, help="Only for this country, two capital letters; any by default."),
+    minor_min: int = typer.Option(1, help="The least amount, in minor units."),
+    minor_max: int | None = typer.Option(None, help="The greatest amount, in minor units; none by default."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Set a corridor up, or change it.
+
+    \b
+    Example:
+      zentra corridors create acme ng-transfer --currency NGN --rail sandbox_a --rail sandbox_b
+    """
+    from zentra.runtime.rails.routing import Corridor
+
+    corridor = Corridor(tenant, name, currency, kind, tuple(rail), country, minor_min, minor_max)
+    changed = administered(lambda administration: administration.put_corridor(corridor))
+    if as_json:
+        say_json({"tenant": tenant, "corridor": name, "changed": changed})
+    else:
+        say(f"corridor {name} of {tenant} is set up" if changed else f"corridor {name} was set up like this before")
+
+
+@corridors_app.command("list")
+def list_corridors(tenant: str = TENANT, as_json: bool = JSON_OPTION) -> None:
+    """List a tenant's corridors: zentra corridors list acme"""
+    found = msgspec.to_builtins(administered(lambda administration: administration.corridors(tenant)))
+    columns = ("name", "kind", "currency", "country", "minor_min", "minor_max", "rails")
+    _listed(found, columns, f"{tenant} has no corridors: its transfers find no rail", as_json)
+
+
+@policies_app.command("create")
+def create_policy(
+    tenant: str = TENANT,
+    file: Path = typer.Option(metavar="FILE", help="The rules as JSON; - reads stdin."),
+    by: str = typer.Option("operator", help="Who puts them in force, for the record."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Put a tenant's rules in force, as a new version.
+
+    \b
+    Limits are minor units by currency ("*": any other); what is left out is unlimited. Example:
+      echo '{"limits": {"NGN": {"transaction_minor_max": 50000000, "review_minor_min": 10000000}}}' |
+        zentra policies create acme --file -
+    """
+    from zentra.runtime.policy import PolicyRules
+
+    rules = _converted(_json(file), PolicyRules, "the rules")
+    version = administered(lambda administration: administration.put_policy(tenant, rules, created_by=by))
+    if as_json:
+        say_json({"tenant": tenant, "version": version})
+    else:
+        say(f"version {version} of the rules of {tenant} is in force")
+
+
+@policies_app.command("list")
+def list_policies(tenant: str = TENANT, as_json: bool = JSON_OPTION) -> None:
+    """List the versions of a tenant's rules; the last is in force: zentra policies list acme"""
+    found = msgspec.to_builtins(administered(lambda administration: administration.policies(tenant)))
+    if as_json:
+        say_json(found)
+        return
+    rows = [
+        {"version": rules["version"], "currency": currency, **limits}
+        for rules in found
+        for currency, limits in rules["limits"].items() or [("-", {})]
+    ]
+    columns = ("version", "currency", "transaction_minor_max", "daily_minor_max", "daily_count_max", "review_minor_min")
+    table(rows, columns, f"{tenant} has no rules: everything is allowed")
+
+
+def _listed(found: list[dict[str, Any]], columns: tuple[str, ...], empty: str, as_json: bool) -> None:
+    if as_json:
+        say_json(found)
+    else:
+        table(found, columns, empty)
+
+
+def _told(what: str, made: bool) -> str:
+    return f"{what} is created" if made else f"{what} exists already, nothing is changed"
+
+
+def _read(path: Path) -> str:
+    try:
+        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(_read(path), type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise SettingsError(f"{path}: {error}; it has to hold one JSON object") from error
+
+
+def _converted(value: dict[str, Any], kind: Any, what: str) -> Any:
+    """Return `value` as `kind`; raise SettingsError for a field that is wrong or unknown, which a typing error is."""
+    try:
+        made = msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{what}: {error}") from error
+    unknown = sorted(_names(value) - _names(msgspec.to_builtins(made)))
+    if unknown:
+        raise SettingsError(f"{what}: there is no field {', '.join(unknown)}")
+    return made
+
+
+def _names(value: object, path: str = "") -> set[str]:
+    if not isinstance(value, dict):
+        return set()
+    return {f"{path}{name}" for name in value} | {
+        inner for name, below in value.items() for inner in _names(below, f"{path}{name}.")
+    }

@@ -1,0 +1,1 @@
+"""Postgres, NATS and Redis on one machine, for development and tests."""

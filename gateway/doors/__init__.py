@@ -1,0 +1,1 @@
+"""What comes in and is committed as a fact: intents, commands, callbacks; over HTTP and over NATS."""

@@ -1,0 +1,88 @@
+"""Provider callbacks on their way to the store: those that arrive while a commit runs ride the next one.
+
+- Nobody is told "ok" before the commit that holds the raw bytes.
+- One callback that the store refuses harms no other: its group is halved until it stands alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from zentra.gateway.doors.intake import Overloaded
+from zentra.gateway.http.sending import Sending
+from zentra.runtime.errors import DataError, Unavailable, ZentraError
+from zentra.storage.intake.callbacks import Callback, register_callbacks
+from zentra.storage.pool import Pool
+
+__all__ = ["CallbackIntake"]
+
+GROUP_MAX: Final = 256
+QUEUE_MAX: Final = 10_000  # a rail that is told to come back does
+RETRY_SECONDS: Final = 2
+
+_Waiting = tuple[Callback, asyncio.Future[bool]]
+
+
+class CallbackIntake:
+    """The door for verified callbacks; `aclose` waits for what is under way."""
+
+    def __init__(self, pool: Pool, sending: Sending, *, partitions: int) -> None:
+        self._pool, self._sending, self._partitions = pool, sending, partitions
+        self._queue: deque[_Waiting] = deque()
+        self._runner: asyncio.Task[None] | None = None
+
+    async def submit(self, callback: Callback) -> bool:
+        """Return, after the commit, whether the callback was new.
+
+        Raises Overloaded, Unavailable, or DataError where the store refuses it."""
+        if len(self._queue) >= QUEUE_MAX:
+            raise Overloaded(len(self._queue), RETRY_SECONDS)
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._queue.append((callback, done))
+        if self._runner is None or self._runner.done():
+            self._runner = asyncio.create_task(self._run(), name="callbacks")
+        return await done
+
+    async def aclose(self) -> None:
+        """Return when everything submitted is answered."""
+        if self._runner is not None:
+            await asyncio.wait([self._runner])
+
+    async def _run(self) -> None:
+        while self._queue:
+            group = [self._queue.popleft() for _ in range(min(len(self._queue), GROUP_MAX))]
+            try:
+                await self._register(group)
+            except BaseException as error:  # a bug or a cancelled runner: nobody may wait for ever
+                _fail(group, error)
+                raise
+
+    async def _register(self, group: list[_Waiting]) -> None:
+        try:
+            done = await register_callbacks(
+                self._pool, [callback for callback, _ in group], partitions=self._partitions
+            )
+        except DataError as error:
+            if len(group) == 1:
+                _fail(group, error)
+                return
+            await self._register(group[: len(group) // 2])
+            await self._register(group[len(group) // 2 :])
+            return
+        except ZentraError as error:
+            _fail(group, error)
+            return
+        self._sending.send_nowait(done.outgoing)
+        for (_, answer), new in zip(group, done.new, strict=True):
+            if not answer.done():  # the provider may have gone
+                answer.set_result(new)
+
+
+def _fail(group: list[_Waiting], error: BaseException) -> None:
+    for _, answer in group:
+        if not answer.done():
+            # Everybody gets an exception of their own: raising one in many places would chain their tracebacks.
+            again = DataError(str(error)) if isinstance(error, DataError) else Unavailable(str(error))
+            again.__cause__ = error
+            answer.set_exception(again)

@@ -1,0 +1,127 @@
+"""Commands on what exists: registered as facts, then answered by the outcome that the owner of the object writes.
+
+- The fact, its key and its frame are one commit. The answer stored with the key is the 202: where the command stands.
+- A replay finds the command of its key and answers with what has become of it by now, so it never acts twice and never
+  hides a result that came later. That is the one answer of the API that may change between two replays.
+- A refusal is an outcome like any other: it is answered with its code, on a replay too.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from zentra.gateway.http.app import Headers, Reply, Request, json_reply
+from zentra.gateway.http.problems import Problem, of_outcome
+from zentra.gateway.http.sending import Sending
+from zentra.gateway.http.waiting import CommandWaiters
+from zentra.runtime.idempotency import KeyOutcome, StoredKey, decide
+from zentra.runtime.instruments import Instruments
+from zentra.runtime.intents.command import digest_of
+from zentra.runtime.intents.transaction import timestamp
+from zentra.runtime.partitions import partition_of
+from zentra.storage.errors import AlreadyDecided
+from zentra.storage.identifiers import Uuid7
+from zentra.storage.intake.commands import Command, Decision, KeyedAnswer, register_command
+from zentra.storage.pool import Pool
+from zentra.storage.reads.border import OutcomeRow
+
+__all__ = ["CommandDoor", "Order", "replay_headers", "reused"]
+
+WAIT_SECONDS: Final = 5.0
+_SUBJECT: Final = "command/"
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """One command to give: what it is for, the partition key of its owner, and what the client is shown.
+
+    `asked` is what the digest covers: the words of the client, without what was looked up for it."""
+
+    kind: str
+    subject: str
+    owner: str
+    body: Struct | dict[str, Any]
+    asked: dict[str, Any]
+    shows: dict[str, Any]
+    location: str
+    decision: Decision | None = None
+
+
+class CommandDoor:
+    """Gives commands and waits for their outcomes."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        sending: Sending,
+        waiters: CommandWaiters[OutcomeRow],
+        instruments: Instruments,
+        partitions: int,
+    ) -> None:
+        self._pool, self._sending, self._waiters = pool, sending, waiters
+        self._instruments, self._partitions = instruments, partitions
+        self._new_id = Uuid7()
+
+    async def give(self, request: Request, key: str, order: Order) -> Reply:
+        """Return the outcome (200), or where to look for it (202) when it takes longer than the client waits.
+
+        Raises Problem for a refusal and for a key that was used for something else."""
+        command = self._new_id()
+        asker = request.principal
+        digest = digest_of(f"command/{order.kind}", {"subject": order.subject, **order.asked})
+        answer = msgspec.json.encode(
+            {"command": command, "status": "accepted", **order.shows, "links": {
+                "self": f"/runtime/commands/{command}", "subject": order.location}}
+        )  # fmt: skip
+        keyed = KeyedAnswer(
+            tenant=asker.tenant, key=key, digest=digest, subject=_SUBJECT + command, status=202, answer=answer,
+            request_id=request.request_id,
+        )  # fmt: skip
+        given = Command(
+            id=command, kind=order.kind, subject=order.subject, principal=asker.id, role=asker.role,
+            body=msgspec.json.encode(order.body), partition=partition_of(order.owner, self._partitions),
+            decision=order.decision,
+        )  # fmt: skip
+        headers: Headers = ()
+        try:
+            done = await register_command(self._pool, keyed, given)
+        except AlreadyDecided:
+            raise Problem("review_already_decided") from None
+        if isinstance(done, StoredKey):
+            if decide(digest, done) is KeyOutcome.REUSED:
+                raise reused()
+            self._instruments.count("idempotency_replays", {"source": "command"})
+            command, answer, headers = done.subject.removeprefix(_SUBJECT), done.answer, replay_headers(done)
+        else:
+            self._sending.send_nowait([done])
+        seconds = WAIT_SECONDS if request.wait_seconds is None else request.wait_seconds
+        outcome = await self._waiters.wait(asker.tenant, command, seconds)
+        return self._answer(request, answer, outcome, headers)
+
+    def _answer(self, request: Request, accepted: bytes, outcome: OutcomeRow | None, headers: Headers) -> Reply:
+        if request.wait_seconds is not None:
+            headers = (*headers, (b"preference-applied", b"wait=%d" % request.wait_seconds))
+        shown = msgspec.json.decode(accepted)
+        if outcome is None:
+            return Reply(202, accepted, (*headers, (b"location", shown["links"]["self"].encode())))
+        if not outcome.accepted:
+            problem = of_outcome(outcome.code, {"command": shown["command"]})
+            problem.headers += headers
+            raise problem
+        return json_reply(200, {**shown, "status": "done", "outcome": outcome.code, "detail": outcome.detail}, headers)
+
+
+def replay_headers(stored: StoredKey) -> Headers:
+    """Return the headers that tell a replay from the first answer."""
+    return (
+        (b"idempotent-replayed", b"true"),
+        (b"x-original-request-id", stored.request_id.encode()),
+        (b"idempotency-first-seen", timestamp(stored.first_seen).encode()),
+    )
+
+
+def reused() -> Problem:
+    """Return the problem of a key that was used for something else."""
+    return Problem("idempotency_key_reused", "the first request with this key asked for something else")

@@ -1,0 +1,110 @@
+"""The NATS door: the same intake behind `zentra.intents.create`, for one intent or an array of up to a thousand.
+
+- A request holds one JSON object, or an array of them in which each has its own `idempotency_key`.
+- The answer to an object is `{"status", "replayed", "body"}` or problem details; to an array, one of these per intent,
+  in order. An intent that is refused harms no other.
+- The tenant was written by the server; the principal is `nats`, a developer of that tenant.
+- Requests pipeline: each has a task of its own and nobody waits for the one before. How many are unanswered is bounded
+  by the service in front, how many intents are waiting by the intake behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+
+import msgspec
+
+from zentra.gateway.doors.intents import IntentDoor
+from zentra.gateway.http.problems import Problem, document, of_error
+from zentra.gateway.http.reading import one_key, strict_json, trace_of
+from zentra.runtime.stream_ports import StreamError
+from zentra.storage.identifiers import Uuid7
+from zentra.streams.connection import Connection
+from zentra.streams.service import IntentService, ServiceRequest
+
+__all__ = ["NatsDoor", "overloaded_answer"]
+
+_log = logging.getLogger(__name__)
+
+BATCH_MAX: Final = 1000
+PRINCIPAL: Final = "nats"
+ROLE: Final = "developer"
+_VERB: Final = "create"
+_encode: Final = msgspec.json.Encoder().encode
+_new_id: Final = Uuid7()
+
+
+def overloaded_answer() -> bytes:
+    """Return what a request is answered with that cannot even be looked at."""
+    return document(Problem("overloaded"), f"req_{_new_id()}", trace_of(None))
+
+
+class NatsDoor:
+    """Serves the requests of one service subscription; `start` opens it, `aclose` answers what is left."""
+
+    def __init__(self, client: Connection, door: IntentDoor) -> None:
+        self._service = IntentService(client, overloaded_answer=overloaded_answer())
+        self._door = door
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def unanswered(self) -> int:
+        """How many requests are being worked on."""
+        return len(self._tasks)
+
+    async def start(self) -> None:
+        """Take requests from now on; raises StreamUnavailable without a connection."""
+        await self._service.start(self._take)
+
+    async def aclose(self) -> None:
+        """Take no more requests and return when those taken are answered."""
+        await self._service.stop()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _take(self, requests: list[ServiceRequest]) -> None:
+        for request in requests:
+            task = asyncio.create_task(self._answer(request))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, request: ServiceRequest) -> None:
+        request_id, trace = f"req_{_new_id()}", trace_of(request.headers.get("traceparent", "").encode())
+        try:
+            body = await self._work(request, request_id, trace)
+        except Exception as error:
+            body = document(of_error(error), request_id, trace)
+        try:
+            await self._service.respond(request, body)
+        except StreamError as error:
+            # The tenant hears nothing, asks again with the same key, and gets the same answer.
+            _log.warning("answer was not sent", extra={"tenant": request.tenant, "error": str(error)})
+
+    async def _work(self, request: ServiceRequest, request_id: str, trace: str) -> bytes:
+        if request.verb != _VERB:
+            raise Problem("verb_unknown", f"there is no verb {request.verb[:64]!r}")
+        given = strict_json(request.body)
+        keys = [request.headers["idempotency-key"]] if "idempotency-key" in request.headers else []
+        if not isinstance(given, list):
+            return _encode(await self._create(given, keys, request.tenant, request_id, trace))
+        if len(given) > BATCH_MAX:
+            raise Problem("batch_too_large")
+        if keys:
+            raise Problem("idempotency_key_ambiguous", "in an array every intent has a key of its own, in its body")
+        works = [
+            self._create(one, [], request.tenant, f"{request_id}.{place}", trace) for place, one in enumerate(given)
+        ]
+        return _encode(await asyncio.gather(*works))
+
+    async def _create(self, body: Any, keys: list[str], tenant: str, request_id: str, trace: str) -> Any:
+        try:
+            created = await self._door.create(
+                body, lambda in_body: one_key(keys, in_body), tenant=tenant, principal=PRINCIPAL, role=ROLE,
+                request_id=request_id, trace=trace, source="nats",
+            )  # fmt: skip
+        except Exception as error:
+            return msgspec.Raw(document(of_error(error), request_id, trace))
+        answer = created.answer
+        return {"status": answer.status, "replayed": answer.replayed, "body": msgspec.Raw(answer.body)}

@@ -1,0 +1,293 @@
+"""The HTTP border: a bare ASGI application over a small typed router.
+
+- One pass over the headers, one look-up of the route, one await of the handler: a request costs no task of its own.
+- Every answer carries `x-request-id`; the id is the client's where it is well-formed, else ours.
+- Authentication comes before everything that depends on the tenant, permission before the body is read.
+- Bodies are bounded in bytes and depth, and no object in them may name a key twice.
+- Every refusal that is evidence is told to `on_denial`, under the route's template and never with an id.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from zentra.gateway.http.auth import Authenticator, Permission, Principal
+from zentra.gateway.http.problems import DOCUMENT_TYPE, Caller, Problem, document, of_error
+from zentra.gateway.http.reading import one_key, strict_json, trace_of
+from zentra.gateway.listening import Receive, Scope, Send
+from zentra.storage.identifiers import Uuid7
+
+__all__ = ["SCHEMA_VERSION", "Application", "Handler", "Headers", "Reply", "Request", "Route", "json_reply"]
+
+BODY_BYTES_MAX: Final = 256 * 1024
+QUERY_FIELDS_MAX: Final = 32
+WAIT_SECONDS_MAX: Final = 30.0
+SCHEMA_VERSION: Final = b"2026.04"
+
+_WANTED: Final = frozenset(
+    {b"authorization", b"content-type", b"content-length", b"x-request-id", b"traceparent", b"prefer"}
+)
+_KEY_HEADERS: Final = frozenset({b"x-idempotency-key", b"idempotency-key"})
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
+_WAIT: Final = re.compile(rb"(?:\A|[,;\s])wait=\"?([0-9]{1,6})\"?(?=\Z|[,;\s])")
+_JSON: Final = b"application/json"
+_new_id: Final = Uuid7()
+_encode: Final = msgspec.json.Encoder().encode
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class Reply(NamedTuple):
+    """An answer: its status, its bytes, and the headers beyond content type, length and request id."""
+
+    status: int
+    body: bytes
+    headers: Headers = ()
+    content_type: bytes = _JSON
+
+
+def json_reply(status: int, value: object, headers: Headers = ()) -> Reply:
+    """Return `value` as a JSON answer."""
+    return Reply(status, _encode(value), headers)
+
+
+class Request:
+    """One request as handlers see it."""
+
+    __slots__ = ("_keys", "_principal", "body", "headers", "json", "params", "request_id", "scope", "trace")
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.params: Mapping[str, str] = _NO_PARAMS
+        self.body = b""
+        self.json: Any = None
+        self._principal: Principal | None = None
+        self._keys: list[bytes] = []
+        headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            if name in _WANTED:
+                headers[name] = value if name not in headers else headers[name] + b", " + value
+            elif name in _KEY_HEADERS:
+                self._keys.append(value)
+        self.headers = headers
+        given = headers.get(b"x-request-id")
+        self.request_id = given.decode() if given and _REQUEST_ID.match(given) else f"req_{_new_id()}"
+        self.trace = trace_of(headers.get(b"traceparent"))
+
+    @property
+    def principal(self) -> Principal:
+        """Who is asking; only routes with a permission have somebody."""
+        assert self._principal is not None, "the route is open to everybody"
+        return self._principal
+
+    @principal.setter
+    def principal(self, principal: Principal) -> None:
+        self._principal = principal
+
+    @property
+    def caller(self) -> Caller:
+        """Who is asking, as far as is known."""
+        known = self._principal
+        return Caller() if known is None else Caller(known.tenant, known.id, known.role)
+
+    @property
+    def wait_seconds(self) -> float | None:
+        """How long the client prefers to wait, at most 30 s; None where it does not say."""
+        preference = self.headers.get(b"prefer")
+        found = _WAIT.search(preference) if preference else None
+        return min(float(found[1]), WAIT_SECONDS_MAX) if found else None
+
+    def query(self) -> dict[str, str]:
+        """Return the query parameters, the last one where a name comes twice; raise Problem for too many."""
+        raw: bytes = self.scope.get("query_string", b"")
+        if raw.count(b"&") >= QUERY_FIELDS_MAX:
+            raise Problem("query_malformed", f"at most {QUERY_FIELDS_MAX} parameters")
+        return dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True)) if raw else {}
+
+    def idempotency_key(self, in_body: str | None = None) -> str:
+        """Return the request's one idempotency key.
+
+        Raises Problem where there is none, more than one, or one that is malformed."""
+        return one_key([value.decode("latin-1") for value in self._keys], in_body)
+
+
+Handler = Callable[[Request], Awaitable[Reply]]
+
+
+class Route:
+    """One door: a method, a path with `{names}`, who may use it (None: everybody), and whether it takes a body."""
+
+    __slots__ = ("action", "body", "handler", "label", "method", "permission", "segments", "template")
+
+    def __init__(
+        self, method: str, template: str, handler: Handler, permission: Permission | None, *, body: str = ""
+    ) -> None:
+        """`body` is "json" (checked and decoded), "json or nothing" (nothing counts as `{}`), "raw", or empty."""
+        self.method, self.template, self.handler = method, template, handler
+        self.permission, self.body = permission, body
+        self.action = f"{method} {template}"
+        self.segments = template.strip("/").split("/")
+
+
+class HttpObserver(Protocol):
+    """Whoever counts requests."""
+
+    def http(self, route: str, method: str, status: int, seconds: float) -> None:
+        """A request has been answered."""
+        ...
+
+
+class Application:
+    """The ASGI callable."""
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        authenticator: Authenticator,
+        *,
+        on_denial: Callable[[Caller, str, str, str], None],
+        observer: HttpObserver,
+    ) -> None:
+        """`on_denial` is told caller, action, reason and request id. Raises ValueError where two routes collide."""
+        self._exact: dict[str, dict[str, Route]] = {}
+        self._patterns: dict[int, list[tuple[list[str], dict[str, Route]]]] = {}
+        self._authenticator = authenticator
+        self._on_denial = on_denial
+        self._observer = observer
+        for route in routes:
+            self._add(route)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        request = Request(scope)
+        route: Route | None = None
+        try:
+            route = self._find(scope["path"], scope["method"], request)
+            if route.permission is not None:
+                request.principal = principal = await self._authenticator.authenticate(
+                    request.headers.get(b"authorization")
+                )
+                if route.permission not in principal.permissions:
+                    raise Problem("permission_denied", f"the role {principal.role} has no {route.permission}")
+            if route.body:
+                await _read(request, receive, route.body)
+            reply = await route.handler(request)
+        except Exception as error:
+            reply = self._refusal(request, route, error)
+        headers = [
+            (b"content-type", reply.content_type),
+            (b"content-length", b"%d" % len(reply.body)),
+            (b"x-request-id", request.request_id.encode()),
+            (b"zentra-version", SCHEMA_VERSION),
+            *reply.headers,
+        ]
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+        label = "-" if route is None else route.template
+        method = scope["method"] if route is not None else "-"  # anybody may invent methods
+        self._observer.http(label, method, reply.status, time.perf_counter() - began)
+
+    def _refusal(self, request: Request, route: Route | None, error: Exception) -> Reply:
+        problem = of_error(error)
+        if problem.denied and route is not None:
+            self._on_denial(problem.caller or request.caller, route.action, problem.row.code, request.request_id)
+        body = document(problem, request.request_id, request.trace)
+        return Reply(problem.row.status, body, tuple(problem.headers), DOCUMENT_TYPE)
+
+    def _find(self, path: str, method: str, request: Request) -> Route:
+        """Return the route and set the request's parameters; raise Problem where there is none."""
+        methods = self._exact.get(path)
+        if methods is None:
+            segments = path.strip("/").split("/") if len(path) < 4096 else []
+            for pattern, candidates in self._patterns.get(len(segments), ()):
+                params = _match(pattern, segments)
+                if params is not None:
+                    methods, request.params = candidates, params
+                    break
+            else:
+                raise Problem("route_not_found")
+        route = methods.get(method)
+        if route is None:
+            raise Problem("method_not_allowed", headers=[(b"allow", ", ".join(sorted(methods)).encode())])
+        return route
+
+    def _add(self, route: Route) -> None:
+        if "{" in route.template:
+            patterns = self._patterns.setdefault(len(route.segments), [])
+            methods = next((known for pattern, known in patterns if pattern == route.segments), None)
+            if methods is None:
+                methods = {}
+                patterns.append((route.segments, methods))
+        else:
+            methods = self._exact.setdefault(route.template, {})
+        if route.method in methods:
+            raise ValueError(f"two routes for {route.action}")
+        methods[route.method] = route
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+_NO_PARAMS: Final[Mapping[str, str]] = {}
+
+
+def _match(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
+    params = {}
+    for wanted, given in zip(pattern, segments, strict=True):
+        if wanted[0] == "{":
+            if not given:
+                return None
+            params[wanted[1:-1]] = given
+        elif wanted != given:
+            return None
+    return params
+
+
+async def _read(request: Request, receive: Receive, wanted: str) -> None:
+    """Read the body; raise Problem for one that is too large, of another type, or not JSON."""
+    headers = request.headers
+    length = headers.get(b"content-length")
+    if length is not None and len(length) < 20 and length.isdigit() and int(length) > BODY_BYTES_MAX:
+        raise Problem("body_too_large", headers=_CLOSE)
+    if wanted == "json" and headers.get(b"content-type") != _JSON:
+        _check_type(headers)
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body") and len(body) <= BODY_BYTES_MAX:
+        message = await receive()
+        body += message.get("body", b"")
+    if len(body) > BODY_BYTES_MAX:
+        raise Problem("body_too_large", headers=_CLOSE)
+    if message["type"] != "http.request":
+        raise Problem("body_malformed", "the request was broken off")
+    request.body = body
+    if wanted == "json":
+        request.json = strict_json(body)
+    elif wanted == "json or nothing":
+        if body:
+            _check_type(headers)
+        request.json = strict_json(body) if body else {}
+
+
+def _check_type(headers: Mapping[bytes, bytes]) -> None:
+    if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != _JSON:
+        raise Problem("content_type_unsupported")
+
+
+_CLOSE: Final = ((b"connection", b"close"),)  # what is left of the body is not worth reading

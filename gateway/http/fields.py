@@ -1,0 +1,185 @@
+"""Reading small bodies field by field, so that every violation is named at once.
+
+A check returns the value to use or raises `Objection`; what has no check is an unknown field. Texts never hold control
+characters: the store would refuse some of them, and nobody could read the others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from zentra.gateway.http.problems import Problem, of_violations
+from zentra.runtime.errors import Refusal
+from zentra.runtime.intents.command import Violation
+from zentra.runtime.ledger.money import is_currency, parse_minor
+from zentra.runtime.webhooks.standard import filter_is_valid
+from zentra.storage.intake.configuration import CLIENT_ACCOUNT_TYPES
+
+__all__ = [
+    "Field", "Objection", "account_type", "amount_or_full", "currency", "event_filters", "identifier", "limit_of",
+    "one_of", "read_fields",
+    "status_of", "text", "url",
+]  # fmt: skip
+
+_IDENTIFIER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z", re.ASCII)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+TEXT_CHARACTERS_MAX: Final = 1000  # a reason, not an essay
+URL_CHARACTERS_MAX: Final = 2048
+FILTERS_MAX: Final = 64
+LIMIT_DEFAULT, LIMIT_MAX = 25, 100
+
+
+class Objection(Exception):
+    """Raised by a check: a code and a sentence."""
+
+    def __init__(self, code: str, detail: str, below: str = "") -> None:
+        super().__init__(code)
+        self.code, self.detail, self.below = code, detail, below
+
+
+Check = Callable[[Any], Any]
+
+
+class Field(Struct, frozen=True):
+    """How one field is read; without a default it is required."""
+
+    check: Check
+    default: Any = ...
+
+
+def read_fields(body: object, fields: Mapping[str, Field]) -> tuple[dict[str, Any], str | None]:
+    """Return the values of `fields` in `body`, and the idempotency key where the body holds one.
+
+    Raises Problem naming every violation."""
+    if not isinstance(body, dict):
+        raise of_violations([Violation("", "body_not_object", "the body is one JSON object")])
+    violations: list[Violation] = []
+    values: dict[str, Any] = {}
+    for name, value in body.items():
+        field = _KEY if name == "idempotency_key" else fields.get(name)
+        if field is None:
+            pointer = "/" + name.replace("~", "~0").replace("/", "~1")
+            violations.append(Violation(pointer, "field_unknown", "there is no such field"))
+            continue
+        try:
+            values[name] = field.check(value)
+        except Objection as objection:
+            violations.append(Violation(f"/{name}{objection.below}", objection.code, objection.detail))
+    for name, field in fields.items():
+        if name not in body:
+            if field.default is ...:
+                violations.append(Violation(f"/{name}", "field_missing", "this field is required"))
+            values[name] = field.default
+    if violations:
+        raise of_violations(violations)
+    return values, values.pop("idempotency_key", None)
+
+
+def text(value: Any) -> str:
+    """Return a text of 1 to 1000 characters."""
+    _string(value)
+    if not 0 < len(value) <= TEXT_CHARACTERS_MAX or _CONTROL.search(value):
+        raise Objection("text_malformed", f"1 to {TEXT_CHARACTERS_MAX} characters, no control characters")
+    return str(value)
+
+
+def identifier(value: Any) -> str:
+    """Return an id."""
+    _string(value)
+    if not _IDENTIFIER.match(value):
+        raise Objection("id_malformed", "1 to 128 letters, digits and . _ : -")
+    return str(value)
+
+
+def currency(value: Any) -> str:
+    """Return a currency code."""
+    _string(value)
+    if not is_currency(value):
+        raise Objection("currency_unknown", "an ISO 4217 code in capitals")
+    return str(value)
+
+
+def one_of(code: str, *words: str) -> Check:
+    """Return a check for one of these words."""
+
+    def check(value: Any) -> str:
+        _string(value)
+        if value not in words:
+            raise Objection(code, f"one of {', '.join(words)}")
+        return str(value)
+
+    return check
+
+
+account_type: Final = one_of("account_type_unknown", *CLIENT_ACCOUNT_TYPES)
+
+
+def amount_or_full(value: Any) -> str:
+    """Return digits, or the word "full"."""
+    if value == "full":
+        return "full"
+    try:
+        return str(parse_minor(value))
+    except Refusal as refusal:
+        raise Objection(refusal.reason, f"{refusal.detail}, or the word full") from None
+
+
+def url(value: Any) -> str:
+    """Return an http or https URL without a user; which addresses may be called is decided when it is."""
+    _string(value)
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None and port != 0
+    except ValueError:
+        fits = False
+    if not fits or len(value) > URL_CHARACTERS_MAX or _CONTROL.search(value) or " " in value or not value.isascii():
+        raise Objection("url_malformed", "an http or https URL without a user")
+    return str(value)
+
+
+def event_filters(value: Any) -> tuple[str, ...]:
+    """Return topics, beginnings of topics followed by `.*`, or `*`."""
+    if not isinstance(value, list) or not value or len(value) > FILTERS_MAX:
+        raise Objection("field_type", f"a list of 1 to {FILTERS_MAX} event filters")
+    for place, one in enumerate(value):
+        if not isinstance(one, str) or not filter_is_valid(one):
+            raise Objection("event_filter_malformed", "a topic, its beginning followed by .*, or *", f"/{place}")
+    return tuple(dict.fromkeys(value))
+
+
+def limit_of(query: Mapping[str, str]) -> int:
+    """Return how many rows a list shall have; raise Problem where the parameter is no number from 1 to 100."""
+    given = query.get("limit")
+    if given is None:
+        return LIMIT_DEFAULT
+    if not given.isascii() or not given.isdigit() or not 1 <= int(given[:4]) <= LIMIT_MAX:
+        violation = Violation("limit", "limit_malformed", f"a number from 1 to {LIMIT_MAX}")
+        raise Problem("query_malformed", errors=[violation])
+    return int(given)
+
+
+def status_of(query: Mapping[str, str], statuses: Sequence[str]) -> str | None:
+    """Return the status that a list is narrowed to, if any; raise Problem for one that does not exist."""
+    given = query.get("status")
+    if given is not None and given not in statuses:
+        violation = Violation("status", "status_unknown", f"one of {', '.join(statuses)}")
+        raise Problem("query_malformed", errors=[violation])
+    return given
+
+
+def _string(value: Any) -> None:
+    if not isinstance(value, str):
+        raise Objection("field_type", "expected a string")
+
+
+def _key(value: Any) -> str:
+    _string(value)
+    return str(value)
+
+
+_KEY: Final = Field(_key)  # which keys are well-formed is asked once the headers are known too

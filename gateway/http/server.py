@@ -1,0 +1,283 @@
+"""The gateway process: everything built from one frozen value, served, and drained in order.
+
+- It refuses to start on a tenant role that could step around row security.
+- SIGTERM drains: unready, nobody waits any longer, what was taken is answered, what was committed is published, closed.
+- What was opened is closed in reverse, whatever fails on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Final
+
+import uvicorn
+
+from zentra.gateway.doors.callbacks import CallbackIntake
+from zentra.gateway.doors.commands import CommandDoor
+from zentra.gateway.doors.intake import Intake
+from zentra.gateway.doors.intents import IntentDoor
+from zentra.gateway.doors.nats import NatsDoor
+from zentra.gateway.http.app import Application
+from zentra.gateway.http.auth import Authenticator, StoredApiKey
+from zentra.gateway.http.denials import Collected, Denials
+from zentra.gateway.http.sending import Sending
+from zentra.gateway.http.waiting import CommandWaiters, IntentWaiters
+from zentra.gateway.listening import BACKLOG, quiet_config
+from zentra.gateway.metrics import Metrics
+from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
+from zentra.gateway.routes.accounts import AccountRoutes
+from zentra.gateway.routes.callbacks import CallbackRoutes
+from zentra.gateway.routes.health import HealthRoutes
+from zentra.gateway.routes.intents import IntentRoutes
+from zentra.gateway.routes.operations import OperationRoutes
+from zentra.gateway.routes.webhooks import WebhookRoutes
+from zentra.gateway.sealing import Sealer
+from zentra.gateway.settings import Settings
+from zentra.runtime.errors import Unavailable
+from zentra.runtime.subjects import COMMANDS
+from zentra.storage.idempotency import RedisIdempotency
+from zentra.storage.pool import Pool, assert_tenant_role, open_pool
+from zentra.storage.reads import border as border_reads
+from zentra.storage.reads import tenant as reads
+from zentra.storage.reads.border import OutcomeRow
+from zentra.streams.connection import Connection, connect
+from zentra.streams.feed import EventTail
+from zentra.streams.publisher import Publisher
+from zentra.streams.topology import ensure_streams, stream_state
+
+__all__ = ["GatewayApp", "run_gateway"]
+
+_log = logging.getLogger(__name__)
+
+NAME: Final = "zentra gateway"
+DRAIN_SECONDS_MAX: Final = 10  # waiting clients are let go at once; the longest thing left is a commit
+
+
+class GatewayApp:
+    """A gateway that is built and may serve; `opened` makes one. `application` is its ASGI callable."""
+
+    def __init__(
+        self,
+        application: Application,
+        metrics: Metrics,
+        health: HealthRoutes,
+        intent_waiters: IntentWaiters,
+        command_waiters: CommandWaiters[OutcomeRow],
+    ) -> None:
+        self.application, self.metrics = application, metrics
+        self._health, self._intent_waiters, self._command_waiters = health, intent_waiters, command_waiters
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, settings: Settings) -> AsyncIterator[GatewayApp]:
+        """Yield a gateway on the real stores, and close everything in order afterwards.
+
+        Raises SettingsError, Misconfigured, Unavailable or StreamError where it cannot be built."""
+        settings.need("postgres_writer_url", "postgres_tenant_url", "nats_url", "redis_url", "secret")
+        async with AsyncExitStack() as stack:
+            yield await _Builder(settings, stack).build()
+
+    def drain(self) -> None:
+        """Be unready, and let nobody wait any longer."""
+        self._health.drain()
+        self._intent_waiters.drain()
+        self._command_waiters.drain()
+
+    def statistics(self) -> Mapping[str, int]:
+        """Return how much is waited for now."""
+        return {"waiting_intents": self._intent_waiters.waiting}
+
+    async def serve(
+        self,
+        host: str,
+        port: int,
+        *,
+        signals: bool = True,
+        on_ready: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
+        """Serve HTTP until SIGTERM, SIGINT or a cancellation, then finish what was taken.
+
+        `on_ready` is told the base URL. Raises OSError where the address cannot be bound."""
+        with socket.create_server((host, port), backlog=BACKLOG) as listener:
+            config = quiet_config(self.application)
+            config.timeout_graceful_shutdown = DRAIN_SECONDS_MAX
+            server = _Server(config)
+            with self._stopping(server) if signals else contextlib.nullcontext():
+                running = asyncio.create_task(server.serve(sockets=[listener]))
+                try:
+                    await server.wait_started(running)
+                    base = f"http://{host}:{listener.getsockname()[1]}"
+                    _log.info("gateway serves", extra={"url": base})
+                    if on_ready is not None:
+                        await on_ready(base)
+                    await asyncio.shield(running)
+                finally:
+                    self.drain()
+                    server.should_exit = True
+                    await running
+
+    @contextlib.contextmanager
+    def _stopping(self, server: uvicorn.Server) -> Iterator[None]:
+        """Drain on the first signal; a second one ends at once."""
+        loop = asyncio.get_running_loop()
+
+        def stop(number: int) -> None:
+            _log.info("draining", extra={"signal": number})
+            server.force_exit = server.should_exit
+            server.should_exit = True
+            self.drain()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop, int(number))
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+
+async def run_gateway(
+    settings: Settings, *, signals: bool = True, on_ready: Callable[[str], Awaitable[None]] | None = None
+) -> None:
+    """Build a gateway, serve on the host and port of the settings, drain. Raises what building and binding raise."""
+    async with GatewayApp.opened(settings) as gateway:
+        await gateway.serve(settings.host, settings.port, signals=signals, on_ready=on_ready)
+
+
+class _Builder:
+    """Builds a gateway; what it opens is pushed onto the stack at once."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self.settings, self.stack = settings, stack
+        self.metrics = Metrics()
+
+    async def build(self) -> GatewayApp:
+        settings, stack, metrics = self.settings, self.stack, self.metrics
+        sealer = Sealer(settings.secret_bytes())
+        tenant_pool, writer_pool = await self._pools()
+        client, publisher = await self._streams()
+        cache = RedisIdempotency.open(settings.redis_url)
+        stack.push_async_callback(cache.aclose)
+        http = OutwardHttp(AddressPolicy(allow_private=settings.private_addresses))
+        stack.push_async_callback(http.aclose)
+        partitions = await border_reads.partitions(writer_pool)
+
+        denials = Denials(partial(_write_denials, writer_pool), metrics)
+        stack.push_async_callback(denials.aclose)
+        sending = Sending(writer_pool, publisher)
+        stack.push_async_callback(sending.aclose)
+        callback_intake = CallbackIntake(writer_pool, sending, partitions=partitions)
+        intake = Intake(writer_pool, cache, publisher, partitions=partitions)
+        intent_waiters = IntentWaiters(partial(EventTail, client))
+        command_waiters = CommandWaiters(partial(border_reads.command_outcomes, writer_pool))
+        for part in (callback_intake, intake, intent_waiters, command_waiters):
+            stack.push_async_callback(part.aclose)
+
+        door = IntentDoor(intake, metrics)
+        commands = CommandDoor(writer_pool, sending, command_waiters, metrics, partitions)
+        callbacks = CallbackRoutes(partial(border_reads.rails, writer_pool), http, callback_intake, metrics)
+        stack.push_async_callback(callbacks.aclose)
+        health = HealthRoutes(_probes(writer_pool, tenant_pool, client, cache), metrics)
+        routes = [
+            *IntentRoutes(tenant_pool, door, commands, intent_waiters).routes(),
+            *AccountRoutes(tenant_pool).routes(),
+            *OperationRoutes(tenant_pool, commands).routes(),
+            *WebhookRoutes(tenant_pool, commands, sealer).routes(),
+            *callbacks.routes(),
+            *health.routes(),
+        ]
+        authenticator = Authenticator(partial(_find_key, tenant_pool))
+        application = Application(routes, authenticator, on_denial=denials.add, observer=metrics)
+        nats_door = NatsDoor(client, door)
+        await nats_door.start()
+        stack.push_async_callback(nats_door.aclose)
+        metrics.probe(lambda: {
+            "intents_waiting": intake.statistics().waiting,
+            "nats_requests_unanswered": nats_door.unanswered,
+            "redis_degraded": cache.statistics().degraded,
+        })  # fmt: skip
+        return GatewayApp(application, metrics, health, intent_waiters, command_waiters)
+
+    async def _pools(self) -> tuple[Pool, Pool]:
+        settings = self.settings
+        most = settings.postgres_connections_max
+        tenant_pool = await open_pool(settings.postgres_tenant_url, name=f"{NAME} reads", connections_max=most)
+        self.stack.push_async_callback(tenant_pool.close)
+        await assert_tenant_role(tenant_pool)
+        writer_pool = await open_pool(settings.postgres_writer_url, name=f"{NAME} intake", connections_max=most)
+        self.stack.push_async_callback(writer_pool.close)
+        return tenant_pool, writer_pool
+
+    async def _streams(self) -> tuple[Connection, Publisher]:
+        client = await connect(self.settings.nats_url, name=NAME)
+        self.stack.push_async_callback(client.close)
+        await ensure_streams(client, replicas=self.settings.stream_replicas)
+        publisher = Publisher(client)
+        await publisher.start()
+        self.stack.push_async_callback(publisher.close)
+        return client, publisher
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to its owner and says when it has started."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._started = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        self._started.set()
+
+    async def wait_started(self, running: asyncio.Task[None]) -> None:
+        """Return once it serves; raise what ended it before."""
+        started = asyncio.create_task(self._started.wait())
+        await asyncio.wait((running, started), return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+        if not self._started.is_set():
+            await running
+            raise OSError("the server ended before it was ready")
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+async def _find_key(pool: Pool, key_id: str) -> StoredApiKey | None:
+    row = await reads.authenticate(pool, key_id)
+    return None if row is None else StoredApiKey(
+        row.tenant, row.principal, row.role, row.secret_hash, row.expires_at, row.revoked_at
+    )  # fmt: skip
+
+
+async def _write_denials(pool: Pool, collected: Sequence[Collected]) -> None:
+    # The store counts equal rows; what is repeated here is a reference.
+    rows = [row for one in collected for row in (one.first, *[one.latest] * (one.times - 1))]
+    await reads.record_denials(pool, rows)
+
+
+def _probes(
+    writer_pool: Pool, tenant_pool: Pool, client: Connection, cache: RedisIdempotency
+) -> Mapping[str, Callable[[], Awaitable[None]]]:
+    async def postgres() -> None:
+        await border_reads.partitions(writer_pool)
+        await reads.authenticate(tenant_pool, "-")
+
+    async def redis() -> None:
+        await cache.release([("-", "readyz")])  # one round trip that changes nothing
+        if cache.statistics().degraded:
+            raise Unavailable("redis does not answer")
+
+    async def nats() -> None:
+        await stream_state(client, COMMANDS)
+
+    return {"postgres": postgres, "redis": redis, "nats": nats}

@@ -1,0 +1,120 @@
+"""The webhook sender: one signed POST per attempt, over guarded connections.
+
+The invariants kept here:
+
+- The bytes sent are the bytes that were committed and signed; only timestamp and signatures differ between attempts.
+- Whatever an endpoint does becomes an `AttemptResult`: a status, or one of the closed list of errors.
+- A redirect is a status like any other. What is kept of an answer is text that a database can store.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+
+from zentra.gateway.outward.http import AddressRefused, OutwardHttp
+from zentra.runtime.webhooks.standard import (
+    RETRY_AFTER_SECONDS_MAX,
+    AttemptError,
+    AttemptResult,
+    WebhookCall,
+    signature_header,
+)
+
+__all__ = ["WebhookSender", "retry_after_seconds"]
+
+RETRY_AFTER_CHARACTERS_MAX = 64  # an HTTP date has 29
+URL_REASONS = frozenset({"url_malformed", "scheme", "userinfo"})  # the address was not even looked at
+
+
+class WebhookSender:
+    """Delivers webhooks over a pool that it shares and does not close."""
+
+    def __init__(
+        self,
+        http: OutwardHttp,
+        *,
+        total_timeout_seconds: float = 15.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """The time to connect is the pool's; `clock` gives unix time for timestamps and HTTP dates."""
+        self._http = http
+        self._timeout = http.timeout(total_timeout_seconds)
+        self._clock = clock
+
+    async def send(self, call: WebhookCall) -> AttemptResult:
+        """Make one attempt and return what it met. Raises ValueError only for a call that cannot be signed."""
+        now = self._clock()
+        headers = {
+            "content-type": "application/json",
+            "webhook-id": call.id,
+            "webhook-timestamp": str(int(now)),
+            "webhook-signature": signature_header(call.secrets, call.id, int(now), call.body),
+        }
+        started = time.perf_counter()
+        try:
+            answer = await self._http.request("POST", call.url, body=call.body, headers=headers, timeout=self._timeout)
+        except (AddressRefused, aiohttp.ClientError, OSError) as error:
+            return AttemptResult(
+                delivery=call.delivery,
+                attempt=call.attempt,
+                error=_classified(error),
+                latency_ms=_milliseconds_since(started),
+            )
+        return AttemptResult(
+            delivery=call.delivery,
+            attempt=call.attempt,
+            status=answer.status,
+            latency_ms=_milliseconds_since(started),
+            retry_after_seconds=retry_after_seconds(answer.headers.get("retry-after"), now),
+            # A zero character is valid UTF-8 and no valid text in Postgres.
+            response_excerpt=answer.body.decode("utf-8", "replace").replace("\x00", "\ufffd"),
+        )
+
+
+def retry_after_seconds(value: str | None, now: float) -> int | None:
+    """Return what a `Retry-After` header asks for, in seconds from `now` and at most what the schedule would grant;
+    None when it is absent or unreadable."""
+    if value is None or len(value) > RETRY_AFTER_CHARACTERS_MAX:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return min(int(text), RETRY_AFTER_SECONDS_MAX)
+    try:
+        when = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if when.tzinfo is None:  # "-0000" and some old formats: RFC 9110 says that the time is UTC
+        when = when.replace(tzinfo=UTC)
+    return min(max(0, round(when.timestamp() - now)), RETRY_AFTER_SECONDS_MAX)
+
+
+def _classified(error: AddressRefused | aiohttp.ClientError | OSError) -> AttemptError:
+    """The order is from the narrow class to the wide one: several of these inherit from one another."""
+    match error:
+        case AddressRefused():
+            return AttemptError.URL_REFUSED if error.reason in URL_REASONS else AttemptError.ADDRESS_REFUSED
+        case aiohttp.InvalidURL():
+            return AttemptError.URL_REFUSED
+        case aiohttp.ClientConnectorDNSError():
+            return AttemptError.NAME_NOT_RESOLVED
+        case aiohttp.ClientSSLError():
+            return AttemptError.TLS_FAILED
+        case aiohttp.ConnectionTimeoutError():
+            return AttemptError.CONNECT_TIMEOUT
+        case aiohttp.ClientConnectorError():
+            return AttemptError.CONNECT_FAILED
+        case TimeoutError():
+            return AttemptError.TIMEOUT
+        case aiohttp.ClientResponseError():
+            return AttemptError.ANSWER_MALFORMED
+        case _:
+            return AttemptError.CONNECTION_DROPPED
+
+
+def _milliseconds_since(started: float) -> int:
+    return round((time.perf_counter() - started) * 1000)

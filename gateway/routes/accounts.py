@@ -1,0 +1,162 @@
+"""The doors to accounts: open one, see its balances, page through its entries.
+
+Amounts are strings of digits, because sums may be wider than what every JSON reader takes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from zentra.gateway.doors.commands import replay_headers, reused
+from zentra.gateway.http.app import Reply, Request, Route, json_reply
+from zentra.gateway.http.auth import Permission
+from zentra.gateway.http.fields import Field, account_type, currency, identifier, limit_of, read_fields, text
+from zentra.gateway.http.problems import Problem
+from zentra.runtime.errors import Refusal
+from zentra.runtime.idempotency import KeyOutcome, decide
+from zentra.runtime.intents.command import digest_of
+from zentra.runtime.ledger.book import AccountRef, Balance, available
+from zentra.storage.intake.commands import KeyedAnswer
+from zentra.storage.intake.configuration import NewAccount, create_account
+from zentra.storage.pool import Pool
+from zentra.storage.reads import tenant as reads
+from zentra.storage.reads.tenant import AccountView, EntryCursor, EntryView
+
+__all__ = ["AccountRoutes"]
+
+_FIELDS: Final[Mapping[str, Field]] = {
+    "account_id": Field(identifier),
+    "owner": Field(text),
+    "type": Field(account_type),
+    "currency": Field(currency),
+}
+_COUNTERS: Final = ("debits_pending", "credits_pending", "debits_posted", "credits_posted")
+
+
+class AccountRoutes:
+    """The handlers and their routes."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def routes(self) -> list[Route]:
+        """Return what these doors serve."""
+        P = Permission
+        return [
+            Route("POST", "/accounts", self.create, P.ACCOUNTS_CREATE, body="json"),
+            Route("GET", "/accounts/{id}", self.show, P.ACCOUNTS_READ),
+            Route("GET", "/accounts/{id}/entries", self.entries, P.ACCOUNTS_READ),
+        ]
+
+    async def create(self, request: Request) -> Reply:
+        """Open an account."""
+        values, in_body = read_fields(request.json, _FIELDS)
+        key, asker = request.idempotency_key(in_body), request.principal
+        account_id = values["account_id"]
+        link = f"/accounts/{account_id}"
+        answer = msgspec.json.encode({**values, "status": "open", "created_by": asker.id, "links": {"self": link}})
+        digest = digest_of("account", values)
+        keyed = KeyedAnswer(
+            tenant=asker.tenant, key=key, digest=digest, subject=f"account/{account_id}", status=201, answer=answer,
+            request_id=request.request_id,
+        )  # fmt: skip
+        try:
+            stored = await create_account(self._pool, keyed, NewAccount(**values, created_by=asker.id))
+        except Refusal as refusal:
+            raise Problem(refusal.reason, refusal.detail) from None
+        location = (b"location", link.encode())
+        if stored is None:
+            return Reply(201, answer, (location,))
+        if decide(digest, stored) is KeyOutcome.REUSED:
+            raise reused()
+        return Reply(stored.status, stored.answer, (location, *replay_headers(stored)))
+
+    async def show(self, request: Request) -> Reply:
+        """An account, its balances and the counters they come from."""
+        account = await reads.account(self._pool, request.principal.tenant, _id_of(request))
+        if account is None:
+            raise Problem("not_found")
+        return json_reply(200, _shown(account))
+
+    async def entries(self, request: Request) -> Reply:
+        """A page of an account's entries, newest first."""
+        query = request.query()
+        limit, after = limit_of(query), _cursor(query.get("cursor"))
+        rows = await reads.entries(self._pool, request.principal.tenant, _id_of(request), after=after, limit=limit + 1)
+        if rows is None:
+            raise Problem("not_found")
+        page, more = rows[:limit], len(rows) > limit
+        following = _cursor_text(page[-1]) if more else None
+        return json_reply(200, {"data": [_entry(row) for row in page], "has_more": more, "next_cursor": following})
+
+
+def _id_of(request: Request) -> str:
+    given = request.params["id"]
+    if not given.isascii() or not given.isprintable():
+        raise Problem("not_found")
+    return given
+
+
+def _shown(account: AccountView) -> dict[str, Any]:
+    balance = Balance(*(getattr(account, name) for name in _COUNTERS))
+    ref = AccountRef(
+        account.id, "", account.account_id, account.type, account.currency, account.normal_side, account.guarded
+    )
+    sign = 1 if account.normal_side == "credit" else -1
+    return {
+        "account_id": account.account_id,
+        "owner": account.owner,
+        "type": account.type,
+        "currency": account.currency,
+        "normal_side": account.normal_side,
+        "status": account.status,
+        "overdraft_limit": str(account.overdraft_limit),
+        "created_by": account.created_by,
+        "created_at": account.created_at,
+        "posted": str(sign * (account.credits_posted - account.debits_posted)),
+        "pending": str(sign * (account.credits_pending - account.debits_pending)),
+        "available": str(available(ref, balance)),
+        "counters": {name: str(getattr(account, name)) for name in _COUNTERS},
+        "links": {"self": f"/accounts/{account.account_id}", "entries": f"/accounts/{account.account_id}/entries"},
+    }
+
+
+def _entry(row: EntryView) -> dict[str, Any]:
+    return {
+        "entry_id": f"{row.intent}/{row.ordinal}",
+        "intent": row.intent,
+        "ordinal": row.ordinal,
+        "at": row.at,
+        "posting": row.kind,
+        "side": row.side,
+        "other": row.other,
+        "currency": row.currency,
+        "pending": str(row.pending),
+        "posted": str(row.posted),
+        "hash": row.hash.hex(),
+    }
+
+
+_decode_cursor: Final = msgspec.json.Decoder(EntryCursor).decode
+
+
+def _cursor_text(last: EntryView) -> str:
+    """Return the place behind an entry: opaque to clients, and of no use with another account."""
+    cursor = EntryCursor(last.at, last.intent, last.ordinal)
+    return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).decode().rstrip("=")
+
+
+def _cursor(given: str | None) -> EntryCursor | None:
+    if given is None:
+        return None
+    try:
+        cursor = _decode_cursor(base64.urlsafe_b64decode(given + "=" * (-len(given) % 4)))
+        if len(bytes.fromhex(cursor.intent)) != 16 or cursor.at.tzinfo is None or not 0 <= cursor.ordinal < 2**31:
+            raise ValueError("not a place")
+    except (ValueError, binascii.Error, msgspec.MsgspecError):
+        raise Problem("cursor_malformed") from None
+    return cursor

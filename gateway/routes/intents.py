@@ -1,0 +1,146 @@
+"""The doors to intents: create, look, wait, cancel, reverse, export the evidence.
+
+- Creation answers 202 once the intent is committed; a replay is the first answer byte for byte and says so in a header.
+- With `Prefer: wait=N` a client is held until nothing more happens without somebody, and sees the state as it then is.
+- An id that is unknown and one that is another tenant's are the same 404, and both are kept as denials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Final
+
+from zentra.actors.commands import Reversal
+from zentra.gateway.doors.commands import CommandDoor, Order
+from zentra.gateway.doors.intents import Created, IntentDoor
+from zentra.gateway.http.app import Headers, Reply, Request, Route, json_reply
+from zentra.gateway.http.auth import Permission
+from zentra.gateway.http.fields import Field, amount_or_full, read_fields, text
+from zentra.gateway.http.problems import Problem
+from zentra.gateway.http.waiting import IntentWaiters
+from zentra.gateway.routes.intent_view import is_stable, view_of
+from zentra.gateway.routes.packets import find_intent, sealed_packet, uuid_of
+from zentra.runtime.intents.transaction import timestamp
+from zentra.runtime.intents.vocabulary import SETTLED, IntentKind
+from zentra.storage.pool import Pool
+from zentra.storage.reads import work as work_reads
+from zentra.storage.reads.tenant import IntentView
+
+__all__ = ["IntentRoutes"]
+
+PACKET_TYPE: Final = b"application/vnd.zentra.audit-packet+json"
+TRANSFERS: Final = frozenset({IntentKind.TRANSFER.value, IntentKind.BOOK_TRANSFER.value})
+PAYMENTS: Final = frozenset({IntentKind.PAYMENT.value})
+_REVERSAL: Final[Mapping[str, Field]] = {"amount": Field(amount_or_full, "full"), "reason": Field(text)}
+_CANCEL: Final[Mapping[str, Field]] = {"reason": Field(text, "")}
+
+
+class IntentRoutes:
+    """The handlers and their routes."""
+
+    def __init__(self, pool: Pool, door: IntentDoor, commands: CommandDoor, waiters: IntentWaiters) -> None:
+        self._pool, self._door, self._commands, self._waiters = pool, door, commands, waiters
+
+    def routes(self) -> list[Route]:
+        """Return what these doors serve."""
+        P = Permission
+        one = "/runtime/intents/{id}"
+        return [
+            Route("POST", "/runtime/intents", self.create, P.INTENTS_CREATE, body="json"),
+            Route("POST", "/transfers", self.create_transfer, P.INTENTS_CREATE, body="json"),
+            Route("POST", "/payments", self.create_payment, P.INTENTS_CREATE, body="json"),
+            Route("GET", one, self.show, P.INTENTS_READ),
+            Route("GET", f"{one}/evidence", self.evidence, P.EVIDENCE_READ),
+            Route("POST", f"{one}/cancel", self.cancel, P.INTENTS_CANCEL, body="json or nothing"),
+            Route("POST", f"{one}/reversals", self.reverse, P.INTENTS_REVERSE, body="json"),
+            Route("GET", "/runtime/commands/{id}", self.show_command, P.INTENTS_READ),
+        ]
+
+    async def create(self, request: Request) -> Reply:
+        """The general door."""
+        return await self._create(request, None)
+
+    async def create_transfer(self, request: Request) -> Reply:
+        """The door for transfers, between accounts or out to a rail."""
+        return await self._create(request, TRANSFERS)
+
+    async def create_payment(self, request: Request) -> Reply:
+        """The door for payments."""
+        return await self._create(request, PAYMENTS)
+
+    async def _create(self, request: Request, kinds: frozenset[str] | None) -> Reply:
+        asker = request.principal
+        created = await self._door.create(
+            request.json, request.idempotency_key, tenant=asker.tenant, principal=asker.id, role=asker.role,
+            request_id=request.request_id, trace=request.trace, source="http", kinds=kinds,
+        )  # fmt: skip
+        headers = _headers_of(created)
+        seconds = request.wait_seconds
+        if not seconds:
+            return Reply(created.answer.status, created.answer.body, headers)
+        seen = await self._wait(asker.tenant, created.intent, seconds)
+        status = 200 if seen.last.state in SETTLED else 202
+        return json_reply(status, view_of(seen), (*headers, (b"preference-applied", b"wait=%d" % seconds)))
+
+    async def show(self, request: Request) -> Reply:
+        """An intent with everything around it."""
+        tenant = request.principal.tenant
+        seen = await find_intent(self._pool, tenant, request.params["id"])
+        seconds = request.wait_seconds
+        if seconds is None:
+            return json_reply(200, view_of(seen))
+        if seconds and not is_stable(seen):
+            seen = await self._wait(tenant, seen.id, seconds)
+        return json_reply(200, view_of(seen), ((b"preference-applied", b"wait=%d" % seconds),))
+
+    async def evidence(self, request: Request) -> Reply:
+        """The packet, as bytes that a verifier takes."""
+        packet = await sealed_packet(self._pool, request.principal.tenant, request.params["id"])
+        tag = b'"%b"' % sha256(packet).hexdigest().encode()
+        return Reply(200, packet, ((b"etag", tag),), PACKET_TYPE)
+
+    async def cancel(self, request: Request) -> Reply:
+        """Cancel before anything was sent to a rail."""
+        values, in_body = read_fields(request.json, _CANCEL)
+        key = request.idempotency_key(in_body)
+        seen = await find_intent(self._pool, request.principal.tenant, request.params["id"])
+        return await self._commands.give(request, key, _order("cancel", seen, dict(values)))
+
+    async def reverse(self, request: Request) -> Reply:
+        """Give back all that is left, or a part."""
+        values, in_body = read_fields(request.json, _REVERSAL)
+        key = request.idempotency_key(in_body)
+        seen = await find_intent(self._pool, request.principal.tenant, request.params["id"])
+        return await self._commands.give(request, key, _order("reverse", seen, dict(values), Reversal(**values)))
+
+    async def show_command(self, request: Request) -> Reply:
+        """What became of a command."""
+        seen = await work_reads.command(self._pool, request.principal.tenant, uuid_of(request.params["id"]))
+        if seen is None:
+            raise Problem("not_found")
+        return json_reply(200, seen)
+
+    async def _wait(self, tenant: str, intent: str, seconds: float) -> IntentView:
+        return await self._waiters.wait(intent, lambda: find_intent(self._pool, tenant, intent), is_stable, seconds)
+
+
+def _headers_of(created: Created) -> Headers:
+    location = (b"location", b"/runtime/intents/%b" % created.intent.encode())
+    answer = created.answer
+    if not answer.replayed:
+        return (location,)
+    return (
+        location,
+        (b"idempotent-replayed", b"true"),
+        (b"x-original-request-id", answer.request_id.encode()),
+        (b"idempotency-first-seen", timestamp(answer.first_seen).encode()),
+    )
+
+
+def _order(kind: str, seen: IntentView, asked: dict[str, str], body: Reversal | None = None) -> Order:
+    return Order(
+        kind=kind, subject=seen.id, owner=seen.id, body=body or asked, asked=asked,
+        shows={"kind": kind, "intent_id": seen.intent_id, "intent": seen.id},
+        location=f"/runtime/intents/{seen.intent_id}",
+    )  # fmt: skip

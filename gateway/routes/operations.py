@@ -1,0 +1,134 @@
+"""The doors for people who decide: reviews, cases, and what was refused.
+
+- Nobody decides on their own intent: that is refused before anything of it is stored, because a stored decision would
+  take the place of somebody else's.
+- Of two deciders, the second is told that the review is decided.
+- A case is resolved with a word and a reason; what follows from it goes through the state machine like any other fact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from zentra.actors.commands import CaseResolution, ReviewVerdict
+from zentra.gateway.doors.commands import CommandDoor, Order
+from zentra.gateway.http.app import Reply, Request, Route, json_reply
+from zentra.gateway.http.auth import Permission
+from zentra.gateway.http.fields import Field, limit_of, one_of, read_fields, status_of, text
+from zentra.gateway.http.problems import Problem
+from zentra.gateway.routes.packets import uuid_of
+from zentra.storage.intake.commands import Decision
+from zentra.storage.pool import Pool
+from zentra.storage.reads import border as border_reads
+from zentra.storage.reads import work as work_reads
+
+__all__ = ["OperationRoutes", "page"]
+
+REVIEW_STATUSES: Final = ("open", "approved", "rejected", "cancelled", "expired")
+CASE_STATUSES: Final = ("open", "resolved")
+RESOLUTIONS: Final = ("succeeded", "declined", "retry", "dismissed")
+_VERDICT: Final[Mapping[str, Field]] = {"reason": Field(text)}
+_RESOLUTION: Final[Mapping[str, Field]] = {
+    "resolution": Field(one_of("resolution_unknown", *RESOLUTIONS)),
+    "reason": Field(text),
+}
+
+
+class OperationRoutes:
+    """The handlers and their routes."""
+
+    def __init__(self, pool: Pool, commands: CommandDoor) -> None:
+        self._pool, self._commands = pool, commands
+
+    def routes(self) -> list[Route]:
+        """Return what these doors serve."""
+        P = Permission
+        return [
+            Route("GET", "/reviews", self.reviews, P.REVIEWS_READ),
+            Route("GET", "/reviews/{id}", self.review, P.REVIEWS_READ),
+            Route("POST", "/reviews/{id}/approve", self.approve, P.REVIEWS_DECIDE, body="json"),
+            Route("POST", "/reviews/{id}/reject", self.reject, P.REVIEWS_DECIDE, body="json"),
+            Route("GET", "/cases", self.cases, P.CASES_READ),
+            Route("GET", "/cases/{id}", self.case, P.CASES_READ),
+            Route("POST", "/cases/{id}/resolve", self.resolve, P.CASES_RESOLVE, body="json"),
+            Route("GET", "/denials", self.denials, P.DENIALS_READ),
+        ]
+
+    async def reviews(self, request: Request) -> Reply:
+        """Reviews, newest first; `status` narrows them."""
+        query = request.query()
+        limit, status = limit_of(query), status_of(query, REVIEW_STATUSES)
+        tenant = request.principal.tenant
+        return page(await work_reads.reviews(self._pool, tenant, status=status, limit=limit + 1), limit)
+
+    async def review(self, request: Request) -> Reply:
+        """One review."""
+        seen = await work_reads.review(self._pool, request.principal.tenant, uuid_of(request.params["id"]))
+        if seen is None:
+            raise Problem("not_found")
+        return json_reply(200, seen)
+
+    async def approve(self, request: Request) -> Reply:
+        """Let the intent go on; the rules that asked are waived and that is recorded."""
+        return await self._decide(request, "approved")
+
+    async def reject(self, request: Request) -> Reply:
+        """End the intent."""
+        return await self._decide(request, "rejected")
+
+    async def _decide(self, request: Request, verdict: str) -> Reply:
+        values, in_body = read_fields(request.json, _VERDICT)
+        key, asker = request.idempotency_key(in_body), request.principal
+        seen = await work_reads.review(self._pool, asker.tenant, uuid_of(request.params["id"]))
+        if seen is None:
+            raise Problem("not_found")
+        if seen.created_by == asker.id:
+            raise Problem("self_approval")
+        reason = values["reason"]
+        order = Order(
+            kind="decide_review", subject=seen.id, owner=seen.id, body=ReviewVerdict(verdict, seen.round, reason),
+            asked={"verdict": verdict, "reason": reason},
+            shows={"kind": "decide_review", "verdict": verdict, "review": seen.id, "intent_id": seen.intent_id},
+            location=f"/reviews/{seen.id}", decision=Decision(seen.id, seen.round, verdict, reason),
+        )  # fmt: skip
+        return await self._commands.give(request, key, order)
+
+    async def cases(self, request: Request) -> Reply:
+        """Cases, newest first; `status` narrows them."""
+        query = request.query()
+        limit, status = limit_of(query), status_of(query, CASE_STATUSES)
+        tenant = request.principal.tenant
+        return page(await work_reads.cases(self._pool, tenant, status=status, limit=limit + 1), limit)
+
+    async def case(self, request: Request) -> Reply:
+        """One case."""
+        seen = await work_reads.case(self._pool, request.principal.tenant, uuid_of(request.params["id"]))
+        if seen is None:
+            raise Problem("not_found")
+        return json_reply(200, seen)
+
+    async def resolve(self, request: Request) -> Reply:
+        """End a case with a fact: what the rail did, try again, or nothing to be done."""
+        values, in_body = read_fields(request.json, _RESOLUTION)
+        key, asker = request.idempotency_key(in_body), request.principal
+        seen = await work_reads.case(self._pool, asker.tenant, uuid_of(request.params["id"]))
+        if seen is None:
+            raise Problem("not_found")
+        body = CaseResolution(seen.id, values["resolution"], values["reason"], seen.intent, seen.kind)
+        order = Order(
+            kind="resolve_case", subject=seen.id, owner=seen.intent or seen.id, body=body, asked=values,
+            shows={"kind": "resolve_case", "case": seen.id, "resolution": values["resolution"]},
+            location=f"/cases/{seen.id}",
+        )  # fmt: skip
+        return await self._commands.give(request, key, order)
+
+    async def denials(self, request: Request) -> Reply:
+        """What the tenant's people were refused, the latest first."""
+        limit = limit_of(request.query())
+        return page(await border_reads.denials(self._pool, request.principal.tenant, limit=limit + 1), limit)
+
+
+def page(rows: Sequence[object], limit: int) -> Reply:
+    """Return the first `limit` rows and whether there are more."""
+    return json_reply(200, {"data": rows[:limit], "has_more": len(rows) > limit})

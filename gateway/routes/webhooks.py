@@ -1,0 +1,123 @@
+"""The doors to webhooks: where a tenant wants its events, what became of them, and sending one again.
+
+- A secret is shown in the answer that makes it and nowhere else; the answer stored with the key does not hold it, so a
+  replay has `"secret": null`. That is the one difference between an answer and its replay.
+- A delivery shows the bytes it sends, every attempt, and when it is tried next.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from zentra.gateway.doors.commands import CommandDoor, Order, replay_headers, reused
+from zentra.gateway.http.app import Reply, Request, Route, json_reply
+from zentra.gateway.http.auth import Permission
+from zentra.gateway.http.fields import Field, event_filters, limit_of, read_fields, url
+from zentra.gateway.http.problems import Problem
+from zentra.gateway.routes.intent_view import delivery_shown
+from zentra.gateway.routes.operations import page
+from zentra.gateway.routes.packets import find_intent, uuid_of
+from zentra.gateway.sealing import Sealer
+from zentra.runtime.errors import Refusal
+from zentra.runtime.idempotency import KeyOutcome, decide
+from zentra.runtime.intents.command import digest_of
+from zentra.runtime.partitions import lane_key
+from zentra.runtime.webhooks.standard import generate_secret, parse_secret
+from zentra.storage.identifiers import Uuid7
+from zentra.storage.intake.commands import KeyedAnswer
+from zentra.storage.intake.configuration import NewEndpoint, create_endpoint
+from zentra.storage.pool import Pool
+from zentra.storage.reads import border as border_reads
+from zentra.storage.reads import work as work_reads
+
+__all__ = ["EVENTS_DEFAULT", "WebhookRoutes"]
+
+EVENTS_DEFAULT: Final = ("ledger.posted", "ledger.released", "ledger.reversal", "policy.review", "policy.denied")
+SECRET_BYTES: Final = 32
+_FIELDS: Final[Mapping[str, Field]] = {"url": Field(url), "events": Field(event_filters, EVENTS_DEFAULT)}
+_NOTHING: Final[Mapping[str, Field]] = {}
+
+
+class WebhookRoutes:
+    """The handlers and their routes."""
+
+    def __init__(self, pool: Pool, commands: CommandDoor, sealer: Sealer) -> None:
+        self._pool, self._commands, self._sealer = pool, commands, sealer
+        self._new_id = Uuid7()
+
+    def routes(self) -> list[Route]:
+        """Return what these doors serve."""
+        P = Permission
+        return [
+            Route("POST", "/webhooks/endpoints", self.create, P.ENDPOINTS_CREATE, body="json"),
+            Route("GET", "/webhooks/endpoints", self.endpoints, P.ENDPOINTS_READ),
+            Route("GET", "/webhooks/deliveries", self.deliveries, P.DELIVERIES_READ),
+            Route("POST", "/webhooks/deliveries/{id}/replay", self.replay, P.DELIVERIES_REPLAY, body="json or nothing"),
+        ]
+
+    async def create(self, request: Request) -> Reply:
+        """Set up an endpoint and show its secret, once."""
+        values, in_body = read_fields(request.json, _FIELDS)
+        key, asker = request.idempotency_key(in_body), request.principal
+        secret, endpoint = generate_secret(secrets.token_bytes(SECRET_BYTES)), f"ep_{self._new_id()}"
+        shown: dict[str, Any] = {
+            "id": endpoint, "url": values["url"], "events": values["events"], "status": "enabled",
+            "created_by": asker.id, "secret": None,
+        }  # fmt: skip
+        digest = digest_of("endpoint", {**values, "events": list(values["events"])})
+        keyed = KeyedAnswer(
+            tenant=asker.tenant, key=key, digest=digest, subject=f"endpoint/{endpoint}", status=201,
+            answer=msgspec.json.encode(shown), request_id=request.request_id,
+        )  # fmt: skip
+        made = NewEndpoint(
+            id=endpoint, url=values["url"], events=values["events"], secret=self._sealer.seal(parse_secret(secret)),
+            created_by=asker.id,
+        )  # fmt: skip
+        try:
+            stored = await create_endpoint(self._pool, keyed, made)
+        except Refusal as refusal:
+            raise Problem(refusal.reason, refusal.detail) from None
+        if stored is None:
+            return json_reply(201, {**shown, "secret": secret})
+        if decide(digest, stored) is KeyOutcome.REUSED:
+            raise reused()
+        return Reply(stored.status, stored.answer, replay_headers(stored))
+
+    async def endpoints(self, request: Request) -> Reply:
+        """The tenant's endpoints, without secrets."""
+        rows = await work_reads.endpoints(self._pool, request.principal.tenant)
+        return page(rows, len(rows))
+
+    async def deliveries(self, request: Request) -> Reply:
+        """Deliveries, newest first; `endpoint` and `intent` (either id) narrow them."""
+        query, tenant = request.query(), request.principal.tenant
+        limit = limit_of(query)
+        intent = (await find_intent(self._pool, tenant, query["intent"])).id if "intent" in query else None
+        rows = await work_reads.deliveries(
+            self._pool, tenant, endpoint=_printable(query.get("endpoint")), intent=intent, limit=limit + 1
+        )
+        return page([delivery_shown(row) for row in rows], limit)
+
+    async def replay(self, request: Request) -> Reply:
+        """Send a delivery again: the same id, the same bytes, the schedule from its start."""
+        _, in_body = read_fields(request.json, _NOTHING)
+        key, tenant = request.idempotency_key(in_body), request.principal.tenant
+        delivery = uuid_of(request.params["id"])
+        endpoint = await border_reads.delivery_endpoint(self._pool, tenant, delivery)
+        if endpoint is None:
+            raise Problem("not_found")
+        order = Order(
+            kind="replay_delivery", subject=delivery, owner=lane_key(tenant, endpoint), body={}, asked={},
+            shows={"kind": "replay_delivery", "delivery": delivery, "endpoint": endpoint},
+            location=f"/webhooks/deliveries?endpoint={endpoint}",
+        )  # fmt: skip
+        return await self._commands.give(request, key, order)
+
+
+def _printable(given: str | None) -> str | None:
+    """Return a filter that the store can be asked for; what no id can be matches nothing."""
+    return given if given is None or (given.isascii() and given.isprintable()) else "-"

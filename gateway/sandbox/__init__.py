@@ -1,0 +1,1 @@
+"""The sandbox rail as a server of its own."""

@@ -1,0 +1,1 @@
+"""The life of an intent: command, facts, machine, and the transaction actor."""

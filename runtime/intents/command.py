@@ -1,0 +1,196 @@
+"""A client's intent: what is asked for, checked and brought into one canonical form.
+
+A request either becomes an `IntentCommand` or a list of every violation that it holds; nothing in between. The digest
+says whether two requests ask for the same thing: it covers the command's type and normalised fields and neither the
+route, nor the idempotency key, nor the headers."""
+
+import hashlib
+import re
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from zentra.runtime.errors import Refusal
+from zentra.runtime.evidence import canonical
+from zentra.runtime.intents.vocabulary import IntentKind
+from zentra.runtime.ledger.money import is_currency, parse_minor
+
+__all__ = [
+    "KEY_PATTERN",
+    "MONEY_MODEL",
+    "PRIMITIVES",
+    "IntentCommand",
+    "Violation",
+    "decode_command",
+    "digest_of",
+    "parse_intent",
+]
+
+MONEY_MODEL: Final = "minor_units + ledger_currency"
+PRIMITIVES: Final = ("policy", "ledger", "events")
+KEY_PATTERN: Final = re.compile(r"[\x21-\x7e]{1,255}\Z")
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z", re.ASCII)
+_SCOPE: Final = re.compile(r"[a-z0-9][a-z0-9._/-]{0,63}\Z", re.ASCII)
+_COUNTRY: Final = re.compile(r"[A-Z]{2}\Z", re.ASCII)
+METADATA_ENTRIES_MAX: Final = 32  # a label set, not a document store
+METADATA_CHARACTERS_MAX: Final = 512
+_KIND_DEFAULT: Final = IntentKind.TRANSFER
+
+
+class IntentCommand(Struct, frozen=True, kw_only=True):
+    """The canonical intent. `minor` is a string of digits because it stands in sealed JSON."""
+
+    kind: IntentKind
+    minor: str
+    currency: str
+    source: str
+    destination: str
+    scope: str = "default"
+    country: str | None = None
+    intent_id: str | None = None
+    money_model: str = MONEY_MODEL
+    primitives: tuple[str, ...] = PRIMITIVES
+    metadata: dict[str, str] = {}
+
+    @property
+    def amount(self) -> int:
+        """Return the amount in minor units."""
+        return int(self.minor)
+
+
+class Violation(Struct, frozen=True):
+    """One thing that is wrong with a request: where (a JSON pointer), a stable code, and a sentence."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class _Request(Struct, kw_only=True, forbid_unknown_fields=True):
+    kind: str = "transfer"
+    amount: int | str
+    currency: str
+    source: str
+    destination: str
+    scope: str = "default"
+    country: str | None = None
+    intent_id: str | UnsetType = UNSET
+    money_model: str = MONEY_MODEL
+    primitives: list[str] = msgspec.field(default_factory=lambda: list(PRIMITIVES))
+    metadata: dict[str, str] = {}
+    idempotency_key: str | UnsetType = UNSET
+
+
+_FIELDS: Final = {field.name: field for field in msgspec.structs.fields(_Request)}
+
+
+def digest_of(kind: str, fields: Struct | dict[str, Any]) -> bytes:
+    """Return the SHA-256 that identifies a command of type `kind` with these normalised fields."""
+    return hashlib.sha256(kind.encode() + b"\n" + canonical.encode(fields)).digest()
+
+
+_decode_command = msgspec.json.Decoder(IntentCommand).decode
+
+
+def decode_command(data: bytes) -> IntentCommand:
+    """Return the command that canonical bytes hold; raise msgspec.ValidationError where they are none."""
+    return _decode_command(data)
+
+
+def parse_intent(
+    body: object, kinds: frozenset[str] | None = None
+) -> tuple[IntentCommand | None, str | None, list[Violation]]:
+    """Return the command, the idempotency key in the body (or None), and every violation.
+
+    `body` is decoded JSON. `kinds` narrows the kinds that this door takes; a door that takes only one fills it in. The
+    command is None exactly when there are violations."""
+    if not isinstance(body, dict):
+        return None, None, [Violation("", "body_not_object", "the body is one JSON object")]
+    allowed = kinds or frozenset(IntentKind)
+    if "kind" not in body and len(allowed) == 1:
+        body = {**body, "kind": next(iter(allowed))}
+    violations = [
+        Violation(f"/{_escape(name)}", "field_unknown", "there is no such field")
+        for name in body
+        if name not in _FIELDS
+    ]
+    values: dict[str, Any] = {}
+    for name, field in _FIELDS.items():
+        if name not in body:
+            if field.required:
+                violations.append(Violation(f"/{name}", "field_missing", "this field is required"))
+            continue
+        try:
+            values[name] = body[name] if name == "amount" else msgspec.convert(body[name], field.type)
+        except msgspec.ValidationError as error:
+            violations.append(Violation(f"/{name}", "field_type", str(error).partition(" - at")[0].lower()))
+    minor = 0
+    if "amount" in values:
+        try:
+            minor = parse_minor(values["amount"])
+        except Refusal as refusal:
+            violations.append(Violation("/amount", refusal.reason, refusal.detail))
+    violations += _semantics({"kind": _KIND_DEFAULT, **values}, allowed)
+    key = values.pop("idempotency_key", None)
+    if violations:
+        return None, key, violations
+    values.pop("amount")
+    values["kind"] = IntentKind(values.get("kind", _KIND_DEFAULT))
+    values["primitives"] = tuple(p for p in PRIMITIVES if p in values.get("primitives", PRIMITIVES))
+    return IntentCommand(minor=str(minor), **values), key, violations
+
+
+def _semantics(values: dict[str, Any], kinds: frozenset[str]) -> list[Violation]:
+    """Return what is wrong with fields whose types are right."""
+    found = []
+
+    def check(name: str, holds: bool, code: str, detail: str) -> None:
+        if not holds:
+            found.append(Violation(f"/{name}", code, detail))
+
+    check("kind", values["kind"] in kinds, "kind_unknown", f"one of {', '.join(sorted(kinds))}")
+    if "currency" in values:
+        check("currency", is_currency(values["currency"]), "currency_unknown", "an ISO 4217 code in capitals")
+    for name in ("source", "destination", "intent_id"):
+        if name in values:
+            check(name, bool(_ID.match(values[name])), "id_malformed", "1 to 128 letters, digits and . _ : -")
+    if "scope" in values:
+        check("scope", bool(_SCOPE.match(values["scope"])), "scope_malformed", "1 to 64 of a-z 0-9 . _ / -")
+    if values.get("country") is not None:
+        check(
+            "country", bool(_COUNTRY.match(values["country"])), "country_malformed", "two capital letters, ISO 3166-1"
+        )
+    if "money_model" in values:
+        check("money_model", values["money_model"] == MONEY_MODEL, "money_model_unknown", f"only {MONEY_MODEL!r}")
+    for number, primitive in enumerate(values.get("primitives", ())):
+        check(f"primitives/{number}", primitive in PRIMITIVES, "primitive_unknown", f"one of {', '.join(PRIMITIVES)}")
+    metadata = values.get("metadata", {})
+    check(
+        "metadata",
+        len(metadata) <= METADATA_ENTRIES_MAX,
+        "metadata_too_large",
+        f"at most {METADATA_ENTRIES_MAX} entries",
+    )
+    for name, text in metadata.items():
+        fits = len(name) <= METADATA_CHARACTERS_MAX and len(text) <= METADATA_CHARACTERS_MAX and name.isascii()
+        check(
+            f"metadata/{_escape(name)}",
+            fits and "\x00" not in name + text,
+            "metadata_malformed",
+            "ASCII names, at most 512 characters",
+        )
+    if "idempotency_key" in values:
+        key = values["idempotency_key"]
+        check(
+            "idempotency_key",
+            bool(KEY_PATTERN.match(key)),
+            "idempotency_key_malformed",
+            "1 to 255 visible ASCII characters",
+        )
+    return found
+
+
+def _escape(name: str) -> str:
+    """Return `name` as one token of a JSON pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")

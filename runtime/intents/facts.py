@@ -1,0 +1,160 @@
+"""What a transition record carries besides its envelope: one frozen, tagged Struct per family of facts.
+
+They are stored in sealed records for ever: new fields come last and have defaults, no field changes its type. Amounts
+are strings. `kind` says which Struct it is."""
+
+from msgspec import Struct
+
+from zentra.runtime.intents.command import IntentCommand
+
+__all__ = [
+    "Booked",
+    "CaseNoted",
+    "Closed",
+    "Decided",
+    "Delivered",
+    "Entry",
+    "Facts",
+    "Judged",
+    "Noted",
+    "Refused",
+    "Registered",
+    "Reported",
+    "Routed",
+    "VelocityUse",
+]
+
+
+class Entry(Struct, frozen=True):
+    """One posting as people see it: `pending` and `posted` are its signed effects on each layer."""
+
+    ordinal: int
+    posting: str  # reserve, release, post, settle, book, reversal
+    debit: str
+    credit: str
+    currency: str
+    pending: str
+    posted: str
+    hash: str
+
+
+class Registered(Struct, frozen=True, tag_field="kind", tag="registered"):
+    """The command as it was accepted."""
+
+    command: IntentCommand
+    digest: str
+    idempotency_key: str
+    role: str
+
+
+class VelocityUse(Struct, frozen=True):
+    """What an intent took from one counter, to be given back to the same window."""
+
+    counter: str
+    day: str
+
+
+class Judged(Struct, frozen=True, tag_field="kind", tag="judged"):
+    """A policy decision: enough to run it again and get the same answer."""
+
+    outcome: str
+    version: int
+    input_digest: str
+    lane: str
+    results: dict[str, str]  # rule -> passed, review, denied, waived
+    reasons: tuple[str, ...] = ()
+    velocity: tuple[VelocityUse, ...] = ()
+
+
+class Noted(Struct, frozen=True, tag_field="kind", tag="noted"):
+    """A fact that needs no more than a reason."""
+
+    reason: str = ""
+
+
+class Booked(Struct, frozen=True, tag_field="kind", tag="booked"):
+    """Ledger entries; `reason` where the ledger acted on a refusal or a cancellation."""
+
+    entries: tuple[Entry, ...]
+    reason: str = ""
+    command: str = ""  # of the client's command, where there was one: it acts once
+
+
+class Refused(Struct, frozen=True, tag_field="kind", tag="refused"):
+    """The ledger said no; nothing was written."""
+
+    code: str
+    detail: str = ""
+
+
+class Routed(Struct, frozen=True, tag_field="kind", tag="routed"):
+    """The corridor decision and the attempt it started."""
+
+    corridor: str
+    rail: str
+    attempt: int
+    reference: str
+    deadline: str
+    considered: dict[str, str]  # rail -> chosen, not_needed, unavailable, or what became of its attempt
+    reason: str = ""
+
+
+class Reported(Struct, frozen=True, tag_field="kind", tag="reported"):
+    """What a rail said, and how far it can be trusted."""
+
+    rail: str
+    attempt: int
+    reference: str
+    status: str
+    trust: str
+    minor: str | None = None
+    currency: str | None = None
+    provider_reference: str | None = None
+    event_id: str | None = None
+    digest: str | None = None
+    reason: str | None = None
+    repeats: int = 0  # how often this outcome had been reported before
+    said: str | None = None  # the words of this report, where `status` keeps what is known of the attempt
+
+
+class Decided(Struct, frozen=True, tag_field="kind", tag="decided"):
+    """A person's decision on a review."""
+
+    verdict: str
+    round: int
+    reason: str
+    waives: tuple[str, ...] = ()
+    decided_by: str = ""
+
+
+class CaseNoted(Struct, frozen=True, tag_field="kind", tag="case"):
+    """A case that was opened or resolved beside the intent."""
+
+    case: str
+    reason: str
+    detail: dict[str, str] = {}
+    resolution: str | None = None
+
+
+class Delivered(Struct, frozen=True, tag_field="kind", tag="delivery"):
+    """How a webhook delivery stands."""
+
+    delivery: str
+    endpoint: str
+    event: str
+    attempts: int
+    status_code: int | None = None
+    error: str | None = None
+    body_digest: str = ""
+    signature: str = ""
+
+
+class Closed(Struct, frozen=True, tag_field="kind", tag="closed"):
+    """The packet is sealed over the records before this one."""
+
+    records: int
+    chain: str
+    deliveries_open: int = 0
+
+
+Facts = Registered | Judged | Noted | Booked | Refused | Routed | Reported | Decided | CaseNoted | Delivered | Closed

@@ -1,0 +1,285 @@
+"""The transaction actor as a value: an intent, where it stands, and the chain of records that says why.
+
+Invariants. The value is the fold of its records: `advance` writes the record first and then absorbs it, `restore`
+absorbs stored records, and both use the same code, so an actor loaded from the store equals the one that wrote it.
+Sequence numbers start at 1 and have no gaps; timestamps are strictly increasing; each record's hash covers the one
+before it."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from zentra.runtime.evidence.chain import GENESIS, chain
+from zentra.runtime.intents import facts as f
+from zentra.runtime.intents.command import IntentCommand
+from zentra.runtime.intents.machine import INITIAL, Move, step
+from zentra.runtime.intents.vocabulary import SETTLED, Fact, State
+
+__all__ = ["Attempt", "Record", "Transaction", "Transition", "advance", "register", "restore", "timestamp"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Record(Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
+    """One transition as it is sealed. Fields are declared in canonical order, so encoding needs no sorting of them."""
+
+    actor: str
+    at: str
+    cause: str
+    event: str
+    facts: f.Facts
+    from_: str | None
+    intent: str
+    intent_id: str
+    scope: str
+    sequence: int
+    step: str | None
+    tenant: str
+    to: str
+    trace: str
+
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+_decode = msgspec.json.Decoder(Record).decode
+
+
+class Attempt(Struct, frozen=True):
+    """One submission to a rail. `status` is the last thing known of it; "started" means nothing is."""
+
+    number: int
+    rail: str
+    reference: str
+    at: datetime
+    status: str = "started"
+    event_ids: tuple[str, ...] = ()  # of the callbacks that were recorded: none is recorded twice
+    repeats: int = 0
+
+
+class Transition(Struct, frozen=True):
+    """What one step wrote: a row for the store and the event that tells of it."""
+
+    intent: str
+    sequence: int
+    tenant: str
+    at: datetime
+    state: State
+    event: str
+    record: bytes
+    hash: bytes
+    move: Move
+    before: State | None
+
+
+class Transaction(Struct, kw_only=True):
+    """An intent in flight. A tick works on a copy (`copy.copy`) and the copy replaces the original after the commit."""
+
+    id: str
+    tenant: str
+    intent_id: str
+    command: IntentCommand
+    principal: str
+    role: str
+    trace: str
+    state: State = State.ACCEPTED
+    sequence: int = 0
+    at: datetime = _EPOCH
+    hash: bytes = GENESIS
+    held: int = 0
+    posted: int = 0
+    given_back: int = 0
+    ordinal: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    velocity: tuple[f.VelocityUse, ...] = ()
+    waives: tuple[str, ...] = ()
+    round: int = 0
+    flagged: tuple[str, ...] = ()
+    commands: frozenset[str] = frozenset()
+    deliveries_open: frozenset[str] = frozenset()
+    deliveries_told: dict[str, int] = {}
+    cases_open: dict[str, str] = {}
+    sealed: int = 0
+    settled_at: datetime | None = None
+    referred_at: datetime | None = None
+    timer_due: datetime | None = None  # when the stored state timer fires, as far as the owner knows; not folded
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """Return the latest attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+
+def timestamp(at: datetime) -> str:
+    """Return `at` as RFC 3339 in UTC with microseconds."""
+    if at.tzinfo is not UTC:
+        at = at.astimezone(UTC)
+    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond:06d}Z"
+
+
+def register(
+    *,
+    intent: str,
+    tenant: str,
+    intent_id: str,
+    command: IntentCommand,
+    digest: bytes,
+    key: str,
+    principal: str,
+    role: str,
+    trace: str,
+    at: datetime,
+    cause: str,
+) -> Transition:
+    """Return the first transition of a new intent."""
+    facts = f.Registered(command=command, digest=digest.hex(), idempotency_key=key, role=role)
+    seed = Transaction(
+        id=intent, tenant=tenant, intent_id=intent_id, command=command, principal=principal, role=role, trace=trace
+    )
+    return _write(seed, INITIAL, None, facts, principal, at, cause)
+
+
+def advance(tx: Transaction, fact: Fact, facts: f.Facts, *, actor: str, now: datetime, cause: str) -> Transition:
+    """Return the transition that `fact` makes, after changing `tx` by it.
+
+    Raises IllegalFact, with `tx` untouched, where the machine has no such move."""
+    move = step(tx.state, fact)
+    return _write(tx, move, tx.state, facts, actor, now, cause)
+
+
+def restore(rows: Sequence[tuple[bytes, bytes]], deliveries: frozenset[str] = frozenset()) -> Transaction:
+    """Return the actor that stored (record, hash) rows, in order of sequence, fold to.
+
+    `deliveries` are all that were ever made for it: a record tells of a delivery only when it ends or is retried.
+
+    Raises ValueError where there are none or the first does not register an intent."""
+    first = _decode(rows[0][0]) if rows else None
+    if first is None or not isinstance(first.facts, f.Registered):
+        raise ValueError("an intent's records start with its registration")
+    tx = Transaction(
+        id=first.intent, tenant=first.tenant, intent_id=first.intent_id, command=first.facts.command,
+        principal=first.actor, role=first.facts.role, trace=first.trace, deliveries_open=deliveries,
+    )  # fmt: skip
+    for number, (data, link) in enumerate(rows):
+        record = first if number == 0 else _decode(data)
+        before = tx.state if number else None
+        tx.state = State(record.to if record.step is None else f"{record.to}/{record.step}")
+        tx.sequence, tx.hash = record.sequence, link
+        tx.at = datetime.fromisoformat(record.at)
+        _absorb(tx, before, record.event, record.facts)
+    return tx
+
+
+_last_now: tuple[datetime, str] = (_EPOCH, timestamp(_EPOCH))
+
+
+def _write(
+    tx: Transaction, move: Move, before: State | None, facts: f.Facts, actor: str, now: datetime, cause: str
+) -> Transition:
+    global _last_now
+    if now <= tx.at:
+        now = tx.at + timedelta(microseconds=1)
+        text = timestamp(now)
+    elif now is _last_now[0]:  # a tick has one time for thousands of records
+        text = _last_now[1]
+    else:
+        text = timestamp(now)
+        _last_now = (now, text)
+    to = move.to
+    sequence = tx.sequence + 1
+    record = _encode(
+        Record(
+            actor=actor, at=text, cause=cause, event=move.topic, facts=facts,
+            from_=None if before is None else before.lifecycle, intent=tx.id, intent_id=tx.intent_id,
+            scope=tx.command.scope, sequence=sequence, step=to.step, tenant=tx.tenant, to=to.lifecycle, trace=tx.trace,
+        )
+    )  # fmt: skip
+    tx.hash = chain(tx.hash, record)
+    tx.state, tx.sequence, tx.at = to, sequence, now
+    _absorb(tx, before, move.topic, facts)
+    return Transition(tx.id, sequence, tx.tenant, now, to, move.topic, record, tx.hash, move, before)
+
+
+def _absorb(tx: Transaction, before: State | None, topic: str, facts: f.Facts) -> None:
+    """Change the data of `tx` by what the facts say; the state has been set."""
+    absorb = _ABSORBERS.get(type(facts))
+    if absorb is not None:
+        absorb(tx, facts, topic)
+    if tx.state in SETTLED and before not in SETTLED:
+        tx.settled_at = tx.at
+
+
+def _absorb_judged(tx: Transaction, facts: f.Judged, topic: str) -> None:
+    if facts.outcome == "accepted":
+        tx.velocity = facts.velocity
+    if topic == "policy.review":
+        tx.referred_at = tx.at
+    tx.flagged = tuple(rule for rule, outcome in facts.results.items() if outcome == "review")
+
+
+def _absorb_booked(tx: Transaction, facts: f.Booked, topic: str) -> None:
+    reversal = 0
+    for entry in facts.entries:
+        tx.held += int(entry.pending)
+        if entry.posting in ("post", "book"):
+            tx.posted += int(entry.posted)
+        elif entry.posting == "reversal":
+            reversal = int(entry.posted)  # both legs of one reversal carry the same amount
+    tx.given_back += reversal
+    tx.ordinal += len(facts.entries)
+    if facts.command:
+        tx.commands = tx.commands | {facts.command}
+
+
+def _absorb_routed(tx: Transaction, facts: f.Routed, topic: str) -> None:
+    known = [
+        msgspec.structs.replace(attempt, status=facts.considered.get(attempt.rail, attempt.status))
+        for attempt in tx.attempts
+    ]
+    tx.attempts = (*known, Attempt(facts.attempt, facts.rail, facts.reference, tx.at))
+
+
+def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
+    changed = []
+    for attempt in tx.attempts:
+        if attempt.number == facts.attempt:
+            # A "not accepted" that is contradicted no longer allows another rail.
+            broken = attempt.status == "not_accepted" != (facts.said or facts.status)
+            status = "contradicted" if broken else facts.status
+            events = attempt.event_ids if facts.event_id is None else (*attempt.event_ids, facts.event_id)
+            attempt = msgspec.structs.replace(attempt, status=status, event_ids=events, repeats=facts.repeats)
+        changed.append(attempt)
+    tx.attempts = tuple(changed)
+
+
+def _absorb_decided(tx: Transaction, facts: f.Decided, topic: str) -> None:
+    tx.round = facts.round
+    tx.waives += tuple(rule for rule in facts.waives if rule not in tx.waives)  # a later round keeps the earlier ones
+
+
+def _absorb_case(tx: Transaction, facts: f.CaseNoted, topic: str) -> None:
+    others = {case: kind for case, kind in tx.cases_open.items() if case != facts.case}
+    tx.cases_open = others if facts.resolution is not None else {**others, facts.case: facts.reason}
+
+
+def _absorb_delivery(tx: Transaction, facts: f.Delivered, topic: str) -> None:
+    if topic in ("webhook.delivered", "webhook.exhausted"):
+        tx.deliveries_open = tx.deliveries_open - {facts.delivery}
+    tx.deliveries_told = {**tx.deliveries_told, facts.delivery: facts.attempts}
+
+
+def _absorb_closed(tx: Transaction, facts: f.Closed, topic: str) -> None:
+    tx.sealed = tx.sequence
+
+
+_ABSORBERS: Final[dict[type, Any]] = {
+    f.Judged: _absorb_judged,
+    f.Booked: _absorb_booked,
+    f.Routed: _absorb_routed,
+    f.Reported: _absorb_reported,
+    f.Decided: _absorb_decided,
+    f.CaseNoted: _absorb_case,
+    f.Delivered: _absorb_delivery,
+    f.Closed: _absorb_closed,
+}

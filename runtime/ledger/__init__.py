@@ -1,0 +1,1 @@
+"""Double entry: money, postings, and the invariants of the books."""

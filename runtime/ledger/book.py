@@ -1,0 +1,268 @@
+"""The double-entry rules: commands over loaded balances give postings or the first objection.
+
+A posting moves one amount between two accounts of one tenant and one currency, so it balances by construction; its
+`pending` and `posted` are signed effects on each layer of both sides:
+
+    reserve  (+a,  0)   source -> settlement     the amount is spoken for
+    release  (-a,  0)   source -> settlement     it no longer is
+    post     (-a, +a)   source -> settlement     the hold becomes money
+    settle   ( 0, +a)   settlement -> destination
+    book     ( 0, +a)   source -> destination    no rail in between
+    reversal ( 0, +a)   the way back, linked to the original by its intent
+
+A refused command changes nothing. The order of the checks is part of the contract. Counters are summed as Python
+integers and refused beyond 64 bits. An account without a floor is never read: only its change is kept."""
+
+import hashlib
+from datetime import datetime
+from itertools import pairwise
+
+from msgspec import Struct
+
+from zentra.runtime.intents.facts import Entry
+from zentra.runtime.ledger.money import MINOR_MAX
+
+__all__ = ["AccountRef", "Balance", "Book", "Objection", "Posting", "available"]
+
+
+class AccountRef(Struct, frozen=True):
+    """What a decision has to know about an account besides its counters: all but status and limit never changes."""
+
+    id: int
+    tenant: str
+    account_id: str
+    type: str
+    currency: str
+    normal_side: str
+    guarded: bool
+    overdraft_limit: int = 0
+    status: str = "open"
+
+
+class Balance(Struct):
+    """The four counters of an account; of an account without a floor, only the change."""
+
+    debits_pending: int = 0
+    credits_pending: int = 0
+    debits_posted: int = 0
+    credits_posted: int = 0
+
+
+class Posting(Struct, frozen=True):
+    """One immutable row of the ledger."""
+
+    intent: str
+    ordinal: int
+    tenant: str
+    kind: str
+    debit: AccountRef
+    credit: AccountRef
+    pending: int
+    posted: int
+    at: datetime
+    hash: bytes
+
+    def entry(self) -> Entry:
+        """Return this posting as it stands in a record."""
+        return Entry(
+            self.ordinal, self.kind, self.debit.account_id, self.credit.account_id, self.debit.currency,
+            str(self.pending), str(self.posted), self.hash.hex(),
+        )  # fmt: skip
+
+
+class Objection(Struct, frozen=True):
+    """Why a ledger command was refused."""
+
+    code: str
+    detail: str = ""
+
+
+def available(ref: AccountRef, balance: Balance) -> int:
+    """Return what can be taken out: incoming pending amounts never count, outgoing ones always do."""
+    if ref.normal_side == "credit":
+        return balance.credits_posted - balance.debits_posted - balance.debits_pending
+    return balance.debits_posted - balance.credits_posted - balance.credits_pending
+
+
+class Book:
+    """The balances that one tick has locked, and what its commands did to them.
+
+    `loaded` maps account ids with a floor to their balances. Everything a command refuses leaves no trace here. A
+    posting that no rule could allow (one account, two currencies or tenants, more than is held) raises ValueError."""
+
+    def __init__(self, loaded: dict[int, Balance]) -> None:
+        self.balances = loaded
+        self.changes: dict[int, Balance] = {}
+        self.postings: list[Posting] = []
+
+    def reserve(
+        self, source: AccountRef | None, settlement: AccountRef | None, destination: AccountRef | None, minor: int,
+        at: datetime, *, intent: str, ordinal: int,
+    ) -> tuple[Posting, ...] | Objection:  # fmt: skip
+        """Return the posting that holds `minor` on `source`, or the first objection.
+
+        All three accounts have to agree on the currency, and `settlement` is the one of the intent's currency."""
+        objection = self._objection(minor, None, source=source, destination=destination, settlement=settlement)
+        if objection is not None or source is None or settlement is None:
+            return objection or Objection("account_not_found")
+        return self._write(intent, ordinal, at, ("reserve", source, settlement, minor, 0))
+
+    def book(
+        self, source: AccountRef | None, destination: AccountRef | None, minor: int, at: datetime,
+        *, currency: str, intent: str, ordinal: int,
+    ) -> tuple[Posting, ...] | Objection:  # fmt: skip
+        """Return the posting that moves `minor` of `currency` at once, or the first objection."""
+        objection = self._objection(minor, currency, source=source, destination=destination)
+        if objection is not None or source is None or destination is None:
+            return objection or Objection("account_not_found")
+        return self._write(intent, ordinal, at, ("book", source, destination, 0, minor))
+
+    def post(
+        self, source: AccountRef, settlement: AccountRef, destination: AccountRef, minor: int, held: int, at: datetime,
+        *, intent: str, ordinal: int,
+    ) -> tuple[Posting, ...] | Objection:  # fmt: skip
+        """Return the two postings that turn a hold into money at its destination, or the first objection."""
+        objection = _amount_objection(minor)
+        if objection is not None:
+            return objection
+        if held == 0:
+            return Objection("hold_not_found")
+        for ref in (source, destination):
+            if ref.status == "closed":
+                return Objection("account_closed", ref.account_id)
+        if minor > held:
+            return Objection("exceeds_hold", f"{minor} of {held}")
+        short = self._short(settlement, destination, minor)
+        if short is not None:
+            return short
+        return self._write(
+            intent,
+            ordinal,
+            at,
+            ("post", source, settlement, -minor, minor),
+            ("settle", settlement, destination, 0, minor),
+        )
+
+    def release(
+        self, source: AccountRef, settlement: AccountRef, held: int, at: datetime, *, intent: str, ordinal: int
+    ) -> tuple[Posting, ...] | Objection:
+        """Return the posting that ends a hold without moving money, or the first objection."""
+        if held == 0:
+            return Objection("hold_not_found")
+        return self._write(intent, ordinal, at, ("release", source, settlement, -held, 0))
+
+    def reverse(
+        self, path: tuple[AccountRef, ...], minor: int, posted: int, given_back: int, at: datetime,
+        *, intent: str, ordinal: int,
+    ) -> tuple[Posting, ...] | Objection:  # fmt: skip
+        """Return the postings that give `minor` back along `path` (destination first), or the first objection."""
+        objection = _amount_objection(minor)
+        if objection is not None:
+            return objection
+        if posted == 0:
+            return Objection("transaction_not_found")
+        if given_back == posted:
+            return Objection("already_reversed")
+        if minor > posted - given_back:
+            return Objection("exceeds_original", f"{posted - given_back} is left")
+        short = self._short(path[0], path[-1], minor)
+        if short is not None:
+            return short
+        legs = [("reversal", debit, credit, 0, minor) for debit, credit in pairwise(path)]
+        return self._write(intent, ordinal, at, *legs)
+
+    def _objection(self, minor: int, currency: str | None, **named: AccountRef | None) -> Objection | None:
+        """Return the first objection to moving `minor` between these accounts, in the documented order.
+
+        The first account gives to the last; one between them is where the money goes in the end."""
+        objection = _amount_objection(minor)
+        if objection is not None:
+            return objection
+        refs = [ref for ref in named.values() if ref is not None]
+        for number, ref in enumerate(refs):
+            if any(ref.id == other.id for other in refs[:number]):
+                return Objection("accounts_must_be_different", ref.account_id)
+        for name, known in named.items():
+            if known is None:
+                return Objection("account_not_found", name)
+        for status in ("closed", "frozen"):
+            for ref in refs:
+                if ref.status == status:
+                    return Objection(f"account_{status}", ref.account_id)
+        expected = refs[0].currency if currency is None else currency
+        for ref in refs:
+            if ref.currency != expected:
+                return Objection("currency_mismatch", f"{ref.account_id} is in {ref.currency}, not {expected}")
+        return self._short(refs[0], refs[-1], minor)
+
+    def _short(self, debit: AccountRef, credit: AccountRef, minor: int) -> Objection | None:
+        """Return an objection where the move takes an account below its floor.
+
+        A debit takes from a credit-normal account, and a credit takes from a debit-normal one."""
+        for ref, losing_side in ((debit, "credit"), (credit, "debit")):
+            if ref.guarded and ref.normal_side == losing_side and self._above_floor(ref) < minor:
+                return Objection("insufficient_funds", ref.account_id)
+        return None
+
+    def _above_floor(self, ref: AccountRef) -> int:
+        return available(ref, self.balances[ref.id]) + ref.overdraft_limit
+
+    def _write(
+        self, intent: str, ordinal: int, at: datetime, *legs: tuple[str, AccountRef, AccountRef, int, int]
+    ) -> tuple[Posting, ...] | Objection:
+        for _, debit, credit, pending, posted in legs:
+            if debit.id == credit.id or (debit.tenant, debit.currency) != (credit.tenant, credit.currency):
+                raise ValueError(f"no posting can join {debit.account_id} and {credit.account_id}")
+            for ref, side in ((debit, "debits"), (credit, "credits")):
+                balance = self.balances.get(ref.id) if ref.guarded else None
+                if balance is None:
+                    continue
+                held = getattr(balance, f"{side}_pending") + pending
+                if held < 0:
+                    raise ValueError(f"{ref.account_id} does not hold the {-pending} to be ended")
+                if max(held, getattr(balance, f"{side}_posted") + posted) > MINOR_MAX:
+                    return Objection("amount_overflow", ref.account_id)
+        written = []
+        for number, (kind, debit, credit, pending, posted) in enumerate(legs):
+            self._add(debit, pending, posted, 0, 0)
+            self._add(credit, 0, 0, pending, posted)
+            link = posting_hash(debit.tenant, intent, ordinal + number, kind, debit, credit, pending, posted)
+            written.append(
+                Posting(intent, ordinal + number, debit.tenant, kind, debit, credit, pending, posted, at, link)
+            )
+        self.postings += written
+        return tuple(written)
+
+    def _add(
+        self, ref: AccountRef, debits_pending: int, debits_posted: int, credits_pending: int, credits_posted: int
+    ) -> None:
+        change = self.changes.get(ref.id)
+        if change is None:
+            change = self.changes[ref.id] = Balance()
+        for target in (change, self.balances.get(ref.id)) if ref.guarded else (change,):
+            if target is not None:
+                target.debits_pending += debits_pending
+                target.debits_posted += debits_posted
+                target.credits_pending += credits_pending
+                target.credits_posted += credits_posted
+
+
+def _amount_objection(minor: int) -> Objection | None:
+    """Return what is wrong with an amount before anything else is looked at."""
+    if minor == 0:
+        return Objection("amount_zero")
+    if minor < 0:
+        return Objection("amount_negative")
+    if minor > MINOR_MAX:
+        return Objection("amount_overflow")
+    return None
+
+
+def posting_hash(
+    tenant: str, intent: str, ordinal: int, kind: str, debit: AccountRef, credit: AccountRef, pending: int, posted: int
+) -> bytes:
+    """Return the SHA-256 of a posting's fields, joined by a sign that none of them can hold."""
+    fields = (
+        f"{tenant}|{intent}|{ordinal}|{kind}|{debit.account_id}|{credit.account_id}|{debit.currency}|{pending}|{posted}"
+    )
+    return hashlib.sha256(fields.encode()).digest()

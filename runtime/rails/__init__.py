@@ -1,0 +1,1 @@
+"""Rails: the port to them, and which one carries an intent."""

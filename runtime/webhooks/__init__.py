@@ -1,0 +1,1 @@
+"""Webhooks: the wire format, and the delivery actor."""

@@ -1,0 +1,354 @@
+"""The commit of a tick: lock what it names, let it decide, write what it decided, all or nothing.
+
+Invariants. Locks are taken in one order everywhere: leases by partition, velocity counters by key, balances by account
+and stripe. The fence comes first: a lease row that does not hold the expected epoch and version takes its partition out
+of the tick before anything is decided. Rows are only added; what is updated here are counters, leases and the mutable
+halves of reviews, cases and deliveries."""
+
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+from typing import Any, Final
+
+import msgspec
+
+from zentra.runtime.errors import DataError
+from zentra.runtime.ledger.book import Balance
+from zentra.runtime.policy import Usage, VelocityKey
+from zentra.runtime.ports import Ground, TickPlan, TickWrites
+from zentra.storage.pool import Connection, Pool, transaction
+
+__all__ = ["UUID_DIGITS", "commit_tick"]
+
+UUID_DIGITS: Final = 32
+
+_FENCE: Final = """
+with fence as (
+    select * from unnest($1::int[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
+        as f(partition, epoch, version, sequence, message_id)
+), held as (
+    select l.partition from leases l join fence f using (partition)
+    where l.epoch = f.epoch and l.version = f.version
+    order by l.partition for update of l
+), moved as (
+    update leases l set version = l.version + 1, sequence = f.sequence, message_id = f.message_id
+    from fence f join held using (partition) where l.partition = f.partition
+    returning l.partition
+)
+select clock_timestamp(), (select version from configuration_version), (select array_agg(partition) from moved)
+"""
+_COUNT: Final = """
+insert into velocity (tenant, counter, day, currency)
+select * from unnest($1::text[], $2::text[], $3::date[], $4::text[]) order by 1, 2, 3, 4
+on conflict (tenant, counter, day, currency) do update set count = velocity.count
+returning tenant, counter, day, currency, count, minor
+"""
+_LOCK: Final = """
+select b.account, b.stripe, b.debits_pending, b.credits_pending, b.debits_posted, b.credits_posted
+from balances b join unnest($1::bigint[], $2::smallint[]) as k(account, stripe) using (account, stripe)
+order by b.account, b.stripe for update of b
+"""
+_STRIPES: Final = """
+insert into balances (account, stripe, tenant)
+select * from unnest($1::bigint[], $2::smallint[], $3::text[]) order by 1, 2 on conflict do nothing
+"""
+_BALANCE: Final = """
+update balances b set debits_pending = b.debits_pending + c.debits_pending,
+    credits_pending = b.credits_pending + c.credits_pending,
+    debits_posted = b.debits_posted + c.debits_posted, credits_posted = b.credits_posted + c.credits_posted
+from unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+    as c(account, stripe, debits_pending, credits_pending, debits_posted, credits_posted)
+where b.account = c.account and b.stripe = c.stripe
+"""
+_VELOCITY: Final = """
+update velocity v set count = v.count + c.count, minor = v.minor + c.minor
+from unnest($1::text[], $2::text[], $3::date[], $4::text[], $5::bigint[], $6::bigint[])
+    as c(tenant, counter, day, currency, count, minor)
+where v.tenant = c.tenant and v.counter = c.counter and v.day = c.day and v.currency = c.currency
+"""
+_TIMERS: Final = """
+insert into timers (kind, key, name, partition, tenant, due_at)
+select * from unnest($1::text[], $2::uuid[], $3::text[], $4::int[], $5::text[], $6::timestamptz[])
+on conflict (kind, key, name) do update set due_at = excluded.due_at
+"""
+_UNTIMERS: Final = """
+delete from timers t using unnest($1::text[], $2::uuid[], $3::text[]) as c(kind, key, name)
+where t.kind = c.kind and t.key = c.key and t.name = c.name
+"""
+_REVIEW_OPENED: Final = """
+insert into reviews
+    (id, round, tenant, intent_id, created_by, rules, version, opened_at, expires_at, status, assigned_to)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'open',
+    (select id from principals where tenant = $3 and role = 'operator' and id <> $5 order by id limit 1))
+on conflict (id) do update set round = excluded.round, rules = excluded.rules, version = excluded.version,
+    opened_at = excluded.opened_at, expires_at = excluded.expires_at, status = 'open',
+    assigned_to = excluded.assigned_to, decided_by = null, decided_at = null, reason = null
+"""
+_REVIEW_CLOSED: Final = """
+update reviews set status = $2, decided_by = $3, decided_at = $4, reason = $5 where id = $1
+"""
+_CASE_OPENED: Final = """
+insert into cases (id, tenant, intent, intent_id, kind, status, detail, opened_at, deadline, operator)
+values ($1, $2, $3, $4, $5, 'open', $6, $7, $8,
+    (select id from principals where tenant = $2 and role = 'operator' order by id limit 1))
+on conflict (id) do nothing
+"""
+_CASE_RESOLVED: Final = """
+update cases set status = 'resolved', operator = $2, resolution = $3, resolved_at = $4
+where id = $1 and tenant in ($5, '-') and status = 'open'
+"""
+_DELIVERY_STATE: Final = """
+update delivery_states d set status = c.status, attempts = c.attempts, tries = c.tries, trigger = c.trigger,
+    next_at = c.next_at, updated_at = $7
+from unnest($1::uuid[], $2::text[], $3::int[], $4::int[], $5::text[], $6::timestamptz[])
+    as c(delivery, status, attempts, tries, trigger, next_at)
+where d.delivery = c.delivery
+"""
+_OUTCOME: Final = """
+insert into command_outcomes (command, tenant, accepted, code, detail, decided_at) values ($1, $2, $3, $4, $5, $6)
+"""
+_CLAIM: Final = """
+update callbacks set tenant = $3, intent = $4 where rail = $1 and event_id = $2 and intent is null
+"""
+_DENIAL: Final = """
+insert into denials (tenant, actor, role, action, reason, minute, first_at, last_at, request_id)
+values ($1, $2, $3, $4, $5, date_trunc('minute', $6::timestamptz), $6, $6, $7)
+on conflict (tenant, actor, action, reason, minute)
+do update set count = denials.count + 1, last_at = greatest(denials.last_at, excluded.last_at)
+"""
+
+
+async def commit_tick(pool: Pool, plan: TickPlan, decide: Callable[[Ground], TickWrites]) -> Ground:
+    """Run one tick; see `zentra.runtime.ports.Store.commit` for what it returns and raises."""
+    async with transaction(pool) as connection:
+        ground = await _ground(connection, plan)
+        writes = decide(ground)
+        await _write(connection, plan, writes, ground.now)
+    return ground
+
+
+async def _ground(connection: Connection, plan: TickPlan) -> Ground:
+    fences = plan.fences
+    now, version, moved = await connection.fetchrow(  # type: ignore[misc]  # one row, always
+        _FENCE,
+        [fence.partition for fence in fences],
+        [fence.epoch for fence in fences],
+        [fence.version for fence in fences],
+        [fence.position.sequence for fence in fences],
+        [fence.position.id for fence in fences],
+    )
+    lost = frozenset(fence.partition for fence in fences).difference(moved or ())
+    usage: dict[VelocityKey, Usage] = {}
+    if plan.velocity:
+        for row in await connection.fetch(_COUNT, *_columns(plan.velocity)):
+            usage[VelocityKey(row[0], row[1], row[2].isoformat(), row[3])] = Usage(row[4], row[5])
+    balances: dict[int, Balance] = {}
+    if plan.accounts:
+        stripes = [0 if ref.guarded else plan.stripe for ref in plan.accounts]
+        rows = await connection.fetch(_LOCK, [ref.id for ref in plan.accounts], stripes)
+        found = {row[0]: Balance(row[2], row[3], row[4], row[5]) for row in rows}
+        balances = {ref.id: found[ref.id] for ref in plan.accounts if ref.guarded}
+        new = [ref for ref in plan.accounts if ref.id not in found]
+        if new:
+            tenants = [ref.tenant for ref in new]
+            await connection.execute(_STRIPES, [ref.id for ref in new], [plan.stripe] * len(new), tenants)
+    return Ground(now, version, lost, balances, usage)
+
+
+def _columns(keys: Sequence[VelocityKey]) -> tuple[list[Any], ...]:
+    return (
+        [key.tenant for key in keys],
+        [key.counter for key in keys],
+        [date.fromisoformat(key.day) for key in keys],
+        [key.currency for key in keys],
+    )
+
+
+def _refuse_bad_ids(writes: TickWrites) -> None:
+    """Raise DataError for ids from outside that no uuid column holds: an empty one would end the connection instead."""
+    given = [key for _, key, _ in (*writes.timers_set, *writes.timers_cleared)]
+    given += [row[0] for row in (*writes.command_outcomes, *writes.cases_resolved)]
+    for key in given:
+        if len(key) != UUID_DIGITS:
+            raise DataError(f"not a uuid: {key[:64]!r}")
+
+
+async def _write(connection: Connection, plan: TickPlan, writes: TickWrites, now: datetime) -> None:
+    _refuse_bad_ids(writes)
+    await _write_transitions(connection, writes)
+    await _write_ledger(connection, plan, writes)
+    await _write_timers(connection, writes)
+    if writes.deliveries or writes.delivery_states or writes.delivery_attempts or writes.endpoints_disabled:
+        await _write_deliveries(connection, writes, now)
+    if writes.leaves:
+        await _write_log(connection, writes)
+    await _write_desk(connection, writes)
+    if writes.outbox:
+        await connection.copy_records_to_table(
+            "outbox",
+            columns=("id", "partition", "subject", "body", "created_at"),
+            records=[(row.id, partition, row.subject, row.body, now) for partition, row in writes.outbox],
+        )
+
+
+async def _write_transitions(connection: Connection, writes: TickWrites) -> None:
+    if writes.transitions:
+        await connection.copy_records_to_table(
+            "transitions",
+            columns=("intent", "sequence", "tenant", "at", "state", "event", "record", "hash"),
+            records=[
+                (t.intent, t.sequence, t.tenant, t.at, t.state, t.event, t.record, t.hash) for t in writes.transitions
+            ],
+        )
+
+
+async def _write_ledger(connection: Connection, plan: TickPlan, writes: TickWrites) -> None:
+    if writes.postings:
+        await connection.copy_records_to_table(
+            "postings",
+            columns=(
+                "intent", "ordinal", "tenant", "kind", "debit", "credit", "currency", "pending", "posted", "at", "hash",
+            ),
+            records=[
+                (
+                    p.intent, p.ordinal, p.tenant, p.kind, p.debit.id, p.credit.id, p.debit.currency, p.pending,
+                    p.posted, p.at, p.hash,
+                )
+                for p in writes.postings
+            ],
+        )  # fmt: skip
+    if writes.balance_changes:
+        changes = sorted(writes.balance_changes.items())
+        await connection.execute(
+            _BALANCE,
+            [key for key, _ in changes],
+            [0 if ref.guarded else plan.stripe for _, (ref, _) in changes],
+            [change.debits_pending for _, (_, change) in changes],
+            [change.credits_pending for _, (_, change) in changes],
+            [change.debits_posted for _, (_, change) in changes],
+            [change.credits_posted for _, (_, change) in changes],
+        )
+    if writes.velocity_changes:
+        keys = tuple(writes.velocity_changes)
+        counts = [writes.velocity_changes[key].count for key in keys]
+        minors = [writes.velocity_changes[key].minor for key in keys]
+        await connection.execute(_VELOCITY, *_columns(keys), counts, minors)
+
+
+async def _write_timers(connection: Connection, writes: TickWrites) -> None:
+    if writes.timers_set:
+        timers = list(writes.timers_set.values())
+        await connection.execute(
+            _TIMERS,
+            [t.kind for t in timers],
+            [t.key for t in timers],
+            [t.name for t in timers],
+            [t.partition for t in timers],
+            [t.tenant for t in timers],
+            [t.due_at for t in timers],
+        )
+    if writes.timers_cleared:
+        kinds, keys, names = (list(column) for column in zip(*writes.timers_cleared, strict=True))
+        await connection.execute(_UNTIMERS, kinds, keys, names)
+
+
+async def _write_deliveries(connection: Connection, writes: TickWrites, now: datetime) -> None:
+    if writes.deliveries:
+        await connection.copy_records_to_table(
+            "deliveries",
+            columns=("id", "tenant", "endpoint", "intent", "sequence", "event", "body", "created_at"),
+            records=[(d.id, d.tenant, d.endpoint, d.intent, n, d.event, d.body, now) for d, n in writes.deliveries],
+        )
+    begun = [writes.delivery_states[key] for key in writes.deliveries_begun]
+    if begun:
+        await connection.copy_records_to_table(
+            "delivery_states",
+            columns=(
+                "delivery",
+                "tenant",
+                "endpoint",
+                "status",
+                "attempts",
+                "tries",
+                "trigger",
+                "next_at",
+                "updated_at",
+            ),
+            records=[
+                (d.id, d.tenant, d.endpoint, d.state, d.attempts, d.tries, d.trigger, next_at, now)
+                for d, next_at in begun
+            ],
+        )
+    changed = [state for key, state in writes.delivery_states.items() if key not in writes.deliveries_begun]
+    if changed:
+        await connection.execute(
+            _DELIVERY_STATE,
+            [d.id for d, _ in changed],
+            [d.state for d, _ in changed],
+            [d.attempts for d, _ in changed],
+            [d.tries for d, _ in changed],
+            [d.trigger for d, _ in changed],
+            [next_at for _, next_at in changed],
+            now,
+        )
+    if writes.delivery_attempts:
+        await connection.copy_records_to_table(
+            "delivery_attempts",
+            columns=("delivery", "number", "tenant", "trigger", "at", "status_code", "error", "latency_ms", "excerpt"),
+            records=writes.delivery_attempts,
+        )
+    if writes.endpoints_disabled:
+        await connection.executemany(
+            "update endpoints set status = 'disabled' where tenant = $1 and id = $2", writes.endpoints_disabled
+        )
+
+
+async def _write_log(connection: Connection, writes: TickWrites) -> None:
+    await connection.copy_records_to_table(
+        "log_leaves", columns=("tenant", "index", "intent", "data", "hash"), records=writes.leaves
+    )
+    if writes.tiles:
+        await connection.copy_records_to_table(
+            "log_tiles", columns=("tenant", "level", "index", "hash"), records=writes.tiles
+        )
+    await connection.copy_records_to_table(
+        "log_heads",
+        columns=("tenant", "size", "root", "frontier", "at", "key_id", "signature"),
+        records=[
+            (h.tenant, h.size, h.root, list(h.frontier.hashes), h.at, h.key_id, h.signature) for h in writes.heads
+        ],
+    )
+
+
+async def _write_desk(connection: Connection, writes: TickWrites) -> None:
+    """Write what people work on: reviews, cases, command outcomes, denials. These are few."""
+    if writes.reviews_opened:
+        await connection.executemany(
+            _REVIEW_OPENED, [(*row[:5], _json(row[5]), *row[6:]) for row in writes.reviews_opened]
+        )
+    if writes.reviews_closed:
+        await connection.executemany(_REVIEW_CLOSED, writes.reviews_closed)
+    if writes.cases_opened:
+        await connection.executemany(
+            _CASE_OPENED,
+            [
+                (c.id, c.tenant, c.intent, c.intent_id, c.kind, _json(c.detail), c.opened_at, c.deadline)
+                for c in writes.cases_opened
+            ],
+        )
+    if writes.cases_resolved:
+        await connection.executemany(
+            _CASE_RESOLVED,
+            [(case, who, _json(how), at, tenant) for case, who, how, at, tenant in writes.cases_resolved],
+        )
+    if writes.command_outcomes:
+        await connection.executemany(_OUTCOME, [(*row[:4], _json(row[4]), row[5]) for row in writes.command_outcomes])
+    if writes.callbacks_claimed:
+        await connection.executemany(_CLAIM, writes.callbacks_claimed)
+    if writes.denials:
+        await connection.executemany(
+            _DENIAL, [(d.tenant, d.actor, d.role, d.action, d.reason, d.at, d.request_id) for d in writes.denials]
+        )
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,278 @@
+"""The engine's store on Postgres: leases, actors and look-ups, the outbox, and the commit of ticks.
+
+It runs as the batch writer, so every statement that concerns a tenant names the tenant or a key that belongs to one."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from zentra.runtime.errors import DataError
+from zentra.runtime.evidence.merkle import Frontier
+from zentra.runtime.ledger.book import AccountRef
+from zentra.runtime.policy import PolicyRules
+from zentra.runtime.ports import (
+    Configuration,
+    Endpoint,
+    Ground,
+    Lease,
+    LogHead,
+    StoredIntent,
+    TickPlan,
+    TickWrites,
+    Timer,
+)
+from zentra.runtime.rails.port import RailSettings
+from zentra.runtime.rails.routing import Corridor
+from zentra.runtime.stream_ports import Outgoing, Position
+from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
+from zentra.storage import outbox
+from zentra.storage.engine.journal import UUID_DIGITS, commit_tick
+from zentra.storage.engine.ownership import claim_leases, release_leases
+from zentra.storage.errors import translated
+from zentra.storage.pool import Pool
+
+__all__ = ["PostgresStore"]
+
+_SETTLEMENT: Final = "@settlement/"
+_ACCOUNTS: Final = """
+select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status
+from accounts a join unnest($1::text[], $2::text[]) as n(tenant, account_id) using (tenant, account_id)
+"""
+_SETTLEMENTS: Final = """
+select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status
+from accounts a join unnest($1::text[], $2::text[]) as n(tenant, currency) using (tenant, currency)
+where a.type = 'settlement' order by a.id desc
+"""
+_RECORDS: Final = """
+select intent, array_agg(record order by sequence), array_agg(hash order by sequence)
+from transitions where intent = any($1::uuid[]) group by intent
+"""
+_DELIVERY: Final = """
+select d.id, d.tenant, d.endpoint, d.intent, d.event, d.body, s.status, s.attempts, s.tries, s.trigger
+from deliveries d left join delivery_states s on s.delivery = d.id
+"""
+_TIMERS: Final = """
+select kind, key, name, partition, tenant, due_at, extract(epoch from due_at - clock_timestamp())::float8
+from timers where partition = any($1::int[]) and due_at < clock_timestamp() + make_interval(secs => $2)
+order by due_at limit $3
+"""
+_UNSENT: Final = """
+select subject, body, id from outbox
+where partition = any($1::int[]) and sent_at is null and created_at < clock_timestamp() - make_interval(secs => $2)
+order by created_at limit $3
+"""
+_STATISTICS: Final = """
+select
+    (select coalesce(sum(abs(total)), 0)::float8 from (
+        select sum(b.debits_posted - b.credits_posted) as total from balances b join accounts a on a.id = b.account
+        group by a.tenant, a.currency) posted) as ledger_imbalance_minor_units,
+    (select coalesce(sum(abs(total)), 0)::float8 from (
+        select sum(b.debits_pending - b.credits_pending) as total from balances b join accounts a on a.id = b.account
+        group by a.tenant, a.currency) pending) as ledger_imbalance_pending_minor_units,
+    (select coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)::float8
+        from outbox where sent_at is null) as outbox_lag_seconds,
+    (select count(*)::float8 from reviews where status = 'open') as reviews_open,
+    (select count(*)::float8 from cases where status = 'open') as cases_open
+"""
+
+
+class PostgresStore:
+    """The `Store` port on a pool of batch-writer connections; the documentation of the methods is the port's."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._claimed = False
+
+    async def partitions(self) -> int:
+        """Return the number of partitions, fixed when the installation was made."""
+        return int((await self._fetch("select partitions from installation"))[0][0])
+
+    async def claim(self, worker: str, lease_seconds: float) -> dict[int, Lease]:
+        """See Store.claim."""
+        leases = await claim_leases(self._pool, worker, lease_seconds, first=not self._claimed)
+        self._claimed = True
+        return leases
+
+    async def release(self, worker: str) -> None:
+        """See Store.release."""
+        await release_leases(self._pool, worker)
+
+    async def leases(self, partitions: Collection[int]) -> dict[int, Lease]:
+        """See Store.leases. Waits for a commit that is still on its way, so that its outcome is the answer."""
+        rows = await self._fetch(
+            "select partition, epoch, version, sequence, message_id from leases"
+            " where partition = any($1::int[]) order by partition for update",
+            sorted(partitions),
+        )
+        return {row[0]: Lease(row[0], row[1], row[2], Position(row[3], row[4])) for row in rows}
+
+    async def configuration(self) -> Configuration:
+        """See Store.configuration. The version is read first: what is read after it is at least as new."""
+        version = (await self._fetch("select version from configuration_version"))[0][0]
+        policies = await self._fetch(
+            "select distinct on (tenant) tenant, version, rules from policies order by 1, 2 desc"
+        )
+        corridors = await self._fetch(
+            "select tenant, name, currency, kind, rails, country, minor_min, minor_max from corridors"
+            " order by tenant, name"
+        )
+        endpoints = await self._fetch(
+            "select tenant, id, url, events, secrets from endpoints where status = 'enabled' order by tenant, id"
+        )
+        rails = await self._fetch("select settings from rails")
+        settings = [msgspec.json.decode(row[0], type=RailSettings) for row in rails]
+        rules = {row[0]: msgspec.json.decode(row[2], type=PolicyRules) for row in policies}
+        versions = {row[0]: row[1] for row in policies}
+        return Configuration(
+            version=version,
+            policies={t: msgspec.structs.replace(rules[t], version=versions[t]) for t in rules},
+            corridors=_by_tenant(Corridor(r[0], r[1], r[2], r[3], tuple(r[4]), r[5], r[6], r[7]) for r in corridors),
+            endpoints=_by_tenant(Endpoint(r[0], r[1], r[2], tuple(r[3]), tuple(r[4])) for r in endpoints),
+            rails={rail.name: rail for rail in settings},
+        )
+
+    async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
+        """See Store.accounts."""
+        plain = [name for name in names if not name[1].startswith(_SETTLEMENT)]
+        settlements = [(tenant, name[len(_SETTLEMENT) :]) for tenant, name in names if name.startswith(_SETTLEMENT)]
+        found: dict[tuple[str, str], AccountRef] = {}
+        if plain:
+            for row in await self._fetch(_ACCOUNTS, [t for t, _ in plain], [n for _, n in plain]):
+                found[row[1], row[2]] = AccountRef(*row)
+        if settlements:
+            for row in await self._fetch(_SETTLEMENTS, [t for t, _ in settlements], [c for _, c in settlements]):
+                found[row[1], f"{_SETTLEMENT}{row[4]}"] = AccountRef(*row)
+        return found
+
+    async def intents(self, ids: Collection[str]) -> dict[str, StoredIntent]:
+        """See Store.intents."""
+        wanted = _uuids(ids)
+        rows = await self._fetch(_RECORDS, wanted)
+        made = await self._fetch(
+            "select intent, array_agg(id) from deliveries where intent = any($1) group by 1", wanted
+        )
+        deliveries = {row[0]: frozenset(row[1]) for row in made}
+        return {
+            row[0]: StoredIntent(tuple(zip(row[1], row[2], strict=True)), deliveries.get(row[0], frozenset()))
+            for row in rows
+        }
+
+    async def deliveries(self, ids: Collection[str]) -> dict[str, Delivery]:
+        """See Store.deliveries."""
+        rows = await self._fetch(f"{_DELIVERY} where d.id = any($1::uuid[])", _uuids(ids))
+        return {row[0]: _delivery(row) for row in rows}
+
+    async def open_deliveries(self, tenant: str, endpoint: str) -> list[Delivery]:
+        """See Store.open_deliveries."""
+        rows = await self._fetch(
+            f"{_DELIVERY} where s.tenant = $1 and s.endpoint = $2 and s.status in ('pending', 'delivering', 'retrying')"
+            " and (s.status <> 'retrying' or s.next_at is null) order by d.created_at, d.id limit 2000",
+            tenant,
+            endpoint,
+        )
+        return [_delivery(row) for row in rows]
+
+    async def logs(self, tenants: Collection[str]) -> dict[str, LogHead]:
+        """See Store.logs."""
+        rows = await self._fetch(
+            "select distinct on (tenant) tenant, size, frontier, root, at, key_id, signature from log_heads"
+            " where tenant = any($1::text[]) order by tenant, size desc",
+            sorted(tenants),
+        )
+        return {
+            row[0]: LogHead(row[0], row[1], Frontier(row[1], tuple(row[2])), row[3], row[4], row[5], row[6])
+            for row in rows
+        }
+
+    async def leaves(self, hashes: Collection[bytes]) -> set[bytes]:
+        """See Store.leaves."""
+        rows = await self._fetch("select hash from log_leaves where hash = any($1::bytea[])", sorted(hashes))
+        return {row[0] for row in rows}
+
+    async def answered(self, commands: Collection[str]) -> set[str]:
+        """See Store.answered."""
+        rows = await self._fetch(
+            "select command from command_outcomes where command = any($1::uuid[])", sorted(commands)
+        )
+        return {row[0] for row in rows}
+
+    async def due_timers(
+        self, partitions: Collection[int], until_seconds: float, limit: int
+    ) -> list[tuple[Timer, float]]:
+        """See Store.due_timers."""
+        rows = await self._fetch(_TIMERS, sorted(partitions), until_seconds, limit)
+        return [(Timer(row[0], row[1], row[2], row[3], row[4], row[5]), row[6]) for row in rows]
+
+    async def commit(self, plan: TickPlan, decide: Callable[[Ground], TickWrites]) -> Ground:
+        """See Store.commit."""
+        return await commit_tick(self._pool, plan, decide)
+
+    async def unsent(self, partitions: Collection[int], older_seconds: float, limit: int) -> list[Outgoing]:
+        """See Store.unsent."""
+        rows = await self._fetch(_UNSENT, sorted(partitions), older_seconds, limit)
+        return [Outgoing(row[0], row[1], row[2]) for row in rows]
+
+    async def unmatched(self, partitions: Collection[int], since: datetime | None, limit: int) -> list[Outgoing]:
+        """See Store.unmatched."""
+        rows = await self._fetch(
+            "select subject, body, id from outbox where partition = any($1::int[])"
+            " and ($2::timestamptz is null or created_at >= $2) order by created_at limit $3",
+            sorted(partitions),
+            since,
+            limit,
+        )
+        return [Outgoing(row[0], row[1], row[2]) for row in rows]
+
+    async def mark_sent(self, ids: Sequence[str]) -> None:
+        """See Store.mark_sent."""
+        await outbox.mark_sent(self._pool, ids)
+
+    async def trim_outbox(self, partitions: Collection[int], sent_before: datetime) -> int:
+        """See Store.trim_outbox."""
+        with translated():
+            done = await self._pool.execute(
+                "delete from outbox where partition = any($1::int[]) and sent_at < $2", sorted(partitions), sent_before
+            )
+        return int(done.rpartition(" ")[2])
+
+    async def statistics(self) -> Mapping[str, float]:
+        """See Store.statistics."""
+        return dict((await self._fetch(_STATISTICS))[0])
+
+    async def _fetch(self, statement: str, *arguments: Any) -> list[Any]:
+        with translated():
+            return await self._pool.fetch(statement, *arguments)
+
+
+def _uuids(ids: Collection[str]) -> list[str]:
+    """Return the ids in order; raise DataError for one that is none: an empty one would end the connection instead."""
+    for key in ids:
+        if len(key) != UUID_DIGITS:
+            raise DataError(f"not a uuid: {key[:64]!r}")
+    return sorted(ids)
+
+
+def _by_tenant(items: Any) -> dict[str, Any]:
+    grouped: dict[str, list[Any]] = {}
+    for item in items:
+        grouped.setdefault(item.tenant, []).append(item)
+    return {tenant: tuple(members) for tenant, members in grouped.items()}
+
+
+def _delivery(row: Any) -> Delivery:
+    begun = row[6] is not None
+    return Delivery(
+        id=row[0],
+        tenant=row[1],
+        endpoint=row[2],
+        intent=row[3],
+        event=row[4],
+        body=row[5],
+        state=DeliveryState(row[6]) if begun else DeliveryState.PENDING,
+        attempts=row[7] or 0,
+        tries=row[8] or 0,
+        trigger=row[9] or "automatic",
+        begun=begun,
+    )

@@ -1,0 +1,1 @@
+"""What a gateway commits: intents, commands, callbacks, configuration."""

@@ -1,0 +1,140 @@
+"""What a tenant sets up by itself: accounts and webhook endpoints, under its own row security.
+
+- The key, what it made and the answer are one commit, as everywhere.
+- An account brings the system accounts of its currency with it, so that a transfer has something to settle against.
+- System accounts have no floor; nobody but the runtime opens them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+import asyncpg
+from msgspec import Struct
+
+from zentra.runtime.errors import Contended, Refusal
+from zentra.runtime.idempotency import StoredKey
+from zentra.runtime.ledger.money import is_currency
+from zentra.storage.intake.commands import KeyedAnswer, claim_key
+from zentra.storage.pool import Connection, Pool, tenant_transaction
+
+__all__ = [
+    "CLIENT_ACCOUNT_TYPES",
+    "SYSTEM_ACCOUNTS",
+    "NewAccount",
+    "NewEndpoint",
+    "create_account",
+    "create_endpoint",
+    "open_system_accounts",
+]
+
+CLIENT_ACCOUNT_TYPES: Final = ("customer", "operating", "merchant", "payout", "reserved")
+SYSTEM_ACCOUNTS: Final = ("settlement", "liquidity", "fee", "suspense")
+RUNS_MAX: Final = 4
+
+_Write: TypeAlias = Callable[[Connection], Awaitable[None]]
+
+
+class NewAccount(Struct, frozen=True, kw_only=True):
+    """An account to open; `account_id` is unique in its tenant."""
+
+    account_id: str
+    owner: str
+    type: str
+    currency: str
+    created_by: str
+    overdraft_limit: int = 0
+
+
+class NewEndpoint(Struct, frozen=True, kw_only=True):
+    """A webhook endpoint to set up; `secret` is sealed by the caller."""
+
+    id: str
+    url: str
+    events: tuple[str, ...]
+    secret: bytes
+    created_by: str
+
+
+async def create_account(pool: Pool, keyed: KeyedAnswer, account: NewAccount) -> StoredKey | None:
+    """Open the account and return None, or what the key has stored already.
+
+    Raises Refusal `account_type_unknown`, `currency_unknown`, `overdraft_limit_negative` or `account_exists`;
+    Unavailable and DataError as the store does."""
+    if account.type not in CLIENT_ACCOUNT_TYPES:
+        raise Refusal("account_type_unknown", f"one of {', '.join(CLIENT_ACCOUNT_TYPES)}")
+    if not is_currency(account.currency):
+        raise Refusal("currency_unknown", "an ISO 4217 code in capitals")
+    if account.overdraft_limit < 0:
+        raise Refusal("overdraft_limit_negative", "a limit is 0 or more minor units")
+
+    async def open_it(connection: Connection) -> None:
+        await open_system_accounts(connection, keyed.tenant, account.currency)
+        try:
+            number = await connection.fetchval(
+                _ACCOUNT, keyed.tenant, account.account_id, account.owner, account.type, account.currency,
+                True, account.overdraft_limit, account.created_by,
+            )  # fmt: skip
+        except asyncpg.UniqueViolationError as error:
+            raise Refusal("account_exists", f"{account.account_id} is open already; choose another id") from error
+        await connection.execute(_BALANCE, number, keyed.tenant)
+
+    return await _once(pool, keyed, open_it)
+
+
+async def create_endpoint(pool: Pool, keyed: KeyedAnswer, endpoint: NewEndpoint) -> StoredKey | None:
+    """Set up the endpoint and return None, or what the key has stored already.
+
+    Raises Refusal `endpoint_exists`; Unavailable and DataError as the store does."""
+
+    async def set_up(connection: Connection) -> None:
+        try:
+            await connection.execute(
+                "insert into endpoints (tenant, id, url, events, secrets, created_by) values ($1, $2, $3, $4, $5, $6)",
+                keyed.tenant, endpoint.id, endpoint.url, list(endpoint.events), [endpoint.secret], endpoint.created_by,
+            )  # fmt: skip
+        except asyncpg.UniqueViolationError as error:
+            raise Refusal("endpoint_exists", f"{endpoint.id} exists already; choose another id") from error
+
+    return await _once(pool, keyed, set_up)
+
+
+async def open_system_accounts(connection: Connection, tenant: str, currency: str) -> list[str]:
+    """Open what is missing of the tenant's system accounts in `currency` and return their ids."""
+    opened = await connection.fetch(
+        _SYSTEM, tenant, [f"{kind}-{currency.lower()}" for kind in SYSTEM_ACCOUNTS], list(SYSTEM_ACCOUNTS), currency
+    )
+    for row in opened:
+        await connection.execute(_BALANCE, row["id"], tenant)
+    return [row["account_id"] for row in opened]
+
+
+async def _once(pool: Pool, keyed: KeyedAnswer, write: _Write) -> StoredKey | None:
+    """Run `write` with its key in one transaction of the tenant, unless the key is known."""
+    for _ in range(RUNS_MAX):
+        try:
+            async with tenant_transaction(pool, keyed.tenant) as connection:
+                stored = await claim_key(connection, keyed)
+                if stored is None:
+                    await write(connection)
+                return stored
+        except Contended:
+            continue
+    raise Contended(f"key {keyed.key!r} lost {RUNS_MAX} times")
+
+
+_ACCOUNT: Final = """
+insert into accounts (tenant, account_id, owner, type, currency, normal_side, guarded, overdraft_limit, created_by)
+values ($1, $2, $3, $4, $5, 'credit', $6, $7, $8)
+returning id
+"""
+_SYSTEM: Final = """
+insert into accounts (tenant, account_id, owner, type, currency, normal_side, guarded, created_by)
+select $1, account_id, 'system', type, $4, 'credit', false, 'system'
+from unnest($2::text[], $3::text[]) as given (account_id, type)
+order by account_id
+on conflict do nothing
+returning id, account_id
+"""
+_BALANCE: Final = "insert into balances (account, stripe, tenant) values ($1, 0, $2)"

@@ -1,0 +1,283 @@
+"""Registering intents: a group of them in one transaction, each with the answer its key will give for ever.
+
+- Key first, intent second, everything else last, each in one order: two writers never wait for each other in a circle.
+- Whoever comes second, in this group or in another, finds what the first one stored and is never an error for others.
+- A key that points to an existing intent gives that intent's first answer; one that met another command is not kept.
+- The ACCEPTED transition, its timer and its frames are in the same commit, or nothing is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from zentra.runtime.errors import Contended, DataError, InDoubt
+from zentra.runtime.idempotency import KeyRef, StoredKey
+from zentra.runtime.intents.transaction import Transition
+from zentra.runtime.messages import Due, Event, Opening
+from zentra.runtime.ports import Timer
+from zentra.runtime.stream_ports import Outgoing
+from zentra.storage.outbox import Row, command_frames, feed_frames, write_outbox
+from zentra.storage.pool import Connection, Pool, transaction
+
+__all__ = [
+    "IntentIdTaken",
+    "Outcome",
+    "Registered",
+    "Registration",
+    "Registrations",
+    "register_intents",
+    "stored_commands",
+]
+
+RUNS_MAX: Final = 8  # each run settles somebody, and a writer that loses eight times is better told to come back
+
+
+class Registration(Struct, frozen=True, kw_only=True, gc=False):
+    """One intent to register, with its first transition and the timer that watches over it."""
+
+    tenant: str
+    key: str
+    digest: bytes
+    intent: str
+    intent_id: str
+    command: bytes
+    principal: str
+    role: str
+    trace: str
+    request_id: str
+    status: int
+    answer: bytes
+    transition: Transition
+    timer: Timer
+
+
+class Registered(Struct, frozen=True):
+    """The intent is new and committed."""
+
+
+class IntentIdTaken(Struct, frozen=True):
+    """Another command has this intent_id; the key was not kept. `intent` is the one that has it."""
+
+    intent: str
+
+
+Outcome = Registered | StoredKey | IntentIdTaken
+
+
+class Registrations(Struct, frozen=True):
+    """One outcome per item, in order, and the messages to publish now."""
+
+    outcomes: list[Outcome]
+    outgoing: list[Outgoing]
+
+
+REGISTERED: Final = Registered()
+
+
+async def register_intents(pool: Pool, items: Sequence[Registration]) -> Registrations:
+    """Register a group in one commit, or in a few where items stand in each other's way.
+
+    An item whose key is known gets what is stored; whether that is a replay or a reused key is the caller's to say.
+    Raises Unavailable or Contended where the store cannot do it now, and DataError where it refuses one of the items:
+    then none is registered, unless an earlier run settled it, and asking again with the same keys is safe."""
+    outcomes: dict[int, Outcome] = {}
+    outgoing: list[Outgoing] = []
+    open_items = dict(enumerate(items))
+    for _ in range(RUNS_MAX):
+        group = _Group(open_items)
+        try:
+            async with transaction(pool) as connection:
+                await group.write(connection)
+        except InDoubt:
+            outcomes |= dict.fromkeys(await _committed(pool, open_items), REGISTERED)
+        except Contended:
+            continue
+        else:
+            outcomes |= group.outcomes
+            outgoing += [message for _, message in group.rows]
+        if len(outcomes) == len(items):
+            return Registrations([outcomes[place] for place in range(len(items))], outgoing)
+        open_items = {place: item for place, item in open_items.items() if place not in outcomes}
+    raise Contended(f"{len(open_items)} intents are not settled after {RUNS_MAX} runs")
+
+
+async def stored_commands(pool: Pool, refs: Sequence[tuple[str, str]]) -> dict[str, bytes]:
+    """Return the commands of (tenant, intent), as stored, by intent; raises Unavailable."""
+    async with transaction(pool) as connection:
+        rows = await connection.fetch(
+            "select i.id, i.command from intents i join unnest($1::text[], $2::uuid[]) as given (tenant, id)"
+            " on i.id = given.id and i.tenant = given.tenant",
+            [tenant for tenant, _ in refs], [intent for _, intent in refs],
+        )  # fmt: skip
+    return {row[0]: row[1] for row in rows}
+
+
+async def _committed(pool: Pool, items: dict[int, Registration]) -> list[int]:
+    """Return which items a commit in doubt has registered; its frames are then left to the sweep."""
+    async with transaction(pool) as connection:
+        rows = await connection.fetch(
+            "select id from intents where id = any($1::uuid[])", [item.intent for item in items.values()]
+        )
+    found = {row[0] for row in rows}
+    return [place for place, item in items.items() if item.intent in found]
+
+
+class _Group:
+    """One run: what it decided, by the place of each item, and the rows it put into the outbox."""
+
+    def __init__(self, items: dict[int, Registration]) -> None:
+        self.items = items
+        self.outcomes: dict[int, Outcome] = {}
+        self.rows: list[Row] = []
+
+    async def write(self, connection: Connection) -> None:
+        winners = await self._insert_keys(connection)
+        winners = await self._insert_intents(connection, winners)
+        if winners:
+            await self._insert_rest(connection, [self.items[place] for place in winners])
+            self.outcomes |= dict.fromkeys(winners, REGISTERED)
+        await self._read_losers(connection)
+
+    async def _insert_keys(self, connection: Connection) -> list[int]:
+        """Return the places whose keys are ours now."""
+        items = self.items.values()
+        columns = zip(
+            *[
+                (i.tenant, i.key, i.digest, f"intent/{i.intent}", i.status, i.answer, i.request_id, i.transition.at)
+                for i in items
+            ],
+            strict=True,
+        )
+        if await _affected(connection, _INSERT_KEYS, *columns) == len(items):
+            return list(self.items)
+        # The uuid is this item's alone, so the row that carries it was written by it.
+        rows = await connection.fetch(_SUBJECTS, [i.tenant for i in items], [i.key for i in items])
+        subjects = {row[0] for row in rows}
+        return [place for place, i in self.items.items() if f"intent/{i.intent}" in subjects]
+
+    async def _insert_intents(self, connection: Connection, places: list[int]) -> list[int]:
+        """Return the places whose intents are new; settle the keys of the others."""
+        if not places:
+            return places
+        items = [self.items[place] for place in places]
+        columns = zip(
+            *[
+                (i.intent, i.tenant, i.intent_id, i.digest, i.command, i.principal, i.role, i.key, i.trace,
+                 i.transition.at)
+                for i in items
+            ],
+            strict=True,
+        )  # fmt: skip
+        if await _affected(connection, _INSERT_INTENTS, *columns) == len(items):
+            return places
+        rows = await connection.fetch(_INTENTS, [i.tenant for i in items], [i.intent_id for i in items])
+        existing = {(row["tenant"], row["intent_id"]): row for row in rows}
+        winners, same, taken = [], [], []
+        for place, item in zip(places, items, strict=True):
+            row = existing[item.tenant, item.intent_id]
+            if row["id"] == item.intent:
+                winners.append(place)
+            elif row["digest"] == item.digest:
+                same.append((item.tenant, item.key, row["key"]))
+            else:
+                taken.append((item.tenant, item.key))
+                self.outcomes[place] = IntentIdTaken(row["id"])
+        if same:
+            done = await _affected(connection, _FOLLOW_FIRST_KEY, *zip(*same, strict=True))
+            if done != len(same):
+                raise DataError("an intent has lost the key that it was registered with")
+        if taken:
+            await connection.execute(_DROP_KEYS, *zip(*taken, strict=True))
+        return winners
+
+    async def _insert_rest(self, connection: Connection, items: list[Registration]) -> None:
+        await connection.copy_records_to_table(
+            "transitions",
+            columns=("intent", "sequence", "tenant", "at", "state", "event", "record", "hash"),
+            records=[
+                (t.intent, t.sequence, t.tenant, t.at, t.state, t.event, t.record, t.hash)
+                for t in (item.transition for item in items)
+            ],
+        )
+        await connection.copy_records_to_table(
+            "timers",
+            columns=("kind", "key", "name", "partition", "tenant", "due_at"),
+            records=[(t.kind, t.key, t.name, t.partition, t.tenant, t.due_at) for t in (i.timer for i in items)],
+        )
+        self.rows = _frames(items)
+        await write_outbox(connection, self.rows)
+
+    async def _read_losers(self, connection: Connection) -> None:
+        """Give those who came second what is stored; an item whose row is gone again has no outcome yet."""
+        losers = {place: (i.tenant, i.key) for place, i in self.items.items() if place not in self.outcomes}
+        if losers:
+            stored = await _stored(connection, list(losers.values()))
+            self.outcomes |= {place: stored[key] for place, key in losers.items() if key in stored}
+
+
+def _frames(items: list[Registration]) -> list[Row]:
+    due: dict[int, list[tuple[Event, int]]] = {}
+    feeds: dict[tuple[int, str, str], list[bytes]] = {}
+    for item in items:
+        transition, partition = item.transition, item.timer.partition
+        record = transition.record
+        event = Due(item.intent, item.tenant, transition.sequence, Opening(record, transition.hash))
+        due.setdefault(partition, []).append((event, len(record)))
+        feeds.setdefault((partition, item.tenant, transition.event), []).append(record)
+    rows = [row for partition, events in due.items() for row in command_frames(partition, "policy", events)]
+    for (partition, tenant, topic), records in feeds.items():
+        rows += feed_frames(partition, tenant, topic, records)
+    return rows
+
+
+async def _stored(connection: Connection, keys: Sequence[KeyRef]) -> dict[KeyRef, StoredKey]:
+    rows = await connection.fetch(_KEYS, [tenant for tenant, _ in keys], [key for _, key in keys])
+    return {(row[0], row[1]): StoredKey(*row[2:]) for row in rows}
+
+
+async def _affected(connection: Connection, statement: str, *columns: Sequence[object]) -> int:
+    """Return how many rows a statement wrote: the last word of the server's `INSERT 0 500`."""
+    return int((await connection.execute(statement, *columns)).rpartition(" ")[2])
+
+
+_INSERT_KEYS: Final = """
+insert into idempotency (tenant, key, digest, subject, status, answer, request_id, first_seen)
+select * from unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::smallint[], $6::bytea[], $7::text[],
+                     $8::timestamptz[]) as given (tenant, key, digest, subject, status, answer, request_id, first_seen)
+order by tenant, key
+on conflict do nothing
+"""
+_INSERT_INTENTS: Final = """
+insert into intents (id, tenant, intent_id, digest, command, principal, role, key, trace, created_at)
+select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::text[], $7::text[], $8::text[],
+                     $9::text[], $10::timestamptz[])
+    as given (id, tenant, intent_id, digest, command, principal, role, key, trace, created_at)
+order by tenant, intent_id
+on conflict do nothing
+"""
+_SUBJECTS: Final = """
+select subject from idempotency join unnest($1::text[], $2::text[]) as given (tenant, key) using (tenant, key)
+"""
+_KEYS: Final = """
+select tenant, key, digest, status, answer, subject, request_id, first_seen
+from idempotency join unnest($1::text[], $2::text[]) as given (tenant, key) using (tenant, key)
+"""
+_INTENTS: Final = """
+select tenant, intent_id, id, digest, key
+from intents join unnest($1::text[], $2::text[]) as given (tenant, intent_id) using (tenant, intent_id)
+"""
+_DROP_KEYS: Final = """
+delete from idempotency i using unnest($1::text[], $2::text[]) as given (tenant, key)
+where i.tenant = given.tenant and i.key = given.key
+"""
+_FOLLOW_FIRST_KEY: Final = """
+update idempotency i
+set subject = first.subject, status = first.status, answer = first.answer, request_id = first.request_id,
+    first_seen = first.first_seen
+from unnest($1::text[], $2::text[], $3::text[]) as given (tenant, key, first_key)
+join idempotency first on first.tenant = given.tenant and first.key = given.first_key
+where i.tenant = given.tenant and i.key = given.key
+"""

@@ -1,0 +1,285 @@
+"""What a tenant may read of its intents and accounts; and the two questions that come before a tenant is known.
+
+- Every read runs under row security and names its tenant as well: either alone would keep tenants apart.
+- What is not there and what is somebody else's are the same None.
+- Records are given as the bytes they were sealed as.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Final
+
+from msgspec import Raw, Struct
+
+from zentra.runtime.ports import DenialRow
+from zentra.storage.errors import translated
+from zentra.storage.pool import Connection, Pool, tenant_transaction, transaction
+from zentra.storage.reads.work import (
+    CallbackView,
+    CaseView,
+    DeliveryView,
+    ReviewView,
+    callbacks_of,
+    cases_of,
+    deliveries_of,
+    review_of,
+)
+
+__all__ = [
+    "AccountView",
+    "EntryCursor",
+    "EntryView",
+    "IntentState",
+    "IntentView",
+    "KeyRow",
+    "LeafView",
+    "account",
+    "authenticate",
+    "entries",
+    "intent",
+    "intent_states",
+    "record_denials",
+]
+
+
+class KeyRow(Struct, frozen=True):
+    """Whose key it is, and the hash that its text has to have."""
+
+    tenant: str
+    principal: str
+    role: str
+    secret_hash: bytes
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class IntentState(Struct, frozen=True):
+    """Where an intent stands: the last of its transitions. `state` is a `vocabulary.State`."""
+
+    intent: str
+    sequence: int
+    state: str
+    event: str
+    at: datetime
+
+
+class LeafView(Struct, frozen=True):
+    """The place of a packet or an addendum in the tenant's log; `signed` says that a head covers it."""
+
+    index: int
+    data: bytes
+    hash: bytes
+    signed: bool
+
+
+class IntentView(Struct, frozen=True, kw_only=True):
+    """An intent with everything around it. `timeline` holds all records, as sealed, in order."""
+
+    id: str
+    intent_id: str
+    command: Raw
+    principal: str
+    role: str
+    key: str
+    trace: str
+    created_at: datetime
+    last: IntentState
+    timeline: tuple[Raw, ...]
+    callbacks: tuple[CallbackView, ...]
+    deliveries: tuple[DeliveryView, ...]
+    review: ReviewView | None
+    cases: tuple[CaseView, ...]
+    leaves: tuple[LeafView, ...]
+
+
+class AccountView(Struct, frozen=True, kw_only=True):
+    """An account and the sums of its counters."""
+
+    id: int
+    account_id: str
+    owner: str
+    type: str
+    currency: str
+    normal_side: str
+    guarded: bool
+    overdraft_limit: int
+    status: str
+    created_by: str
+    created_at: datetime
+    debits_pending: int
+    credits_pending: int
+    debits_posted: int
+    credits_posted: int
+
+
+class EntryCursor(Struct, frozen=True, array_like=True):
+    """The entry after which a page begins."""
+
+    at: datetime
+    intent: str
+    ordinal: int
+
+
+class EntryView(Struct, frozen=True, kw_only=True):
+    """One side of a posting: `side` is the account's own, `other` the account on the other side."""
+
+    intent: str
+    ordinal: int
+    at: datetime
+    kind: str
+    side: str
+    other: str
+    currency: str
+    pending: int
+    posted: int
+    hash: bytes
+
+
+async def authenticate(pool: Pool, key_id: str) -> KeyRow | None:
+    """Return the row of a key id, or None; raises Unavailable. The caller compares the hash and the times."""
+    with translated():
+        row = await pool.fetchrow("select * from authenticate($1)", key_id)
+    return KeyRow(*row) if row is not None else None
+
+
+async def record_denials(pool: Pool, rows: Sequence[DenialRow]) -> None:
+    """Keep refusals, over the writer's pool: one row per tenant, actor, action, reason and minute, with a count.
+
+    Raises Unavailable, Contended or DataError as the store does."""
+    counts: Counter[tuple[str, str, str, str, datetime]] = Counter()
+    ends: dict[tuple[str, str, str, str, datetime], tuple[DenialRow, DenialRow]] = {}
+    for row in sorted(rows, key=lambda one: one.at):
+        place = (row.tenant, row.actor, row.action, row.reason, row.at.replace(second=0, microsecond=0))
+        counts[place] += 1
+        ends[place] = (ends[place][0] if place in ends else row, row)
+    if not counts:
+        return
+    columns = zip(
+        *[(*place, counts[place], first.role, first.at, last.at, last.request_id)
+          for place, (first, last) in sorted(ends.items(), key=lambda item: item[0])],
+        strict=True,
+    )  # fmt: skip
+    async with transaction(pool) as connection:
+        await connection.execute(_DENIALS, *columns)
+
+
+async def intent(pool: Pool, tenant: str, *, intent_id: str | None = None, id: str | None = None) -> IntentView | None:
+    """Return the tenant's intent of that `intent_id` or uuid, or None; raises Unavailable."""
+    async with tenant_transaction(pool, tenant) as connection:
+        row = await connection.fetchrow(
+            "select id, intent_id, command, principal, role, key, trace, created_at from intents"
+            " where tenant = $1 and (intent_id = $2 or id = $3)",
+            tenant, intent_id, id,
+        )  # fmt: skip
+        if row is None:
+            return None
+        uuid = row["id"]
+        records = await connection.fetch(
+            "select record, intent, sequence, state, event, at from transitions where tenant = $1 and intent = $2"
+            " order by sequence",
+            tenant, uuid,
+        )  # fmt: skip
+        return IntentView(
+            id=uuid, intent_id=row["intent_id"], command=Raw(row["command"]), principal=row["principal"],
+            role=row["role"], key=row["key"], trace=row["trace"], created_at=row["created_at"],
+            last=IntentState(*records[-1][1:]), timeline=tuple(Raw(record["record"]) for record in records),
+            callbacks=await callbacks_of(connection, tenant, intent=uuid),
+            deliveries=await deliveries_of(connection, tenant, intent=uuid),
+            review=await review_of(connection, tenant, uuid),
+            cases=await cases_of(connection, tenant, intent=uuid),
+            leaves=await _leaves(connection, tenant, uuid),
+        )  # fmt: skip
+
+
+async def intent_states(pool: Pool, tenant: str, ids: Collection[str]) -> dict[str, IntentState]:
+    """Return where those of the tenant's intents stand that exist, by uuid; raises Unavailable."""
+    async with tenant_transaction(pool, tenant) as connection:
+        rows = await connection.fetch(_STATES, tenant, list(ids))
+    return {row["intent"]: IntentState(*row) for row in rows}
+
+
+async def account(pool: Pool, tenant: str, account_id: str) -> AccountView | None:
+    """Return the tenant's account with its counters summed over stripes, or None; raises Unavailable."""
+    async with tenant_transaction(pool, tenant) as connection:
+        row = await connection.fetchrow(_ACCOUNT, tenant, account_id)
+    return AccountView(**dict(row)) if row is not None else None
+
+
+async def entries(
+    pool: Pool, tenant: str, account_id: str, *, after: EntryCursor | None = None, limit: int = 50
+) -> list[EntryView] | None:
+    """Return a page of the account's entries, newest first, or None where there is no such account.
+
+    `after` is the last entry of the page before. Raises Unavailable."""
+    async with tenant_transaction(pool, tenant) as connection:
+        number = await connection.fetchval(
+            "select id from accounts where tenant = $1 and account_id = $2", tenant, account_id
+        )
+        if number is None:
+            return None
+        cursor = (after.at, after.intent, after.ordinal) if after is not None else (None, None, None)
+        rows = await connection.fetch(_ENTRIES, tenant, number, limit, *cursor)
+    return [EntryView(**dict(row)) for row in rows]
+
+
+async def _leaves(connection: Connection, tenant: str, uuid: str) -> tuple[LeafView, ...]:
+    rows = await connection.fetch(
+        'select l."index", l.data, l.hash,'
+        ' exists (select from log_heads h where h.tenant = $1 and h.size > l."index") as signed'
+        ' from log_leaves l where l.tenant = $1 and l.intent = $2 order by l."index"',
+        tenant, uuid,
+    )  # fmt: skip
+    return tuple(LeafView(*row) for row in rows)
+
+
+_DENIALS: Final = """
+insert into denials as known (tenant, actor, action, reason, minute, count, role, first_at, last_at, request_id)
+select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::int[], $7::text[],
+                     $8::timestamptz[], $9::timestamptz[], $10::text[])
+on conflict (tenant, actor, action, reason, minute) do update
+set count = known.count + excluded.count, first_at = least(known.first_at, excluded.first_at),
+    last_at = greatest(known.last_at, excluded.last_at), request_id = excluded.request_id
+"""
+_STATES: Final = """
+select last.intent, last.sequence, last.state, last.event, last.at
+from unnest($2::uuid[]) as wanted (id)
+cross join lateral (
+    select intent, sequence, state, event, at from transitions
+    where intent = wanted.id and tenant = $1
+    order by sequence desc limit 1
+) as last
+"""
+_ACCOUNT: Final = """
+select a.id, a.account_id, a.owner, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status,
+       a.created_by, a.created_at, b.debits_pending, b.credits_pending, b.debits_posted, b.credits_posted
+from accounts a
+cross join lateral (
+    select coalesce(sum(debits_pending), 0)::bigint as debits_pending,
+           coalesce(sum(credits_pending), 0)::bigint as credits_pending,
+           coalesce(sum(debits_posted), 0)::bigint as debits_posted,
+           coalesce(sum(credits_posted), 0)::bigint as credits_posted
+    from balances where account = a.id and tenant = $1
+) as b
+where a.tenant = $1 and a.account_id = $2
+"""
+# Each side is read from its own index, newest first and no further than the page.
+_ENTRIES: Final = """
+with sides as (
+    (select intent, ordinal, at, kind, 'debit' as side, credit as opposite, currency, pending, posted, hash
+     from postings
+     where debit = $2 and tenant = $1 and ($4::timestamptz is null or (at, intent, ordinal) < ($4, $5::uuid, $6::int))
+     order by at desc, intent desc, ordinal desc limit $3)
+    union all
+    (select intent, ordinal, at, kind, 'credit', debit, currency, pending, posted, hash
+     from postings
+     where credit = $2 and tenant = $1 and ($4::timestamptz is null or (at, intent, ordinal) < ($4, $5::uuid, $6::int))
+     order by at desc, intent desc, ordinal desc limit $3)
+)
+select s.intent, s.ordinal, s.at, s.kind, s.side, a.account_id as other, s.currency, s.pending, s.posted, s.hash
+from sides s join accounts a on a.id = s.opposite and a.tenant = $1
+order by s.at desc, s.intent desc, s.ordinal desc
+limit $3
+"""
