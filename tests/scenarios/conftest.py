@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from tests.scenarios.people import Books, Person
-from zentra.gateway.installation import Installation
+from zentra.gateway.installation.installation import Installation
 
 # A silent rail has to be given up within a test; the rest is as in production.
 QUICK = {"submit_timeout_seconds": 1.0, "poll_after_seconds": 0.5, "deadline_seconds": 3.0}

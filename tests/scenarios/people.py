@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from zentra.gateway.installation import Installation
+from zentra.gateway.installation.installation import Installation
 from zentra.storage.audit import Audit, audit_installation
 from zentra.storage.pool import Pool, open_pool
 from zentra.streams.connection import Connection, connect

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.scenarios.people import Person
-from zentra.gateway.installation import Installation
-from zentra.runtime import canonical
+from zentra.gateway.installation.installation import Installation
+from zentra.runtime.evidence import canonical
 
 pytestmark = pytest.mark.service
 

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from tests.scenarios.people import Answer, Books, Person, intent_body, nats_door
-from zentra.gateway.installation import Installation
+from zentra.gateway.installation.installation import Installation
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(90)]
 

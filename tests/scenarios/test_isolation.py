@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from tests.scenarios.people import Answer, Books, Person, intent_body, nats_door, until
-from zentra.gateway.installation import Installation
+from zentra.gateway.installation.installation import Installation
 
 pytestmark = pytest.mark.service
 

@@ -14,10 +14,10 @@ import pytest_asyncio
 
 from tests.scenarios.conftest import QUICK
 from tests.scenarios.people import Books
-from zentra.gateway.demo_stories import STORIES, Stage, Story
-from zentra.gateway.installation import Installation
+from zentra.gateway.demo.receiver import Receiver
+from zentra.gateway.demo.stories import STORIES, Stage, Story
+from zentra.gateway.installation.installation import Installation
 from zentra.gateway.listening import listening
-from zentra.gateway.receiver import Receiver
 
 pytestmark = pytest.mark.service
 
