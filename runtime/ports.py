@@ -247,6 +247,10 @@ class Store(Protocol):
         """Return outbox rows created since a time, sent or not: what a stream that lost its tail has to get again."""
         ...
 
+    async def unsend(self) -> int:
+        """Take back that outbox rows were sent, in every partition; return how many: a stream lost some of them."""
+        ...
+
     async def mark_sent(self, ids: Sequence[str]) -> None:
         """Mark outbox rows as sent."""
         ...

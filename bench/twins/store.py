@@ -257,6 +257,14 @@ class StoreTwin:
         rows = [row for row in self._outbox(partitions) if since is None or row.created_at >= since]
         return [row.message for row in rows[:limit]]
 
+    async def unsend(self) -> int:
+        """See Store.unsend."""
+        self._meet("unsend")
+        rows = [row for row in self.rows.outbox.values() if row.sent_at is not None]
+        for row in rows:
+            row.sent_at = None
+        return len(rows)
+
     async def mark_sent(self, ids: Sequence[str]) -> None:
         """See Store.mark_sent."""
         self._meet("mark_sent")

@@ -35,6 +35,7 @@ from zentra.storage.pool import Pool
 
 __all__ = ["PostgresStore"]
 
+UNSEND_ROWS: Final = 20_000  # well within the limit of a transaction
 _SETTLEMENT: Final = "@settlement/"
 _ACCOUNTS: Final = """
 select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status
@@ -62,6 +63,10 @@ _UNSENT: Final = """
 select subject, body, id from outbox
 where partition = any($1::int[]) and sent_at is null and created_at < clock_timestamp() - make_interval(secs => $2)
 order by created_at limit $3
+"""
+_UNSEND: Final = """
+update outbox set sent_at = null
+where id in (select id from outbox where sent_at <= $1 order by id limit $2 for update) returning id
 """
 _STATISTICS: Final = """
 select
@@ -224,6 +229,16 @@ class PostgresStore:
             limit,
         )
         return [Outgoing(row[0], row[1], row[2]) for row in rows]
+
+    async def unsend(self) -> int:
+        """See Store.unsend. Many rows are taken back a few at a time; what is sent again meanwhile stays sent."""
+        started = (await self._fetch("select clock_timestamp()"))[0][0]
+        rows = 0
+        while True:
+            taken = len(await self._fetch(_UNSEND, started, UNSEND_ROWS))
+            rows += taken
+            if taken < UNSEND_ROWS:
+                return rows
 
     async def mark_sent(self, ids: Sequence[str]) -> None:
         """See Store.mark_sent."""

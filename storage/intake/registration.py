@@ -86,13 +86,16 @@ async def register_intents(pool: Pool, items: Sequence[Registration]) -> Registr
     outcomes: dict[int, Outcome] = {}
     outgoing: list[Outgoing] = []
     open_items = dict(enumerate(items))
+    doubted = False
     for _ in range(RUNS_MAX):
-        group = _Group(open_items)
+        group = _Group(open_items, doubted)
         try:
             async with transaction(pool) as connection:
                 await group.write(connection)
         except InDoubt:
-            outcomes |= dict.fromkeys(await _committed(pool, open_items), REGISTERED)
+            doubted = True
+            async with transaction(pool) as connection:
+                outcomes |= dict.fromkeys(await _committed(connection, open_items), REGISTERED)
         except Contended:
             continue
         else:
@@ -115,26 +118,32 @@ async def stored_commands(pool: Pool, refs: Sequence[tuple[str, str]]) -> dict[s
     return {row[0]: row[1] for row in rows}
 
 
-async def _committed(pool: Pool, items: dict[int, Registration]) -> list[int]:
+async def _committed(connection: Connection, items: dict[int, Registration]) -> list[int]:
     """Return which items a commit in doubt has registered; its frames are then left to the sweep."""
-    async with transaction(pool) as connection:
-        rows = await connection.fetch(
-            "select id from intents where id = any($1::uuid[])", [item.intent for item in items.values()]
-        )
+    rows = await connection.fetch(
+        "select id from intents where id = any($1::uuid[])", [item.intent for item in items.values()]
+    )
     found = {row[0] for row in rows}
     return [place for place, item in items.items() if item.intent in found]
 
 
 class _Group:
-    """One run: what it decided, by the place of each item, and the rows it put into the outbox."""
+    """One run: what it decided, by the place of each item, and the rows it put into the outbox.
 
-    def __init__(self, items: dict[int, Registration]) -> None:
-        self.items = items
+    After a run in doubt (`doubted`), what this one finds may be of that one: a server goes on with a commit whose
+    client is gone. The keys wait for its end, so what it registered is seen before anything is added to it."""
+
+    def __init__(self, items: dict[int, Registration], doubted: bool = False) -> None:
+        self.items, self.doubted = items, doubted
         self.outcomes: dict[int, Outcome] = {}
         self.rows: list[Row] = []
 
     async def write(self, connection: Connection) -> None:
         winners = await self._insert_keys(connection)
+        if self.doubted:
+            done = await _committed(connection, {place: self.items[place] for place in winners})
+            self.outcomes |= dict.fromkeys(done, REGISTERED)
+            winners = [place for place in winners if place not in self.outcomes]
         winners = await self._insert_intents(connection, winners)
         if winners:
             await self._insert_rest(connection, [self.items[place] for place in winners])
