@@ -94,14 +94,16 @@ class Committer:
         try:
             await self._store.commit(plan, decide)
         except InDoubt:
-            await self._settle_doubt(plan)
+            await self._settle_doubt(plan, decided[-1].lost if decided else frozenset())
         tick = decided[-1]
         self._committed(plan, tick)
         return tick
 
-    async def _settle_doubt(self, plan: TickPlan) -> None:
-        """Return where a commit of unknown outcome did happen; raise Unavailable or LeaseLost where it did not."""
-        fences = {fence.partition: fence for fence in plan.fences}
+    async def _settle_doubt(self, plan: TickPlan, refused: frozenset[int]) -> None:
+        """Return where a commit of unknown outcome did happen; raise Unavailable or LeaseLost where it did not.
+
+        A lease that was `refused` says nothing: whoever moved it may have left it where this commit would have."""
+        fences = {fence.partition: fence for fence in plan.fences if fence.partition not in refused}
         while True:
             try:
                 leases = await self._store.leases(fences)

@@ -20,7 +20,10 @@ async def load(store: Store, memory: Memory, batch: Batch, missing: Missing) -> 
     if missing.configuration:
         memory.configure(await store.configuration())
     if missing.accounts:
-        memory.learn("accounts", missing.accounts, await store.accounts(missing.accounts))
+        version = memory.configuration.version
+        found_accounts = await store.accounts(missing.accounts)
+        if memory.configuration.version == version:  # else one may have changed since it was read: it is asked again
+            memory.learn("accounts", missing.accounts, found_accounts)
     if missing.intents:
         stored = await store.intents(missing.intents)
         actors = {key: restore(found.records, found.deliveries) for key, found in stored.items()}

@@ -87,10 +87,15 @@ class Relay:
                 self._instruments.count("outbox_swept", by=len(swept))
                 await self.publish(swept)
 
-    async def republish(self, partitions: Collection[int]) -> None:
-        """Publish every row that is still kept for these partitions: a stream lost its tail."""
-        rows = await self._store.unmatched(partitions, None, 1_000_000)
-        logger.warning("outbox rows are published again", extra={"rows": len(rows)})
+    async def republish(self) -> None:
+        """Publish every row that is still kept again, because a stream lost its tail.
+
+        What it lost may be of any partition, so all rows count as unsent from now on: what others own, and what
+        cannot be published now, is left to the sweeps. Raises Unavailable where the store cannot do it."""
+        self._sent.clear()  # what was stored before the loss proves nothing any more
+        unsent = await self._store.unsend()
+        rows = await self._store.unmatched(self._partitions(), None, 1_000_000)
+        logger.warning("outbox rows are published again", extra={"rows": len(rows), "of_all": unsent})
         for start in range(0, len(rows), SWEEP_LIMIT):
             await self.publish(rows[start : start + SWEEP_LIMIT])
 

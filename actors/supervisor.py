@@ -2,7 +2,8 @@
 
 A service ends in one of three ways: it was asked to stop, it failed and is started again, or it failed more often than
 its ration allows. The last ends the whole group with the service's own error: a process that cannot keep its promises
-is better replaced than limping."""
+is better replaced than limping. A server that is away is weather: it is waited for and uses up nothing, because a
+process that was replaced would meet the same."""
 
 import logging
 from collections import deque
@@ -10,6 +11,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
+
+from zentra.runtime.errors import Unavailable
+from zentra.runtime.stream_ports import StreamError
 
 __all__ = ["Supervisor"]
 
@@ -46,9 +50,17 @@ class Supervisor:
 
     async def _supervise(self, name: str, service: Callable[[], Awaitable[None]]) -> None:
         failures: deque[float] = deque()
+        away = 0
         while True:
             try:
                 await service()
+            except (Unavailable, StreamError) as error:
+                away += 1
+                self.restarts += 1
+                logger.warning(
+                    "a service waits for a server that is away", extra={"service": name, "error": str(error)}
+                )
+                await anyio.sleep(min(PAUSE_SECONDS_MAX, 0.1 * 2 ** min(away, 10)))
             except Exception as error:
                 now = self._clock()
                 failures.append(now)

@@ -40,6 +40,7 @@ from zentra.runtime.webhooks.standard import WebhookCall
 __all__ = ["Batch", "Input", "Poll", "Rules", "Tick", "derived_id"]
 
 FRAME_EVENTS_MAX: Final = 256  # past some hundred a larger frame saves nothing and delays its first event
+FRAME_BYTES_MAX: Final = 512 * 1024  # half of what the stream takes: a frame it refuses would be sent for ever
 _INTENT: Final = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
 SEAL_AFTER: Final = timedelta(seconds=60)
 REVIEW_EXPIRES_AFTER: Final = timedelta(hours=72)
@@ -355,14 +356,10 @@ class Tick:
         messages: list[tuple[int, str, bytes]] = []
         for (partition, stage), events in self._frames.items():
             subject = self.rules.command_subject(partition, stage)
-            for start in range(0, len(events), FRAME_EVENTS_MAX):
-                messages.append((partition, subject, encode_frame(events[start : start + FRAME_EVENTS_MAX])))
+            messages += [(partition, subject, body) for body in _frames_of(events)]
         for (partition, tenant, topic), records in self._feed.items():
             subject = self.rules.event_subject(partition, tenant, topic)
-            for start in range(0, len(records), FRAME_EVENTS_MAX):
-                messages.append(
-                    (partition, subject, b"[" + b",".join(records[start : start + FRAME_EVENTS_MAX]) + b"]")
-                )
+            messages += [(partition, subject, body) for body in _arrays_of(records)]
         messages += self._dead_letters()
         writes.outbox = [
             (partition, Outgoing(subject, body, f"{prefix}{number:08x}"))
@@ -447,6 +444,26 @@ class Tick:
 
 
 _STAGE_OF: Final = {Effect.JUDGE: "policy", Effect.LEDGER: "ledger", Effect.ROUTE: "route"}
+
+
+def _frames_of(events: list[Event]) -> list[bytes]:
+    """Return the events in frames that the stream takes; one that is too large by itself stands alone."""
+    if len(events) <= FRAME_EVENTS_MAX:
+        body = encode_frame(events)
+        if len(body) <= FRAME_BYTES_MAX or len(events) == 1:
+            return [body]
+    half = min(FRAME_EVENTS_MAX, (len(events) + 1) // 2)
+    return _frames_of(events[:half]) + _frames_of(events[half:])
+
+
+def _arrays_of(records: list[bytes]) -> list[bytes]:
+    """Return the records in JSON arrays that the stream takes; one that is too large by itself stands alone."""
+    if len(records) <= FRAME_EVENTS_MAX:
+        body = b"[" + b",".join(records) + b"]"
+        if len(body) <= FRAME_BYTES_MAX or len(records) == 1:
+            return [body]
+    half = min(FRAME_EVENTS_MAX, (len(records) + 1) // 2)
+    return _arrays_of(records[:half]) + _arrays_of(records[half:])
 
 
 def _described(facts: f.Facts) -> dict[str, str]:

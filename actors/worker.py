@@ -7,7 +7,7 @@ in the fence keeps a late commit out."""
 
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import anyio
 import anyio.abc
@@ -81,6 +81,7 @@ class Worker:
         self._stripes: list[int] = []
         self._checkpoint: dict[int, Position] = {}
         self._stripe_base = 1 + (sum(settings.name.encode()) * 7919) % 1000 * settings.commits_max
+        self._following = anyio.Lock()  # whoever starts the source: two at once would leave two consumers behind
         self._wake = anyio.Event()
         self._room = anyio.Event()
         self._draining = False
@@ -105,6 +106,10 @@ class Worker:
 
     async def refresh_leases(self) -> None:
         """Look once at what this worker owns and follow it."""
+        async with self._following:
+            await self._follow_leases()
+
+    async def _follow_leases(self) -> None:
         owned = await self.store.claim(self.settings.name, self.settings.lease_seconds)
         lost = frozenset(p for p, lease in self.leases.items() if p not in owned or owned[p].epoch != lease.epoch)
         gained = [p for p, lease in owned.items() if p not in self.leases or self.leases[p].epoch != lease.epoch]
@@ -117,8 +122,8 @@ class Worker:
             self._taken[partition] = owned[partition].position
             self._queues[partition] = deque()
         try:
-            for partition in await self.source.verify({p: self._taken[p] for p in gained}):
-                await self._rewind(partition)
+            if rolled_back := await self.source.verify({p: self._taken[p] for p in gained}):
+                await self._rewind(rolled_back)
             await self.source.start(dict(self._taken))
             self._open_lanes(frozenset(gained))
             await self._learn_timers()
@@ -147,17 +152,22 @@ class Worker:
                     opened = Input(partition, "webhook", LaneOpened(tenant, endpoint.id), "takeover")
                     self._queues[partition].append((opened, None))
 
-    async def _rewind(self, partition: int) -> None:
-        """Start a partition over from the beginning of the stream, after the store of the stream rolled back."""
-        logger.critical("the stream rolled back; its partition is replayed", extra={"partition": partition})
-        self.instruments.count("stream_rollbacks")
+    async def _rewind(self, partitions: Collection[int]) -> None:
+        """Start partitions over from the beginning of the stream, after the store of the stream rolled back.
+
+        They tell that something was lost, not what: everything that is kept is sent again, whoever owns it."""
+        logger.critical("the stream rolled back; partitions are replayed", extra={"partitions": sorted(partitions)})
+        self.instruments.count("stream_rollbacks", by=len(partitions))
         start = Position(0, "")
-        lease = self.leases[partition]
-        self._taken[partition] = start
-        self._checkpoint.pop(partition, None)
-        # the next commit takes the stored checkpoint back as well: nothing may be purged up to the old one
-        self.leases[partition] = Lease(partition, lease.epoch, lease.version, start)
-        await self.relay.republish([partition])
+        for partition in partitions:
+            lease = self.leases[partition]
+            self._taken[partition] = start
+            self._checkpoint.pop(partition, None)
+            # the next commit takes the stored checkpoint back as well: nothing may be purged up to the old one
+            self.leases[partition] = Lease(partition, lease.epoch, lease.version, start)
+            # what waits is still to be done, and its places in the stream are of messages that are gone
+            self._queues[partition] = deque((entry, None) for entry, _ in self._queues[partition])
+        await self.relay.republish()
 
     # Inputs -------------------------------------------------------------------------------------------------------
 
@@ -167,9 +177,7 @@ class Worker:
             await self.source.wait_arrival()
             rolled_back = self.source.take_rolled_back()
             if rolled_back:
-                for partition in rolled_back & self.leases.keys():
-                    await self._rewind(partition)
-                await self.source.start(dict(self._taken))
+                await self._start_over(rolled_back)
             while self._queued() >= self.settings.events_max * 4 or self.outward.congested:
                 self._room = anyio.Event()
                 with anyio.move_on_after(0.1):  # outward effects make room without a tick
@@ -177,6 +185,17 @@ class Worker:
             self._take_arrived()
             self._wake.set()
             await anyio.lowlevel.checkpoint()
+
+    async def _start_over(self, rolled_back: set[int]) -> None:
+        """Rewind what the source found rolled back and start it again: it stands still until then."""
+        async with self._following:
+            try:
+                if rolled_back & self.leases.keys():
+                    await self._rewind(rolled_back & self.leases.keys())
+                await self.source.start(dict(self._taken))
+            except BaseException:  # gained again, they are found rolled back again, and the source is started
+                self._drop(frozenset(rolled_back & self.leases.keys() or self.leases))
+                raise
 
     async def watch_timers(self) -> None:
         """Hand out timers as they fall due, until cancelled."""

@@ -70,4 +70,8 @@ class Upkeep:
             await self._relay.trim(passed_at)
         if 0 in self._worker.leases:
             leases = await self._store.leases(range(await self._store.partitions()))
-            await purge_commands(self._client, min(lease.position.sequence for lease in leases.values()))
+            positions = {partition: lease.position for partition, lease in leases.items()}
+            if await self._worker.source.verify(positions):  # of a stream that is gone: they say nothing of this one
+                logger.warning("nothing is purged: the stream contradicts checkpoints")
+                return
+            await purge_commands(self._client, min(position.sequence for position in positions.values()))

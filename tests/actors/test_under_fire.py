@@ -1,0 +1,252 @@
+"""Faults at the worst moment: streams that lose their tail, stores that are away, commits that nobody heard of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import anyio
+import pytest
+from msgspec import structs
+
+from tests.actors.test_supervisor import in_virtual_time
+from tests.actors.test_worker import all_in, make_worker, make_world, running, until
+from tests.actors.world import audited, endpoint, transfer
+from zentra.actors.committing import Committer
+from zentra.actors.engine import Engine
+from zentra.actors.loading import load
+from zentra.actors.memory import Memory, Missing
+from zentra.actors.relay import Relay
+from zentra.actors.supervisor import RESTARTS_MAX, Supervisor
+from zentra.actors.tick import Batch, Input, Tick
+from zentra.bench.twins.fleet import Fleet, at_once
+from zentra.bench.twins.stream import SourceTwin
+from zentra.gateway.upkeep import Upkeep
+from zentra.runtime.errors import InDoubt, Unavailable
+from zentra.runtime.instruments import SILENCE
+from zentra.runtime.ledger.book import AccountRef
+from zentra.runtime.messages import TimerFired
+from zentra.runtime.ports import Ground, Lease, TickPlan, TickWrites
+from zentra.runtime.stream_ports import Position, StreamError
+
+PAYLOAD_MAX = 1024 * 1024  # what the stream takes
+
+
+# Frames -------------------------------------------------------------------------------------------------------------
+
+
+def test_no_frame_is_larger_than_the_stream_takes() -> None:
+    """A lane gets a frame from every intent of its tenant in a tick, each with a body of its own."""
+    fleet = make_world(endpoints=(endpoint("hook", "*"),), limits=None)
+    labels = {f"label-{number}": "x" * 512 for number in range(32)}
+    for _ in range(100):
+        fleet.submit(structs.replace(transfer(1_000), metadata=labels))
+    fleet.add_worker("w1")
+    fleet.run_until_idle()
+    assert max(len(row.message.body) for row in fleet.store.rows.outbox.values()) < PAYLOAD_MAX
+    assert [row.message.subject for row in fleet.store.rows.outbox.values() if row.sent_at is None] == []
+
+
+# A stream that lost its tail ------------------------------------------------------------------------------------------
+
+
+def consumed_all(fleet: Fleet) -> bool:
+    return min(row.position.sequence for row in fleet.store.lease_rows.values()) == fleet.stream.log().last
+
+
+async def test_what_a_stream_lost_is_sent_again_for_every_partition_not_only_those_that_had_consumed_it() -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w")
+    async with running(worker):
+        first = fleet.submit(transfer(1_000))
+        await until(all_in(fleet, [first]))
+        await until(lambda: consumed_all(fleet))
+        await worker.drain()
+    kept = fleet.stream.log().last
+    place = fleet.partition_of(first)
+    # One partition consumed what is lost; the command of another was sent, marked and not yet taken.
+    other = next(p for p in fleet.store.lease_rows if p != place)
+    fleet.store.lease_rows[place].position = Position(kept + 2, "lost")
+    frame = fleet.store.put(other, f"zc.{other}.log", b"\x90", "f" * 32)
+    fleet.publish([frame])
+    fleet.stream.roll_back(kept)
+    async with running(make_worker(fleet, "next")):
+        await until(lambda: "f" * 32 in {message.id for message in fleet.stream.log().messages})
+
+
+async def test_what_could_not_be_sent_again_at_once_is_left_to_the_sweep() -> None:
+    fleet = make_world()
+    frame = fleet.store.put(3, "zc.3.log", b"\x90", "f" * 32)
+    fleet.publish([frame])
+    fleet.stream.roll_back(0)
+    relay = Relay(fleet.store, fleet.stream.publisher(), lambda: range(8), SILENCE)
+    fleet.stream.available = False
+    await relay.republish()
+    await relay.flush()
+    assert [row.id for row in await fleet.store.unsent(range(8), -1, 10)] == ["f" * 32]
+
+
+async def test_a_rollback_that_could_not_be_answered_is_found_again() -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w")
+    async with running(worker):
+        intents = [fleet.submit(transfer(1_000)) for _ in range(5)]
+        await until(all_in(fleet, intents))
+        await until(lambda: consumed_all(fleet))
+        fleet.store.fail_next(Unavailable("away"), method="unsend")
+        fleet.stream.roll_back(0)
+        fleet.stream.forget_ids()
+        more = [fleet.submit(transfer(1_000)) for _ in range(5)]
+        await until(all_in(fleet, more))
+    audited(fleet)
+
+
+async def test_a_checkpoint_of_a_stream_that_is_gone_is_not_taken_from_inputs_that_wait() -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w")
+    await worker.refresh_leases()
+    worker._queues[3].append((Input(3, "log", None, "m9"), Position(9, "m9")))
+    await worker._rewind([3])
+    batch = worker._next_batch()
+    assert batch is not None
+    assert (len(batch.inputs), batch.positions) == (1, {})
+
+
+async def test_nothing_is_purged_behind_checkpoints_that_the_stream_contradicts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every checkpoint is of before the loss; the stream has given their places to frames that nobody has consumed."""
+    fleet = make_world()
+    worker = make_worker(fleet, "w")
+    await worker.refresh_leases()
+    for row in fleet.store.lease_rows.values():
+        row.position = Position(7, "lost")
+    fleet.publish([fleet.store.put(3, "zc.3.log", b"\x90", f"{number:032x}") for number in range(9)])
+
+    class Store:
+        async def partitions(self) -> int:
+            return fleet.store.partitions
+
+        async def leases(self, partitions: Collection[int]) -> dict[int, Lease]:
+            return await fleet.store.leases(partitions)
+
+    async def purge(client: Any, up_to: int) -> None:
+        fleet.stream.purge_commands(up_to)
+
+    monkeypatch.setattr("zentra.gateway.upkeep.purge_commands", purge)
+    store: Any = Store()
+    client: Any = None
+    await Upkeep(worker, store, worker.relay, client, SILENCE)._purge(last=9, consumed=0)
+    assert fleet.stream.log().first == 1
+    for row in fleet.store.lease_rows.values():
+        row.position = Position(7, f"{6:032x}")
+    await Upkeep(worker, store, worker.relay, client, SILENCE)._purge(last=9, consumed=0)
+    assert fleet.stream.log().first == 7
+
+
+# Ownership ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_source_is_started_by_one_at_a_time() -> None:
+    class Slow(SourceTwin):
+        starting = most = 0
+
+        async def start(self, positions: Mapping[int, Position]) -> None:
+            self.starting += 1
+            self.most = max(self.most, self.starting)
+            for _ in range(5):
+                await anyio.lowlevel.checkpoint()
+            await super().start(positions)
+            self.starting -= 1
+
+    fleet = make_world()
+    source = Slow(fleet.stream)
+    worker = make_worker(fleet, "w", source)
+    await worker.refresh_leases()
+    source._rolled_back = {3}
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker.listen)
+        for place in (1, 2):
+            fleet.store.lease_rows[place].epoch += 1
+            group.start_soon(worker.refresh_leases)
+        for _ in range(100):
+            await anyio.lowlevel.checkpoint()
+        group.cancel_scope.cancel()
+    assert source.most == 1
+
+
+# Commits --------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_partition_that_was_refused_says_nothing_of_a_commit_in_doubt() -> None:
+    """Its lease may stand where the commit would have left it, because an earlier one of ours got through unheard."""
+    fleet = make_world()
+    leases = at_once(fleet.store.claim("w", 10))
+    fleet.store.lease_rows[0].version += 1  # got through, and we were not told
+    committed: list[Tick] = []
+    commit, tries = fleet.store.commit, []
+
+    async def lost(plan: TickPlan, decide: Callable[[Ground], TickWrites]) -> Ground:
+        tries.append(plan)
+        if len(tries) > 1:
+            return await commit(plan, decide)
+        decide(Ground(fleet.now, fleet.store.current.version, frozenset({0}), {}, {}))
+        raise InDoubt("the connection died before the commit arrived")
+
+    fleet.store.commit = lost  # type: ignore[method-assign]  # a commit that never happens
+    engine = Engine(Memory(fleet.store.current, fleet.partition_of), fleet.rules)
+
+    async def send(tick: Tick) -> None:
+        raise AssertionError("nothing was committed in parts")
+
+    async def no_pause(_: float) -> None:
+        return
+
+    committer = Committer(
+        engine, fleet.store, leases, drop=lambda lost: None, committed=lambda plan, tick: committed.append(tick),
+        send=send, pause=no_pause,
+    )  # fmt: skip
+    inputs = [Input(p, "timer", TimerFired("intent", "0" * 32, "state", "acme"), "timer/state") for p in (0, 1)]
+    await committer.run(Batch(inputs, {}, epochs={p: leases[p].epoch for p in (0, 1)}), 1)
+    assert len(tries) == 2
+    assert fleet.store.lease_rows[1].version == leases[1].version + 1
+
+
+# What is remembered ---------------------------------------------------------------------------------------------------
+
+
+async def test_an_account_read_before_it_changed_is_not_remembered_after_it() -> None:
+    fleet = make_world()
+    memory = Memory(fleet.store.current, fleet.partition_of)
+    accounts = fleet.store.accounts
+
+    async def overtaken(names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
+        found = await accounts(names)
+        fleet.store.configure(fleet.store.current)  # somebody freezes the account, and another tick hears of it
+        memory.configure(fleet.store.current)
+        return found
+
+    fleet.store.accounts = overtaken  # type: ignore[method-assign]  # a slow answer
+    await load(fleet.store, memory, Batch([], {}), Missing(accounts={("acme", "customer")}))
+    assert memory.accounts == {}
+
+
+# Servers that are away ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), StreamError("away", retryable=True)])
+@in_virtual_time
+async def test_a_server_that_is_away_uses_up_no_ration(error: Exception) -> None:
+    supervisor, back = Supervisor(), anyio.Event()
+    starts = 0
+
+    async def service() -> None:
+        nonlocal starts
+        starts += 1
+        if starts <= RESTARTS_MAX * 10:
+            raise error
+        back.set()
+
+    supervisor.add("service", service)
+    await supervisor.run()
+    assert back.is_set()
