@@ -6,10 +6,12 @@ what is known, or names another amount, moves no money and opens exactly one cas
 from datetime import timedelta
 from typing import Final
 
+import msgspec
+
 from zentra.actors import stages
 from zentra.actors.tick import CASE_DEADLINE, Input, Tick, derived_id
 from zentra.runtime.intents import facts as f
-from zentra.runtime.intents.transaction import Attempt, Transaction
+from zentra.runtime.intents.transaction import Attempt, Transaction, word_of
 from zentra.runtime.intents.vocabulary import Fact, State
 from zentra.runtime.messages import RailReported
 from zentra.runtime.ports import CaseRow
@@ -66,12 +68,14 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
         fact = Fact.RAIL_CONTRADICTED
     elif status is not OutcomeStatus.SUCCEEDED and any(a.status == "contradicted" for a in tx.attempts):
         fact = Fact.RAIL_CONTRADICTED  # another rail may have paid: a person decides whether the hold is released
+    elif status is OutcomeStatus.NOT_ACCEPTED and _claimed(attempt):
+        fact = Fact.RAIL_CONTRADICTED  # it may have paid another amount: no other rail is asked, and nothing released
     elif status is OutcomeStatus.NOT_ACCEPTED and _failed_over(tick, at, tx):
         return
     else:
         fact = _FACTS[status]
     known = fact in (Fact.RAIL_REPEATED, Fact.RAIL_CONTRADICTED)
-    if known and _already_recorded(attempt, outcome):
+    if known and _already_recorded(attempt, outcome, fact):
         return
     facts = f.Reported(
         rail=outcome.rail,
@@ -92,17 +96,23 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
     tick.move(tx, fact, facts, at, actor="svc_routes", cause=cause)
 
 
-def _already_recorded(attempt: Attempt, outcome: RailOutcome) -> bool:
-    """Return whether a report says nothing new: a poll that confirms what is known, or the same callback again."""
+def _already_recorded(attempt: Attempt, outcome: RailOutcome, fact: Fact) -> bool:
+    """Return whether a report says nothing new: the same callback again, or a poll that says what one has said."""
     if outcome.event_id is not None:
         return outcome.event_id in attempt.event_ids
-    return attempt.status == outcome.status
+    word = word_of(outcome.status, None if outcome.minor is None else str(outcome.minor), outcome.currency)
+    return fact is Fact.RAIL_REPEATED or word in attempt.said
+
+
+def _claimed(attempt: Attempt) -> bool:
+    """Return whether the rail has said of an attempt that it paid, whatever amount it named."""
+    return any(word.startswith(f"{OutcomeStatus.SUCCEEDED}/") for word in attempt.said)
 
 
 def _failed_over(tick: Tick, at: Input, tx: Transaction) -> bool:
     """Start the next rail of the corridor after one that did not accept; return whether there was one."""
     rejected = tx.attempts[-1]
-    marked = Attempt(rejected.number, rejected.rail, rejected.reference, rejected.at, "not_accepted")
+    marked = msgspec.structs.replace(rejected, status="not_accepted")
     tx.attempts = (*tx.attempts[:-1], marked)
     corridor = routing.find_corridor(tick.memory.configuration.corridors.get(tx.tenant, ()), tx.command)
     if corridor is None or not stages.try_next_rail(tick, at, tx, corridor, Fact.FAILED_OVER):

@@ -18,7 +18,7 @@ from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.machine import INITIAL, Move, step
 from zentra.runtime.intents.vocabulary import SETTLED, Fact, State
 
-__all__ = ["Attempt", "Record", "Transaction", "Transition", "advance", "register", "restore", "timestamp"]
+__all__ = ["Attempt", "Record", "Transaction", "Transition", "advance", "register", "restore", "timestamp", "word_of"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -56,6 +56,7 @@ class Attempt(Struct, frozen=True):
     status: str = "started"
     event_ids: tuple[str, ...] = ()  # of the callbacks that were recorded: none is recorded twice
     repeats: int = 0
+    said: tuple[str, ...] = ()  # every distinct word of the rail that was recorded: see `word_of`
 
 
 class Transition(Struct, frozen=True):
@@ -109,6 +110,11 @@ class Transaction(Struct, kw_only=True):
     def attempt(self) -> Attempt | None:
         """Return the latest attempt."""
         return self.attempts[-1] if self.attempts else None
+
+
+def word_of(status: str, minor: str | None, currency: str | None) -> str:
+    """Return what a rail said of an attempt as one word: two reports with the same word say the same."""
+    return f"{status}/{minor}/{currency}"
 
 
 def timestamp(at: datetime) -> str:
@@ -248,7 +254,11 @@ def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
             broken = attempt.status == "not_accepted" != (facts.said or facts.status)
             status = "contradicted" if broken else facts.status
             events = attempt.event_ids if facts.event_id is None else (*attempt.event_ids, facts.event_id)
-            attempt = msgspec.structs.replace(attempt, status=status, event_ids=events, repeats=facts.repeats)
+            word = word_of(facts.said or facts.status, facts.minor, facts.currency)
+            words = attempt.said if word in attempt.said else (*attempt.said, word)
+            attempt = msgspec.structs.replace(
+                attempt, status=status, event_ids=events, repeats=facts.repeats, said=words
+            )
         changed.append(attempt)
     tx.attempts = tuple(changed)
 

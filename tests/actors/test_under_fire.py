@@ -11,7 +11,7 @@ from msgspec import structs
 
 from tests.actors.test_supervisor import in_virtual_time
 from tests.actors.test_worker import all_in, make_worker, make_world, running, until
-from tests.actors.world import audited, endpoint, transfer
+from tests.actors.world import MakeFleet, audited, endpoint, facts_of, outcome, transfer
 from zentra.actors.committing import Committer
 from zentra.actors.engine import Engine
 from zentra.actors.loading import load
@@ -24,6 +24,7 @@ from zentra.bench.twins.stream import SourceTwin
 from zentra.gateway.upkeep import Upkeep
 from zentra.runtime.errors import InDoubt, Unavailable
 from zentra.runtime.instruments import SILENCE
+from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.messages import TimerFired
 from zentra.runtime.ports import Ground, Lease, TickPlan, TickWrites
@@ -250,3 +251,62 @@ async def test_a_server_that_is_away_uses_up_no_ration(error: Exception) -> None
     supervisor.add("service", service)
     await supervisor.run()
     assert back.is_set()
+
+
+# What rails say -------------------------------------------------------------------------------------------------------
+
+
+def submitted(make_fleet: MakeFleet) -> tuple[Fleet, str]:
+    """Return a fleet and an intent that a rail has been asked for and has not answered."""
+    fleet = make_fleet()
+    fleet.effects_lost = True
+    intent = fleet.submit(transfer())
+    fleet.run_until_idle()
+    return fleet, intent
+
+
+# fmt: off
+SAID = [
+    # what a rail says, each time without an id of an event    records, cases
+    ("a poll repeats another amount",    [("succeeded", 1)] * 4,                               1, 1),
+    ("another amount after success",     [("succeeded", 125_000), ("succeeded", 1)],           2, 1),
+    ("the same after success",           [("succeeded", 125_000)] * 3,                         1, 0),
+    ("a decline after success, again",   [("succeeded", 125_000)] + [("declined", 125_000)] * 3, 2, 1),
+    ("two other amounts",                [("succeeded", 1), ("succeeded", 2), ("succeeded", 1)], 2, 1),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("said", "records", "cases"), [row[1:] for row in SAID], ids=[row[0] for row in SAID])
+def test_what_a_rail_repeats_without_an_id_is_recorded_once_and_what_contradicts_always(
+    make_fleet: MakeFleet, said: list[tuple[str, int]], records: int, cases: int
+) -> None:
+    fleet, intent = submitted(make_fleet)
+    for status, minor in said:
+        fleet.report(outcome(intent, status, minor=minor))
+        fleet.run_until_idle()
+    assert fleet.events(intent).count("provider.callback") == records
+    assert fleet.cases() == ["provider_contradiction"] * cases
+    before = facts_of(fleet)
+    fleet.replay()
+    assert facts_of(fleet) == before
+
+
+def test_a_rail_that_claimed_a_payment_is_not_left_for_another(make_fleet: MakeFleet) -> None:
+    fleet, intent = submitted(make_fleet)
+    fleet.report(outcome(intent, "succeeded", minor=1, event="evt-1"))
+    fleet.report(outcome(intent, "not_accepted", minor=None, event="evt-2"))
+    fleet.run_until_idle()
+    assert [submission.rail for submission in fleet.performed.submissions] == ["alpha"]
+    assert (fleet.transaction(intent).state, fleet.cases()) == (State.SUBMITTED, ["provider_contradiction"])
+
+
+def test_an_actor_that_failed_over_is_what_its_records_fold_to(make_fleet: MakeFleet) -> None:
+    fleet, intent = submitted(make_fleet)
+    fleet.report(outcome(intent, "declined", minor=1, event="evt-1"))
+    fleet.report(outcome(intent, "not_accepted", minor=None, event="evt-2"))
+    fleet.run_until_idle()
+    remembered = fleet.workers[0].engine.memory.transactions[intent]
+    assert remembered is not None
+    assert len(remembered.attempts) == 2
+    assert remembered.attempts == fleet.transaction(intent).attempts
