@@ -77,27 +77,37 @@ class Relay:
         """Publish what nobody marked as sent, every second, until cancelled."""
         while True:
             await anyio.sleep(SWEEP_OLDER_SECONDS)
-            partitions = self._partitions()
-            if not partitions:
-                continue
-            rows = await self._store.unsent(partitions, SWEEP_OLDER_SECONDS, SWEEP_LIMIT)
-            known = self._under_way.union(self._sent)
-            swept = [row for row in rows if row.id not in known]
-            if swept:
-                self._instruments.count("outbox_swept", by=len(swept))
-                await self.publish(swept)
+            await self._sweep(SWEEP_OLDER_SECONDS)
+
+    async def _sweep(self, older_seconds: float) -> None:
+        """Publish what nobody has marked as sent for that long, while the stream takes full pages of it."""
+        while await self._sweep_page(older_seconds) == SWEEP_LIMIT:
+            await self.flush()
+
+    async def _sweep_page(self, older_seconds: float) -> int:
+        """Publish one page of unsent rows; return how many of them the stream has now."""
+        partitions = self._partitions()
+        if not partitions:
+            return 0
+        rows = await self._store.unsent(partitions, older_seconds, SWEEP_LIMIT)
+        known = self._under_way.union(self._sent)
+        swept = [row for row in rows if row.id not in known]
+        if not swept:
+            return 0
+        self._instruments.count("outbox_swept", by=len(swept))
+        before = len(self._sent)
+        await self.publish(swept)
+        return len(self._sent) - before
 
     async def republish(self) -> None:
-        """Publish every row that is still kept again, because a stream lost its tail.
+        """Let every row that is still kept be published again, because a stream lost its tail.
 
         What it lost may be of any partition, so all rows count as unsent from now on: what others own, and what
         cannot be published now, is left to the sweeps. Raises Unavailable where the store cannot do it."""
         self._sent.clear()  # what was stored before the loss proves nothing any more
         unsent = await self._store.unsend()
-        rows = await self._store.unmatched(self._partitions(), None, 1_000_000)
-        logger.warning("outbox rows are published again", extra={"rows": len(rows), "of_all": unsent})
-        for start in range(0, len(rows), SWEEP_LIMIT):
-            await self.publish(rows[start : start + SWEEP_LIMIT])
+        logger.warning("outbox rows are published again", extra={"rows": unsent})
+        await self._sweep(0.0)
 
     async def trim(self, passed_at: datetime) -> int:
         """Delete rows that were sent ten minutes before `passed_at`, when every frame was consumed; return how many."""

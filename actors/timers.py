@@ -50,10 +50,6 @@ class Timers:
         self._due = {key: entry for key, entry in self._due.items() if entry[1].partition not in partitions}
         self._handed_out.clear()
 
-    def forget(self, keys: Iterable[Key]) -> None:
-        """Let timers be handed out again whose tick did not commit."""
-        self._handed_out.difference_update(keys)
-
     def next_due(self) -> float | None:
         """Return when the next timer is due, or None where none is known."""
         while self._heap:

@@ -39,7 +39,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     private_addresses: bool = False  # whether webhooks and rails may be on private or loopback addresses
     log_format: str = "json"
     log_level: str = "INFO"
-    profile: str = "production"
 
     def secret_bytes(self) -> bytes:
         """Return the installation's secret; raise SettingsError where it is missing or malformed."""

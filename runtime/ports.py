@@ -243,10 +243,6 @@ class Store(Protocol):
         """Return outbox rows that nobody has marked as sent for that long."""
         ...
 
-    async def unmatched(self, partitions: Collection[int], since: datetime | None, limit: int) -> list[Outgoing]:
-        """Return outbox rows created since a time, sent or not: what a stream that lost its tail has to get again."""
-        ...
-
     async def unsend(self) -> int:
         """Take back that outbox rows were sent, in every partition; return how many: a stream lost some of them."""
         ...

@@ -248,13 +248,7 @@ class StoreTwin:
         """See Store.unsent."""
         self._meet("unsent")
         before = self._clock() - timedelta(seconds=older_seconds)
-        rows = [r for r in self._outbox(partitions) if r.sent_at is None and r.created_at < before]
-        return [row.message for row in rows[:limit]]
-
-    async def unmatched(self, partitions: Collection[int], since: datetime | None, limit: int) -> list[Outgoing]:
-        """See Store.unmatched."""
-        self._meet("unmatched")
-        rows = [row for row in self._outbox(partitions) if since is None or row.created_at >= since]
+        rows = [r for r in self._outbox(partitions) if r.sent_at is None and r.created_at <= before]
         return [row.message for row in rows[:limit]]
 
     async def unsend(self) -> int:

@@ -275,7 +275,6 @@ class Installation:
             host=LOOPBACK,
             port=self._ports["gateway-1"],
             private_addresses=True,
-            profile="development",
         )
         return msgspec.structs.replace(settings, **self._overrides)
 

@@ -219,17 +219,6 @@ class PostgresStore:
         rows = await self._fetch(_UNSENT, sorted(partitions), older_seconds, limit)
         return [Outgoing(row[0], row[1], row[2]) for row in rows]
 
-    async def unmatched(self, partitions: Collection[int], since: datetime | None, limit: int) -> list[Outgoing]:
-        """See Store.unmatched."""
-        rows = await self._fetch(
-            "select subject, body, id from outbox where partition = any($1::int[])"
-            " and ($2::timestamptz is null or created_at >= $2) order by created_at limit $3",
-            sorted(partitions),
-            since,
-            limit,
-        )
-        return [Outgoing(row[0], row[1], row[2]) for row in rows]
-
     async def unsend(self) -> int:
         """See Store.unsend. Many rows are taken back a few at a time; what is sent again meanwhile stays sent."""
         started = (await self._fetch("select clock_timestamp()"))[0][0]
