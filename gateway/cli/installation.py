@@ -1,4 +1,4 @@
-"""The commands that need nothing but this machine: `zentra dev`, `zentra demo` and `zentra bench`."""
+"""The commands that need nothing but this machine: `zentra dev`, `demo`, `bench`, `simulate` and `chaos`."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def add_installation(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command("dev")(dev)
     app.command("demo")(demo)
-    # The bench brings options of its own, and is imported only when it is asked for.
+    # These bring options of their own, and are imported only when they are asked for.
     passed_on = {"allow_extra_args": True, "ignore_unknown_options": True}
-    app.command("bench", add_help_option=False, context_settings=passed_on)(bench)
+    for command in (bench, simulate, chaos):
+        app.command(command.__name__, add_help_option=False, context_settings=passed_on)(command)
 
 
 def dev(
@@ -88,9 +89,24 @@ def demo(as_json: bool = JSON_OPTION) -> None:
 def bench(context: typer.Context) -> None:
     """Measure the runtime on this machine."""
     _end_on_sigterm()
-    from zentra.bench.cli import bench_app
+    from zentra.bench.measuring.cli import bench_app
 
     bench_app(args=context.args, prog_name="zentra bench")
+
+
+def simulate(context: typer.Context) -> None:
+    """Run the engine through seeded faults in virtual time, and check every step."""
+    from zentra.bench.simulation.cli import simulate_app
+
+    simulate_app(args=context.args, prog_name="zentra simulate")
+
+
+def chaos(context: typer.Context) -> None:
+    """Hit real processes under load, and check what is left."""
+    _end_on_sigterm()
+    from zentra.bench.chaos.cli import chaos_app
+
+    chaos_app(args=context.args, prog_name="zentra chaos")
 
 
 def _end_on_sigterm() -> None:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from tests.scenarios.conftest import QUICK
 from tests.scenarios.people import Books, until
-from zentra.bench.generator import Load, LoadReport, run_load
+from zentra.bench.measuring.generator import Load, LoadReport, run_load
 from zentra.gateway.installation.installation import Installation
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(120)]

@@ -16,7 +16,7 @@ import anyio
 import msgspec
 from msgspec import Struct
 
-from zentra.bench.generator import Load, LoadReport
+from zentra.bench.measuring.generator import Load, LoadReport
 from zentra.gateway.installation.installation import Installation
 from zentra.storage.audit import audit_installation
 from zentra.storage.pool import Pool, open_pool
@@ -205,7 +205,7 @@ async def _drive(
 
 async def _generate(load: Load) -> LoadReport:
     """Run the generator in a process of its own, so that it does not take time from anything measured here."""
-    command = [sys.executable, "-m", "zentra.bench.generator"]
+    command = [sys.executable, "-m", "zentra.bench.measuring.generator"]
     done = await anyio.run_process(command, input=msgspec.json.encode(load), stderr=sys.stderr)
     return msgspec.json.decode(done.stdout, type=LoadReport)
 

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from zentra.bench.load import Measured, Plan, as_json, measure
+from zentra.bench.measuring.measure import Measured, Plan, as_json, measure
 
 __all__ = ["bench_app"]
 

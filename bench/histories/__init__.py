@@ -1,0 +1,1 @@
+"""What concurrent clients saw, replayed through a small model."""

@@ -1,0 +1,1 @@
+"""Load from a generator of its own against an installation, and the figures."""

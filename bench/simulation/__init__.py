@@ -1,0 +1,1 @@
+"""The engine in virtual time under seeded faults, with an auditor that follows every step."""
