@@ -41,9 +41,11 @@ class Committer:
         committed: Callable[[TickPlan, Tick], None],
         send: Callable[[Tick], Awaitable[None]],
         pause: Callable[[float], Awaitable[None]] = anyio.sleep,
+        breathe: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
     ) -> None:
         self._engine, self._store, self._leases = engine, store, leases
         self._drop, self._committed, self._send, self._pause = drop, committed, send, pause
+        self._breathe = breathe
 
     async def run(self, batch: Batch, stripe: int) -> Tick | None:
         """Commit a batch, whole or in parts; return the last tick, not sent yet, or None where nothing was left.
@@ -85,14 +87,23 @@ class Committer:
     async def _commit(self, batch: Batch, stripe: int) -> Tick:
         """Decide and commit once; remember what was committed."""
         plan = self._engine.plan(batch, self._leases, stripe)
+        drafts: list[Tick] = []
         decided: list[Tick] = []
 
+        async def draft(ground: Ground) -> None:
+            tick = Tick(self._engine.memory, self._engine.rules, batch, ground)
+            for worth in self._engine.draft(batch, plan, tick):
+                if not worth:
+                    return
+                await self._breathe()
+            drafts.append(tick)
+
         def decide(ground: Ground) -> TickWrites:
-            decided.append(self._engine.decide(batch, plan, ground))
+            decided.append(self._engine.decide(batch, plan, ground, drafts[-1] if drafts else None))
             return decided[-1].writes
 
         try:
-            await self._store.commit(plan, decide)
+            await self._store.commit(plan, decide, draft)
         except InDoubt:
             await self._settle_doubt(plan, decided[-1].lost if decided else frozenset())
         tick = decided[-1]

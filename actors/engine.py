@@ -4,7 +4,7 @@ The shell around it (`worker.py`) loads, locks and commits. `plan` foresees what
 that one round is enough; what it did not foresee a tick asks for by MissingGround, and is decided again with it."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from zentra.actors import commands, outcomes, stages, webhooks
@@ -22,6 +22,9 @@ from zentra.runtime.rails import routing
 __all__ = ["Engine"]
 
 logger = logging.getLogger(__name__)
+
+SLICE: Final = 64  # events decided in one go while others wait for their turn: less than a millisecond
+_LOCKING: Final = frozenset({"ledger", "command", "timer"})  # stages whose events lock counters or balances
 
 
 class Engine:
@@ -61,8 +64,37 @@ class Engine:
         ordered = tuple(accounts[key] for key in sorted(accounts))
         return TickPlan(tuple(fences), tuple(sorted(velocity, key=_velocity_order)), ordered, stripe)
 
-    def decide(self, batch: Batch, plan: TickPlan, ground: Ground) -> Tick:
-        """Return the tick over `batch`, decided on `ground`, ready to be written.
+    def draft(self, batch: Batch, plan: TickPlan, tick: Tick) -> Iterator[bool]:
+        """Decide what needs neither counters nor balances, and note the rest in `tick.waiting`.
+
+        Yields True after every slice of events, so that others get their turn, and False at the end where nothing can
+        be made of it: then the whole batch is decided under its locks. Raises MissingGround where something has to be
+        loaded."""
+        held_back: set[str] = set()  # intents with an event that waits: what follows it has to wait as well
+        for index, entry in enumerate(batch.inputs):
+            if index in batch.poisoned or entry.partition in tick.lost:
+                continue
+            subject = _subject(entry.event)
+            if entry.stage in _LOCKING or (entry.stage == "policy" and plan.velocity) or subject in held_back:
+                held_back.add(subject)
+                tick.waiting.append(index)
+                continue
+            try:
+                _HANDLERS.get(type(entry.event), _unknown)(tick, entry, entry.event)
+            except MissingGround as more:
+                if more.missing.balances or more.missing.velocity:
+                    yield False
+                    return
+                raise
+            except Exception as error:
+                _set_aside(batch, index, error)
+                yield False
+                return
+            if index % SLICE == SLICE - 1:
+                yield True
+
+    def decide(self, batch: Batch, plan: TickPlan, ground: Ground, draft: Tick | None = None) -> Tick:
+        """Return the tick over `batch`, decided on `ground`, ready to be written; `draft` is what was decided already.
 
         Raises MissingGround where it needs more than the plan foresaw, DataError where it cannot be finished. An event
         that raises anything else is set aside in `batch.poisoned`, and the rest is decided again without it."""
@@ -70,8 +102,12 @@ class Engine:
             raise MissingGround(Missing(configuration=True))
         self.day = ground.now.date().isoformat()
         while True:
-            tick = Tick(self.memory, self.rules, batch, plan, ground)
-            if self._run(tick, batch):
+            tick, places = draft, draft.waiting if draft else range(len(batch.inputs))
+            if tick is None:
+                tick = Tick(self.memory, self.rules, batch, ground)
+            draft = None
+            tick.stand_on(plan, ground)
+            if self._run(tick, batch, places):
                 try:
                     tick.finish(plan)
                 except MissingGround:
@@ -95,13 +131,15 @@ class Engine:
         if tick.lost:
             memory.drop_partitions(tick.lost)
 
-    def _run(self, tick: Tick, batch: Batch) -> bool:
-        """Handle every event; return False where one was set aside and all has to be decided again."""
-        for index, entry in enumerate(batch.inputs):
-            if index in batch.poisoned or entry.partition in tick.lost:
+    def _run(self, tick: Tick, batch: Batch, places: Iterable[int]) -> bool:
+        """Handle the events at these places; return False where one was set aside and all has to be decided again."""
+        inputs, poisoned, lost = batch.inputs, batch.poisoned, tick.lost
+        for index in places:
+            entry = inputs[index]
+            if index in poisoned or entry.partition in lost:
                 continue
             try:
-                _handle(tick, entry)
+                _HANDLERS.get(type(entry.event), _unknown)(tick, entry, entry.event)
             except MissingGround:
                 raise
             except Exception as error:
@@ -201,30 +239,50 @@ def _velocity_order(key: VelocityKey) -> tuple[str, str, str, str]:
     return key.tenant, key.counter, key.day, key.currency
 
 
-def _handle(tick: Tick, entry: Input) -> None:
-    """Let the handler of an event run."""
-    event = entry.event
-    match event:
-        case m.Due() | m.DeliverySettled() | m.LeafDue():
-            stages.HANDLERS[entry.stage](tick, entry, event)
-        case m.RailReported():
-            outcomes.callback(tick, entry, event)
-        case m.CommandGiven():
-            commands.command(tick, entry, event)
-        case m.DeliveryDue():
-            webhooks.deliver(tick, entry, event)
-        case m.AttemptReported():
-            webhooks.attempt_ended(tick, entry, event)
-        case m.LaneOpened():
-            webhooks.open_lane(tick, event)
-        case m.TimerFired(kind="intent"):
-            stages.fire(tick, entry, event)
-        case m.TimerFired(kind="delivery"):
-            webhooks.fire(tick, event)
-        case _:
-            raise ValueError("the frame holds no event that this stage knows")
+def _subject(event: Any) -> str:
+    """Return the intent that an event is for, or "" where it is for none."""
+    kind = type(event)
+    if kind is m.RailReported:
+        return str(event.outcome.reference[:32])
+    return getattr(event, _SUBJECTS[kind], "") if kind in _SUBJECTS else ""
 
 
+_SUBJECTS: Final[Mapping[type, str]] = {
+    m.Due: "intent",
+    m.DeliverySettled: "intent",
+    m.CommandGiven: "subject",
+    m.TimerFired: "key",
+}
+
+
+def _by_stage(tick: Tick, entry: Input, event: Any) -> None:
+    stages.HANDLERS[entry.stage](tick, entry, event)
+
+
+def _timer_fired(tick: Tick, entry: Input, event: m.TimerFired) -> None:
+    if event.kind == "intent":
+        stages.fire(tick, entry, event)
+    elif event.kind == "delivery":
+        webhooks.fire(tick, event)
+    else:
+        _unknown(tick, entry, event)
+
+
+def _unknown(tick: Tick, entry: Input, event: Any) -> None:
+    raise ValueError("the frame holds no event that this stage knows")
+
+
+_HANDLERS: Final[Mapping[type, Callable[[Tick, Input, Any], None]]] = {
+    m.Due: _by_stage,
+    m.DeliverySettled: _by_stage,
+    m.LeafDue: _by_stage,
+    m.RailReported: outcomes.callback,
+    m.CommandGiven: commands.command,
+    m.DeliveryDue: webhooks.deliver,
+    m.AttemptReported: webhooks.attempt_ended,
+    m.LaneOpened: lambda tick, entry, event: webhooks.open_lane(tick, event),
+    m.TimerFired: _timer_fired,
+}
 _LOOKS: Final[Mapping[type, Callable[[Engine, Batch, Input, Missing], Any]]] = {
     m.Due: Engine._look_due,
     m.RailReported: Engine._look_rail,

@@ -47,7 +47,11 @@ REVIEW_EXPIRES_AFTER: Final = timedelta(hours=72)
 CASE_DEADLINE: Final = timedelta(hours=24)
 
 
-class Input(NamedTuple):
+Told = tuple[tuple[str, int], ...]
+"""The records, (intent, sequence), that a message tells of."""
+
+
+class Input(Struct, frozen=True, gc=False):
     """One event as a tick takes it. `event` is None where the bytes of a frame (`raw`) held no events."""
 
     partition: int
@@ -99,15 +103,16 @@ def derived_id(*parts: object) -> str:
 class Tick:
     """The context of one decision: working copies, the ground, and everything that the handlers want written."""
 
-    def __init__(self, memory: Memory, rules: Rules, batch: Batch, plan: TickPlan, ground: Ground) -> None:
+    def __init__(self, memory: Memory, rules: Rules, batch: Batch, ground: Ground) -> None:
         self.memory, self.rules, self.batch = memory, rules, batch
         self.now = ground.now
         self.day = ground.now.date().isoformat()
         self.lost = ground.lost
         self.writes = TickWrites()
-        self.book = Book({key: copy.copy(balance) for key, balance in ground.balances.items()})
-        self.locked = frozenset(ref.id for ref in plan.accounts)
-        self.usage = {key: Usage(usage.count, usage.minor) for key, usage in ground.usage.items()}
+        self.book = Book({})
+        self.locked: frozenset[int] = frozenset()
+        self.usage: dict[VelocityKey, Usage] = {}
+        self.waiting: list[int] = []  # places of events that a draft has left for when balances are locked
         self.transactions: dict[str, Transaction] = {}
         self.deliveries: dict[str, Delivery] = {}
         self.lanes: dict[tuple[str, str], Lane] = {}
@@ -120,7 +125,13 @@ class Tick:
         self.repeats = 0
         self.waits: dict[str, list[float]] = defaultdict(list)  # by event: seconds since the record before
         self._frames: dict[tuple[int, str], list[Event]] = defaultdict(list)
-        self._feed: dict[tuple[int, str, str], list[bytes]] = defaultdict(list)
+        self._feed: dict[tuple[int, str, str], list[Transition]] = defaultdict(list)
+
+    def stand_on(self, plan: TickPlan, ground: Ground) -> None:
+        """Take balances and counters: from now on they are locked."""
+        self.book = Book({key: copy.copy(balance) for key, balance in ground.balances.items()})
+        self.locked = frozenset(ref.id for ref in plan.accounts)
+        self.usage = {key: Usage(usage.count, usage.minor) for key, usage in ground.usage.items()}
 
     # What an event can look up ------------------------------------------------------------------------------------
 
@@ -190,15 +201,16 @@ class Tick:
 
     def lock(self, *refs: AccountRef | None) -> None:
         """Make sure that the balances of these accounts are locked by this tick."""
-        absent = {ref.id: ref for ref in refs if ref is not None and ref.id not in self.locked}
-        if absent:
-            raise MissingGround(Missing(balances=absent))
+        for ref in refs:
+            if ref is not None and ref.id not in self.locked:
+                absent = {other.id: other for other in refs if other is not None and other.id not in self.locked}
+                raise MissingGround(Missing(balances=absent))
 
     def counted(self, keys: tuple[VelocityKey, ...]) -> None:
         """Make sure that these counters are locked by this tick."""
-        absent = {key for key in keys if key not in self.usage}
-        if absent:
-            raise MissingGround(Missing(velocity=absent))
+        for key in keys:
+            if key not in self.usage:
+                raise MissingGround(Missing(velocity={key for key in keys if key not in self.usage}))
 
     def begun(self, delivery: str) -> bool:
         """Return whether a delivery was taken in before. The store refuses a second beginning, so memory may be trusted
@@ -244,10 +256,12 @@ class Tick:
         before, since = tx.state, tx.at
         transition = advance(tx, fact, facts, actor=actor, now=self.now, cause=cause or at.cause)
         self.writes.transitions.append(transition)
-        self._feed[at.partition, tx.tenant, transition.event].append(transition.record)
+        self._feed[at.partition, tx.tenant, transition.event].append(transition)
         self.waits[transition.event].append((transition.at - since).total_seconds())
-        webhooks.fan_out(self, tx, transition)
-        enter = entering(before, tx.state)
+        if tx.tenant in self.memory.configuration.endpoints:
+            webhooks.fan_out(self, tx, transition)
+        state = tx.state
+        enter = entering(before, state)
         if enter is not None:
             self.effect(enter, tx, facts, at)
         for effect in transition.move.effects:
@@ -255,11 +269,11 @@ class Tick:
                 self._close_review(tx, facts, transition.event, actor)
             else:
                 self.effect(effect, tx, facts, at)
-        if tx.state is not before:
+        if state is not before:
             self._watch(tx, at.partition)
-        elif tx.state in TIMEOUTS:
+        elif state in TIMEOUTS:
             # the event that asks for what the state waits for is of a version that has passed now: ask again
-            self.effect(TIMEOUTS[tx.state].effect, tx, facts, at)
+            self.effect(TIMEOUTS[state].effect, tx, facts, at)
         if tx.sealed and tx.sequence > tx.sealed and fact is not Fact.AMENDED:
             self.send(at.partition, "evidence", Due(tx.id, tx.tenant, tx.sequence))
         return transition
@@ -353,17 +367,17 @@ class Tick:
         # a partition that was lost has been here before: its place may have named frames already
         anchor = next((fence for fence in plan.fences if fence.partition not in self.lost), plan.fences[0])
         prefix = f"{anchor.partition:04x}{anchor.epoch:08x}{anchor.version:012x}"
-        messages: list[tuple[int, str, bytes]] = []
+        messages: list[tuple[int, str, bytes, Told]] = []
         for (partition, stage), events in self._frames.items():
             subject = self.rules.command_subject(partition, stage)
-            messages += [(partition, subject, body) for body in _frames_of(events)]
-        for (partition, tenant, topic), records in self._feed.items():
+            messages += [(partition, subject, body, ()) for body in _frames_of(events)]
+        for (partition, tenant, topic), transitions in self._feed.items():
             subject = self.rules.event_subject(partition, tenant, topic)
-            messages += [(partition, subject, body) for body in _arrays_of(records)]
+            messages += [(partition, subject, body, told) for body, told in _arrays_of(transitions)]
         messages += self._dead_letters()
         writes.outbox = [
-            (partition, Outgoing(subject, body, f"{prefix}{number:08x}"))
-            for number, (partition, subject, body) in enumerate(messages)
+            (partition, Outgoing(subject, body, f"{prefix}{number:08x}", told))
+            for number, (partition, subject, body, told) in enumerate(messages)
         ]
         return writes
 
@@ -378,9 +392,9 @@ class Tick:
 
     def _watch(self, tx: Transaction, partition: int) -> None:
         """Keep the state timer in step with a state that was just entered."""
-        timeout = TIMEOUTS.get(tx.state)
-        if timeout is not None:
-            self.rearm(tx, partition, self.now + timedelta(seconds=timeout.seconds))
+        lasts = _LASTS.get(tx.state)
+        if lasts is not None:
+            self.rearm(tx, partition, self.now + lasts)
         elif tx.state is State.REVIEW:
             self.rearm(tx, partition, self.now + REVIEW_EXPIRES_AFTER)
         elif tx.state in SETTLED:
@@ -417,9 +431,9 @@ class Tick:
             self.writes.heads.append(signed)
             self.heads[tenant] = signed
 
-    def _dead_letters(self) -> list[tuple[int, str, bytes]]:
+    def _dead_letters(self) -> list[tuple[int, str, bytes, Told]]:
         """Return what poisoned events leave behind: a letter with the reason, and a case for an operator."""
-        letters = []
+        letters: list[tuple[int, str, bytes, Told]] = []
         for index, reason in self.batch.poisoned.items():
             entry = self.batch.inputs[index]
             if entry.partition in self.lost:
@@ -430,9 +444,8 @@ class Tick:
                 tenant, intent = "-", None  # whatever is wrong with it must not keep the case out of the store
             reason = reason.replace("\x00", "\ufffd")
             letter = {"reason": reason, "stage": entry.stage, "cause": entry.cause, "frame": body.hex()}
-            letters.append(
-                (entry.partition, self.rules.dead_subject("poison", entry.partition), msgspec.json.encode(letter))
-            )
+            subject = self.rules.dead_subject("poison", entry.partition)
+            letters.append((entry.partition, subject, msgspec.json.encode(letter), ()))
             detail = {"stage": entry.stage, "cause": entry.cause, "reason": reason[:500]}
             self.writes.cases_opened.append(
                 CaseRow(
@@ -443,6 +456,7 @@ class Tick:
         return letters
 
 
+_LASTS: Final = {state: timedelta(seconds=timeout.seconds) for state, timeout in TIMEOUTS.items()}
 _STAGE_OF: Final = {Effect.JUDGE: "policy", Effect.LEDGER: "ledger", Effect.ROUTE: "route"}
 
 
@@ -456,14 +470,14 @@ def _frames_of(events: list[Event]) -> list[bytes]:
     return _frames_of(events[:half]) + _frames_of(events[half:])
 
 
-def _arrays_of(records: list[bytes]) -> list[bytes]:
-    """Return the records in JSON arrays that the stream takes; one that is too large by itself stands alone."""
-    if len(records) <= FRAME_EVENTS_MAX:
-        body = b"[" + b",".join(records) + b"]"
-        if len(body) <= FRAME_BYTES_MAX or len(records) == 1:
-            return [body]
-    half = min(FRAME_EVENTS_MAX, (len(records) + 1) // 2)
-    return _arrays_of(records[:half]) + _arrays_of(records[half:])
+def _arrays_of(transitions: list[Transition]) -> list[tuple[bytes, Told]]:
+    """Return the records in JSON arrays that the stream takes, with their names; one that is too large stands alone."""
+    if len(transitions) <= FRAME_EVENTS_MAX:
+        body = b"[" + b",".join([transition.record for transition in transitions]) + b"]"
+        if len(body) <= FRAME_BYTES_MAX or len(transitions) == 1:
+            return [(body, tuple([(transition.intent, transition.sequence) for transition in transitions]))]
+    half = min(FRAME_EVENTS_MAX, (len(transitions) + 1) // 2)
+    return _arrays_of(transitions[:half]) + _arrays_of(transitions[half:])
 
 
 def _described(facts: f.Facts) -> dict[str, str]:

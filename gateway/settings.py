@@ -33,7 +33,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     metrics_port: int = 0  # of a worker; 0: none
     worker_name: str = "worker-1"  # stable over restarts, so that a worker gets its own partitions back at once
     lease_seconds: float = 10.0
-    commits_max: int = 1  # commits in flight of one worker; see ARCHITECTURE.md before raising it
+    commits_max: int = 2  # commits in flight of one worker; see ARCHITECTURE.md before raising it
     stream_replicas: int = 1  # 3 on a cluster of NATS
     postgres_connections_max: int = 8
     private_addresses: bool = False  # whether webhooks and rails may be on private or loopback addresses

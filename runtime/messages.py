@@ -33,14 +33,14 @@ __all__ = [
 STAGES: Final = ("policy", "ledger", "route", "callback", "command", "webhook", "sync", "evidence", "log")
 
 
-class Opening(Struct, frozen=True, array_like=True):
+class Opening(Struct, frozen=True, gc=False, array_like=True):
     """The first record of an intent and its hash: enough to start its actor without asking the store."""
 
     record: bytes
     hash: bytes
 
 
-class Due(Struct, frozen=True, array_like=True, tag="due"):
+class Due(Struct, frozen=True, gc=False, array_like=True, tag="due"):
     """A transaction stands at `version` and what its state asks for is due; the stage of the subject says where."""
 
     intent: str
@@ -49,14 +49,14 @@ class Due(Struct, frozen=True, array_like=True, tag="due"):
     opening: Opening | None = None
 
 
-class RailReported(Struct, frozen=True, array_like=True, tag="rail"):
+class RailReported(Struct, frozen=True, gc=False, array_like=True, tag="rail"):
     """A rail said something about a reference: by callback, by poll or as the answer to a submission."""
 
     outcome: RailOutcome
     cause: str
 
 
-class CommandGiven(Struct, frozen=True, array_like=True, tag="command"):
+class CommandGiven(Struct, frozen=True, gc=False, array_like=True, tag="command"):
     """Somebody asks something of an existing object; committed as a fact before it was sent."""
 
     command: str
@@ -68,7 +68,7 @@ class CommandGiven(Struct, frozen=True, array_like=True, tag="command"):
     body: bytes
 
 
-class DeliveryDue(Struct, frozen=True, array_like=True, tag="delivery"):
+class DeliveryDue(Struct, frozen=True, gc=False, array_like=True, tag="delivery"):
     """An event matched an endpoint; the body is fixed."""
 
     delivery: str
@@ -79,7 +79,7 @@ class DeliveryDue(Struct, frozen=True, array_like=True, tag="delivery"):
     body: bytes
 
 
-class AttemptReported(Struct, frozen=True, array_like=True, tag="attempt"):
+class AttemptReported(Struct, frozen=True, gc=False, array_like=True, tag="attempt"):
     """An attempt to deliver a webhook has ended."""
 
     tenant: str
@@ -87,7 +87,7 @@ class AttemptReported(Struct, frozen=True, array_like=True, tag="attempt"):
     result: AttemptResult
 
 
-class DeliverySettled(Struct, frozen=True, array_like=True, tag="settled"):
+class DeliverySettled(Struct, frozen=True, gc=False, array_like=True, tag="settled"):
     """A delivery changed its standing; its transaction keeps that as a fact."""
 
     intent: str
@@ -96,7 +96,7 @@ class DeliverySettled(Struct, frozen=True, array_like=True, tag="settled"):
     facts: Delivered
 
 
-class LeafDue(Struct, frozen=True, array_like=True, tag="leaf"):
+class LeafDue(Struct, frozen=True, gc=False, array_like=True, tag="leaf"):
     """A packet was sealed: its leaf belongs into the tenant's log."""
 
     tenant: str
@@ -104,7 +104,7 @@ class LeafDue(Struct, frozen=True, array_like=True, tag="leaf"):
     data: bytes
 
 
-class TimerFired(Struct, frozen=True, array_like=True, tag="timer"):
+class TimerFired(Struct, frozen=True, gc=False, array_like=True, tag="timer"):
     """A timer is due. It never crosses a stream: the owner of the partition feeds it to its own tick."""
 
     kind: str
@@ -113,7 +113,7 @@ class TimerFired(Struct, frozen=True, array_like=True, tag="timer"):
     tenant: str
 
 
-class LaneOpened(Struct, frozen=True, array_like=True, tag="lane"):
+class LaneOpened(Struct, frozen=True, gc=False, array_like=True, tag="lane"):
     """A worker took over the partition of an endpoint and looks after its open deliveries. Never crosses a stream."""
 
     tenant: str

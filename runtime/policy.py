@@ -40,7 +40,7 @@ class PolicyRules(Struct, frozen=True):
 DEFAULT_RULES: Final = PolicyRules()
 
 
-class VelocityKey(Struct, frozen=True):
+class VelocityKey(Struct, frozen=True, gc=False):
     """One counter window: locked by this key, in this order of fields."""
 
     tenant: str
@@ -49,14 +49,14 @@ class VelocityKey(Struct, frozen=True):
     currency: str
 
 
-class Usage(Struct):
+class Usage(Struct, gc=False):
     """What a window has counted so far."""
 
     count: int = 0
     minor: int = 0
 
 
-class _Case(Struct, frozen=True):
+class _Case(Struct, frozen=True, gc=False):
     command: IntentCommand
     minor: int
     role: str

@@ -4,7 +4,7 @@ A tick is one transaction: the store locks what the plan names, hands the ground
 that returns, or nothing at all. Everything is in the plan's order of locks: leases by partition, velocity counters by
 key, accounts by id."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -56,7 +56,7 @@ class Configuration(Struct, frozen=True):
     rails: dict[str, RailSettings]
 
 
-class Lease(Struct, frozen=True):
+class Lease(Struct, frozen=True, gc=False):
     """A partition that a worker owns, and where the owner before it stopped."""
 
     partition: int
@@ -65,7 +65,7 @@ class Lease(Struct, frozen=True):
     position: Position
 
 
-class Fence(Struct, frozen=True):
+class Fence(Struct, frozen=True, gc=False):
     """What a lease row has to hold for a tick to commit, and what it holds afterwards (version grows by one)."""
 
     partition: int
@@ -93,7 +93,7 @@ class Ground(Struct):
     usage: dict[VelocityKey, Usage]
 
 
-class Timer(Struct, frozen=True):
+class Timer(Struct, frozen=True, gc=False):
     """One named timer of one actor; setting it again replaces it."""
 
     kind: str
@@ -232,11 +232,18 @@ class Store(Protocol):
         """Return timers due within `until_seconds`, soonest first, each with the seconds left by the store's clock."""
         ...
 
-    async def commit(self, plan: TickPlan, decide: Callable[[Ground], TickWrites]) -> Ground:
+    async def commit(
+        self,
+        plan: TickPlan,
+        decide: Callable[[Ground], TickWrites],
+        draft: Callable[[Ground], Awaitable[None]] | None = None,
+    ) -> Ground:
         """Lock what the plan names, write what `decide` returns, commit; return the ground.
 
-        Raises what `decide` raises with nothing written; Contended on a deadlock or serialization failure; InDoubt
-        where nobody knows whether the commit happened; DataError where the store refuses the data."""
+        `draft` runs between the fences and the locks on counters and balances, on a ground that has none of these:
+        what it decides keeps nobody waiting. Raises what the two raise with nothing written; Contended on a deadlock or
+        serialization failure; InDoubt where nobody knows whether the commit happened; DataError where the store refuses
+        the data."""
         ...
 
     async def unsent(self, partitions: Collection[int], older_seconds: float, limit: int) -> list[Outgoing]:

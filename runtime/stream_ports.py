@@ -35,11 +35,15 @@ class StreamError(Exception):
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
-    """A message to publish; the stream drops a second message with the same id inside its dedupe window."""
+    """A message to publish; the stream drops a second message with the same id inside its dedupe window.
+
+    `told` names the records, (intent, sequence), where the body is a JSON array of them and nothing else: the store has
+    them already, so it keeps these names instead of the body."""
 
     subject: str
     body: bytes
     id: str
+    told: tuple[tuple[str, int], ...] = ()
 
 
 class Inbound(msgspec.Struct, frozen=True, gc=False):

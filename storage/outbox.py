@@ -2,20 +2,23 @@
 
 - A frame holds events of one partition and one stage, and fits into a message of the stream with room to spare.
 - A row that nobody marks as sent is published again by the owner of its partition; the id makes that harmless.
+- A frame of the feed is an array of stored records: its row names them, and its body is made when it is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
+from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.messages import Event, encode_frame
 from zentra.runtime.stream_ports import Outgoing
 from zentra.runtime.subjects import command_subject, event_subject
+from zentra.storage.errors import translated
 from zentra.storage.identifiers import Uuid7
 from zentra.storage.pool import Connection, Pool, transaction
 
-__all__ = ["Row", "command_frames", "feed_frames", "mark_sent", "write_outbox"]
+__all__ = ["Row", "command_frames", "feed_frames", "mark_sent", "unsent", "write_outbox"]
 
 FRAME_EVENTS_MAX: Final = 256  # beyond some hundred, larger frames gain nothing
 FRAME_BYTES_MAX: Final = 256 * 1024  # a quarter of what the stream takes, because events weigh more than their records
@@ -23,6 +26,17 @@ FRAME_BYTES_MAX: Final = 256 * 1024  # a quarter of what the stream takes, becau
 Row = tuple[int, Outgoing]
 """A partition and the message for it."""
 
+_UNSENT: Final = """
+select o.subject, coalesce(o.body, '['::bytea || (
+    select string_agg(t.record, ','::bytea order by told.place)
+    from unnest(o.intents, o.sequences) with ordinality as told (intent, sequence, place)
+    join transitions t on t.intent = told.intent and t.sequence = told.sequence
+) || ']'::bytea), o.id
+from outbox o
+where o.partition = any($1::int[]) and o.sent_at is null
+    and o.created_at < clock_timestamp() - make_interval(secs => $2)
+order by o.created_at limit $3
+"""
 _T = TypeVar("_T")
 _new_id: Final = Uuid7()
 
@@ -34,20 +48,34 @@ def command_frames(partition: int, stage: str, events: Sequence[tuple[Event, int
         yield partition, Outgoing(subject, encode_frame(part), _new_id())
 
 
-def feed_frames(partition: int, tenant: str, topic: str, records: Sequence[bytes]) -> Iterator[Row]:
-    """Yield what the tenant's feed gets of these records: JSON arrays of them."""
+def feed_frames(partition: int, tenant: str, topic: str, transitions: Sequence[Transition]) -> Iterator[Row]:
+    """Yield what the tenant's feed gets of these transitions: JSON arrays of their records."""
     subject = event_subject(partition, tenant, topic)
-    for part in _cut([(record, len(record)) for record in records]):
-        yield partition, Outgoing(subject, b"[" + b",".join(part) + b"]", _new_id())
+    for part in _cut([(transition, len(transition.record)) for transition in transitions]):
+        body = b"[" + b",".join([transition.record for transition in part]) + b"]"
+        told = tuple([(transition.intent, transition.sequence) for transition in part])
+        yield partition, Outgoing(subject, body, _new_id(), told)
 
 
 async def write_outbox(connection: Connection, rows: Iterable[Row]) -> None:
-    """Store the rows within the caller's transaction."""
+    """Store the rows within the caller's transaction; of a frame that tells of stored records only their names."""
     await connection.copy_records_to_table(
         "outbox",
-        columns=("id", "partition", "subject", "body"),
-        records=[(message.id, partition, message.subject, message.body) for partition, message in rows],
+        columns=("id", "partition", "subject", "body", "intents", "sequences"),
+        records=[
+            (m.id, partition, m.subject, None, [key for key, _ in m.told], [number for _, number in m.told])
+            if m.told
+            else (m.id, partition, m.subject, m.body, None, None)
+            for partition, m in rows
+        ],
     )
+
+
+async def unsent(pool: Pool, partitions: Collection[int], older_seconds: float, limit: int) -> list[Outgoing]:
+    """Return rows that nobody has marked as sent for that long, oldest first, with their bodies."""
+    with translated():
+        rows = await pool.fetch(_UNSENT, sorted(partitions), older_seconds, limit)
+    return [Outgoing(row[0], row[1], row[2]) for row in rows]
 
 
 async def mark_sent(pool: Pool, ids: Sequence[str]) -> None:

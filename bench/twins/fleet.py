@@ -77,7 +77,7 @@ class FleetWorker:
         self.ticks: list[Tick] = []
         self.committer = Committer(
             self.engine, fleet.store, self.leases, drop=self.drop, committed=self._committed, send=self._send,
-            pause=_no_pause,
+            pause=_no_pause, breathe=_no_breath,
         )  # fmt: skip
 
     def claim(self) -> None:
@@ -157,6 +157,10 @@ class FleetWorker:
 
 async def _no_pause(_: float) -> None:
     """Virtual time has nothing to wait for."""
+
+
+async def _no_breath() -> None:
+    """Nobody else has to get a turn."""
 
 
 class Fleet:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Final
 
@@ -297,14 +297,23 @@ class StoreTwin:
 
     # Committing ---------------------------------------------------------------------------------------------------
 
-    async def commit(self, plan: TickPlan, decide: Callable[[Ground], TickWrites]) -> Ground:
+    async def commit(
+        self,
+        plan: TickPlan,
+        decide: Callable[[Ground], TickWrites],
+        draft: Callable[[Ground], Awaitable[None]] | None = None,
+    ) -> Ground:
         """See Store.commit."""
         failure = self._meet("commit")
         held = {f.partition for f in plan.fences if self._holds(f.partition, f.epoch, f.version)}
+        lost = frozenset(f.partition for f in plan.fences) - held
+        ground = Ground(self._clock(), self.current.version, lost, {}, {})
+        if draft is not None:
+            await draft(ground)
         ground = Ground(
-            now=self._clock(),
-            configuration_version=self.current.version,
-            lost=frozenset(f.partition for f in plan.fences) - held,
+            now=ground.now,
+            configuration_version=ground.configuration_version,
+            lost=lost,
             balances={r.id: copy.copy(self.rows.balances[r.id, 0]) for r in plan.accounts if r.guarded},
             usage={_dated(key): copy.copy(self.rows.velocity.get(key, Usage())) for key in plan.velocity},
         )

@@ -38,7 +38,7 @@ METADATA_CHARACTERS_MAX: Final = 512
 _KIND_DEFAULT: Final = IntentKind.TRANSFER
 
 
-class IntentCommand(Struct, frozen=True, kw_only=True):
+class IntentCommand(Struct, frozen=True, kw_only=True, gc=False):
     """The canonical intent. `minor` is a string of digits because it stands in sealed JSON."""
 
     kind: IntentKind

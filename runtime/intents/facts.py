@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """One posting as people see it: `pending` and `posted` are its signed effects on each layer."""
 
     ordinal: int
@@ -38,7 +38,7 @@ class Entry(Struct, frozen=True):
     hash: str
 
 
-class Registered(Struct, frozen=True, tag_field="kind", tag="registered"):
+class Registered(Struct, frozen=True, gc=False, tag_field="kind", tag="registered"):
     """The command as it was accepted."""
 
     command: IntentCommand
@@ -47,14 +47,14 @@ class Registered(Struct, frozen=True, tag_field="kind", tag="registered"):
     role: str
 
 
-class VelocityUse(Struct, frozen=True):
+class VelocityUse(Struct, frozen=True, gc=False):
     """What an intent took from one counter, to be given back to the same window."""
 
     counter: str
     day: str
 
 
-class Judged(Struct, frozen=True, tag_field="kind", tag="judged"):
+class Judged(Struct, frozen=True, gc=False, tag_field="kind", tag="judged"):
     """A policy decision: enough to run it again and get the same answer."""
 
     outcome: str
@@ -66,13 +66,13 @@ class Judged(Struct, frozen=True, tag_field="kind", tag="judged"):
     velocity: tuple[VelocityUse, ...] = ()
 
 
-class Noted(Struct, frozen=True, tag_field="kind", tag="noted"):
+class Noted(Struct, frozen=True, gc=False, tag_field="kind", tag="noted"):
     """A fact that needs no more than a reason."""
 
     reason: str = ""
 
 
-class Booked(Struct, frozen=True, tag_field="kind", tag="booked"):
+class Booked(Struct, frozen=True, gc=False, tag_field="kind", tag="booked"):
     """Ledger entries; `reason` where the ledger acted on a refusal or a cancellation."""
 
     entries: tuple[Entry, ...]
@@ -80,14 +80,14 @@ class Booked(Struct, frozen=True, tag_field="kind", tag="booked"):
     command: str = ""  # of the client's command, where there was one: it acts once
 
 
-class Refused(Struct, frozen=True, tag_field="kind", tag="refused"):
+class Refused(Struct, frozen=True, gc=False, tag_field="kind", tag="refused"):
     """The ledger said no; nothing was written."""
 
     code: str
     detail: str = ""
 
 
-class Routed(Struct, frozen=True, tag_field="kind", tag="routed"):
+class Routed(Struct, frozen=True, gc=False, tag_field="kind", tag="routed"):
     """The corridor decision and the attempt it started."""
 
     corridor: str
@@ -99,7 +99,7 @@ class Routed(Struct, frozen=True, tag_field="kind", tag="routed"):
     reason: str = ""
 
 
-class Reported(Struct, frozen=True, tag_field="kind", tag="reported"):
+class Reported(Struct, frozen=True, gc=False, tag_field="kind", tag="reported"):
     """What a rail said, and how far it can be trusted."""
 
     rail: str
@@ -117,7 +117,7 @@ class Reported(Struct, frozen=True, tag_field="kind", tag="reported"):
     said: str | None = None  # the words of this report, where `status` keeps what is known of the attempt
 
 
-class Decided(Struct, frozen=True, tag_field="kind", tag="decided"):
+class Decided(Struct, frozen=True, gc=False, tag_field="kind", tag="decided"):
     """A person's decision on a review."""
 
     verdict: str
@@ -127,7 +127,7 @@ class Decided(Struct, frozen=True, tag_field="kind", tag="decided"):
     decided_by: str = ""
 
 
-class CaseNoted(Struct, frozen=True, tag_field="kind", tag="case"):
+class CaseNoted(Struct, frozen=True, gc=False, tag_field="kind", tag="case"):
     """A case that was opened or resolved beside the intent."""
 
     case: str
@@ -136,7 +136,7 @@ class CaseNoted(Struct, frozen=True, tag_field="kind", tag="case"):
     resolution: str | None = None
 
 
-class Delivered(Struct, frozen=True, tag_field="kind", tag="delivery"):
+class Delivered(Struct, frozen=True, gc=False, tag_field="kind", tag="delivery"):
     """How a webhook delivery stands."""
 
     delivery: str
@@ -149,7 +149,7 @@ class Delivered(Struct, frozen=True, tag_field="kind", tag="delivery"):
     signature: str = ""
 
 
-class Closed(Struct, frozen=True, tag_field="kind", tag="closed"):
+class Closed(Struct, frozen=True, gc=False, tag_field="kind", tag="closed"):
     """The packet is sealed over the records before this one."""
 
     records: int

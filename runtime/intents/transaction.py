@@ -23,7 +23,7 @@ __all__ = ["Attempt", "Record", "Transaction", "Transition", "advance", "registe
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Record(Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
+class Record(Struct, frozen=True, kw_only=True, gc=False, rename={"from_": "from"}):
     """One transition as it is sealed. Fields are declared in canonical order, so encoding needs no sorting of them."""
 
     actor: str
@@ -46,7 +46,7 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 _decode = msgspec.json.Decoder(Record).decode
 
 
-class Attempt(Struct, frozen=True):
+class Attempt(Struct, frozen=True, gc=False):
     """One submission to a rail. `status` is the last thing known of it; "started" means nothing is."""
 
     number: int
@@ -59,7 +59,7 @@ class Attempt(Struct, frozen=True):
     said: tuple[str, ...] = ()  # every distinct word of the rail that was recorded: see `word_of`
 
 
-class Transition(Struct, frozen=True):
+class Transition(Struct, frozen=True, gc=False):
     """What one step wrote: a row for the store and the event that tells of it."""
 
     intent: str
@@ -74,7 +74,7 @@ class Transition(Struct, frozen=True):
     before: State | None
 
 
-class Transaction(Struct, kw_only=True):
+class Transaction(Struct, kw_only=True, gc=False):
     """An intent in flight. A tick works on a copy (`copy.copy`) and the copy replaces the original after the commit."""
 
     id: str

@@ -25,7 +25,7 @@ from zentra.runtime.ledger.money import MINOR_MAX
 __all__ = ["AccountRef", "Balance", "Book", "Objection", "Posting", "available"]
 
 
-class AccountRef(Struct, frozen=True):
+class AccountRef(Struct, frozen=True, gc=False):
     """What a decision has to know about an account besides its counters: all but status and limit never changes."""
 
     id: int
@@ -39,7 +39,7 @@ class AccountRef(Struct, frozen=True):
     status: str = "open"
 
 
-class Balance(Struct):
+class Balance(Struct, gc=False):
     """The four counters of an account; of an account without a floor, only the change."""
 
     debits_pending: int = 0
@@ -48,7 +48,7 @@ class Balance(Struct):
     credits_posted: int = 0
 
 
-class Posting(Struct, frozen=True):
+class Posting(Struct, frozen=True, gc=False):
     """One immutable row of the ledger."""
 
     intent: str

@@ -58,7 +58,7 @@ class OutcomeStatus(StrEnum):
         return self in (OutcomeStatus.SUCCEEDED, OutcomeStatus.DECLINED, OutcomeStatus.NOT_ACCEPTED)
 
 
-class RailOutcome(msgspec.Struct, frozen=True, array_like=True):
+class RailOutcome(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One normalised statement of a rail about one reference, and how far it can be trusted."""
 
     rail: str
@@ -73,7 +73,7 @@ class RailOutcome(msgspec.Struct, frozen=True, array_like=True):
     raw_digest: str | None = None  # SHA-256 hex of the raw bytes this was read from
 
 
-class Submission(msgspec.Struct, frozen=True):
+class Submission(msgspec.Struct, frozen=True, gc=False):
     """One payment asked of one rail under one reference."""
 
     tenant: str

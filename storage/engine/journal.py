@@ -5,7 +5,7 @@ and stripe. The fence comes first: a lease row that does not hold the expected e
 of the tick before anything is decided. Rows are only added; what is updated here are counters, leases and the mutable
 halves of reviews, cases and deliveries."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from zentra.runtime.errors import DataError
 from zentra.runtime.ledger.book import Balance
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import Ground, TickPlan, TickWrites
+from zentra.storage.outbox import write_outbox
 from zentra.storage.pool import Connection, Pool, transaction
 
 __all__ = ["UUID_DIGITS", "commit_tick"]
@@ -117,16 +118,25 @@ do update set count = denials.count + 1, last_at = greatest(denials.last_at, exc
 """
 
 
-async def commit_tick(pool: Pool, plan: TickPlan, decide: Callable[[Ground], TickWrites]) -> Ground:
+async def commit_tick(
+    pool: Pool,
+    plan: TickPlan,
+    decide: Callable[[Ground], TickWrites],
+    draft: Callable[[Ground], Awaitable[None]] | None = None,
+) -> Ground:
     """Run one tick; see `zentra.runtime.ports.Store.commit` for what it returns and raises."""
     async with transaction(pool) as connection:
-        ground = await _ground(connection, plan)
+        ground = await _fenced(connection, plan)
+        if draft is not None:
+            await draft(ground)
+        await _lock(connection, plan, ground)
         writes = decide(ground)
         await _write(connection, plan, writes, ground.now)
     return ground
 
 
-async def _ground(connection: Connection, plan: TickPlan) -> Ground:
+async def _fenced(connection: Connection, plan: TickPlan) -> Ground:
+    """Pass the fences; return a ground without counters and balances."""
     fences = plan.fences
     now, version, moved = await connection.fetchrow(  # type: ignore[misc]  # one row, always
         _FENCE,
@@ -137,21 +147,23 @@ async def _ground(connection: Connection, plan: TickPlan) -> Ground:
         [fence.position.id for fence in fences],
     )
     lost = frozenset(fence.partition for fence in fences).difference(moved or ())
-    usage: dict[VelocityKey, Usage] = {}
+    return Ground(now, version, lost, {}, {})
+
+
+async def _lock(connection: Connection, plan: TickPlan, ground: Ground) -> None:
+    """Lock counters and balances and put them on the ground."""
     if plan.velocity:
         for row in await connection.fetch(_COUNT, *_columns(plan.velocity)):
-            usage[VelocityKey(row[0], row[1], row[2].isoformat(), row[3])] = Usage(row[4], row[5])
-    balances: dict[int, Balance] = {}
+            ground.usage[VelocityKey(row[0], row[1], row[2].isoformat(), row[3])] = Usage(row[4], row[5])
     if plan.accounts:
         stripes = [0 if ref.guarded else plan.stripe for ref in plan.accounts]
         rows = await connection.fetch(_LOCK, [ref.id for ref in plan.accounts], stripes)
         found = {row[0]: Balance(row[2], row[3], row[4], row[5]) for row in rows}
-        balances = {ref.id: found[ref.id] for ref in plan.accounts if ref.guarded}
+        ground.balances.update((ref.id, found[ref.id]) for ref in plan.accounts if ref.guarded)
         new = [ref for ref in plan.accounts if ref.id not in found]
         if new:
             tenants = [ref.tenant for ref in new]
             await connection.execute(_STRIPES, [ref.id for ref in new], [plan.stripe] * len(new), tenants)
-    return Ground(now, version, lost, balances, usage)
 
 
 def _columns(keys: Sequence[VelocityKey]) -> tuple[list[Any], ...]:
@@ -183,11 +195,7 @@ async def _write(connection: Connection, plan: TickPlan, writes: TickWrites, now
         await _write_log(connection, writes)
     await _write_desk(connection, writes)
     if writes.outbox:
-        await connection.copy_records_to_table(
-            "outbox",
-            columns=("id", "partition", "subject", "body", "created_at"),
-            records=[(row.id, partition, row.subject, row.body, now) for partition, row in writes.outbox],
-        )
+        await write_outbox(connection, writes.outbox)
 
 
 async def _write_transitions(connection: Connection, writes: TickWrites) -> None:

@@ -2,7 +2,7 @@
 
 It runs as the batch writer, so every statement that concerns a tenant names the tenant or a key that belongs to one."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -58,11 +58,6 @@ _TIMERS: Final = """
 select kind, key, name, partition, tenant, due_at, extract(epoch from due_at - clock_timestamp())::float8
 from timers where partition = any($1::int[]) and due_at < clock_timestamp() + make_interval(secs => $2)
 order by due_at limit $3
-"""
-_UNSENT: Final = """
-select subject, body, id from outbox
-where partition = any($1::int[]) and sent_at is null and created_at < clock_timestamp() - make_interval(secs => $2)
-order by created_at limit $3
 """
 _UNSEND: Final = """
 update outbox set sent_at = null
@@ -210,14 +205,18 @@ class PostgresStore:
         rows = await self._fetch(_TIMERS, sorted(partitions), until_seconds, limit)
         return [(Timer(row[0], row[1], row[2], row[3], row[4], row[5]), row[6]) for row in rows]
 
-    async def commit(self, plan: TickPlan, decide: Callable[[Ground], TickWrites]) -> Ground:
+    async def commit(
+        self,
+        plan: TickPlan,
+        decide: Callable[[Ground], TickWrites],
+        draft: Callable[[Ground], Awaitable[None]] | None = None,
+    ) -> Ground:
         """See Store.commit."""
-        return await commit_tick(self._pool, plan, decide)
+        return await commit_tick(self._pool, plan, decide, draft)
 
     async def unsent(self, partitions: Collection[int], older_seconds: float, limit: int) -> list[Outgoing]:
         """See Store.unsent."""
-        rows = await self._fetch(_UNSENT, sorted(partitions), older_seconds, limit)
-        return [Outgoing(row[0], row[1], row[2]) for row in rows]
+        return await outbox.unsent(self._pool, partitions, older_seconds, limit)
 
     async def unsend(self) -> int:
         """See Store.unsend. Many rows are taken back a few at a time; what is sent again meanwhile stays sent."""

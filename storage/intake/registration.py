@@ -229,16 +229,16 @@ class _Group:
 
 def _frames(items: list[Registration]) -> list[Row]:
     due: dict[int, list[tuple[Event, int]]] = {}
-    feeds: dict[tuple[int, str, str], list[bytes]] = {}
+    feeds: dict[tuple[int, str, str], list[Transition]] = {}
     for item in items:
         transition, partition = item.transition, item.timer.partition
         record = transition.record
         event = Due(item.intent, item.tenant, transition.sequence, Opening(record, transition.hash))
         due.setdefault(partition, []).append((event, len(record)))
-        feeds.setdefault((partition, item.tenant, transition.event), []).append(record)
+        feeds.setdefault((partition, item.tenant, transition.event), []).append(transition)
     rows = [row for partition, events in due.items() for row in command_frames(partition, "policy", events)]
-    for (partition, tenant, topic), records in feeds.items():
-        rows += feed_frames(partition, tenant, topic, records)
+    for (partition, tenant, topic), transitions in feeds.items():
+        rows += feed_frames(partition, tenant, topic, transitions)
     return rows
 
 
