@@ -20,7 +20,7 @@ from zentra.actors.relay import Relay
 from zentra.actors.tick import Batch, Input, Tick
 from zentra.actors.timers import HORIZON_SECONDS, Timers
 from zentra.runtime.instruments import Instruments
-from zentra.runtime.messages import LaneOpened, decode_frame
+from zentra.runtime.messages import LaneOpened, TimerFired, decode_frame
 from zentra.runtime.partitions import lane_key
 from zentra.runtime.ports import Lease, Store, TickPlan
 from zentra.runtime.stream_ports import CommandSource, Inbound, Position
@@ -43,6 +43,15 @@ def unpack(message: Inbound) -> list[tuple[Input, Position | None]]:
     return [
         (Input(message.partition, message.stage, event, message.id), position if number == last else None)
         for number, event in enumerate(events)
+    ]
+
+
+def _fired(tick: Tick) -> list[tuple[int, tuple[str, str, str]]]:
+    """Return the (partition, key) of the timers that a tick was told of, but for those it was refused."""
+    return [
+        (entry.partition, (entry.event.kind, entry.event.key, entry.event.name))
+        for entry in tick.batch.inputs
+        if isinstance(entry.event, TimerFired) and entry.partition not in tick.lost
     ]
 
 
@@ -331,6 +340,7 @@ class Worker:
         now = anyio.current_time()
         due = [(t, (t.due_at - tick.now).total_seconds()) for t in tick.writes.timers_set.values()]
         self.timers.committed(due, tick.writes.timers_cleared, now)
+        self.timers.came_to_nothing(_fired(tick), now)
         if tick.lost:
             self.instruments.count("fence_refusals", by=len(tick.lost))
             self._drop(tick.lost - gone)

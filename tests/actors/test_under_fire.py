@@ -27,7 +27,7 @@ from zentra.runtime.instruments import SILENCE
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.messages import TimerFired
-from zentra.runtime.ports import Ground, Lease, TickPlan, TickWrites
+from zentra.runtime.ports import Ground, Lease, TickPlan, TickWrites, Timer
 from zentra.runtime.stream_ports import Position, StreamError
 
 PAYLOAD_MAX = 1024 * 1024  # what the stream takes
@@ -211,6 +211,21 @@ async def test_a_partition_that_was_refused_says_nothing_of_a_commit_in_doubt() 
     await committer.run(Batch(inputs, {}, epochs={p: leases[p].epoch for p in (0, 1)}), 1)
     assert len(tries) == 2
     assert fleet.store.lease_rows[1].version == leases[1].version + 1
+
+
+# Timers of poisoned events --------------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_a_poisoned_timer_fires_again_but_does_not_spin() -> None:
+    fleet = make_world()
+    timer = Timer("nobody", "f" * 32, "state", 3, "acme", fleet.now)
+    fleet.store.rows.timers[timer.kind, timer.key, timer.name] = timer
+    async with running(make_worker(fleet, "w")):
+        await anyio.sleep(1_000)
+        letters = len(fleet.stream.log("ZD").messages)
+    assert letters == 5  # at 0, 60, 180, 420 and 900 seconds
+    assert fleet.cases() == ["poison_message"]
 
 
 # What is remembered ---------------------------------------------------------------------------------------------------
