@@ -3,9 +3,10 @@
 Invariants. A partition is in one commit at a time, so its stream is consumed in order. Inputs are forgotten only when
 their tick has committed or their partition was given up, and then they are read again from the checkpoint. What is
 published or performed was committed before. Losing a partition drops its inputs, actors and timers at once; the epoch
-in the fence keeps a late commit out."""
+in the fence keeps a late commit out, and what is to be performed outside is not while the lease may have passed on."""
 
 import logging
+import math
 from collections import deque
 from collections.abc import Collection, Mapping
 
@@ -91,6 +92,8 @@ class Worker:
         self._checkpoint: dict[int, Position] = {}
         self._stripe_base = 1 + (sum(settings.name.encode()) * 7919) % 1000 * settings.commits_max
         self._following = anyio.Lock()  # whoever starts the source: two at once would leave two consumers behind
+        self._alive_until = -math.inf  # by this worker's clock: nobody takes its partitions before
+        self._renewed = anyio.Event()
         self._wake = anyio.Event()
         self._room = anyio.Event()
         self._draining = False
@@ -119,11 +122,15 @@ class Worker:
             await self._follow_leases()
 
     async def _follow_leases(self) -> None:
+        asked_at = anyio.current_time()
         owned = await self.store.claim(self.settings.name, self.settings.lease_seconds)
         lost = frozenset(p for p, lease in self.leases.items() if p not in owned or owned[p].epoch != lease.epoch)
         gained = [p for p, lease in owned.items() if p not in self.leases or self.leases[p].epoch != lease.epoch]
         if lost:
             self._drop(lost)
+        self._alive_until = asked_at + self.settings.lease_seconds
+        self._renewed.set()
+        self._renewed = anyio.Event()
         if not gained and not lost:
             return
         for partition in gained:
@@ -322,8 +329,21 @@ class Worker:
 
     async def _send(self, tick: Tick) -> None:
         """Perform and publish what a commit made true."""
-        self.outward.perform(tick.submissions, tick.polls, tick.calls)
+        epochs = tick.batch.epochs
+
+        async def permitted(partition: int) -> bool:
+            return await self._holds(partition, epochs.get(partition))
+
+        self.outward.perform(tick.submissions, tick.polls, tick.calls, permitted)
         await self.relay.publish([message for _, message in tick.writes.outbox])
+
+    async def _holds(self, partition: int, epoch: int | None) -> bool:
+        """Return whether a partition is held in this epoch. A worker that was stopped for longer than its lease lasts
+        does not know, and asks before it acts."""
+        while anyio.current_time() >= self._alive_until:
+            await self._renewed.wait()
+        lease = self.leases.get(partition)
+        return lease is not None and lease.epoch == epoch
 
     def _committed(self, plan: TickPlan, tick: Tick) -> None:
         """Follow a commit. What was given up while it was on its way is not remembered: others write there by now."""
@@ -358,6 +378,7 @@ class Worker:
         with anyio.move_on_after(self.settings.drain_seconds_max):
             await self._drained.wait()
         await self.relay.flush()
+        self._alive_until = -math.inf
         await self.store.release(self.settings.name)
 
     def statistics(self) -> Mapping[str, float]:

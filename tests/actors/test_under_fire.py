@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -28,6 +29,14 @@ from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.messages import TimerFired
 from zentra.runtime.ports import Ground, Lease, TickPlan, TickWrites, Timer
+from zentra.runtime.rails.port import (
+    CallbackCode,
+    CallbackRejected,
+    OutcomeStatus,
+    RailOutcome,
+    RailSettings,
+    Submission,
+)
 from zentra.runtime.stream_ports import Position, StreamError
 
 PAYLOAD_MAX = 1024 * 1024  # what the stream takes
@@ -211,6 +220,76 @@ async def test_a_partition_that_was_refused_says_nothing_of_a_commit_in_doubt() 
     await committer.run(Batch(inputs, {}, epochs={p: leases[p].epoch for p in (0, 1)}), 1)
     assert len(tries) == 2
     assert fleet.store.lease_rows[1].version == leases[1].version + 1
+
+
+class NarrowRail:
+    """A rail with room for one call at a time, which takes as long as the test says."""
+
+    def __init__(self, settings: RailSettings) -> None:
+        self.settings = structs.replace(settings, kind="sandbox", concurrency_max=1)
+        self.asked: list[str] = []
+        self.answer = anyio.Event()
+
+    async def submit(self, submission: Submission) -> RailOutcome:
+        self.asked.append(submission.reference)
+        await self.answer.wait()
+        return RailOutcome(self.settings.name, submission.reference, OutcomeStatus.PENDING)
+
+    async def poll(self, reference: str) -> RailOutcome:
+        return RailOutcome(self.settings.name, reference, OutcomeStatus.UNKNOWN)
+
+    def verify_callback(self, raw: bytes, headers: Mapping[str, str], now: float) -> RailOutcome:
+        raise CallbackRejected(self.settings.name, CallbackCode.BODY_MALFORMED)
+
+    async def aclose(self) -> None:
+        return
+
+
+@pytest.mark.parametrize(("taken_over", "asked"), [(True, 1), (False, 3)])
+@in_virtual_time
+async def test_what_a_stopped_worker_had_not_asked_yet_it_asks_only_if_it_was_not_succeeded(
+    taken_over: bool, asked: int
+) -> None:
+    fleet = make_world()
+    rail = NarrowRail(fleet.store.current.rails["alpha"])
+    worker = make_worker(fleet, "stopped")
+    worker.outward._rail_of = {"alpha": rail}.get
+    claim, resumed = fleet.store.claim, anyio.Event()
+    stopping = False
+
+    async def stopped(name: str, lease_seconds: float) -> dict[int, Lease]:
+        if stopping:  # as SIGSTOP would, between two renewals
+            await resumed.wait()
+        return await claim(name, lease_seconds)
+
+    fleet.store.claim = stopped  # type: ignore[method-assign]  # only time passes for a stopped process
+    async with running(worker):
+        for _ in range(3):
+            fleet.submit(transfer(1_000))
+        await until(lambda: worker.outward.backlog == 3)
+        stopping = True
+        await anyio.sleep(worker.settings.lease_seconds * 2)
+        fleet.now += timedelta(seconds=1)
+        if taken_over:
+            assert len(await claim("successor", 0.3)) == 8
+        rail.answer.set()
+        await anyio.sleep(1)
+        assert len(rail.asked) == 1  # nobody knows who owns the others
+        resumed.set()
+        await until(lambda: worker.outward.backlog == 0)
+        assert len(set(rail.asked)) == len(rail.asked) == asked
+
+
+async def test_an_effect_of_an_epoch_that_has_passed_is_not_performed_though_its_partition_came_back() -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w")
+    await worker.refresh_leases()
+    epoch = worker.leases[3].epoch
+    assert await worker._holds(3, epoch)
+    fleet.store.lease_rows[3].epoch += 1
+    await worker.refresh_leases()
+    assert not await worker._holds(3, epoch)
+    assert await worker._holds(3, epoch + 1)
 
 
 # Timers of poisoned events --------------------------------------------------------------------------------------------
