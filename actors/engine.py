@@ -59,7 +59,9 @@ class Engine:
             position = batch.positions.get(partition, lease.position)
             fences.append(Fence(partition, lease.epoch, lease.version, position))
         ordered = tuple(accounts[key] for key in sorted(accounts))
-        return TickPlan(tuple(fences), tuple(sorted(velocity, key=_velocity_order)), ordered, stripe)
+        return TickPlan(
+            tuple(fences), tuple(sorted(velocity, key=_velocity_order)), ordered, stripe, tuple(batch.consumed)
+        )
 
     def decide(self, batch: Batch, plan: TickPlan, ground: Ground) -> Tick:
         """Return the tick over `batch`, decided on `ground`, ready to be written.

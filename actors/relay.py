@@ -1,8 +1,9 @@
 """The relay: publishes what was committed, marks it as sent, and sweeps what nobody marked.
 
 Invariants. Only committed rows are published, under the id of their row, so publishing twice is publishing once. A row
-that could not be published stays unsent and the owner of its partition sweeps it after a second. Rows are kept for ten
-minutes after they were sent and passed by the checkpoint, so that a stream which lost its tail can be filled again."""
+that could not be published stays unsent and the owner of its partition sweeps it after a second. The row of a command
+frame is kept until a commit consumes the frame, so that whatever a stream loses can be filled again; other rows are
+kept for ten minutes after they were sent."""
 
 import logging
 from collections.abc import Callable, Collection, Sequence
@@ -100,7 +101,7 @@ class Relay:
         return len(self._sent) - before
 
     async def republish(self) -> None:
-        """Let every row that is still kept be published again, because a stream lost its tail.
+        """Let every row that is still kept be published again, because a stream lost some of them.
 
         What it lost may be of any partition, so all rows count as unsent from now on: what others own, and what
         cannot be published now, is left to the sweeps. Raises Unavailable where the store cannot do it."""
@@ -110,5 +111,5 @@ class Relay:
         await self._sweep(0.0)
 
     async def trim(self, passed_at: datetime) -> int:
-        """Delete rows that were sent ten minutes before `passed_at`, when every frame was consumed; return how many."""
+        """Delete rows of what nobody consumes here, sent ten minutes before `passed_at`; return how many."""
         return await self._store.trim_outbox(self._partitions(), min(passed_at, datetime.now(UTC)) - KEPT)

@@ -53,12 +53,13 @@ _HELP: Final = {
     "rail_calls": "Calls to rails by outcome",
     "poison_messages": "Events set aside because they could not be decided",
     "stream_rollbacks": "Partitions whose stream had lost its tail",
+    "frames_lost": "Command frames that a stream lost before anybody consumed them; they were sent again",
     "publish_failures": "Frames that the stream did not take at once",
     "outbox_swept": "Frames published by the sweep",
     "denials_collected": "Refusals counted under a collective actor because too many were waiting",
 }
 # An alert on a counter needs its zero.
-_FROM_ZERO: Final = ("fence_refusals", "poison_messages", "stream_rollbacks", "denials_collected")
+_FROM_ZERO: Final = ("fence_refusals", "poison_messages", "stream_rollbacks", "frames_lost", "denials_collected")
 
 _Labels = tuple[tuple[str, str], ...]
 

@@ -282,6 +282,13 @@ class StoreTwin:
             row.sent_at = None
         return len(rows)
 
+    async def unconsumed(self, partitions: Collection[int], sent_seconds: float) -> int:
+        """See Store.unconsumed."""
+        self._meet("unconsumed")
+        before = self._clock() - timedelta(seconds=sent_seconds)
+        commands = [row for row in self._outbox(partitions) if row.message.subject.startswith("zc.")]
+        return sum(row.sent_at is not None and row.sent_at < before for row in commands)
+
     async def mark_sent(self, ids: Sequence[str]) -> None:
         """See Store.mark_sent."""
         self._meet("mark_sent")
@@ -293,7 +300,8 @@ class StoreTwin:
     async def trim_outbox(self, partitions: Collection[int], sent_before: datetime) -> int:
         """See Store.trim_outbox."""
         self._meet("trim_outbox")
-        gone = [r.message.id for r in self._outbox(partitions) if r.sent_at is not None and r.sent_at < sent_before]
+        kept = [row for row in self._outbox(partitions) if not row.message.subject.startswith("zc.")]
+        gone = [row.message.id for row in kept if row.sent_at is not None and row.sent_at < sent_before]
         for key in gone:
             del self.rows.outbox[key]
         return len(gone)

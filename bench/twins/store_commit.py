@@ -57,6 +57,9 @@ class OpenCommit:
             raise RuntimeError("there is no transaction to commit in")
         check(self._store.rows, self.plan, writes)
         apply(self._store.rows, self.plan, writes, self.ground.now)
+        for partition, frame in self.plan.consumed:
+            if partition in self._kept:
+                self._store.rows.outbox.pop(frame, None)
         self._store.moved([fence for fence in self.plan.fences if fence.partition in self._kept], writes)
         self.end()
         self._store.committed(self.plan, writes, self.ground)

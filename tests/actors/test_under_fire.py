@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Any
@@ -22,6 +23,7 @@ from zentra.actors.supervisor import RESTARTS_MAX, Supervisor
 from zentra.actors.tick import Batch, Input, Tick
 from zentra.bench.twins.fleet import Fleet, at_once
 from zentra.bench.twins.stream import SourceTwin
+from zentra.gateway.metrics import Metrics
 from zentra.gateway.upkeep import Upkeep
 from zentra.runtime.errors import InDoubt, Unavailable
 from zentra.runtime.instruments import SILENCE
@@ -37,7 +39,7 @@ from zentra.runtime.rails.port import (
     RailSettings,
     Submission,
 )
-from zentra.runtime.stream_ports import Position, StreamError
+from zentra.runtime.stream_ports import Outgoing, Position, StreamError
 
 PAYLOAD_MAX = 1024 * 1024  # what the stream takes
 
@@ -109,6 +111,78 @@ async def test_a_rollback_that_could_not_be_answered_is_found_again() -> None:
         more = [fleet.submit(transfer(1_000)) for _ in range(5)]
         await until(all_in(fleet, more))
     audited(fleet)
+
+
+def take_the_tail(fleet: Fleet) -> None:
+    fleet.stream.roll_back(0)
+
+
+def purge_by_hand(fleet: Fleet) -> None:
+    fleet.stream.purge_commands(fleet.stream.log().last + 1)
+
+
+@pytest.mark.parametrize("checkpoints", [0, 5])
+@pytest.mark.parametrize("lose", [take_the_tail, purge_by_hand])
+@in_virtual_time
+async def test_frames_that_were_sent_and_lost_are_sent_again_though_no_checkpoint_tells(
+    lose: Callable[[Fleet], None], checkpoints: int
+) -> None:
+    """No worker was there to see them, so the stream contradicts nobody."""
+    fleet = make_world()
+    if checkpoints and lose is purge_by_hand:
+        fleet.publish([Outgoing("zc.0.log", b"\x90", f"{n:032x}") for n in range(checkpoints)])
+        for row in fleet.store.lease_rows.values():
+            row.position = Position(checkpoints, f"{checkpoints - 1:032x}")
+    intents = [fleet.submit(transfer(1_000)) for _ in range(5)]
+    lose(fleet)
+    fleet.now += timedelta(seconds=15)  # long before any timer of theirs
+    worker = make_worker(fleet, "w")
+    worker.instruments = metrics = Metrics()
+    async with running(worker), anyio.create_task_group() as group:
+        group.start_soon(worker.relay.keep_sweeping)
+        group.start_soon(worker.relay.keep_marking)
+        await until(all_in(fleet, intents))
+        await until(lambda: len(fleet.store.rows.leaves) == 5)
+        group.cancel_scope.cancel()
+    assert b"zentra_frames_lost_total 5.0" in metrics.exposition()
+    audited(fleet)
+
+
+async def test_a_frame_that_is_consumed_leaves_no_row_and_no_row_is_taken_for_lost() -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w")
+    worker.instruments = metrics = Metrics()
+    fleet.now += timedelta(seconds=60)
+    async with running(worker):
+        intents = [fleet.submit(transfer(1_000)) for _ in range(20)]
+        await until(lambda: len(fleet.store.rows.leaves) == 20)
+        await until(lambda: worker._read_through > 0)
+    assert all_in(fleet, intents)()
+    assert {row.message.subject[:3] for row in fleet.store.rows.outbox.values()} == {"ze."}
+    assert b"zentra_frames_lost_total 0.0" in metrics.exposition()
+
+
+async def test_nothing_is_looked_for_before_what_was_taken_is_consumed() -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w")
+    await worker.refresh_leases()
+    fleet.submit(transfer(1_000))
+    fleet.now += timedelta(seconds=60)
+    await worker.source.wait_arrival()
+    await worker._look_for_lost()
+    assert worker._end_seen is None
+    worker._take_arrived()
+    await worker._look_for_lost()
+    assert (worker._end_seen is not None, worker._read_through) == (True, -math.inf)
+    batch = worker._next_batch()
+    assert batch is not None
+    await worker._committer.run(batch, 1)
+    await worker._look_for_lost()
+    assert worker._read_through > 0
+    await worker.refresh_leases()
+    fleet.store.lease_rows[3].epoch += 1
+    await worker.refresh_leases()  # another consumer: how far it has read is to be seen
+    assert worker._read_through == -math.inf
 
 
 async def test_a_checkpoint_of_a_stream_that_is_gone_is_not_taken_from_inputs_that_wait() -> None:
@@ -262,7 +336,7 @@ async def test_what_a_stopped_worker_had_not_asked_yet_it_asks_only_if_it_was_no
             await resumed.wait()
         return await claim(name, lease_seconds)
 
-    fleet.store.claim = stopped  # type: ignore[method-assign]  # only time passes for a stopped process
+    fleet.store.claim = stopped  # type: ignore[method-assign,assignment]  # only time passes for a stopped process
     async with running(worker):
         for _ in range(3):
             fleet.submit(transfer(1_000))
