@@ -53,6 +53,11 @@ class Auditor:
         self._touched: set[str] = set()
         self.configured()
 
+    @classmethod
+    def beside(cls, store: StoreTwin) -> Auditor:
+        """Return an auditor that follows a store from here on."""
+        return cls(store)
+
     def configured(self) -> None:
         """Take note of what is set up now; to be called whenever somebody changes it outside of a commit."""
         self._configurations[self._store.current.version] = self._store.current
