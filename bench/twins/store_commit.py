@@ -22,7 +22,8 @@ __all__ = ["OpenCommit", "lease_lock"]
 
 
 class OpenCommit:
-    """A transaction that is under way. `ended` says that it is over: committed, given up, or ended by the server."""
+    """A transaction that is under way. `ended` says that it is over: committed, given up, or ended by the server. One
+    that `outlives` its client is not given up with it."""
 
     def __init__(self, store: StoreTwin, plan: TickPlan) -> None:
         self._store, self.plan = store, plan
@@ -31,7 +32,7 @@ class OpenCommit:
         self._fences = list(plan.fences)
         self._held: list[Hashable] = []
         self._kept: set[int] = set()
-        self.ended = False
+        self.ended = self.outlives = False
         self.ground: Ground | None = None
 
     def lock(self) -> bool:
@@ -67,6 +68,8 @@ class OpenCommit:
 
     def end(self) -> None:
         """Give every lock back; what was not committed is as if it had never been."""
+        if self.outlives:
+            return
         self.ended = True
         for key in self._held:
             del self._store.locks[key]
