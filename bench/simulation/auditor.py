@@ -53,18 +53,13 @@ class Auditor:
         self._touched: set[str] = set()
         self.configured()
 
-    @classmethod
-    def beside(cls, store: StoreTwin) -> Auditor:
-        """Return an auditor that follows a store from here on."""
-        return cls(store)
-
     def configured(self) -> None:
         """Take note of what is set up now; to be called whenever somebody changes it outside of a commit."""
         self._configurations[self._store.current.version] = self._store.current
 
     def registered(self, transition: Transition, command: IntentCommand) -> None:
         """Follow an intent that was acknowledged, also where it is one that was acknowledged before."""
-        asked = msgspec.to_builtins(command)
+        asked = json.loads(msgspec.json.encode(command))
         spelled = json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         digest = hashlib.sha256(b"intent\n" + spelled).hexdigest()
         known = self.histories.get(transition.intent)

@@ -5,7 +5,7 @@ plays the rail. Neither is what the runtime believes."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -18,13 +18,13 @@ from zentra.bench.simulation.auditor_words import (
     SUBMITTED,
     Violation,
 )
-from zentra.runtime.rails.port import RailSettings, Submission
+from zentra.runtime.messages import AttemptReported, CommandGiven, Event, RailReported, decode_frame
+from zentra.runtime.rails.port import RailOutcome, RailSettings, Submission
 from zentra.runtime.stream_ports import Outgoing
 
 __all__ = ["AuditedMessages", "AuditedRails", "Given"]
 
 _FINAL: Final = ("succeeded", "declined", "not_accepted")
-_unpack = msgspec.msgpack.Decoder().decode
 
 
 class Given(Struct, frozen=True):
@@ -87,12 +87,11 @@ class AuditedRails:
             raise Violation("A", f"{where} where {history.amount} was due")
         self._paid[history.id] = reference
 
-    def said(self, outcome: Mapping[str, Any]) -> None:
+    def said(self, outcome: RailOutcome) -> None:
         """Follow a report on its way to a worker."""
-        if outcome["status"] in _FINAL:
-            self._heard[outcome["reference"]].add(
-                Heard(outcome["rail"], outcome["status"], outcome.get("minor"), outcome.get("currency"))
-            )
+        if outcome.status in _FINAL:
+            word = Heard(outcome.rail, str(outcome.status), outcome.minor, outcome.currency)
+            self._heard[outcome.reference].add(word)
 
     def grounds(self, history: History, record: Record, commands: Mapping[str, Given]) -> None:
         """Object where a record goes on from what no rail and no operator has said."""
@@ -150,7 +149,7 @@ class AuditedRails:
 class AuditedMessages:
     """The outbox, the stream and the endpoints: nothing leaves that was not committed, and nothing leaves changed."""
 
-    def __init__(self, heard: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(self, heard: Callable[[RailOutcome], None]) -> None:
         self._heard = heard
         self._committed: dict[str, Outgoing] = {}
         self._published: set[str] = set()
@@ -199,16 +198,13 @@ class AuditedMessages:
             self._read(message.body)
 
     def _read(self, body: bytes) -> None:
-        try:
-            events = _unpack(body)
-        except msgspec.MsgspecError:
-            return  # what cannot be read is for the dead letters, it says nothing
-        for event in events if isinstance(events, list) else ():
+        for event in _events(body):
             match event:
-                case ["rail", {"rail": _, "reference": _, "status": _} as outcome, *_]:
-                    self._heard(outcome)
-                case ["command", str() as key, tenant, kind, subject, principal, *_]:
-                    self.commands.setdefault(key, Given(tenant, kind, subject, principal))
+                case RailReported():
+                    self._heard(event.outcome)
+                case CommandGiven():
+                    given = Given(event.tenant, event.kind, event.subject, event.principal)
+                    self.commands.setdefault(event.command, given)
 
     def finish(self, unsent: Collection[str]) -> None:
         """Object where something that was committed has not been published."""
@@ -223,11 +219,19 @@ def _is_report(message: Outgoing) -> bool:
     """Return whether a message tells what a call outside has met, which is no fact before a worker has taken it."""
     if not message.subject.endswith((".callback", ".webhook")):
         return False
-    for event in _unpack(message.body):
-        answered = event[0] == "rail" and event[1].get("trust", "direct") != "body_signed"
-        if not answered and event[0] != "attempt":
+    for event in _events(message.body):
+        answered = isinstance(event, RailReported) and event.outcome.trust != "body_signed"
+        if not answered and not isinstance(event, AttemptReported):
             return False
     return True
+
+
+def _events(body: bytes) -> list[Event]:
+    """Return the events of a frame; what cannot be read is for the dead letters and says nothing."""
+    try:
+        return decode_frame(body)
+    except msgspec.MsgspecError:
+        return []
 
 
 def _attempt_of(reference: str) -> int:
