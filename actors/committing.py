@@ -138,6 +138,7 @@ class Committer:
         if lost:
             batch.inputs = [entry for entry in batch.inputs if entry.partition not in lost]
             batch.positions = {p: position for p, position in batch.positions.items() if p not in lost}
+            batch.consumed = [frame for frame in batch.consumed if frame[0] not in lost]
             batch.poisoned.clear()
 
     async def _isolate(self, batch: Batch, stripe: int, error: DataError) -> Tick | None:
@@ -154,7 +155,7 @@ class Committer:
             ]
         elif len(batch.inputs) > 1:
             parts = [self._part(batch, [entry], set()) for entry in batch.inputs]
-            parts[-1].positions = batch.positions
+            parts[-1].positions, parts[-1].consumed = batch.positions, batch.consumed
         elif batch.inputs and not batch.poisoned:
             batch.poisoned[0] = f"the store refuses its data: {error}"
             return await self.run(batch, stripe)
@@ -169,4 +170,5 @@ class Committer:
     @staticmethod
     def _part(batch: Batch, inputs: list[Input], partitions: set[int]) -> Batch:
         positions = {p: position for p, position in batch.positions.items() if p in partitions}
-        return Batch(inputs, positions, trust_openings=False, epochs=batch.epochs)
+        consumed = [frame for frame in batch.consumed if frame[0] in partitions]
+        return Batch(inputs, positions, trust_openings=False, epochs=batch.epochs, consumed=consumed)

@@ -23,15 +23,16 @@ __all__ = ["Engine"]
 
 logger = logging.getLogger(__name__)
 
-SLICE: Final = 64  # events decided in one go while others wait for their turn: less than a millisecond
 _LOCKING: Final = frozenset({"ledger", "command", "timer"})  # stages whose events lock counters or balances
 
 
 class Engine:
-    """The decisions of one worker over its own memory. `stripe` is its place in accounts without a floor."""
+    """The decisions of one worker over its own memory.
 
-    def __init__(self, memory: Memory, rules: Rules) -> None:
-        self.memory, self.rules = memory, rules
+    `slice_events` are decided in one go while others wait for their turn: by default less than a millisecond."""
+
+    def __init__(self, memory: Memory, rules: Rules, slice_events: int = 64) -> None:
+        self.memory, self.rules, self.slice_events = memory, rules, slice_events
         self.day = ""
 
     def missing(self, batch: Batch) -> Missing:
@@ -62,7 +63,9 @@ class Engine:
             position = batch.positions.get(partition, lease.position)
             fences.append(Fence(partition, lease.epoch, lease.version, position))
         ordered = tuple(accounts[key] for key in sorted(accounts))
-        return TickPlan(tuple(fences), tuple(sorted(velocity, key=_velocity_order)), ordered, stripe)
+        return TickPlan(
+            tuple(fences), tuple(sorted(velocity, key=_velocity_order)), ordered, stripe, tuple(batch.consumed)
+        )
 
     def draft(self, batch: Batch, plan: TickPlan, tick: Tick) -> Iterator[bool]:
         """Decide what needs neither counters nor balances, and note the rest in `tick.waiting`.
@@ -90,7 +93,7 @@ class Engine:
                 _set_aside(batch, index, error)
                 yield False
                 return
-            if index % SLICE == SLICE - 1:
+            if index % self.slice_events == self.slice_events - 1:
                 yield True
 
     def decide(self, batch: Batch, plan: TickPlan, ground: Ground, draft: Tick | None = None) -> Tick:

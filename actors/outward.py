@@ -2,11 +2,15 @@
 
 Each effect was committed as started before it comes here. Its result goes to the owner of its object as an event; a
 result that is lost leaves the effect started, and the object's timer says what then: a rail is polled, a webhook is
-sent again. Concurrency is bounded per rail and, by the width of its lane, per endpoint."""
+sent again. Concurrency is bounded per rail and, by the width of its lane, per endpoint.
+
+Nothing is asked of anybody for an object that this worker may have lost: an effect that had to wait is performed only
+where `permitted` says, at the last moment, that its partition is still held. What a worker was stopped over is its
+successor's, which polls before it does anything; a late first submission would reach a rail that was given up."""
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import anyio
@@ -27,6 +31,12 @@ logger = logging.getLogger(__name__)
 
 BACKLOG_MAX: Final = 4096  # effects under way or waiting for their rail; past it the worker takes no new events
 PUBLISH_TRIES: Final = 3
+
+Permitted = Callable[[int], Awaitable[bool]]
+
+
+async def _always(_: int) -> bool:
+    return True
 
 
 class Outward:
@@ -70,73 +80,88 @@ class Outward:
             self._group = None
 
     def perform(
-        self, submissions: Sequence[Submission], polls: Sequence[Poll], calls: Sequence[tuple[str, str, WebhookCall]]
+        self,
+        submissions: Sequence[Submission],
+        polls: Sequence[Poll],
+        calls: Sequence[tuple[str, str, WebhookCall]],
+        permitted: Permitted = _always,
     ) -> None:
-        """Start the effects of a committed tick; what cannot be started is left to the timers."""
+        """Start the effects of a committed tick; what cannot be started, or is not `permitted` in the end, is left to
+        the timers."""
         group = self._group
         if group is None:
             return
         immediate = [s for s in submissions if self._is_inline(s.rail)]
         if immediate:
             self.backlog += len(immediate)
-            group.start_soon(self._submit_inline, immediate)
+            group.start_soon(self._submit_inline, immediate, permitted)
         for submission in submissions:
             if not self._is_inline(submission.rail):
                 self.backlog += 1
-                group.start_soon(self._submit, submission)
+                group.start_soon(self._submit, submission, permitted)
         for poll in polls:
             self.backlog += 1
-            group.start_soon(self._poll, poll)
+            group.start_soon(self._poll, poll, permitted)
         for tenant, endpoint, call in calls:
             self.backlog += 1
-            group.start_soon(self._call, tenant, endpoint, call)
+            group.start_soon(self._call, tenant, endpoint, call, permitted)
 
     def _is_inline(self, rail: str) -> bool:
         adapter = self._rail_of(rail)
         return adapter is not None and adapter.settings.kind == "inline"
 
-    async def _submit_inline(self, submissions: list[Submission]) -> None:
+    async def _submit_inline(self, submissions: list[Submission], permitted: Permitted) -> None:
         """Ask a rail that answers without I/O, in one task for the whole tick."""
         try:
             for submission in submissions:
                 rail = self._rail_of(submission.rail)
-                if rail is not None:
+                if rail is not None and await self._may(permitted, submission.reference):
                     self._report_rail(await rail.submit(submission), "submit")
         finally:
             self.backlog -= len(submissions)
 
-    async def _submit(self, submission: Submission) -> None:
+    async def _submit(self, submission: Submission, permitted: Permitted) -> None:
         try:
             rail = self._rail_of(submission.rail)
             if rail is None:
                 logger.error("no adapter for a rail", extra={"rail": submission.rail})
                 return
             async with self._limit(rail):
+                if not await self._may(permitted, submission.reference):
+                    return
                 outcome = await rail.submit(submission)
             self._report_rail(outcome, "submit")
         finally:
             self.backlog -= 1
 
-    async def _poll(self, poll: Poll) -> None:
+    async def _poll(self, poll: Poll, permitted: Permitted) -> None:
         try:
             rail = self._rail_of(poll.rail)
             if rail is None:
                 logger.error("no adapter for a rail", extra={"rail": poll.rail})
                 return
             async with self._limit(rail):
+                if not await self._may(permitted, poll.reference):
+                    return
                 outcome = await rail.poll(poll.reference)
             self._report_rail(outcome, "poll")
         finally:
             self.backlog -= 1
 
-    async def _call(self, tenant: str, endpoint: str, call: WebhookCall) -> None:
+    async def _call(self, tenant: str, endpoint: str, call: WebhookCall, permitted: Permitted) -> None:
         try:
+            partition = self._partition_of(lane_key(tenant, endpoint))
+            if not await permitted(partition):
+                return
             result = await self._transport.send(call)
             self._instruments.count("webhook_attempts", {"outcome": str(result.error or result.status)})
-            partition = self._partition_of(lane_key(tenant, endpoint))
             self._report(partition, "webhook", AttemptReported(tenant, endpoint, result))
         finally:
             self.backlog -= 1
+
+    async def _may(self, permitted: Permitted, reference: str) -> bool:
+        named = parse_reference(reference)
+        return named is not None and await permitted(self._partition_of(named[0]))
 
     def _limit(self, rail: Rail) -> anyio.CapacityLimiter:
         settings = rail.settings

@@ -74,6 +74,7 @@ class Batch(Struct):
     asked: set[bytes | str] = field(default_factory=set)  # leaves and commands that the store was asked for
     stored: set[bytes | str] = field(default_factory=set)  # those of them that it has
     epochs: dict[int, int] = field(default_factory=dict)  # of its partitions when the events were taken
+    consumed: list[tuple[int, str]] = field(default_factory=list)  # frames that end here, by partition and id
 
 
 class Poll(NamedTuple):

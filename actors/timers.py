@@ -2,7 +2,8 @@
 
 A row is the truth. The heap holds what is due within the horizon: read from the store, or set by a commit of this
 worker. A timer that was handed out is remembered until its tick has committed, so that reading the store again does not
-hand it out twice."""
+hand it out twice. One whose event came to nothing (it was set aside as poison, so its row stands as it stood) is left
+alone for a while, longer each time, and then handed out again: it neither spins nor is forgotten."""
 
 import heapq
 from collections.abc import Iterable
@@ -12,9 +13,11 @@ from zentra.actors.tick import Input
 from zentra.runtime.messages import TimerFired
 from zentra.runtime.ports import Timer
 
-__all__ = ["HORIZON_SECONDS", "Timers"]
+__all__ = ["HORIZON_SECONDS", "REST_SECONDS_MAX", "REST_SECONDS_MIN", "Timers"]
 
 HORIZON_SECONDS: Final = 5.0  # rows due later than this are left in the store
+REST_SECONDS_MIN: Final = 60.0  # of a timer that came to nothing; doubled each time
+REST_SECONDS_MAX: Final = 3_600.0  # a case is open: whoever mends the cause need not wait longer than this
 
 Key = tuple[str, str, str]
 
@@ -26,29 +29,38 @@ class Timers:
         self._heap: list[tuple[float, Key]] = []
         self._due: dict[Key, tuple[float, Timer]] = {}
         self._handed_out: set[Key] = set()
+        self._resting: dict[Key, tuple[float, float, int]] = {}  # until when, for how long, of which partition
 
     def learn(self, rows: Iterable[tuple[Timer, float]], now: float) -> None:
         """Take rows of the store, each with the seconds that were left at `now`."""
         for timer, seconds_left in rows:
-            if (timer.kind, timer.key, timer.name) not in self._handed_out:
+            key = (timer.kind, timer.key, timer.name)
+            if key not in self._handed_out and (key not in self._resting or self._resting[key][0] <= now):
                 self._set(timer, now + seconds_left)
 
     def committed(self, set_: Iterable[tuple[Timer, float]], cleared: Iterable[Key], now: float) -> None:
         """Follow what a commit of this worker set and cleared; seconds are counted from `now`."""
         for key in cleared:
-            self._handed_out.discard(key)
-            self._due.pop(key, None)
+            self._forget(key)
         for timer, seconds_left in set_:
-            key = (timer.kind, timer.key, timer.name)
-            self._handed_out.discard(key)
-            self._due.pop(key, None)
+            self._forget((timer.kind, timer.key, timer.name))
             if seconds_left < HORIZON_SECONDS:
                 self._set(timer, now + seconds_left)
+
+    def came_to_nothing(self, fired: Iterable[tuple[int, Key]], now: float) -> None:
+        """Let timers rest, of (partition, key), whose events were committed without setting or clearing them."""
+        for partition, key in fired:
+            if key in self._handed_out:
+                self._handed_out.discard(key)
+                _, lasted, _ = self._resting.get(key, (0.0, REST_SECONDS_MIN / 2, partition))
+                lasts = min(lasted * 2, REST_SECONDS_MAX)
+                self._resting[key] = (now + lasts, lasts, partition)
 
     def drop_partitions(self, partitions: frozenset[int]) -> None:
         """Forget the timers of partitions that somebody else owns."""
         self._due = {key: entry for key, entry in self._due.items() if entry[1].partition not in partitions}
         self._handed_out.clear()
+        self._resting = {key: rest for key, rest in self._resting.items() if rest[2] not in partitions}
 
     def next_due(self) -> float | None:
         """Return when the next timer is due, or None where none is known."""
@@ -73,6 +85,11 @@ class Timers:
             fired = TimerFired(timer.kind, timer.key, timer.name, timer.tenant)
             taken.append(Input(timer.partition, "timer", fired, f"timer/{timer.name}"))
         return taken
+
+    def _forget(self, key: Key) -> None:
+        self._handed_out.discard(key)
+        self._resting.pop(key, None)
+        self._due.pop(key, None)
 
     def _set(self, timer: Timer, due: float) -> None:
         key = (timer.kind, timer.key, timer.name)

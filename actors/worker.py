@@ -3,9 +3,11 @@
 Invariants. A partition is in one commit at a time, so its stream is consumed in order. Inputs are forgotten only when
 their tick has committed or their partition was given up, and then they are read again from the checkpoint. What is
 published or performed was committed before. Losing a partition drops its inputs, actors and timers at once; the epoch
-in the fence keeps a late commit out."""
+in the fence keeps a late commit out, and what is to be performed outside is not while the lease may have passed on."""
 
 import logging
+import math
+import re
 from collections import deque
 from collections.abc import Collection, Mapping
 
@@ -20,7 +22,7 @@ from zentra.actors.relay import Relay
 from zentra.actors.tick import Batch, Input, Tick
 from zentra.actors.timers import HORIZON_SECONDS, Timers
 from zentra.runtime.instruments import Instruments
-from zentra.runtime.messages import LaneOpened, decode_frame
+from zentra.runtime.messages import LaneOpened, TimerFired, decode_frame
 from zentra.runtime.partitions import lane_key
 from zentra.runtime.ports import Lease, Store, TickPlan
 from zentra.runtime.stream_ports import CommandSource, Inbound, Position
@@ -30,19 +32,35 @@ __all__ = ["Worker", "WorkerSettings", "unpack"]
 logger = logging.getLogger(__name__)
 
 LANES_EVERY_SECONDS = 60.0  # how often lanes are searched for attempts that never reported
+# A consumer that is silent counts as broken after half of this, so a source at its end has seen what is older.
+LOST_AFTER_SECONDS = 10.0
+_ROW_ID = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
 
 
 def unpack(message: Inbound) -> list[tuple[Input, Position | None]]:
-    """Return the events of a frame; the last comes with the position at which all of it is consumed."""
+    """Return the events of a frame; the last comes with the position at which all of it is consumed.
+
+    A frame that is none, or holds nothing, is an event by itself: it is set aside, and its place is passed."""
     position = Position(message.sequence, message.id)
     try:
         events = decode_frame(message.body)
     except (msgspec.MsgspecError, UnicodeDecodeError):
+        events = []
+    if not events:
         return [(Input(message.partition, message.stage, None, message.id, message.body), position)]
     last = len(events) - 1
     return [
         (Input(message.partition, message.stage, event, message.id), position if number == last else None)
         for number, event in enumerate(events)
+    ]
+
+
+def _fired(tick: Tick) -> list[tuple[int, tuple[str, str, str]]]:
+    """Return the (partition, key) of the timers that a tick was told of, but for those it was refused."""
+    return [
+        (entry.partition, (entry.event.kind, entry.event.key, entry.event.name))
+        for entry in tick.batch.inputs
+        if isinstance(entry.event, TimerFired) and entry.partition not in tick.lost
     ]
 
 
@@ -82,6 +100,10 @@ class Worker:
         self._checkpoint: dict[int, Position] = {}
         self._stripe_base = 1 + (sum(settings.name.encode()) * 7919) % 1000 * settings.commits_max
         self._following = anyio.Lock()  # whoever starts the source: two at once would leave two consumers behind
+        self._alive_until = -math.inf  # by this worker's clock: nobody takes its partitions before
+        self._renewed = anyio.Event()
+        self._end_seen: tuple[float, dict[int, Position]] | None = None  # when all was taken, and how far that was
+        self._read_through = -math.inf  # everything that was in the stream by then is consumed
         self._wake = anyio.Event()
         self._room = anyio.Event()
         self._draining = False
@@ -99,6 +121,7 @@ class Worker:
             await anyio.sleep(self.settings.lease_seconds / 3)
             await self.refresh_leases()
             self._advance_idle()
+            await self._look_for_lost()
             if anyio.current_time() - looked_at >= LANES_EVERY_SECONDS:
                 looked_at = anyio.current_time()
                 self._open_lanes(frozenset(self.leases))
@@ -110,11 +133,15 @@ class Worker:
             await self._follow_leases()
 
     async def _follow_leases(self) -> None:
+        asked_at = anyio.current_time()
         owned = await self.store.claim(self.settings.name, self.settings.lease_seconds)
         lost = frozenset(p for p, lease in self.leases.items() if p not in owned or owned[p].epoch != lease.epoch)
         gained = [p for p, lease in owned.items() if p not in self.leases or self.leases[p].epoch != lease.epoch]
         if lost:
             self._drop(lost)
+        self._alive_until = asked_at + self.settings.lease_seconds
+        self._renewed.set()
+        self._renewed = anyio.Event()
         if not gained and not lost:
             return
         for partition in gained:
@@ -124,7 +151,7 @@ class Worker:
         try:
             if rolled_back := await self.source.verify({p: self._taken[p] for p in gained}):
                 await self._rewind(rolled_back)
-            await self.source.start(dict(self._taken))
+            await self._start_source()
             self._open_lanes(frozenset(gained))
             await self._learn_timers()
         except BaseException:  # a partition that is owned but not listened to would stand still: gain it again
@@ -133,6 +160,11 @@ class Worker:
         logger.info("partitions changed", extra={"gained": len(gained), "lost": len(lost), "owned": len(self.leases)})
         self.instruments.gauge("leases_owned", len(self.leases))
         self._wake.set()
+
+    async def _start_source(self) -> None:
+        """Listen behind what was taken; how far the stream was read is to be seen anew."""
+        self._end_seen, self._read_through = None, -math.inf
+        await self.source.start(dict(self._taken))
 
     def _drop(self, partitions: frozenset[int]) -> None:
         for partition in partitions:
@@ -169,6 +201,32 @@ class Worker:
             self._queues[partition] = deque((entry, None) for entry, _ in self._queues[partition])
         await self.relay.republish()
 
+    async def _look_for_lost(self) -> None:
+        """Send again what the stream lost without contradicting a checkpoint, or what somebody took out of it.
+
+        The row of a frame goes with the commit that consumes it. So a row that was sent before this worker had last
+        consumed all there was is of a frame that the stream does not have."""
+        self._see_end()
+        if self._end_seen is not None:
+            seen_at, taken = self._end_seen
+            busy = {p for p in self.leases if self._queues[p] or p in self._flying}
+            if all(self.leases[p].position.sequence >= taken[p].sequence for p in busy):
+                self._read_through, self._end_seen = seen_at, None
+        behind = anyio.current_time() - self._read_through
+        if not self.leases or math.isinf(behind):
+            return
+        lost = await self.store.unconsumed(tuple(self.leases), behind + LOST_AFTER_SECONDS)
+        if lost:
+            logger.critical(
+                "the stream lost frames that nobody had consumed; they are sent again", extra={"lost": lost}
+            )
+            self.instruments.count("frames_lost", by=lost)
+            await self.relay.republish()
+
+    def _see_end(self) -> None:
+        if self._end_seen is None and self.source.at_end:
+            self._end_seen = (anyio.current_time(), dict(self._taken))
+
     # Inputs -------------------------------------------------------------------------------------------------------
 
     async def listen(self) -> None:
@@ -183,6 +241,7 @@ class Worker:
                 with anyio.move_on_after(0.1):  # outward effects make room without a tick
                     await self._room.wait()
             self._take_arrived()
+            self._see_end()
             self._wake.set()
             await anyio.lowlevel.checkpoint()
 
@@ -192,7 +251,7 @@ class Worker:
             try:
                 if rolled_back & self.leases.keys():
                     await self._rewind(rolled_back & self.leases.keys())
-                await self.source.start(dict(self._taken))
+                await self._start_source()
             except BaseException:  # gained again, they are found rolled back again, and the source is started
                 self._drop(frozenset(rolled_back & self.leases.keys() or self.leases))
                 raise
@@ -257,6 +316,7 @@ class Worker:
             return None
         inputs: list[Input] = []
         positions: dict[int, Position] = {}
+        consumed: list[tuple[int, str]] = []
         limit = self.settings.events_max
         for partition, queue in self._queues.items():
             if partition in self._flying:
@@ -266,21 +326,23 @@ class Worker:
                 inputs.append(entry)
                 if position is not None:
                     positions[partition] = position
+                    if _ROW_ID.match(position.id):
+                        consumed.append((partition, position.id))
             if len(inputs) >= limit:
                 break
         if inputs:
-            return self._batch(inputs, positions)
+            return self._batch(inputs, positions, consumed)
         checkpoint, self._checkpoint = self._checkpoint, {}
         idle = {
             p: at
             for p, at in checkpoint.items()
             if p in self.leases and p not in self._flying and self.leases[p].position.sequence < at.sequence
         }
-        return self._batch([], idle) if idle else None
+        return self._batch([], idle, []) if idle else None
 
-    def _batch(self, inputs: list[Input], positions: dict[int, Position]) -> Batch:
+    def _batch(self, inputs: list[Input], positions: dict[int, Position], consumed: list[tuple[int, str]]) -> Batch:
         named = {entry.partition for entry in inputs} | positions.keys()
-        return Batch(inputs, positions, epochs={p: self.leases[p].epoch for p in named})
+        return Batch(inputs, positions, epochs={p: self.leases[p].epoch for p in named}, consumed=consumed)
 
     def _advance_idle(self) -> None:
         """Let quiet partitions follow the stream, so that a new consumer and the purge need not go back far."""
@@ -313,8 +375,21 @@ class Worker:
 
     async def _send(self, tick: Tick) -> None:
         """Perform and publish what a commit made true."""
-        self.outward.perform(tick.submissions, tick.polls, tick.calls)
+        epochs = tick.batch.epochs
+
+        async def permitted(partition: int) -> bool:
+            return await self._holds(partition, epochs.get(partition))
+
+        self.outward.perform(tick.submissions, tick.polls, tick.calls, permitted)
         await self.relay.publish([message for _, message in tick.writes.outbox])
+
+    async def _holds(self, partition: int, epoch: int | None) -> bool:
+        """Return whether a partition is held in this epoch. A worker that was stopped for longer than its lease lasts
+        does not know, and asks before it acts."""
+        while anyio.current_time() >= self._alive_until:
+            await self._renewed.wait()
+        lease = self.leases.get(partition)
+        return lease is not None and lease.epoch == epoch
 
     def _committed(self, plan: TickPlan, tick: Tick) -> None:
         """Follow a commit. What was given up while it was on its way is not remembered: others write there by now."""
@@ -331,6 +406,7 @@ class Worker:
         now = anyio.current_time()
         due = [(t, (t.due_at - tick.now).total_seconds()) for t in tick.writes.timers_set.values()]
         self.timers.committed(due, tick.writes.timers_cleared, now)
+        self.timers.came_to_nothing(_fired(tick), now)
         if tick.lost:
             self.instruments.count("fence_refusals", by=len(tick.lost))
             self._drop(tick.lost - gone)
@@ -348,6 +424,7 @@ class Worker:
         with anyio.move_on_after(self.settings.drain_seconds_max):
             await self._drained.wait()
         await self.relay.flush()
+        self._alive_until = -math.inf
         await self.store.release(self.settings.name)
 
     def statistics(self) -> Mapping[str, float]:

@@ -45,6 +45,10 @@ _HELP: Final = {
     "redis_degraded": "1 while Redis is left alone and every key goes to Postgres",
     "intents_waiting": "Requests that wait for the next commit of the intake",
     "nats_requests_unanswered": "Requests of the NATS door that are being worked on",
+    "backlog_intents": "Accepted intents that no worker has looked at yet",
+    "backlog_oldest_seconds": "Age of the oldest of them",
+    "intake_closed": "1 while new intents are sent away because the workers do not keep up",
+    "intents_shed": "Requests for new intents sent away, by what there was too much of and by door",
     "intents": "Requests to create an intent, by what became of them",
     "idempotency_replays": "Answers given again, by the door they left through",
     "callbacks": "Provider callbacks by rail: new, repeated, or why one was refused",
@@ -53,12 +57,13 @@ _HELP: Final = {
     "rail_calls": "Calls to rails by outcome",
     "poison_messages": "Events set aside because they could not be decided",
     "stream_rollbacks": "Partitions whose stream had lost its tail",
+    "frames_lost": "Command frames that a stream lost before anybody consumed them; they were sent again",
     "publish_failures": "Frames that the stream did not take at once",
     "outbox_swept": "Frames published by the sweep",
     "denials_collected": "Refusals counted under a collective actor because too many were waiting",
 }
 # An alert on a counter needs its zero.
-_FROM_ZERO: Final = ("fence_refusals", "poison_messages", "stream_rollbacks", "denials_collected")
+_FROM_ZERO: Final = ("fence_refusals", "poison_messages", "stream_rollbacks", "frames_lost", "denials_collected")
 
 _Labels = tuple[tuple[str, str], ...]
 

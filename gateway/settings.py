@@ -34,6 +34,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     worker_name: str = "worker-1"  # stable over restarts, so that a worker gets its own partitions back at once
     lease_seconds: float = 10.0
     commits_max: int = 2  # commits in flight of one worker; see ARCHITECTURE.md before raising it
+    requests_max: int = 10_000  # that a gateway works on or keeps waiting; beyond: 503 overloaded, at once
+    backlog_intents_max: int = 20_000  # accepted intents that wait for a worker; beyond, new ones are sent away
+    backlog_seconds_max: float = 30.0  # or when a hundred of them have waited for that long
     stream_replicas: int = 1  # 3 on a cluster of NATS
     postgres_connections_max: int = 8
     private_addresses: bool = False  # whether webhooks and rails may be on private or loopback addresses

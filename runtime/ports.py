@@ -75,12 +75,16 @@ class Fence(Struct, frozen=True, gc=False):
 
 
 class TickPlan(Struct):
-    """What a tick wants locked. `stripe` is the writer's own place in accounts without a floor."""
+    """What a tick wants locked. `stripe` is the writer's own place in accounts without a floor.
+
+    `consumed` names the outbox rows (partition, id) of the frames that it takes: whoever consumes a frame deletes its
+    row in the same commit, so that a row which is still there is a frame still to be consumed."""
 
     fences: tuple[Fence, ...]
     velocity: tuple[VelocityKey, ...]
     accounts: tuple[AccountRef, ...]
     stripe: int
+    consumed: tuple[tuple[int, str], ...] = ()
 
 
 class Ground(Struct):
@@ -254,12 +258,16 @@ class Store(Protocol):
         """Take back that outbox rows were sent, in every partition; return how many: a stream lost some of them."""
         ...
 
+    async def unconsumed(self, partitions: Collection[int], sent_seconds: float) -> int:
+        """Return how many command frames of these partitions were sent that long ago and are not consumed."""
+        ...
+
     async def mark_sent(self, ids: Sequence[str]) -> None:
         """Mark outbox rows as sent."""
         ...
 
     async def trim_outbox(self, partitions: Collection[int], sent_before: datetime) -> int:
-        """Delete rows sent before a time; return how many."""
+        """Delete rows sent before a time, but for those of command frames; return how many."""
         ...
 
     async def statistics(self) -> Mapping[str, float]:

@@ -89,6 +89,11 @@ class CommandSource(Protocol):
         """
         ...
 
+    @property
+    def at_end(self) -> bool:
+        """Whether everything was handed out that the stream held for the owned partitions some seconds ago."""
+        ...
+
     async def start(self, positions: Mapping[int, Position]) -> None:
         """Own exactly these partitions and deliver what lies behind their positions; forgets what was buffered."""
         ...

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 __all__ = ["Uuid7"]
 
@@ -14,10 +15,17 @@ _VARIANT = 0b10 << 62
 _RANDOM_BYTES = 4096
 
 
-class Uuid7:
-    """A generator of uuids as 32 hex digits; the 12 bits behind the milliseconds count, the rest is random."""
+def _wall_clock() -> int:
+    return time.time_ns() // 1_000_000
 
-    def __init__(self) -> None:
+
+class Uuid7:
+    """A generator of uuids as 32 hex digits; the 12 bits behind the milliseconds count, the rest is random.
+
+    `milliseconds` is the clock, since 1970; ids of several processes are in order as far as their clocks agree."""
+
+    def __init__(self, milliseconds: Callable[[], int] = _wall_clock) -> None:
+        self._milliseconds = milliseconds
         self._last = 0
         self._random = b""
         self._place = 0
@@ -25,7 +33,7 @@ class Uuid7:
     def __call__(self) -> str:
         """Return the next uuid."""
         # Milliseconds and a counter of 12 bits are one number: overflowing it borrows from the next millisecond.
-        tick = max(time.time_ns() // 1_000_000 << 12, self._last + 1)
+        tick = max(self._milliseconds() << 12, self._last + 1)
         self._last = tick
         place = self._place
         if place + 8 > len(self._random):

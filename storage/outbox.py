@@ -3,6 +3,8 @@
 - A frame holds events of one partition and one stage, and fits into a message of the stream with room to spare.
 - A row that nobody marks as sent is published again by the owner of its partition; the id makes that harmless.
 - A frame of the feed is an array of stored records: its row names them, and its body is made when it is asked for.
+- The row of a command frame is deleted by the commit that consumes the frame, and by nothing else: a row that is there
+  is a frame that was not consumed. Whoever touches rows beside a tick steps around those that one is deleting.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ select o.subject, coalesce(o.body, '['::bytea || (
 from outbox o
 where o.partition = any($1::int[]) and o.sent_at is null
     and o.created_at < clock_timestamp() - make_interval(secs => $2)
-order by o.created_at limit $3
+order by o.created_at, o.id limit $3
 """
 _T = TypeVar("_T")
 _new_id: Final = Uuid7()
@@ -82,7 +84,9 @@ async def mark_sent(pool: Pool, ids: Sequence[str]) -> None:
     """Mark rows as sent; raises Unavailable where the store cannot be asked."""
     async with transaction(pool) as connection:
         await connection.execute(
-            "update outbox set sent_at = now() where id = any($1::uuid[]) and sent_at is null", sorted(ids)
+            "update outbox set sent_at = now() where id in (select id from outbox"
+            " where id = any($1::uuid[]) and sent_at is null order by id for update skip locked)",
+            sorted(ids),
         )
 
 

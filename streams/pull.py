@@ -39,6 +39,10 @@ _CREATE_DEADLINE_S = 2.0
 _GAP = "gap in the consumer sequence"
 
 
+class _Created(msgspec.Struct):
+    num_pending: int = 0
+
+
 class Pull:
     """A consumer of `stream`; every message goes to `deliver(sequence, message)` in stream order."""
 
@@ -67,7 +71,13 @@ class Pull:
         self._credit = 0
         self._heard = False
         self._quiet = 0
+        self._pending = ""
         self.broken: str | None = None
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the server had nothing more to deliver when it was last heard of."""
+        return self.broken is None and self._pending == "0"
 
     @property
     def found_gap(self) -> bool:
@@ -103,12 +113,13 @@ class Pull:
             config["filter_subjects"] = list(filters)
         if start is not None:
             config["opt_start_seq"] = start
-        await client.call(
+        created = await client.call(
             f"CONSUMER.CREATE.{self._stream}.{self._name}",
             {"stream_name": self._stream, "config": config, "action": "create"},
-            dict[str, Any],
+            _Created,
             deadline_s=_CREATE_DEADLINE_S,
         )
+        self._pending = str(created.num_pending)
         await self.ask()
         if self.broken is not None:
             raise StreamUnavailable(self.broken)
@@ -183,6 +194,7 @@ class Pull:
             return
         self._expected += 1
         self._credit -= 1
+        self._pending = tokens[at + 3]
         self._deliver(int(tokens[at]), message)
         if self._credit <= self._batch:
             await self.ask()
@@ -190,7 +202,7 @@ class Pull:
     def _status(self, headers: dict[str, str]) -> None:
         match headers.get("Status"):
             case "100":
-                return
+                self._pending = "0"  # it beats while it has nothing to send; what was pending may have been removed
             case "408":
                 # The request expired with this many messages of its batch unused.
                 self._credit = max(0, self._credit - int(headers.get("Nats-Pending-Messages", self._batch)))

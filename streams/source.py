@@ -83,6 +83,11 @@ class CommandSource:
         """Everything of the owned partitions up to here was handed out; None when nothing was since `start`."""
         return self._taken
 
+    @property
+    def at_end(self) -> bool:
+        """Whether everything was handed out that the stream held when the server was last heard of, seconds ago."""
+        return self._pull is not None and self._pull.at_end and not self._buffer
+
     async def start(self, positions: Mapping[int, Position]) -> None:
         """Own exactly these partitions and deliver what lies behind their positions; forgets what was buffered.
 

@@ -1,39 +1,51 @@
-"""The generator: a process of its own that asks an installation for intents, at full speed or at a fixed rate.
+"""The generator: a process of its own that asks an installation for intents, by a schedule or at full speed.
 
-At a fixed rate the schedule does not wait for answers, and latency counts from the intended send time, so a slow server
-cannot hide behind a slow client; late sends are counted. It prints one JSON line when every request was answered."""
+- By a schedule the load is open: sending does not wait for answers, latency counts from the intended time, so a slow
+  server cannot hide behind a slow client; sends that leave late are counted.
+- At full speed as many intents are unanswered as were allowed; this finds a rate and is no latency measurement.
+- Several processes take turns through one schedule and start together. Each reads its load from standard input, says
+  that it is ready, waits to be told when to start, and prints its progress and its report, one JSON document a line.
+"""
+
+from __future__ import annotations
 
 import asyncio
-import itertools
-import random
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-import aiohttp
 import msgspec
 import uvloop
 from msgspec import Struct
 
-from zentra.streams.connection import connect
+from zentra.bench.measuring.schedule import Phase, arrivals, total_of
+from zentra.bench.measuring.tally import LoadReport, Tally
+from zentra.bench.measuring.transports import RouteMissing, Target, Transport, is_accepted, open_transport
+from zentra.bench.measuring.watching import Watch
+from zentra.bench.measuring.workload import Drawn, Mix, Workload
+from zentra.runtime.stream_ports import StreamError
 
-__all__ = ["Load", "LoadReport", "main", "run_load"]
+__all__ = ["FAULT_EXIT", "FULL_SPEED", "Load", "LoadReport", "expected_of", "main", "run_load"]
 
-LATE_SECONDS: Final = 0.01
-ANSWER_SECONDS_MAX: Final = 30.0
+FULL_SPEED: Final = "full speed"
+PROGRESS_SECONDS: Final = 0.25
+FAULT_EXIT: Final = 3
 
 
 class Load(Struct, frozen=True, kw_only=True):
-    """What to send: `rate` 0 is full speed, with at most `in_flight` intents unanswered."""
+    """What to send: by `phases`; without them `intents` at `rate`, and `rate` 0 is full speed with at most
+    `in_flight` intents unanswered."""
 
-    transport: str  # nats, http
+    transport: str  # nats, http, bulk
     url: str
     key: str = ""  # the API key over HTTP; over NATS the URL carries user and password
     intents: int = 1_000
     rate: float = 0.0
+    phases: tuple[Phase, ...] = ()
+    poisson_seed: int | None = None
     in_flight: int = 1_024
-    batch: int = 1  # intents per request, over NATS
+    batch: int = 1  # intents per request, over NATS and in bulk
     sources: tuple[str, ...] = ()
     destinations: tuple[str, ...] = ()
     prefix: str = "bench"
@@ -43,184 +55,198 @@ class Load(Struct, frozen=True, kw_only=True):
     each_destination: bool = False  # in turn, rather than drawn
     kind: str = "transfer"
     currency: str = "NGN"
+    mix: Mix = Mix()
+    second: Target | None = None  # the second tenant, where the mix has one
+    tenants: tuple[str, ...] = ("acme",)
+    wait_seconds: int = 0  # over HTTP: be answered when the intent has ended
+    watch_url: str = ""  # NATS as the runtime: see on the feed when an intent is SUCCESSFUL
+    share: int = 0
+    shares: int = 1
+
+    def scheduled(self) -> tuple[Phase, ...]:
+        """Return the phases; none at full speed."""
+        if self.phases or not self.rate:
+            return self.phases
+        return (Phase("steady", self.intents / self.rate, self.rate),)
 
 
-class LoadReport(Struct, frozen=True, kw_only=True):
-    """What came back: accepted and refused intents, seconds, and latencies of the answers in milliseconds."""
+class _Request(Struct):
+    """Intents that go in one request, when, and in which phase."""
 
-    accepted: int
-    refused: int
-    seconds: float
-    sent_late: int
-    started_at: float
-    p50_ms: float
-    p99_ms: float
-    refusals: dict[str, int] = {}
+    phase: str
+    second: float
+    drawn: list[Drawn]
 
 
-class _Tally:
-    def __init__(self) -> None:
-        self.accepted = self.refused = self.late = 0
-        self.latencies: list[float] = []
-        self.refusals: dict[str, int] = {}
+class _Sender:
+    """Sends requests and counts their answers."""
 
-    def refuse(self, why: str, count: int) -> None:
-        self.refused += count
-        self.refusals[why] = self.refusals.get(why, 0) + count
+    def __init__(self, load: Load, transports: Sequence[Transport], tally: Tally, watch: Watch | None) -> None:
+        self._load, self._transports, self._tally, self._watch = load, transports, tally, watch
+        self._slots = asyncio.Semaphore(max(1, load.in_flight // load.batch))
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._fault: Exception | None = None
+
+    async def run(self) -> None:
+        """Send everything and return when all is answered; raises what sending raised."""
+        phases = self._load.scheduled()
+        requests = _scheduled(self._load, phases) if phases else _at_full_speed(self._load)
+        for request in requests:
+            if self._fault is not None:
+                break
+            intended = time.perf_counter()
+            if phases:
+                intended = self._tally.started + request.second
+                if (pause := intended - time.perf_counter()) > 0:
+                    await asyncio.sleep(pause)
+            else:
+                await self._slots.acquire()
+                intended = time.perf_counter()
+            self._start(request, intended)
+        while self._waiting:
+            await asyncio.wait(self._waiting)
+        if self._fault is not None:
+            raise self._fault
+
+    def _start(self, request: _Request, intended: float) -> None:
+        repeated = 0
+        for drawn in request.drawn:
+            repeated += drawn.repeated
+            if self._watch is not None and not drawn.repeated:
+                self._watch.expect(drawn.body["intent_id"], request.phase, intended)
+        self._tally.sent(request.phase, intended, time.perf_counter(), len(request.drawn), repeated)
+        task = asyncio.create_task(self._send(request, intended))
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    async def _send(self, request: _Request, intended: float) -> None:
+        sent = time.perf_counter()
+        try:
+            for tenant, transport in enumerate(self._transports):
+                mine = [drawn.body for drawn in request.drawn if drawn.tenant == tenant]
+                if not mine:
+                    continue
+                outcomes = await transport.send(mine)
+                now = time.perf_counter()
+                for body, outcome in zip(mine, outcomes, strict=True):
+                    self._tally.answered(transport.route, outcome, request.phase, intended, sent, now)
+                    if self._watch is not None and not is_accepted(outcome):
+                        self._watch.forget(body["intent_id"])
+        except Exception as error:
+            # A load that cannot be sent ends at once, and the caller of `run` hears why.
+            self._fault = self._fault or error
+        finally:
+            self._slots.release()
 
 
-Send = Callable[[list[dict[str, Any]], float], Awaitable[None]]
+async def run_load(
+    load: Load,
+    ready: Callable[[], Any] | None = None,
+    progress: Callable[[int], None] = lambda answered: None,
+) -> LoadReport:
+    """Send the load and return what came back. `ready` is awaited once everything is connected, and returns the unix
+    time of the start.
 
-
-async def run_load(load: Load) -> LoadReport:
-    """Send the load and return what came back."""
-    tally = _Tally()
-    opener = {"nats": _over_nats, "http": _over_http}[load.transport]
-    started_at = time.time()
-    send, close = await opener(load, tally)
-    started = time.perf_counter()
+    Raises RouteMissing, ValueError for a server that is not on this machine, and StreamUnavailable."""
+    transports = [await _open(load, Target(load.url, load.key))]
+    if load.second is not None:
+        transports.append(await _open(load, load.second))
+    tally = Tally(0.0)
+    watch = await Watch.start(load.watch_url, load.tenants, tally) if load.watch_url else None
+    starts_at = time.time() if ready is None else await ready()
+    tally.started = time.perf_counter() + starts_at - time.time()
+    cpu = time.process_time()
+    telling = asyncio.create_task(_tell(tally, progress))
     try:
-        await _drive(load, tally, send, started)
+        await _Sender(load, transports, tally, watch).run()
+        seconds = time.perf_counter() - tally.started
+        if watch is not None:
+            await watch.wait_all()
     finally:
-        await close()
-    seconds = time.perf_counter() - started
-    ordered = sorted(tally.latencies) or [0.0]
-    return LoadReport(
-        accepted=tally.accepted,
-        refused=tally.refused,
-        seconds=round(seconds, 3),
-        sent_late=tally.late,
-        started_at=started_at,
-        p50_ms=round(ordered[len(ordered) // 2] * 1000, 2),
-        p99_ms=round(ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)] * 1000, 2),
-        refusals=tally.refusals,
+        telling.cancel()
+        for transport in transports:
+            await transport.close()
+        if watch is not None:
+            await watch.close()
+    return tally.report(seconds=seconds, started_at=starts_at, cpu_seconds=time.process_time() - cpu)
+
+
+async def _open(load: Load, target: Target) -> Transport:
+    return await open_transport(load.transport, target, in_flight=load.in_flight, wait_seconds=load.wait_seconds)
+
+
+async def _tell(tally: Tally, progress: Callable[[int], None]) -> None:
+    while True:
+        await asyncio.sleep(PROGRESS_SECONDS)
+        progress(tally.accepted + tally.refused)
+
+
+def _workload(load: Load) -> Workload:
+    return Workload(
+        load.sources,
+        load.destinations,
+        mix=load.mix,
+        seed=load.seed,
+        prefix=load.prefix,
+        minor_max=load.minor_max,
+        minor_fixed=load.minor_fixed,
+        each_destination=load.each_destination,
+        kind=load.kind,
+        currency=load.currency,
     )
 
 
-async def _drive(load: Load, tally: _Tally, send: Send, started: float) -> None:
-    """Send every batch: by the schedule, or whenever one of the slots is free."""
-    slots = asyncio.Semaphore(max(1, load.in_flight // load.batch))
-    waiting: set[asyncio.Task[None]] = set()
-    sent = 0
-    for batch in _batches(load):
-        intended = time.perf_counter()
-        if load.rate:
-            intended = started + sent / load.rate
-            pause = intended - time.perf_counter()
-            if pause > 0:
-                await asyncio.sleep(pause)
-            elif pause < -LATE_SECONDS:
-                tally.late += len(batch)
-        else:
-            await slots.acquire()
-        task = asyncio.create_task(_one(send, batch, intended, slots))
-        waiting.add(task)
-        task.add_done_callback(waiting.discard)
-        sent += len(batch)
-    while waiting:
-        await asyncio.wait(waiting)
+def _at_full_speed(load: Load) -> Iterator[_Request]:
+    workload = _workload(load)
+    mine = range(load.share, load.intents, load.shares)
+    for first in range(0, len(mine), load.batch):
+        yield _Request(FULL_SPEED, 0.0, [workload.draw(number) for number in mine[first : first + load.batch]])
 
 
-async def _one(send: Send, batch: list[dict[str, Any]], intended: float, slots: asyncio.Semaphore) -> None:
-    try:
-        await send(batch, intended)
-    finally:
-        slots.release()
+def _scheduled(load: Load, phases: Sequence[Phase]) -> Iterator[_Request]:
+    """Yield requests at the time of their first intent; a batch never crosses from one phase into the next."""
+    workload = _workload(load)
+    waiting: _Request | None = None
+    for number, second, place in arrivals(phases, share=load.share, shares=load.shares, poisson_seed=load.poisson_seed):
+        name = phases[place].name
+        if waiting is not None and (len(waiting.drawn) == load.batch or waiting.phase != name):
+            yield waiting
+            waiting = None
+        if waiting is None:
+            waiting = _Request(name, second, [])
+        waiting.drawn.append(workload.draw(number))
+    if waiting is not None:
+        yield waiting
 
 
-def _batches(load: Load) -> Iterator[list[dict[str, Any]]]:
-    draw = random.Random(load.seed)  # noqa: S311  # a load, not a secret
-    numbers = iter(range(load.intents))
-    while chunk := list(itertools.islice(numbers, load.batch)):
-        yield [
-            {
-                "kind": load.kind,
-                "amount": load.minor_fixed or draw.randrange(1, load.minor_max),
-                "currency": load.currency,
-                "source": draw.choice(load.sources),
-                "destination": (
-                    load.destinations[number % len(load.destinations)]
-                    if load.each_destination
-                    else draw.choice(load.destinations)
-                ),
-                "idempotency_key": f"{load.prefix}-{number}",
-            }
-            for number in chunk
-        ]
-
-
-async def _over_nats(load: Load, tally: _Tally) -> tuple[Send, Callable[[], Awaitable[None]]]:
-    """Send requests over one connection of the tenant, all answers to one inbox."""
-    client = await connect(load.url, name="bench")
-    inbox = client.new_inbox()
-    pending: dict[str, asyncio.Future[bytes]] = {}
-    encode = msgspec.json.Encoder().encode
-    numbers = itertools.count()
-
-    async def answered(message: Any) -> None:
-        future = pending.pop(message.subject.rpartition(".")[2], None)
-        if future is not None and not future.done():
-            unheard = message.headers and message.headers.get("Status") == "503"
-            future.set_result(b'{"status":503}' if unheard else message.data)
-
-    await client.subscribe(f"{inbox}.*", cb=answered, pending_msgs_limit=0, pending_bytes_limit=0)
-
-    async def send(batch: list[dict[str, Any]], intended: float) -> None:
-        number = str(next(numbers))
-        future = pending[number] = asyncio.get_running_loop().create_future()
-        body = encode(batch if load.batch > 1 else batch[0])
-        await client.publish("zentra.intents.create", body, f"{inbox}.{number}")
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS_MAX):
-                data = await future
-        except TimeoutError:
-            tally.refuse("no_answer", len(batch))
-            return
-        answer = msgspec.json.decode(data)
-        for item in answer if isinstance(answer, list) else [answer] * (1 if load.batch == 1 else len(batch)):
-            _count(tally, item.get("status", 0), item, intended)
-
-    return send, client.close
-
-
-async def _over_http(load: Load, tally: _Tally) -> tuple[Send, Callable[[], Awaitable[None]]]:
-    """Send one request per intent over a pool of kept-alive connections."""
-    connector = aiohttp.TCPConnector(limit=min(load.in_flight, 256))
-    session = aiohttp.ClientSession(connector=connector, headers={"authorization": f"Bearer {load.key}"})
-    timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS_MAX)
-    encode = msgspec.json.Encoder().encode
-
-    async def send(batch: list[dict[str, Any]], intended: float) -> None:
-        for intent in batch:
-            key = intent.pop("idempotency_key")
-            headers = {"x-idempotency-key": key, "content-type": "application/json"}
-            try:
-                async with session.post(
-                    f"{load.url}/runtime/intents", data=encode(intent), headers=headers, timeout=timeout
-                ) as response:
-                    body = await response.read()
-                    _count(tally, response.status, body, intended)
-            except (aiohttp.ClientError, TimeoutError) as error:
-                tally.refuse(type(error).__name__, 1)
-
-    return send, session.close
-
-
-def _count(tally: _Tally, status: int, answer: Any, intended: float) -> None:
-    if status in (200, 202):
-        tally.accepted += 1
-        tally.latencies.append(time.perf_counter() - intended)
-        return
-    problem = answer if isinstance(answer, dict) else msgspec.json.decode(answer or b"{}")
-    problem = problem.get("problem") or problem.get("body") or problem
-    tally.refuse(f"{status} {problem.get('code', '')}".strip(), 1)
+def expected_of(load: Load) -> int:
+    """Return how many sends a load makes, over all shares."""
+    phases = load.scheduled()
+    return total_of(phases) if phases else load.intents
 
 
 def main() -> None:
-    """Run the load that standard input describes and print the report as one JSON line."""
-    load = msgspec.json.decode(sys.stdin.buffer.read(), type=Load)
-    report = uvloop.run(run_load(load))
-    sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+    """Run the load that standard input describes; every line that is printed is one JSON document."""
+    load = msgspec.json.decode(sys.stdin.buffer.readline(), type=Load)
+
+    async def ready() -> float:
+        _say({"ready": True})
+        line = await asyncio.to_thread(sys.stdin.buffer.readline)
+        if not line:
+            raise EOFError("nobody told the generator when to start")
+        return float(line)
+
+    try:
+        report = uvloop.run(run_load(load, ready, lambda answered: _say({"answered": answered})))
+    except (RouteMissing, StreamError, ValueError, EOFError) as error:
+        _say({"fault": str(error)})
+        sys.exit(FAULT_EXIT)
+    _say({"report": report})
+
+
+def _say(document: dict[str, Any]) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(document) + b"\n")
+    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

@@ -28,15 +28,17 @@ from zentra.bench.twins.stream import StreamTwin
 from zentra.bench.twins.transport import ScriptedEndpoints, ScriptedReply
 from zentra.gateway.sandbox.scenarios import RailProfile
 from zentra.runtime import messages as m
+from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.command import IntentCommand, digest_of
 from zentra.runtime.intents.transaction import Transaction, register, restore
 from zentra.runtime.partitions import callback_key, lane_key, partition_of
-from zentra.runtime.ports import Configuration, Lease, TickPlan
+from zentra.runtime.ports import Configuration, Lease, TickPlan, Timer
 from zentra.runtime.rails.port import RailOutcome, Submission
 from zentra.runtime.rails.routing import parse_reference
 from zentra.runtime.stream_ports import NOTHING_CONSUMED, Outgoing, Position
 from zentra.runtime.subjects import command_subject, dead_subject, event_subject
 from zentra.runtime.webhooks.standard import WebhookCall
+from zentra.storage.intake.registration import Registration
 
 __all__ = ["START", "Fleet", "FleetWorker", "at_once"]
 
@@ -237,13 +239,21 @@ class Fleet:
         """Register an intent as the gateway does and publish its frame; return its id."""
         number = self._next()
         intent = hashlib.sha256(f"intent/{number}".encode()).hexdigest()[:32]
+        intent_id, digest, key = command.intent_id or f"intent-{number}", digest_of("intent", command), f"key-{number}"
         transition = register(
-            intent=intent, tenant=tenant, intent_id=command.intent_id or f"intent-{number}", command=command,
-            digest=digest_of("intent", command), key=f"key-{number}", principal=principal, role=role,
-            trace=f"{number:032x}", at=self.now, cause=f"request-{number}",
+            intent=intent, tenant=tenant, intent_id=intent_id, command=command, digest=digest, key=key,
+            principal=principal, role=role, trace=f"{number:032x}", at=self.now, cause=f"request-{number}",
         )  # fmt: skip
-        frame = self.store.register(transition, self.partition_of(intent), REGISTERED_TIMER.total_seconds())
-        self.publish([frame])
+        timer = Timer("intent", intent, "state", self.partition_of(intent), tenant, self.now + REGISTERED_TIMER)
+        _, frames = self.store.register(
+            Registration(
+                tenant=tenant, key=key, digest=digest, intent=intent, intent_id=intent_id,
+                command=canonical.encode(command), principal=principal, role=role, trace=f"{number:032x}",
+                request_id=f"request-{number}", status=202, answer=b"{}", transition=transition, timer=timer,
+            ),
+            feed=False,
+        )  # fmt: skip
+        self.publish(frames)
         return intent
 
     def command(

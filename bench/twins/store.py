@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
-from zentra.bench.twins.store_rows import OutboxRow, Rows, add, apply, check, refuse_non_uuids
-from zentra.runtime import messages as m
+from zentra.bench.twins.store_commit import OpenCommit, lease_lock
+from zentra.bench.twins.store_intake import Intake, frames_of
+from zentra.bench.twins.store_rows import OutboxRow, Rows, add, check, refuse_non_uuids
 from zentra.runtime.errors import DataError, InDoubt
-from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
-from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import (
     Configuration,
+    Fence,
     Ground,
     Lease,
     LogHead,
@@ -34,6 +34,7 @@ from zentra.runtime.ports import (
 from zentra.runtime.stream_ports import NOTHING_CONSUMED, Outgoing, Position
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
 from zentra.storage.engine.ownership import rendezvous
+from zentra.storage.intake.registration import Outcome, Registered, Registration
 
 __all__ = ["Failure", "StoreTwin"]
 
@@ -65,14 +66,20 @@ class StoreTwin:
     def __init__(self, clock: Callable[[], datetime], configuration: Configuration, partitions: int = 64) -> None:
         self._clock = clock
         self.current = configuration
+        self.intake = Intake()
         self.partitions = partitions
         self.rows = Rows()
         self.refs: dict[tuple[str, str], AccountRef] = {}
         self.lease_rows = {number: LeaseRow(number) for number in range(partitions)}
         self.members: dict[str, datetime] = {}
         self.commits = 0
+        self.locks: dict[Hashable, OpenCommit] = {}  # by what is locked: whoever holds it
         self._known: set[str] = set()  # workers that have claimed since they were started
         self._failures: deque[Failure] = deque()
+
+    def now(self) -> datetime:
+        """Return the time of the store."""
+        return self._clock()
 
     # What tests set up and look at --------------------------------------------------------------------------------
 
@@ -100,18 +107,18 @@ class StoreTwin:
         """Change what is set up; the version grows by itself."""
         self.current = msgspec.structs.replace(configuration, version=self.current.version + 1)
 
-    def register(self, transition: Transition, partition: int, timer_seconds: float) -> Outgoing:
-        """Register an intent as the intake does: its first record, its timer, its frame; return the frame."""
+    def register(self, item: Registration, *, feed: bool = True) -> tuple[Outcome, list[Outgoing]]:
+        """Register an intent as the intake does; return what its key got, and the messages to publish; without `feed`
+        nobody is told of its first record."""
+        outcome = self.intake.settle(item)
+        if not isinstance(outcome, Registered):
+            return outcome, []
+        transition, timer = item.transition, item.timer
         if transition.intent in self.rows.transitions:
-            raise DataError("duplicate key: intents")
+            raise DataError("duplicate key: transitions")
         self.rows.transitions[transition.intent] = [transition]
-        timer = Timer(
-            "intent", transition.intent, "state", partition, transition.tenant,
-            transition.at + timedelta(seconds=timer_seconds),
-        )  # fmt: skip
         self.rows.timers[timer.kind, timer.key, timer.name] = timer
-        due = m.Due(transition.intent, transition.tenant, 1, m.Opening(transition.record, transition.hash))
-        return self.put(partition, f"zc.{partition}.policy", m.encode_frame([due]), f"f{transition.intent[1:]}")
+        return outcome, [self.put(timer.partition, *frame) for frame in frames_of(item, feed=feed)]
 
     def put(self, partition: int, subject: str, body: bytes, key: str) -> Outgoing:
         """Put a message into the outbox as the gateway does with its facts; return it."""
@@ -129,8 +136,12 @@ class StoreTwin:
 
     # Ownership ----------------------------------------------------------------------------------------------------
 
+    def forget_worker(self, worker: str) -> None:
+        """The process of a worker ends: the next one of its name takes its leases over as new ones."""
+        self._known.discard(worker)
+
     async def claim(self, worker: str, lease_seconds: float) -> dict[int, Lease]:
-        """See Store.claim."""
+        """See Store.claim. A lease in a commit is taken the next time; one to be released is waited for."""
         self._meet("claim")
         now, lasts = self._clock(), timedelta(seconds=lease_seconds)
         first = worker not in self._known
@@ -138,17 +149,23 @@ class StoreTwin:
         self.members[worker] = now
         self.members = {w: at for w, at in self.members.items() if now - at <= lasts * MEMBERS_FORGOTTEN_AFTER}
         live = [w for w, at in self.members.items() if now - at < lasts]
-        for row in self.lease_rows.values():
-            if rendezvous(row.partition, live) == worker:
-                if row.owner not in live or (row.owner == worker and first):
-                    row.epoch, row.owner = row.epoch + 1, worker
-            elif row.owner == worker:
-                row.owner = None
+        mine = {p for p in self.lease_rows if rendezvous(p, live) == worker}
+        for partition in mine:
+            row = self.lease_rows[partition]
+            free = row.owner not in live or (row.owner == worker and first)
+            if free and lease_lock(partition) not in self.locks:
+                row.epoch, row.owner = row.epoch + 1, worker
+        leave = [p for p, row in self.lease_rows.items() if row.owner == worker and p not in mine]
+        await self._unlocked(leave)
+        for partition in leave:
+            if self.lease_rows[partition].owner == worker:
+                self.lease_rows[partition].owner = None
         return {p: _lease(row) for p, row in self.lease_rows.items() if row.owner == worker}
 
     async def release(self, worker: str) -> None:
         """See Store.release."""
         self._meet("release")
+        await self._unlocked([p for p, row in self.lease_rows.items() if row.owner == worker])
         self.members.pop(worker, None)
         self._known.discard(worker)
         for row in self.lease_rows.values():
@@ -158,7 +175,13 @@ class StoreTwin:
     async def leases(self, partitions: Collection[int]) -> dict[int, Lease]:
         """See Store.leases."""
         self._meet("leases")
+        await self._unlocked(partitions)
         return {p: _lease(self.lease_rows[p]) for p in partitions if p in self.lease_rows}
+
+    async def _unlocked(self, partitions: Collection[int]) -> None:
+        """Return when no commit holds these leases."""
+        while any(lease_lock(partition) in self.locks for partition in partitions):
+            await self.pause("locks")
 
     # Reading ------------------------------------------------------------------------------------------------------
 
@@ -259,6 +282,13 @@ class StoreTwin:
             row.sent_at = None
         return len(rows)
 
+    async def unconsumed(self, partitions: Collection[int], sent_seconds: float) -> int:
+        """See Store.unconsumed."""
+        self._meet("unconsumed")
+        before = self._clock() - timedelta(seconds=sent_seconds)
+        commands = [row for row in self._outbox(partitions) if row.message.subject.startswith("zc.")]
+        return sum(row.sent_at is not None and row.sent_at < before for row in commands)
+
     async def mark_sent(self, ids: Sequence[str]) -> None:
         """See Store.mark_sent."""
         self._meet("mark_sent")
@@ -270,7 +300,8 @@ class StoreTwin:
     async def trim_outbox(self, partitions: Collection[int], sent_before: datetime) -> int:
         """See Store.trim_outbox."""
         self._meet("trim_outbox")
-        gone = [r.message.id for r in self._outbox(partitions) if r.sent_at is not None and r.sent_at < sent_before]
+        kept = [row for row in self._outbox(partitions) if not row.message.subject.startswith("zc.")]
+        gone = [row.message.id for row in kept if row.sent_at is not None and row.sent_at < sent_before]
         for key in gone:
             del self.rows.outbox[key]
         return len(gone)
@@ -305,33 +336,52 @@ class StoreTwin:
     ) -> Ground:
         """See Store.commit."""
         failure = self._meet("commit")
-        held = {f.partition for f in plan.fences if self._holds(f.partition, f.epoch, f.version)}
-        lost = frozenset(f.partition for f in plan.fences) - held
-        ground = Ground(self._clock(), self.current.version, lost, {}, {})
-        if draft is not None:
-            await draft(ground)
-        ground = Ground(
-            now=ground.now,
-            configuration_version=ground.configuration_version,
-            lost=lost,
-            balances={r.id: copy.copy(self.rows.balances[r.id, 0]) for r in plan.accounts if r.guarded},
-            usage={_dated(key): copy.copy(self.rows.velocity.get(key, Usage())) for key in plan.velocity},
-        )
-        writes = decide(ground)
-        check(self.rows, plan, writes)
-        if failure is not None and not isinstance(failure.error, InDoubt):
-            raise failure.error
-        apply(self.rows, plan, writes, ground.now)
-        for fence in plan.fences:
-            if fence.partition in held:
-                row = self.lease_rows[fence.partition]
-                row.version, row.position = row.version + 1, fence.position
-        if writes.endpoints_disabled:
-            self._disable(writes.endpoints_disabled)
-        self.commits += 1
+        opened = OpenCommit(self, plan)
+        try:
+            while not opened.fence():
+                await self.pause("locks", opened)
+            assert opened.ground is not None
+            ground = opened.ground
+            if draft is not None:
+                await draft(ground)
+            while not opened.lock():
+                await self.pause("locks", opened)
+            await self.pause("fenced", opened)
+            writes = decide(ground)
+            check(self.rows, plan, writes)
+            if failure is not None and not isinstance(failure.error, InDoubt):
+                raise failure.error
+            await self.pause("written", opened, writes)
+            opened.commit(writes)
+        finally:
+            opened.end()
+        await self.pause("committed", opened)
         if failure is not None:
             raise failure.error
         return ground
+
+    async def pause(self, place: str, opened: OpenCommit | None = None, writes: TickWrites | None = None) -> None:
+        """Let the one who drives stop or fail whoever is here: a commit that waits for `locks`, has `fenced` (it holds
+        its locks and has read), has `written` or has `committed`. Here nothing happens, and waiting is a bug."""
+        if place == "locks":
+            raise RuntimeError("a twin has waited")
+
+    def holds(self, fence: Fence) -> bool:
+        """Return whether a lease row stands where a fence expects it."""
+        row = self.lease_rows.get(fence.partition)
+        return row is not None and (row.epoch, row.version) == (fence.epoch, fence.version)
+
+    def moved(self, fences: Collection[Fence], writes: TickWrites) -> None:
+        """Follow a commit in the leases that it fenced, and in the configuration."""
+        for fence in fences:
+            row = self.lease_rows[fence.partition]
+            row.version, row.position = row.version + 1, fence.position
+        if writes.endpoints_disabled:
+            self._disable(writes.endpoints_disabled)
+        self.commits += 1
+
+    def committed(self, plan: TickPlan, writes: TickWrites, ground: Ground) -> None:
+        """Tell whoever listens of a commit that has happened, whether or not its worker ever hears of it."""
 
     def _disable(self, endpoints: list[tuple[str, str]]) -> None:
         left = {
@@ -339,10 +389,6 @@ class StoreTwin:
             for tenant, members in self.current.endpoints.items()
         }
         self.configure(msgspec.structs.replace(self.current, endpoints=left))
-
-    def _holds(self, partition: int, epoch: int, version: int) -> bool:
-        row = self.lease_rows.get(partition)
-        return row is not None and (row.epoch, row.version) == (epoch, version)
 
     def _meet(self, method: str) -> Failure | None:
         """Raise what this call was to meet before it does anything; return what it meets afterwards."""
@@ -368,9 +414,3 @@ class StoreTwin:
 
 def _lease(row: LeaseRow) -> Lease:
     return Lease(row.partition, row.epoch, row.version, row.position)
-
-
-def _dated(key: VelocityKey) -> VelocityKey:
-    """Return the key; raise ValueError where its day is none, as a column of dates does."""
-    date.fromisoformat(key.day)
-    return key

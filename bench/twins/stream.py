@@ -118,6 +118,11 @@ class StreamTwin:
         for log in self._logs.values():
             log.known_ids.clear()
 
+    def forget_id(self, id: str) -> None:
+        """The dedupe window passes for one id."""
+        for log in self._logs.values():
+            log.known_ids.pop(id, None)
+
     def publisher(self) -> PublisherTwin:
         """A publisher into these streams."""
         return PublisherTwin(self)
@@ -167,6 +172,12 @@ class SourceTwin:
     def last_delivered(self) -> Position | None:
         """Everything of the owned partitions up to here was handed out; None when nothing was since `start`."""
         return self._taken
+
+    @property
+    def at_end(self) -> bool:
+        """Whether everything was handed out that the stream holds for the owned partitions."""
+        reads = self._standing and self._seen_interruptions == self._stream.interruptions
+        return bool(self._floors) and self._stream.available and reads and not self._has_more()
 
     async def start(self, positions: Mapping[int, Position]) -> None:
         """Own exactly these partitions and deliver what lies behind their positions."""

@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from zentra.gateway.doors.intake import Overloaded
+from zentra.gateway.doors.pressure import Cause, Overloaded
 from zentra.gateway.http.sending import Sending
 from zentra.runtime.errors import DataError, Unavailable, ZentraError
 from zentra.storage.intake.callbacks import Callback, register_callbacks
@@ -37,7 +37,7 @@ class CallbackIntake:
 
         Raises Overloaded, Unavailable, or DataError where the store refuses it."""
         if len(self._queue) >= QUEUE_MAX:
-            raise Overloaded(len(self._queue), RETRY_SECONDS)
+            raise Overloaded(Cause.REQUESTS, RETRY_SECONDS)
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._queue.append((callback, done))
         if self._runner is None or self._runner.done():

@@ -5,6 +5,8 @@
 - Redis is asked first and Postgres decides. Publishing, marking and caching follow in the background: what is lost of
   them is made up for by the owner's sweep and by Postgres.
 - One request that the store refuses harms no other: its group is halved until it stands alone.
+- Too much is refused at once, before it costs memory: by the length of the queue here, by the backlog in the store.
+- Times are the database's; a gateway's own clock is in nothing that is kept.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ import asyncio
 import hashlib
 from collections import deque
 from collections.abc import Coroutine, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
+from zentra.gateway.doors.pressure import Cause, Overloaded, Pressure
 from zentra.runtime.errors import DataError, Unavailable, ZentraError
 from zentra.runtime.evidence import canonical
 from zentra.runtime.idempotency import (
@@ -41,6 +44,7 @@ from zentra.runtime.partitions import partition_of
 from zentra.runtime.ports import Timer
 from zentra.runtime.stream_ports import EventPublisher, Outgoing
 from zentra.storage.identifiers import Uuid7
+from zentra.storage.intake.clock import DatabaseClock
 from zentra.storage.intake.registration import (
     IntentIdTaken,
     Registered,
@@ -57,27 +61,17 @@ __all__ = [
     "IntakeOutcome",
     "IntakeResult",
     "IntakeStatistics",
-    "Overloaded",
     "digest_of_intent",
 ]
 
 GROUP_MAX: Final = 500  # a larger commit is no cheaper per intent and makes everybody in it wait longer
-QUEUE_MAX: Final = 20_000  # about two seconds of work: whoever would wait longer is told so at once
+WAITING_MAX: Final = 10_000  # some seconds of work: whoever would wait longer is told so at once
+RETRY_SECONDS: Final = 2  # by then the queue has turned over
 GROUPS_IN_FLIGHT_MAX: Final = 1  # two were measured: smaller groups, 10 % less throughput
 PUBLISHING_MAX: Final = 64  # groups on their way to a stream that hangs; beyond that the sweep publishes
 MARK_SECONDS: Final = 0.2  # the sweep looks for rows unsent for a second
 ACCEPTED: Final = 202
 _DUE: Final = timedelta(seconds=TIMEOUTS[State.ACCEPTED].seconds)
-
-
-class Overloaded(Unavailable):
-    """Raised when too many requests wait already; `retry_after_seconds` is when to come back."""
-
-    code: ClassVar[str] = "overloaded"
-
-    def __init__(self, waiting: int, retry_after_seconds: int) -> None:
-        super().__init__(f"{waiting} requests are waiting, come back in {retry_after_seconds} s")
-        self.retry_after_seconds = retry_after_seconds
 
 
 class IntakeItem(Struct, frozen=True, kw_only=True):
@@ -164,12 +158,26 @@ def digest_of_intent(command: bytes) -> bytes:
 class Intake:
     """The door for new intents, one per process, made after any fork; `aclose` waits for what is under way."""
 
-    def __init__(self, pool: Pool, cache: IdempotencyCache, publisher: EventPublisher, *, partitions: int) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        cache: IdempotencyCache,
+        publisher: EventPublisher,
+        clock: DatabaseClock,
+        pressure: Pressure,
+        *,
+        partitions: int,
+        waiting_max: int = WAITING_MAX,
+    ) -> None:
         self._pool = pool
         self._cache = cache
         self._publisher = publisher
+        self._clock = clock
+        self._pressure = pressure
         self._partitions = partitions
-        self._new_id = Uuid7()
+        self._waiting_max = waiting_max
+        # Ids are in the order of time across gateways: the backlog is read along them.
+        self._new_id = Uuid7(clock.milliseconds)
         self._queue: deque[_Waiting] = deque()
         self._running = 0
         self._background: set[asyncio.Task[None]] = set()
@@ -178,13 +186,19 @@ class Intake:
         self._accepted = self._replayed = self._refused = self._failed = 0
         self._groups = self._degraded = self._unpublished = self._publishing = 0
 
+    def check(self) -> None:
+        """Return where a new request would be taken now; raises Overloaded."""
+        waiting = len(self._queue)
+        self._pressure.check(waiting)
+        if waiting >= self._waiting_max:
+            raise Overloaded(Cause.REQUESTS, RETRY_SECONDS)
+
     async def submit(self, item: IntakeItem) -> IntakeResult:
         """Return what became of the request, after its commit.
 
         Raises Overloaded where too much waits, Unavailable where the store does not answer, DataError where it refuses
         the request. Asking again with the same key is safe after each of them, and after a cancellation."""
-        if len(self._queue) >= QUEUE_MAX:
-            raise Overloaded(len(self._queue), 1 + len(self._queue) // (QUEUE_MAX // 2))
+        self.check()
         command = canonical.encode(item.command)
         done: asyncio.Future[IntakeResult] = asyncio.get_running_loop().create_future()
         self._queue.append(_Waiting(item, digest_of_intent(command), command, done))
@@ -257,6 +271,7 @@ class Intake:
         except ZentraError:
             self._in_background(self._cache.release([(w.item.tenant, w.item.key) for w in group]))
             raise
+        self._pressure.accepted(sum(isinstance(outcome, Registered) for outcome in done.outcomes))
         known: list[tuple[KeyRef, StoredKey]] = []
         free: list[KeyRef] = []
         for waiting, item, outcome in zip(group, items, done.outcomes, strict=True):
@@ -283,7 +298,7 @@ class Intake:
         self._in_background(self._remember(known, free))
 
     def _registrations(self, group: list[_Waiting]) -> list[Registration]:
-        at = datetime.now(UTC)
+        at = self._clock.now()
         created, due, partitions, new_id = timestamp(at), at + _DUE, self._partitions, self._new_id
         registrations = []
         for waiting in group:

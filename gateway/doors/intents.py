@@ -11,6 +11,7 @@ from typing import Final
 from msgspec import Struct
 
 from zentra.gateway.doors.intake import Intake, IntakeItem, IntakeOutcome
+from zentra.gateway.doors.pressure import Overloaded
 from zentra.gateway.http.problems import Problem, of_violations
 from zentra.runtime.idempotency import Answer
 from zentra.runtime.instruments import Instruments
@@ -50,6 +51,7 @@ class IntentDoor:
         """Return the answer to a request whose decoded JSON is `body`; `key_of` chooses the key, given the body's.
 
         Raises Problem, Overloaded, Unavailable or DataError; after each of them the same request may be sent again."""
+        self.check(source)
         command, key_in_body, violations = parse_intent(body, kinds)
         if command is None:
             self._count("invalid")
@@ -58,7 +60,11 @@ class IntentDoor:
             tenant=tenant, principal=principal, role=role, command=command, key=key_of(key_in_body),
             request_id=request_id, trace=trace, intent_id=command.intent_id,
         )  # fmt: skip
-        result = await self._intake.submit(item)
+        try:
+            result = await self._intake.submit(item)
+        except Overloaded as overloaded:
+            self._shed(overloaded, source)
+            raise
         self._count(result.outcome)
         if result.answer is not None and result.intent is not None:
             if result.answer.replayed:
@@ -73,6 +79,17 @@ class IntentDoor:
             f"the first request differs in {', '.join(fields)}" if fields else "the first request was of another kind"
         )
         raise Problem("idempotency_key_reused", detail, members={"fields": fields})
+
+    def check(self, source: str) -> None:
+        """Return where a new request would be taken now, before any work is put into it; raises Overloaded."""
+        try:
+            self._intake.check()
+        except Overloaded as overloaded:
+            self._shed(overloaded, source)
+            raise
+
+    def _shed(self, overloaded: Overloaded, source: str) -> None:
+        self._instruments.count("intents_shed", {"cause": overloaded.cause, "source": source})
 
     def _count(self, outcome: str) -> None:
         self._instruments.count("intents", {"outcome": outcome})

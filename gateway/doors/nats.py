@@ -3,6 +3,7 @@
 - A request holds one JSON object, or an array of them in which each has its own `idempotency_key`.
 - The answer to an object is `{"status", "replayed", "body"}` or problem details; to an array, one of these per intent,
   in order. An intent that is refused harms no other.
+- Where new intents are sent away, the whole request has one answer, `overloaded` with `retry_after_seconds`.
 - The tenant was written by the server; the principal is `nats`, a developer of that tenant.
 - Requests pipeline: each has a task of its own and nobody waits for the one before. How many are unanswered is bounded
   by the service in front, how many intents are waiting by the intake behind.
@@ -17,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from zentra.gateway.doors.intents import IntentDoor
+from zentra.gateway.doors.pressure import Cause, Overloaded
 from zentra.gateway.http.problems import Problem, document, of_error
 from zentra.gateway.http.reading import one_key, strict_json, trace_of
 from zentra.runtime.stream_ports import StreamError
@@ -31,14 +33,17 @@ _log = logging.getLogger(__name__)
 BATCH_MAX: Final = 1000
 PRINCIPAL: Final = "nats"
 ROLE: Final = "developer"
+SOURCE: Final = "nats"
 _VERB: Final = "create"
+RETRY_SECONDS: Final = 2
 _encode: Final = msgspec.json.Encoder().encode
 _new_id: Final = Uuid7()
 
 
 def overloaded_answer() -> bytes:
     """Return what a request is answered with that cannot even be looked at."""
-    return document(Problem("overloaded"), f"req_{_new_id()}", trace_of(None))
+    overloaded = of_error(Overloaded(Cause.REQUESTS, RETRY_SECONDS))
+    return document(overloaded, f"req_{_new_id()}", trace_of(None))
 
 
 class NatsDoor:
@@ -85,6 +90,7 @@ class NatsDoor:
     async def _work(self, request: ServiceRequest, request_id: str, trace: str) -> bytes:
         if request.verb != _VERB:
             raise Problem("verb_unknown", f"there is no verb {request.verb[:64]!r}")
+        self._door.check(SOURCE)  # before the body is looked at: refusing has to be cheap
         given = strict_json(request.body)
         keys = [request.headers["idempotency-key"]] if "idempotency-key" in request.headers else []
         if not isinstance(given, list):
@@ -102,7 +108,7 @@ class NatsDoor:
         try:
             created = await self._door.create(
                 body, lambda in_body: one_key(keys, in_body), tenant=tenant, principal=PRINCIPAL, role=ROLE,
-                request_id=request_id, trace=trace, source="nats",
+                request_id=request_id, trace=trace, source=SOURCE,
             )  # fmt: skip
         except Exception as error:
             return msgspec.Raw(document(of_error(error), request_id, trace))

@@ -4,6 +4,7 @@
 - Every answer carries `x-request-id`; the id is the client's where it is well-formed, else ours.
 - Authentication comes before everything that depends on the tenant, permission before the body is read.
 - Bodies are bounded in bytes and depth, and no object in them may name a key twice.
+- How many requests are under way is bounded; beyond the bound the answer is immediate, health checks excepted.
 - Every refusal that is evidence is told to `on_denial`, under the route's template and never with an id.
 """
 
@@ -17,6 +18,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from zentra.gateway.doors.pressure import Cause, Overloaded
 from zentra.gateway.http.auth import Authenticator, Permission, Principal
 from zentra.gateway.http.problems import DOCUMENT_TYPE, Caller, Problem, document, of_error
 from zentra.gateway.http.reading import one_key, strict_json, trace_of
@@ -28,6 +30,8 @@ __all__ = ["SCHEMA_VERSION", "Application", "Handler", "Headers", "Reply", "Requ
 BODY_BYTES_MAX: Final = 256 * 1024
 QUERY_FIELDS_MAX: Final = 32
 WAIT_SECONDS_MAX: Final = 30.0
+REQUESTS_MAX: Final = 10_000  # under way at once; each costs some ten kilobytes
+RETRY_SECONDS: Final = 2
 SCHEMA_VERSION: Final = b"2026.04"
 
 _WANTED: Final = frozenset(
@@ -153,8 +157,10 @@ class Application:
         *,
         on_denial: Callable[[Caller, str, str, str], None],
         observer: HttpObserver,
+        requests_max: int = REQUESTS_MAX,
     ) -> None:
         """`on_denial` is told caller, action, reason and request id. Raises ValueError where two routes collide."""
+        self._requests_max, self._requests = requests_max, 0
         self._exact: dict[str, dict[str, Route]] = {}
         self._patterns: dict[int, list[tuple[list[str], dict[str, Route]]]] = {}
         self._authenticator = authenticator
@@ -174,9 +180,12 @@ class Application:
         began = time.perf_counter()
         request = Request(scope)
         route: Route | None = None
+        self._requests += 1
         try:
             route = self._find(scope["path"], scope["method"], request)
             if route.permission is not None:
+                if self._requests > self._requests_max:
+                    raise Overloaded(Cause.REQUESTS, RETRY_SECONDS)
                 request.principal = principal = await self._authenticator.authenticate(
                     request.headers.get(b"authorization")
                 )
@@ -187,6 +196,8 @@ class Application:
             reply = await route.handler(request)
         except Exception as error:
             reply = self._refusal(request, route, error)
+        finally:
+            self._requests -= 1
         headers = [
             (b"content-type", reply.content_type),
             (b"content-length", b"%d" % len(reply.body)),

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from zentra.gateway.doors.intake import Overloaded
+from zentra.gateway.doors.pressure import Overloaded
 from zentra.runtime.codes import CODES, ErrorCode
 from zentra.runtime.errors import Unavailable
 from zentra.runtime.intents.command import Violation
@@ -106,7 +106,9 @@ def of_error(error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, Overloaded):
-        return Problem("overloaded", retry_after=error.retry_after_seconds)
+        # Also in the body: an answer over NATS has no headers.
+        members = {"cause": error.cause, "retry_after_seconds": error.retry_after_seconds}
+        return Problem("overloaded", str(error), retry_after=error.retry_after_seconds, members=members)
     if isinstance(error, Unavailable):
         _log.warning("store unavailable", extra={"error": str(error)})
         return Problem("unavailable", retry_after=RETRY_AFTER_SECONDS)

@@ -24,6 +24,7 @@ from zentra.gateway.doors.commands import CommandDoor
 from zentra.gateway.doors.intake import Intake
 from zentra.gateway.doors.intents import IntentDoor
 from zentra.gateway.doors.nats import NatsDoor
+from zentra.gateway.doors.pressure import Pressure, PressureLimits
 from zentra.gateway.http.app import Application
 from zentra.gateway.http.auth import Authenticator, StoredApiKey
 from zentra.gateway.http.denials import Collected, Denials
@@ -43,9 +44,11 @@ from zentra.gateway.settings import Settings
 from zentra.runtime.errors import Unavailable
 from zentra.runtime.subjects import COMMANDS
 from zentra.storage.idempotency import RedisIdempotency
+from zentra.storage.intake.clock import DatabaseClock
 from zentra.storage.pool import Pool, assert_tenant_role, open_pool
 from zentra.storage.reads import border as border_reads
 from zentra.storage.reads import tenant as reads
+from zentra.storage.reads.backlog import Backlog, read_backlog
 from zentra.storage.reads.border import OutcomeRow
 from zentra.streams.connection import Connection, connect
 from zentra.streams.feed import EventTail
@@ -168,13 +171,17 @@ class _Builder:
         http = OutwardHttp(AddressPolicy(allow_private=settings.private_addresses))
         stack.push_async_callback(http.aclose)
         partitions = await border_reads.partitions(writer_pool)
+        clock = DatabaseClock()
 
         denials = Denials(partial(_write_denials, writer_pool), metrics)
         stack.push_async_callback(denials.aclose)
         sending = Sending(writer_pool, publisher)
         stack.push_async_callback(sending.aclose)
         callback_intake = CallbackIntake(writer_pool, sending, partitions=partitions)
-        intake = Intake(writer_pool, cache, publisher, partitions=partitions)
+        pressure = await self._pressure(writer_pool, clock)
+        intake = Intake(
+            writer_pool, cache, publisher, clock, pressure, partitions=partitions, waiting_max=settings.requests_max
+        )
         intent_waiters = IntentWaiters(partial(EventTail, client))
         command_waiters = CommandWaiters(partial(border_reads.command_outcomes, writer_pool))
         for part in (callback_intake, intake, intent_waiters, command_waiters):
@@ -194,7 +201,9 @@ class _Builder:
             *health.routes(),
         ]
         authenticator = Authenticator(partial(_find_key, tenant_pool))
-        application = Application(routes, authenticator, on_denial=denials.add, observer=metrics)
+        application = Application(
+            routes, authenticator, on_denial=denials.add, observer=metrics, requests_max=settings.requests_max
+        )
         nats_door = NatsDoor(client, door)
         await nats_door.start()
         stack.push_async_callback(nats_door.aclose)
@@ -202,8 +211,26 @@ class _Builder:
             "intents_waiting": intake.statistics().waiting,
             "nats_requests_unanswered": nats_door.unanswered,
             "redis_degraded": cache.statistics().degraded,
+            "backlog_intents": pressure.waiting,
+            "backlog_oldest_seconds": pressure.oldest_seconds,
+            "intake_closed": pressure.closed,
         })  # fmt: skip
         return GatewayApp(application, metrics, health, intent_waiters, command_waiters)
+
+    async def _pressure(self, pool: Pool, clock: DatabaseClock) -> Pressure:
+        """Return the gate of the doors, which sets the clock too whenever it looks at the store."""
+        settings = self.settings
+
+        async def read() -> Backlog:
+            await clock.read(pool)
+            return await read_backlog(
+                pool, most=2 * settings.backlog_intents_max, late_seconds=settings.backlog_seconds_max
+            )
+
+        pressure = Pressure(read, PressureLimits(settings.backlog_intents_max, settings.backlog_seconds_max))
+        await pressure.start()
+        self.stack.push_async_callback(pressure.aclose)
+        return pressure
 
     async def _pools(self) -> tuple[Pool, Pool]:
         settings = self.settings

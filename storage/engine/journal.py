@@ -34,6 +34,8 @@ with fence as (
     update leases l set version = l.version + 1, sequence = f.sequence, message_id = f.message_id
     from fence f join held using (partition) where l.partition = f.partition
     returning l.partition
+), consumed as (
+    delete from outbox where id = any($6::uuid[]) and partition in (select partition from moved)
 )
 select clock_timestamp(), (select version from configuration_version), (select array_agg(partition) from moved)
 """
@@ -145,6 +147,7 @@ async def _fenced(connection: Connection, plan: TickPlan) -> Ground:
         [fence.version for fence in fences],
         [fence.position.sequence for fence in fences],
         [fence.position.id for fence in fences],
+        [key for _, key in plan.consumed],
     )
     lost = frozenset(fence.partition for fence in fences).difference(moved or ())
     return Ground(now, version, lost, {}, {})

@@ -59,9 +59,13 @@ select kind, key, name, partition, tenant, due_at, extract(epoch from due_at - c
 from timers where partition = any($1::int[]) and due_at < clock_timestamp() + make_interval(secs => $2)
 order by due_at limit $3
 """
+_UNCONSUMED: Final = """
+select count(*) from outbox
+where subject like 'zc.%' and sent_at < clock_timestamp() - make_interval(secs => $2) and partition = any($1::int[])
+"""
 _UNSEND: Final = """
 update outbox set sent_at = null
-where id in (select id from outbox where sent_at <= $1 order by id limit $2 for update) returning id
+where id in (select id from outbox where sent_at <= $1 order by id limit $2 for update skip locked) returning id
 """
 _STATISTICS: Final = """
 select
@@ -228,6 +232,10 @@ class PostgresStore:
             if taken < UNSEND_ROWS:
                 return rows
 
+    async def unconsumed(self, partitions: Collection[int], sent_seconds: float) -> int:
+        """See Store.unconsumed."""
+        return int((await self._fetch(_UNCONSUMED, sorted(partitions), sent_seconds))[0][0])
+
     async def mark_sent(self, ids: Sequence[str]) -> None:
         """See Store.mark_sent."""
         await outbox.mark_sent(self._pool, ids)
@@ -236,7 +244,9 @@ class PostgresStore:
         """See Store.trim_outbox."""
         with translated():
             done = await self._pool.execute(
-                "delete from outbox where partition = any($1::int[]) and sent_at < $2", sorted(partitions), sent_before
+                "delete from outbox where partition = any($1::int[]) and sent_at < $2 and subject not like 'zc.%'",
+                sorted(partitions),
+                sent_before,
             )
         return int(done.rpartition(" ")[2])
 

@@ -82,6 +82,31 @@ def test_the_timers_of_a_lost_partition_are_forgotten() -> None:
     assert keys(timers, 1.0) == ["mine"]
 
 
+def test_a_timer_that_came_to_nothing_rests_longer_each_time_and_is_handed_out_again() -> None:
+    timers, key = Timers(), ("intent", "a", "state")
+    now = 0.0
+    for rest in (60, 120, 240, 480, 960, 1_920, 3_600, 3_600):
+        timers.learn([(timer(), -1.0)], now)
+        assert keys(timers, now) == ["a"]
+        timers.came_to_nothing([(1, key)], now)
+        timers.drop_partitions(frozenset({2}))  # another's: what rests goes on resting
+        timers.learn([(timer(), -1.0)], now + rest - 1)
+        assert timers.next_due() is None
+        now += rest
+    timers.learn([(timer(), -1.0)], now)
+    timers.take(now, 1)
+    timers.committed([], [key], now)
+    timers.learn([(timer(), -1.0)], now)
+    assert keys(timers, now) == ["a"]  # set anew: what was before is forgotten
+
+
+def test_only_a_timer_that_was_handed_out_can_have_come_to_nothing() -> None:
+    timers = Timers()
+    timers.came_to_nothing([(1, ("intent", "a", "state"))], now=0.0)
+    timers.learn([(timer(), 0.0)], now=0.0)
+    assert keys(timers, 0.0) == ["a"]
+
+
 # Time alone -----------------------------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -21,14 +23,23 @@ from zentra.actors.supervisor import RESTARTS_MAX, Supervisor
 from zentra.actors.tick import Batch, Input, Tick
 from zentra.bench.twins.fleet import Fleet, at_once
 from zentra.bench.twins.stream import SourceTwin
+from zentra.gateway.metrics import Metrics
 from zentra.gateway.upkeep import Upkeep
 from zentra.runtime.errors import InDoubt, Unavailable
 from zentra.runtime.instruments import SILENCE
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.messages import TimerFired
-from zentra.runtime.ports import Ground, Lease, TickPlan, TickWrites
-from zentra.runtime.stream_ports import Position, StreamError
+from zentra.runtime.ports import Ground, Lease, TickPlan, TickWrites, Timer
+from zentra.runtime.rails.port import (
+    CallbackCode,
+    CallbackRejected,
+    OutcomeStatus,
+    RailOutcome,
+    RailSettings,
+    Submission,
+)
+from zentra.runtime.stream_ports import Outgoing, Position, StreamError
 
 PAYLOAD_MAX = 1024 * 1024  # what the stream takes
 
@@ -100,6 +111,78 @@ async def test_a_rollback_that_could_not_be_answered_is_found_again() -> None:
         more = [fleet.submit(transfer(1_000)) for _ in range(5)]
         await until(all_in(fleet, more))
     audited(fleet)
+
+
+def take_the_tail(fleet: Fleet) -> None:
+    fleet.stream.roll_back(0)
+
+
+def purge_by_hand(fleet: Fleet) -> None:
+    fleet.stream.purge_commands(fleet.stream.log().last + 1)
+
+
+@pytest.mark.parametrize("checkpoints", [0, 5])
+@pytest.mark.parametrize("lose", [take_the_tail, purge_by_hand])
+@in_virtual_time
+async def test_frames_that_were_sent_and_lost_are_sent_again_though_no_checkpoint_tells(
+    lose: Callable[[Fleet], None], checkpoints: int
+) -> None:
+    """No worker was there to see them, so the stream contradicts nobody."""
+    fleet = make_world()
+    if checkpoints and lose is purge_by_hand:
+        fleet.publish([Outgoing("zc.0.log", b"\x90", f"{n:032x}") for n in range(checkpoints)])
+        for row in fleet.store.lease_rows.values():
+            row.position = Position(checkpoints, f"{checkpoints - 1:032x}")
+    intents = [fleet.submit(transfer(1_000)) for _ in range(5)]
+    lose(fleet)
+    fleet.now += timedelta(seconds=15)  # long before any timer of theirs
+    worker = make_worker(fleet, "w")
+    worker.instruments = metrics = Metrics()
+    async with running(worker), anyio.create_task_group() as group:
+        group.start_soon(worker.relay.keep_sweeping)
+        group.start_soon(worker.relay.keep_marking)
+        await until(all_in(fleet, intents))
+        await until(lambda: len(fleet.store.rows.leaves) == 5)
+        group.cancel_scope.cancel()
+    assert b"zentra_frames_lost_total 5.0" in metrics.exposition()
+    audited(fleet)
+
+
+async def test_a_frame_that_is_consumed_leaves_no_row_and_no_row_is_taken_for_lost() -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w")
+    worker.instruments = metrics = Metrics()
+    fleet.now += timedelta(seconds=60)
+    async with running(worker):
+        intents = [fleet.submit(transfer(1_000)) for _ in range(20)]
+        await until(lambda: len(fleet.store.rows.leaves) == 20)
+        await until(lambda: worker._read_through > 0)
+    assert all_in(fleet, intents)()
+    assert {row.message.subject[:3] for row in fleet.store.rows.outbox.values()} == {"ze."}
+    assert b"zentra_frames_lost_total 0.0" in metrics.exposition()
+
+
+async def test_nothing_is_looked_for_before_what_was_taken_is_consumed() -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w")
+    await worker.refresh_leases()
+    fleet.submit(transfer(1_000))
+    fleet.now += timedelta(seconds=60)
+    await worker.source.wait_arrival()
+    await worker._look_for_lost()
+    assert worker._end_seen is None
+    worker._take_arrived()
+    await worker._look_for_lost()
+    assert (worker._end_seen is not None, worker._read_through) == (True, -math.inf)
+    batch = worker._next_batch()
+    assert batch is not None
+    await worker._committer.run(batch, 1)
+    await worker._look_for_lost()
+    assert worker._read_through > 0
+    await worker.refresh_leases()
+    fleet.store.lease_rows[3].epoch += 1
+    await worker.refresh_leases()  # another consumer: how far it has read is to be seen
+    assert worker._read_through == -math.inf
 
 
 async def test_a_checkpoint_of_a_stream_that_is_gone_is_not_taken_from_inputs_that_wait() -> None:
@@ -211,6 +294,91 @@ async def test_a_partition_that_was_refused_says_nothing_of_a_commit_in_doubt() 
     await committer.run(Batch(inputs, {}, epochs={p: leases[p].epoch for p in (0, 1)}), 1)
     assert len(tries) == 2
     assert fleet.store.lease_rows[1].version == leases[1].version + 1
+
+
+class NarrowRail:
+    """A rail with room for one call at a time, which takes as long as the test says."""
+
+    def __init__(self, settings: RailSettings) -> None:
+        self.settings = structs.replace(settings, kind="sandbox", concurrency_max=1)
+        self.asked: list[str] = []
+        self.answer = anyio.Event()
+
+    async def submit(self, submission: Submission) -> RailOutcome:
+        self.asked.append(submission.reference)
+        await self.answer.wait()
+        return RailOutcome(self.settings.name, submission.reference, OutcomeStatus.PENDING)
+
+    async def poll(self, reference: str) -> RailOutcome:
+        return RailOutcome(self.settings.name, reference, OutcomeStatus.UNKNOWN)
+
+    def verify_callback(self, raw: bytes, headers: Mapping[str, str], now: float) -> RailOutcome:
+        raise CallbackRejected(self.settings.name, CallbackCode.BODY_MALFORMED)
+
+    async def aclose(self) -> None:
+        return
+
+
+@pytest.mark.parametrize(("taken_over", "asked"), [(True, 1), (False, 3)])
+@in_virtual_time
+async def test_what_a_stopped_worker_had_not_asked_yet_it_asks_only_if_it_was_not_succeeded(
+    taken_over: bool, asked: int
+) -> None:
+    fleet = make_world()
+    rail = NarrowRail(fleet.store.current.rails["alpha"])
+    worker = make_worker(fleet, "stopped")
+    worker.outward._rail_of = {"alpha": rail}.get
+    claim, resumed = fleet.store.claim, anyio.Event()
+    stopping = False
+
+    async def stopped(name: str, lease_seconds: float) -> dict[int, Lease]:
+        if stopping:  # as SIGSTOP would, between two renewals
+            await resumed.wait()
+        return await claim(name, lease_seconds)
+
+    fleet.store.claim = stopped  # type: ignore[method-assign,assignment]  # only time passes for a stopped process
+    async with running(worker):
+        for _ in range(3):
+            fleet.submit(transfer(1_000))
+        await until(lambda: worker.outward.backlog == 3)
+        stopping = True
+        await anyio.sleep(worker.settings.lease_seconds * 2)
+        fleet.now += timedelta(seconds=1)
+        if taken_over:
+            assert len(await claim("successor", 0.3)) == 8
+        rail.answer.set()
+        await anyio.sleep(1)
+        assert len(rail.asked) == 1  # nobody knows who owns the others
+        resumed.set()
+        await until(lambda: worker.outward.backlog == 0)
+        assert len(set(rail.asked)) == len(rail.asked) == asked
+
+
+async def test_an_effect_of_an_epoch_that_has_passed_is_not_performed_though_its_partition_came_back() -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w")
+    await worker.refresh_leases()
+    epoch = worker.leases[3].epoch
+    assert await worker._holds(3, epoch)
+    fleet.store.lease_rows[3].epoch += 1
+    await worker.refresh_leases()
+    assert not await worker._holds(3, epoch)
+    assert await worker._holds(3, epoch + 1)
+
+
+# Timers of poisoned events --------------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_a_poisoned_timer_fires_again_but_does_not_spin() -> None:
+    fleet = make_world()
+    timer = Timer("nobody", "f" * 32, "state", 3, "acme", fleet.now)
+    fleet.store.rows.timers[timer.kind, timer.key, timer.name] = timer
+    async with running(make_worker(fleet, "w")):
+        await anyio.sleep(1_000)
+        letters = len(fleet.stream.log("ZD").messages)
+    assert letters == 5  # at 0, 60, 180, 420 and 900 seconds
+    assert fleet.cases() == ["poison_message"]
 
 
 # What is remembered ---------------------------------------------------------------------------------------------------

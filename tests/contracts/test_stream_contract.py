@@ -288,6 +288,23 @@ async def test_who_waits_is_woken_by_the_next_message(rig: Rig) -> None:
     assert [m.partition for m in source.take_nowait(10)] == [2]
 
 
+async def test_a_source_is_at_its_end_once_everything_was_handed_out(rig: Rig) -> None:
+    source = rig.source()
+    assert not source.at_end
+    await publish(rig, [command(1) for _ in range(40)] + [command(2)])
+    await source.start({1: NOTHING_CONSUMED, 3: NOTHING_CONSUMED})
+    await source.wait_arrival()
+    assert len(source.take_nowait(1)) == 1
+    assert not source.at_end
+    await take(source, 39)
+    assert source.at_end
+    await source.stop()
+    assert not source.at_end
+    await source.start({3: NOTHING_CONSUMED})
+    assert source.take_nowait(10) == []
+    assert source.at_end
+
+
 async def test_a_stopped_source_has_nothing(rig: Rig) -> None:
     await publish(rig, [command(0)])
     source = rig.source()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from itertools import count
 
 import msgspec
@@ -14,14 +16,19 @@ import redis
 from tests.services import PARTITIONS
 from zentra.bench.twins.idempotency import IdempotencyServer, IdempotencyTwin
 from zentra.gateway.doors import intake as module
-from zentra.gateway.doors.intake import Intake, IntakeItem, IntakeOutcome, IntakeResult, Overloaded, digest_of_intent
+from zentra.gateway.doors.intake import Intake, IntakeItem, IntakeOutcome, IntakeResult, digest_of_intent
+from zentra.gateway.doors.pressure import Cause, Overloaded, Pressure, PressureLimits
 from zentra.runtime.errors import DataError, Unavailable
 from zentra.runtime.evidence import canonical
+from zentra.runtime.idempotency import IdempotencyCache
 from zentra.runtime.intents.command import IntentCommand, digest_of
+from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.stream_ports import Outgoing, StreamError
 from zentra.storage.idempotency import RedisIdempotency
+from zentra.storage.intake.clock import DatabaseClock
 from zentra.storage.pool import Pool
+from zentra.storage.reads.backlog import Backlog, read_backlog
 
 _numbers = count()
 
@@ -52,9 +59,22 @@ async def redis_cache(redis_flushed: str) -> AsyncIterator[RedisIdempotency]:
     await cache.aclose()
 
 
+async def _nothing_waits() -> Backlog:
+    return Backlog(0, 0, 0.0)
+
+
+async def _open_intake(
+    pool: Pool, cache: IdempotencyCache, publisher: Publisher, *, waiting_max: int = 10_000, backlog_max: int = 20_000
+) -> Intake:
+    clock = DatabaseClock()
+    await clock.read(pool)
+    pressure = Pressure(_nothing_waits, PressureLimits(backlog_max, 30.0))
+    return Intake(pool, cache, publisher, clock, pressure, partitions=PARTITIONS, waiting_max=waiting_max)
+
+
 @pytest.fixture
 async def intake(writer_pool: Pool, redis_cache: RedisIdempotency, publisher: Publisher) -> AsyncIterator[Intake]:
-    made = Intake(writer_pool, redis_cache, publisher, partitions=PARTITIONS)
+    made = await _open_intake(writer_pool, redis_cache, publisher)
     yield made
     await made.aclose()
 
@@ -112,7 +132,7 @@ async def test_fifty_at_once_with_one_key_are_one_intent(intake: Intake, writer_
 async def test_a_replay_from_redis_and_one_from_postgres_are_equal(
     writer_pool: Pool, redis_cache: RedisIdempotency, publisher: Publisher, redis_flushed: str
 ) -> None:
-    intake = Intake(writer_pool, redis_cache, publisher, partitions=PARTITIONS)
+    intake = await _open_intake(writer_pool, redis_cache, publisher)
     first = await intake.submit(_item("equal"))
     await intake.aclose()  # the answer is in Redis now
     cached = await intake.submit(_item("equal"))
@@ -173,7 +193,7 @@ async def test_two_processes_without_redis_make_one_intent(writer_pool: Pool, pu
     server = IdempotencyServer()
     server.down = True
     async with AsyncExitStack() as stack:
-        both = [Intake(writer_pool, IdempotencyTwin(server), publisher, partitions=PARTITIONS) for _ in range(2)]
+        both = [await _open_intake(writer_pool, IdempotencyTwin(server), publisher) for _ in range(2)]
         for one in both:
             stack.push_async_callback(one.aclose)
         results = await asyncio.gather(*[both[n % 2].submit(_item(f"dark-{n // 10}")) for n in range(100)])
@@ -243,16 +263,76 @@ async def test_a_store_that_does_not_answer_is_said_so_and_the_key_stays_free(
     assert intake.statistics().failed == 1
 
 
-async def test_a_full_queue_says_when_to_come_back(
-    writer_pool: Pool, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "QUEUE_MAX", 3)
-    intake = Intake(writer_pool, IdempotencyTwin(IdempotencyServer()), publisher, partitions=PARTITIONS)
+async def test_a_full_queue_says_when_to_come_back(writer_pool: Pool, publisher: Publisher) -> None:
+    intake = await _open_intake(writer_pool, IdempotencyTwin(IdempotencyServer()), publisher, waiting_max=3)
     results = await asyncio.gather(*[intake.submit(_item(f"full-{n}")) for n in range(5)], return_exceptions=True)
     refused = [one for one in results if isinstance(one, Overloaded)]
-    assert len(refused) == 2
+    assert [one.cause for one in refused] == [Cause.REQUESTS] * 2
     assert all(one.retry_after_seconds >= 1 for one in refused)
     await intake.aclose()
+
+
+async def test_what_is_accepted_closes_the_doors_before_the_backlog_is_read_again(
+    writer_pool: Pool, publisher: Publisher
+) -> None:
+    intake = await _open_intake(writer_pool, IdempotencyTwin(IdempotencyServer()), publisher, backlog_max=3)
+    for number in range(3):
+        await intake.submit(_item(f"backlog-{number}"))
+    with pytest.raises(Overloaded) as refused:
+        await intake.submit(_item("backlog-3"))
+    assert refused.value.cause is Cause.BACKLOG
+    await intake.aclose()
+    assert await writer_pool.fetchval("select count(*) from intents where key like 'backlog-%'") == 3
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_gateway_whose_clock_is_an_hour_off_registers_at_the_time_of_the_database(
+    writer_pool: Pool, publisher: Publisher, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    wall = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: wall() + hours * 3_600_000_000_000)
+    monkeypatch.setattr(time, "time", lambda: wall() / 1e9 + hours * 3_600)
+    intake = await _open_intake(writer_pool, IdempotencyTwin(IdempotencyServer()), publisher)
+    before = await writer_pool.fetchval("select clock_timestamp()")
+    result = await intake.submit(_item(f"clock{hours}"))
+    row = await writer_pool.fetchrow(
+        "select i.created_at, t.at, t.record, d.due_at, k.first_seen, clock_timestamp() as now from intents i"
+        " join transitions t on t.intent = i.id join timers d on d.key = i.id"
+        " join idempotency k on k.tenant = i.tenant and k.key = i.key where i.id = $1",
+        result.intent,
+    )
+    assert row is not None
+    assert result.answer is not None
+    assert before - timedelta(milliseconds=50) <= row["created_at"] <= row["now"]
+    assert row["at"] == row["created_at"] == row["first_seen"] == row["due_at"] - timedelta(seconds=15)
+    told = timestamp(row["created_at"])
+    assert msgspec.json.decode(row["record"])["at"] == msgspec.json.decode(result.answer.body)["created_at"] == told
+    assert result.intent is not None
+    assert abs(int(result.intent[:12], 16) / 1000 - row["now"].timestamp()) < 5, "ids are in the order of that time"
+    await intake.aclose()
+
+
+async def test_the_backlog_is_what_no_worker_has_looked_at(writer_pool: Pool, publisher: Publisher) -> None:
+    intake = await _open_intake(writer_pool, IdempotencyTwin(IdempotencyServer()), publisher)
+    before = (await read_backlog(writer_pool, most=10_000, late_seconds=30.0)).waiting
+    made = [await intake.submit(_item(f"look-{n}")) for n in range(10)]
+    await intake.aclose()
+    ids = [one.intent for one in made]
+    seen = await read_backlog(writer_pool, most=10_000, late_seconds=0.0)
+    assert seen.waiting == before + 10
+    assert seen.late == seen.waiting
+    assert 0 < seen.oldest_seconds < 60
+    assert (await read_backlog(writer_pool, most=10_000, late_seconds=60.0)).late == 0
+    await writer_pool.execute(
+        "insert into transitions (intent, sequence, tenant, at, state, event, record, hash)"
+        " select unnest($1::uuid[]), 2, 'acme', now(), 'RESERVING', 'policy.accepted', '', ''", ids[:6],
+    )  # fmt: skip
+    assert (await read_backlog(writer_pool, most=10_000, late_seconds=30.0)).waiting == before + 4
+    await writer_pool.execute(
+        "insert into cases (id, tenant, intent, kind, status, detail, opened_at, deadline)"
+        " values (gen_random_uuid(), 'acme', $1, 'poison_message', 'open', '{}', now(), now())", ids[9],
+    )  # fmt: skip
+    assert (await read_backlog(writer_pool, most=10_000, late_seconds=30.0)).waiting == before + 3
 
 
 async def test_a_client_that_goes_away_harms_nobody(intake: Intake) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from zentra.gateway.doors.intake import Overloaded
+from zentra.gateway.doors.pressure import Cause, Overloaded
 from zentra.gateway.http.problems import Problem, document, of_error, of_outcome, of_violations
 from zentra.runtime.codes import _ROWS, CODES, FIELD_CODES
 from zentra.runtime.errors import Contended, DataError, InDoubt, Unavailable
@@ -90,7 +90,7 @@ def test_a_document_has_every_member() -> None:
 @pytest.mark.parametrize(
     ("error", "code", "status", "retry_after"),
     [
-        (Overloaded(20_000, 3), "overloaded", 503, b"3"),
+        (Overloaded(Cause.BACKLOG, 3), "overloaded", 503, b"3"),
         (Unavailable("db.internal"), "unavailable", 503, b"1"),
         (Contended("x"), "unavailable", 503, b"1"),
         (InDoubt("x"), "unavailable", 503, b"1"),

@@ -16,6 +16,7 @@ from zentra.streams.errors import StreamUnavailable
 from zentra.streams.publisher import Publisher
 from zentra.streams.pull import Pull
 from zentra.streams.source import CommandSource
+from zentra.streams.topology import purge_commands
 
 pytestmark = pytest.mark.service
 
@@ -107,6 +108,20 @@ async def test_silence_breaks_a_consumer_only_after_asking_again(client: Connect
     assert pull.broken == "silence"
     assert broken.is_set()
     await pull.close()
+
+
+async def test_what_was_pending_and_is_purged_is_waited_for_no_longer(client: Connection) -> None:
+    await publish(client, frames(400))
+    source = CommandSource(client, PARTITIONS, batch=16, buffered_max=32)
+    await source.start(EVERYTHING)
+    await source.wait_arrival()
+    await purge_commands(client, 401)
+    taken = 0
+    while not source.at_end:
+        taken += len(source.take_nowait(10))
+        await asyncio.sleep(0)
+    assert taken < 400
+    await source.stop()
 
 
 async def test_nothing_is_expected_of_a_consumer_nobody_asked(client: Connection) -> None:

@@ -1,0 +1,254 @@
+"""A chaos run from its first process to its verdict: set up, load, faults one after another, settle, judge.
+
+- Everything that was started ends with the run, however that ends.
+- The next fault waits for recovery from the one before, so each recovery is measured by itself."""
+
+import asyncio
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import anyio
+from msgspec import Struct
+
+from zentra.bench.chaos.bank import Bank, Readings
+from zentra.bench.chaos.consumer import Consumer
+from zentra.bench.chaos.doors import Creates, NatsDoor, RecordedDoor
+from zentra.bench.chaos.faults import Hit, inject
+from zentra.bench.chaos.ground import Ground, logs_flaws, read_deliveries, read_feed, read_intents
+from zentra.bench.chaos.load import Asked, Load
+from zentra.bench.chaos.plan import KINDS, VICTIMS, Fault, Planned, make_plan
+from zentra.bench.chaos.settling import packets_flaws, resolve, wait_recovered, wait_settled
+from zentra.bench.chaos.site import RAILS, Rails, Site, set_up
+from zentra.bench.chaos.verdict import Verdict, judge
+from zentra.bench.histories.recording import Recorder
+from zentra.gateway.installation.installation import Installation
+from zentra.gateway.installation.seed import TENANTS
+from zentra.gateway.listening import listening
+from zentra.runtime.evidence.heads import load_public_key
+from zentra.runtime.partitions import partition_of
+from zentra.storage.audit import audit_installation
+from zentra.storage.migrate import PARTITIONS
+from zentra.streams.connection import connect
+
+__all__ = ["Injected", "Options", "Report", "run_chaos"]
+
+RECOVERY_SECONDS_MAX: Final = 60.0  # how long a run waits for what should take ten or twenty
+
+Say = Callable[[str], None]
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """What to run. `history` is where requests and answers are written down, or None for nowhere that stays."""
+
+    seed: int
+    seconds: float
+    faults: tuple[Fault, ...] = tuple(Fault)
+    rate: float = 40.0
+    history: Path | None = None
+
+
+class Injected(Struct, frozen=True, kw_only=True):
+    """One fault as it happened: seconds since the start of the load, and how long until the first intent completed that
+    was asked for afterwards (None: it did not)."""
+
+    fault: str
+    at: float
+    lasted: float
+    recovery_seconds: float | None
+    recovery_seconds_max: float
+    victim: str
+    note: str
+
+    @property
+    def in_time(self) -> bool:
+        """Return whether recovery stayed within its bound."""
+        return self.recovery_seconds is not None and self.recovery_seconds <= self.recovery_seconds_max
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """What a run shows. `ok` means that every invariant held and every recovery stayed within its bound."""
+
+    ok: bool
+    seed: int
+    seconds: float
+    faults: list[Injected]
+    requests: dict[str, int]
+    states: dict[str, int]
+    cases: dict[str, int]
+    deliveries: int
+    webhook_calls: int
+    rail_payments: int
+    rail_repeats: int
+    readings: dict[str, int]
+    doubtful: int
+    found: int
+    settled_seconds: float | None
+    packets_verified: int
+    records: int
+    feed_repeats: int
+    invariants: list[Verdict]
+
+
+def run_chaos(options: Options, say: Say) -> Report:
+    """Run everything and return the report; raises ValueError for a plan without faults, and what starting raises."""
+    plan = make_plan(options.seed, options.seconds, options.faults)
+    say(f"starting an installation with {VICTIMS} workers; {len(plan)} faults are planned")
+    with (
+        Installation(workers=VICTIMS, sandbox=False) as installation,
+        tempfile.TemporaryDirectory(prefix="zentra-chaos-") as scratch,
+        Rails(Path(scratch)) as rails,
+    ):
+        run = partial(_run, options, plan, installation, rails, Path(scratch), say)
+        return anyio.run(run, backend_options={"use_uvloop": True})
+
+
+async def _run(
+    options: Options, plan: Sequence[Planned], installation: Installation, rails: Rails, scratch: Path, say: Say
+) -> Report:
+    consumer = Consumer()
+    async with AsyncExitStack() as opened:
+        hook = await opened.enter_async_context(listening(consumer))
+        site = await opened.enter_async_context(Site.opened(installation, rails, consumer))
+        nats_urls = {tenant: installation.nats_url(tenant) for tenant in TENANTS}
+        nats = await opened.enter_async_context(NatsDoor(nats_urls))
+        await set_up(site, hook)
+        recorder = opened.enter_context(Recorder(options.history or scratch / "history.jsonl"))
+        doors: dict[str, Creates] = {
+            name: RecordedDoor(name, door, recorder) for name, door in (("http", site.http), ("nats", nats))
+        }
+        load = Load(options.seed, options.rate, doors)
+        bank = Bank(site.pool, site.http, lambda: load.asked, options.seed)
+        say(f"load runs at {options.rate:g} intents per second")
+        injected = await _under_fire(site, load, bank, options, plan, say)
+        say("faults are over; what was not acknowledged is looked up")
+        read_back = await resolve(load, site.http, options.seed)
+        settled = await wait_settled(site, _telling(say))
+        say("reading the books, the rails' records and the feed")
+        ground = await _ground(site, load, bank.readings, read_back, settled, options.seed)
+    return _report(options, injected, load.asked, ground)
+
+
+async def _under_fire(
+    site: Site, load: Load, bank: Bank, options: Options, plan: Sequence[Planned], say: Say
+) -> list[Injected]:
+    """Run load and readings side by side, and one fault after another; return what was done."""
+    begun = time.time()
+    injected: list[Injected] = []
+    async with asyncio.TaskGroup() as group:
+        group.create_task(load.run())
+        group.create_task(bank.run())
+        try:
+            for planned in plan:
+                await asyncio.sleep(max(0.0, begun + planned.at - time.time()))
+                injected.append(await _one(site, planned, begun, say))
+            await asyncio.sleep(max(0.0, begun + options.seconds - time.time()))
+        finally:
+            load.stop()
+            bank.stop()
+    return injected
+
+
+async def _one(site: Site, planned: Planned, begun: float, say: Say) -> Injected:
+    hit = await inject(site, planned)
+    recovery = await wait_recovered(
+        site, hit.ended_at, rail=hit.rail, wanted=_concerned(hit), seconds_max=RECOVERY_SECONDS_MAX
+    )
+    done = Injected(
+        fault=hit.fault,
+        at=round(hit.hit_at - begun, 2),
+        lasted=round(hit.ended_at - hit.hit_at, 2),
+        recovery_seconds=recovery,
+        recovery_seconds_max=KINDS[hit.fault].recovery_seconds_max,
+        victim=hit.worker or hit.rail,
+        note=hit.note,
+    )
+    recovered = "no recovery" if recovery is None else f"recovered in {recovery:.2f} s"
+    say(f"{done.at:7.1f} s  {done.fault:<18} {done.victim:<9} lasted {done.lasted:5.1f} s  {recovered}  {done.note}")
+    return done
+
+
+def _concerned(hit: Hit) -> Callable[[str], bool]:
+    """Return which intents show recovery: for a worker, those of the partitions that it had owned."""
+    partitions = frozenset(hit.partitions)
+    return lambda uuid: not partitions or partition_of(uuid, PARTITIONS) in partitions
+
+
+def _telling(say: Say) -> Callable[[tuple[int, ...]], None]:
+    """Return what tells about what is left, whenever that changes, but not more often than each two seconds."""
+    said: list[float] = [0.0]
+
+    def told(left: tuple[int, ...]) -> None:
+        if any(left) and time.monotonic() - said[0] >= 2:
+            said[0] = time.monotonic()
+            names = ("intents", "messages", "deliveries", "leaves")
+            say("not settled: " + ", ".join(f"{count} {name}" for name, count in zip(names, left, strict=True)))
+
+    return told
+
+
+async def _ground(
+    site: Site, load: Load, readings: Readings, read_back: dict[str, bool], settled: float | None, seed: int
+) -> Ground:
+    packets, flaws = await packets_flaws(site, load.asked, seed)
+    public_key = load_public_key(site.installation.public_key_path.read_bytes())
+    flaws += await logs_flaws(site.pool, public_key)
+    client = await connect(site.installation.settings.nats_url, name="chaos reader")
+    try:
+        feed = await read_feed(client)
+    finally:
+        await client.close()
+    return Ground(
+        asked=load.asked,
+        intents=await read_intents(site.pool),
+        payments=await asyncio.to_thread(site.rails.payments),
+        deliveries=await read_deliveries(site.pool),
+        arrived=site.consumer.arrived,
+        feed=feed,
+        audit=await audit_installation(site.pool),
+        readings=readings,
+        read_back=read_back,
+        plain_rails=frozenset(name for name, idempotent in RAILS.items() if not idempotent),
+        evidence_flaws=flaws,
+        packets=packets,
+        unsettled_seconds=settled,
+        given_up=site.installation.processes.given_up or "",
+    )
+
+
+def _report(options: Options, injected: list[Injected], asked: list[Asked], ground: Ground) -> Report:
+    invariants = judge(ground)
+    held = all(one.verdict != "violated" for one in invariants)
+    readings = ground.readings
+    return Report(
+        ok=held and all(one.in_time for one in injected),
+        seed=options.seed,
+        seconds=options.seconds,
+        faults=injected,
+        requests=dict(sorted(Counter(f"{one.door} {one.outcome}" for one in asked).items())),
+        states=dict(sorted(Counter(one.state for one in ground.intents).items())),
+        cases=dict(sorted(Counter(f"{kind} {word}" for one in ground.intents for kind, word in one.cases).items())),
+        deliveries=len(ground.deliveries),
+        webhook_calls=sum(one.calls for one in ground.arrived.values()),
+        rail_payments=len(ground.payments),
+        rail_repeats=sum(one.submits - 1 for one in ground.payments),
+        readings={
+            "snapshots": readings.snapshots,
+            "accounts": readings.accounts,
+            "foreign": readings.foreign,
+            "unanswered": readings.unanswered,
+            "wrong": readings.wrong,
+        },
+        doubtful=len(ground.read_back),
+        found=sum(ground.read_back.values()),
+        settled_seconds=ground.unsettled_seconds,
+        packets_verified=ground.packets,
+        records=ground.audit.records,
+        feed_repeats=sum(count - 1 for count in ground.feed.told.values()),
+        invariants=invariants,
+    )

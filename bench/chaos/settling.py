@@ -1,0 +1,158 @@
+"""After the last fault: find out what was not acknowledged, and wait until everything has come to an end.
+
+- A request without an answer is looked up by the intent_id that the client gave it; a drawn half of those that are not
+  there is asked once more with the same key, as a client would that still wants it.
+- A delivery that waits for its next try in minutes is replayed over the API, as support would do after an outage.
+- Waiting has a bound; what has not settled by then is for the verdict to name."""
+
+import asyncio
+import random
+import time
+from typing import Any, Final
+
+from zentra.bench.chaos.doors import HttpDoor, Unanswered
+from zentra.bench.chaos.load import Asked, Load
+from zentra.bench.chaos.site import Site
+from zentra.runtime.errors import Unavailable
+from zentra.runtime.evidence.heads import load_public_key
+from zentra.runtime.evidence.packet import verify_packet
+from zentra.storage.errors import translated
+
+__all__ = ["packets_flaws", "resolve", "wait_recovered", "wait_settled"]
+
+SETTLE_SECONDS_MAX: Final = 420.0  # an attempt whose report was lost is made again after five minutes
+ASK_SECONDS_MAX: Final = 30.0
+POLL_SECONDS: Final = 0.25
+REPLAY_SECONDS: Final = 5.0
+PACKETS: Final = 25
+
+UNSETTLED: Final = """
+select
+    (select count(*) from intents i where not exists (
+        select from transitions t where t.intent = i.id and (t.state = any($1) or t.state = 'REVIEW'))
+        and not exists (select from cases c where c.intent = i.id and c.status = 'open'))
+    + (select count(*) from intents i where exists (
+        select from transitions t where t.intent = i.id and t.state = any($1))
+        and not exists (select from log_leaves l where l.intent = i.id)),
+    (select count(*) from outbox where sent_at is null),
+    (select count(*) from deliveries d left join delivery_states s on s.delivery = d.id
+        where s.status is distinct from 'delivered'),
+    (select count(*) from log_leaves) - (select coalesce(sum(size), 0) from (
+        select max(size) as size from log_heads group by tenant) as heads)
+"""
+SETTLED: Final = ["SUCCESSFUL", "FAILED", "RECONCILED", "REVERSED"]
+WAITING: Final = """
+select tenant, delivery from delivery_states
+where status = 'exhausted' or (status = 'retrying' and next_at > now() + interval '10 seconds')
+"""
+COMPLETED: Final = """
+select i.id, extract(epoch from t.at)::float8 from intents i join transitions t on t.intent = i.id
+where i.created_at >= to_timestamp($1) and t.state = 'SUCCESSFUL' and t.event = 'ledger.posted'
+    and ($2 = '' or exists (select from transitions r where r.intent = i.id and r.event = 'provider.routed'
+        and convert_from(r.record, 'UTF8')::json -> 'facts' ->> 'rail' = $2))
+order by t.at limit 5000
+"""
+
+
+async def wait_recovered(site: Site, ended_at: float, *, rail: str, wanted: Any, seconds_max: float) -> float | None:
+    """Return how long after `ended_at` the first intent completed that was asked for after it, or None within the
+    bound; `rail` and `wanted` (of an intent's uuid) narrow which intents count."""
+    deadline = ended_at + seconds_max
+    while time.time() < deadline:
+        try:
+            with translated():
+                rows = await site.pool.fetch(COMPLETED, ended_at, rail)
+        except Unavailable:
+            rows = []
+        for uuid, at in rows:
+            if wanted(uuid):
+                return max(0.0, round(float(at) - ended_at, 3))
+        await asyncio.sleep(POLL_SECONDS / 2)
+    return None
+
+
+async def resolve(load: Load, door: HttpDoor, seed: int) -> dict[str, bool]:
+    """Look up every request whose outcome nobody knows; return by intent_id whether it is there.
+
+    Raises TimeoutError where the API does not answer for long."""
+    draw = random.Random(f"resolve/{seed}")  # noqa: S311  # a choice of requests, not a secret
+    known = {one.key for one in load.asked if one.outcome in ("accepted", "replayed")}
+    doubtful = {one.key: one for one in load.asked if one.key not in known and one.original is None}
+    found: dict[str, bool] = {}
+    async with asyncio.timeout(ASK_SECONDS_MAX + len(doubtful)):
+        for one in doubtful.values():
+            found[one.intent_id] = await _is_there(door, one)
+            if not found[one.intent_id] and draw.random() < 0.5:
+                found[one.intent_id] = await _asked_again(load, one)
+    return found
+
+
+async def _asked_again(load: Load, one: Asked) -> bool:
+    """Ask with the same key until there is an answer to it; return whether the intent was accepted."""
+    while True:
+        again = load.again(one)
+        await load.send(again)
+        if again.outcome not in ("in_flight", "shed", "unanswered"):
+            return again.outcome in ("accepted", "replayed")
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _is_there(door: HttpDoor, one: Asked) -> bool:
+    while True:
+        try:
+            answer = await door.ask("GET", f"/runtime/intents/{one.intent_id}", one.tenant, "dev")
+        except Unanswered:
+            answer = None
+        if answer is not None and answer.status in (200, 404):
+            return answer.status == 200
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def wait_settled(site: Site, told: Any, seconds_max: float = SETTLE_SECONDS_MAX) -> float | None:
+    """Wait until intents, outbox, deliveries and log have settled; return the seconds, or None where they have not.
+
+    `told` is given what is left at each look. Raises what the store raises."""
+    begun = time.monotonic()
+    replayed_at = 0.0
+    while (seconds := time.monotonic() - begun) < seconds_max:
+        with translated():
+            row = await site.pool.fetchrow(UNSETTLED, SETTLED)
+        left = tuple(int(count) for count in row or (1,))
+        told(left)
+        if not any(left):
+            return round(seconds, 2)
+        if seconds - replayed_at >= REPLAY_SECONDS or not replayed_at:
+            replayed_at = seconds or 0.001
+            await _replay(site)
+        await asyncio.sleep(POLL_SECONDS)
+    return None
+
+
+async def _replay(site: Site) -> None:
+    """Replay what the consumer missed."""
+    with translated():
+        rows = await site.pool.fetch(WAITING)
+    for tenant, delivery in rows:
+        key = f"replay-{delivery}-{time.monotonic_ns()}"
+        await site.http.ask("POST", f"/webhooks/deliveries/{delivery}/replay", tenant, "ops", key=key, body={})
+
+
+async def packets_flaws(site: Site, asked: list[Asked], seed: int) -> tuple[int, list[str]]:
+    """Export the packets of some settled intents and verify them offline; return how many, and what is wrong.
+
+    Raises Unanswered where the API does not answer."""
+    key = load_public_key(site.installation.public_key_path.read_bytes())
+    accepted = [one for one in asked if one.outcome == "accepted"]
+    drawn = random.Random(f"packets/{seed}").sample(accepted, min(PACKETS, len(accepted)))  # noqa: S311  # no secret
+    flaws: list[str] = []
+    count = 0
+    for one in drawn:
+        answer = await site.http.ask("GET", f"/runtime/intents/{one.intent_id}/evidence", one.tenant, "dev")
+        if answer.status != 200:
+            if answer.code != "evidence_not_sealed":
+                flaws.append(f"the packet of {one.intent_id} was answered {answer.status} {answer.code}")
+            continue
+        count += 1
+        verdict = verify_packet(answer.body, key)
+        flaws += [f"{one.intent_id} {problem.where}: {problem.detail}" for problem in verdict.problems]
+    return count, flaws

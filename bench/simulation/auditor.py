@@ -1,0 +1,221 @@
+"""The independent auditor of the simulator: it follows what happens and objects to the first thing that must not.
+
+It is told of every commit, message, call and payment, keeps its own account of all of it, and raises Violation with the
+letter of the invariant (A to T) that is broken. It takes values from the product and no rule: its ledger, table of
+moves, policy, hash chain and Merkle tree are its own. After a Violation its own account is of no more use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from zentra.bench.simulation.auditor_deliveries import AuditedDeliveries
+from zentra.bench.simulation.auditor_desk import AuditedDesk
+from zentra.bench.simulation.auditor_evidence import AuditedLogs
+from zentra.bench.simulation.auditor_histories import History, Record
+from zentra.bench.simulation.auditor_ledger import AuditedLedger
+from zentra.bench.simulation.auditor_outside import AuditedMessages, AuditedRails
+from zentra.bench.simulation.auditor_policy import AuditedPolicy
+from zentra.bench.simulation.auditor_words import Violation
+from zentra.bench.twins.store import StoreTwin
+from zentra.runtime.intents.command import IntentCommand
+from zentra.runtime.intents.transaction import Transition
+from zentra.runtime.ledger.book import Posting
+from zentra.runtime.ports import Configuration, Ground, TickPlan, TickWrites
+from zentra.runtime.rails.port import Submission
+from zentra.runtime.stream_ports import Outgoing
+from zentra.runtime.webhooks.standard import WebhookCall
+
+__all__ = ["Auditor", "Violation"]
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class Auditor:
+    """Follows one run. Every method raises Violation for what must not be."""
+
+    def __init__(self, store: StoreTwin) -> None:
+        """`store` has accounts, funded or not, and nothing else has happened in it."""
+        self.ledger = AuditedLedger(store.refs.values(), store.rows.postings.values())
+        self.histories: dict[str, History] = {}
+        self.policy, self.logs, self.rails = AuditedPolicy(), AuditedLogs(), AuditedRails()
+        self.deliveries, self.desk = AuditedDeliveries(), AuditedDesk()
+        self.messages = AuditedMessages(self.rails.said)
+        self._store = store
+        self._fences = {partition: row.version for partition, row in store.lease_rows.items()}
+        self._keys: dict[tuple[str, str, str], str] = {}
+        self._configurations: dict[int, Configuration] = {}
+        self._touched: set[str] = set()
+        self.configured()
+
+    def configured(self) -> None:
+        """Take note of what is set up now; to be called whenever somebody changes it outside of a commit."""
+        self._configurations[self._store.current.version] = self._store.current
+
+    def registered(self, transition: Transition, command: IntentCommand) -> None:
+        """Follow an intent that was acknowledged, also where it is one that was acknowledged before."""
+        asked = json.loads(msgspec.json.encode(command))
+        spelled = json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        digest = hashlib.sha256(b"intent\n" + spelled).hexdigest()
+        known = self.histories.get(transition.intent)
+        history = known or History(transition.record, transition.hash, "")
+        facts = history.first.facts
+        where = f"intent {history.first.intent_id} of {history.tenant}"
+        if facts["digest"] != digest or facts["command"] != asked:
+            raise Violation("H", f"{where} was acknowledged for another command than was asked for")
+        for kind, key in (("key", facts["idempotency_key"]), ("id", history.first.intent_id)):
+            if self._keys.setdefault((history.tenant, kind, key), history.id) != history.id:
+                raise Violation("G", f"{where} is a second effect of the {kind} {key}")
+        if transition.tenant != history.tenant:
+            raise Violation("M", f"{where} was registered for {transition.tenant}")
+        if known is None:
+            history.settlement = self.ledger.settlement(history.tenant, history.currency)
+            self.histories[history.id] = history
+            self.desk.timers.add(("intent", history.id, "state"))
+
+    def committed(self, worker: str, plan: TickPlan, writes: TickWrites, ground: Ground) -> None:
+        """Follow a commit that has happened."""
+        self._fenced(worker, plan, ground)
+        self.ledger.read(ground.balances)
+        self.policy.read(ground.usage)
+        self.ledger.wrote(writes.postings, writes.balance_changes)
+        moved = [self._moved(transition, ground) for transition in writes.transitions]
+        self._booked(writes.postings, moved)
+        self.policy.wrote(writes.velocity_changes)
+        told = {history.records[record.sequence - 1]: record for history, record in moved}
+        self.messages.wrote(writes.outbox, told)
+        self.deliveries.wrote(writes.deliveries, self.histories)
+        self.deliveries.stand(writes.deliveries_begun, writes.delivery_states, writes.delivery_attempts)
+        self.desk.wrote(writes, moved, self.messages.commands)
+        self.logs.wrote(writes.leaves, writes.tiles, writes.heads, self.histories)
+        self.configured()
+
+    def published(self, message: Outgoing) -> None:
+        """Follow what was appended to a stream, repeats too."""
+        row = self._store.rows.outbox.get(message.id)
+        self.messages.published(message, None if row is None else row.message)
+
+    def asked(self, submission: Submission) -> None:
+        """Follow a call to a rail that has left its worker."""
+        settings = self._store.current.rails.get(submission.rail)
+        self.rails.asked(submission, self.histories.get(submission.reference[:32]), settings)
+
+    def paid(self, rail: str, reference: str, minor: int) -> None:
+        """Follow money that has moved outside."""
+        self.rails.paid(rail, reference, minor, self.histories.get(reference[:32]))
+
+    def called(self, tenant: str, endpoint: str, call: WebhookCall) -> None:
+        """Follow a call to an endpoint that has left its worker."""
+        self.deliveries.called(tenant, endpoint, call)
+
+    def rebuild(self, store: StoreTwin) -> None:
+        """Recompute everything from what the store holds, and object where it is not what was committed."""
+        for intent, rows in store.rows.transitions.items():
+            history = self.histories.get(intent)
+            if history is None:
+                raise Violation("O", f"the store has intent {intent}, which was not registered")
+            if [row.record for row in rows] != history.records or [row.hash for row in rows] != history.links:
+                raise Violation("S", f"the stored records of {intent} are not those that were committed")
+        lost = self.histories.keys() - store.rows.transitions.keys()
+        if lost:
+            raise Violation("O", f"the store has lost {len(lost)} intents: {sorted(lost)[:3]}")
+        for intent in self._touched:
+            self._fold_again(self.histories[intent])
+        self._touched.clear()
+        held: dict[tuple[str, str], int] = {}
+        for history in self.histories.values():
+            place = history.tenant, history.command["source"]
+            held[place] = held.get(place, 0) + history.held
+        self.ledger.rebuild(store, held)
+        self.policy.rebuild(store.rows.velocity, self.histories)
+        self.deliveries.rebuild(store)
+        self.desk.rebuild(store, self.histories)
+        self.logs.rebuild(store)
+
+    def finish(self, store: StoreTwin, now: datetime) -> None:
+        """Object to what is left undone when faults have stopped and everybody has had the time to finish."""
+        self.rebuild(store)
+        self.messages.finish([key for key, row in store.rows.outbox.items() if row.sent_at is None])
+        self.deliveries.finish()
+        self.desk.finish(store, self.histories, now)
+        for history in self.histories.values():
+            self.rails.finish(history)
+            self.rails.truth(history)
+        self.logs.finish(self.histories)
+
+    # One commit ---------------------------------------------------------------------------------------------------
+
+    def _fenced(self, worker: str, plan: TickPlan, ground: Ground) -> None:
+        for fence in plan.fences:
+            if fence.partition in ground.lost:
+                continue
+            expected = self._fences.get(fence.partition, 0)
+            if fence.version != expected:
+                raise Violation(
+                    "O", f"{worker} committed partition {fence.partition} at {fence.version}, it stood at {expected}"
+                )
+            self._fences[fence.partition] = expected + 1
+
+    def _moved(self, transition: Transition, ground: Ground) -> tuple[History, Record]:
+        history = self.histories.get(transition.intent)
+        if history is None:
+            raise Violation("O", f"a record of {transition.intent}, which nobody has registered")
+        last = history.moment
+        record = history.step(transition.record, transition.hash)
+        self._touched.add(history.id)
+        where = f"{history.id}/{record.sequence} ({record.event})"
+        if history.moment != max(ground.now, last + _MICROSECOND):
+            raise Violation("J", f"{where} is of {history.moment}, committed at {ground.now} after {last}")
+        row = transition.sequence, transition.tenant, transition.at, transition.state, transition.event
+        if row != (record.sequence, record.tenant, history.moment, history.state, record.event):
+            raise Violation("J", f"{where} is stored under other columns than it says: {row}")
+        configuration = self._configurations.get(ground.configuration_version)
+        if configuration is None:
+            raise LookupError(f"nobody has told the auditor of configuration {ground.configuration_version}")
+        source = self.ledger.named(history.tenant, history.command["source"])
+        day = ground.now.date().isoformat()
+        self.policy.moved(history, record, configuration, day, source.type if source else "")
+        self.rails.grounds(history, record, self.messages.commands)
+        self.deliveries.moved(history, record, configuration.endpoints.get(history.tenant, ()))
+        return history, record
+
+    def _booked(self, postings: Iterable[Posting], moved: Iterable[tuple[History, Record]]) -> None:
+        """Object where the postings of a commit are not the entries of its records."""
+        rows = {(posting.intent, posting.ordinal): posting for posting in postings}
+        refused = set()
+        for history, record in moved:
+            if record.event == "ledger.refused":
+                refused.add(history.id)
+            for entry in record.facts.get("entries", ()):
+                posting = rows.pop((history.id, entry["ordinal"]), None)
+                if posting is None or _entry(posting) != entry:
+                    raise Violation(
+                        "B", f"{history.id}/{record.sequence} tells of an entry that was not posted: {entry}"
+                    )
+                if posting.tenant != history.tenant:
+                    raise Violation("M", f"{history.id} of {history.tenant} posts for {posting.tenant}")
+        for intent, ordinal in rows:
+            letter = "F" if intent in refused else "B"
+            raise Violation(letter, f"no record tells of posting {intent}/{ordinal}")
+
+    def _fold_again(self, history: History) -> None:
+        again = History(history.records[0], history.links[0], history.settlement)
+        for record, link in zip(history.records[1:], history.links[1:], strict=True):
+            again.step(record, link)
+        if (again.state, again.posted, again.given_back, again.cases) != (
+            history.state, history.posted, history.given_back, history.cases
+        ):  # fmt: skip
+            raise Violation("J", f"{history.id} folds to {again.state}, it stood at {history.state}")
+
+
+def _entry(posting: Posting) -> dict[str, object]:
+    return {
+        "ordinal": posting.ordinal, "posting": posting.kind, "debit": posting.debit.account_id,
+        "credit": posting.credit.account_id, "currency": posting.debit.currency, "pending": str(posting.pending),
+        "posted": str(posting.posted), "hash": posting.hash.hex(),
+    }  # fmt: skip

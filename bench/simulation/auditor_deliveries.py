@@ -1,0 +1,116 @@
+"""The auditor's own book of webhook deliveries: who is to hear of what, and what was called."""
+
+import json
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from zentra.bench.simulation.auditor_histories import History, Record
+from zentra.bench.simulation.auditor_words import Violation, matches_filter
+from zentra.bench.twins.store import StoreTwin
+from zentra.runtime.ports import Endpoint
+from zentra.runtime.webhooks.delivery import Delivery
+from zentra.runtime.webhooks.standard import WebhookCall
+
+__all__ = ["AuditedDeliveries"]
+
+_UNTOLD: Final = ("webhook.", "money_runtime.", "evidence.", "review.closed")
+_ENDED: Final = ("delivered", "exhausted")
+
+
+class AuditedDeliveries:
+    """Every delivery that was made, and how it stands."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Delivery] = {}
+        self._places: set[tuple[str, str, int]] = set()  # endpoint, intent, sequence
+        self._stands: dict[str, tuple[str, int]] = {}  # state, attempts
+        self._attempts: set[tuple[str, int]] = set()
+        self._due: set[tuple[str, str, int]] = set()
+
+    def moved(self, history: History, record: Record, endpoints: Collection[Endpoint]) -> None:
+        """Note who is to hear of a record."""
+        if record.event.startswith(_UNTOLD) or "events" not in history.command["primitives"]:
+            return
+        for endpoint in endpoints:
+            if matches_filter(endpoint.events, record.event):
+                self._due.add((endpoint.id, history.id, record.sequence))
+
+    def wrote(self, made: Collection[tuple[Delivery, int]], histories: Mapping[str, History]) -> None:
+        """Object where a commit has not made exactly the deliveries that are due."""
+        due, self._due = self._due, set()
+        for delivery, sequence in made:
+            place = delivery.endpoint, delivery.intent, sequence
+            where = f"the delivery of {delivery.intent}/{sequence} to {delivery.endpoint}"
+            if delivery.tenant != histories[delivery.intent].tenant:
+                raise Violation("M", f"{where} is of {delivery.tenant}")
+            if place in self._places or delivery.id in self._made:
+                raise Violation("P", f"{where} is made twice")
+            if place not in due:
+                raise Violation("P", f"{where} is one that nobody asked for")
+            body = json.loads(delivery.body)
+            told = body["type"], body["data"]["id"], body["data"]["object_version"]
+            if told != (delivery.event, delivery.intent, sequence):
+                raise Violation("P", f"{where} tells of {told}")
+            due.remove(place)
+            self._places.add(place)
+            self._made[delivery.id] = Delivery(
+                id=delivery.id, tenant=delivery.tenant, endpoint=delivery.endpoint, intent=delivery.intent,
+                event=delivery.event, body=delivery.body,
+            )  # fmt: skip
+        if due:
+            raise Violation("P", f"nobody is told of what {sorted(due)[:3]} asked for")
+
+    def stand(
+        self,
+        begun: Collection[str],
+        states: Mapping[str, tuple[Delivery, datetime | None]],
+        attempts: Collection[tuple[Any, ...]],
+    ) -> None:
+        """Follow how deliveries stand."""
+        for key in begun:
+            if key not in self._made or key in self._stands:
+                raise Violation("O", f"delivery {key} begins without having been made, or twice")
+            self._stands[key] = ("pending", 0)
+        for row in attempts:
+            if row[:2] in self._attempts or row[1] > self._stands[row[0]][1]:
+                raise Violation("G", f"attempt {row[1]} of delivery {row[0]} was never started, or has ended twice")
+            self._attempts.add((row[0], row[1]))
+        for key, (delivery, _) in states.items():
+            before, started = self._stands.get(key, ("", 0))
+            if not before:
+                raise Violation("O", f"delivery {key} is {delivery.state} and has not begun")
+            replayed = delivery.trigger == "replay"
+            if before in _ENDED and delivery.state != before and not replayed:
+                raise Violation("J", f"delivery {key} has ended {before} and is {delivery.state}")
+            if delivery.state == "delivered" and (key, delivery.attempts) not in self._attempts:
+                raise Violation("J", f"delivery {key} is delivered without an attempt that has ended")
+            if delivery.attempts < started:
+                raise Violation("P", f"delivery {key} goes back from attempt {started} to {delivery.attempts}")
+            self._stands[key] = (str(delivery.state), delivery.attempts)
+
+    def called(self, tenant: str, endpoint: str, call: WebhookCall) -> None:
+        """Follow one call: it needs an attempt that was committed as started, and bytes that never change."""
+        made = self._made.get(call.delivery)
+        where = f"delivery {call.delivery}, attempt {call.attempt}"
+        if made is None or call.attempt > self._stands.get(call.delivery, ("", 0))[1]:
+            raise Violation("O", f"{where} was called and never committed as started")
+        if (tenant, endpoint) != (made.tenant, made.endpoint):
+            raise Violation("M", f"{where} of {made.tenant} {made.endpoint} went to {tenant} {endpoint}")
+        if (call.id, call.body) != (f"msg_{made.id}", made.body):
+            raise Violation("P", f"{where} went out with other bytes or another id")
+
+    def rebuild(self, store: StoreTwin) -> None:
+        """Object where the stored deliveries are not those that were committed."""
+        rows = store.rows
+        if {key: row.body for key, row in rows.deliveries.items()} != {k: made.body for k, made in self._made.items()}:
+            raise Violation("P", "the stored deliveries are not those that were committed")
+        stored = {key: (str(row.state), row.attempts) for key, row in rows.delivery_states.items()}
+        if stored != self._stands or rows.delivery_attempts.keys() != self._attempts:
+            raise Violation("P", "the stored states or attempts of deliveries are not those that were committed")
+
+    def finish(self) -> None:
+        """Object where a delivery has not ended."""
+        for key in self._made:
+            if self._stands.get(key, ("", 0))[0] not in _ENDED:
+                raise Violation("T", f"delivery {key} has not ended: {self._stands.get(key)}")

@@ -1,0 +1,279 @@
+"""The auditor's own fold of an intent: what its sealed records say, read from their bytes.
+
+A history objects to a record that is not the next one, was changed, makes no move of the table, books what its state
+does not allow, or goes past a person's decision. It knows nothing of the world around: what a record has to agree with
+outside of its intent is checked where that is followed."""
+
+import hashlib
+import json
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from zentra.bench.simulation.auditor_words import (
+    CONFIRMED,
+    FAILED,
+    REFUSED,
+    RESERVING,
+    REVERSED,
+    ROUTING,
+    SUBMITTED,
+    Violation,
+    is_move,
+)
+
+__all__ = ["Attempt", "History", "Record", "gives_back"]
+
+Leg = tuple[str, str, str, int, int]  # kind, debit, credit, pending, posted
+ZEROS: Final = bytes(32)
+
+
+class Record(Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
+    """A sealed record as its bytes spell it."""
+
+    actor: str
+    at: str
+    cause: str
+    event: str
+    facts: dict[str, Any]
+    from_: str | None
+    intent: str
+    intent_id: str
+    scope: str
+    sequence: int
+    step: str | None
+    tenant: str
+    to: str
+    trace: str
+
+    @property
+    def state(self) -> str:
+        """Return where the intent stands after it."""
+        return self.to if self.step is None else f"{self.to}/{self.step}"
+
+
+class Attempt(Struct):
+    """One submission as the records tell of it; `said` are the final words that were recorded."""
+
+    rail: str
+    reference: str
+    said: set[str] = msgspec.field(default_factory=set)
+
+
+_decode = msgspec.json.Decoder(Record).decode
+
+
+class History:
+    """One intent, folded from its records. `settlement` names the account that holds are made out to."""
+
+    def __init__(self, record: bytes, link: bytes, settlement: str) -> None:
+        first = _read(record)
+        where = f"{first.intent}/1"
+        if first.facts.get("kind") != "registered" or first.event != "ingress.accepted" or first.sequence != 1:
+            raise Violation("J", f"{where} does not begin with a registration")
+        if first.from_ is not None or first.state != "ACCEPTED":
+            raise Violation("J", f"{where} moves from {first.from_} to {first.state}")
+        self.first, self.settlement = first, settlement
+        self.id, self.tenant = first.intent, first.tenant
+        self.command: dict[str, Any] = first.facts["command"]
+        self.amount, self.currency = int(self.command["minor"]), str(self.command["currency"])
+        self.state, self.before = "ACCEPTED", ""
+        self.records: list[bytes] = []
+        self.links: list[bytes] = []
+        self.at = ""
+        self.moment = datetime.fromisoformat(first.at)
+        self.posted = self.given_back = self.round = 0
+        self.attempts: list[Attempt] = []
+        self.counted: list[tuple[str, str]] = []
+        self.referred_at: datetime | None = None
+        self.flagged: set[str] = set()
+        self.waived: set[str] = set()
+        self.cases: dict[str, str] = {}
+        self.opened: list[str] = []  # kinds of all the cases there ever were
+        self.by_operator = False
+        self.given_up = False  # once it was counted, and is no longer
+        self.seals: list[int] = []
+        self.commands: set[str] = set()
+        self._keep(first, record, link)
+
+    @property
+    def sequence(self) -> int:
+        """Return how many records there are."""
+        return len(self.records)
+
+    @property
+    def held(self) -> int:
+        """Return what an intent in this state has spoken for."""
+        return self.amount if self.state in (ROUTING, SUBMITTED, CONFIRMED, REFUSED) else 0
+
+    def step(self, data: bytes, link: bytes) -> Record:
+        """Follow one more record and return it."""
+        record = _read(data)
+        where = f"{self.id}/{record.sequence} ({record.event})"
+        if record.sequence != self.sequence + 1:
+            raise Violation("P", f"{where} follows version {self.sequence}")
+        if record.tenant != self.tenant:
+            raise Violation("M", f"{where} is of {record.tenant}, its intent of {self.tenant}")
+        first = self.first
+        if (record.intent, record.intent_id, record.scope, record.trace) != (
+            first.intent, first.intent_id, first.scope, first.trace
+        ):  # fmt: skip
+            raise Violation("J", f"{where} is not of this intent, scope and trace")
+        if not (record.actor and record.cause):
+            raise Violation("J", f"{where} has no actor or no cause")
+        if record.at <= self.at:
+            raise Violation("J", f"{where} is of {record.at}, the one before of {self.at}")
+        if record.from_ != self.state.partition("/")[0] or not is_move(self.state, record.event, record.state):
+            raise Violation("J", f"{where} moves from {self.state} to {record.state}")
+        self.before, self.state = self.state, record.state
+        self.given_up |= gives_back(self.before, self.state)
+        self._keep(record, data, link)
+        absorb = _ABSORBERS.get(record.event.partition(".")[0])
+        if absorb is not None:
+            absorb(self, record, where)
+        return record
+
+    def _keep(self, record: Record, data: bytes, link: bytes) -> None:
+        previous = self.links[-1] if self.links else ZEROS
+        if hashlib.sha256(previous + data).digest() != link:
+            raise Violation("S", f"{self.id}/{record.sequence} breaks the chain")
+        self.records.append(data)
+        self.links.append(link)
+        self.at, self.moment = record.at, datetime.fromisoformat(record.at)
+
+    def _ledger(self, record: Record, where: str) -> None:
+        legs = [_leg(entry) for entry in record.facts.get("entries", ())]
+        letter, expected = self._expected(record.event, legs)
+        if legs != expected:
+            raise Violation(letter, f"{where} books {legs} where {expected} is due")
+        self.posted += sum(leg[4] for leg in legs if leg[0] in ("post", "book"))
+        if record.event == "ledger.reversal":
+            self._reversed(record, legs, where)
+
+    def _expected(self, event: str, legs: list[Leg]) -> tuple[str, list[Leg]]:
+        source, destination = self.command["source"], self.command["destination"]
+        between, amount = self.settlement, self.amount
+        if event == "ledger.reserved":
+            return "D", [("reserve", source, between, amount, 0)]
+        if event == "ledger.released":
+            return "E", [("release", source, between, -amount, 0)]
+        if event == "ledger.posted" and self.before == RESERVING:
+            return "A", [("book", source, destination, 0, amount)]
+        if event == "ledger.posted":
+            return "E", [("post", source, between, -amount, amount), ("settle", between, destination, 0, amount)]
+        if event == "ledger.reversal":
+            minor = legs[0][4] if legs else 0
+            if self.command["kind"] == "book_transfer":
+                return "L", [("reversal", destination, source, 0, minor)]
+            return "L", [("reversal", destination, between, 0, minor), ("reversal", between, source, 0, minor)]
+        return "F", []  # a refusal books nothing
+
+    def _reversed(self, record: Record, legs: list[Leg], where: str) -> None:
+        self.given_back += legs[0][4]
+        if self.given_back > self.posted:
+            raise Violation("L", f"{where} gives back {self.given_back} of {self.posted}")
+        if (self.given_back == self.posted) != (self.state == REVERSED):
+            raise Violation("L", f"{where} leaves {self.state} with {self.given_back} of {self.posted} given back")
+        command = record.facts.get("command", "")
+        if command in self.commands:
+            raise Violation("G", f"{where} carries out command {command} once more")
+        self.commands.add(command)
+
+    def _policy(self, record: Record, where: str) -> None:
+        results = record.facts.get("results", {})
+        objections = {rule for rule, result in results.items() if result in ("review", "denied")}
+        waived = {rule for rule, result in results.items() if result == "waived"}
+        if waived - self.waived:
+            raise Violation("Q", f"{where} waives {sorted(waived - self.waived)}, which nobody approved")
+        if record.event == "policy.accepted":
+            if objections:
+                raise Violation("Q", f"{where} accepts what {sorted(objections)} objects to")
+            self.counted = [(use["counter"], use["day"]) for use in record.facts["velocity"]]
+        elif record.event == "policy.review":
+            self.flagged, self.referred_at = objections, self.moment
+
+    def _review(self, record: Record, where: str) -> None:
+        if record.event == "review.approved":
+            facts = record.facts
+            if self.first.actor in (record.actor, facts["decided_by"]):
+                raise Violation("Q", f"{where} was approved by {record.actor}, who asked for it")
+            if facts["round"] != self.round + 1 or set(facts["waives"]) - self.flagged:
+                raise Violation("Q", f"{where} approves round {facts['round']} and {facts['waives']}")
+            self.waived |= set(facts["waives"])
+            self.round += 1
+        elif record.event == "review.expired":
+            assert self.referred_at is not None
+            if (self.moment - self.referred_at).total_seconds() < REVIEW_SECONDS:
+                raise Violation("K", f"{where} expires a review before its time")
+        elif record.event == "review.closed":
+            self.seals.append(record.sequence)
+
+    def _provider(self, record: Record, where: str) -> None:
+        facts = record.facts
+        if record.event in ("provider.routed", "provider.failover"):
+            number = len(self.attempts) + 1
+            if (facts["attempt"], facts["reference"]) != (number, f"{self.id}{number:02d}"):
+                raise Violation("O", f"{where} starts attempt {facts['attempt']} as {facts['reference']}")
+            self.attempts.append(Attempt(facts["rail"], facts["reference"]))
+            return
+        said = facts["said"] or facts["status"]
+        attempt = self.attempts[facts["attempt"] - 1] if 0 < facts["attempt"] <= len(self.attempts) else None
+        if attempt is None or (attempt.rail, attempt.reference) != (facts["rail"], facts["reference"]):
+            raise Violation("J", f"{where} tells of an attempt that there is not: {facts['reference']}")
+        self.by_operator |= facts["trust"] == "operator"
+        attempt.said.add(said)
+        if self.state == self.before:
+            return
+        if facts["attempt"] != len(self.attempts):
+            raise Violation("N", f"{where} is settled by an attempt that it has left")
+        if said != "succeeded" if self.state == CONFIRMED else said not in ("declined", "not_accepted"):
+            raise Violation("N", f"{where} becomes {self.state} because the rail said {said}")
+        differs = facts["minor"] not in (None, str(self.amount)) or facts["currency"] not in (None, self.currency)
+        if differs and said != "not_accepted":
+            raise Violation("I", f"{where} takes {facts['minor']} {facts['currency']} for {self.amount}")
+
+    def _case(self, record: Record, where: str) -> None:
+        case, kind = record.facts["case"], record.facts["reason"]
+        if record.event == "case.opened":
+            if kind in self.cases.values():
+                raise Violation("I", f"{where} opens a second case of kind {kind}")
+            self.cases[case] = kind
+            self.opened.append(kind)
+        elif self.cases.pop(case, None) is None:
+            raise Violation("I", f"{where} resolves a case that is not open")
+
+    def _evidence(self, record: Record, where: str) -> None:
+        self.seals.append(record.sequence)
+
+
+_ABSORBERS: Final = {
+    "ledger": History._ledger,
+    "policy": History._policy,
+    "review": History._review,
+    "provider": History._provider,
+    "case": History._case,
+    "evidence": History._evidence,
+}
+REVIEW_SECONDS: Final = 72 * 3600
+
+
+def gives_back(before: str, after: str) -> bool:
+    """Return whether a move ends an intent that was counted, so that it is counted no longer."""
+    return after == FAILED and before in (RESERVING, ROUTING, REFUSED)
+
+
+def _leg(entry: dict[str, str]) -> Leg:
+    return entry["posting"], entry["debit"], entry["credit"], int(entry["pending"]), int(entry["posted"])
+
+
+def _read(data: bytes) -> Record:
+    try:
+        record = _decode(data)
+    except msgspec.MsgspecError as error:
+        raise Violation("J", f"a record cannot be read: {error}: {data[:200]!r}") from error
+    spelled = json.dumps(json.loads(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    if spelled != data:
+        raise Violation("S", f"{record.intent}/{record.sequence} is not spelled canonically")
+    return record

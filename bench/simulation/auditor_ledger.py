@@ -1,0 +1,147 @@
+"""The auditor's own ledger: four counters per account, summed from postings in its own few lines.
+
+It is told of every posting and of every change of a balance, and objects where the two differ, where a posting joins
+what must not be joined, where a hold ends twice, or where an account with a floor falls below it."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+
+from zentra.bench.simulation.auditor_words import SIGNS, Violation
+from zentra.bench.twins.store import StoreTwin
+from zentra.runtime.ledger.book import AccountRef, Balance, Posting
+
+__all__ = ["AuditedLedger"]
+
+_NAMES = ("debits_pending", "credits_pending", "debits_posted", "credits_posted")
+
+
+class AuditedLedger:
+    """Balances and open holds as the postings alone say."""
+
+    def __init__(self, accounts: Iterable[AccountRef], opening: Iterable[Posting]) -> None:
+        self.accounts = {ref.id: ref for ref in accounts}
+        self._names = {(ref.tenant, ref.account_id): ref for ref in self.accounts.values()}
+        self._settlements = {
+            (ref.tenant, ref.currency): ref.account_id for ref in self.accounts.values() if ref.type == "settlement"
+        }
+        self._counters: dict[int, list[int]] = {key: [0, 0, 0, 0] for key in self.accounts}
+        self._held: dict[str, int] = {}  # by intent: what its postings have spoken for and not ended
+        self._ordinals: Counter[str] = Counter()
+        self._rows: dict[tuple[str, int], Posting] = {}
+        for posting in opening:
+            self._rows[posting.intent, posting.ordinal] = posting
+            self._add(self._counters, posting)
+
+    def named(self, tenant: str, account: str) -> AccountRef | None:
+        """Return an account of a tenant, or None where there is none."""
+        return self._names.get((tenant, account))
+
+    def settlement(self, tenant: str, currency: str) -> str:
+        """Return the name of the settlement account of a tenant and currency, empty where there is none."""
+        return self._settlements.get((tenant, currency), "")
+
+    def read(self, balances: Mapping[int, Balance]) -> None:
+        """Object where a commit was decided on a balance that is not the sum of the postings before it."""
+        for key, balance in balances.items():
+            mine = self._counters[key]
+            if [getattr(balance, name) for name in _NAMES] != mine:
+                raise Violation("B", f"account {key} was read as {balance}, its postings say {mine}")
+
+    def wrote(self, postings: Iterable[Posting], changes: Mapping[int, tuple[AccountRef, Balance]]) -> None:
+        """Follow what a commit wrote."""
+        summed: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+        for posting in postings:
+            self._post(posting)
+            self._add(summed, posting)
+        for key in summed.keys() | changes.keys():
+            told = [getattr(changes[key][1], name) for name in _NAMES] if key in changes else [0, 0, 0, 0]
+            if told != summed[key]:
+                raise Violation("B", f"account {key} changes by {told}, the postings say {summed[key]}")
+
+    def _post(self, posting: Posting) -> None:
+        where = f"posting {posting.intent}/{posting.ordinal} ({posting.kind})"
+        debit, credit = self.accounts[posting.debit.id], self.accounts[posting.credit.id]
+        if debit.id == credit.id or debit.currency != credit.currency:
+            raise Violation("A", f"{where} joins {debit.account_id} and {credit.account_id}")
+        if {debit.tenant, credit.tenant} != {posting.tenant}:
+            raise Violation("M", f"{where} of {posting.tenant} joins {debit.tenant} and {credit.tenant}")
+        signs = tuple((amount > 0) - (amount < 0) for amount in (posting.pending, posting.posted))
+        if signs != SIGNS.get(posting.kind):
+            raise Violation("A", f"{where} has the effects {posting.pending} pending and {posting.posted} posted")
+        if posting.ordinal != self._ordinals[posting.intent]:
+            raise Violation("B", f"{where} is not the next posting of its intent")
+        if posting.hash != _hash(posting, debit, credit):
+            raise Violation("S", f"{where} does not have the hash of its fields")
+        self._ordinals[posting.intent] += 1
+        self._hold(posting, where)
+        self._rows[posting.intent, posting.ordinal] = posting
+        self._add(self._counters, posting)
+        for ref in (debit, credit):
+            left = self._available(ref)
+            if ref.guarded and left < -ref.overdraft_limit:
+                raise Violation("C", f"{where} leaves {left} on {ref.account_id}, its limit is {-ref.overdraft_limit}")
+
+    def _hold(self, posting: Posting, where: str) -> None:
+        held = self._held.get(posting.intent)
+        if posting.pending > 0 and held is not None:
+            raise Violation("E", f"{where} opens a second hold")
+        if posting.pending < 0 and (held or 0) + posting.pending < 0:
+            raise Violation("E", f"{where} ends {-posting.pending} of a hold that has {held or 0} left")
+        if posting.pending:
+            self._held[posting.intent] = (held or 0) + posting.pending
+
+    def _available(self, ref: AccountRef) -> int:
+        debits_pending, credits_pending, debits_posted, credits_posted = self._counters[ref.id]
+        if ref.normal_side == "debit":
+            return debits_posted - credits_posted - credits_pending
+        return credits_posted - debits_posted - debits_pending
+
+    def rebuild(self, store: StoreTwin, held: Mapping[tuple[str, str], int]) -> None:
+        """Sum every stored posting anew and compare; `held` is what intents hold by (tenant, account), as their states
+        say."""
+        stored: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+        for (key, _), stripe in store.rows.balances.items():
+            counters = stored[key]
+            for place, name in enumerate(_NAMES):
+                counters[place] += getattr(stripe, name)
+        for key, ref in self.accounts.items():
+            if ref.guarded and stored[key][0] != held.get((ref.tenant, ref.account_id), 0):
+                intents = held.get((ref.tenant, ref.account_id), 0)
+                raise Violation("D", f"{ref.account_id} has {stored[key][0]} pending, its intents hold {intents}")
+        sums: Counter[tuple[str, str, str]] = Counter()
+        for key, (debits_pending, credits_pending, debits_posted, credits_posted) in stored.items():
+            ref = self.accounts[key]
+            sums[ref.tenant, ref.currency, "pending"] += debits_pending - credits_pending
+            sums[ref.tenant, ref.currency, "posted"] += debits_posted - credits_posted
+        for book, excess in sums.items():
+            if excess:
+                raise Violation("A", f"the balances of {book} do not sum to zero: {excess}")
+        summed: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+        for posting in store.rows.postings.values():
+            self._add(summed, posting)
+        if store.rows.postings != self._rows:
+            odd = [key for key in store.rows.postings.keys() | self._rows.keys()
+                   if store.rows.postings.get(key) != self._rows.get(key)]  # fmt: skip
+            raise Violation("B", f"the stored postings are not those that were committed: {sorted(odd)[:3]}")
+        for key in self.accounts:
+            if not stored[key] == summed[key] == self._counters[key]:
+                raise Violation(
+                    "B", f"account {key} stores {stored[key]}, its postings say {summed[key]}, {self._counters[key]}"
+                )
+
+    @staticmethod
+    def _add(counters: dict[int, list[int]], posting: Posting) -> None:
+        debit, credit = counters[posting.debit.id], counters[posting.credit.id]
+        debit[0] += posting.pending
+        debit[2] += posting.posted
+        credit[1] += posting.pending
+        credit[3] += posting.posted
+
+
+def _hash(posting: Posting, debit: AccountRef, credit: AccountRef) -> bytes:
+    fields = (
+        posting.tenant, posting.intent, posting.ordinal, posting.kind, debit.account_id, credit.account_id,
+        debit.currency, posting.pending, posting.posted,
+    )  # fmt: skip
+    return hashlib.sha256("|".join(str(field) for field in fields).encode()).digest()

@@ -1,0 +1,258 @@
+"""The border of the simulation: what a gateway does with intents, commands and callbacks, and what clients send it.
+
+A gateway commits a fact and publishes it afterwards; between the two it may die. Answers to repeats are judged here:
+the same key gives the first answer for ever (G), and another content under a known key or id is refused (H)."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec import Struct, structs
+
+from zentra.actors.stages import REGISTERED_TIMER
+from zentra.bench.simulation.auditor import Violation
+from zentra.bench.simulation.faults import Fault
+from zentra.bench.simulation.outside import Callback, signed
+from zentra.bench.simulation.setting import COLD_ACCOUNTS, CURRENCY, TENANTS
+from zentra.bench.twins.fleet import at_once
+from zentra.gateway.sandbox.scenarios import SCENARIOS
+from zentra.runtime.evidence import canonical
+from zentra.runtime.idempotency import StoredKey
+from zentra.runtime.intents.command import IntentCommand, digest_of
+from zentra.runtime.intents.transaction import register
+from zentra.runtime.intents.vocabulary import IntentKind
+from zentra.runtime.messages import CommandGiven, Event, RailReported, encode_frame
+from zentra.runtime.partitions import callback_key, lane_key
+from zentra.runtime.ports import Timer
+from zentra.runtime.rails.port import CallbackRejected
+from zentra.runtime.rails.routing import parse_reference
+from zentra.runtime.stream_ports import Outgoing
+from zentra.runtime.subjects import command_subject
+from zentra.storage.intake.registration import IntentIdTaken, Registered, Registration
+
+if TYPE_CHECKING:
+    from zentra.bench.simulation.simulation import Simulation
+
+__all__ = ["Border"]
+
+PEOPLE: Final = ("ops", "amara", "bisi")
+ROUTED: Final = ("provider.routed", "provider.failover")
+_SCENARIOS: Final = (*sorted(SCENARIOS), *("success",) * 14)
+
+
+class Request(Struct, frozen=True):
+    """A request that a client has made and may make again."""
+
+    tenant: str
+    key: str
+    intent_id: str
+    command: IntentCommand
+    intent: str
+    answer: bytes
+
+
+class Border:
+    """One gateway with many clients."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation, self._random = simulation, simulation.random
+        self.requests: list[Request] = []
+        self._serial = 0
+        self._decisions: set[tuple[str, int]] = set()
+        self.foreign: list[str] = []  # commands by the wrong tenant: none may be accepted
+
+    # Intents ------------------------------------------------------------------------------------------------------
+
+    def new_intent(self) -> None:
+        """Let a client ask for something new."""
+        random = self._random
+        tenant = random.choices(TENANTS, (5, 3, 1))[0]
+        kind = random.choices(list(IntentKind), (6, 2, 2))[0]
+        source = random.choices(("hot", "cold", "poor", "closed", "nobody", "liquidity-ngn", "credit"),
+                                (10, 8, 2, 0.3, 0.3, 0.3, 1))[0]  # fmt: skip
+        destination = random.choices(("shop", "out", "spare", "hot", "nowhere"), (8, 3, 2, 1, 0.3))[0]
+        if source == "cold":
+            source = f"cold-{random.randrange(COLD_ACCOUNTS)}"
+        minor = random.choice((1, 100, 2_500, 40_000, 120_000, 180_000, random.randrange(1, 500_000)))
+        scenario = random.choice(_SCENARIOS)
+        command = IntentCommand(
+            kind=kind, minor=str(minor), currency=CURRENCY if random.random() < 0.98 else "USD", source=source,
+            destination=destination, scope="default" if random.random() < 0.97 else "treasury",
+            metadata={} if scenario == "success" else {"sandbox_scenario": scenario},
+        )  # fmt: skip
+        number = self._next()
+        self._register(tenant, f"key-{number}", f"intent-{number}", command, None)
+
+    def repeat(self) -> None:
+        """Let a client ask again: in the same words, or in others under an old key or an old id."""
+        if not self.requests:
+            return
+        random = self._random
+        first = random.choice(self.requests)
+        changed = structs.replace(first.command, minor=str(first.command.amount + 1))
+        match random.randrange(4):
+            case 0:
+                self._register(first.tenant, first.key, first.intent_id, first.command, first)
+            case 1:
+                self._register(first.tenant, first.key, first.intent_id, changed, first)
+            case 2:
+                self._register(first.tenant, f"key-{self._next()}", first.intent_id, first.command, first)
+            case _:
+                self._register(first.tenant, f"key-{self._next()}", first.intent_id, changed, first)
+
+    def _register(self, tenant: str, key: str, intent_id: str, command: IntentCommand, first: Request | None) -> None:
+        simulation, number = self._simulation, self._next()
+        intent, digest = _id("intent", number), digest_of("intent", command)
+        principal = self._random.choice(PEOPLE)
+        role, trace, request_id = "developer", f"{number:032x}", f"request-{number}"
+        transition = register(
+            intent=intent, tenant=tenant, intent_id=intent_id, command=command, digest=digest, key=key,
+            principal=principal, role=role, trace=trace, at=simulation.gateway_time(), cause=request_id,
+        )  # fmt: skip
+        partition, due = simulation.partition_of(intent), transition.at + REGISTERED_TIMER
+        answer = b'{"intent":"%s"}' % intent.encode()
+        item = Registration(
+            tenant=tenant, key=key, digest=digest, intent=intent, intent_id=intent_id,
+            command=canonical.encode(command), principal=principal, role=role, trace=trace, request_id=request_id,
+            status=202, answer=answer, transition=transition,
+            timer=Timer("intent", intent, "state", partition, tenant, due),
+        )  # fmt: skip
+        outcome, frames = simulation.store.register(item)
+        if first is not None:
+            self._judge(first, key, command, outcome)
+            return
+        if not isinstance(outcome, Registered):
+            raise Violation("G", f"a new key and id were answered with {outcome}")
+        self.requests.append(Request(tenant, key, intent_id, command, intent, answer))
+        simulation.auditor.registered(transition, command)
+        if simulation.swarm.strikes(Fault.REGISTRATION_IN_DOUBT):
+            return  # the client hears that it was registered; the frames are left to the sweep
+        self._publish(frames)
+
+    def _judge(self, first: Request, key: str, command: IntentCommand, outcome: object) -> None:
+        """Check the answer to a repeat against the first one."""
+        same = command == first.command
+        if isinstance(outcome, StoredKey):
+            if (outcome.digest == digest_of("intent", command)) != same:
+                raise Violation("H", f"{command} under key {key} passes for {first.command}")
+            if outcome.answer != first.answer:
+                raise Violation("G", f"key {key} was answered {outcome.answer!r}, at first {first.answer!r}")
+        elif not isinstance(outcome, IntentIdTaken) or same or outcome.intent != first.intent:
+            raise Violation("G", f"a repeat of {first.intent} under {key} was answered with {outcome}")
+
+    # Commands -----------------------------------------------------------------------------------------------------
+
+    def command(self) -> None:
+        """Let somebody ask something of what exists, now and then of what belongs to another tenant."""
+        given = getattr(
+            self, f"_{self._random.choice(('cancel', 'reverse', 'decide', 'decide', 'resolve', 'replay'))}"
+        )()
+        if given is None:
+            return
+        tenant, kind, subject, owner, body = given
+        foreign = self._random.random() < 0.1
+        if foreign:
+            tenant = self._random.choice([name for name in TENANTS if name != tenant])
+        key = _id("command", self._next())
+        if foreign:
+            self.foreign.append(key)
+        event = CommandGiven(
+            key, tenant, kind, subject, self._random.choice(PEOPLE), "operator", msgspec.json.encode(body)
+        )
+        self.emit(self._simulation.partition_of(owner), "command", event)
+
+    def _cancel(self) -> Any:
+        request = self._recent()
+        return request and (request.tenant, "cancel", request.intent, request.intent, {})
+
+    def _reverse(self) -> Any:
+        request = self._recent()
+        amount = self._random.choice(("full", "full", "1", "50", str(request.command.amount + 1))) if request else ""
+        return request and (request.tenant, "reverse", request.intent, request.intent, {"amount": amount})
+
+    def _decide(self) -> Any:
+        rows = self._simulation.store.rows.reviews
+        reviews = [key for key, row in rows.items() if row["status"] == "open"]
+        if not reviews:
+            return None
+        review = self._random.choice(reviews)
+        row = rows[review]
+        if (review, row["round"]) in self._decisions and self._random.random() < 0.9:
+            return None  # the gateway takes one decision a round; now and then a late one gets through to the worker
+        self._decisions.add((review, row["round"]))
+        verdict = self._random.choice(("approved", "approved", "rejected"))
+        body = {"verdict": verdict, "round": row["round"], "reason": "looked at"}
+        return row["tenant"], "decide_review", review, review, body
+
+    def _resolve(self) -> Any:
+        files = [f for f in self._simulation.store.rows.cases.values() if f.status == "open" and f.row.intent]
+        if not files:
+            return None
+        row = self._random.choice(files).row
+        resolution = self._random.choice(("retry", "dismissed", self._proof(row.intent)))
+        body = {"case": row.id, "resolution": resolution, "reason": "seen", "intent": row.intent, "kind": row.kind}
+        return row.tenant, "resolve_case", row.id, row.intent, body
+
+    def _proof(self, intent: str | None) -> str:
+        """Return what an operator learns at the partner about the latest attempt of an intent."""
+        simulation = self._simulation
+        found = [t for t in simulation.store.rows.transitions.get(intent or "", ()) if t.event in ROUTED]
+        if not found:
+            return "dismissed"
+        facts = msgspec.json.decode(found[-1].record)["facts"]
+        return simulation.rails[facts["rail"]].truth(facts["reference"]) or "dismissed"
+
+    def _replay(self) -> Any:
+        rows = self._simulation.store.rows.delivery_states
+        if not rows:
+            return None
+        delivery = self._simulation.store.rows.deliveries[self._random.choice(list(rows))]
+        return delivery.tenant, "replay_delivery", delivery.id, lane_key(delivery.tenant, delivery.endpoint), {}
+
+    def _recent(self) -> Request | None:
+        return self._random.choice(self.requests[-40:]) if self.requests else None
+
+    # Callbacks ----------------------------------------------------------------------------------------------------
+
+    def take_callback(self, callback: Callback) -> bool:
+        """Take a callback from its rail; return whether the rail heard that it was taken."""
+        simulation = self._simulation
+        rail = simulation.rails[callback.rail]
+        headers = signed(callback.raw, simulation.rail_time())
+        try:
+            outcome = rail.inner.verify_callback(callback.raw, headers, simulation.gateway_time().timestamp())
+        except CallbackRejected:
+            return False  # the clocks are too far apart; a rail tries again
+        named = parse_reference(outcome.reference)
+        key = named[0] if named else callback_key(outcome.rail, outcome.reference)
+        assert outcome.event_id is not None
+        self.emit(simulation.partition_of(key), "callback", RailReported(outcome, outcome.event_id))
+        return True
+
+    def emit_bytes(self, partition: int, stage: str, body: bytes) -> None:
+        """Commit a frame and publish it."""
+        key = f"a{self._next():031x}"
+        self._publish([self._simulation.store.put(partition, command_subject(partition, stage), body, key)])
+
+    def emit(self, partition: int, stage: str, event: Event) -> None:
+        """Commit a fact and publish its frame."""
+        self.emit_bytes(partition, stage, encode_frame([event]))
+
+    def _publish(self, frames: list[Outgoing]) -> None:
+        """Publish what was committed, unless this gateway dies before."""
+        simulation = self._simulation
+        if simulation.swarm.strikes(Fault.REGISTRATION_UNPUBLISHED):
+            return
+        results = at_once(simulation.publisher.publish(frames))
+        sent = [frame.id for frame, failure in zip(frames, results, strict=True) if failure is None]
+        at_once(simulation.store.mark_sent(sent))
+
+    def _next(self) -> int:
+        self._serial += 1
+        return self._serial
+
+
+def _id(kind: str, number: int) -> str:
+    return hashlib.sha256(f"{kind}/{number}".encode()).hexdigest()[:32]

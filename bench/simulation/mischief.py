@@ -1,0 +1,261 @@
+"""What strikes between two steps: the world around the workers turns against them, and is repaired at the end.
+
+A strike returns whether it could strike at all; only then is it counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from msgspec import structs
+
+from zentra.bench.simulation.faults import FAULTS, Fault
+from zentra.bench.simulation.outside import Callback
+from zentra.bench.simulation.shelf import LEASE_SECONDS
+from zentra.runtime.policy import PolicyRules
+
+if TYPE_CHECKING:
+    from zentra.bench.simulation.simulation import Simulation
+    from zentra.bench.simulation.workers import SimulatedWorker
+
+__all__ = ["STRIKES", "change_configuration", "repair"]
+
+ROLLBACK_SECONDS_MAX: Final = 60.0  # a server syncs its files at least that often; what is older is on its disk
+STOPPED_SECONDS_MAX: Final = 4 * LEASE_SECONDS
+
+
+def _victim(simulation: Simulation) -> SimulatedWorker | None:
+    running = [worker for worker in simulation.workers if worker.running]
+    return simulation.random.choice(running) if running else None
+
+
+# The stream -----------------------------------------------------------------------------------------------------------
+
+
+def _repeat_old_frame(simulation: Simulation) -> bool:
+    messages = simulation.stream.log().messages
+    if not messages or not simulation.stream.available:
+        return False
+    simulation.append_again(simulation.random.choice(messages))
+    return True
+
+
+def _poison(simulation: Simulation) -> bool:
+    body = b"\xc1" + simulation.random.randbytes(8)
+    simulation.garbage.add(body)
+    partition = simulation.random.randrange(simulation.store.partitions)
+    simulation.border.emit_bytes(partition, simulation.random.choice(("policy", "ledger", "webhook", "log")), body)
+    return True
+
+
+def _stream_away(simulation: Simulation) -> bool:
+    return _for_a_while(simulation, "stream", 0.2, 12)
+
+
+def _stream_full(simulation: Simulation) -> bool:
+    return _for_a_while(simulation, "room", 0.2, 12)
+
+
+def _roll_back(simulation: Simulation) -> bool:
+    log = simulation.stream.log()
+    since = simulation.time - ROLLBACK_SECONDS_MAX
+    kept = max((last for at, last in simulation.stream_history if at <= since), default=0)
+    floor = max(kept, log.last - simulation.random.choice((1, 5, 60)), log.first - 1)
+    if floor >= log.last:
+        return False
+    simulation.stream.roll_back(floor)
+    return True
+
+
+def _purge(simulation: Simulation) -> bool:
+    worker = _victim(simulation)
+    if worker is not None:
+        worker.look_after()
+    return False  # it counts itself where something was purged
+
+
+# Workers --------------------------------------------------------------------------------------------------------------
+
+
+def _kill(simulation: Simulation) -> bool:
+    worker = _victim(simulation)
+    if worker is not None:
+        worker.kill()
+    return worker is not None
+
+
+def _hand_over(simulation: Simulation) -> bool:
+    worker = _victim(simulation)
+    if worker is None or worker.busy("fly"):
+        return False
+    worker.spawn("drain", worker.hand_over())
+    if not worker.dead:
+        worker.kill()
+    return True
+
+
+def _stop(simulation: Simulation) -> bool:
+    worker = _victim(simulation)
+    if worker is None:
+        return False
+    worker.listen_once()
+    worker.stalled_until = simulation.time + simulation.random.uniform(0.5, STOPPED_SECONDS_MAX)
+    return True
+
+
+def _stop_for_ever(simulation: Simulation) -> bool:
+    worker = _victim(simulation)
+    if worker is None:
+        return False
+    worker.stalled_until = float("inf")
+    simulation.add_worker()
+    return True
+
+
+def _miss_leases(simulation: Simulation) -> bool:
+    worker = _victim(simulation)
+    if worker is None:
+        return False
+    worker.beats_missed_until = simulation.time + simulation.random.uniform(LEASE_SECONDS, 3 * LEASE_SECONDS)
+    return True
+
+
+def _forget(simulation: Simulation) -> bool:
+    worker = _victim(simulation)
+    if worker is not None:
+        worker.forget()
+    return worker is not None
+
+
+# Clocks and servers ---------------------------------------------------------------------------------------------------
+
+
+def _store_clock(sign: int) -> Callable[[Simulation], bool]:
+    def strike(simulation: Simulation) -> bool:
+        simulation.store_offset += sign * simulation.random.choice((0.5, 4, 11, 90, 3_700))
+        return True
+
+    return strike
+
+
+def _gateway_clock(simulation: Simulation) -> bool:
+    simulation.gateway_offset = simulation.random.choice((-3_600.0, -30.0, -0.5, 0.5, 30.0, 400.0))
+    return True
+
+
+def _store_away(simulation: Simulation) -> bool:
+    simulation.store.away_until = simulation.time + simulation.random.uniform(0.2, 15)
+    return True
+
+
+# Outside --------------------------------------------------------------------------------------------------------------
+
+
+def _rail(name: str) -> Callable[[Simulation], bool]:
+    def strike(simulation: Simulation) -> bool:
+        rail = simulation.random.choice(list(simulation.rails.values()))
+        setattr(rail, name, simulation.time + simulation.random.uniform(1, 90))
+        return True
+
+    return strike
+
+
+def _contradict(simulation: Simulation) -> bool:
+    """Let a rail say of a payment what is not so: another end, or another amount."""
+    random = simulation.random
+    rail = random.choice(list(simulation.rails.values()))
+    payments = list(rail.inner.book)
+    if not payments:
+        return False
+    payment = random.choice(payments)
+    status = random.choice(("succeeded", "declined"))
+    minor = int(payment.order.amount) + random.choice((0, 1))
+    fields = {
+        "event_id": f"forged-{simulation.step}-{random.randrange(10**6)}", "reference": payment.order.reference,
+        "status": status, "amount": str(minor), "currency": payment.order.currency,
+        "provider_reference": payment.provider_reference, "occurred_at": "2026-01-05T12:00:00Z",
+    }  # fmt: skip
+    simulation.callbacks.append(Callback(rail.settings.name, msgspec.json.encode(fields), simulation.time))
+    return True
+
+
+def _endpoint_down(simulation: Simulation) -> bool:
+    members = [e for endpoints in simulation.store.current.endpoints.values() for e in endpoints]
+    if not members:
+        return False
+    url = simulation.random.choice(members).url
+    simulation.endpoints.down_until[url] = simulation.time + simulation.random.uniform(1, 400)
+    return True
+
+
+def _for_a_while(simulation: Simulation, what: str, shortest: float, longest: float) -> bool:
+    return simulation.close(what, simulation.time + simulation.random.uniform(shortest, longest))
+
+
+F = Fault
+STRIKES: Final[Mapping[Fault, Callable[[Simulation], bool]]] = {
+    F.OLD_FRAME_REPEATED: _repeat_old_frame,
+    F.POISON_FRAME: _poison,
+    F.STREAM_AWAY: _stream_away,
+    F.STREAM_FULL: _stream_full,
+    F.STREAM_ROLLED_BACK: _roll_back,
+    F.STREAM_PURGED: _purge,
+    F.KILLED_BETWEEN_TICKS: _kill,
+    F.HANDED_OVER: _hand_over,
+    F.STORE_AWAY: _store_away,
+    F.STOPPED_WITH_INPUTS: _stop,
+    F.STOPPED_FOR_EVER: _stop_for_ever,
+    F.LEASE_MISSED: _miss_leases,
+    F.STORE_CLOCK_FORWARD: _store_clock(1),
+    F.STORE_CLOCK_BACK: _store_clock(-1),
+    F.GATEWAY_CLOCK_WRONG: _gateway_clock,
+    F.FORGOTTEN: _forget,
+    F.RAIL_SILENT: _rail("silent_until"),
+    F.RAIL_REFUSES: _rail("refuses_until"),
+    F.CALLBACK_CONTRADICTS: _contradict,
+    F.ENDPOINT_DOWN: _endpoint_down,
+}
+assert STRIKES.keys() == {fault for fault, kind in FAULTS.items() if kind.step}
+
+
+def repair(simulation: Simulation) -> None:
+    """Let everything work again, and nobody be held up any more; processes that were stopped for ever are ended."""
+    simulation.gateway_offset = 0.0
+    simulation.store.away_until = simulation.time
+    simulation.open_everything()
+    simulation.endpoints.down_until.clear()
+    for rail in simulation.rails.values():
+        rail.silent_until = rail.refuses_until = simulation.time
+    for worker in list(simulation.workers):
+        worker.beats_missed_until = 0.0
+        if worker.stalled_until == float("inf"):
+            worker.kill()
+        worker.stalled_until = 0.0
+
+
+def change_configuration(simulation: Simulation) -> None:
+    """Change what is set up: a policy, an endpoint, or the standing of an account."""
+    random, store = simulation.random, simulation.store
+    current = store.current
+    match random.randrange(3):
+        case 0:
+            tenant = random.choice(sorted(current.policies))
+            rules: PolicyRules = current.policies[tenant]
+            policies = {**current.policies, tenant: structs.replace(rules, version=rules.version + 1)}
+            store.configure(structs.replace(current, policies=policies))
+        case 1:
+            tenant = random.choice(sorted(current.endpoints))
+            spare = simulation.spare_endpoints.setdefault(tenant, [])
+            members = list(current.endpoints[tenant])
+            if spare and random.random() < 0.6:
+                members.append(spare.pop())
+            elif members:
+                spare.append(members.pop(random.randrange(len(members))))
+            store.configure(structs.replace(current, endpoints={**current.endpoints, tenant: tuple(members)}))
+        case _:
+            name = random.choice([key for key, ref in sorted(store.refs.items()) if ref.type in ("customer", "payout")])
+            ref = store.refs[name]
+            store.refs[name] = structs.replace(ref, status="open" if ref.status == "frozen" else "frozen")
+            store.configure(current)
+    simulation.auditor.configured()

@@ -1,0 +1,92 @@
+"""The setting of a simulated run: tenants, their accounts, rails, corridors, policies and endpoints.
+
+Every tenant has an account that nearly everything touches and others that hardly anything does, some without funds,
+some that are frozen or closed; rails with and without idempotent references; corridors with one rail, two, or none."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from zentra.bench.twins.store import StoreTwin
+from zentra.gateway.sandbox.scenarios import RailProfile, Timings
+from zentra.runtime.ledger.book import AccountRef
+from zentra.runtime.policy import Limits, PolicyRules
+from zentra.runtime.ports import Configuration, Endpoint
+from zentra.runtime.rails.port import RailSettings
+from zentra.runtime.rails.routing import Corridor
+
+__all__ = ["COLD_ACCOUNTS", "CURRENCY", "PARTITIONS", "SECRET", "TENANTS", "configuration", "open_books", "profiles"]
+
+PARTITIONS: Final = 8
+TENANTS: Final = ("acme", "globex", "initech")
+CURRENCY: Final = "NGN"
+COLD_ACCOUNTS: Final = 6
+SECRET: Final = "s" * 32
+OPENING_MINOR: Final = 5_000_000
+_SYSTEM: Final = ("settlement", "liquidity")
+
+
+def configuration() -> Configuration:
+    """Return what is set up when a run begins."""
+    rails = {
+        name: RailSettings(
+            name=name, kind="sandbox", secret=SECRET, idempotent_references=idempotent, not_found_lies_seconds=lies,
+            poll_after_seconds=2, poll_interval_max_seconds=60, deadline_seconds=300,
+        )
+        for name, idempotent, lies in (("alpha", True, 0.0), ("beta", False, 0.0), ("gamma", True, 20.0))
+    }  # fmt: skip
+    limits = Limits(transaction_minor_max=400_000, daily_minor_max=3_000_000, review_minor_min=150_000)
+    rules = {
+        "acme": PolicyRules(version=1, limits={CURRENCY: limits}),
+        "globex": PolicyRules(version=1, limits={"*": Limits(daily_count_max=40)}, scopes=("default",)),
+    }
+    corridors: dict[str, tuple[Corridor, ...]] = {
+        "acme": (
+            Corridor("acme", "any", CURRENCY, "transfer", ("alpha", "beta", "gamma")),
+            Corridor("acme", "small", CURRENCY, "payment", ("gamma",), minor_max=100_000),
+        ),
+        "globex": (
+            Corridor("globex", "any", CURRENCY, "transfer", ("beta", "alpha")),
+            Corridor("globex", "pay", CURRENCY, "payment", ("beta",)),
+        ),
+        "initech": (Corridor("initech", "any", CURRENCY, "transfer", ("gamma", "alpha")),),
+    }
+    wanted = {"acme": (("all", ("*",)), ("money", ("ledger.*",))), "globex": (("posted", ("ledger.posted",)),)}
+    endpoints = {
+        tenant: tuple(
+            Endpoint(tenant, name, f"https://{name}.{tenant}.test/in", events, (b"k" * 32,)) for name, events in rows
+        )
+        for tenant, rows in wanted.items()
+    }
+    return Configuration(version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails)
+
+
+def profiles() -> dict[str, RailProfile]:
+    """Return how each rail behaves where an intent does not say otherwise."""
+    timings = Timings(soon_seconds=0.3, echo_seconds=0.6, last_seconds=2.5, late_seconds=8)
+    return {
+        "alpha": RailProfile(SECRET, timings=timings),
+        "beta": RailProfile(SECRET, idempotent=False, timings=timings),
+        "gamma": RailProfile(SECRET, not_found_seconds=15, timings=timings),
+    }
+
+
+def open_books(store: StoreTwin) -> None:
+    """Open every account and bring money into those that shall have some."""
+    number = 0
+    for tenant in TENANTS:
+        rows = [("hot", "customer"), *((f"cold-{n}", "customer") for n in range(COLD_ACCOUNTS)), ("poor", "customer")]
+        rows += [("shop", "merchant"), ("out", "payout"), ("spare", "merchant"), ("credit", "customer")]
+        rows += [("settlement-ngn", "settlement"), ("liquidity-ngn", "liquidity"), ("closed", "customer")]
+        refs = {}
+        for name, type_ in rows:
+            number += 1
+            refs[name] = store.open_account(
+                AccountRef(
+                    number, tenant, name, type_, CURRENCY, "credit", type_ not in _SYSTEM,
+                    overdraft_limit=200_000 if name == "credit" else 0, status="closed" if name == "closed" else "open",
+                )
+            )  # fmt: skip
+        for name in ("hot", *(f"cold-{n}" for n in range(COLD_ACCOUNTS)), "spare"):
+            store.book(refs["liquidity-ngn"], refs[name], OPENING_MINOR * (10 if name == "hot" else 1))
+        store.book(refs["liquidity-ngn"], refs["poor"], 1_000)

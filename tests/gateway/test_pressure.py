@@ -1,0 +1,192 @@
+"""When the doors for new intents close and open, what they say meanwhile, and that a reading costs little."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from zentra.gateway.doors.pressure import Cause, Overloaded, Pressure, PressureLimits
+from zentra.gateway.http.problems import document, of_error
+from zentra.runtime.errors import Unavailable
+from zentra.storage.reads.backlog import Backlog
+
+LIMITS = PressureLimits(1_000, 30.0)
+EMPTY = Backlog(0, 0, 0.0)
+
+
+class Store:
+    """Says what it is told to say, or fails."""
+
+    def __init__(self) -> None:
+        self.backlog = EMPTY
+        self.failing = False
+        self.readings = 0
+        self.now = 0.0
+
+    async def read(self) -> Backlog:
+        self.readings += 1
+        if self.failing:
+            raise Unavailable("connection refused")
+        return self.backlog
+
+    def clock(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def pressure(store: Store) -> Pressure:
+    return Pressure(store.read, LIMITS, clock=store.clock)
+
+
+def waiting(count: int, late: int = 0) -> Backlog:
+    return Backlog(count, late, 1.0)
+
+
+# What the readings say one after another, and whether the doors are closed after each.
+STORIES: tuple[tuple[str, tuple[tuple[Backlog, bool], ...]], ...] = (
+    ("below the limit", ((waiting(999), False),)),
+    ("at the limit", ((waiting(1_000), True),)),
+    ("no flapping", ((waiting(1_000), True), (waiting(999), True), (waiting(501), True), (waiting(500), False))),
+    ("not again", ((waiting(1_000), True), (waiting(500), False), (waiting(999), False))),
+    (
+        "old work",
+        ((waiting(99, 99), False), (waiting(100, 100), True), (waiting(60, 50), True), (waiting(9, 9), False)),
+    ),
+    ("at once from nothing", ((waiting(5_000), True), (waiting(0), False))),
+)
+
+
+@pytest.mark.parametrize("story", [story for _, story in STORIES], ids=[name for name, _ in STORIES])
+async def test_doors_close_at_the_limit_and_open_at_half_of_it(
+    store: Store, pressure: Pressure, story: tuple[tuple[Backlog, bool], ...]
+) -> None:
+    for backlog, closed in story:
+        store.backlog = backlog
+        store.now += 1.0
+        await pressure.refresh()
+        assert (pressure.closed, backlog) == (closed, backlog)
+
+
+@pytest.mark.parametrize(("accepted", "pending", "welcome"), [(999, 0, True), (1_000, 0, False), (400, 600, False)])
+async def test_what_came_since_the_last_reading_counts(
+    pressure: Pressure, accepted: int, pending: int, welcome: bool
+) -> None:
+    await pressure.refresh()
+    pressure.accepted(accepted)
+    if welcome:
+        pressure.check(pending)
+    else:
+        with pytest.raises(Overloaded):
+            pressure.check(pending)
+
+
+async def test_a_reading_takes_the_place_of_what_was_counted_before_it(store: Store, pressure: Pressure) -> None:
+    await pressure.refresh()
+    pressure.accepted(900)
+    store.backlog = waiting(100)
+    await pressure.refresh()
+    assert pressure.waiting == 100
+
+
+@pytest.mark.parametrize(
+    ("per_second", "least", "most"),
+    [(0, 30, 30), (1, 30, 30), (100, 4, 10), (100_000, 1, 2)],
+)
+async def test_when_to_come_back_follows_from_how_fast_the_work_is_done(
+    store: Store, pressure: Pressure, per_second: int, least: int, most: int
+) -> None:
+    store.backlog = waiting(100_000)
+    await pressure.refresh()
+    left = 1_000 + per_second * 10
+    for _ in range(10):
+        store.backlog = waiting(left)
+        await pressure.refresh()
+        store.now += 1.0
+        left -= per_second
+    assert pressure.closed
+    assert least <= pressure.retry_after_seconds() <= most
+
+
+async def test_a_store_that_is_away_leaves_the_doors_as_they_are(store: Store, pressure: Pressure) -> None:
+    store.backlog = waiting(1_000)
+    await pressure.refresh()
+    store.failing = True
+    with pytest.raises(Unavailable):
+        await pressure.refresh()
+    assert pressure.closed
+
+
+async def test_a_gateway_that_starts_knows_the_backlog_before_its_first_request(
+    store: Store, pressure: Pressure
+) -> None:
+    store.backlog = waiting(1_000)
+    await pressure.start()
+    with pytest.raises(Overloaded) as refused:
+        pressure.check(0)
+    await pressure.aclose()
+    assert refused.value.cause is Cause.BACKLOG
+
+
+async def test_an_idle_gateway_asks_nothing_and_one_with_traffic_does(
+    store: Store, pressure: Pressure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    naps = 0
+    nap = asyncio.sleep
+
+    async def counted(seconds: float) -> None:
+        nonlocal naps
+        naps += 1
+        store.now += seconds
+        await nap(0)
+
+    monkeypatch.setattr(asyncio, "sleep", counted)
+    await pressure.start()
+    await _until(lambda: naps >= 50)
+    assert store.readings == 1
+    pressure.accepted(1)
+    await _until(lambda: store.readings >= 2)
+    await pressure.aclose()
+
+
+async def test_a_slow_reading_is_followed_by_a_long_pause(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    nap = asyncio.sleep
+
+    async def kept(seconds: float) -> None:
+        pauses.append(seconds)
+        await nap(0)
+
+    async def slow() -> Backlog:
+        store.now += 0.1
+        return waiting(10)
+
+    monkeypatch.setattr(asyncio, "sleep", kept)
+    pressure = Pressure(slow, LIMITS, clock=store.clock)
+    await pressure.start()
+    await _until(lambda: len(pauses) >= 3)
+    await pressure.aclose()
+    assert pauses[1:3] == pytest.approx([2.0, 2.0])
+
+
+def test_an_answer_says_what_there_is_too_much_of_and_when_to_come_back() -> None:
+    problem = of_error(Overloaded(Cause.BACKLOG, 7))
+    body = msgspec.json.decode(document(problem, "req_1", "t" * 32))
+    assert (body["status"], body["code"], body["retryable"]) == (503, "overloaded", True)
+    assert (body["cause"], body["retry_after_seconds"]) == ("backlog", 7)
+    assert dict(problem.headers)[b"retry-after"] == b"7"
+
+
+async def _until(fits: Callable[[], bool]) -> None:
+    event = asyncio.get_running_loop()
+    while not fits():
+        ready: asyncio.Future[None] = event.create_future()
+        event.call_soon(ready.set_result, None)
+        await ready
