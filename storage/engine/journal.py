@@ -44,8 +44,8 @@ select * from unnest($1::text[], $2::text[], $3::date[], $4::text[]) order by 1,
 on conflict (tenant, counter, day, currency) do update set count = velocity.count
 returning tenant, counter, day, currency, count, minor
 """
-# The version once more: the fence may have waited for its rows, and read what held before. Now that it has them, whoever
-# changes an account waits for this commit.
+# The version once more: the fence may have waited for its rows, and read what held before. Now that it has them,
+# whoever changes an account waits for this commit.
 _LOCK: Final = """
 with locked as (
     select b.account, b.stripe, b.debits_pending, b.credits_pending, b.debits_posted, b.credits_posted
