@@ -104,6 +104,8 @@ class Engine:
         if ground.configuration_version != self.memory.configuration.version:
             raise MissingGround(Missing(configuration=True))
         self.day = ground.now.date().isoformat()
+        if draft is not None and draft.configuration is not self.memory.configuration:
+            draft = None  # begun under another configuration
         while True:
             tick, places = draft, draft.waiting if draft else range(len(batch.inputs))
             if tick is None:

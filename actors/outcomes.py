@@ -49,7 +49,7 @@ def callback(tick: Tick, at: Input, event: RailReported) -> None:
 
 def _may_be_second_answer(tick: Tick, tx: Transaction, attempt: Attempt, cause: str) -> bool:
     """Return whether a "not accepted" could answer a repeated submission rather than the first: those follow polls."""
-    settings = tick.memory.configuration.rails.get(attempt.rail)
+    settings = tick.configuration.rails.get(attempt.rail)
     first_poll = timedelta(seconds=settings.poll_after_seconds if settings else 0)
     return cause.startswith("submit/") and tick.now >= attempt.at + first_poll
 
@@ -114,7 +114,7 @@ def _failed_over(tick: Tick, at: Input, tx: Transaction) -> bool:
     rejected = tx.attempts[-1]
     marked = msgspec.structs.replace(rejected, status="not_accepted")
     tx.attempts = (*tx.attempts[:-1], marked)
-    corridor = routing.find_corridor(tick.memory.configuration.corridors.get(tx.tenant, ()), tx.command)
+    corridor = routing.find_corridor(tick.configuration.corridors.get(tx.tenant, ()), tx.command)
     if corridor is None or not stages.try_next_rail(tick, at, tx, corridor, Fact.FAILED_OVER):
         tx.attempts = (*tx.attempts[:-1], rejected)
         return False
@@ -125,7 +125,7 @@ def _submit_again(tick: Tick, at: Input, tx: Transaction, attempt: Attempt) -> N
     """Submit the same reference again, where that is one payment and "not found" can be believed by now."""
     if tx.state is not State.SUBMITTED or attempt.number != len(tx.attempts):
         return
-    settings = tick.memory.configuration.rails.get(attempt.rail)
+    settings = tick.configuration.rails.get(attempt.rail)
     if settings is None or not settings.idempotent_references:
         return
     if tick.now >= attempt.at + timedelta(seconds=settings.not_found_lies_seconds):

@@ -31,7 +31,7 @@ def judge(tick: Tick, at: Input, event: Due) -> None:
     tx = tick.arrived(event)
     if tx is None or tx.state not in (State.ACCEPTED, State.JUDGING):
         return
-    rules = tick.memory.configuration.policies.get(tx.tenant, DEFAULT_RULES)
+    rules = tick.configuration.policies.get(tx.tenant, DEFAULT_RULES)
     keys = velocity_keys(rules, tx.tenant, tx.command, tick.day)
     tick.counted(keys)
     decision = decide(
@@ -161,7 +161,7 @@ def route(tick: Tick, at: Input, event: Due) -> None:
     tx = tick.arrived(event)
     if tx is None or tx.state is not State.ROUTING:
         return
-    corridors = tick.memory.configuration.corridors.get(tx.tenant, ())
+    corridors = tick.configuration.corridors.get(tx.tenant, ())
     corridor = routing.find_corridor(corridors, tx.command)
     if corridor is None:
         release(tick, at, tx, Fact.UNROUTABLE, "no_corridor", actor="svc_routes")
@@ -171,7 +171,7 @@ def route(tick: Tick, at: Input, event: Due) -> None:
 
 def try_next_rail(tick: Tick, at: Input, tx: Transaction, corridor: routing.Corridor, fact: Fact) -> bool:
     """Start an attempt on the next rail of the corridor; return whether there is one."""
-    rails = tick.memory.configuration.rails
+    rails = tick.configuration.rails
     choice = routing.choose(corridor, tx.attempts, frozenset(rails))
     if choice.rail is None:
         return False
@@ -270,7 +270,7 @@ def fire(tick: Tick, at: Input, event: TimerFired) -> None:
 def _look_after(tick: Tick, at: Input, tx: Transaction) -> None:
     """Poll the rail of an attempt without an outcome, ever more rarely; past its deadline a person is asked."""
     attempt = tx.attempts[-1]
-    settings = tick.memory.configuration.rails.get(attempt.rail)
+    settings = tick.configuration.rails.get(attempt.rail)
     elapsed = (tick.now - attempt.at).total_seconds()
     if settings is None:
         tick.open_case(tx, "rail_unknown", {"rail": attempt.rail}, at)

@@ -106,6 +106,7 @@ class Tick:
 
     def __init__(self, memory: Memory, rules: Rules, batch: Batch, ground: Ground) -> None:
         self.memory, self.rules, self.batch = memory, rules, batch
+        self.configuration = memory.configuration
         self.now = ground.now
         self.day = ground.now.date().isoformat()
         self.lost = ground.lost
@@ -259,7 +260,7 @@ class Tick:
         self.writes.transitions.append(transition)
         self._feed[at.partition, tx.tenant, transition.event].append(transition)
         self.waits[transition.event].append((transition.at - since).total_seconds())
-        if tx.tenant in self.memory.configuration.endpoints:
+        if tx.tenant in self.configuration.endpoints:
             webhooks.fan_out(self, tx, transition)
         state = tx.state
         enter = entering(before, state)
@@ -304,7 +305,7 @@ class Tick:
     def submit(self, tx: Transaction, partition: int) -> None:
         """Ask for the latest attempt to be sent to its rail, once it is committed as started."""
         attempt = tx.attempts[-1]
-        settings = self.memory.configuration.rails[attempt.rail]
+        settings = self.configuration.rails[attempt.rail]
         command = tx.command
         self.submissions.append(
             Submission(

@@ -29,7 +29,7 @@ _NEVER_DELIVERED: Final = ("webhook.", "money_runtime.", "evidence.", "review.cl
 
 def fan_out(tick: "Tick", tx: Transaction, transition: Transition) -> None:
     """Open one delivery for every endpoint of the tenant that wants to hear of this transition."""
-    endpoints = tick.memory.configuration.endpoints.get(tx.tenant)
+    endpoints = tick.configuration.endpoints.get(tx.tenant)
     if not endpoints or transition.event.startswith(_NEVER_DELIVERED) or "events" not in tx.command.primitives:
         return
     body = b""
@@ -200,7 +200,7 @@ def _wait(tick: "Tick", delivery: Delivery) -> None:
 def finish_lanes(tick: "Tick") -> None:
     """Start what the width of each touched lane allows; an endpoint that is gone ends its deliveries."""
     for (tenant, endpoint_id), lane in tick.lanes.items():
-        endpoints = tick.memory.configuration.endpoints.get(tenant, ())
+        endpoints = tick.configuration.endpoints.get(tenant, ())
         gone = (tenant, endpoint_id) in tick.writes.endpoints_disabled
         endpoint = None if gone else next((e for e in endpoints if e.id == endpoint_id), None)
         while lane.waiting and (endpoint is None or len(lane.in_flight) < tick.rules.lane_width):

@@ -24,7 +24,7 @@ from zentra.actors.timers import HORIZON_SECONDS, Timers
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.messages import LaneOpened, TimerFired, decode_frame
 from zentra.runtime.partitions import lane_key
-from zentra.runtime.ports import Lease, Store, TickPlan
+from zentra.runtime.ports import Configuration, Lease, Store, TickPlan
 from zentra.runtime.stream_ports import CommandSource, Inbound, Position
 
 __all__ = ["Worker", "WorkerSettings", "unpack"]
@@ -64,6 +64,10 @@ def _fired(tick: Tick) -> list[tuple[int, tuple[str, str, str]]]:
     ]
 
 
+def _endpoints_of(configuration: Configuration) -> set[tuple[str, str]]:
+    return {(tenant, endpoint.id) for tenant, found in configuration.endpoints.items() for endpoint in found}
+
+
 class WorkerSettings(msgspec.Struct, frozen=True):
     """How a worker works. The lease outlives the store's limit on a transaction, so no zombie holds locks for long."""
 
@@ -96,6 +100,8 @@ class Worker:
         self._queues: dict[int, deque[tuple[Input, Position | None]]] = {}
         self._taken: dict[int, Position] = {}
         self._flying: set[int] = set()
+        self._configuration = engine.memory.configuration
+        self._endpoints = _endpoints_of(self._configuration)
         self._stripes: list[int] = []
         self._checkpoint: dict[int, Position] = {}
         self._stripe_base = 1 + (sum(settings.name.encode()) * 7919) % 1000 * settings.commits_max
@@ -116,11 +122,16 @@ class Worker:
 
     async def keep_leases(self) -> None:
         """Renew, take and give up partitions until cancelled; one that is lost is dropped at once."""
-        looked_at = anyio.current_time()
+        looked_at, ticks = anyio.current_time(), self.ticks
         while True:
             await anyio.sleep(self.settings.lease_seconds / 3)
             await self.refresh_leases()
             self._advance_idle()
+            if self.ticks == ticks and self.leases:  # a tick over nothing hears of what was set up anew
+                partition, lease = next(iter(self.leases.items()))
+                self._checkpoint.setdefault(partition, lease.position)
+                self._wake.set()
+            ticks = self.ticks
             await self._look_for_lost()
             if anyio.current_time() - looked_at >= LANES_EVERY_SECONDS:
                 looked_at = anyio.current_time()
@@ -174,6 +185,22 @@ class Worker:
             self._checkpoint.pop(partition, None)
         self.engine.memory.drop_partitions(partitions)
         self.timers.drop_partitions(partitions)
+
+    def _follow_configuration(self) -> None:
+        """Look after what is open at endpoints that were not there before: new ones, and those enabled again."""
+        memory, known = self.engine.memory, self._endpoints
+        self._configuration = memory.configuration
+        self._endpoints = _endpoints_of(memory.configuration)
+        for tenant, endpoint in sorted(self._endpoints - known):
+            partition = self.engine.rules.partition_of(lane_key(tenant, endpoint))
+            if partition in self._queues:
+                lane = memory.lanes.get((tenant, endpoint))
+                if lane is not None:  # the store knows more: what came while nobody listened there
+                    lane.waiting.clear()
+                    lane.more = True
+                self._queues[partition].append(
+                    (Input(partition, "webhook", LaneOpened(tenant, endpoint), "set up"), None)
+                )
 
     def _open_lanes(self, partitions: frozenset[int]) -> None:
         """Look after the open deliveries of every endpoint that came along with these partitions."""
@@ -336,7 +363,7 @@ class Worker:
         idle = {
             p: at
             for p, at in checkpoint.items()
-            if p in self.leases and p not in self._flying and self.leases[p].position.sequence < at.sequence
+            if p in self.leases and p not in self._flying and self.leases[p].position.sequence <= at.sequence
         }
         return self._batch([], idle, []) if idle else None
 
@@ -403,6 +430,8 @@ class Worker:
         self.engine.absorb(tick)
         if tick.batch.poisoned:
             self.instruments.count("poison_messages", by=len(tick.batch.poisoned))
+        if self.engine.memory.configuration is not self._configuration:
+            self._follow_configuration()
         now = anyio.current_time()
         due = [(t, (t.due_at - tick.now).total_seconds()) for t in tick.writes.timers_set.values()]
         self.timers.committed(due, tick.writes.timers_cleared, now)

@@ -1,5 +1,6 @@
 """`zentra chaos`: hit real processes under load, and check what is left."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -52,6 +53,8 @@ def chaos(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON document.")] = False,
 ) -> None:
     """Hit real processes under load, and check what is left."""
+    logging.getLogger("asyncpg").setLevel(logging.CRITICAL)  # it tells of every server that a fault takes away
+    logging.getLogger("zentra.streams").setLevel(logging.CRITICAL)
     try:
         kinds = parse_kinds(faults) if faults else tuple(Fault)
         options = Options(seed=seed, seconds=seconds, faults=kinds, rate=intents_per_second, history=history)

@@ -27,12 +27,14 @@ from zentra.streams.pull import Pull
 from zentra.streams.topology import stream_state
 
 __all__ = [
+    "Command",
     "Delivered",
     "FeedRead",
     "Ground",
     "Intent",
     "Step",
     "logs_flaws",
+    "read_commands",
     "read_deliveries",
     "read_feed",
     "read_intents",
@@ -73,6 +75,15 @@ class Intent(Struct, kw_only=True):
         return self.steps[-1].state.partition("/")[0] if self.steps else ""
 
 
+class Command(Struct, frozen=True):
+    """A command on an intent, a review or a delivery; `accepted` is None where its owner has not decided."""
+
+    id: str
+    kind: str
+    subject: str
+    accepted: bool | None
+
+
 class Delivered(Struct, frozen=True):
     """One webhook delivery as the store has it."""
 
@@ -95,11 +106,13 @@ class Ground(Struct, kw_only=True):
     asked: list[Asked]
     intents: list[Intent]
     payments: list[RailPayment]
+    commands: list[Command]
     deliveries: list[Delivered]
     arrived: dict[str, Arrived]
     feed: FeedRead
     audit: Audit
     readings: Readings
+    operators: dict[str, int] = field(default_factory=dict)
     read_back: dict[str, bool] = field(default_factory=dict)
     plain_rails: frozenset[str] = frozenset()
     evidence_flaws: list[str] = field(default_factory=list)
@@ -161,6 +174,16 @@ async def read_deliveries(pool: Pool) -> list[Delivered]:
             " left join delivery_states s on s.delivery = d.id"
         )
     return [Delivered(*row) for row in rows]
+
+
+async def read_commands(pool: Pool) -> list[Command]:
+    """Return every command and what became of it; raises Unavailable."""
+    with translated():
+        rows = await pool.fetch(
+            "select c.id, c.kind, c.subject, o.accepted from commands c"
+            " left join command_outcomes o on o.command = c.id"
+        )
+    return [Command(*row) for row in rows]
 
 
 async def logs_flaws(pool: Pool, public_key: Ed25519PublicKey) -> list[str]:

@@ -76,6 +76,10 @@ class JournalBook(PaymentBook):
         super().finish(payment)
         self._file.write(_encode(Told(payment.order.reference)) + b"\n")
 
+    def close(self) -> None:
+        """Close the journal."""
+        self._file.close()
+
     def _read(self, line: Submitted | Told) -> None:
         match line:
             case Submitted(at, order):
@@ -99,6 +103,11 @@ class ChaosRail(SandboxServer):
         await super().start()
         for payment in self._journalled.untold.values():
             self._plan(Errand(self._journalled, payment, self._journalled.notices(payment), 0, 0))
+
+    async def stop(self) -> None:
+        """Stop the senders and close the journal."""
+        await super().stop()
+        self._journalled.close()
 
 
 def read_journal(rail: str, journal: Path, *, idempotent: bool) -> list[RailPayment]:

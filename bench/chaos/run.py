@@ -6,26 +6,26 @@
 import asyncio
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 from msgspec import Struct
 
-from zentra.bench.chaos.bank import Bank, Readings
+from zentra.bench.chaos.bank import Bank
 from zentra.bench.chaos.consumer import Consumer
 from zentra.bench.chaos.doors import Creates, NatsDoor, RecordedDoor
 from zentra.bench.chaos.faults import Hit, inject
-from zentra.bench.chaos.ground import Ground, logs_flaws, read_deliveries, read_feed, read_intents
-from zentra.bench.chaos.load import Asked, Load
+from zentra.bench.chaos.ground import Ground, logs_flaws, read_commands, read_deliveries, read_feed, read_intents
+from zentra.bench.chaos.load import Load
+from zentra.bench.chaos.operators import Operators
 from zentra.bench.chaos.plan import KINDS, VICTIMS, Fault, Planned, make_plan
+from zentra.bench.chaos.report import Injected, Report, make_report
 from zentra.bench.chaos.settling import packets_flaws, resolve, wait_recovered, wait_settled
 from zentra.bench.chaos.site import RAILS, Rails, Site, set_up
-from zentra.bench.chaos.verdict import Verdict, judge
 from zentra.bench.histories.recording import Recorder
 from zentra.gateway.installation.installation import Installation
 from zentra.gateway.installation.seed import TENANTS
@@ -36,7 +36,7 @@ from zentra.storage.audit import audit_installation
 from zentra.storage.migrate import PARTITIONS
 from zentra.streams.connection import connect
 
-__all__ = ["Injected", "Options", "Report", "run_chaos"]
+__all__ = ["Options", "run_chaos"]
 
 RECOVERY_SECONDS_MAX: Final = 60.0  # how long a run waits for what should take ten or twenty
 
@@ -51,48 +51,6 @@ class Options(Struct, frozen=True, kw_only=True):
     faults: tuple[Fault, ...] = tuple(Fault)
     rate: float = 40.0
     history: Path | None = None
-
-
-class Injected(Struct, frozen=True, kw_only=True):
-    """One fault as it happened: seconds since the start of the load, and how long until the first intent completed that
-    was asked for afterwards (None: it did not)."""
-
-    fault: str
-    at: float
-    lasted: float
-    recovery_seconds: float | None
-    recovery_seconds_max: float
-    victim: str
-    note: str
-
-    @property
-    def in_time(self) -> bool:
-        """Return whether recovery stayed within its bound."""
-        return self.recovery_seconds is not None and self.recovery_seconds <= self.recovery_seconds_max
-
-
-class Report(Struct, frozen=True, kw_only=True):
-    """What a run shows. `ok` means that every invariant held and every recovery stayed within its bound."""
-
-    ok: bool
-    seed: int
-    seconds: float
-    faults: list[Injected]
-    requests: dict[str, int]
-    states: dict[str, int]
-    cases: dict[str, int]
-    deliveries: int
-    webhook_calls: int
-    rail_payments: int
-    rail_repeats: int
-    readings: dict[str, int]
-    doubtful: int
-    found: int
-    settled_seconds: float | None
-    packets_verified: int
-    records: int
-    feed_repeats: int
-    invariants: list[Verdict]
 
 
 def run_chaos(options: Options, say: Say) -> Report:
@@ -124,33 +82,46 @@ async def _run(
         }
         load = Load(options.seed, options.rate, doors)
         bank = Bank(site.pool, site.http, lambda: load.asked, options.seed)
+        operators = Operators(site.http, lambda: load.asked, options.seed)
         say(f"load runs at {options.rate:g} intents per second")
-        injected = await _under_fire(site, load, bank, options, plan, say)
+        injected = await _under_fire(site, (load, bank, operators), options, plan, say)
         say("faults are over; what was not acknowledged is looked up")
         read_back = await resolve(load, site.http, options.seed)
         settled = await wait_settled(site, _telling(say))
         say("reading the books, the rails' records and the feed")
-        ground = await _ground(site, load, bank.readings, read_back, settled, options.seed)
-    return _report(options, injected, load.asked, ground)
+        ground = await _ground(site, load, bank, operators, read_back, settled, options.seed)
+    return make_report(options.seed, options.seconds, injected, ground)
+
+
+class Runs(Protocol):
+    """Something that goes on beside the faults."""
+
+    async def run(self) -> None:
+        """Go on until stopped."""
+        ...
+
+    def stop(self) -> None:
+        """Come to an end soon."""
+        ...
 
 
 async def _under_fire(
-    site: Site, load: Load, bank: Bank, options: Options, plan: Sequence[Planned], say: Say
+    site: Site, beside: Sequence[Runs], options: Options, plan: Sequence[Planned], say: Say
 ) -> list[Injected]:
-    """Run load and readings side by side, and one fault after another; return what was done."""
+    """Run what goes on beside the faults, and one fault after another; return what was done."""
     begun = time.time()
     injected: list[Injected] = []
     async with asyncio.TaskGroup() as group:
-        group.create_task(load.run())
-        group.create_task(bank.run())
+        for one in beside:
+            group.create_task(one.run())
         try:
             for planned in plan:
                 await asyncio.sleep(max(0.0, begun + planned.at - time.time()))
                 injected.append(await _one(site, planned, begun, say))
             await asyncio.sleep(max(0.0, begun + options.seconds - time.time()))
         finally:
-            load.stop()
-            bank.stop()
+            for one in beside:
+                one.stop()
     return injected
 
 
@@ -160,6 +131,8 @@ async def _one(site: Site, planned: Planned, begun: float, say: Say) -> Injected
         site, hit.ended_at, rail=hit.rail, wanted=_concerned(hit), seconds_max=RECOVERY_SECONDS_MAX
     )
     done = Injected(
+        hit_at=hit.hit_at,
+        ended_at=hit.ended_at,
         fault=hit.fault,
         at=round(hit.hit_at - begun, 2),
         lasted=round(hit.ended_at - hit.hit_at, 2),
@@ -193,7 +166,13 @@ def _telling(say: Say) -> Callable[[tuple[int, ...]], None]:
 
 
 async def _ground(
-    site: Site, load: Load, readings: Readings, read_back: dict[str, bool], settled: float | None, seed: int
+    site: Site,
+    load: Load,
+    bank: Bank,
+    operators: Operators,
+    read_back: dict[str, bool],
+    settled: float | None,
+    seed: int,
 ) -> Ground:
     packets, flaws = await packets_flaws(site, load.asked, seed)
     public_key = load_public_key(site.installation.public_key_path.read_bytes())
@@ -207,48 +186,17 @@ async def _ground(
         asked=load.asked,
         intents=await read_intents(site.pool),
         payments=await asyncio.to_thread(site.rails.payments),
+        commands=await read_commands(site.pool),
         deliveries=await read_deliveries(site.pool),
         arrived=site.consumer.arrived,
         feed=feed,
         audit=await audit_installation(site.pool),
-        readings=readings,
+        readings=bank.readings,
+        operators=dict(sorted(operators.heard.items())),
         read_back=read_back,
         plain_rails=frozenset(name for name, idempotent in RAILS.items() if not idempotent),
         evidence_flaws=flaws,
         packets=packets,
         unsettled_seconds=settled,
         given_up=site.installation.processes.given_up or "",
-    )
-
-
-def _report(options: Options, injected: list[Injected], asked: list[Asked], ground: Ground) -> Report:
-    invariants = judge(ground)
-    held = all(one.verdict != "violated" for one in invariants)
-    readings = ground.readings
-    return Report(
-        ok=held and all(one.in_time for one in injected),
-        seed=options.seed,
-        seconds=options.seconds,
-        faults=injected,
-        requests=dict(sorted(Counter(f"{one.door} {one.outcome}" for one in asked).items())),
-        states=dict(sorted(Counter(one.state for one in ground.intents).items())),
-        cases=dict(sorted(Counter(f"{kind} {word}" for one in ground.intents for kind, word in one.cases).items())),
-        deliveries=len(ground.deliveries),
-        webhook_calls=sum(one.calls for one in ground.arrived.values()),
-        rail_payments=len(ground.payments),
-        rail_repeats=sum(one.submits - 1 for one in ground.payments),
-        readings={
-            "snapshots": readings.snapshots,
-            "accounts": readings.accounts,
-            "foreign": readings.foreign,
-            "unanswered": readings.unanswered,
-            "wrong": readings.wrong,
-        },
-        doubtful=len(ground.read_back),
-        found=sum(ground.read_back.values()),
-        settled_seconds=ground.unsettled_seconds,
-        packets_verified=ground.packets,
-        records=ground.audit.records,
-        feed_repeats=sum(count - 1 for count in ground.feed.told.values()),
-        invariants=invariants,
     )

@@ -34,7 +34,8 @@ select
     + (select count(*) from intents i where exists (
         select from transitions t where t.intent = i.id and t.state = any($1))
         and not exists (select from log_leaves l where l.intent = i.id)),
-    (select count(*) from outbox where sent_at is null),
+    (select count(*) from outbox where sent_at is null)
+    + (select count(*) from commands c where not exists (select from command_outcomes o where o.command = c.id)),
     (select count(*) from deliveries d left join delivery_states s on s.delivery = d.id
         where s.status is distinct from 'delivered'),
     (select count(*) from log_leaves) - (select coalesce(sum(size), 0) from (

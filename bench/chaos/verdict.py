@@ -14,7 +14,7 @@ from zentra.bench.chaos.load import REVIEWED_MINOR, Asked
 from zentra.runtime.intents.machine import INITIAL, MOVES
 from zentra.runtime.rails.routing import parse_reference
 
-__all__ = ["ELSEWHERE", "Verdict", "accounted", "judge"]
+__all__ = ["ELSEWHERE", "ENDED", "Verdict", "accounted", "judge"]
 
 SHOWN_MAX: Final = 10  # wrongs named per invariant; the count says how many there are
 
@@ -25,6 +25,7 @@ CHAINS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
     "SUCCESSFUL": (("reserve", "post", "settle"), ("book",)),
     "FAILED": ((), ("reserve", "release")),
     "REVIEW": ((),),
+    "REVERSED": (("reserve", "post", "settle"), ("book",)),
     "AWAITING_PROVIDER": (("reserve",),),
 }
 _ROWS: Final = frozenset(
@@ -157,6 +158,19 @@ def moves_are_of_the_table(ground: Ground) -> Wrongs:
             before = step.state
 
 
+def reversals_are_done_once(ground: Ground) -> Wrongs:
+    """L: each accepted reversal gave back once, together at most the original; REVERSED means all of it."""
+    accepted = Counter(one.subject for one in ground.commands if one.kind == "reverse" and one.accepted)
+    for intent in ground.intents:
+        legs = 1 if intent.command["kind"] == "book_transfer" else 2
+        back = [posted for kind, _, posted in intent.postings if kind == "reversal"]
+        given, original = sum(back) // legs, int(intent.command["minor"])
+        if len(back) != legs * accepted[intent.id]:
+            yield f"{intent.intent_id} has {len(back)} reversal postings after {accepted[intent.id]} reversals"
+        if given > original or (intent.state == "REVERSED") != (given == original):
+            yield f"{intent.intent_id} is {intent.state} and gave back {given} of {original}"
+
+
 def no_second_rail(ground: Ground) -> Wrongs:
     """N: no intent was taken by a rail while another one may have paid it."""
     rails: dict[str, set[str]] = defaultdict(set)
@@ -206,7 +220,7 @@ def paid_once(ground: Ground) -> Wrongs:
 def one_chain_of_postings(ground: Ground) -> Wrongs:
     """O, E: each intent has one reserve, one post and one settle, or what its state allows instead."""
     for intent in ground.intents:
-        kinds = tuple(kind for kind, _, _ in intent.postings)
+        kinds = tuple(kind for kind, _, _ in intent.postings if kind != "reversal")
         if kinds not in CHAINS.get(intent.state, (kinds,)):
             yield f"{intent.intent_id} is {intent.state} with {', '.join(kinds) or 'no posting'}"
 
@@ -250,6 +264,9 @@ def all_come_to_an_end(ground: Ground) -> Wrongs:
     for intent in ground.intents:
         if not accounted(intent):
             yield f"{intent.intent_id} is {intent.state} and nobody looks after it"
+    for command in ground.commands:
+        if command.accepted is None:
+            yield f"command {command.id} ({command.kind}) was never decided"
     for delivery in ground.deliveries:
         arrived = ground.arrived.get(f"msg_{delivery.id}")
         if delivery.status != "delivered":
@@ -279,7 +296,7 @@ CHECKS: Final[Mapping[str, tuple[str, tuple[Check, ...]]]] = {
         (rails_agree, contradictions_open_one_case),
     ),
     "J": ("every record against the machine's table", (moves_are_of_the_table,)),
-    "L": ("audit; no reversal in this load, tests/scenarios has them", ()),
+    "L": ("audit; accepted reversals against postings", (reversals_are_done_once,)),
     "M": ("reads of other tenants' intents during the run", ()),
     "N": ("rails' own records", (no_second_rail,)),
     "O": ("acknowledged intents, rails' own records", (acknowledged_is_there, paid_once)),

@@ -187,6 +187,10 @@ class Model:
 
     def __init__(self, ending: Ending) -> None:
         self._accounts, self._limits = ending.accounts, ending.limits
+        self._settlements: dict[str, str] = {}
+        for account in ending.accounts.values():
+            if account.type == "settlement":
+                self._settlements.setdefault(account.currency, account.account_id)  # the first that was opened
         self._standing = {intent.id: _Standing(intent) for intent in ending.intents}
         self.counters: dict[str, Counters] = {}
         self.versions: dict[str, list[Version]] = {intent.id: [] for intent in ending.intents}
@@ -290,21 +294,21 @@ class Model:
         command = intent.command
         booked = command["kind"] == "book_transfer"
         names = [command["source"], command["destination"]]
+        if not booked:
+            names.append(self._settlements.get(command["currency"], ""))
         known = [account for name in names if (account := self._known(name, position)) is not None]
-        if len(known) == 2 and names[0] == names[1]:
+        if len({account.account_id for account in known}) < len(known):
             return frozenset({"accounts_must_be_different"})
-        settlement = None if booked else self._known(f"@settlement/{command['currency']}", position)
-        if len(known) < 2 or (settlement is None and not booked):
+        if len(known) < len(names):
             return frozenset({"account_not_found"})
         allowed = {"account_" + account.status for account in known if account.status != "open"}
         # All accounts of a rail agree with the source; those of a book transfer with the command.
         expected = command["currency"] if booked else known[0].currency
-        if any(account.currency != expected for account in [*known, *([settlement] if settlement else [])]):
+        if any(account.currency != expected for account in known):
             return frozenset({"currency_mismatch", *allowed})
         minor = int(command["minor"])
-        last = known[1] if booked else settlement
-        for account, loses in ((known[0], "credit"), (last, "debit")):
-            if account is None or not account.guarded or account.side != loses:
+        for account, loses in ((known[0], "credit"), (known[-1], "debit")):
+            if not account.guarded or account.side != loses:
                 continue
             now = available(account, self.counters.get(account.account_id, NOTHING))
             room = account.limit
@@ -322,7 +326,7 @@ class Model:
 
     def _booked(self, standing: _Standing, event: Event, left: list[Posting]) -> Iterator[str]:
         """Take from `left` the postings that the event has to have, and no others."""
-        legs = _legs(standing, event, left)
+        legs = self._legs(standing, event, left)
         mine, left[:] = left[: len(legs)], left[len(legs) :]
         given = [(row.kind, row.debit, row.credit, row.pending, row.posted) for row in mine]
         if given != legs:
@@ -343,6 +347,28 @@ class Model:
         if event.state in (_FAILED, _DONE, _RECONCILED, _REVERSED) and standing.held:
             yield f"ends with {standing.held} still held"
 
+    def _legs(self, standing: _Standing, event: Event, left: Sequence[Posting]) -> list[Leg]:
+        """Return the postings that an event has to have: what kind, from where to where, pending, posted."""
+        command = standing.intent.command
+        source, destination = command["source"], command["destination"]
+        settlement = self._settlements.get(command["currency"], "")
+        minor, held = int(command["minor"]), standing.held
+        booked = command["kind"] == "book_transfer"
+        match event.event:
+            case "ledger.reserved":
+                return [("reserve", source, settlement, minor, 0)]
+            case "ledger.released":
+                return [("release", source, settlement, -held, 0)]
+            case "ledger.posted" if booked:
+                return [("book", source, destination, 0, minor)]
+            case "ledger.posted":
+                return [("post", source, settlement, -held, held), ("settle", settlement, destination, 0, held)]
+            case "ledger.reversal":
+                back = left[0].posted if left else 0
+                way = [destination, source] if booked else [destination, settlement, source]
+                return [("reversal", way[place], way[place + 1], 0, back) for place in range(len(way) - 1)]
+        return []
+
 
 def available(account: Account, counters: Counters) -> int:
     """Return what can be taken out: what is spoken for counts as gone, what is promised does not count."""
@@ -354,29 +380,6 @@ def _sum(counters: Counters, change: Counters) -> Counters:
     return (
         counters[0] + change[0], counters[1] + change[1], counters[2] + change[2], counters[3] + change[3]
     )  # fmt: skip
-
-
-def _legs(standing: _Standing, event: Event, left: Sequence[Posting]) -> list[Leg]:
-    """Return the postings that an event has to have: what kind, from where to where, pending, posted."""
-    command = standing.intent.command
-    source, destination = command["source"], command["destination"]
-    settlement = f"@settlement/{command['currency']}"
-    minor, held = int(command["minor"]), standing.held
-    booked = command["kind"] == "book_transfer"
-    match event.event:
-        case "ledger.reserved":
-            return [("reserve", source, settlement, minor, 0)]
-        case "ledger.released":
-            return [("release", source, settlement, -held, 0)]
-        case "ledger.posted" if booked:
-            return [("book", source, destination, 0, minor)]
-        case "ledger.posted":
-            return [("post", source, settlement, -held, held), ("settle", settlement, destination, 0, held)]
-        case "ledger.reversal":
-            back = left[0].posted if left else 0
-            way = [destination, source] if booked else [destination, settlement, source]
-            return [("reversal", way[place], way[place + 1], 0, back) for place in range(len(way) - 1)]
-    return []
 
 
 def _exceeds(minor: int, limit: int | None) -> bool:

@@ -1,82 +1,192 @@
-"""`zentra bench`: measure the staged path on an embedded installation and prove the invariants afterwards."""
+"""`zentra bench`: load on an embedded installation, the figures, and proof that nothing was lost on the way."""
 
+import asyncio
+import json
 import sys
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from typer.core import TyperGroup
 
-from zentra.bench.measuring.measure import Measured, Plan, as_json, measure
+from zentra.bench.measuring import tables
+from zentra.bench.measuring.compare import FIGURE, Side, SideFailed, compare
+from zentra.bench.measuring.generating import GeneratorFault
+from zentra.bench.measuring.limit import LimitFailed, LimitPlan, measure_limit
+from zentra.bench.measuring.measure import Measured, as_json, measure
+from zentra.bench.measuring.plans import RAILS, TRANSPORTS, UnknownProfile, plan_of
+from zentra.bench.measuring.report import write_html
+from zentra.bench.measuring.sidecar import SidecarFailed
+from zentra.bench.measuring.suite import run_suite
+from zentra.bench.measuring.verdict import DEFAULTS_PATH, ThresholdsFaulty, judged, read_thresholds
 
 __all__ = ["bench_app"]
 
-bench_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+RUN = "run"
+FAULTS = (GeneratorFault, LimitFailed, SideFailed, SidecarFailed, ThresholdsFaulty, TimeoutError)
 
 
-@bench_app.command()
-def bench(
-    transport: Annotated[str, typer.Option(help="nats: requests of a tenant; http: POST /runtime/intents.")] = "nats",
-    intents: Annotated[int, typer.Option(min=1, max=2_000_000, help="How many intents to send.")] = 30_000,
+class _Bench(TyperGroup):
+    """`zentra bench` and `zentra bench PROFILE` are `zentra bench run`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        named = args[:1] and (args[0] in self.commands or args[0] == "--help")
+        return super().parse_args(ctx, args if named else [RUN, *args])
+
+
+bench_app = typer.Typer(cls=_Bench, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@bench_app.callback()
+def _bench() -> None:
+    """Measure the runtime on this machine: `zentra bench [PROFILE] [OPTIONS]`, or one of the commands below."""
+
+
+@bench_app.command(RUN)
+def run(
+    profile: Annotated[str, typer.Argument(help="What is asked; see: zentra bench profiles.")] = "",
+    transport: Annotated[str, typer.Option(help="nats, http (POST /runtime/intents) or bulk.")] = "",
+    intents: Annotated[int, typer.Option(min=1, max=2_000_000, help="How many to send at full speed.")] = 30_000,
     rate: Annotated[float, typer.Option(min=0, help="Intents per second on a fixed schedule; 0: full speed.")] = 0.0,
-    batch: Annotated[int, typer.Option(min=1, max=1_000, help="Intents per NATS request at full speed.")] = 100,
+    seconds: Annotated[float, typer.Option(min=0, help="How long, for a profile; 0: its own length.")] = 0.0,
+    poisson: Annotated[bool, typer.Option("--poisson", help="As of independent clients, not evenly spaced.")] = False,
+    batch: Annotated[int, typer.Option(min=0, max=1_000, help="Intents per request; 0: what suits.")] = 0,
     in_flight: Annotated[int, typer.Option(min=1, help="Unanswered intents at full speed.")] = 4_096,
     accounts: Annotated[int, typer.Option(min=2, help="Half are customers, half are merchants.")] = 2_000,
     hot: Annotated[bool, typer.Option("--hot", help="Every intent credits one merchant.")] = False,
-    rail: Annotated[
-        str, typer.Option(help="inline: the outcome comes back as an event; sandbox: over HTTP.")
-    ] = "inline",
+    rail: Annotated[str, typer.Option(help="inline: the outcome is an event; sandbox: over HTTP.")] = "inline",
+    endpoint: Annotated[bool, typer.Option("--endpoint", help="Send webhooks to an endpoint of ours.")] = False,
     workers: Annotated[int, typer.Option(min=1, max=8)] = 1,
     gateways: Annotated[int, typer.Option(min=1, max=8)] = 1,
+    generators: Annotated[int, typer.Option(min=1, max=8, help="Processes that send.")] = 1,
+    commits_max: Annotated[int, typer.Option(min=0, max=8, help="Commits in flight per worker; 0: default.")] = 0,
+    thresholds: Annotated[Path, typer.Option(help="What the figures have to keep, in TOML.")] = DEFAULTS_PATH,
+    html: Annotated[Path | None, typer.Option(help="Write a report to look at here.")] = None,
     as_json_: Annotated[bool, typer.Option("--json", help="Print figures as one JSON document.")] = False,
 ) -> None:
-    """Publish intents at full speed or at a fixed rate, wait until each reached its last stage, and audit the books.
+    """Send a load, wait until each intent reached its last stage, check the books, and hold the figures to thresholds.
+
+    \b
+    Exit codes: 0 valid, correct and within its thresholds; 1 not.
+    Examples:
+      zentra bench --transport nats --intents 30000
+      zentra bench steady --rate 500 --html report.html
+      zentra bench --transport http --intents 5000 --rate 50 --json
+    """
+    name = profile or ("steady" if rate else "full")
+    changes: dict[str, Any] = {
+        "accounts": accounts, "workers": workers, "gateways": gateways, "generators": generators, "poisson": poisson,
+        "rail": rail, "hot": hot, "commits_max": commits_max,
+    }  # fmt: skip
+    changes |= {"transport": transport} if transport else {}
+    changes |= {"endpoint": True} if endpoint else {}
+    changes |= {"batch": batch} if batch else {}
+    changes |= {"intents": intents, "in_flight": in_flight} if name == "full" else {}
+    if not profile and rate and not seconds:
+        seconds = intents / rate
+    if (transport and transport not in TRANSPORTS) or rail not in RAILS:
+        raise typer.BadParameter(f"--transport is one of {', '.join(TRANSPORTS)}; --rail one of {', '.join(RAILS)}")
+    plan = _or_exit(lambda: plan_of(name, rate=rate or None, seconds=seconds or None, **changes))
+    limits = _or_exit(lambda: read_thresholds(thresholds, name))
+    with _progress() as progress:
+        measured: Measured = _or_exit(lambda: measure(plan, progress, ceiling=True))
+    against = judged(measured, limits)
+    if html is not None:
+        write_html(measured, limits, against, html)
+    typer.echo(as_json(measured) if as_json_ else tables.run_table(measured, against))
+    raise typer.Exit(1 if against else 0)
+
+
+@bench_app.command("profiles")
+def profiles() -> None:
+    """List the profiles: what each asks, its rate and how long it runs."""
+    typer.echo(tables.profiles_table())
+
+
+@bench_app.command("limit")
+def limit(
+    intents: Annotated[int, typer.Option(min=1, max=2_000_000)] = 30_000,
+    batch: Annotated[int, typer.Option(min=1, max=10_000, help="Intents per transaction.")] = 500,
+    accounts: Annotated[int, typer.Option(min=4)] = 2_000,
+    hot: Annotated[bool, typer.Option("--hot", help="Every intent credits one account.")] = False,
+    as_json_: Annotated[bool, typer.Option("--json", help="Print the figure as JSON.")] = False,
+) -> None:
+    """Measure the limit: the least durable work that an intent needs on this machine, in one loop."""
+    plan = LimitPlan(intents=intents, batch=batch, accounts=accounts, hot=hot)
+    result = _or_exit(lambda: asyncio.run(measure_limit(plan)))
+    typer.echo(
+        json.dumps(msgspec.to_builtins(result))
+        if as_json_
+        else f"the limit is {result.limit_per_second:,.0f} intents/s ({result.intents:,} in {result.seconds} s)"
+    )
+
+
+@bench_app.command("compare")
+def compare_(
+    a: Annotated[str, typer.Argument(metavar="A", help="`limit`, or options of `zentra bench` in quotes.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="What A is divided by.")],
+    rounds: Annotated[int, typer.Option(min=1, max=50)] = 3,
+    figure: Annotated[str, typer.Option(help="Which figure of a run is compared.")] = FIGURE,
+    python_a: Annotated[str, typer.Option(help="The Python of A's checkout.")] = sys.executable,
+    python_b: Annotated[str, typer.Option(help="The Python of B's checkout.")] = sys.executable,
+    as_json_: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+) -> None:
+    """Run A and B in turns and print the ratio of each round, its median and spread.
 
     \b
     Examples:
-      zentra bench --transport nats --intents 30000
-      zentra bench --transport http --intents 5000 --rate 50 --json
+      zentra bench compare "--intents 30000" limit
+      zentra bench compare "--intents 20000 --workers 2" "--intents 20000" --rounds 5
+      zentra bench compare "steady --rate 500" "steady --rate 500" --python-b ../other/.venv/bin/python
     """
-    if transport not in ("nats", "http") or rail not in ("inline", "sandbox"):
-        raise typer.BadParameter("--transport is nats or http, --rail is inline or sandbox")
-    plan = Plan(
-        transport=transport,
-        intents=intents,
-        rate=rate,
-        batch=batch,
-        in_flight=in_flight,
-        accounts=accounts,
-        hot=hot,
-        rail=rail,
-        workers=workers,
-        gateways=gateways,
-    )
-    console = Console(file=sys.stderr)
-    columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    sides = (Side("A", a, python_a), Side("B", b, python_b))
+    with _progress() as progress:
+        found = _or_exit(lambda: asyncio.run(compare(*sides, rounds, figure, progress)))
+    typer.echo(json.dumps(msgspec.to_builtins(found), indent=2) if as_json_ else tables.comparison_table(found, a, b))
+
+
+@bench_app.command("suite")
+def suite(
+    rounds: Annotated[int, typer.Option(min=1, max=20)] = 3,
+    scale: Annotated[float, typer.Option(min=0.01, max=10, help="Multiplies the number of intents.")] = 1.0,
+    memory_intents: Annotated[int, typer.Option(min=0, help="For the row about memory; 0: without it.")] = 200_000,
+    as_json_: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+) -> None:
+    """Measure every row that the runtime is held to, in turns with the limit; exit code 1 where a bar is not met."""
+    with _progress() as progress:
+        found = _or_exit(lambda: asyncio.run(run_suite(rounds, scale, memory_intents, progress)))
+    typer.echo(json.dumps(msgspec.to_builtins(found), indent=2) if as_json_ else tables.suite_table(found))
+    raise typer.Exit(0 if all(row.bar_met for row in found.rows.values()) else 1)
+
+
+def _or_exit(work: Callable[[], Any]) -> Any:
+    """Return what `work` returns; an expected failure is one line and exit code 1, a wrong word exit code 2."""
+    try:
+        return work()
+    except (UnknownProfile, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+    except FAULTS as error:
+        typer.echo(f"zentra bench: {error or type(error).__name__}", err=True)
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function that moves bars on standard error; they are gone when the context ends."""
+    columns = (TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
         tasks: dict[str, TaskID] = {}
 
         def progress(label: str, done: int, total: int) -> None:
             if label not in tasks:
-                tasks[label] = bar.add_task(label, total=total)
-            bar.update(tasks[label], completed=done)
+                for task in tasks.values():
+                    bar.update(task, visible=False)
+                tasks[label] = bar.add_task(label)
+            bar.update(tasks[label], completed=done, total=total, visible=True)
 
-        measured = measure(plan, progress)
-    typer.echo(as_json(measured) if as_json_ else _table(measured))
-    raise typer.Exit(0 if measured.invariants == "ok" else 1)
-
-
-def _table(measured: Measured) -> str:
-    lines = [
-        f"{measured.completed} of {measured.intents} intents completed in {measured.seconds} s:"
-        f" {measured.completed_per_second}/s",
-        f"accepted -> successful   p50 {measured.p50_ms} ms, p99 {measured.p99_ms} ms",
-        f"request -> answer        p50 {measured.answer_p50_ms} ms, p99 {measured.answer_p99_ms} ms"
-        + (f", {measured.sent_late} sent late" if measured.sent_late else ""),
-    ]
-    lines += [f"  {name:<24} p50 {s['p50_ms']:>9} ms   p99 {s['p99_ms']:>9} ms" for name, s in measured.stages.items()]
-    lines += ["CPU seconds   " + ", ".join(f"{name} {cpu}" for name, cpu in measured.cpu_seconds.items())]
-    lines += ["memory MiB    " + ", ".join(f"{name} {mib}" for name, mib in measured.memory_mib.items())]
-    lines += [f"refused       {why}: {count}" for why, count in measured.refusals.items()]
-    lines += [f"invariants    {measured.invariants}", *(f"  {breach}" for breach in measured.breaches)]
-    return "\n".join(lines)
+        yield progress

@@ -26,7 +26,7 @@ from zentra.bench.measuring.watching import Watch
 from zentra.bench.measuring.workload import Drawn, Mix, Workload
 from zentra.runtime.stream_ports import StreamError
 
-__all__ = ["FAULT_EXIT", "FULL_SPEED", "Load", "LoadReport", "expected_of", "main", "run_load"]
+__all__ = ["FAULT_EXIT", "FULL_SPEED", "Load", "LoadReport", "distinct_keys", "main", "run_load"]
 
 FULL_SPEED: Final = "full speed"
 PROGRESS_SECONDS: Final = 0.25
@@ -219,10 +219,14 @@ def _scheduled(load: Load, phases: Sequence[Phase]) -> Iterator[_Request]:
         yield waiting
 
 
-def expected_of(load: Load) -> int:
-    """Return how many sends a load makes, over all shares."""
+def distinct_keys(load: Load) -> int:
+    """Return how many different keys a load sends, over all shares."""
     phases = load.scheduled()
-    return total_of(phases) if phases else load.intents
+    sends = total_of(phases) if phases else load.intents
+    if not load.mix.repeats:
+        return sends
+    workload = _workload(load)
+    return len({workload.draw(number).number for number in range(sends)})
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 One process publishes intents into a stream; another takes them in batches and makes one Postgres transaction of each:
 lock the accounts, move the money, write an intent row (unique by tenant and key), six transitions, four entries, a
-leaf, and how far it has come. No rules, stages, fences, webhooks or HTTP. Rates of the runtime are quoted as shares of this.
+leaf, and how far it has come. No rules, stages, fences, webhooks or HTTP: the runtime's rates are shares of this one.
 
 - It runs on the embedded servers with the settings the runtime has there; nothing durable is turned off.
 - A run whose rows or whose money do not come out exactly raises; it is never quoted.

@@ -17,7 +17,16 @@ from msgspec import Struct
 from zentra.bench.measuring.wire import ConnectionLost, HttpPool, Response
 from zentra.streams.connection import Connection, connect
 
-__all__ = ["ANSWER_SECONDS_MAX", "BULK_ROUTE", "RouteMissing", "Target", "Transport", "is_accepted", "open_transport"]
+__all__ = [
+    "ANSWER_SECONDS_MAX",
+    "BULK_ROUTE",
+    "HTTP_CONNECTIONS_MAX",
+    "RouteMissing",
+    "Target",
+    "Transport",
+    "is_accepted",
+    "open_transport",
+]
 
 ANSWER_SECONDS_MAX: Final = 30.0
 HTTP_CONNECTIONS_MAX: Final = 256

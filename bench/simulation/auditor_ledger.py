@@ -61,7 +61,9 @@ class AuditedLedger:
 
     def _post(self, posting: Posting) -> None:
         where = f"posting {posting.intent}/{posting.ordinal} ({posting.kind})"
-        debit, credit = self.accounts[posting.debit.id], self.accounts[posting.credit.id]
+        debit, credit = self.accounts.get(posting.debit.id), self.accounts.get(posting.credit.id)
+        if debit is None or credit is None:
+            raise Violation("A", f"{where} names an account that nobody opened")
         if debit.id == credit.id or debit.currency != credit.currency:
             raise Violation("A", f"{where} joins {debit.account_id} and {credit.account_id}")
         if {debit.tenant, credit.tenant} != {posting.tenant}:

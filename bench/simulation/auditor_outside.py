@@ -138,9 +138,12 @@ class AuditedRails:
             raise Violation("I", f"{history.id} is {history.state}, all that its rails have said is {word}")
 
     def truth(self, history: History) -> None:
-        """Object where a hold was given back although its rail has paid, and no case tells of it."""
-        if history.id in self._paid and history.state == FAILED and not history.opened and not history.by_operator:
-            raise Violation("N", f"{history.id} was released, and {self._paid[history.id]} was paid")
+        """Object where a hold was given back although the rail has paid and has never said that it declined."""
+        reference = self._paid.get(history.id)
+        if reference is None or history.state != FAILED or history.by_operator or history.opened:
+            return
+        if all(heard.status != "declined" for heard in self._heard[reference]):
+            raise Violation("N", f"{history.id} was released, and {reference} was paid")
 
     def _words(self, rail: str, reference: str) -> list[Heard]:
         return [heard for heard in self._heard[reference] if heard.rail == rail]

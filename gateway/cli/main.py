@@ -16,6 +16,7 @@ from typing import Any, Final
 import typer
 
 from zentra.gateway.cli.administration import add_administration
+from zentra.gateway.cli.deadletters import add_deadletters
 from zentra.gateway.cli.installation import add_installation
 from zentra.gateway.cli.servers import add_servers
 from zentra.gateway.cli.support import JSON_OPTION, ExitCode, explained, say, say_json, settings, table
@@ -52,6 +53,7 @@ config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True
 add_installation(app)
 add_servers(app)
 add_administration(app)
+add_deadletters(app)
 app.add_typer(config_app, name="config")
 
 

@@ -28,6 +28,7 @@ __all__ = ["OperationRoutes", "page"]
 REVIEW_STATUSES: Final = ("open", "approved", "rejected", "cancelled", "expired")
 CASE_STATUSES: Final = ("open", "resolved")
 RESOLUTIONS: Final = ("succeeded", "declined", "retry", "dismissed")
+POISON: Final = "poison_message"
 _VERDICT: Final[Mapping[str, Field]] = {"reason": Field(text)}
 _RESOLUTION: Final[Mapping[str, Field]] = {
     "resolution": Field(one_of("resolution_unknown", *RESOLUTIONS)),
@@ -115,7 +116,9 @@ class OperationRoutes:
         seen = await work_reads.case(self._pool, asker.tenant, uuid_of(request.params["id"]))
         if seen is None:
             raise Problem("not_found")
-        body = CaseResolution(seen.id, values["resolution"], values["reason"], seen.intent, seen.kind)
+        # A message that was set aside is not of its intent's history, even where it names the intent.
+        intent = None if seen.kind == POISON else seen.intent
+        body = CaseResolution(seen.id, values["resolution"], values["reason"], intent, seen.kind)
         order = Order(
             kind="resolve_case", subject=seen.id, owner=seen.intent or seen.id, body=body, asked=values,
             shows={"kind": "resolve_case", "case": seen.id, "resolution": values["resolution"]},

@@ -45,10 +45,15 @@ select * from unnest($1::text[], $2::text[], $3::date[], $4::text[]) order by 1,
 on conflict (tenant, counter, day, currency) do update set count = velocity.count
 returning tenant, counter, day, currency, count, minor
 """
+# The version once more: the fence may have waited for its rows, and read what held before. Now that it has them,
+# whoever changes an account waits for this commit.
 _LOCK: Final = """
-select b.account, b.stripe, b.debits_pending, b.credits_pending, b.debits_posted, b.credits_posted
-from balances b join unnest($1::bigint[], $2::smallint[]) as k(account, stripe) using (account, stripe)
-order by b.account, b.stripe for update of b
+with locked as (
+    select b.account, b.stripe, b.debits_pending, b.credits_pending, b.debits_posted, b.credits_posted
+    from balances b join unnest($1::bigint[], $2::smallint[]) as k(account, stripe) using (account, stripe)
+    order by b.account, b.stripe for update of b
+)
+select locked.*, v.version from configuration_version v left join locked on true
 """
 _STRIPES: Final = """
 insert into balances (account, stripe, tenant)
@@ -161,7 +166,8 @@ async def _lock(connection: Connection, plan: TickPlan, ground: Ground) -> None:
     if plan.accounts:
         stripes = [0 if ref.guarded else plan.stripe for ref in plan.accounts]
         rows = await connection.fetch(_LOCK, [ref.id for ref in plan.accounts], stripes)
-        found = {row[0]: Balance(row[2], row[3], row[4], row[5]) for row in rows}
+        ground.configuration_version = rows[0][6]
+        found = {row[0]: Balance(row[2], row[3], row[4], row[5]) for row in rows if row[0] is not None}
         ground.balances.update((ref.id, found[ref.id]) for ref in plan.accounts if ref.guarded)
         new = [ref for ref in plan.accounts if ref.id not in found]
         if new:

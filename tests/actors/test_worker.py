@@ -13,7 +13,7 @@ from msgspec import structs
 from tests.actors.world import ACCOUNTS, audited, configuration, endpoint, transfer
 from zentra.actors.committing import Committer
 from zentra.actors.engine import Engine
-from zentra.actors.memory import Memory
+from zentra.actors.memory import Lane, Memory
 from zentra.actors.outward import BACKLOG_MAX, Outward
 from zentra.actors.relay import Relay
 from zentra.actors.supervisor import Supervisor
@@ -24,7 +24,7 @@ from zentra.bench.twins.stream import SourceTwin
 from zentra.gateway.outward.rail_inline import InlineRail
 from zentra.runtime.errors import DataError, InDoubt
 from zentra.runtime.instruments import SILENCE
-from zentra.runtime.intents.vocabulary import State
+from zentra.runtime.intents.vocabulary import IntentKind, State
 from zentra.runtime.messages import Due, TimerFired
 from zentra.runtime.ports import Ground, Lease, TickPlan, TickWrites
 from zentra.runtime.stream_ports import Position
@@ -106,6 +106,29 @@ async def test_webhooks_are_sent_and_told() -> None:
         intent = fleet.submit(transfer())
         await until(lambda: fleet.events(intent).count("webhook.delivered") == 5)
         await until(lambda: fleet.events(intent)[-1] == "review.closed")
+
+
+@pytest.mark.parametrize("lane_known", [True, False])
+async def test_what_is_open_at_an_endpoint_goes_on_when_the_endpoint_is_enabled_again(lane_known: bool) -> None:
+    enabled = configuration(endpoints=(endpoint("hook", "*"),)).endpoints
+    fleet = make_world(endpoints=(endpoint("hook", "*"),))
+    first = make_worker(fleet, "w")
+    first.outward.perform = lambda *effects: None  # type: ignore[method-assign]  # it dies before it calls anybody
+    intent = fleet.submit(structs.replace(transfer(), kind=IntentKind.BOOK_TRANSFER))
+    async with running(first):
+        await until(all_in(fleet, [intent]))
+        count = len(fleet.store.rows.deliveries)
+        await until(lambda: len(fleet.store.rows.delivery_states) == count > 1)
+        await first.drain()
+    fleet.store.configure(structs.replace(fleet.store.current, endpoints={}))
+    second = make_worker(fleet, "next")
+    async with running(second):
+        await until(lambda: len(second.leases) == 8)
+        if lane_known:
+            second.engine.memory.lanes["acme", "hook"] = Lane()
+        assert fleet.events(intent).count("webhook.delivered") == 0
+        fleet.store.configure(structs.replace(fleet.store.current, endpoints=enabled))
+        await until(lambda: fleet.events(intent).count("webhook.delivered") == count)
 
 
 async def test_a_drained_worker_gives_its_leases_up_and_leaves_nothing_half_done() -> None:

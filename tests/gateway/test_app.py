@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -280,3 +281,26 @@ async def test_two_routes_for_one_door_are_a_mistake(border: Border) -> None:
     routes = [Route("GET", "/a/{id}", border.raw, None), Route("GET", "/a/{id}", border.raw, None)]
     with pytest.raises(ValueError, match="two routes"):
         Application(routes, Authenticator(border.find), on_denial=lambda *_: None, observer=border)
+
+
+async def test_beyond_the_bound_an_answer_is_immediate_and_health_is_still_told(border: Border) -> None:
+    release = asyncio.Event()
+
+    async def slow(request: Request) -> Reply:
+        await release.wait()
+        return Reply(200, b"{}")
+
+    routes = [Route("GET", "/slow", slow, Permission.INTENTS_READ), Route("GET", "/open", border.raw, None)]
+    app = Application(
+        routes, Authenticator(border.find), on_denial=lambda *_: None, observer=border, requests_max=3
+    )  # fmt: skip
+    headers = {"authorization": f"Bearer {KEY}"}
+    under_way = [asyncio.create_task(call(app, "GET", "/slow", headers=headers)) for _ in range(3)]
+    await asyncio.sleep(0)
+    refused = await call(app, "GET", "/slow", headers=headers)
+    assert (refused.status, refused.code, refused.headers["retry-after"]) == (503, "overloaded", "2")
+    assert refused.json["cause"] == "requests"
+    assert (await call(app, "GET", "/open")).status == 200
+    release.set()
+    assert {(await one).status for one in under_way} == {200}
+    assert (await call(app, "GET", "/slow", headers=headers)).status == 200, "the bound is on what is under way"

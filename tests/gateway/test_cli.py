@@ -32,6 +32,7 @@ COMMANDS = (
     "rails", "rails create", "rails list",
     "corridors", "corridors create", "corridors list",
     "policies", "policies create", "policies list",
+    "deadletters", "deadletters list", "deadletters retry",
 )  # fmt: skip
 HEAVY = (
     "uvicorn",
@@ -108,6 +109,9 @@ ERRORS: tuple[tuple[str, dict[str, str], int, str], ...] = (
     ("policies create acme --file /none",     {},                                       3, "/none"),
     ("rails create x --file /none",           {},                                       3, "/none"),
     ("tenants list",                          {"ZENTRA_POSTGRES_ADMIN_URL": NOBODY},    4, "is the server running"),
+    ("deadletters list",                      {},                                       3, "WRITER_URL is not set"),
+    ("deadletters retry",                     {},                                       2, "name one letter"),
+    ("deadletters retry 1 --all",             {},                                       2, "name one letter"),
     ("evidence verify /none --key /none",     {},                                       3, "/none"),
 )
 # fmt: on

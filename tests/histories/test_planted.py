@@ -436,7 +436,7 @@ PLANTED: list[tuple[str, Callable[[], Told], str]] = [
     ("an intent out of nothing",                 hearing_of(16, 8),                                             "intent_read"),
     ("a wait that shows another state",          hearing(17, body={"step": "judging"}),                         "intent_read"),
     ("an entry is left out",                     page_without(1),                                               "entries_read"),
-    ("the newest entry is left out",             page_without(0),                                               "stale"),
+    ("the new balance, the old page",            proved_by_another(PAGE, ALICE),                                "stale"),
     ("an entry is changed",                      page_changed(lambda data: data[0].update(pending="1")),        "entries_read"),
     ("an entry comes twice",                     page_changed(lambda data: data.__setitem__(1, data[0])),       "entries_read"),
     ("entries in another order",                 page_changed(lambda data: data.reverse()),                     "entries_read"),

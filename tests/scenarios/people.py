@@ -162,6 +162,10 @@ class NatsDoor:
     async def batch(self, bodies: list[Any]) -> list[Heard]:
         return msgspec.json.decode(await self._ask(bodies), type=list[Heard])
 
+    async def asked(self, body: Any) -> Any:
+        """Return the answer to one request as it is, decoded."""
+        return msgspec.json.decode(await self._ask(body))
+
     async def _ask(self, body: Any) -> bytes:
         data = body if isinstance(body, bytes) else msgspec.json.encode(body)
         return bytes((await self._client.request("zentra.intents.create", data, timeout=10)).data)

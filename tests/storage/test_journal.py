@@ -8,17 +8,20 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import msgspec
 import pytest
 
+from tests.services import Database
 from zentra.runtime.errors import DataError
 from zentra.runtime.ledger.book import AccountRef, Balance
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import CaseRow, DenialRow, Fence, Ground, TickPlan, TickWrites
 from zentra.runtime.stream_ports import Position
+from zentra.storage.engine import journal
 from zentra.storage.engine.journal import commit_tick
 from zentra.storage.engine.store import PostgresStore
-from zentra.storage.pool import Pool
+from zentra.storage.pool import Pool, transaction
 
 AT = datetime(2026, 1, 5, 12, tzinfo=UTC)
 numbers = itertools.count(1)
@@ -63,6 +66,73 @@ async def commit(
 def adding(kind: str, row: object) -> Write:
     """Return what adds one row to a list of writes."""
     return lambda writes: getattr(writes, kind).append(row)
+
+
+_WAITING = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+
+
+async def ground_of(pool: Pool, plan: TickPlan, decided: asyncio.Event, go_on: asyncio.Event) -> Ground:
+    """Read the ground of a tick, and commit when told to."""
+    async with transaction(pool) as connection:
+        ground = await journal._fenced(connection, plan)
+        await journal._lock(connection, plan, ground)
+        decided.set()
+        await go_on.wait()
+    return ground
+
+
+async def reserving(pool: Pool, source: AccountRef) -> TickPlan:
+    """Return the plan of a tick that may reserve from an account."""
+    lease = (await PostgresStore(pool).leases([3]))[3]
+    return TickPlan((Fence(3, lease.epoch, lease.version, lease.position),), (), (source,), 1)
+
+
+async def freeze(pool: Pool, ref: AccountRef) -> None:
+    await pool.execute("update accounts set status = 'frozen' where id = $1", ref.id)
+
+
+async def test_a_freeze_is_not_answered_before_the_ticks_that_do_not_know_of_it(
+    writer_pool: Pool, admin_pool: Pool
+) -> None:
+    ref = await account(admin_pool, guarded=True)
+    decided, go_on = asyncio.Event(), asyncio.Event()
+    tick = asyncio.create_task(ground_of(writer_pool, await reserving(writer_pool, ref), decided, go_on))
+    await decided.wait()
+    freezing = asyncio.create_task(freeze(admin_pool, ref))
+    while not await admin_pool.fetchval(_WAITING):
+        assert not freezing.done()
+    go_on.set()
+    await tick
+    await freezing
+
+
+async def test_a_tick_that_waited_for_a_freeze_knows_of_it(writer_pool: Pool, admin_pool: Pool) -> None:
+    ref = await account(admin_pool, guarded=True)
+    plan = await reserving(writer_pool, ref)
+    before = await admin_pool.fetchval("select version from configuration_version")
+    go_on = asyncio.Event()
+    go_on.set()
+    async with admin_pool.acquire() as connection, connection.transaction():
+        await connection.execute("update accounts set status = 'frozen' where id = $1", ref.id)
+        tick = asyncio.create_task(ground_of(writer_pool, plan, asyncio.Event(), go_on))
+        while not await admin_pool.fetchval(_WAITING):
+            assert not tick.done()
+    assert (await tick).configuration_version == before + 1
+
+
+async def test_whoever_changes_an_account_and_sleeps_is_ended(
+    database: Database, writer_pool: Pool, admin_pool: Pool
+) -> None:
+    ref = await account(admin_pool, guarded=True)
+    asleep = await asyncpg.connect(database.admin_url)
+    begun = asleep.transaction()
+    await begun.start()
+    await asleep.execute("update zentra.accounts set status = 'frozen' where id = $1", ref.id)
+    await commit(writer_pool, partitions=[3])
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+        await asleep.execute("select 1")
+    asleep.terminate()
+    assert await admin_pool.fetchval("select status from accounts where id = $1", ref.id) == "open"
 
 
 async def account(admin: Pool, *, guarded: bool) -> AccountRef:

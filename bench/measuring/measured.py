@@ -1,0 +1,312 @@
+"""The figures of one run, and whether they may be quoted.
+
+- `valid` says that the load was what it was meant to be: the generator kept its schedule and was not the limit itself.
+- `correct` says that nothing was lost, repeated or left unproven. A run that is not both has no rate.
+- `figures` are flat and named, so that thresholds, comparisons and tables all speak of the same numbers.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from zentra.bench.measuring.correctness import Check
+from zentra.bench.measuring.generating import Ceiling
+from zentra.bench.measuring.histogram import QUANTILES, Histogram, merged
+from zentra.bench.measuring.plans import Plan
+from zentra.bench.measuring.resources import ResourceSample, Usage
+from zentra.bench.measuring.schedule import Phase, lag_fault
+from zentra.bench.measuring.spans import Progressed, Span, by_second, latencies
+from zentra.bench.measuring.tally import LoadReport
+from zentra.bench.measuring.transports import is_accepted
+
+__all__ = ["Curve", "Machine", "Measured", "PhaseResult", "knee_of", "machine", "summed_up"]
+
+CEILING_SHARE_MAX: Final = 0.8  # above this share of its own ceiling a generator is what was measured
+SUSTAINED_SHARE_MIN: Final = 0.95
+SUSTAINED_P99_MS_MAX: Final = 1_000.0  # beyond it a step only fills a queue that the next one inherits
+
+
+class Machine(Struct, frozen=True):
+    """Where and of what a run was made."""
+
+    cores: int
+    python: str
+    system: str
+    revision: str
+
+
+class Curve(Struct, frozen=True):
+    """Latencies of one kind: how many, their mean, and quantiles in ms by share."""
+
+    name: str
+    count: int
+    mean_ms: float
+    quantiles_ms: dict[str, float]
+    points: list[tuple[float, float]]  # (share, ms), fine enough to draw
+
+
+class PhaseResult(Struct, frozen=True, kw_only=True):
+    """One phase: what was offered, what became of it, and why it says nothing, if so."""
+
+    name: str
+    counted: bool
+    begins: float
+    seconds: float
+    offered_per_second: float
+    successful_per_second: float
+    answer_p50_ms: float
+    answer_p99_ms: float
+    successful_p50_ms: float
+    successful_p99_ms: float
+    refused: int
+    late: int
+    fault: str | None
+
+
+class Measured(Struct, frozen=True, kw_only=True):
+    """The figures of one run. Latencies are milliseconds from the accepted record to SUCCESSFUL, or, where a client
+    watched, from the intended send time until it saw SUCCESSFUL."""
+
+    profile: str
+    transport: str
+    intents: int
+    accepted: int
+    completed: int
+    completed_per_second: float
+    accepted_per_second: float
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    answer_p50_ms: float
+    answer_p99_ms: float
+    sent_late: int
+    valid: bool
+    faults: list[str]
+    correct: bool
+    checks: list[Check]
+    knee_per_second: float | None
+    figures: dict[str, float]
+    phases: list[PhaseResult]
+    curves: list[Curve]
+    stages: dict[str, dict[str, float]]
+    tenants: dict[str, dict[str, float]]
+    by_second: dict[int, Progressed]
+    resources: list[ResourceSample]
+    cpu_seconds: dict[str, float]
+    memory_mib: dict[str, float]
+    refusals: dict[str, int]
+    generator_per_second_max: float | None
+    generator_cpu_us_per_intent: float | None
+    invariants: str
+    breaches: list[str]
+    machine: Machine
+    plan: Plan
+
+
+def summed_up(
+    plan: Plan,
+    report: LoadReport,
+    spans: Sequence[Span],
+    checks: Sequence[Check],
+    *,
+    completed: int,
+    seconds: float,
+    stages: dict[str, dict[str, float]],
+    before: Mapping[str, Usage],
+    used: Mapping[str, Usage],
+    samples: Sequence[ResourceSample],
+    ceiling: Ceiling | None,
+    facts: Machine,
+) -> Measured:
+    """Return the figures of a run from everything that was seen of it."""
+    phases = _phases(plan, report, spans)
+    faults = [f"{phase.name}: {phase.fault}" for phase in phases if phase.counted and phase.fault]
+    knee = knee_of(phases) if plan.profile == "ramp" else None
+    if knee is not None:
+        faults = []  # beyond the knee a schedule cannot be kept; the steps up to it could
+    accepted_per_second = report.accepted / max(report.seconds, 1e-9)
+    if ceiling is not None and accepted_per_second > CEILING_SHARE_MAX * ceiling.per_second:
+        faults.append(f"the generator was the limit: its own ceiling is {ceiling.per_second:.0f}/s")
+    counted = {phase.name for phase in phases if phase.counted}
+    successful = _successful(plan, report, spans, counted)
+    answers = merged(
+        sample.response
+        for sample in report.samples
+        if is_accepted(sample.outcome) and (not counted or sample.phase in counted)
+    )
+    correct = all(check.ok for check in checks)
+    measured = Measured(
+        profile=plan.profile,
+        transport=plan.transport,
+        intents=plan.sends,
+        accepted=report.accepted,
+        completed=completed,
+        completed_per_second=round(completed / seconds, 1),
+        accepted_per_second=round(accepted_per_second, 1),
+        seconds=round(seconds, 3),
+        p50_ms=round(successful.quantile_ms(0.5), 2),
+        p99_ms=round(successful.quantile_ms(0.99), 2),
+        answer_p50_ms=round(answers.quantile_ms(0.5), 2),
+        answer_p99_ms=round(answers.quantile_ms(0.99), 2),
+        sent_late=report.sent_late,
+        valid=not faults,
+        faults=faults,
+        correct=correct,
+        checks=list(checks),
+        knee_per_second=knee,
+        figures={},
+        phases=phases,
+        curves=_curves(report, successful, plan),
+        stages=stages,
+        tenants={
+            name: {"p50_ms": round(each.quantile_ms(0.5), 2), "p99_ms": round(each.quantile_ms(0.99), 2)}
+            for name, each in sorted(report.successful_by_tenant.items())
+        },
+        by_second=by_second(spans),
+        resources=list(samples),
+        cpu_seconds={
+            name: round(usage.cpu_seconds - (before[name].cpu_seconds if name in before else 0.0), 2)
+            for name, usage in used.items()
+        }
+        | {"generator": report.cpu_seconds},
+        memory_mib={name: round(usage.memory_mib, 1) for name, usage in used.items()},
+        refusals=report.refusals,
+        generator_per_second_max=None if ceiling is None else ceiling.per_second,
+        generator_cpu_us_per_intent=None if ceiling is None else ceiling.cpu_us_per_intent,
+        invariants="ok" if correct else "broken",
+        breaches=[f"{check.name}: {check.found}" for check in checks if not check.ok],
+        machine=facts,
+        plan=plan,
+    )
+    measured.figures.update(_figures(measured, report))
+    return measured
+
+
+def knee_of(phases: Sequence[PhaseResult]) -> float | None:
+    """Return the highest rate of a ramp that was offered, kept up with and answered in time, before the first that was
+    not; None where not even the first was."""
+    knee = None
+    for phase in phases:
+        if not phase.counted:
+            continue
+        kept_up = phase.successful_per_second >= SUSTAINED_SHARE_MIN * phase.offered_per_second
+        if phase.fault or phase.refused or not kept_up or phase.successful_p99_ms > SUSTAINED_P99_MS_MAX:
+            break
+        knee = phase.offered_per_second
+    return knee
+
+
+def machine(revision_of: Path = Path(__file__).parent) -> Machine:
+    """Return where this runs; the revision is that of the checkout, or unknown outside one."""
+    git = ("git", "-C", str(revision_of), "describe", "--always", "--dirty")
+    found = subprocess.run(git, capture_output=True, text=True, check=False)  # noqa: S603
+    revision = found.stdout.strip() if found.returncode == 0 else "unknown"
+    python = f"{sys.implementation.name} {platform.python_version()}"
+    return Machine(os.cpu_count() or 1, python, f"{platform.system()} {platform.release()}", revision)
+
+
+def _phases(plan: Plan, report: LoadReport, spans: Sequence[Span]) -> list[PhaseResult]:
+    results = []
+    begins = 0.0
+    for phase in plan.phases:
+        results.append(_phase(phase, begins, report, spans))
+        begins += phase.seconds
+    return results
+
+
+def _phase(phase: Phase, begins: float, report: LoadReport, spans: Sequence[Span]) -> PhaseResult:
+    ends = begins + phase.seconds
+    mine = [sample for sample in report.samples if sample.phase == phase.name]
+    answers = merged(sample.response for sample in mine if is_accepted(sample.outcome))
+    lag = report.lags.get(phase.name, Histogram())
+    successful = report.successful.get(phase.name) or latencies(spans, begins, ends)
+    finished = sum(1 for span in spans if span.successful is not None and begins <= span.successful < ends)
+    seen = successful.quantiles_ms((0.5, 0.99))
+    answered = answers.quantiles_ms((0.5, 0.99))
+    return PhaseResult(
+        name=phase.name,
+        counted=phase.counted,
+        begins=round(begins, 3),
+        seconds=round(phase.seconds, 3),
+        offered_per_second=round(phase.intents / phase.seconds, 1),
+        successful_per_second=round(finished / phase.seconds, 1),
+        answer_p50_ms=round(answered[0], 2),
+        answer_p99_ms=round(answered[1], 2),
+        successful_p50_ms=round(seen[0], 2),
+        successful_p99_ms=round(seen[1], 2),
+        refused=sum(sample.response.total for sample in mine if not is_accepted(sample.outcome)),
+        late=lag.count_over(0.01),
+        fault=lag_fault(lag, phase.intents),
+    )
+
+
+def _successful(plan: Plan, report: LoadReport, spans: Sequence[Span], counted: set[str]) -> Histogram:
+    """Return the latencies until SUCCESSFUL: as a client saw them where one did, else as the records have them."""
+    if plan.one_at_a_time:
+        return merged(sample.response for sample in report.samples if sample.outcome == "200 SUCCESSFUL")
+    if report.successful:
+        return merged(histogram for name, histogram in report.successful.items() if name in counted)
+    return latencies(spans)
+
+
+def _curves(report: LoadReport, successful: Histogram, plan: Plan) -> list[Curve]:
+    """Return the curve of SUCCESSFUL, and one per route and outcome over all phases."""
+    kinds: dict[str, tuple[Histogram, Histogram]] = {}
+    for sample in report.samples:
+        response, service = kinds.setdefault(f"{sample.route} {sample.outcome}", (Histogram(), Histogram()))
+        response.add(sample.response)
+        service.add(sample.service)
+    curves = [_curve("intent → SUCCESSFUL", successful)]
+    for name, (response, service) in sorted(kinds.items()):
+        curves.append(_curve(name, response))
+        if plan.phases:
+            curves.append(_curve(f"{name}, from the actual send", service))
+    return [curve for curve in curves if curve.count]
+
+
+def _curve(name: str, histogram: Histogram) -> Curve:
+    quantiles = dict(zip((str(share) for share in QUANTILES), histogram.quantiles_ms(QUANTILES), strict=True))
+    shares = [number / 100 for number in range(100)]
+    shares += [1 - 10 ** -(2 + number / 10) for number in range(31) if 10 ** (2 + number / 10) <= histogram.total * 2]
+    points = list(zip(shares, histogram.quantiles_ms(shares), strict=True))
+    return Curve(name, histogram.total, round(histogram.mean_ms, 3), quantiles, points)
+
+
+def _figures(measured: Measured, report: LoadReport) -> dict[str, float]:
+    """Return every number that a threshold may name."""
+    answered = report.accepted + report.refused
+    workers = sorted(name for name in measured.memory_mib if name.startswith("worker"))
+    figures = {
+        "completed_per_second": measured.completed_per_second,
+        "accepted_per_second": measured.accepted_per_second,
+        "successful_p50_ms": measured.p50_ms,
+        "successful_p99_ms": measured.p99_ms,
+        "answer_p50_ms": measured.answer_p50_ms,
+        "answer_p99_ms": measured.answer_p99_ms,
+        "refused_share": report.refused / answered if answered else 0.0,
+        "late_share": report.sent_late / answered if answered else 0.0,
+        "worker_memory_mib": max((measured.memory_mib[name] for name in workers), default=0.0),
+        "worker_memory_growth_mib": max((_growth(measured.resources, name) for name in workers), default=0.0),
+    }
+    for name, tenant in measured.tenants.items():
+        figures |= {f"successful_p50_ms.{name}": tenant["p50_ms"], f"successful_p99_ms.{name}": tenant["p99_ms"]}
+    counted = [phase for phase in measured.phases if phase.counted]
+    if len(counted) > 1 and counted[0].successful_p99_ms:
+        figures["successful_p99_drift"] = round(counted[-1].successful_p99_ms / counted[0].successful_p99_ms, 2)
+    if measured.knee_per_second is not None:
+        figures["knee_per_second"] = measured.knee_per_second
+    return figures
+
+
+def _growth(samples: Sequence[ResourceSample], name: str) -> float:
+    """Return by how many MiB a process grew after warm-up: from the first third of the run to its end."""
+    memory = [sample.memory_mib[name] for sample in samples if name in sample.memory_mib]
+    return round(memory[-1] - memory[len(memory) // 3], 1) if memory else 0.0

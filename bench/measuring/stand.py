@@ -1,0 +1,163 @@
+"""The test stand: an embedded installation with funded accounts, an endpoint of ours and an operator of ours.
+
+Several loads can run on one stand, one after the other. Accounts are opened and funded through the public doors, as a
+client would, so that the books are true before the first measured intent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+import aiohttp
+
+from zentra.bench.measuring.generating import GeneratorFault, generate
+from zentra.bench.measuring.generator import Load
+from zentra.bench.measuring.plans import Plan
+from zentra.bench.measuring.resources import children_of
+from zentra.bench.measuring.sidecar import Sidecar, sidecar
+from zentra.gateway.installation.installation import Installation
+from zentra.storage.pool import Pool, open_pool
+from zentra.storage.reads.bench import leaves_logged
+
+__all__ = ["TENANTS", "Progress", "Stand", "open_stand"]
+
+TENANTS: Final = ("acme", "globex")
+FUNDS_MINOR: Final = 10_000_000_000
+SETUP_IN_FLIGHT: Final = 64
+POLL_SECONDS: Final = 0.05
+OPERATOR_PAUSE_SECONDS: Final = 0.2
+REVIEWS_PER_LOOK: Final = 100
+
+Progress = Callable[[str, int, int], None]
+
+
+class Stand:
+    """An installation that is ready for load; `open_stand` makes one."""
+
+    def __init__(self, installation: Installation, pool: Pool, accounts: int) -> None:
+        self.installation, self.pool = installation, pool
+        half = max(1, accounts // 2)
+        self.sources = tuple(f"bench-customer-{number}" for number in range(half))
+        self.destinations = tuple(f"bench-merchant-{number}" for number in range(half))
+        self.endpoint: Sidecar | None = None
+        self.generators: list[int] = []
+        self.loads = 0
+
+    def groups(self) -> dict[str, list[int]]:
+        """Return the process ids by name: the installation's, its servers' with their children, and our own."""
+        processes, servers = self.installation.processes, self.installation.servers
+        groups = {name: [pid] for name in processes if (pid := processes.pid(name)) is not None}
+        for name, server in (("postgres", servers.postgres), ("nats", servers.nats), ("redis", servers.redis)):
+            if server.pid is not None:
+                groups[name] = [server.pid, *children_of(server.pid)]
+        if self.endpoint is not None:
+            groups["endpoint"] = [self.endpoint.pid]
+        if self.generators:
+            groups["generator"] = self.generators
+        return groups
+
+    async def leaves(self) -> int:
+        """Return how many intents of all tenants are sealed, by the size of their logs. Raises Unavailable."""
+        return sum([await leaves_logged(self.pool, tenant) for tenant in TENANTS])
+
+    async def prepare(self, tenants: Iterable[str], progress: Progress) -> None:
+        """Open and fund the accounts of these tenants. Raises RuntimeError where the gateway refuses."""
+        for tenant in tenants:
+            await self._open_accounts(tenant, progress)
+            await self._fund(tenant, progress)
+
+    async def listen(self, endpoint: Sidecar) -> None:
+        """Let the first tenant's events be sent to our endpoint. Raises RuntimeError where the gateway refuses."""
+        port = (await endpoint.hear())["port"]
+        async with self._session(TENANTS[0], "dev") as session:
+            await self._post(session, "/webhooks/endpoints", {"url": f"http://127.0.0.1:{port}/events"}, "endpoint")
+        self.endpoint = endpoint
+
+    async def taken(self) -> int | None:
+        """Return how many different events our endpoint has taken; None without one. Raises SidecarFailed."""
+        if self.endpoint is None:
+            return None
+        self.endpoint.say({"count": True})
+        return int((await self.endpoint.hear())["taken"])
+
+    async def operate(self) -> None:
+        """Approve every review, as an operator would, until cancelled. Raises RuntimeError where that is refused."""
+        async with self._session(TENANTS[0], "ops") as session:
+            while True:
+                url = f"{self.installation.base_url}/reviews?status=open&limit={REVIEWS_PER_LOOK}"
+                async with session.get(url) as answer:
+                    reviews = (await answer.json())["data"]
+                for review in reviews:
+                    path = f"/reviews/{review['id']}/approve"
+                    await self._post(session, path, {"reason": "looked at under load"}, f"approve-{review['id']}")
+                await asyncio.sleep(OPERATOR_PAUSE_SECONDS)
+
+    async def _open_accounts(self, tenant: str, progress: Progress) -> None:
+        fixed = {"owner": "bench", "currency": "NGN"}
+        bodies = [{"account_id": name, "type": "customer", **fixed} for name in self.sources]
+        bodies += [{"account_id": name, "type": "merchant", **fixed} for name in self.destinations]
+        waiting = iter(bodies)
+        done = 0
+
+        async def open_some(session: aiohttp.ClientSession) -> None:
+            nonlocal done
+            for body in waiting:
+                await self._post(session, "/accounts", body, f"open-{body['account_id']}")
+                done += 1
+                progress(f"accounts of {tenant}", done, len(bodies))
+
+        async with self._session(tenant, "dev") as session, asyncio.TaskGroup() as group:
+            for _ in range(SETUP_IN_FLIGHT):
+                group.create_task(open_some(session))
+
+    async def _fund(self, tenant: str, progress: Progress) -> None:
+        """Fund every customer by a book transfer of its own, and wait until each is sealed."""
+        before = await self.leaves()
+        load = Load(
+            transport="http", url=self.installation.base_url, key=self.installation.keys[tenant]["ops"],
+            intents=len(self.sources), in_flight=SETUP_IN_FLIGHT, sources=("liquidity-ngn",),
+            destinations=self.sources, each_destination=True, minor_fixed=FUNDS_MINOR, kind="book_transfer",
+            prefix="fund",
+        )  # fmt: skip
+        report = await generate(load)
+        if report.accepted != len(self.sources):
+            raise GeneratorFault(f"funding was refused: {report.refusals}")
+        while (sealed := await self.leaves() - before) < len(self.sources):
+            progress(f"funds of {tenant}", sealed, len(self.sources))
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _session(self, tenant: str, principal: str) -> aiohttp.ClientSession:
+        key = self.installation.keys[tenant][principal]
+        return aiohttp.ClientSession(headers={"authorization": f"Bearer {key}"})
+
+    async def _post(self, session: aiohttp.ClientSession, path: str, body: dict[str, Any], key: str) -> None:
+        headers = {"x-idempotency-key": key}
+        async with session.post(f"{self.installation.base_url}{path}", json=body, headers=headers) as answer:
+            if answer.status not in (200, 201, 202):
+                raise RuntimeError(f"POST {path} was refused: {answer.status} {await answer.text()}")
+
+
+@asynccontextmanager
+async def open_stand(plan: Plan, progress: Progress = lambda label, done, total: None) -> AsyncIterator[Stand]:
+    """Start an installation as the plan wants it, with what its loads need; stop it when the context ends.
+
+    Raises DevStackError, RuntimeError, GeneratorFault and SidecarFailed."""
+    installation = Installation(
+        workers=plan.workers, gateways=plan.gateways, sandbox=plan.rail == "sandbox",
+        overrides={"commits_max": plan.commits_max} if plan.commits_max else None,
+    )  # fmt: skip
+    try:
+        await asyncio.to_thread(installation.start)
+        async with AsyncExitStack() as stack:
+            pool = await stack.enter_async_context(
+                await open_pool(installation.postgres_admin_url, name="zentra bench", connections_max=3)
+            )
+            stand = Stand(installation, pool, plan.accounts)
+            await stand.prepare(TENANTS if plan.mix.second_tenant else TENANTS[:1], progress)
+            if plan.endpoint:
+                await stand.listen(await stack.enter_async_context(sidecar("receiver")))
+            yield stand
+    finally:
+        await asyncio.to_thread(installation.stop)
