@@ -35,7 +35,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     lease_seconds: float = 10.0
     commits_max: int = 2  # commits in flight of one worker; see ARCHITECTURE.md before raising it
     requests_max: int = 10_000  # that a gateway works on or keeps waiting; beyond: 503 overloaded, at once
-    backlog_intents_max: int = 20_000  # accepted intents that wait for a worker; beyond, new ones are sent away
+    backlog_intents_max: int = 50_000  # accepted, waiting for a worker (some ten seconds); beyond: 503 overloaded
     backlog_seconds_max: float = 30.0  # or when a hundred of them have waited for that long
     stream_replicas: int = 1  # 3 on a cluster of NATS
     postgres_connections_max: int = 8

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from zentra.bench.histories.clients import Clients
 from zentra.bench.histories.recording import Create, Operation, Place, ReadAccount, ReadEntries, ReadIntent
 
-__all__ = ["SetupFailed", "Workload", "run_workload"]
+__all__ = ["Draw", "SetupFailed", "Workload", "run_workload"]
 
 CURRENCY: Final = "NGN"
 FUNDED_MINOR: Final = 1_000_000
@@ -66,7 +66,7 @@ async def run_workload(
     """Open and fund the accounts, then ask everything; return when every client has heard or given up.
 
     Raises SetupFailed, and what aiohttp raises while the accounts are opened."""
-    draw = _Draw(workload)
+    draw = Draw(workload)
     await _set_up(workload, draw, clients)
     left = iter(range(workload.operations))
     done = 0
@@ -89,7 +89,7 @@ async def run_workload(
             group.start_soon(client, number)
 
 
-async def _set_up(workload: Workload, draw: _Draw, clients: Clients) -> None:
+async def _set_up(workload: Workload, draw: Draw, clients: Clients) -> None:
     """Open the accounts and fund the customers, over the public doors; then look at each once, on record."""
     for account, (kind, currency, minor) in draw.accounts.items():
         key = f"open-{account}"
@@ -114,7 +114,7 @@ async def _set_up(workload: Workload, draw: _Draw, clients: Clients) -> None:
         await clients.ask(process, ReadAccount(tenant=workload.tenant, account_id=account))
 
 
-class _Draw:
+class Draw:
     """What is asked next. `noticed` shows it what clients have heard."""
 
     def __init__(self, workload: Workload) -> None:

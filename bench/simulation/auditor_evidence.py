@@ -5,16 +5,16 @@ the end every root is computed once more by the recursion of the RFC itself."""
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from zentra.bench.simulation.auditor_histories import History
 from zentra.bench.simulation.auditor_words import SETTLED, Violation
 from zentra.bench.twins.store import StoreTwin
 from zentra.runtime.evidence.heads import TreeHead, sign_head
-from zentra.runtime.evidence.packet import Sealed, build_packet, verify_packet
+from zentra.runtime.evidence.packet import Sealed, Verdict, build_packet, verify_packet
 from zentra.runtime.ports import LogHead
 
 __all__ = ["AuditedLogs"]
@@ -56,7 +56,9 @@ class _Tree:
 class AuditedLogs:
     """The logs of all tenants."""
 
-    def __init__(self) -> None:
+    def __init__(self, verify: Callable[[bytes, Ed25519PublicKey], Verdict] = verify_packet) -> None:
+        """`verify` is the verifier that is audited: whoever receives a packet has nothing else."""
+        self.verify = verify
         self._trees: defaultdict[str, _Tree] = defaultdict(_Tree)
         self._leaves: defaultdict[str, list[tuple[str, bytes, bytes]]] = defaultdict(list)
         self._tiles: dict[tuple[str, int, int], bytes] = {}
@@ -153,12 +155,12 @@ class AuditedLogs:
                     "S", f"{history.id} has {history.sequence} records, closed {history.seals}, not in the log {absent}"
                 )
             packet = self._packet(history, heads[history.tenant])
-            verdict = verify_packet(packet, public)
+            verdict = self.verify(packet, public)
             if not verdict.ok:
                 raise Violation("S", f"the packet of {history.id} does not verify: {verdict.problems[:2]}")
             place = int(history.id[:8], 16) % len(packet)
             flipped = packet[:place] + bytes([packet[place] ^ 1]) + packet[place + 1 :]
-            if verify_packet(flipped, public).ok:
+            if self.verify(flipped, public).ok:
                 raise Violation("S", f"the packet of {history.id} verifies with byte {place} flipped")
 
     def _packet(self, history: History, head: TreeHead) -> bytes:

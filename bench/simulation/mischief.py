@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["STRIKES", "change_configuration", "repair"]
 
 ROLLBACK_SECONDS_MAX: Final = 60.0  # a server syncs its files at least that often; what is older is on its disk
+WORKERS_MAX: Final = 4  # with those that are stopped for ever
 STOPPED_SECONDS_MAX: Final = 4 * LEASE_SECONDS
 
 
@@ -106,7 +107,7 @@ def _stop(simulation: Simulation) -> bool:
 
 def _stop_for_ever(simulation: Simulation) -> bool:
     worker = _victim(simulation)
-    if worker is None:
+    if worker is None or len(simulation.workers) > WORKERS_MAX:
         return False
     worker.stalled_until = float("inf")
     simulation.add_worker()
@@ -131,9 +132,9 @@ def _forget(simulation: Simulation) -> bool:
 # Clocks and servers ---------------------------------------------------------------------------------------------------
 
 
-def _store_clock(sign: int) -> Callable[[Simulation], bool]:
+def _store_clock(*steps: float) -> Callable[[Simulation], bool]:
     def strike(simulation: Simulation) -> bool:
-        simulation.store_offset += sign * simulation.random.choice((0.5, 4, 11, 90, 3_700))
+        simulation.store_offset += simulation.random.choice(steps)
         return True
 
     return strike
@@ -207,8 +208,8 @@ STRIKES: Final[Mapping[Fault, Callable[[Simulation], bool]]] = {
     F.STOPPED_WITH_INPUTS: _stop,
     F.STOPPED_FOR_EVER: _stop_for_ever,
     F.LEASE_MISSED: _miss_leases,
-    F.STORE_CLOCK_FORWARD: _store_clock(1),
-    F.STORE_CLOCK_BACK: _store_clock(-1),
+    F.STORE_CLOCK_FORWARD: _store_clock(0.5, 4, 11, 90, 3_700),
+    F.STORE_CLOCK_BACK: _store_clock(-0.5, -4, -11, -90),
     F.GATEWAY_CLOCK_WRONG: _gateway_clock,
     F.FORGOTTEN: _forget,
     F.RAIL_SILENT: _rail("silent_until"),

@@ -8,6 +8,7 @@ import math
 from random import Random
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec import Struct
 
 from zentra.bench.simulation.faults import Fault
@@ -48,7 +49,8 @@ class SimulatedRail:
         self._random: Random = simulation.random
         self.inner = ScriptedRail(settings, simulation.rail_time, profile)
         self.silent_until = self.refuses_until = 0.0
-        self._owed: dict[str, tuple[Payment, int]] = {}  # by reference: what may still be paid, and how often it was
+        self._owed: dict[str, Payment] = {}  # by reference: what is still to be paid
+        self._paid: dict[str, int] = {}  # by reference: how often it was paid
 
     def submit(self, submission: Submission) -> RailOutcome:
         """Return what the worker hears; whether the rail heard the worker is not the same question."""
@@ -62,8 +64,7 @@ class SimulatedRail:
         outcome = at_once(self.inner.submit(submission))
         payment = self.inner.book.look_up(submission.reference, math.inf)
         if payment is not None and SCENARIOS[payment.scenario].ends == "succeeded":
-            _, times = self._owed.get(submission.reference, (payment, 0))
-            self._owed[submission.reference] = (payment, times)
+            self._owed[submission.reference] = payment
             self.pay()
         return unheard if silent or simulation.swarm.strikes(Fault.RAIL_LATE) else outcome
 
@@ -76,16 +77,16 @@ class SimulatedRail:
     def pay(self) -> None:
         """Move the money of payments that have come to their end."""
         now = self._simulation.rail_time()
-        for reference, (payment, times) in self._owed.items():
-            paid = payment.paid(now)
-            for _ in range(paid - times):
+        for reference in [key for key, payment in self._owed.items() if payment.ends_at <= now]:
+            payment = self._owed.pop(reference)
+            paid, told = payment.paid(now), self._paid.get(reference, 0)
+            self._paid[reference] = paid
+            for _ in range(paid - told):
                 self._simulation.auditor.paid(self.settings.name, reference, int(payment.order.amount))
-            if paid > times:
-                self._owed[reference] = (payment, paid)
 
     def next_payment_at(self) -> float | None:
         """Return when the next payment is due."""
-        return min((p.ends_at for p, times in self._owed.values() if not times), default=None)
+        return min((payment.ends_at for payment in self._owed.values()), default=None)
 
     def truth(self, reference: str) -> str | None:
         """Return how a payment has ended ("succeeded", "declined"), or None where nobody can say for good."""
@@ -96,6 +97,11 @@ class SimulatedRail:
         if ends is None:
             return "declined"  # the partner has given it up
         return ("succeeded" if ends == "succeeded" else "declined") if self._ended(payment) else None
+
+    def lies(self, callback: Callback) -> bool:
+        """Return whether what this rail tells of the payment contradicts itself."""
+        payment = self.inner.book.look_up(msgspec.json.decode(callback.raw)["reference"], math.inf)
+        return payment is not None and payment.scenario.startswith("contradictory")
 
     def _ended(self, payment: Payment) -> bool:
         return self._simulation.rail_time() >= payment.ends_at

@@ -34,6 +34,7 @@ from zentra.runtime.partitions import partition_of
 from zentra.runtime.ports import Endpoint, Ground, TickPlan, TickWrites
 from zentra.runtime.stream_ports import Outgoing, StreamError
 from zentra.runtime.subjects import command_subject, dead_subject, event_subject
+from zentra.runtime.webhooks.delivery import OPEN
 
 __all__ = ["Failed", "Outcome", "Simulation", "run_seed"]
 
@@ -41,6 +42,7 @@ STEPS_PER_INTENT: Final = 14
 REBUILD_EVERY: Final = 100
 QUIET_ROUNDS_MAX: Final = 6_000
 QUIET_SECONDS_MAX: Final = 5 * 86_400.0
+LOOKING_SECONDS_MAX: Final = 900.0  # within this everything that was lost has been found
 WORKERS_MAX: Final = 3
 
 
@@ -135,6 +137,7 @@ class Simulation:
         self._events_max = random.choice((1, 3, 10, 100, 2_000))
         self.stream_history: list[tuple[float, int]] = []
         self.spare_endpoints: dict[str, list[Endpoint]] = {}
+        self._worked_at = 0.0  # when somebody last had something to do, while faults have stopped
         self._closed: dict[str, float] = {}  # until when the stream is away, or has no room
 
     # Clocks -------------------------------------------------------------------------------------------------------
@@ -335,6 +338,9 @@ class Simulation:
         """Make one callback; the rail keeps it where nobody took it."""
         callback = self.callbacks.pop(place)
         if self.swarm.strikes(Fault.CALLBACK_LOST):
+            # Of a rail that lies, the truth must arrive in the end: nobody can know of what was never told.
+            if Fault.CALLBACK_CONTRADICTS in self.swarm.rates or self.rails[callback.rail].lies(callback):
+                self.callbacks.append(callback)
             return
         if not self.border.take_callback(callback):
             self.callbacks.append(callback)
@@ -357,9 +363,10 @@ class Simulation:
         """Stop all faults and let time run until nothing is left to do."""
         self.swarm.calm()
         mischief.repair(self)
-        started = self.time
+        started = self._worked_at = self.time
         for _ in range(QUIET_ROUNDS_MAX):
             if self._work_off():
+                self._worked_at = self.time
                 self.advance(0.01)
                 continue
             pause = self._pause()
@@ -408,23 +415,34 @@ class Simulation:
             for worker in self.workers:
                 worker.sweep(1.0)
             return 1.0
-        due = [timer.due_at for timer in self.store.rows.timers.values() if not self._may_wait(timer.kind, timer.key)]
+        people = self._waits_for_people()
+        due = [timer.due_at for timer in self.store.rows.timers.values() if timer.key not in people]
         waits = [(at - self.store_time()).total_seconds() for at in due]
         for rail in self.rails.values():
             for at in (rail.inner.next_callback_at(), rail.next_payment_at()):
                 if at is not None:
                     waits.append(at - self.rail_time() + 1e-6)
+        if self._found_by_looking() and self.time - self._worked_at < LOOKING_SECONDS_MAX:
+            waits.append(5.0)
         if not waits:
             return None
         return max(min(waits), 0.05)
 
-    def _may_wait(self, kind: str, key: str) -> bool:
-        """Return whether a timer belongs to what only a person can bring to an end."""
-        rows = self.store.rows.transitions.get(key)
-        if kind != "intent" or rows is None:
-            return False
-        case = any(file.row.intent == key and file.status == "open" for file in self.store.rows.cases.values())
-        return rows[-1].state is State.REVIEW or (case and rows[-1].state in (State.SUBMITTED, State.CONFIRMED))
+    def _found_by_looking(self) -> bool:
+        """Return whether there is something that nobody is told of: a lost attempt, a frame that a stream lost."""
+        frames = any(row.message.subject.startswith("zc.") for row in self.store.rows.outbox.values())
+        return frames or any(row.state in OPEN for row in self.store.rows.delivery_states.values())
+
+    def _waits_for_people(self) -> set[str]:
+        """Return the intents that only a person can bring to an end."""
+        rows = self.store.rows
+        cases = {file.row.intent for file in rows.cases.values() if file.status == "open"}
+        return {
+            key
+            for key in {timer.key for timer in rows.timers.values() if timer.kind == "intent"}
+            if (state := rows.transitions[key][-1].state) is State.REVIEW
+            or (key in cases and state in (State.SUBMITTED, State.CONFIRMED))
+        }
 
     def _finish(self) -> None:
         """Check what the auditor cannot see."""

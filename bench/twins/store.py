@@ -205,9 +205,7 @@ class StoreTwin:
         """See Store.intents."""
         self._meet("intents")
         refuse_non_uuids(*ids)
-        made: dict[str, set[str]] = {}
-        for delivery in self.rows.deliveries.values():
-            made.setdefault(delivery.intent, set()).add(delivery.id)
+        made = self.rows.deliveries_made
         return {
             key: StoredIntent(
                 tuple((t.record, t.hash) for t in self.rows.transitions[key]), frozenset(made.get(key, ()))

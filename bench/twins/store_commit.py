@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from datetime import date
 from typing import TYPE_CHECKING
 
-from zentra.bench.twins.store_rows import apply, check
+from zentra.bench.twins.store_rows import apply
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import Ground, TickPlan, TickWrites
 
@@ -63,10 +63,9 @@ class OpenCommit:
         return True
 
     def commit(self, writes: TickWrites) -> Ground:
-        """Write everything and end. Raises DataError, with nothing written, for what the tables refuse."""
+        """Write what was checked, and end."""
         if self.ended or self.ground is None:
             raise RuntimeError("there is no transaction to commit in")
-        check(self._store.rows, self.plan, writes)
         apply(self._store.rows, self.plan, writes, self.ground.now)
         for partition, frame in self.plan.consumed:
             if partition in self._kept:

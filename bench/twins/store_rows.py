@@ -64,6 +64,7 @@ class Rows(Struct):
     reviews: dict[str, dict[str, Any]] = field(default_factory=dict)
     cases: dict[str, CaseFile] = field(default_factory=dict)
     deliveries: dict[str, Delivery] = field(default_factory=dict)
+    deliveries_made: dict[str, set[str]] = field(default_factory=dict)  # by intent
     delivery_states: dict[str, DeliveryRow] = field(default_factory=dict)
     delivery_attempts: dict[tuple[str, int], tuple[Any, ...]] = field(default_factory=dict)
     command_outcomes: dict[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -159,6 +160,7 @@ def apply(rows: Rows, plan: TickPlan, writes: TickWrites, now: datetime) -> None
 def _apply_deliveries(rows: Rows, writes: TickWrites) -> None:
     for delivery, _ in writes.deliveries:
         rows.deliveries[delivery.id] = copy.copy(delivery)
+        rows.deliveries_made.setdefault(delivery.intent, set()).add(delivery.id)
     for key, (delivery, next_at) in writes.delivery_states.items():
         if key in writes.deliveries_begun or key in rows.delivery_states:
             rows.delivery_states[key] = DeliveryRow(

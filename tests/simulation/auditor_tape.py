@@ -1,0 +1,281 @@
+"""One story of a fleet on tape: everything that an auditor is told, to be played again with something changed."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from msgspec import Struct, structs
+
+from tests.actors.world import ACCOUNTS, LIMITS, account, configuration, endpoint, transfer
+from zentra.bench.simulation.auditor import Auditor
+from zentra.bench.twins.fleet import START, Fleet
+from zentra.bench.twins.store import StoreTwin
+from zentra.bench.twins.store_rows import OutboxRow, Rows
+from zentra.runtime.evidence.chain import GENESIS
+from zentra.runtime.intents.command import decode_command
+from zentra.runtime.intents.transaction import Transition
+from zentra.runtime.intents.vocabulary import IntentKind
+from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
+from zentra.runtime.ports import Ground, TickPlan, TickWrites
+from zentra.runtime.stream_ports import Outgoing
+
+HIGH = 1_500_000  # above the review threshold
+FUNDS = 50_000_000
+FOREIGN = tuple(structs.replace(ref, id=ref.id + 100, tenant="globex") for ref in ACCOUNTS[:4])
+BOOKS = (*ACCOUNTS, *FOREIGN, structs.replace(account(50, "dollars", "customer"), currency="USD"))
+
+__all__ = ["BOOKS", "HIGH", "Call", "Tape", "changed_by", "listening", "open_books", "record_story", "rehashed"]
+
+
+class Call(Struct):
+    """One thing that the auditor is told; `put` and `then` are what the one who plays the tape does itself."""
+
+    name: str
+    args: tuple[Any, ...]
+
+
+def open_books(store: StoreTwin) -> None:
+    """Open the accounts of both tenants and fund the customer of the first."""
+    refs = {(ref.tenant, ref.account_id): store.open_account(ref) for ref in BOOKS}
+    store.book(refs["acme", "liquidity-ngn"], refs["acme", "customer"], FUNDS)
+
+
+class Tape:
+    """What was told, in order, and what the store held in the end. Changing a copy leaves the original alone."""
+
+    def __init__(self, calls: list[Call], fleet: Fleet, names: dict[str, str]) -> None:
+        self.calls, self.fleet, self.names = calls, fleet, names
+        self.now = fleet.now
+        self._rows: Rows | None = None
+        self.setting = fleet.store.current
+
+    def copy(self) -> Tape:
+        """Return a tape that may be changed."""
+        twin = Tape([Call(call.name, call.args) for call in self.calls], self.fleet, self.names)
+        twin.setting = self.setting
+        return twin
+
+    @property
+    def rows(self) -> Rows:
+        """The rows of the store, to be changed."""
+        if self._rows is None:
+            self._rows = copy.deepcopy(self.fleet.store.rows)
+        return self._rows
+
+    # Finding ------------------------------------------------------------------------------------------------------
+
+    def place(self, name: str, test: Callable[..., bool]) -> int:
+        """Return where the first call of a name that fits stands."""
+        return next(at for at, call in enumerate(self.calls) if call.name == name and test(*call.args))
+
+    def commit(self, test: Callable[[TickWrites], bool]) -> TickWrites:
+        """Return the writes of the first commit that fits, to be changed."""
+        at = self.place("committed", lambda worker, plan, writes, ground: test(writes))
+        worker, plan, writes, ground = self.calls[at].args
+        self.calls[at] = Call("committed", (worker, copy.deepcopy(plan), copy.deepcopy(writes), copy.deepcopy(ground)))
+        self.plan: TickPlan = self.calls[at].args[1]
+        self.ground: Ground = self.calls[at].args[3]
+        writes = self.calls[at].args[2]
+        assert isinstance(writes, TickWrites)
+        return writes
+
+    def at(self, who: str, event: str) -> TickWrites:
+        """Return the writes of the commit that holds the first record of this event of an intent, to be changed."""
+        intent = self.names[who]
+        return self.commit(lambda writes: any((t.intent, t.event) == (intent, event) for t in writes.transitions))
+
+    def posting(self, who: str, kind: str) -> tuple[TickWrites, int]:
+        """Return the commit and the index of the first posting of a kind of an intent."""
+        intent = self.names[who]
+        writes = self.commit(lambda writes: any((p.intent, p.kind) == (intent, kind) for p in writes.postings))
+        return writes, next(i for i, p in enumerate(writes.postings) if (p.intent, p.kind) == (intent, kind))
+
+    # Changing -----------------------------------------------------------------------------------------------------
+
+    def rewrite(self, who: str, which: str, facts: dict[str, Any] | None = None, **envelope: Any) -> TickWrites:
+        """Change a record and seal it anew; return the writes of its commit."""
+        writes = self.at(who, which)
+        intent = self.names[who]
+        at = next(i for i, t in enumerate(writes.transitions) if (t.intent, t.event) == (intent, which))
+        writes.transitions[at] = self._sealed(writes.transitions[at], facts or {}, envelope)
+        return writes
+
+    def forge(self, who: str, facts: dict[str, Any], **envelope: Any) -> TickWrites:
+        """Append to an intent one more record like its last one, but changed; return the writes of its commit."""
+        intent = self.names[who]
+        last = self.fleet.store.rows.transitions[intent][-1]
+        writes = self.commit(lambda writes: last in writes.transitions)
+        at = writes.transitions.index(last) + 1
+        envelope = {"sequence": last.sequence + 1, "from_": str(last.state.lifecycle), **envelope}
+        envelope.setdefault("at", (last.at + timedelta(microseconds=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+        writes.transitions.insert(at, self._sealed(last, facts, envelope, after=last.hash))
+        return writes
+
+    def _sealed(
+        self, row: Transition, facts: dict[str, Any], envelope: dict[str, Any], after: bytes | None = None
+    ) -> Transition:
+        record = json.loads(row.record)
+        if "from_" in envelope:
+            record["from"] = envelope.pop("from_")
+        record |= envelope
+        record["facts"] |= facts
+        data = msgspec.json.encode(record, order="sorted")
+        before = self._link_before(row) if after is None else after
+        return structs.replace(row, record=data, hash=hashlib.sha256(before + data).digest())
+
+    def _link_before(self, row: Transition) -> bytes:
+        rows = self.fleet.store.rows.transitions[row.intent]
+        return rows[row.sequence - 2].hash if row.sequence > 1 else GENESIS
+
+    def put_before(self, at: int, name: str, *args: Any) -> None:
+        """Let something be told before the call at this place."""
+        self.calls.insert(at, Call(name, args))
+
+    def add(self, name: str, *args: Any) -> None:
+        """Let something be told at the end."""
+        self.calls.append(Call(name, args))
+
+    # Playing ------------------------------------------------------------------------------------------------------
+
+    def play(self) -> Auditor:
+        """Tell a new auditor everything, then let it rebuild and finish; raise what it raises."""
+        store = StoreTwin(lambda: START, self.setting, self.fleet.store.partitions)
+        open_books(store)
+        auditor = Auditor(store)
+        for call in self.calls:
+            if call.name == "put":
+                partition, message = call.args
+                store.rows.outbox[message.id] = OutboxRow(partition, message, START)
+            elif call.name == "then":
+                call.args[0](auditor)
+            else:
+                getattr(auditor, call.name)(*call.args)
+        final = copy.copy(self.fleet.store)
+        final.rows = self.fleet.store.rows if self._rows is None else self._rows
+        auditor.finish(final, self.now)
+        return auditor
+
+
+def listening(fleet: Fleet) -> list[Call]:
+    """Return a list to which everything is appended from now on that an auditor of this fleet is told."""
+    calls: list[Call] = []
+    store, stream = fleet.store, fleet.stream
+    registers, puts, append, send = store.register, store.put, stream.append, fleet.endpoints.send
+
+    def committed(plan: TickPlan, writes: TickWrites, ground: Ground) -> None:
+        calls.append(Call("committed", ("w", copy.copy(plan), copy.deepcopy(writes), copy.deepcopy(ground))))
+
+    def register(item: Any, *, feed: bool = True) -> Any:
+        result = registers(item, feed=feed)
+        calls.append(Call("registered", (item.transition, decode_command(item.command))))
+        return result
+
+    def put(partition: int, subject: str, body: bytes, key: str) -> Outgoing:
+        message = puts(partition, subject, body, key)
+        calls.append(Call("put", (partition, message)))
+        return message
+
+    def published(message: Outgoing) -> Any:
+        failure = append(message)
+        if failure is None:
+            calls.append(Call("published", (message,)))
+        return failure
+
+    async def called(call: Any) -> Any:
+        made = store.rows.deliveries[call.delivery]
+        calls.append(Call("called", (made.tenant, made.endpoint, call)))
+        return await send(call)
+
+    for name, hook in (("committed", committed), ("register", register), ("put", put)):
+        setattr(store, name, hook)
+    setattr(stream, "append", published)  # noqa: B010 - a method is replaced
+    setattr(fleet.endpoints, "send", called)  # noqa: B010
+    for rail in fleet.rails.values():
+        setattr(rail, "submit", _asked(fleet, rail, calls))  # noqa: B010
+    return calls
+
+
+def _asked(fleet: Fleet, rail: Any, calls: list[Call]) -> Any:
+    submit = rail.submit
+
+    async def asked(submission: Any) -> Any:
+        calls.append(Call("asked", (submission,)))
+        outcome = await submit(submission)
+        payment = rail.book.look_up(submission.reference, float("inf"))
+        if payment is not None and payment.status(float("inf")) == "succeeded" and rail.submits.total():
+            calls.append(Call("paid", (submission.rail, submission.reference, submission.minor)))
+        return outcome
+
+    return asked
+
+
+def record_story() -> Tape:
+    """Return the tape of a fleet to which about everything happens once."""
+    limits = structs.replace(LIMITS, daily_minor_max=40_000_000)
+    fleet = Fleet(configuration(endpoints=(endpoint("hook", "*"),), limits=limits), events_max=3)
+    open_books(fleet.store)
+    calls = listening(fleet)
+    names = {
+        "happy": fleet.submit(transfer()),
+        "booked": fleet.submit(transfer(kind=IntentKind.BOOK_TRANSFER)),
+        "reviewed": fleet.submit(transfer(HIGH)),
+        "rejected": fleet.submit(transfer(HIGH + 1)),
+        "declined": fleet.submit(transfer(scenario="decline")),
+        "left": fleet.submit(transfer(scenario="reject")),
+        "clash": fleet.submit(transfer(scenario="contradictory_status")),
+        "twice": fleet.submit(transfer(scenario="duplicate_callback")),
+        "poor": fleet.submit(transfer(source="poor")),
+        "stuck": fleet.submit(transfer(scenario="never_answers")),
+        "lost": fleet.submit(transfer(scenario="unknown_reference")),
+        "closed": fleet.submit(transfer(currency="EUR")),
+    }
+    fleet.advance(10)
+    for who, verdict in (("reviewed", "approved"), ("rejected", "rejected")):
+        fleet.command("decide_review", names[who], {"verdict": "approved", "round": 1, "reason": ""}, principal="dev")
+        fleet.command("decide_review", names[who], {"verdict": verdict, "round": 1, "reason": "seen"})
+    fleet.advance(10)
+    for command, who, body in (
+        ("reverse", "happy", {"amount": "25000"}),
+        ("cancel", "happy", {}),
+        ("reverse", "booked", {}),
+        ("reverse", "twice", {}),
+        ("reverse", "declined", {}),
+    ):
+        names[f"{command} {who}"] = fleet.command(command, names[who], body)
+    fleet.advance(600)
+    case = next(k for k, f in fleet.store.rows.cases.items() if f.row.intent == names["stuck"])
+    names["case"] = case
+    body = {"case": case, "resolution": "declined", "reason": "asked them", "intent": names["stuck"]}
+    fleet.command("resolve_case", case, body, partition=fleet.partition_of(names["stuck"]))
+    names["expired"] = fleet.submit(transfer(HIGH + 2))
+    fleet.advance(73 * 3600)
+    return Tape(calls, fleet, names)
+
+
+# Helpers for what is planted ------------------------------------------------------------------------------------------
+
+
+def rehashed(posting: Posting, **changes: Any) -> Posting:
+    """Return a posting with other fields and the hash that goes with them."""
+    p = structs.replace(posting, **changes)
+    link = posting_hash(p.tenant, p.intent, p.ordinal, p.kind, p.debit, p.credit, p.pending, p.posted)
+    return structs.replace(p, hash=link)
+
+
+def changed_by(postings: list[Posting]) -> dict[int, tuple[AccountRef, Balance]]:
+    """Return the changes of balances that postings make."""
+    found: dict[int, tuple[AccountRef, Balance]] = {}
+    for p in postings:
+        debit = found.setdefault(p.debit.id, (p.debit, Balance()))[1]
+        credit = found.setdefault(p.credit.id, (p.credit, Balance()))[1]
+        debit.debits_pending += p.pending
+        debit.debits_posted += p.posted
+        credit.credits_pending += p.pending
+        credit.credits_posted += p.posted
+    return found
