@@ -6,9 +6,10 @@ the transition that it tells of."""
 
 import hashlib
 from datetime import timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from zentra.actors.memory import LANE_WAITING_MAX
+from zentra.actors.memory import LANE_WAITING_MAX, Missing, MissingGround
 from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.facts import Delivered
 from zentra.runtime.intents.transaction import Transaction, Transition, timestamp
@@ -203,6 +204,12 @@ def finish_lanes(tick: "Tick") -> None:
         endpoints = tick.configuration.endpoints.get(tenant, ())
         gone = (tenant, endpoint_id) in tick.writes.endpoints_disabled
         endpoint = None if gone else next((e for e in endpoints if e.id == endpoint_id), None)
+        # what is going to be started is asked for together: a whole lane one by one would take a round for each
+        room = None if endpoint is None else max(0, tick.rules.lane_width - len(lane.in_flight))
+        known = tick.memory.deliveries
+        absent = {key for key in islice(lane.waiting, room) if key not in tick.deliveries and key not in known}
+        if absent:
+            raise MissingGround(Missing(deliveries=absent))
         while lane.waiting and (endpoint is None or len(lane.in_flight) < tick.rules.lane_width):
             delivery = tick.delivery(lane.waiting.popleft())
             if delivery is None or delivery.state not in OPEN:

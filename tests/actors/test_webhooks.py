@@ -9,7 +9,7 @@ from tests.actors.world import MakeFleet, configuration, endpoint, facts_of, hoo
 from zentra.bench.twins import store as store_module
 from zentra.bench.twins.fleet import Fleet
 from zentra.bench.twins.transport import ScriptedReply
-from zentra.runtime.messages import AttemptReported
+from zentra.runtime.messages import AttemptReported, LaneOpened
 from zentra.runtime.webhooks.delivery import DeliveryState
 from zentra.runtime.webhooks.standard import ATTEMPTS_MAX, AttemptError, AttemptResult
 
@@ -362,3 +362,22 @@ def _answer(fleet: Fleet, delivery: str, attempt: int) -> None:
     result = AttemptResult(delivery, attempt, status=200)
     fleet.emit(lane_partition(fleet), "webhook", [AttemptReported("acme", "hook", result)])
     fleet.run_until_idle()
+
+
+def test_a_long_lane_of_an_endpoint_that_is_gone_is_given_up_by_a_worker_that_remembers_nothing(
+    make_fleet: MakeFleet,
+) -> None:
+    """The lane ends at once, so a tick asks for all of its deliveries at once: one by one it would never be done."""
+    fleet = make_fleet(configuration(endpoints=(endpoint("hook", "*"),)), lane_width=1)
+    fleet.effects_lost = True
+    for _ in range(60):
+        fleet.submit(transfer(1_000))
+    fleet.run_until_idle()
+    assert len(states(fleet)) > 100
+    fleet.forgetful = True
+    fleet.store.configure(configuration(endpoints=()))
+    fleet.emit(lane_partition(fleet), "webhook", [LaneOpened("acme", "hook")])
+    fleet.run_until_idle()
+    assert fleet.cases() == []
+    assert sorted(set(states(fleet))) == [DeliveryState.DELIVERING, DeliveryState.EXHAUSTED]
+    assert states(fleet).count(DeliveryState.DELIVERING) == 1  # its attempt has still to report
