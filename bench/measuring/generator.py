@@ -154,7 +154,8 @@ async def run_load(
     tally = Tally(0.0)
     watch = await Watch.start(load.watch_url, load.tenants, tally) if load.watch_url else None
     starts_at = time.time() if ready is None else await ready()
-    tally.started = time.perf_counter() + starts_at - time.time()
+    tally.started = time.perf_counter() + max(0.0, starts_at - time.time())
+    await asyncio.sleep(tally.started - time.perf_counter())
     cpu = time.process_time()
     telling = asyncio.create_task(_tell(tally, progress))
     try:

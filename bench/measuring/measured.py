@@ -21,7 +21,7 @@ from zentra.bench.measuring.correctness import Check
 from zentra.bench.measuring.generating import Ceiling
 from zentra.bench.measuring.histogram import QUANTILES, Histogram, merged
 from zentra.bench.measuring.plans import Plan
-from zentra.bench.measuring.resources import ResourceSample, Usage
+from zentra.bench.measuring.resources import OTHERS, ResourceSample, Usage
 from zentra.bench.measuring.schedule import Phase, lag_fault
 from zentra.bench.measuring.spans import Progressed, Span, by_second, latencies
 from zentra.bench.measuring.tally import LoadReport
@@ -293,6 +293,7 @@ def _figures(measured: Measured, report: LoadReport) -> dict[str, float]:
         "answer_p99_ms": measured.answer_p99_ms,
         "refused_share": report.refused / answered if answered else 0.0,
         "late_share": report.sent_late / answered if answered else 0.0,
+        "other_cores": _others(measured.resources),
         "worker_memory_mib": max((measured.memory_mib[name] for name in workers), default=0.0),
         "worker_memory_growth_mib": max((_growth(measured.resources, name) for name in workers), default=0.0),
     }
@@ -304,6 +305,11 @@ def _figures(measured: Measured, report: LoadReport) -> dict[str, float]:
     if measured.knee_per_second is not None:
         figures["knee_per_second"] = measured.knee_per_second
     return figures
+
+
+def _others(samples: Sequence[ResourceSample]) -> float:
+    """Return how many cores were busy with what is no part of the run."""
+    return round(sum(sample.cores[OTHERS] for sample in samples) / len(samples), 2) if samples else 0.0
 
 
 def _growth(samples: Sequence[ResourceSample], name: str) -> float:

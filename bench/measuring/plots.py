@@ -116,7 +116,8 @@ def bar_chart(title: str, bars: Sequence[Bar], *, unit: str, value: str, reach: 
     """Return horizontal bars; `value` and `reach` name what their solid and their thin part stand for."""
     if not bars:
         return _empty(title)
-    left, right, height = 122, WIDTH - 118, max(HEIGHT, TOP + ROW * len(bars) + 8)
+    left, right = 12 + 7 * max(len(bar.name) for bar in bars), WIDTH - 118
+    height = max(HEIGHT, TOP + ROW * len(bars) + 8)
     x = _linear(0, max(max(bar.reach, bar.value) for bar in bars) or 1.0, left, right)
     parts = []
     for number, bar in enumerate(bars):

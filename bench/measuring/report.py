@@ -13,6 +13,7 @@ from typing import Final
 from zentra.bench.measuring.measured import Measured
 from zentra.bench.measuring.plans import PROFILES
 from zentra.bench.measuring.plots import Band, Bar, Line, bar_chart, line_chart, percentile_chart, told
+from zentra.bench.measuring.resources import OTHERS
 from zentra.bench.measuring.tables import STAGES
 
 __all__ = ["html_of", "write_html"]
@@ -22,7 +23,7 @@ QUANTILE_NAMES: Final = {
     "0.5": "p50", "0.75": "p75", "0.9": "p90", "0.95": "p95", "0.99": "p99", "0.999": "p99.9", "0.9999": "p99.99",
     "1.0": "max",
 }  # fmt: skip
-MEMORY_SHOWN: Final = 7
+LINES_SHOWN: Final = 8
 
 
 def write_html(measured: Measured, thresholds: Mapping[str, float], against: Sequence[str], path: Path) -> None:
@@ -121,13 +122,21 @@ def _plots(measured: Measured) -> Iterable[str]:
             Line("p99", [(second + 0.5, each.p99_ms) for second, each in waited]),
         ], unit="ms", bands=bands), "ms",
     )  # fmt: skip
+    followers = sorted(name for name in measured.stages if name not in STAGES and measured.stages[name]["p99_ms"])
     yield _figure(
         "Where the time goes", "Each stage since the record before it: p50 as a bar, p99 as a line.",
         bar_chart("stages", [
             Bar(name, measured.stages[name]["p50_ms"], measured.stages[name]["p99_ms"])
-            for name in (*(n for n in STAGES if n in measured.stages), *sorted(set(measured.stages) - set(STAGES)))
+            for name in STAGES if name in measured.stages
         ], unit=" ms", value="p50", reach="p99"), "ms",
     )  # fmt: skip
+    if followers:
+        yield _figure(
+            "What follows", "Other events since the record before them: p50 as a bar, p99 as a line.",
+            bar_chart("followers", [
+                Bar(name, measured.stages[name]["p50_ms"], measured.stages[name]["p99_ms"]) for name in followers
+            ], unit=" ms", value="p50", reach="p99"), "ms",
+        )  # fmt: skip
     yield from _resources(measured, bands)
 
 
@@ -143,13 +152,16 @@ def _resources(measured: Measured, bands: Sequence[Band]) -> Iterable[str]:
     )
     yield _figure(
         "Cores in use", f"CPU per process, sampled twice a second. Per completed intent: {cost or 'nothing'}.",
-        line_chart("cores", cores[:MEMORY_SHOWN], unit="cores", bands=bands), "cores",
+        line_chart("cores", cores[:LINES_SHOWN], unit="cores", bands=bands), "cores",
     )  # fmt: skip
-    heavy = sorted(names, key=lambda name: -(samples[-1].memory_mib.get(name, 0.0) if samples else 0.0))
+    heavy = sorted(
+        (name for name in names if name != OTHERS),
+        key=lambda name: -(samples[-1].memory_mib.get(name, 0.0) if samples else 0.0),
+    )
     memory = [Line(n, [(s.second, s.memory_mib[n]) for s in samples if n in s.memory_mib]) for n in heavy]
     yield _figure(
         "Memory", "Resident, shared memory counted once per group of processes.",
-        line_chart("memory", memory[:MEMORY_SHOWN], unit="MiB", bands=bands), "MiB",
+        line_chart("memory", memory[:LINES_SHOWN], unit="MiB", bands=bands), "MiB",
     )  # fmt: skip
 
 
@@ -167,7 +179,7 @@ def _phases(measured: Measured) -> str:
         (
             p.name + ("" if p.counted else " (not counted)"), told(p.seconds, " s"), told(p.offered_per_second),
             told(p.successful_per_second), told(p.successful_p50_ms), told(p.successful_p99_ms),
-            told(p.answer_p50_ms), told(p.answer_p99_ms), f"{p.refused:,}", f"{p.late:,}", p.fault or "",
+            told(p.answer_p50_ms), told(p.answer_p99_ms), f"{p.refused:,}", f"{p.late:,}", "lagged" if p.fault else "",
         )
         for p in measured.phases
     ]  # fmt: skip
@@ -210,6 +222,7 @@ def _facts(measured: Measured) -> str:
     facts = [
         ("machine", f"{machine.cores} cores, {machine.python}, {machine.system}, load generator included"),
         ("revision", machine.revision),
+        ("company", f"other processes kept {told(measured.figures['other_cores'])} of {machine.cores} cores busy"),
         ("processes", f"{plan.gateways} gateway, {plan.workers} worker, {plan.generators} generator"),
         ("load", f"{plan.accounts:,} accounts, {plan.rail} rail, batch {plan.batch}"
                  + (", Poisson arrivals" if plan.poisson else "") + (", a webhook endpoint" if plan.endpoint else "")),

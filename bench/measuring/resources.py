@@ -15,8 +15,9 @@ from typing import Final
 
 from msgspec import Struct
 
-__all__ = ["ResourceSample", "Sampler", "Usage", "children_of", "usage_of"]
+__all__ = ["OTHERS", "ResourceSample", "Sampler", "Usage", "busy_seconds", "children_of", "usage_of"]
 
+OTHERS: Final = "everything else"  # on this machine: what the measured processes had to share it with
 SAMPLE_SECONDS: Final = 0.5
 SAMPLES_MAX: Final = 4_000  # half an hour; a longer run keeps every second sample from there on
 _TICK: Final = os.sysconf("SC_CLK_TCK")
@@ -64,6 +65,12 @@ def usage_of(pids: Iterable[int]) -> Usage:
     return Usage(cpu, private + shared)
 
 
+def busy_seconds() -> float:
+    """Return for how many core seconds this machine was busy since it started, whoever it was."""
+    user, nice, system, _, _, irq, softirq = (int(ticks) for ticks in Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + irq + softirq) / _TICK
+
+
 class Sampler:
     """Looks at groups of processes again and again; `groups` is asked each time, because processes come and go."""
 
@@ -88,17 +95,18 @@ class Sampler:
 
     async def _run(self) -> None:
         started = last = time.monotonic()
-        before = self.totals()
+        before, was_busy = self.totals(), busy_seconds()
         while True:
             await asyncio.sleep(SAMPLE_SECONDS * self._step)
-            now, totals = time.monotonic(), self.totals()
+            now, totals, busy = time.monotonic(), self.totals(), busy_seconds()
             cores = {
                 name: round(max(0.0, usage.cpu_seconds - before[name].cpu_seconds) / (now - last), 3)
                 for name, usage in totals.items()
                 if name in before
             }
+            cores[OTHERS] = round(max(0.0, (busy - was_busy) / (now - last) - sum(cores.values())), 3)
             memory = {name: round(usage.memory_mib, 1) for name, usage in totals.items()}
             self.samples.append(ResourceSample(round(now - started, 2), cores, memory))
             if len(self.samples) > SAMPLES_MAX:
                 self.samples, self._step = self.samples[::2], self._step * 2
-            before, last = totals, now
+            before, last, was_busy = totals, now, busy

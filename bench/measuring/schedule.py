@@ -41,11 +41,15 @@ class Phase(Struct, frozen=True):
         return self.rate if self.rate_end is None else self.rate_end
 
     def second_of(self, place: float) -> float:
-        """Return when, from the start of the phase, `place` intents are due: the integral of the rate, inverted."""
+        """Return when, from the start of the phase, `place` intents are due: the integral of the rate, inverted.
+
+        The last one may be a fraction of an intent more than the integral, and is due at the end."""
         slope = (self._end - self.rate) / self.seconds
         if abs(slope) < 1e-9:
-            return place / self.rate
-        return (math.sqrt(max(0.0, self.rate**2 + 2 * slope * place)) - self.rate) / slope
+            due = place / self.rate
+        else:
+            due = (math.sqrt(max(0.0, self.rate**2 + 2 * slope * place)) - self.rate) / slope
+        return min(due, self.seconds)
 
 
 class Arrival(NamedTuple):

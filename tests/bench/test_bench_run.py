@@ -1,0 +1,41 @@
+"""One small run on a whole installation: the command prints figures that count, and the report can be looked at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from zentra.bench.measuring.cli import bench_app
+
+pytestmark = [pytest.mark.service, pytest.mark.timeout(120)]
+
+
+def test_three_hundred_intents_are_completed_and_proven(tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    wide = tmp_path / "thresholds.toml"
+    wide.write_text("[every]\nrefused_share_max = 0.0\n")
+    words = ["--intents", "300", "--accounts", "20", "--thresholds", str(wide), "--html", str(report), "--json"]
+    result = CliRunner().invoke(bench_app, words)
+    figures = json.loads(result.stdout)
+    assert (result.exit_code, figures["faults"], figures["breaches"]) == (0, [], [])
+    assert (figures["intents"], figures["accepted"], figures["completed"]) == (300, 300, 300)
+    assert figures["completed_per_second"] > 0
+    assert {"ledger.posted", "review.closed"} <= set(figures["stages"])
+    assert {"worker-1", "gateway-1", "postgres", "nats"} <= set(figures["memory_mib"])
+    assert figures["generator_per_second_max"] > figures["accepted_per_second"]
+    assert len(figures["checks"]) == 6
+    assert "<svg" in report.read_text()
+
+
+@pytest.mark.parametrize("words", [["stedy"], ["--transport", "pigeon"], ["steady", "--rail", "none"]])
+def test_a_wrong_word_starts_nothing(words: list[str]) -> None:
+    assert CliRunner().invoke(bench_app, words).exit_code == 2
+
+
+def test_the_profiles_are_listed() -> None:
+    result = CliRunner().invoke(bench_app, ["profiles"])
+    assert result.exit_code == 0
+    assert "soak" in result.stdout
