@@ -76,8 +76,9 @@ async def _asked(workload: Workload, target: Target, recorder: Recorder) -> Hist
 
 def _shown(report: HistoryReport) -> str:
     lines = [f"{count:>8}  {outcome}" for outcome, count in sorted(report.outcomes.items())]
-    order = "the database's order" if report.exact_order else "the order of the times in the rows"
-    lines.append(f"{report.calls} calls against {report.commits} commits of {report.intents} intents, in {order}")
+    lines.append(f"{report.calls} calls against {report.commits} commits of {report.intents} intents")
+    if report.not_checked:
+        lines.append(f"not checked, for want of commit times: {', '.join(report.not_checked)}")
     lines += [str(violation) for violation in report.violations[:SHOWN_MAX]]
     lines.append(f"{len(report.violations)} violations" if report.violations else "no violations")
     return "\n".join(lines) + "\n"

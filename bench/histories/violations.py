@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from zentra.bench.histories.recording import Call
 
-__all__ = ["RULES", "Violation", "violation"]
+__all__ = ["ORDERED", "RULES", "Violation", "violation"]
 
 # Every rule with what it says; each has at least one planted history in the tests.
 # fmt: off
@@ -31,6 +31,8 @@ RULES = {
     "unexpected":     "every answer is one that the interface knows",
 }
 # fmt: on
+ORDERED = frozenset({"model", "balance_read", "entries_read", "stale", "future", "real_time"})
+"""The rules that rest on the order of commits: where that is only a guess, so is what they find."""
 
 
 class Violation(Struct, frozen=True, kw_only=True):

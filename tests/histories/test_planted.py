@@ -14,6 +14,7 @@ from tests.histories.world import Crowd, World, call_of, transfer
 from zentra.bench.histories.checking import RULES, check
 from zentra.bench.histories.model import Commit, Ending, Event, Intent, Posting, StoredKey
 from zentra.bench.histories.recording import Call, Create, Operation, Place, ReadAccount, ReadEntries, ReadIntent
+from zentra.bench.histories.violations import ORDERED
 
 Told = tuple[list[Call], Ending]
 ALICE, SHOP = ReadAccount(tenant="acme", account_id="alice"), ReadAccount(tenant="acme", account_id="shop")
@@ -469,3 +470,22 @@ def test_a_planted_fault_is_found_by_its_rule(plant: Callable[[], Told], rule: s
 
 def test_every_rule_has_a_planted_fault() -> None:
     assert Counter(rule for *_, rule in PLANTED).keys() == RULES.keys()
+
+
+def test_a_wrong_order_of_different_intents_breaks_only_the_rules_that_rest_on_it() -> None:
+    """The times in the rows keep the order of one intent's commits, and nothing else for certain."""
+    crowd = Crowd(World())
+    for key in ("a", "b"):
+        crowd.ask(transfer(key))
+        crowd.ask(ALICE)
+        crowd.world.settle()
+        crowd.ask(ALICE)
+    calls, ending = told(crowd)
+    assert check(calls, ending) == []
+    of_b = [commit for commit in ending.commits if commit.events[0].intent == "uuid-b"]
+    others = [commit for commit in ending.commits if commit not in of_b]
+    funded = sum(commit.events[0].intent.startswith("uuid-fund") for commit in others)
+    found = check(calls, replace(ending, commits=[*others[:funded], *of_b, *others[funded:]]))
+    rules = {violation.rule for violation in found}
+    assert rules
+    assert rules <= ORDERED <= RULES.keys()
