@@ -220,11 +220,23 @@ class _Group:
         await write_outbox(connection, self.rows)
 
     async def _read_losers(self, connection: Connection) -> None:
-        """Give those who came second what is stored; an item whose row is gone again has no outcome yet."""
+        """Give those who came second what is stored.
+
+        Where the key is free again, because the first to come with it asked for an intent id that is taken, the others
+        are told of the id as well; what may still be registered has no outcome yet."""
         losers = {place: (i.tenant, i.key) for place, i in self.items.items() if place not in self.outcomes}
         if losers:
             stored = await _stored(connection, list(losers.values()))
             self.outcomes |= {place: stored[key] for place, key in losers.items() if key in stored}
+        left = {place: i for place, i in self.items.items() if place not in self.outcomes}
+        if left:
+            wanted = list(left.values())
+            rows = await connection.fetch(_INTENTS, [i.tenant for i in wanted], [i.intent_id for i in wanted])
+            existing = {(row["tenant"], row["intent_id"]): row for row in rows}
+            for place, item in left.items():
+                row = existing.get((item.tenant, item.intent_id))
+                if row is not None and row["digest"] != item.digest:
+                    self.outcomes[place] = IntentIdTaken(row["id"])
 
 
 def _frames(items: list[Registration]) -> list[Row]:

@@ -164,6 +164,14 @@ async def test_another_command_for_the_same_intent_is_a_conflict_and_its_key_is_
     assert done.outcomes == [Registered()]
 
 
+async def test_a_crowd_with_one_key_and_an_intent_id_that_is_taken_keeps_nobody_waiting(writer_pool: Pool) -> None:
+    first = _item("crowd-1", intent_id="crowd")
+    crowd = [_item("crowd-2", intent_id="crowd", minor=6 + number) for number in range(12)]
+    innocent = [_item(f"innocent-{number}") for number in range(5)]
+    done = await register_intents(writer_pool, [first, *crowd, *innocent])
+    assert done.outcomes == [Registered(), *[IntentIdTaken(first.intent)] * 12, *[Registered()] * 5]
+
+
 async def test_groups_that_meet_make_each_intent_once(writer_pool: Pool) -> None:
     """Eight groups at once, each with the same forty keys in another order."""
     names = [f"meet-{n}" for n in range(40)]
