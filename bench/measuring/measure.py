@@ -17,7 +17,7 @@ import uvloop
 from zentra.bench.measuring.correctness import check_load
 from zentra.bench.measuring.generating import generate, measure_ceiling
 from zentra.bench.measuring.generator import Load, LoadReport, distinct_keys
-from zentra.bench.measuring.measured import Measured, machine, summed_up
+from zentra.bench.measuring.measured import Measured, Seen, machine, summed_up
 from zentra.bench.measuring.plans import Plan
 from zentra.bench.measuring.resources import Sampler
 from zentra.bench.measuring.spans import intents_of, read_spans
@@ -61,11 +61,11 @@ async def measure_on(
         stand.pool, stand.installation, prefix=load.prefix, report=run.report, distinct=distinct_keys(load),
         tenant=TENANTS[0], taken=await stand.taken(),
     )  # fmt: skip
-    facts = await asyncio.to_thread(machine)
-    return summed_up(
-        plan, run.report, spans, checks, completed=run.completed, seconds=run.seconds, stages=stages, before=before,
-        used=used, samples=sampler.samples, ceiling=above, facts=facts,
+    seen = Seen(
+        report=run.report, spans=spans, checks=checks, completed=run.completed, seconds=run.seconds, stages=stages,
+        before=before, used=used, samples=sampler.samples, ceiling=above, machine=await asyncio.to_thread(machine),
     )  # fmt: skip
+    return summed_up(plan, seen)
 
 
 class _Run:

@@ -27,7 +27,7 @@ from zentra.bench.measuring.spans import Progressed, Span, by_second, latencies
 from zentra.bench.measuring.tally import LoadReport
 from zentra.bench.measuring.transports import is_accepted
 
-__all__ = ["Curve", "Machine", "Measured", "PhaseResult", "knee_of", "machine", "summed_up"]
+__all__ = ["Curve", "Machine", "Measured", "PhaseResult", "Seen", "knee_of", "machine", "summed_up"]
 
 CEILING_SHARE_MAX: Final = 0.8  # above this share of its own ceiling a generator is what was measured
 SUSTAINED_SHARE_MIN: Final = 0.95
@@ -111,47 +111,46 @@ class Measured(Struct, frozen=True, kw_only=True):
     plan: Plan
 
 
-def summed_up(
-    plan: Plan,
-    report: LoadReport,
-    spans: Sequence[Span],
-    checks: Sequence[Check],
-    *,
-    completed: int,
-    seconds: float,
-    stages: dict[str, dict[str, float]],
-    before: Mapping[str, Usage],
-    used: Mapping[str, Usage],
-    samples: Sequence[ResourceSample],
-    ceiling: Ceiling | None,
-    facts: Machine,
-) -> Measured:
-    """Return the figures of a run from everything that was seen of it."""
-    phases = _phases(plan, report, spans)
-    faults = [f"{phase.name}: {phase.fault}" for phase in phases if phase.counted and phase.fault]
+class Seen(Struct, frozen=True, kw_only=True):
+    """Everything that was seen of a run: by the generator, in the records, by the checks and in /proc."""
+
+    report: LoadReport
+    spans: Sequence[Span]
+    checks: Sequence[Check]
+    completed: int
+    seconds: float
+    stages: dict[str, dict[str, float]]
+    before: Mapping[str, Usage]
+    used: Mapping[str, Usage]
+    samples: Sequence[ResourceSample]
+    ceiling: Ceiling | None
+    machine: Machine
+
+
+def summed_up(plan: Plan, seen: Seen) -> Measured:
+    """Return the figures of a run."""
+    report, ceiling = seen.report, seen.ceiling
+    phases = _phases(plan, report, seen.spans)
     knee = knee_of(phases) if plan.profile == "ramp" else None
-    if knee is not None:
-        faults = []  # beyond the knee a schedule cannot be kept; the steps up to it could
     accepted_per_second = report.accepted / max(report.seconds, 1e-9)
-    if ceiling is not None and accepted_per_second > CEILING_SHARE_MAX * ceiling.per_second:
-        faults.append(f"the generator was the limit: its own ceiling is {ceiling.per_second:.0f}/s")
+    faults = _faults(phases, knee, accepted_per_second, ceiling)
     counted = {phase.name for phase in phases if phase.counted}
-    successful = _successful(plan, report, spans, counted)
+    successful = _successful(plan, report, seen.spans, counted)
     answers = merged(
         sample.response
         for sample in report.samples
         if is_accepted(sample.outcome) and (not counted or sample.phase in counted)
     )
-    correct = all(check.ok for check in checks)
+    broken = [f"{check.name}: {check.found}" for check in seen.checks if not check.ok]
     measured = Measured(
         profile=plan.profile,
         transport=plan.transport,
         intents=plan.sends,
         accepted=report.accepted,
-        completed=completed,
-        completed_per_second=round(completed / seconds, 1),
+        completed=seen.completed,
+        completed_per_second=round(seen.completed / seen.seconds, 1),
         accepted_per_second=round(accepted_per_second, 1),
-        seconds=round(seconds, 3),
+        seconds=round(seen.seconds, 3),
         p50_ms=round(successful.quantile_ms(0.5), 2),
         p99_ms=round(successful.quantile_ms(0.99), 2),
         answer_p50_ms=round(answers.quantile_ms(0.5), 2),
@@ -159,31 +158,24 @@ def summed_up(
         sent_late=report.sent_late,
         valid=not faults,
         faults=faults,
-        correct=correct,
-        checks=list(checks),
+        correct=not broken,
+        checks=list(seen.checks),
         knee_per_second=knee,
         figures={},
         phases=phases,
         curves=_curves(report, successful, plan),
-        stages=stages,
-        tenants={
-            name: {"p50_ms": round(each.quantile_ms(0.5), 2), "p99_ms": round(each.quantile_ms(0.99), 2)}
-            for name, each in sorted(report.successful_by_tenant.items())
-        },
-        by_second=by_second(spans),
-        resources=list(samples),
-        cpu_seconds={
-            name: round(usage.cpu_seconds - (before[name].cpu_seconds if name in before else 0.0), 2)
-            for name, usage in used.items()
-        }
-        | {"generator": report.cpu_seconds},
-        memory_mib={name: round(usage.memory_mib, 1) for name, usage in used.items()},
+        stages=seen.stages,
+        tenants={name: _two_quantiles(each) for name, each in sorted(report.successful_by_tenant.items())},
+        by_second=by_second(seen.spans),
+        resources=list(seen.samples),
+        cpu_seconds=_cpu_seconds(seen),
+        memory_mib={name: round(usage.memory_mib, 1) for name, usage in seen.used.items()},
         refusals=report.refusals,
         generator_per_second_max=None if ceiling is None else ceiling.per_second,
         generator_cpu_us_per_intent=None if ceiling is None else ceiling.cpu_us_per_intent,
-        invariants="ok" if correct else "broken",
-        breaches=[f"{check.name}: {check.found}" for check in checks if not check.ok],
-        machine=facts,
+        invariants="broken" if broken else "ok",
+        breaches=broken,
+        machine=seen.machine,
         plan=plan,
     )
     measured.figures.update(_figures(measured, report))
@@ -211,6 +203,29 @@ def machine(revision_of: Path = Path(__file__).parent) -> Machine:
     revision = found.stdout.strip() if found.returncode == 0 else "unknown"
     python = f"{sys.implementation.name} {platform.python_version()}"
     return Machine(os.cpu_count() or 1, python, f"{platform.system()} {platform.release()}", revision)
+
+
+def _faults(
+    phases: Sequence[PhaseResult], knee: float | None, accepted_per_second: float, ceiling: Ceiling | None
+) -> list[str]:
+    """Return why the load was not what it was meant to be; beyond a knee that was found nobody can keep a schedule."""
+    faults = [f"{phase.name}: {phase.fault}" for phase in phases if phase.counted and phase.fault and knee is None]
+    if ceiling is not None and accepted_per_second > CEILING_SHARE_MAX * ceiling.per_second:
+        faults.append(f"the generator was the limit: its own ceiling is {ceiling.per_second:.0f}/s")
+    return faults
+
+
+def _cpu_seconds(seen: Seen) -> dict[str, float]:
+    used = {
+        name: round(usage.cpu_seconds - (seen.before[name].cpu_seconds if name in seen.before else 0.0), 2)
+        for name, usage in seen.used.items()
+    }
+    return used | {"generator": seen.report.cpu_seconds}
+
+
+def _two_quantiles(histogram: Histogram) -> dict[str, float]:
+    p50, p99 = histogram.quantiles_ms((0.5, 0.99))
+    return {"p50_ms": round(p50, 2), "p99_ms": round(p99, 2)}
 
 
 def _phases(plan: Plan, report: LoadReport, spans: Sequence[Span]) -> list[PhaseResult]:

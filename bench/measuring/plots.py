@@ -175,7 +175,7 @@ def _band(band: Band, x: Scale) -> str:
     begins, ends = x(band.begins), x(band.ends)
     kind = "band muted" if band.muted else "band"
     name = escape(band.name)
-    shown = name if ends - begins > 7 * len(band.name) else ""
+    shown = name if ends - begins > 6.2 * len(band.name) else ""
     return (
         f'<rect class="{kind}" x="{begins:.1f}" y="{TOP}" width="{max(0, ends - begins):.1f}"'
         f' height="{HEIGHT - TOP - BOTTOM}"><title>{name}</title></rect>'

@@ -78,14 +78,14 @@ def _tiles(measured: Measured) -> str:
         ),
         ("until SUCCESSFUL", told(measured.p50_ms), "ms p50", f"{told(measured.p99_ms)} ms p99"),
         ("until the answer", told(measured.answer_p50_ms), "ms p50", f"{told(measured.answer_p99_ms)} ms p99"),
-        ("accepted", told(measured.accepted_per_second), "intents/s", f"{sum(measured.refusals.values()):,} refused"),
+        ("accepted", told(measured.accepted_per_second), "/s", f"{sum(measured.refusals.values()):,} refused"),
     ]
     if measured.knee_per_second is not None:
-        tiles.append(("knee", told(measured.knee_per_second), "intents/s", "the last step that was kept up with"))
+        tiles.append(("knee", told(measured.knee_per_second), "/s", "the last step kept up with"))
     if ceiling is not None:
         share = measured.accepted_per_second / ceiling
         cost = f"{share:.0%} used, {measured.generator_cpu_us_per_intent} µs each"
-        tiles.append(("generator's ceiling", told(ceiling), "intents/s", cost))
+        tiles.append(("generator's ceiling", told(ceiling), "/s", cost))
     inside = "".join(
         f"<div class='tile'><h2>{escape(name)}</h2><p><b>{value}</b> {unit}</p><p class='sub'>{escape(sub)}</p></div>"
         for name, value, unit, sub in tiles

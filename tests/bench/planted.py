@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from zentra.bench.measuring.correctness import Check
 from zentra.bench.measuring.generating import Ceiling
-from zentra.bench.measuring.measured import Machine, Measured, summed_up
+from zentra.bench.measuring.measured import Machine, Measured, Seen, summed_up
 from zentra.bench.measuring.plans import Plan, plan_of
 from zentra.bench.measuring.resources import OTHERS, ResourceSample, Usage
 from zentra.bench.measuring.spans import Span
@@ -53,9 +53,10 @@ def measured(
         for n, mib in enumerate(memory, 1)
     ]
     usage = {"worker-1": Usage(2.0, memory[-1])}
-    found = summed_up(
-        plan, report, spans, checks, completed=len(spans), seconds=13.0,
+    seen = Seen(
+        report=report, spans=spans, checks=checks, completed=len(spans), seconds=13.0,
         stages={"ledger.posted": {"p50_ms": 4.0, "p99_ms": 9.0}, "webhook.delivered": {"p50_ms": 1.0, "p99_ms": 2.0}},
-        before={"worker-1": Usage(1.0, 80.0)}, used=usage, samples=samples, ceiling=ceiling, facts=_MACHINE,
+        before={"worker-1": Usage(1.0, 80.0)}, used=usage, samples=samples, ceiling=ceiling, machine=_MACHINE,
     )  # fmt: skip
+    found = summed_up(plan, seen)
     return replace(found, **changes) if changes else found
