@@ -1,8 +1,9 @@
 """Outward effects: submissions and polls to rails, webhook calls. They run beside the ticks and report as events.
 
-Each effect was committed as started before it comes here. Its result goes to the owner of its object as an event; a
-result that is lost leaves the effect started, and the object's timer says what then: a rail is polled, a webhook is
-sent again. Concurrency is bounded per rail and, by the width of its lane, per endpoint.
+Each effect was committed as started before it comes here. Its result goes to the owner of its object as an event, and
+waits here while the stream is away. A result that is lost with its process leaves the effect started, and the object's
+timer says what then: a rail is polled, a webhook is sent again. Concurrency is bounded per rail and, by the width of its
+lane, per endpoint.
 
 Nothing is asked of anybody for an object that this worker may have lost: an effect that had to wait is performed only
 where `permitted` says, at the last moment, that its partition is still held. What a worker was stopped over is its
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 BACKLOG_MAX: Final = 4096  # effects under way or waiting for their rail; past it the worker takes no new events
 PUBLISH_TRIES: Final = 3
+AGAIN_SECONDS: Final = 0.25  # between two tries of what a stream that is away did not take
+UNSENT_MAX: Final = 4096  # frames of reports that wait for the stream; past it they are lost as with their process
 
 Permitted = Callable[[int], Awaitable[bool]]
 
@@ -57,6 +60,7 @@ class Outward:
         self._limits: dict[str, anyio.CapacityLimiter] = {}
         self._reports: list[tuple[int, str, Event]] = []
         self._reported = anyio.Event()
+        self._unsent: list[Outgoing] = []
         self._group: anyio.abc.TaskGroup | None = None
         self._serial = 0
         self.backlog = 0
@@ -64,7 +68,7 @@ class Outward:
     @property
     def congested(self) -> bool:
         """Return whether so much is under way that taking more events would only pile up."""
-        return self.backlog > BACKLOG_MAX
+        return self.backlog + len(self._unsent) > BACKLOG_MAX
 
     async def run(self) -> None:
         """Perform effects and send their reports until cancelled."""
@@ -72,7 +76,10 @@ class Outward:
             async with anyio.create_task_group() as group:
                 self._group = group
                 while True:
-                    await self._reported.wait()
+                    if self._unsent:
+                        await anyio.sleep(AGAIN_SECONDS)
+                    else:
+                        await self._reported.wait()
                     self._reported = anyio.Event()
                     reports, self._reports = self._reports, []
                     await self._send(reports)
@@ -184,7 +191,25 @@ class Outward:
         self._reported.set()
 
     async def _send(self, reports: list[tuple[int, str, Event]]) -> None:
-        """Publish reports in frames; the id follows from the bytes, so a second try is dropped by the stream."""
+        """Publish reports in frames, behind those that wait for the stream.
+
+        The id of a frame follows from its bytes, so a second try is dropped by the stream."""
+        waited = {message.id for message in self._unsent}
+        messages, refused = self._unsent + self._frames(reports), 0
+        for _ in range(PUBLISH_TRIES):
+            failures = await self._publisher.publish(messages)
+            failed = [(message, why) for message, why in zip(messages, failures, strict=True) if why is not None]
+            refused += sum(not why.retryable for _, why in failed)
+            messages = [message for message, why in failed if why.retryable]
+            if not messages:
+                break
+        self._unsent, lost = messages[:UNSENT_MAX], refused + len(messages[UNSENT_MAX:])
+        if any(message.id not in waited for message in self._unsent):
+            logger.warning("reports wait for the stream", extra={"frames": len(self._unsent)})
+        if lost:
+            logger.warning("reports were lost; their objects will ask again", extra={"frames": lost})
+
+    def _frames(self, reports: list[tuple[int, str, Event]]) -> list[Outgoing]:
         frames: dict[tuple[int, str], list[Event]] = {}
         for partition, stage, event in reports:
             frames.setdefault((partition, stage), []).append(event)
@@ -193,9 +218,4 @@ class Outward:
             body = encode_frame(events)
             digest = hashlib.sha256(body).hexdigest()[:32]
             messages.append(Outgoing(self._command_subject(partition, stage), body, digest))
-        for _ in range(PUBLISH_TRIES):
-            failures = await self._publisher.publish(messages)
-            messages = [message for message, failure in zip(messages, failures, strict=True) if failure is not None]
-            if not messages:
-                return
-        logger.warning("reports were lost; their objects will ask again", extra={"frames": len(messages)})
+        return messages
