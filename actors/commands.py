@@ -100,8 +100,8 @@ def _reverse(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str
 
 def _decide(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str:
     body = msgspec.json.decode(event.body, type=ReviewVerdict)
-    if tx.state is not State.REVIEW or body.round != tx.round + 1:
-        return "review_not_open"
+    if tx.state is not State.REVIEW or body.round != tx.round + 1 or tick.now >= tick.review_expiry(tx):
+        return "review_not_open"  # one that has run out is closed by its timer alone, however late that fires
     if event.principal == tx.principal:
         return "self_approval"
     approved = body.verdict == "approved"

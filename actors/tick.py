@@ -449,9 +449,11 @@ class Tick:
             subject = self.rules.dead_subject("poison", entry.partition)
             letters.append((entry.partition, subject, msgspec.json.encode(letter), ()))
             detail = {"stage": entry.stage, "cause": entry.cause, "reason": reason[:500]}
+            # a frame comes once, but a timer again and again: once its case is resolved it gets another, a day later
+            seen = (entry.cause, self.day) if entry.stage == "timer" else (entry.cause,)
             self.writes.cases_opened.append(
                 CaseRow(
-                    derived_id("poison", entry.cause, body.hex()), tenant, intent, None, "poison_message", detail,
+                    derived_id("poison", *seen, body.hex()), tenant, intent, None, "poison_message", detail,
                     self.now, self.now + CASE_DEADLINE,
                 )
             )  # fmt: skip

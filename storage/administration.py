@@ -33,6 +33,7 @@ __all__ = ["ROLES", "Administration", "ApiKey", "IssuedKey", "Principal", "Role"
 
 Role = Literal["developer", "operator", "support", "finance", "auditor", "admin"]
 ROLES: Final = ("developer", "operator", "support", "finance", "auditor", "admin")
+RAIL_SECONDS_MAX: Final = 30 * 86_400  # whatever takes longer is no deadline but a mistake
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z", re.ASCII)
 
 
@@ -168,6 +169,11 @@ class Administration:
     async def put_rail(self, settings: RailSettings) -> bool:
         """Set a rail up or change it; return whether anything is different now. Refuses `rail_malformed`."""
         _check(_NAME.match(settings.name), "rail_malformed", f"{settings.name!r}: 1 to 63 of a-z 0-9 . _ -")
+        for name in msgspec.structs.fields(RailSettings):
+            if name.type is float:
+                seconds = getattr(settings, name.name)
+                _check(0 <= seconds <= RAIL_SECONDS_MAX, "rail_malformed", f"{name.name}: 0 to {RAIL_SECONDS_MAX}")
+        _check(settings.concurrency_max >= 1, "rail_malformed", "concurrency_max: 1 or more")
         async with transaction(self._pool) as connection:
             return await _made(
                 connection,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from tests.actors.world import MakeFleet, balances, last_facts, outcome, transfer, verdict
+from zentra.actors.tick import REVIEW_EXPIRES_AFTER
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents.vocabulary import IntentKind, State
 
@@ -95,6 +98,19 @@ def test_a_review_is_decided_by_somebody_else_in_its_round(
     assert verdict(fleet, _run(fleet, "decide_review", intent, body, principal=principal)) == code
     assert fleet.transaction(intent).state is state
     assert balances(fleet)["customer"] == (0, 0, 0, 5_000_000)
+
+
+@pytest.mark.parametrize(("late", "code"), [(-1, "done"), (0, "review_not_open"), (1, "review_not_open")])
+def test_a_review_that_has_run_out_is_not_decided_however_late_its_timer_is(
+    make_fleet: MakeFleet, late: int, code: str
+) -> None:
+    fleet = make_fleet()
+    intent = bring_to(fleet, State.REVIEW)
+    referred = fleet.transaction(intent).referred_at
+    assert referred is not None
+    fleet.now = referred + REVIEW_EXPIRES_AFTER + timedelta(microseconds=late)  # no timer has fired
+    body = {"verdict": "approved", "round": 1, "reason": ""}
+    assert verdict(fleet, _run(fleet, "decide_review", intent, body, principal="ops")) == code
 
 
 def test_two_deciders_make_one_decision(make_fleet: MakeFleet) -> None:
