@@ -65,7 +65,9 @@ def run(
     gateways: Annotated[int, typer.Option(min=1, max=8)] = 1,
     generators: Annotated[int, typer.Option(min=1, max=8, help="Processes that send.")] = 1,
     commits_max: Annotated[int, typer.Option(min=0, max=8, help="Commits in flight per worker; 0: default.")] = 0,
-    thresholds: Annotated[Path, typer.Option(help="What the figures have to keep, in TOML.")] = DEFAULTS_PATH,
+    thresholds: Annotated[
+        Path, typer.Option(help="What the figures have to keep, in TOML.", show_default="its own")
+    ] = DEFAULTS_PATH,
     html: Annotated[Path | None, typer.Option(help="Write a report to look at here.")] = None,
     as_json_: Annotated[bool, typer.Option("--json", help="Print figures as one JSON document.")] = False,
 ) -> None:
@@ -126,14 +128,19 @@ def limit(
     )
 
 
-@bench_app.command("compare")
+# A side is words that begin with dashes; they are not for this command.
+@bench_app.command("compare", context_settings={"ignore_unknown_options": True})
 def compare_(
     a: Annotated[str, typer.Argument(metavar="A", help="`limit`, or options of `zentra bench` in quotes.")],
     b: Annotated[str, typer.Argument(metavar="B", help="What A is divided by.")],
     rounds: Annotated[int, typer.Option(min=1, max=50)] = 3,
     figure: Annotated[str, typer.Option(help="Which figure of a run is compared.")] = FIGURE,
-    python_a: Annotated[str, typer.Option(help="The Python of A's checkout.")] = sys.executable,
-    python_b: Annotated[str, typer.Option(help="The Python of B's checkout.")] = sys.executable,
+    python_a: Annotated[
+        str, typer.Option(help="The Python of A's checkout.", show_default="this one")
+    ] = sys.executable,
+    python_b: Annotated[
+        str, typer.Option(help="The Python of B's checkout.", show_default="this one")
+    ] = sys.executable,
     as_json_: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
     """Run A and B in turns and print the ratio of each round, its median and spread.

@@ -82,9 +82,12 @@ async def compare(a: Side, b: Side, rounds: int, figure: str, progress: Callable
 
 
 async def _figure(side: Side, figure: str) -> float:
-    process = await asyncio.create_subprocess_exec(
-        *side.command(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *side.command(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+    except OSError as error:
+        raise SideFailed(f"{side.name} cannot be run by {side.python}: {error.strerror}") from error
     try:
         out, err = await process.communicate()
     finally:

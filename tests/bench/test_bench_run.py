@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 
 from zentra.bench.measuring.cli import bench_app
 
-pytestmark = [pytest.mark.service, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 
+@pytest.mark.service
 def test_three_hundred_intents_are_completed_and_proven(tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     wide = tmp_path / "thresholds.toml"
@@ -33,6 +34,13 @@ def test_three_hundred_intents_are_completed_and_proven(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [["stedy"], ["--transport", "pigeon"], ["steady", "--rail", "none"]])
 def test_a_wrong_word_starts_nothing(words: list[str]) -> None:
     assert CliRunner().invoke(bench_app, words).exit_code == 2
+
+
+def test_a_side_is_given_as_its_options(tmp_path: Path) -> None:
+    absent = str(tmp_path / "python")
+    words = ["compare", "--intents 300 --hot", "limit", "--rounds", "1", "--python-a", absent]
+    result = CliRunner().invoke(bench_app, words)
+    assert (result.exit_code, "A cannot be run by" in result.stderr) == (1, True)
 
 
 def test_the_profiles_are_listed() -> None:
