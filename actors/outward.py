@@ -1,9 +1,9 @@
 """Outward effects: submissions and polls to rails, webhook calls. They run beside the ticks and report as events.
 
 Each effect was committed as started before it comes here. Its result goes to the owner of its object as an event, and
-waits here while the stream is away. A result that is lost with its process leaves the effect started, and the object's
-timer says what then: a rail is polled, a webhook is sent again. Concurrency is bounded per rail and, by the width of its
-lane, per endpoint.
+waits here while the stream is away. A result that is lost with its process leaves the effect started, and the timer of
+its object says what then: a rail is polled, a webhook is sent again. Concurrency is bounded per rail and, by the width
+of its lane, per endpoint.
 
 Nothing is asked of anybody for an object that this worker may have lost: an effect that had to wait is performed only
 where `permitted` says, at the last moment, that its partition is still held. What a worker was stopped over is its

@@ -50,6 +50,9 @@ def chaos(
     history: Annotated[
         Path | None, typer.Option(help="Write every request and answer into this new file.", dir_okay=False)
     ] = None,
+    logs: Annotated[
+        Path | None, typer.Option(help="Keep the logs of gateway and workers in this directory.", file_okay=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON document.")] = False,
 ) -> None:
     """Hit real processes under load, and check what is left."""
@@ -57,7 +60,7 @@ def chaos(
     logging.getLogger("zentra.streams").setLevel(logging.CRITICAL)
     try:
         kinds = parse_kinds(faults) if faults else tuple(Fault)
-        options = Options(seed=seed, seconds=seconds, faults=kinds, rate=intents_per_second, history=history)
+        options = Options(seed=seed, seconds=seconds, faults=kinds, rate=intents_per_second, history=history, logs=logs)
         report = run_chaos(options, lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error

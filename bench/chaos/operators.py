@@ -53,7 +53,7 @@ class Operators:
             return
         one = self._draw.choice(known)
         amount = "full" if self._draw.random() < 0.5 else str(self._draw.randint(1, int(one.body["amount"])))
-        path, key = f"/runtime/intents/{one.intent_id}/reverse", self._key()
+        path, key = f"/runtime/intents/{one.intent_id}/reversals", self._key()
         times = 2 if self._draw.random() < 0.3 else 1
         body = {"amount": amount, "reason": "chaos"}
         asking = (self._door.ask("POST", path, one.tenant, "dev", key=key, body=body) for _ in range(times))

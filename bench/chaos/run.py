@@ -44,13 +44,15 @@ Say = Callable[[str], None]
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """What to run. `history` is where requests and answers are written down, or None for nowhere that stays."""
+    """What to run. `history` is where requests and answers are written down, `logs` a directory for the logs of the
+    processes; None is nowhere that stays."""
 
     seed: int
     seconds: float
     faults: tuple[Fault, ...] = tuple(Fault)
     rate: float = 40.0
     history: Path | None = None
+    logs: Path | None = None
 
 
 def run_chaos(options: Options, say: Say) -> Report:
@@ -58,7 +60,7 @@ def run_chaos(options: Options, say: Say) -> Report:
     plan = make_plan(options.seed, options.seconds, options.faults)
     say(f"starting an installation with {VICTIMS} workers; {len(plan)} faults are planned")
     with (
-        Installation(workers=VICTIMS, sandbox=False) as installation,
+        Installation(workers=VICTIMS, sandbox=False, log_dir=options.logs) as installation,
         tempfile.TemporaryDirectory(prefix="zentra-chaos-") as scratch,
         Rails(Path(scratch)) as rails,
     ):
