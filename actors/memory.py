@@ -18,11 +18,15 @@ from zentra.runtime.policy import VelocityKey
 from zentra.runtime.ports import Configuration, LogHead
 from zentra.runtime.webhooks.delivery import Delivery
 
-__all__ = ["Lane", "Memory", "Missing", "MissingGround"]
+__all__ = ["Lane", "LeafName", "Memory", "Missing", "MissingGround"]
 
 TRANSACTIONS_MAX: Final = 50_000  # about 3 KiB each, so some 150 MiB at the most
 ACCOUNTS_MAX: Final = 200_000
 LANE_WAITING_MAX: Final = 1_000  # deliveries kept in memory per endpoint; the rest waits in the store
+
+
+LeafName = tuple[str, bytes]
+"""The intent that a leaf is of, and its hash."""
 
 
 class Missing(Struct):
@@ -35,7 +39,7 @@ class Missing(Struct):
     deliveries: set[str] = field(default_factory=set)
     lanes: set[tuple[str, str]] = field(default_factory=set)
     logs: set[str] = field(default_factory=set)
-    leaves: set[bytes] = field(default_factory=set)
+    leaves: set[LeafName] = field(default_factory=set)
     commands: set[str] = field(default_factory=set)
     configuration: bool = False
 

@@ -231,7 +231,7 @@ def close(tick: Tick, at: Input, tx: Transaction) -> None:
 
 def log(tick: Tick, at: Input, event: LeafDue) -> None:
     """Append a leaf to the tenant's log; heads are signed once, at the end of the tick."""
-    if tick.is_logged(event.data):
+    if tick.is_logged(event):
         return
     tick.log_head(event.tenant)
     tick.leaves[event.tenant].append(event)

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct, field
 
 from zentra.actors import webhooks
-from zentra.actors.memory import Lane, Memory, Missing, MissingGround
+from zentra.actors.memory import Lane, LeafName, Memory, Missing, MissingGround
 from zentra.runtime.errors import VersionGap
 from zentra.runtime.evidence.merkle import Frontier, leaf_hash
 from zentra.runtime.intents import facts as f
@@ -71,8 +71,8 @@ class Batch(Struct):
     poisoned: dict[int, str] = field(default_factory=dict)
     reloaded: set[str] = field(default_factory=set)
     trust_openings: bool = True
-    asked: set[bytes | str] = field(default_factory=set)  # leaves and commands that the store was asked for
-    stored: set[bytes | str] = field(default_factory=set)  # those of them that it has
+    asked: set[LeafName | str] = field(default_factory=set)  # leaves and commands that the store was asked for
+    stored: set[LeafName | str] = field(default_factory=set)  # those of them that it has
     epochs: dict[int, int] = field(default_factory=dict)  # of its partitions when the events were taken
     consumed: list[tuple[int, str]] = field(default_factory=list)  # frames that end here, by partition and id
 
@@ -222,14 +222,14 @@ class Tick:
             known = self.delivery(delivery)
         return known is not None and known.begun
 
-    def is_logged(self, leaf: bytes) -> bool:
+    def is_logged(self, leaf: LeafDue) -> bool:
         """Return whether a leaf is in its log; the store refuses a second one, and only then is it asked."""
-        if leaf in self._met:
+        if leaf.data in self._met:
             return True
-        self._met.add(leaf)
+        self._met.add(leaf.data)
         if self.batch.trust_openings:
             return False
-        link = leaf_hash(leaf)
+        link = (leaf.intent, leaf_hash(leaf.data))
         if link not in self.batch.asked:
             raise MissingGround(Missing(leaves={link}))
         return link in self.batch.stored

@@ -222,8 +222,8 @@ class Store(Protocol):
         """Return the latest head of each tenant's log that has one."""
         ...
 
-    async def leaves(self, hashes: Collection[bytes]) -> set[bytes]:
-        """Return which of these leaf hashes some log holds already."""
+    async def leaves(self, names: Collection[tuple[str, bytes]]) -> set[tuple[str, bytes]]:
+        """Return which of these leaves, (intent, hash), some log holds already."""
         ...
 
     async def answered(self, commands: Collection[str]) -> set[str]:

@@ -242,10 +242,10 @@ class StoreTwin:
                 latest[tenant] = head
         return latest
 
-    async def leaves(self, hashes: Collection[bytes]) -> set[bytes]:
+    async def leaves(self, names: Collection[tuple[str, bytes]]) -> set[tuple[str, bytes]]:
         """See Store.leaves."""
         self._meet("leaves")
-        return self.rows.leaf_hashes.intersection(hashes)
+        return self.rows.leaf_names.intersection(names)
 
     async def answered(self, commands: Collection[str]) -> set[str]:
         """See Store.answered."""

@@ -70,7 +70,7 @@ class Rows(Struct):
     command_outcomes: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     callbacks_claimed: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     leaves: dict[tuple[str, int], tuple[str, bytes, bytes]] = field(default_factory=dict)  # intent, data, hash
-    leaf_hashes: set[bytes] = field(default_factory=set)
+    leaf_names: set[tuple[str, bytes]] = field(default_factory=set)  # of an intent, by hash
     tiles: dict[tuple[str, int, int], bytes] = field(default_factory=dict)
     heads: dict[tuple[str, int], LogHead] = field(default_factory=dict)
     denials: list[DenialRow] = field(default_factory=list)
@@ -108,7 +108,7 @@ def check(rows: Rows, plan: TickPlan, writes: TickWrites) -> None:
     _once("delivery_states", rows.delivery_states, sorted(writes.deliveries_begun))
     _once("delivery_attempts", rows.delivery_attempts, [row[:2] for row in writes.delivery_attempts])
     _once("log_leaves", rows.leaves, [row[:2] for row in writes.leaves])
-    _once("log_leaves_hash", rows.leaf_hashes, [row[4] for row in writes.leaves])
+    _once("log_leaves_once", rows.leaf_names, [(row[2], row[4]) for row in writes.leaves])
     _once("command_outcomes", rows.command_outcomes, [row[0] for row in writes.command_outcomes])
     _once("log_tiles", rows.tiles, [row[:3] for row in writes.tiles])
     _once("log_heads", rows.heads, [(head.tenant, head.size) for head in writes.heads])
@@ -151,7 +151,7 @@ def apply(rows: Rows, plan: TickPlan, writes: TickWrites, now: datetime) -> None
         rows.timers.pop(timer, None)
     _apply_deliveries(rows, writes)
     rows.leaves.update({(row[0], row[1]): row[2:] for row in writes.leaves})
-    rows.leaf_hashes.update(row[4] for row in writes.leaves)
+    rows.leaf_names.update((row[2], row[4]) for row in writes.leaves)
     rows.tiles.update({row[:3]: row[3] for row in writes.tiles})
     rows.heads.update({(head.tenant, head.size): head for head in writes.heads})
     _apply_desk(rows, writes)

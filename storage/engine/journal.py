@@ -39,11 +39,16 @@ with fence as (
 )
 select clock_timestamp(), (select version from configuration_version), (select array_agg(partition) from moved)
 """
-_COUNT: Final = """
+_COUNTERS: Final = """
+select v.tenant, v.counter, v.day, v.currency, v.count, v.minor
+from velocity v join unnest($1::text[], $2::text[], $3::date[], $4::text[]) as k(tenant, counter, day, currency)
+    using (tenant, counter, day, currency)
+order by 1, 2, 3, 4 for update of v
+"""
+# A counter that somebody else begins at this moment is waited for here, and locked when they are read once more.
+_BEGIN_COUNTERS: Final = """
 insert into velocity (tenant, counter, day, currency)
-select * from unnest($1::text[], $2::text[], $3::date[], $4::text[]) order by 1, 2, 3, 4
-on conflict (tenant, counter, day, currency) do update set count = velocity.count
-returning tenant, counter, day, currency, count, minor
+select * from unnest($1::text[], $2::text[], $3::date[], $4::text[]) order by 1, 2, 3, 4 on conflict do nothing
 """
 # The version once more: the fence may have waited for its rows, and read what held before. Now that it has them,
 # whoever changes an account waits for this commit.
@@ -161,8 +166,7 @@ async def _fenced(connection: Connection, plan: TickPlan) -> Ground:
 async def _lock(connection: Connection, plan: TickPlan, ground: Ground) -> None:
     """Lock counters and balances and put them on the ground."""
     if plan.velocity:
-        for row in await connection.fetch(_COUNT, *_columns(plan.velocity)):
-            ground.usage[VelocityKey(row[0], row[1], row[2].isoformat(), row[3])] = Usage(row[4], row[5])
+        await _lock_counters(connection, plan.velocity, ground)
     if plan.accounts:
         stripes = [0 if ref.guarded else plan.stripe for ref in plan.accounts]
         rows = await connection.fetch(_LOCK, [ref.id for ref in plan.accounts], stripes)
@@ -173,6 +177,15 @@ async def _lock(connection: Connection, plan: TickPlan, ground: Ground) -> None:
         if new:
             tenants = [ref.tenant for ref in new]
             await connection.execute(_STRIPES, [ref.id for ref in new], [plan.stripe] * len(new), tenants)
+
+
+async def _lock_counters(connection: Connection, keys: Sequence[VelocityKey], ground: Ground) -> None:
+    for row in await connection.fetch(_COUNTERS, *_columns(keys)):
+        ground.usage[VelocityKey(row[0], row[1], row[2].isoformat(), row[3])] = Usage(row[4], row[5])
+    new = [key for key in keys if key not in ground.usage]
+    if new:
+        await connection.execute(_BEGIN_COUNTERS, *_columns(new))
+        await _lock_counters(connection, new, ground)
 
 
 def _columns(keys: Sequence[VelocityKey]) -> tuple[list[Any], ...]:

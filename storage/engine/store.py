@@ -190,10 +190,13 @@ class PostgresStore:
             for row in rows
         }
 
-    async def leaves(self, hashes: Collection[bytes]) -> set[bytes]:
+    async def leaves(self, names: Collection[tuple[str, bytes]]) -> set[tuple[str, bytes]]:
         """See Store.leaves."""
-        rows = await self._fetch("select hash from log_leaves where hash = any($1::bytea[])", sorted(hashes))
-        return {row[0] for row in rows}
+        rows = await self._fetch(
+            "select intent, hash from log_leaves where intent = any($1::uuid[])",
+            _uuids({intent for intent, _ in names}),
+        )
+        return {(row[0], row[1]) for row in rows}.intersection(names)
 
     async def answered(self, commands: Collection[str]) -> set[str]:
         """See Store.answered."""

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import anyio
 import pytest
 
+from zentra.actors.tick import derived_id
 from zentra.bench.twins.store import StoreTwin
 from zentra.runtime.errors import DataError
 from zentra.runtime.evidence.merkle import Frontier, leaf_hash
@@ -390,7 +391,7 @@ def leaf(tenant: str, index: int, data: bytes) -> Write:
     frontier, tiles = Frontier().append([leaf_hash(b"%d" % n) for n in range(index)] + [hashed])
 
     def write(writes: TickWrites) -> None:
-        writes.leaves.append((tenant, index, uuid(), data, hashed))
+        writes.leaves.append((tenant, index, derived_id("leaf", data), data, hashed))
         writes.tiles += [(tenant, tile.level, tile.index, tile.hash) for tile in tiles if tile.level > 0]
         writes.heads.append(LogHead(tenant, index + 1, frontier, frontier.root(), AT, "key", b"signature"))
 
@@ -404,8 +405,9 @@ async def test_a_log_is_continued_from_its_latest_head(world: World) -> None:
         await world.commit(leaf(tenant, index, b"%s/%d" % (tenant.encode(), index)))
     head = (await world.store.logs([tenant, "nobody"]))[tenant]
     assert (head.size, head.frontier.size, head.root, head.signature) == (3, 3, head.frontier.root(), b"signature")
-    known, unknown = leaf_hash(b"%s/1" % tenant.encode()), leaf_hash(b"unknown")
-    assert await world.store.leaves([known, unknown]) == {known}
+    data = b"%s/1" % tenant.encode()
+    intent, known = derived_id("leaf", data), leaf_hash(data)
+    assert await world.store.leaves([(intent, known), (intent, leaf_hash(b"")), (uuid(), known)]) == {(intent, known)}
 
 
 # Refusals -------------------------------------------------------------------------------------------------------------
