@@ -135,7 +135,7 @@ async def test_frames_that_were_sent_and_lost_are_sent_again_though_no_checkpoin
             row.position = Position(checkpoints, f"{checkpoints - 1:032x}")
     intents = [fleet.submit(transfer(1_000)) for _ in range(5)]
     lose(fleet)
-    fleet.now += timedelta(seconds=15)  # long before any timer of theirs
+    fleet.now += timedelta(seconds=12)  # before any timer of theirs
     worker = make_worker(fleet, "w")
     worker.instruments = metrics = Metrics()
     async with running(worker), anyio.create_task_group() as group:
@@ -144,6 +144,7 @@ async def test_frames_that_were_sent_and_lost_are_sent_again_though_no_checkpoin
         await until(all_in(fleet, intents))
         await until(lambda: len(fleet.store.rows.leaves) == 5)
         group.cancel_scope.cancel()
+    assert all(row.message.subject.startswith("ze.") for row in fleet.store.rows.outbox.values())
     assert b"zentra_frames_lost_total 5.0" in metrics.exposition()
     audited(fleet)
 

@@ -301,32 +301,36 @@ async def test_the_outbox_holds_what_is_unsent_until_it_is_marked_and_then_until
 
 async def test_the_row_of_a_command_frame_lives_until_a_commit_consumes_the_frame(world: World) -> None:
     rows = [Outgoing(f"zc.9.stage{number}", b"body", uuid()) for number in range(3)]
+    event = Outgoing("ze.9.acme.topic", b"[]", uuid())
     ids = [row.id for row in rows]
 
-    async def left(sent_seconds: float = -60) -> int:
-        return await world.store.unconsumed([9], sent_seconds)
+    async def left(partition: int = 9, limit: int = 10) -> list[Outgoing]:
+        return await world.store.unconsumed([partition], -60, limit)
 
-    ground = await world.commit(lambda writes: writes.outbox.extend((9, row) for row in rows))
-    assert await left() == 0  # not sent
-    await world.store.mark_sent(ids)
-    assert await left() == 3
-    assert await left(60) == 0
-    assert await world.store.unconsumed([8], -60) == 0
-    assert await world.store.trim_outbox([9], ground.now + timedelta(seconds=60)) == 0
+    ground = await world.commit(lambda writes: writes.outbox.extend((9, row) for row in (*rows, event)))
+    assert await left() == []  # not sent
+    await world.store.mark_sent([*ids, event.id])
+    assert await left() == rows
+    assert await left(limit=2) == rows[:2]
+    assert await left(8) == []
+    assert await world.store.unconsumed([9], 60, 10) == []
+    assert await world.store.trim_outbox([9], ground.now + timedelta(seconds=60)) == 1
+    await world.store.unsend(commands=False)
+    assert await left() == rows
     await world.commit(partitions=[9], consumed=[(9, ids[0]), (9, uuid())])
-    assert await left() == 2
+    assert await left() == rows[1:]
     await world.commit(partitions=[8], consumed=[(9, ids[1])])  # of a partition that takes no part
     await world.commit(partitions=[8, 9], consumed=[(9, ids[1])], stale={9: (0, 1)})
-    assert await left() == 2
+    assert await left() == rows[1:]
 
     def refused(writes: TickWrites) -> None:
         raise DataError("no")
 
     with pytest.raises(DataError):
         await world.commit(refused, partitions=[9], consumed=[(9, ids[1])])
-    assert await left() == 2
+    assert await left() == rows[1:]
     await world.commit(partitions=[9], consumed=[(9, key) for key in ids])
-    assert await left() == 0
+    assert await left() == []
 
 
 # Actors ---------------------------------------------------------------------------------------------------------------
