@@ -31,8 +31,8 @@ check: $(STAMP)  ## format, lint, types and the fast tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -m 'not service and not slow'
 
-bench: $(STAMP)  ## measure the staged path on an embedded stack
-	$(BIN)/zentra bench --transport nats --intents 30000
+bench: $(STAMP)  ## measure the staged path beside the least that an intent can cost, three rounds
+	$(BIN)/zentra bench suite
 
 format: $(STAMP)  ## rewrite the sources in the house format
 	$(BIN)/ruff format .

@@ -9,6 +9,7 @@ frame is kept until a commit consumes the frame, so that whatever a stream loses
 kept for ten minutes after they were sent."""
 
 import logging
+import re
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
@@ -21,7 +22,7 @@ from zentra.runtime.instruments import Instruments
 from zentra.runtime.ports import Store
 from zentra.runtime.stream_ports import EventPublisher, Outgoing
 
-__all__ = ["Relay"]
+__all__ = ["Relay", "row_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,13 @@ SWEEP_OLDER_SECONDS: Final = 1.0
 SWEEP_LIMIT: Final = 2_000
 BACKED_UP_LIMIT: Final = 256  # rows read at once while the stream may refuse them
 KEPT: Final = timedelta(minutes=10)
+_ID: Final = re.compile(r"([0-9a-f]{32})(?:-[0-9]+)?\Z", re.ASCII)
+
+
+def row_of(message_id: str) -> str | None:
+    """Return the id of the outbox row that a message was cut from, or None where it is of none."""
+    found = _ID.match(message_id)
+    return found[1] if found else None
 
 
 class Relay:
@@ -47,6 +55,7 @@ class Relay:
         self._sent: list[str] = []
         self._under_way: set[str] = set()
         self._backed_up = False  # the stream refused something: what is younger waits for the sweep
+        self._resends = 0
         self._left = False  # something was left to the sweep since it last looked
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
@@ -60,7 +69,7 @@ class Relay:
 
     async def _push(self, messages: Sequence[Outgoing]) -> list[bool]:
         """Publish rows; return which of them the stream may still take, but has not."""
-        ids = [message.id for message in messages]
+        ids = [row_of(message.id) or message.id for message in messages]
         self._under_way.update(ids)
         try:
             failures = await self._publisher.publish(messages)
@@ -149,6 +158,21 @@ class Relay:
         unsent = await self._store.unsend()
         logger.warning("outbox rows are published again", extra={"rows": unsent})
         await self._sweep(0.0)
+
+    async def resend(self, older_seconds: float) -> int:
+        """Publish what was sent that long ago and is lost, as is known, before it was consumed; return how much it was.
+
+        Under new ids: a stream remembers those of messages that were taken out of it, and would drop a repeat. What
+        told of the same may be lost with it, so all other rows count as unsent. Raises Unavailable."""
+        count = 0
+        while rows := await self._store.unconsumed(self._partitions(), older_seconds, BACKED_UP_LIMIT):
+            if not count:
+                await self._store.unsend(commands=False)
+            count += len(rows)
+            self._resends += 1
+            await self._push([Outgoing(row.subject, row.body, f"{row.id}-{self._resends}") for row in rows])
+            await self.flush()
+        return count
 
     async def trim(self, passed_at: datetime) -> int:
         """Delete rows of what nobody consumes here, sent ten minutes before `passed_at`; return how many."""

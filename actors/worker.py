@@ -7,7 +7,6 @@ in the fence keeps a late commit out, and what is to be performed outside is not
 
 import logging
 import math
-import re
 from collections import deque
 from collections.abc import Collection, Mapping
 
@@ -18,7 +17,7 @@ import msgspec
 from zentra.actors.committing import Committer
 from zentra.actors.engine import Engine
 from zentra.actors.outward import Outward
-from zentra.actors.relay import Relay
+from zentra.actors.relay import Relay, row_of
 from zentra.actors.tick import Batch, Input, Tick
 from zentra.actors.timers import HORIZON_SECONDS, Timers
 from zentra.runtime.instruments import Instruments
@@ -34,7 +33,6 @@ logger = logging.getLogger(__name__)
 LANES_EVERY_SECONDS = 60.0  # how often lanes are searched for attempts that never reported
 # A consumer that is silent counts as broken after half of this, so a source at its end has seen what is older.
 LOST_AFTER_SECONDS = 10.0
-_ROW_ID = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
 
 
 def unpack(message: Inbound) -> list[tuple[Input, Position | None]]:
@@ -242,13 +240,12 @@ class Worker:
         behind = anyio.current_time() - self._read_through
         if not self.leases or math.isinf(behind):
             return
-        lost = await self.store.unconsumed(tuple(self.leases), behind + LOST_AFTER_SECONDS)
+        lost = await self.relay.resend(behind + LOST_AFTER_SECONDS)
         if lost:
             logger.critical(
-                "the stream lost frames that nobody had consumed; they are sent again", extra={"lost": lost}
+                "the stream lost frames that nobody had consumed; they were sent again", extra={"lost": lost}
             )
             self.instruments.count("frames_lost", by=lost)
-            await self.relay.republish()
 
     def _see_end(self) -> None:
         if self._end_seen is None and self.source.at_end:
@@ -353,8 +350,9 @@ class Worker:
                 inputs.append(entry)
                 if position is not None:
                     positions[partition] = position
-                    if _ROW_ID.match(position.id):
-                        consumed.append((partition, position.id))
+                    row = row_of(position.id)
+                    if row is not None:
+                        consumed.append((partition, row))
             if len(inputs) >= limit:
                 break
         if inputs:

@@ -254,12 +254,16 @@ class Store(Protocol):
         """Return outbox rows that nobody has marked as sent for that long."""
         ...
 
-    async def unsend(self) -> int:
-        """Take back that outbox rows were sent, in every partition; return how many: a stream lost some of them."""
+    async def unsend(self, *, commands: bool = True) -> int:
+        """Take back that outbox rows were sent, in every partition; return how many: a stream lost some of them.
+
+        Without `commands`, those of command frames stay as they are."""
         ...
 
-    async def unconsumed(self, partitions: Collection[int], sent_seconds: float) -> int:
-        """Return how many command frames of these partitions were sent that long ago and are not consumed."""
+    async def unconsumed(self, partitions: Collection[int], sent_seconds: float, limit: int) -> list[Outgoing]:
+        """Return command frames of these partitions that were sent that long ago and are not consumed, oldest first.
+
+        They count as sent now, because whoever asks for them sends them."""
         ...
 
     async def mark_sent(self, ids: Sequence[str]) -> None:

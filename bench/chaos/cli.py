@@ -1,7 +1,6 @@
 """`zentra chaos`: hit real processes under load, and check what is left."""
 
 import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -61,7 +60,7 @@ def chaos(
     try:
         kinds = parse_kinds(faults) if faults else tuple(Fault)
         options = Options(seed=seed, seconds=seconds, faults=kinds, rate=intents_per_second, history=history, logs=logs)
-        report = run_chaos(options, lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
+        report = run_chaos(options, lambda line: typer.echo(line, err=True))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     typer.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode() if as_json else as_text(report))

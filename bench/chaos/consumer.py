@@ -52,11 +52,7 @@ class Consumer:
         self.accepted_at: list[float] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take one call, or the lifespan of the server."""
-        if scope["type"] == "lifespan":
-            for word in ("startup", "shutdown"):
-                await receive()
-                await send({"type": f"lifespan.{word}.complete"})
+        """Take one call."""
         if scope["type"] != "http":
             return
         body = await read_body(receive, BODY_BYTES_MAX)

@@ -117,6 +117,8 @@ class Ground(Struct, kw_only=True):
     plain_rails: frozenset[str] = frozenset()
     evidence_flaws: list[str] = field(default_factory=list)
     packets: int = 0
+    history_calls: int = 0
+    history_wrongs: list[str] = field(default_factory=list)
     unsettled_seconds: float | None = None
     given_up: str = ""
 

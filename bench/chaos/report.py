@@ -60,6 +60,7 @@ class Report(Struct, frozen=True, kw_only=True):
     doubtful: int
     found: int
     settled_seconds: float | None
+    history_calls: int
     packets_verified: int
     records: int
     feed_repeats: int
@@ -94,6 +95,7 @@ def make_report(seed: int, seconds: float, injected: Sequence[Injected], ground:
         doubtful=len(ground.read_back),
         found=sum(ground.read_back.values()),
         settled_seconds=ground.unsettled_seconds,
+        history_calls=ground.history_calls,
         packets_verified=ground.packets,
         records=ground.audit.records,
         feed_repeats=sum(count - 1 for count in ground.feed.told.values()),
@@ -152,6 +154,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"readings    {_counted(report.readings)}"
     yield f"settled     {settled}"
     yield f"evidence    {report.records} records, {report.packets_verified} packets verified"
+    yield f"history     {report.history_calls} calls checked"
     yield f"feed        {report.feed_repeats} repeats"
     yield "\ninvariants"
     for verdict in report.invariants:

@@ -27,6 +27,7 @@ from zentra.bench.chaos.report import Injected, Report, make_report
 from zentra.bench.chaos.settling import packets_flaws, resolve, wait_recovered, wait_settled
 from zentra.bench.chaos.site import RAILS, Rails, Site, set_up
 from zentra.bench.histories.recording import Recorder
+from zentra.bench.histories.verifying import verify
 from zentra.gateway.installation.installation import Installation
 from zentra.gateway.installation.seed import TENANTS
 from zentra.gateway.listening import listening
@@ -92,6 +93,10 @@ async def _run(
         settled = await wait_settled(site, _telling(say))
         say("reading the books, the rails' records and the feed")
         ground = await _ground(site, load, bank, operators, read_back, settled, options.seed)
+        say("checking the history of both doors against the store")
+        history = await verify(installation, recorder)
+        ground.history_calls = history.calls
+        ground.history_wrongs = [f"{wrong.rule}: {wrong.detail}" for wrong in history.violations]
     return make_report(options.seed, options.seconds, injected, ground)
 
 

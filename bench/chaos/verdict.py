@@ -195,6 +195,11 @@ def acknowledged_is_there(ground: Ground) -> Wrongs:
             yield f"{intent_id} was {'' if found else 'not '}found over the API, and the store says otherwise"
 
 
+def history_is_explained(ground: Ground) -> Wrongs:
+    """O: what the doors answered follows from the commits in some serial order, as the history checker finds."""
+    yield from ground.history_wrongs
+
+
 def paid_once(ground: Ground) -> Wrongs:
     """O: no rail paid twice, none was asked for what no intent asks, and one that would pay twice was asked once."""
     intents = {one.id: one for one in ground.intents}
@@ -299,7 +304,10 @@ CHECKS: Final[Mapping[str, tuple[str, tuple[Check, ...]]]] = {
     "L": ("audit; accepted reversals against postings", (reversals_are_done_once,)),
     "M": ("reads of other tenants' intents during the run", ()),
     "N": ("rails' own records", (no_second_rail,)),
-    "O": ("acknowledged intents, rails' own records", (acknowledged_is_there, paid_once)),
+    "O": (
+        "acknowledged intents, rails' own records, the history of both doors",
+        (acknowledged_is_there, paid_once, history_is_explained),
+    ),
     "P": ("the feed against the records", (told_once,)),
     "Q": ("intents above the review limit", (reviews_hold_back,)),
     "S": ("audit; logs and heads made anew; packets verified offline", (evidence_verifies,)),

@@ -8,22 +8,35 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from zentra.bench.measuring.generating import GeneratorFault
 from zentra.bench.measuring.limit import LimitPlan, measure_limit
 from zentra.bench.measuring.measure import measure_on
 from zentra.bench.measuring.measured import Measured
 from zentra.bench.measuring.plans import Plan, plan_of
+from zentra.bench.measuring.sidecar import SidecarFailed
 from zentra.bench.measuring.stand import Progress, open_stand
 
 __all__ = ["ROWS", "Row", "RowResult", "SuiteResult", "results_of", "run_suite"]
 
 GROWTH_FLAT_MIB: Final = 40.0
 HALF: Final = 0.5
+SLOW_RATE: Final = 50.0
 SECONDS: Final = 8.0
+UNLOADED_SECONDS: Final = 2.0
+LIMIT_INTENTS: Final = 30_000
+UNIFORM_INTENTS: Final = 20_000
+OTHER_INTENTS: Final = 8_000
+HTTP_INTENTS: Final = 10_000
+HTTP_IN_FLIGHT: Final = 128
+MEMORY_SECONDS_MAX: Final = 1_200.0
+INLINE_ROWS: Final = ("inline", "hot", "half", "slow", "http", "unloaded")
 
 
 class Row(Struct, frozen=True):
@@ -86,69 +99,100 @@ class _Board:
     def take(self, name: str, measured: Measured, value: float) -> None:
         """Take a value of a run that may be quoted; else its faults."""
         faults = [*measured.faults, *measured.breaches]
-        if faults:
-            self.faults.setdefault(name, []).extend(faults)
-        else:
+        for fault in faults:
+            self.fail(name, fault)
+        if not faults:
             self.values.setdefault(name, []).append(round(value, 4))
+
+    def fail(self, name: str, fault: str) -> None:
+        """Note why a round has no value for a row."""
+        self.faults.setdefault(name, []).append(fault)
 
 
 async def run_suite(rounds: int, scale: float, memory_intents: int, progress: Progress) -> SuiteResult:
     """Return all rows. `scale` multiplies the number of intents; `memory_intents` 0 leaves that row out.
 
-    Raises what measuring raises."""
+    A stand that fails costs its rows and no others. Raises DevStackError, and LimitFailed."""
     board = _Board()
+    bench = _Bench(board, scale, progress)
     for number in range(rounds):
-        async for label in _round(board, scale, progress, number):
-            progress(f"round {number + 1} of {rounds}: {label}", number, rounds)
+        works = {
+            INLINE_ROWS: partial(bench.inline, number),
+            ("sandbox",): partial(bench.other, "sandbox", Plan(rail="sandbox")),
+            ("endpoint",): partial(bench.other, "endpoint", Plan(endpoint=True)),
+        }
+        for names, work in works.items():
+            progress(f"round {number + 1} of {rounds}: {names[0]}", number, rounds)
+            await _attempt(board, names, work())
     if memory_intents:
-        plan = Plan(intents=memory_intents)
-        async with open_stand(plan, progress) as stand:
-            measured = await measure_on(stand, plan, progress)
-        board.take("memory", measured, measured.figures["worker_memory_growth_mib"])
-        board.rate("memory of a worker, MiB", measured.figures["worker_memory_mib"])
+        await _attempt(board, ("memory",), bench.memory(memory_intents))
     return SuiteResult(rows=results_of(board.values, board.faults), rates=board.rates, rounds=rounds)
 
 
-async def _round(board: _Board, scale: float, progress: Progress, number: int) -> AsyncIterator[str]:
-    """Measure everything once; yields before each stand. Rounds alternate the order of uniform and hot."""
-    yield "inline rail"
-    limit = await _limit(board, scale)
-    plan = Plan(intents=round(20_000 * scale))
-    async with open_stand(plan, progress) as stand:
-
-        async def on_stand(wanted: Plan) -> Measured:
-            return await measure_on(stand, wanted, progress)
-
-        hot_plan = Plan(intents=plan.intents, hot=True)
-        pair = [hot_plan, plan] if number % 2 else [plan, hot_plan]
-        both = {each.hot: await on_stand(each) for each in pair}
-        uniform, hot = both[False], both[True]
-        rate = uniform.completed_per_second
-        board.rate("inline", rate)
-        board.take("inline", uniform, rate / limit)
-        board.take("hot", hot, hot.completed_per_second / rate)
-        half = await on_stand(plan_of("steady", rate=HALF * rate, seconds=SECONDS * min(1.0, scale)))
-        board.take("half", half, half.p99_ms)
-        slow = await on_stand(plan_of("steady", rate=50, seconds=SECONDS * min(1.0, scale)))
-        board.take("slow", slow, slow.p50_ms)
-        http = await on_stand(Plan(transport="http", intents=round(10_000 * scale), in_flight=128))
-        board.take("http", http, http.completed_per_second)
-        unloaded = await on_stand(plan_of("unloaded", seconds=2))
-        board.take("unloaded", unloaded, unloaded.p50_ms)
-    for name, more in (("sandbox", {"rail": "sandbox"}), ("endpoint", {"endpoint": True})):
-        yield name
-        limit = await _limit(board, scale)
-        other = Plan(intents=round(8_000 * scale), **more)
-        async with open_stand(other, progress) as stand:
-            measured = await measure_on(stand, other, progress)
-        board.rate(name, measured.completed_per_second)
-        board.take(name, measured, measured.completed_per_second / limit)
+async def _attempt(board: _Board, names: Sequence[str], work: Coroutine[Any, Any, None]) -> None:
+    """Do the work; where it fails, the rows that it had not given a value yet have a fault."""
+    before = {name: len(board.values.get(name, [])) for name in names}
+    try:
+        await work
+    except (GeneratorFault, SidecarFailed, TimeoutError, RuntimeError) as error:
+        for name in names:
+            if len(board.values.get(name, [])) == before[name]:
+                board.fail(name, f"{type(error).__name__}: {error}".removesuffix(": "))
 
 
-async def _limit(board: _Board, scale: float) -> float:
-    result = await measure_limit(LimitPlan(intents=round(30_000 * scale)))
-    board.rate("limit", result.limit_per_second)
-    return result.limit_per_second
+class _Bench:
+    """Measures the rows of one round, stand by stand; each begins with the limit."""
+
+    def __init__(self, board: _Board, scale: float, progress: Progress) -> None:
+        self._board, self._scale, self._progress = board, scale, progress
+
+    async def inline(self, turn: int) -> None:
+        """The rows of the inline rail; rounds alternate the order of uniform and hot."""
+        board, scale = self._board, self._scale
+        limit = await self._limit()
+        plan = Plan(intents=round(UNIFORM_INTENTS * scale))
+        async with open_stand(plan, self._progress) as stand:
+
+            async def on_stand(wanted: Plan) -> Measured:
+                return await measure_on(stand, wanted, self._progress)
+
+            pair = [plan, replace(plan, hot=True)]
+            both = {each.hot: await on_stand(each) for each in (reversed(pair) if turn % 2 else pair)}
+            rate = both[False].completed_per_second
+            board.rate("inline", rate)
+            board.take("inline", both[False], rate / limit)
+            board.take("hot", both[True], both[True].completed_per_second / rate)
+            seconds = SECONDS * min(1.0, scale)
+            half = await on_stand(plan_of("steady", rate=HALF * rate, seconds=seconds))
+            board.take("half", half, half.p99_ms)
+            slow = await on_stand(plan_of("steady", rate=SLOW_RATE, seconds=seconds))
+            board.take("slow", slow, slow.p50_ms)
+            http = await on_stand(Plan(transport="http", intents=round(HTTP_INTENTS * scale), in_flight=HTTP_IN_FLIGHT))
+            board.take("http", http, http.completed_per_second)
+            unloaded = await on_stand(plan_of("unloaded", seconds=UNLOADED_SECONDS))
+            board.take("unloaded", unloaded, unloaded.p50_ms)
+
+    async def other(self, name: str, plan: Plan) -> None:
+        """The row of one other stand."""
+        limit = await self._limit()
+        plan = replace(plan, intents=round(OTHER_INTENTS * self._scale))
+        async with open_stand(plan, self._progress) as stand:
+            measured = await measure_on(stand, plan, self._progress)
+        self._board.rate(name, measured.completed_per_second)
+        self._board.take(name, measured, measured.completed_per_second / limit)
+
+    async def memory(self, intents: int) -> None:
+        """The row about memory, once: it is about growth, and noise does not make memory grow."""
+        plan = Plan(intents=intents, seconds_max=MEMORY_SECONDS_MAX)
+        async with open_stand(plan, self._progress) as stand:
+            measured = await measure_on(stand, plan, self._progress)
+        self._board.take("memory", measured, measured.figures["worker_memory_growth_mib"])
+        self._board.rate("memory of a worker, MiB", measured.figures["worker_memory_mib"])
+
+    async def _limit(self) -> float:
+        result = await measure_limit(LimitPlan(intents=round(LIMIT_INTENTS * self._scale)))
+        self._board.rate("limit", result.limit_per_second)
+        return result.limit_per_second
 
 
 def results_of(values: dict[str, list[float]], faults: dict[str, list[str]]) -> dict[str, RowResult]:

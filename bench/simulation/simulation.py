@@ -137,7 +137,7 @@ class Simulation:
         self._events_max = random.choice((1, 3, 10, 100, 2_000))
         self.stream_history: list[tuple[float, int]] = []
         self.spare_endpoints: dict[str, list[Endpoint]] = {}
-        self._worked_at = 0.0  # when somebody last had something to do, while faults have stopped
+        self._worked_at = 0.0  # when a commit last told anybody of anything
         self._closed: dict[str, float] = {}  # until when the stream is away, or has no room
 
     # Clocks -------------------------------------------------------------------------------------------------------
@@ -207,6 +207,8 @@ class Simulation:
         """A commit has happened."""
         for transition in writes.transitions:
             self._digest.update(transition.hash)
+        if writes.outbox or writes.delivery_states:  # to poll a rail once more is no progress
+            self._worked_at = self.time
         for _, message in writes.outbox:
             self._digest.update(message.id.encode() + message.body)
         self._digest.update(repr((sorted(writes.timers_set), plan.fences, ground.now)).encode())
@@ -303,6 +305,8 @@ class Simulation:
         for job in list(worker.jobs):
             if job in worker.jobs and worker.running:
                 worker.step(job)
+            while job in worker.jobs and job.may_go_on and self.random.random() < 0.8:
+                worker.step(job)
         for service in (worker.listen_once, worker.look_at_timers, worker.tick_once, worker.report, worker.flush):
             if worker.running:
                 service()
@@ -366,7 +370,6 @@ class Simulation:
         started = self._worked_at = self.time
         for _ in range(QUIET_ROUNDS_MAX):
             if self._work_off():
-                self._worked_at = self.time
                 self.advance(0.01)
                 continue
             pause = self._pause()
@@ -387,6 +390,8 @@ class Simulation:
             worker.beat()
             for job in list(worker.jobs):
                 worker.step(job)
+                while job in worker.jobs and job.may_go_on:
+                    worker.step(job)
             worker.listen_once()
             worker.look_at_timers()
             while worker.tick_once():
@@ -416,8 +421,9 @@ class Simulation:
                 worker.sweep(1.0)
             return 1.0
         people = self._waits_for_people()
-        due = [timer.due_at for timer in self.store.rows.timers.values() if timer.key not in people]
-        waits = [(at - self.store_time()).total_seconds() for at in due]
+        timers, now = self.store.rows.timers.values(), self.store_time()
+        due = [timer.due_at for timer in timers if timer.key not in people or timer.due_at <= now]
+        waits = [(at - now).total_seconds() for at in due]
         for rail in self.rails.values():
             for at in (rail.inner.next_callback_at(), rail.next_payment_at()):
                 if at is not None:
@@ -431,7 +437,8 @@ class Simulation:
     def _found_by_looking(self) -> bool:
         """Return whether there is something that nobody is told of: a lost attempt, a frame that a stream lost."""
         frames = any(row.message.subject.startswith("zc.") for row in self.store.rows.outbox.values())
-        return frames or any(row.state in OPEN for row in self.store.rows.delivery_states.values())
+        rows = self.store.rows.delivery_states.values()
+        return frames or any(row.state in OPEN and row.next_at is None for row in rows)
 
     def _waits_for_people(self) -> set[str]:
         """Return the intents that only a person can bring to an end."""

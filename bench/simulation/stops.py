@@ -36,6 +36,11 @@ class Job:
         self.place: str | None = None
         self._awaited: asyncio.Future[Any] | None = None
 
+    @property
+    def may_go_on(self) -> bool:
+        """Return whether it stands where nothing has to happen before it goes on."""
+        return self.place in ("breath", "fenced", "committed")
+
     def step(self) -> bool:
         """Run to the next stop; return whether the coroutine has ended. Raises what it raises.
 

@@ -272,20 +272,24 @@ class StoreTwin:
         rows = [r for r in self._outbox(partitions) if r.sent_at is None and r.created_at <= before]
         return [row.message for row in rows[:limit]]
 
-    async def unsend(self) -> int:
+    async def unsend(self, *, commands: bool = True) -> int:
         """See Store.unsend."""
         self._meet("unsend")
         rows = [row for row in self.rows.outbox.values() if row.sent_at is not None]
+        rows = [row for row in rows if commands or not row.message.subject.startswith("zc.")]
         for row in rows:
             row.sent_at = None
         return len(rows)
 
-    async def unconsumed(self, partitions: Collection[int], sent_seconds: float) -> int:
+    async def unconsumed(self, partitions: Collection[int], sent_seconds: float, limit: int) -> list[Outgoing]:
         """See Store.unconsumed."""
         self._meet("unconsumed")
         before = self._clock() - timedelta(seconds=sent_seconds)
         commands = [row for row in self._outbox(partitions) if row.message.subject.startswith("zc.")]
-        return sum(row.sent_at is not None and row.sent_at < before for row in commands)
+        lost = [row for row in commands if row.sent_at is not None and row.sent_at < before][:limit]
+        for row in lost:
+            row.sent_at = self._clock()
+        return [row.message for row in lost]
 
     async def mark_sent(self, ids: Sequence[str]) -> None:
         """See Store.mark_sent."""

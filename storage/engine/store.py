@@ -60,12 +60,22 @@ from timers where partition = any($1::int[]) and due_at < clock_timestamp() + ma
 order by due_at limit $3
 """
 _UNCONSUMED: Final = """
-select count(*) from outbox
-where subject like 'zc.%' and sent_at < clock_timestamp() - make_interval(secs => $2) and partition = any($1::int[])
+with lost as (
+    select id from outbox
+    where subject like 'zc.%' and sent_at < clock_timestamp() - make_interval(secs => $2) and partition = any($1::int[])
+    order by created_at, id limit $3 for update skip locked
+), again as (
+    update outbox o set sent_at = clock_timestamp() from lost where o.id = lost.id
+    returning o.subject, o.body, o.id, o.created_at
+)
+select subject, body, id from again order by created_at, id
 """
 _UNSEND: Final = """
 update outbox set sent_at = null
-where id in (select id from outbox where sent_at <= $1 order by id limit $2 for update skip locked) returning id
+where id in (
+    select id from outbox where sent_at <= $1 and ($3 or subject not like 'zc.%') order by id limit $2
+    for update skip locked
+) returning id
 """
 _STATISTICS: Final = """
 select
@@ -225,19 +235,20 @@ class PostgresStore:
         """See Store.unsent."""
         return await outbox.unsent(self._pool, partitions, older_seconds, limit)
 
-    async def unsend(self) -> int:
+    async def unsend(self, *, commands: bool = True) -> int:
         """See Store.unsend. Many rows are taken back a few at a time; what is sent again meanwhile stays sent."""
         started = (await self._fetch("select clock_timestamp()"))[0][0]
         rows = 0
         while True:
-            taken = len(await self._fetch(_UNSEND, started, UNSEND_ROWS))
+            taken = len(await self._fetch(_UNSEND, started, UNSEND_ROWS, commands))
             rows += taken
             if taken < UNSEND_ROWS:
                 return rows
 
-    async def unconsumed(self, partitions: Collection[int], sent_seconds: float) -> int:
+    async def unconsumed(self, partitions: Collection[int], sent_seconds: float, limit: int) -> list[Outgoing]:
         """See Store.unconsumed."""
-        return int((await self._fetch(_UNCONSUMED, sorted(partitions), sent_seconds))[0][0])
+        rows = await self._fetch(_UNCONSUMED, sorted(partitions), sent_seconds, limit)
+        return [Outgoing(row[0], row[1], row[2]) for row in rows]
 
     async def mark_sent(self, ids: Sequence[str]) -> None:
         """See Store.mark_sent."""

@@ -52,6 +52,13 @@ def make_outward(stream: AwayStream) -> Outward:
     return Outward(lambda name: None, Endpoints(), stream, lambda key: 0, command_subject, SILENCE)
 
 
+async def passed(seconds: float) -> None:
+    """Return when so much virtual time has passed."""
+    ends = anyio.current_time() + seconds
+    while anyio.current_time() < ends:
+        await anyio.sleep(0.1)
+
+
 def call(name: str) -> tuple[str, str, WebhookCall]:
     return "acme", "hook", WebhookCall("http://hook", f"msg_{name}", b"{}", (b"secret",), 1, name)
 
@@ -64,7 +71,7 @@ async def test_a_report_waits_for_a_stream_that_is_away() -> None:
         group.start_soon(outward.run)
         await anyio.wait_all_tasks_blocked()
         outward.perform([], [], [call("d1"), call("d2")])
-        await anyio.sleep(AWAY_SECONDS / 2)
+        await passed(AWAY_SECONDS / 2)
         outward.perform([], [], [call("d3")])
         with anyio.fail_after(AWAY_SECONDS):
             while len(stream.told) < 3:
@@ -83,7 +90,7 @@ async def test_a_report_that_the_stream_never_takes_is_not_in_the_way_of_others(
         group.start_soon(outward.run)
         await anyio.wait_all_tasks_blocked()
         outward.perform([], [], [call("d1")])
-        await anyio.sleep(2.0)
+        await passed(2.0)
         outward.perform([], [], [call("d2")])
         with anyio.fail_after(AWAY_SECONDS):
             while not stream.told:
@@ -103,7 +110,7 @@ async def test_what_waits_is_bounded() -> None:
             patched.setattr(module, "UNSENT_MAX", 2)
             for number in range(4):
                 outward.perform([], [], [call(f"d{number}")])
-                await anyio.sleep(2.0)
+                await passed(2.0)
         with anyio.fail_after(2 * AWAY_SECONDS):
             while len(stream.taken) < 2:
                 await anyio.sleep(0.1)

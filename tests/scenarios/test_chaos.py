@@ -350,6 +350,11 @@ def replace_step(ground: Ground, name: str, place: int, **changes: Any) -> None:
 PLANTED: list[tuple[str, Callable[[Ground], object], str]] = [
     ("the audit found money", lambda g: setattr(g, "audit", Audit((Breach("A", "acme", "x"),), 5, 7, 24, 2)), "A"),
     ("a reading found money", lambda g: g.readings.add([("A", "sums to 1")]), "A"),
+    *(
+        (f"the audit found {letter}", lambda g, letter=letter: setattr(
+            g, "audit", Audit((Breach(letter, "acme", "x"),), 5, 7, 24, 2)), letter)
+        for letter in "BCDEGLPS"
+    ),
     ("a posting too many", lambda g: of(g, "paid").postings.append(("settle", 0, 500)), "E"),
     ("a release is missing", lambda g: of(g, "declined").postings.pop(), "E"),
     ("a failure posted", lambda g: of(g, "declined").postings.append(("post", 0, 500)), "EF"),
@@ -380,6 +385,7 @@ PLANTED: list[tuple[str, Callable[[Ground], object], str]] = [
         RailPayment("chaos_1", f"{9:032x}01", 500, "success", 3.0, 1, 1)), "O"),
     ("a payment of another amount", lambda g: setattr(g.payments[0], "amount", 501), "O"),
     ("a rail that pays twice was asked twice", lambda g: setattr(g.payments[1], "submits", 2), "O"),
+    ("a history that nothing explains", lambda g: g.history_wrongs.append("answers: x"), "O"),
     ("a record that was never told", lambda g: g.feed.told.pop((UUIDS["paid"], 3)), "P"),
     ("an event without its commit", lambda g: g.feed.told.update([(UUIDS["paid"], 7)]), "P"),
     ("a gap in the versions", lambda g: replace_step(g, "booked", 2, sequence=4), "P"),
@@ -477,4 +483,5 @@ def test_a_short_run_holds_every_invariant(tmp_path: Path) -> None:
     assert report.requests["nats accepted"] > 50
     assert report.readings["snapshots"] > 10
     assert report.packets_verified > 0
+    assert report.history_calls > 100
     assert report.rail_payments > 50
