@@ -15,7 +15,7 @@ import pytest
 from tests.architecture import FOLDERS, ROOT
 
 SETUPTOOLS_MAJOR_MIN: Final = 77  # the first that reads our pyproject.toml and needs nothing else for a wheel
-DATA: Final = frozenset({"*.sql", "*.lua", "py.typed"})
+DATA: Final = frozenset({"*.css", "*.lua", "*.sql", "*.toml", "py.typed"})
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,10 @@ class Shelf(StoreTwin):
         self._late: list[Late] = []
         self.away_until = 0.0
 
+    def begun(self, opened: OpenCommit) -> None:
+        """See StoreTwin.begun."""
+        self._open[opened] = self._simulation.time
+
     def committed(self, plan: TickPlan, writes: TickWrites, ground: Ground) -> None:
         """See StoreTwin.committed."""
         self._simulation.committed(plan, writes, ground)
@@ -55,6 +59,8 @@ class Shelf(StoreTwin):
         """See StoreTwin.pause. Raises Killed, and whatever a server answers that is slow, gone or restarted."""
         simulation = self._simulation
         swarm, worker = simulation.swarm, simulation.acting
+        if opened is not None and opened.ended and place != "committed":
+            raise Unavailable("the server has ended the transaction")
         if place == "locks":
             await self._wait_for_locks(opened)
         elif place == "fenced":
@@ -79,7 +85,9 @@ class Shelf(StoreTwin):
         """End what has taken too long."""
         now = self._simulation.time
         for opened, since in list(self._open.items()):
-            if now - since > TRANSACTION_SECONDS_MAX:
+            if opened.ended:
+                del self._open[opened]
+            elif now - since > TRANSACTION_SECONDS_MAX:
                 opened.end()
                 del self._open[opened]
         self.finish_late(now - TRANSACTION_SECONDS_MAX)
@@ -103,25 +111,17 @@ class Shelf(StoreTwin):
 
     async def _wait_for_locks(self, opened: OpenCommit | None) -> None:
         since = self._simulation.time
-        if opened is not None:
-            since = self._open.setdefault(opened, since)
-        await Stop("locks")
-        if opened is not None and opened.ended:
-            raise Unavailable("the server has ended the transaction")
+        await self._stand(opened, "locks")
         if self._simulation.time - since > LOCK_SECONDS_MAX:
             raise Contended("a lock was waited for too long")
 
-    async def _stand(self, opened: OpenCommit, place: str) -> None:
-        self._open.setdefault(opened, self._simulation.time)
+    async def _stand(self, opened: OpenCommit | None, place: str) -> None:
         await Stop(place)
-        self._open.pop(opened, None)
-        if opened.ended:
+        if opened is not None and opened.ended:
             raise Unavailable("the server has ended the transaction")
 
     async def _commit_or_not(self, opened: OpenCommit, writes: TickWrites) -> None:
         swarm = self._simulation.swarm
-        if opened.ended:
-            raise Unavailable("the server has ended the transaction")
         if swarm.strikes(Fault.KILLED_BEFORE_COMMIT):
             if self._simulation.random.random() < 0.5:  # the word to commit is on its way
                 self._leave(opened, writes)

@@ -16,8 +16,9 @@ from functools import partial
 from random import Random
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from zentra.actors.relay import row_of
 from zentra.actors.tick import Input, Rules
 from zentra.bench.simulation import mischief
 from zentra.bench.simulation.auditor import Auditor, Violation
@@ -36,7 +37,7 @@ from zentra.runtime.stream_ports import Outgoing, StreamError
 from zentra.runtime.subjects import command_subject, dead_subject, event_subject
 from zentra.runtime.webhooks.delivery import OPEN
 
-__all__ = ["Failed", "Outcome", "Simulation", "run_seed"]
+__all__ = ["Failed", "Outcome", "Simulation", "VirtualLoop", "run_seed"]
 
 STEPS_PER_INTENT: Final = 14
 REBUILD_EVERY: Final = 100
@@ -70,7 +71,7 @@ class Outcome(Struct, frozen=True):
     failed: Failed | None = None
 
 
-class _VirtualLoop(asyncio.SelectorEventLoop):
+class VirtualLoop(asyncio.SelectorEventLoop):
     """A loop whose clock is the simulation's; nothing is ever scheduled on it."""
 
     now = 0.0
@@ -81,7 +82,7 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
 
 def run_seed(seed: int, intents: int, *, steps_max: int | None = None, only: frozenset[Fault] | None = None) -> Outcome:
     """Return what became of one seed; the same arguments give the same outcome, bit by bit."""
-    loop = _VirtualLoop()
+    loop = VirtualLoop()
     try:
         return loop.run_until_complete(_run(Simulation(seed, intents, loop, steps_max=steps_max, only=only)))
     finally:
@@ -96,7 +97,7 @@ class Simulation:
     """The world of one seed."""
 
     def __init__(
-        self, seed: int, intents: int, loop: _VirtualLoop, *, steps_max: int | None, only: frozenset[Fault] | None
+        self, seed: int, intents: int, loop: VirtualLoop, *, steps_max: int | None, only: frozenset[Fault] | None
     ) -> None:
         self.seed, self.intents, self._loop = seed, intents, loop
         self.random = random = Random(seed)  # noqa: S311 - a seed that replays, not a secret
@@ -218,7 +219,8 @@ class Simulation:
         """Append to the stream; return why that was not possible."""
         failure = self.stream.append(message)
         if failure is None:
-            self.auditor.published(message)
+            # a row that a stream lost is sent again under another id, and is the same row
+            self.auditor.published(structs.replace(message, id=row_of(message.id) or message.id))
         return failure
 
     def append_again(self, message: Outgoing) -> None:

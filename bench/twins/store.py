@@ -339,6 +339,7 @@ class StoreTwin:
         """See Store.commit."""
         failure = self._meet("commit")
         opened = OpenCommit(self, plan)
+        self.begun(opened)
         try:
             while not opened.fence():
                 await self.pause("locks", opened)
@@ -367,6 +368,9 @@ class StoreTwin:
         its locks and has read), has `written` or has `committed`. Here nothing happens, and waiting is a bug."""
         if place == "locks":
             raise RuntimeError("a twin has waited")
+
+    def begun(self, opened: OpenCommit) -> None:
+        """Tell whoever listens of a transaction that has begun."""
 
     def holds(self, fence: Fence) -> bool:
         """Return whether a lease row stands where a fence expects it."""

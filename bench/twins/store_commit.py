@@ -12,6 +12,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from zentra.bench.twins.store_rows import apply
+from zentra.runtime.errors import Unavailable
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import Ground, TickPlan, TickWrites
 
@@ -85,6 +86,8 @@ class OpenCommit:
         self._held.clear()
 
     def _take(self, key: Hashable) -> bool:
+        if self.ended:
+            raise Unavailable("the server has ended the transaction")
         holder = self._store.locks.setdefault(key, self)
         if holder is self:
             self._held.append(key)
