@@ -20,7 +20,7 @@ from zentra.storage.errors import translated
 
 __all__ = ["packets_flaws", "resolve", "wait_recovered", "wait_settled"]
 
-SETTLE_SECONDS_MAX: Final = 420.0  # an attempt whose report was lost is made again after five minutes
+SETTLE_SECONDS_MAX: Final = 180.0  # an attempt whose report was lost is made again within 80 s
 ASK_SECONDS_MAX: Final = 30.0
 POLL_SECONDS: Final = 0.25
 REPLAY_SECONDS: Final = 5.0

@@ -50,7 +50,7 @@ def _bench() -> None:
 @bench_app.command(RUN)
 def run(
     profile: Annotated[str, typer.Argument(help="What is asked; see: zentra bench profiles.")] = "",
-    transport: Annotated[str, typer.Option(help="nats, http (POST /runtime/intents) or bulk.")] = "",
+    transport: Annotated[str, typer.Option(help="nats, http (one in a request), bulk, or both: http and nats.")] = "",
     intents: Annotated[int, typer.Option(min=1, max=2_000_000, help="How many to send at full speed.")] = 30_000,
     rate: Annotated[float, typer.Option(min=0, help="Intents per second on a fixed schedule; 0: full speed.")] = 0.0,
     seconds: Annotated[float, typer.Option(min=0, help="How long, for a profile; 0: its own length.")] = 0.0,
@@ -59,6 +59,9 @@ def run(
     in_flight: Annotated[int, typer.Option(min=1, help="Unanswered intents at full speed.")] = 4_096,
     accounts: Annotated[int, typer.Option(min=2, help="Half are customers, half are merchants.")] = 2_000,
     hot: Annotated[bool, typer.Option("--hot", help="Every intent credits one merchant.")] = False,
+    repeats: Annotated[
+        float | None, typer.Option(min=0, max=0.9, help="Share of sends that repeat one of before, key and content.")
+    ] = None,
     rail: Annotated[str, typer.Option(help="inline: the outcome is an event; sandbox: over HTTP.")] = "inline",
     endpoint: Annotated[bool, typer.Option("--endpoint", help="Send webhooks to an endpoint of ours.")] = False,
     workers: Annotated[int, typer.Option(min=1, max=8)] = 1,
@@ -79,11 +82,13 @@ def run(
       zentra bench --transport nats --intents 30000
       zentra bench steady --rate 500 --html report.html
       zentra bench --transport http --intents 5000 --rate 50 --json
+      zentra bench --transport both --repeats 0.05 --intents 200000
     """
     name = profile or ("steady" if rate else "full")
     changes: dict[str, Any] = {
         "accounts": accounts, "workers": workers, "gateways": gateways, "generators": generators, "poisson": poisson,
-        "rail": rail, "hot": hot, "commits_max": commits_max,
+        "rail": rail, "hot": hot, "commits_max": commits_max, "repeats": repeats,
+        "comes_back": bool(repeats) or transport == "both",
     }  # fmt: skip
     changes |= {"transport": transport} if transport else {}
     changes |= {"endpoint": True} if endpoint else {}

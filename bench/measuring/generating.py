@@ -13,9 +13,9 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from zentra.bench.measuring.generator import Load, LoadReport
+from zentra.bench.measuring.load import Load
 from zentra.bench.measuring.sidecar import Sidecar, sidecar
-from zentra.bench.measuring.tally import merge_reports
+from zentra.bench.measuring.tally import LoadReport, merge_reports
 from zentra.bench.measuring.workload import Mix
 
 __all__ = ["Ceiling", "GeneratorFault", "generate", "measure_ceiling"]
@@ -73,8 +73,9 @@ async def measure_ceiling(load: Load, processes: int = 1) -> Ceiling:
         ports = await server.hear()
         scheme = "nats" if load.transport == "nats" else "http"
         plain = replace(
-            load, url=f"{scheme}://127.0.0.1:{ports[scheme]}", intents=CEILING_INTENTS, rate=0.0, phases=(),
-            second=None, mix=Mix(), wait_seconds=0, watch_url="", in_flight=max(load.in_flight, 64),
+            load, url=f"{scheme}://127.0.0.1:{ports[scheme]}", nats_url=f"nats://127.0.0.1:{ports['nats']}",
+            intents=CEILING_INTENTS, rate=0.0, phases=(), second=None, mix=Mix(), wait_seconds=0, watch_url="",
+            in_flight=max(load.in_flight, 64),
         )  # fmt: skip
         report = await generate(plain, processes)
     if report.refused:

@@ -16,12 +16,13 @@ import uvloop
 
 from zentra.bench.measuring.correctness import check_load
 from zentra.bench.measuring.generating import generate, measure_ceiling
-from zentra.bench.measuring.generator import Load, LoadReport, distinct_keys
+from zentra.bench.measuring.load import Load
 from zentra.bench.measuring.measured import Measured, Seen, machine, summed_up
 from zentra.bench.measuring.plans import Plan
 from zentra.bench.measuring.resources import Sampler
 from zentra.bench.measuring.spans import intents_of, read_spans
 from zentra.bench.measuring.stand import POLL_SECONDS, TENANTS, Progress, Stand, open_stand
+from zentra.bench.measuring.tally import LoadReport
 from zentra.bench.measuring.transports import HTTP_CONNECTIONS_MAX, Target
 from zentra.storage.reads.bench import stage_latencies
 
@@ -58,8 +59,7 @@ async def measure_on(
     spans = await read_spans(stand.pool, load.prefix, run.report.started_at)
     _, stages = await stage_latencies(stand.pool, TENANTS[0], run.report.started_at)
     checks = await check_load(
-        stand.pool, stand.installation, prefix=load.prefix, report=run.report, distinct=distinct_keys(load),
-        tenant=TENANTS[0], taken=await stand.taken(),
+        stand.pool, stand.installation, load=load, report=run.report, tenants=TENANTS, taken=await stand.taken(),
     )  # fmt: skip
     seen = Seen(
         report=run.report, spans=spans, checks=checks, completed=run.completed, seconds=run.seconds, stages=stages,
@@ -114,30 +114,32 @@ class _Run:
 def _load(stand: Stand, plan: Plan) -> Load:
     """Return the plan's load, addressed to the stand."""
     installation = stand.installation
-    over_nats = plan.transport == "nats"
+    queues = plan.transport in ("nats", "both")  # and not one request per connection
 
     def target(tenant: str) -> Target:
-        if over_nats:
+        if plan.transport == "nats":
             return Target(installation.nats_url(tenant))
-        return Target(installation.base_url, installation.keys[tenant]["dev"])
+        return Target(installation.base_url, installation.keys[tenant]["dev"], installation.nats_url(tenant))
 
     first = target(TENANTS[0])
     return Load(
         transport=plan.transport,
         url=first.url,
         key=first.key,
+        nats_url=first.nats_url,
         second=target(TENANTS[1]) if plan.mix.second_tenant else None,
         tenants=TENANTS if plan.mix.second_tenant else TENANTS[:1],
         intents=plan.intents,
         phases=plan.phases,
         poisson_seed=7 + stand.loads if plan.poisson else None,
-        in_flight=plan.in_flight if over_nats or plan.phases else min(plan.in_flight, HTTP_CONNECTIONS_MAX),
+        in_flight=plan.in_flight if queues or plan.phases else min(plan.in_flight, HTTP_CONNECTIONS_MAX),
         batch=1 if plan.transport == "http" else plan.batch,
         sources=stand.sources,
         destinations=stand.destinations[:1] if plan.hot else stand.destinations,
         prefix=f"load{stand.loads:04d}",
         seed=7 + stand.loads,
         mix=plan.mix,
+        comes_back=plan.comes_back,
         wait_seconds=WAIT_SECONDS if plan.one_at_a_time else 0,
         watch_url=installation.settings.nats_url if plan.watch else "",
     )

@@ -103,6 +103,9 @@ class Measured(Struct, frozen=True, kw_only=True):
     cpu_seconds: dict[str, float]
     memory_mib: dict[str, float]
     refusals: dict[str, int]
+    answers: dict[str, int]  # by route and outcome
+    turned_away: dict[str, int]  # by route and outcome: told to come back, and did
+    repeats: dict[str, int]
     generator_per_second_max: float | None
     generator_cpu_us_per_intent: float | None
     invariants: str
@@ -171,6 +174,9 @@ def summed_up(plan: Plan, seen: Seen) -> Measured:
         cpu_seconds=_cpu_seconds(seen),
         memory_mib={name: round(usage.memory_mib, 1) for name, usage in seen.used.items()},
         refusals=report.refusals,
+        answers=_answers(report),
+        turned_away=report.turned_away,
+        repeats=_repeats(report),
         generator_per_second_max=None if ceiling is None else ceiling.per_second,
         generator_cpu_us_per_intent=None if ceiling is None else ceiling.cpu_us_per_intent,
         invariants="broken" if broken else "ok",
@@ -221,6 +227,23 @@ def _cpu_seconds(seen: Seen) -> dict[str, float]:
         for name, usage in seen.used.items()
     }
     return used | {"generator": seen.report.cpu_seconds}
+
+
+def _answers(report: LoadReport) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for sample in report.samples:
+        name = f"{sample.route}: {sample.outcome}"
+        counts[name] = counts.get(name, 0) + sample.response.total
+    return dict(sorted(counts.items()))
+
+
+def _repeats(report: LoadReport) -> dict[str, int]:
+    return {
+        "sent": report.repeated,
+        "over_another_door": report.repeated_elsewhere,
+        "before_the_first_answer": report.repeated_early,
+        "answered_as_repeats": report.answered_again,
+    }
 
 
 def _two_quantiles(histogram: Histogram) -> dict[str, float]:

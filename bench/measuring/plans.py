@@ -15,10 +15,11 @@ from zentra.bench.measuring.workload import Mix
 
 __all__ = ["PROFILES", "RAILS", "TRANSPORTS", "Plan", "Profile", "UnknownProfile", "plan_of"]
 
-TRANSPORTS: Final = ("nats", "http", "bulk")
+TRANSPORTS: Final = ("nats", "http", "bulk", "both")
 RAILS: Final = ("inline", "sandbox")
 WARM_UP_SECONDS: Final = 3.0
 RAMP_STEPS: Final = 8
+SLOWEST_PER_SECOND: Final = 50.0  # a run at full speed that does less has got stuck
 
 
 class UnknownProfile(Exception):
@@ -39,6 +40,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     accounts: int = 2_000
     hot: bool = False  # every intent credits one account
     mix: Mix = Mix()
+    comes_back: bool = False  # the generator, where it is turned away for now
     rail: str = "inline"
     endpoint: bool = False  # a webhook endpoint of ours takes every event of the default filter
     outage: tuple[float, float] | None = None  # seconds from the start between which the endpoint is down
@@ -65,19 +67,26 @@ class Profile(Struct, frozen=True):
     plan: Callable[[float, float], Plan]
 
 
-def plan_of(name: str, *, rate: float | None = None, seconds: float | None = None, **changes: Any) -> Plan:
-    """Return the plan of a profile at a rate and for a time, with fields of the plan changed.
+def plan_of(
+    name: str, *, rate: float | None = None, seconds: float | None = None, repeats: float | None = None, **changes: Any
+) -> Plan:
+    """Return the plan of a profile at a rate and for a time, with a share of repeats, and fields of the plan changed.
 
-    Raises UnknownProfile, and ValueError for a rate or time that is not positive."""
+    Raises UnknownProfile, and ValueError for a rate or time that is not positive or a share that is none."""
     profile = PROFILES.get(name)
     if profile is None:
         raise UnknownProfile(f"no profile {name!r}: {', '.join(PROFILES)}")
     rate, seconds = rate or profile.rate, seconds or profile.seconds
     if rate <= 0 or seconds <= 0:
         raise ValueError("a rate and a time are positive")
+    if repeats is not None and not 0 <= repeats < 1:
+        raise ValueError("the share of repeats is at least 0 and less than 1")
     plan = replace(profile.plan(rate, seconds), profile=name, **changes)
+    if repeats is not None:
+        plan = replace(plan, mix=replace(plan.mix, repeats=repeats))
     # A run ends by itself: its schedule, and once more as long for what has queued up by then.
-    return replace(plan, seconds_max=max(plan.seconds_max, 2 * seconds_of(plan.phases) + 60))
+    long = max(2 * seconds_of(plan.phases) + 60, plan.sends / SLOWEST_PER_SECOND)
+    return replace(plan, seconds_max=max(plan.seconds_max, long))
 
 
 def _open(rate: float, *phases: Phase, **more: Any) -> Plan:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import aiohttp
 
 from zentra.bench.measuring.generating import GeneratorFault, generate
-from zentra.bench.measuring.generator import Load
+from zentra.bench.measuring.load import Load
 from zentra.bench.measuring.plans import Plan
 from zentra.bench.measuring.resources import children_of
 from zentra.bench.measuring.sidecar import Sidecar, sidecar

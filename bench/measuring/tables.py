@@ -55,7 +55,11 @@ def run_table(measured: Measured, against: Sequence[str]) -> str:
     lines.append("CPU seconds          " + ", ".join(f"{name} {cpu}" for name, cpu in measured.cpu_seconds.items()))
     lines.append("memory MiB           " + ", ".join(f"{name} {mib:.0f}" for name, mib in measured.memory_mib.items()))
     lines.append(f"other processes      {measured.figures['other_cores']} of {measured.machine.cores} cores")
-    lines += [f"refused              {why}: {count:,}" for why, count in measured.refusals.items()]
+    lines += [f"answered             {how}: {count:,}" for how, count in measured.answers.items()]
+    lines += [f"turned away for now  {how}: {count:,}" for how, count in measured.turned_away.items()]
+    if measured.repeats["sent"]:
+        repeats = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in measured.repeats.items())
+        lines.append(f"repeats              {repeats}")
     lines += ["checks", *(f"  {'ok    ' if c.ok else 'BROKEN'} {c.name}: {c.found}" for c in measured.checks)]
     lines += ["thresholds kept" if not against else "against this run", *(f"  {sentence}" for sentence in against)]
     return "\n".join(lines)

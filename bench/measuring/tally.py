@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from msgspec import Struct, field
 
 from zentra.bench.measuring.histogram import Histogram, merged
+from zentra.bench.measuring.marks import Marks
 from zentra.bench.measuring.schedule import LATE_SECONDS
 from zentra.bench.measuring.transports import is_accepted
 
@@ -48,7 +49,11 @@ class LoadReport(Struct, kw_only=True):
     p99_ms: float
     refusals: dict[str, int] = {}
     repeated: int = 0  # sends that asked again for an intent of before
+    repeated_elsewhere: int = 0  # of those: over another door than the first time
+    repeated_early: int = 0  # of those: while this process waited for the answer to the first, at the time of sending
     answered_again: int = 0  # of those accepted: the answer said that it had been given before
+    turned_away: dict[str, int] = {}  # by route and answer: how often somebody was told to come back, and did
+    acknowledged: bytes = b""  # the numbers that were accepted; see Marks
     samples: list[Sample] = []
     lags: dict[str, Histogram] = {}  # by phase: how far sends were behind their schedule
     successful: dict[str, Histogram] = {}  # by phase: from the intended time until SUCCESSFUL was seen on the feed
@@ -63,6 +68,9 @@ class Tally:
     def __init__(self, started: float) -> None:
         self.started = started
         self.accepted = self.refused = self.late = self.repeated = self.answered_again = 0
+        self.repeated_elsewhere = self.repeated_early = 0
+        self.turned_aways: dict[str, int] = {}
+        self.acknowledged = Marks()
         self.refusals: dict[str, int] = {}
         self.samples: dict[tuple[str, str, str], Sample] = {}
         self.lags: dict[str, Histogram] = {}
@@ -70,7 +78,18 @@ class Tally:
         self.successful_by_tenant: dict[str, Histogram] = {}
         self.by_second: dict[int, Second] = {}
 
-    def sent(self, phase: str, intended: float, sent: float, count: int, repeated: int) -> None:
+    def repeat(self, *, elsewhere: bool, early: bool) -> None:
+        """Count a send that asks again: over another door than the first, before the first was answered."""
+        self.repeated += 1
+        self.repeated_elsewhere += elsewhere
+        self.repeated_early += early
+
+    def turned_away(self, route: str, outcome: str) -> None:
+        """Count somebody who was told to come back and will."""
+        told = f"{route}: {outcome}"
+        self.turned_aways[told] = self.turned_aways.get(told, 0) + 1
+
+    def sent(self, phase: str, intended: float, sent: float, count: int) -> None:
         """Count a request that leaves now."""
         lag = sent - intended
         lags = self.lags.setdefault(phase, Histogram())
@@ -78,7 +97,6 @@ class Tally:
         for _ in range(count):
             lags.record(lag)
         second.sent += count
-        self.repeated += repeated
         if lag > LATE_SECONDS:
             self.late += count
             second.late += count
@@ -120,6 +138,10 @@ class Tally:
             p99_ms=round(accepted.quantile_ms(0.99), 2),
             refusals=self.refusals,
             repeated=self.repeated,
+            repeated_elsewhere=self.repeated_elsewhere,
+            repeated_early=self.repeated_early,
+            turned_away=self.turned_aways,
+            acknowledged=bytes(self.acknowledged),
             answered_again=self.answered_again,
             samples=samples,
             lags=self.lags,
@@ -147,7 +169,12 @@ def merge_reports(reports: Sequence[LoadReport]) -> LoadReport:
         tally.refused += report.refused
         tally.late += report.sent_late
         tally.repeated += report.repeated
+        tally.repeated_elsewhere += report.repeated_elsewhere
+        tally.repeated_early += report.repeated_early
         tally.answered_again += report.answered_again
+        tally.acknowledged.update(report.acknowledged)
+        for told, count in report.turned_away.items():
+            tally.turned_aways[told] = tally.turned_aways.get(told, 0) + count
         for why, count in report.refusals.items():
             tally.refusals[why] = tally.refusals.get(why, 0) + count
         for sample in report.samples:

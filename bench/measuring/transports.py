@@ -1,7 +1,7 @@
 """The doors that a load goes through: requests over NATS, one intent per HTTP request, and many in one.
 
 Each transport sends a batch and says, per intent, how it was answered: `202`, `200 replayed`, `429 overloaded`,
-`no_answer`. An answer is counted as the client saw it; nothing is sent again, because a retry would hide what it cures.
+`no_answer`. An answer is given on as the client saw it; whether to come back is for the sender to say, and to count.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -19,8 +19,10 @@ from zentra.streams.connection import Connection, connect
 
 __all__ = [
     "ANSWER_SECONDS_MAX",
+    "BOTH",
     "BULK_ROUTE",
     "HTTP_CONNECTIONS_MAX",
+    "Answered",
     "RouteMissing",
     "Target",
     "Transport",
@@ -30,6 +32,8 @@ __all__ = [
 
 ANSWER_SECONDS_MAX: Final = 30.0
 HTTP_CONNECTIONS_MAX: Final = 256
+BOTH: Final = ("http", "nats")  # the doors of the transport `both`
+RETRY_SECONDS: Final = 1.0  # where an answer does not say when to come back
 ROUTE: Final = "/runtime/intents"
 BULK_ROUTE: Final = "/runtime/intents/bulk"
 NATS_SUBJECT: Final = "zentra.intents.create"
@@ -43,10 +47,19 @@ class RouteMissing(Exception):
 
 
 class Target(Struct, frozen=True):
-    """Where a tenant's intents go. Over HTTP `key` is an API key; over NATS the URL carries user and password."""
+    """Where a tenant's intents go. Over HTTP `key` is an API key; over NATS the URL carries user and password; it is
+    `nats_url` where intents go through both doors."""
 
     url: str
     key: str = ""
+    nats_url: str = ""
+
+
+class Answered(NamedTuple):
+    """How an intent was answered, and where it was turned away for now, in how many seconds it may come back."""
+
+    outcome: str
+    retry_after: float | None = None
 
 
 class Transport(Protocol):
@@ -54,7 +67,7 @@ class Transport(Protocol):
 
     route: str
 
-    async def send(self, intents: Intents) -> list[str]:
+    async def send(self, intents: Intents) -> list[Answered]:
         """Return how each intent was answered, in order; raise RouteMissing."""
         ...
 
@@ -74,7 +87,7 @@ async def open_transport(name: str, target: Target, *, in_flight: int, wait_seco
     With `wait_seconds` an HTTP request is answered when nothing more happens to its intent by itself. Raises
     StreamUnavailable without NATS, ValueError for another name or a server elsewhere."""
     if name == "nats":
-        client = await connect(target.url, name="bench")
+        client = await connect(target.nats_url or target.url, name="bench")
         transport = _OverNats(client)
         await transport.start()
         return transport
@@ -101,7 +114,7 @@ class _OverNats:
     async def start(self) -> None:
         await self._client.subscribe(f"{self._inbox}.*", cb=self._answered, pending_msgs_limit=0, pending_bytes_limit=0)
 
-    async def send(self, intents: Intents) -> list[str]:
+    async def send(self, intents: Intents) -> list[Answered]:
         number = str(next(self._numbers))
         future = self._pending[number] = asyncio.get_running_loop().create_future()
         body = _encode(intents[0] if len(intents) == 1 else intents)
@@ -111,10 +124,10 @@ class _OverNats:
                 answer = msgspec.json.decode(await future)
         except TimeoutError:
             self._pending.pop(number, None)
-            return ["no_answer"] * len(intents)
+            return [Answered("no_answer")] * len(intents)
         if isinstance(answer, list):
-            return [_outcome(item) for item in answer]
-        return [_outcome(answer)] * len(intents)
+            return [_answered(item) for item in answer]
+        return [_answered(answer)] * len(intents)
 
     async def close(self) -> None:
         await self._client.close()
@@ -134,21 +147,21 @@ class _OverHttp:
         self._pool, self._waits = pool, wait_seconds > 0
         self._prefer = f"prefer: wait={wait_seconds}\r\n" if wait_seconds else ""
 
-    async def send(self, intents: Intents) -> list[str]:
+    async def send(self, intents: Intents) -> list[Answered]:
         return [await self._one(intent) for intent in intents]
 
-    async def _one(self, intent: dict[str, Any]) -> str:
+    async def _one(self, intent: dict[str, Any]) -> Answered:
         key = intent["idempotency_key"]
         body = _encode({name: value for name, value in intent.items() if name != "idempotency_key"})
         headers = f"x-idempotency-key: {key}\r\n{self._prefer}".encode()
         answer = await _ask(self._pool, ROUTE, body, headers)
         if isinstance(answer, str):
-            return answer
+            return Answered(answer)
         if answer.status not in (200, 202):
-            return f"{answer.status} {_code(answer.body)}".strip()
+            return _refused(answer)
         if self._waits:
-            return f"{answer.status} {_decode(answer.body).get('status', '')}".strip()
-        return f"{answer.status} replayed" if answer.replayed else str(answer.status)
+            return Answered(f"{answer.status} {_decode(answer.body).get('status', '')}".strip())
+        return Answered(f"{answer.status} replayed" if answer.replayed else str(answer.status))
 
     async def close(self) -> None:
         await self._pool.close()
@@ -161,17 +174,17 @@ class _OverBulk:
         self.route = f"POST {BULK_ROUTE}"
         self._pool = pool
 
-    async def send(self, intents: Intents) -> list[str]:
+    async def send(self, intents: Intents) -> list[Answered]:
         answer = await _ask(self._pool, BULK_ROUTE, _encode(list(intents)), b"")
         if isinstance(answer, str):
-            return [answer] * len(intents)
+            return [Answered(answer)] * len(intents)
         if answer.status in (404, 405):
             raise RouteMissing(f"this gateway has no POST {BULK_ROUTE}: use the transport http or nats")
         decoded = msgspec.json.decode(answer.body or b"{}")
         items = decoded.get("results") if isinstance(decoded, dict) else decoded
         if not isinstance(items, list) or len(items) != len(intents):
-            return [f"{answer.status} {_code(answer.body)}".strip()] * len(intents)
-        return [_outcome(item) for item in items]
+            return [_refused(answer)] * len(intents)
+        return [_answered(item) for item in items]
 
     async def close(self) -> None:
         await self._pool.close()
@@ -187,17 +200,26 @@ async def _ask(pool: HttpPool, path: str, body: bytes, headers: bytes) -> Respon
         return type(error).__name__
 
 
-def _outcome(item: dict[str, Any]) -> str:
-    """Return the outcome of one element of an answer: an answer with its status, or problem details."""
+def _answered(item: dict[str, Any]) -> Answered:
+    """Return how one element of an answer was answered: an answer with its status, or problem details."""
     status = item.get("status", 0)
     if status in (200, 202):
-        return f"{status} replayed" if item.get("replayed") else str(status)
+        return Answered(f"{status} replayed" if item.get("replayed") else str(status))
     problem = item.get("problem") or item.get("body") or item
-    return f"{status} {problem.get('code', '')}".strip()
+    return _turned_away(status, problem, "")
 
 
-def _code(body: bytes) -> str:
-    return str(_decode(body).get("code", ""))
+def _refused(answer: Response) -> Answered:
+    """Return how a whole request was refused."""
+    return _turned_away(answer.status, _decode(answer.body), answer.retry_after)
+
+
+def _turned_away(status: int, problem: dict[str, Any], retry_after: str) -> Answered:
+    outcome = f"{status} {problem.get('code', '')}".strip()
+    if not problem.get("retryable"):
+        return Answered(outcome)
+    said = retry_after or problem.get("retry_after_seconds", RETRY_SECONDS)
+    return Answered(outcome, float(said))
 
 
 def _decode(body: bytes) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, Final, NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -25,11 +26,12 @@ class ConnectionLost(Exception):
 
 
 class Response(NamedTuple):
-    """An answer: status and body, and whether the server said that it had given it before."""
+    """An answer: status and body, whether the server said that it had given it before, and when to come back."""
 
     status: int
     body: bytes
     replayed: bool
+    retry_after: str = ""
 
 
 class _ClientProtocol(asyncio.Protocol):
@@ -39,6 +41,7 @@ class _ClientProtocol(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
         self._replayed = False
+        self._retry_after = ""
         self._closing = False
         self.answer: asyncio.Future[Response] | None = None
         self.transport: asyncio.Transport | None = None
@@ -63,11 +66,14 @@ class _ClientProtocol(asyncio.Protocol):
                 self.transport.abort()
 
     def on_message_begin(self) -> None:
-        self._body, self._replayed = [], False
+        self._body, self._replayed, self._retry_after = [], False, ""
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"idempotent-replayed":
-            self._replayed = value == b"true"
+        match name.lower():
+            case b"idempotent-replayed":
+                self._replayed = value == b"true"
+            case b"retry-after":
+                self._retry_after = value.decode("latin-1")
 
     def on_body(self, body: bytes) -> None:
         self._body.append(body)
@@ -76,7 +82,9 @@ class _ClientProtocol(asyncio.Protocol):
         self._closing = not self._parser.should_keep_alive()
         answer, self.answer = self.answer, None
         if answer is not None and not answer.done():
-            answer.set_result(Response(self._parser.get_status_code(), b"".join(self._body), self._replayed))
+            answer.set_result(
+                Response(self._parser.get_status_code(), b"".join(self._body), self._replayed, self._retry_after)
+            )
 
     def _fail(self, why: str) -> None:
         answer, self.answer = self.answer, None
@@ -139,7 +147,7 @@ class HttpPool:
 
 # (method, path, headers in lower case, body) -> (status, body)
 Handler = Callable[[bytes, bytes, dict[bytes, bytes], bytes], tuple[int, bytes]]
-_REASONS: Final = {200: b"OK", 202: b"Accepted", 204: b"No Content", 404: b"Not Found", 503: b"Service Unavailable"}
+_REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class _ServerProtocol(asyncio.Protocol):

@@ -66,12 +66,14 @@ class Workload:
 
     def draw(self, number: int) -> Drawn:
         """Return the intent that is sent as the `number`-th."""
-        first = self._first(number) if self._mix.repeats else number
+        first = self.first(number)
         second = self._mix.second_tenant > 0 and uniform(self._seed, first, 4) < self._mix.second_tenant
         return Drawn(int(second), first, first != number, self._body(first))
 
-    def _first(self, number: int) -> int:
-        """Follow a repeat to the send that was the first of its key."""
+    def first(self, number: int) -> int:
+        """Return the number that the `number`-th had first: a repeat is followed to the send that it repeats."""
+        if not self._mix.repeats:
+            return number
         while number > 0 and uniform(self._seed, number, 5) < self._mix.repeats:
             number -= 1 + int(uniform(self._seed, number, 6) * min(number, self._mix.repeat_within))
         return number

@@ -265,27 +265,42 @@ class StoreTwin:
         ]
         return sorted((row for row in left if row[1] < until_seconds), key=lambda row: row[1])[:limit]
 
-    async def unsent(self, partitions: Collection[int], older_seconds: float, limit: int) -> list[Outgoing]:
+    async def unsent(
+        self, partitions: Collection[int], older_seconds: float, limit: int, *, commands: bool | None = None
+    ) -> list[Outgoing]:
         """See Store.unsent."""
         self._meet("unsent")
         before = self._clock() - timedelta(seconds=older_seconds)
         rows = [r for r in self._outbox(partitions) if r.sent_at is None and r.created_at <= before]
-        return [row.message for row in rows[:limit]]
+        return [row.message for row in rows if commands in (None, _is_command(row))][:limit]
 
-    async def unsend(self, *, commands: bool = True) -> int:
+    async def unsend(self, from_seconds: float, to_seconds: float, kept: Collection[int]) -> int:
         """See Store.unsend."""
         self._meet("unsend")
-        rows = [row for row in self.rows.outbox.values() if row.sent_at is not None]
-        rows = [row for row in rows if commands or not row.message.subject.startswith("zc.")]
-        for row in rows:
-            row.sent_at = None
-        return len(rows)
+        now, count = self._clock(), 0
+        for row in self.rows.outbox.values():
+            if row.sent_at is None or (age := (now - row.sent_at).total_seconds()) < to_seconds:
+                continue
+            if row.partition not in kept if _is_command(row) else age <= from_seconds:
+                row.sent_at = None
+                count += 1
+        return count
+
+    async def outstanding(self, partitions: Collection[int]) -> list[str]:
+        """See Store.outstanding."""
+        self._meet("outstanding")
+        return [row.message.id for row in self._outbox(partitions) if _is_command(row)]
+
+    async def frames(self, rows: Sequence[str]) -> list[Outgoing]:
+        """See Store.frames."""
+        self._meet("frames")
+        return [self.rows.outbox[key].message for key in rows if key in self.rows.outbox]
 
     async def unconsumed(self, partitions: Collection[int], sent_seconds: float, limit: int) -> list[Outgoing]:
         """See Store.unconsumed."""
         self._meet("unconsumed")
         before = self._clock() - timedelta(seconds=sent_seconds)
-        commands = [row for row in self._outbox(partitions) if row.message.subject.startswith("zc.")]
+        commands = [row for row in self._outbox(partitions) if _is_command(row)]
         lost = [row for row in commands if row.sent_at is not None and row.sent_at < before][:limit]
         for row in lost:
             row.sent_at = self._clock()
@@ -302,7 +317,7 @@ class StoreTwin:
     async def trim_outbox(self, partitions: Collection[int], sent_before: datetime) -> int:
         """See Store.trim_outbox."""
         self._meet("trim_outbox")
-        kept = [row for row in self._outbox(partitions) if not row.message.subject.startswith("zc.")]
+        kept = [row for row in self._outbox(partitions) if not _is_command(row)]
         gone = [row.message.id for row in kept if row.sent_at is not None and row.sent_at < sent_before]
         for key in gone:
             del self.rows.outbox[key]
@@ -420,3 +435,7 @@ class StoreTwin:
 
 def _lease(row: LeaseRow) -> Lease:
     return Lease(row.partition, row.epoch, row.version, row.position)
+
+
+def _is_command(row: OutboxRow) -> bool:
+    return row.message.subject.startswith("zc.")

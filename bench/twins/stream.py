@@ -7,11 +7,13 @@ server away with `available`, and its last messages with `roll_back`. It runs un
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 
 import anyio
 
-from zentra.runtime.stream_ports import Inbound, Outgoing, Position, StreamError
+from zentra.runtime.stream_ports import Inbound, Loss, Outgoing, Position, StreamError
 from zentra.runtime.subjects import COMMANDS, DEAD, EVENTS, parse_command_subject
 from zentra.streams.errors import StreamFull, StreamRefused, StreamUnavailable
 
@@ -30,6 +32,7 @@ class _Log:
         self.bytes = 0
         self.bytes_max = bytes_max
         self.known_ids: dict[str, int] = {}
+        self.times: list[float] = []  # of the messages, where there is a clock
 
     @property
     def last(self) -> int:
@@ -49,12 +52,14 @@ class _Log:
         gone = max(0, min(up_to, self.last + 1) - self.first)
         self.bytes -= sum(len(message.body) for message in self.messages[:gone])
         del self.messages[:gone]
+        del self.times[:gone]
         self.first += gone
 
     def roll_back(self, to: int) -> None:
         kept = max(0, to - self.first + 1)
         self.bytes -= sum(len(message.body) for message in self.messages[kept:])
         del self.messages[kept:]
+        del self.times[kept:]
         self.first = min(self.first, to + 1)
         self.known_ids = {known: sequence for known, sequence in self.known_ids.items() if sequence <= to}
 
@@ -65,9 +70,10 @@ class _Log:
 
 
 class StreamTwin:
-    """The three streams of one imaginary server."""
+    """The three streams of one imaginary server. With a `clock`, in seconds, it tells how far back a loss goes."""
 
-    def __init__(self, *, command_bytes_max: int | None = None) -> None:
+    def __init__(self, *, command_bytes_max: int | None = None, clock: Callable[[], float] | None = None) -> None:
+        self.clock = clock
         self._logs = {COMMANDS: _Log(command_bytes_max), EVENTS: _Log(None), DEAD: _Log(None)}
         self._available = True
         self._waiting: list[anyio.Event] = []
@@ -94,8 +100,10 @@ class StreamTwin:
         stream = _STREAM_OF.get(message.subject.partition(".")[0])
         if stream is None:
             return StreamUnavailable("no responders")
-        failure = self._logs[stream].append(message)
+        log = self._logs[stream]
+        failure = log.append(message)
         if failure is None:
+            log.times += [self.clock()] * (len(log.messages) - len(log.times)) if self.clock else []
             self.wake()
         return failure
 
@@ -107,9 +115,12 @@ class StreamTwin:
         """Removes the commands with a sequence below `up_to`."""
         self._logs[COMMANDS].purge(up_to)
 
-    def roll_back(self, to: int) -> None:
-        """The server restarts without the commands behind sequence `to`; their sequences are given out again."""
+    def roll_back(self, to: int, *, events_to: int | None = None) -> None:
+        """The server restarts without the commands behind sequence `to`, and the events behind `events_to`; their
+        sequences are given out again."""
         self._logs[COMMANDS].roll_back(to)
+        if events_to is not None:
+            self._logs[EVENTS].roll_back(events_to)
         self.interruptions += 1
         self.wake()
 
@@ -167,6 +178,9 @@ class SourceTwin:
         self._rolled_back: set[int] = set()
         self._standing = True
         self._seen_interruptions = 0
+        self._losses = 0
+        self._heard_at: float | None = None  # since the last start or interruption
+        self._lost_at: tuple[float, float] | None = None
 
     @property
     def last_delivered(self) -> Position | None:
@@ -186,6 +200,7 @@ class SourceTwin:
         self._next = min(self._floors.values(), default=0) + 1
         self._taken = None
         self._rolled_back = set()
+        self._lose()
         self._standing = False
         self._seen_interruptions = -1
 
@@ -226,8 +241,27 @@ class SourceTwin:
         found, self._rolled_back = self._rolled_back, set()
         return found
 
+    async def end(self) -> Position:
+        """The last command; without one the last sequence. Raises StreamUnavailable without a server."""
+        if not self._stream.available:
+            raise StreamUnavailable("disconnected")
+        log = self._stream.log()
+        return Position(log.last, log.messages[-1].id if log.messages else "")
+
+    async def loss(self) -> Loss:
+        """What may be lacking since it last stood; without a clock nothing tells. Raises StreamUnavailable."""
+        if not self._stream.available:
+            raise StreamUnavailable("disconnected")
+        clock = self._stream.clock
+        if self._lost_at is None or clock is None:
+            return Loss(self._losses, math.inf, 0.0)
+        (heard_at, lost_at), times, now = self._lost_at, self._stream.log(EVENTS).times, clock()
+        left = bisect_right(times, heard_at)
+        return Loss(self._losses, now - times[left - 1] if left else math.inf, now - lost_at)
+
     async def stop(self) -> None:
         """Delivers nothing any more."""
+        self._lose()
         self._floors = {}
         self._positions = {}
         self._rolled_back = set()
@@ -237,6 +271,7 @@ class SourceTwin:
         if not self._floors or not self._stream.available:
             return False
         if self._seen_interruptions != self._stream.interruptions:
+            self._lose()
             self._seen_interruptions = self._stream.interruptions
             log = self._stream.log()
             behind = [
@@ -251,7 +286,16 @@ class SourceTwin:
             # As a new consumer would: reused sequences behind what was taken must be seen.
             smallest = min(at.sequence for at in self._positions.values())
             self._next = max(smallest, self._taken.sequence if self._taken else 0) + 1
+        if self._standing:
+            self._heard_at = self._stream.clock() if self._stream.clock else 0.0
         return self._standing
+
+    def _lose(self) -> None:
+        """Remember when it was last known to stand on a stream that was whole."""
+        if self._heard_at is not None:
+            self._losses += 1
+            self._lost_at = (self._heard_at, self._stream.clock() if self._stream.clock else 0.0)
+            self._heard_at = None
 
     def _has_more(self) -> bool:
         log = self._stream.log()

@@ -27,7 +27,7 @@ def tally_of(plan: Plan, *, lag: float = 0.0, wait: float = 0.02, outcome: str =
     for phase in plan.phases:
         for place in range(phase.intents):
             intended = begins + phase.second_of(place)
-            tally.sent(phase.name, intended, intended + lag, 1, 0)
+            tally.sent(phase.name, intended, intended + lag, 1)
             tally.answered("nats", outcome, phase.name, intended, intended + lag, intended + lag + wait)
             tally.seen_successful(phase.name, "acme", lag + 2 * wait)
         begins += phase.seconds

@@ -27,11 +27,43 @@ def test_three_hundred_intents_are_completed_and_proven(tmp_path: Path) -> None:
     assert {"ledger.posted", "review.closed"} <= set(figures["stages"])
     assert {"worker-1", "gateway-1", "postgres", "nats"} <= set(figures["memory_mib"])
     assert figures["generator_per_second_max"] > figures["accepted_per_second"]
-    assert len(figures["checks"]) == 6
+    assert len(figures["checks"]) == 9
     assert "<svg" in report.read_text()
 
 
-@pytest.mark.parametrize("words", [["stedy"], ["--transport", "pigeon"], ["steady", "--rail", "none"]])
+@pytest.mark.service
+def test_repeats_over_both_doors_are_one_intent_each_with_its_own_entries() -> None:
+    words = [
+        "--transport",
+        "both",
+        "--repeats",
+        "0.2",
+        "--intents",
+        "400",
+        "--batch",
+        "20",
+        "--accounts",
+        "20",
+        "--json",
+    ]
+    result = CliRunner().invoke(bench_app, words)
+    run = json.loads(result.stdout)
+    assert (result.exit_code, run["faults"], run["breaches"]) == (0, [], [])
+    found: dict[str, int] = {}
+    for check in run["checks"]:
+        found |= check["figures"]
+    keys, repeated = found["distinct_keys"], run["repeats"]["sent"]
+    assert (keys + repeated, run["accepted"], repeated > 40) == (400, 400, True)
+    assert {found[name] for name in ("acknowledged_keys", "intents", "completed", "answered_first")} == {keys}
+    assert (found["entries"], found["entries_expected"]) == (3 * keys, 3 * keys)
+    assert found["moved_minor"] == found["moved_minor_expected"] > 0
+    assert run["repeats"]["over_another_door"] > 0
+    assert {how.partition(":")[0] for how in run["answers"]} == {"POST /runtime/intents", "zentra.intents.create"}
+
+
+@pytest.mark.parametrize(
+    "words", [["stedy"], ["--transport", "pigeon"], ["steady", "--rail", "none"], ["--repeats", "1"]]
+)
 def test_a_wrong_word_starts_nothing(words: list[str]) -> None:
     assert CliRunner().invoke(bench_app, words).exit_code == 2
 

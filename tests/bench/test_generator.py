@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
 
 from zentra.bench.measuring.generating import GeneratorFault, generate, measure_ceiling
-from zentra.bench.measuring.generator import Load, run_load
+from zentra.bench.measuring.generator import run_load
+from zentra.bench.measuring.load import Load, distinct_numbers
+from zentra.bench.measuring.marks import Marks
 from zentra.bench.measuring.null import NullNats, answer_http
 from zentra.bench.measuring.receiver import Receiver
 from zentra.bench.measuring.schedule import Phase
@@ -133,6 +136,81 @@ async def test_repeats_are_sent_with_the_key_of_before() -> None:
         )  # fmt: skip
         report = await run_load(load)
     assert report.repeated == 200 - len(set(keys)) > 30
+
+
+async def test_one_load_goes_through_both_doors(null_http: str, null_nats: str) -> None:
+    load = Load(
+        transport="both", url=null_http, nats_url=null_nats, intents=400, batch=20, in_flight=40,
+        mix=Mix(repeats=0.3, repeat_within=60), **ACCOUNTS,  # type: ignore[arg-type]
+    )  # fmt: skip
+    report = await run_load(load)
+    assert {sample.route: sample.response.total for sample in report.samples} == {
+        "POST /runtime/intents": 200, "zentra.intents.create": 200,
+    }  # fmt: skip
+    acknowledged = Marks(report.acknowledged)
+    assert set(acknowledged) == distinct_numbers(load)
+    assert len(acknowledged) == 400 - report.repeated
+    assert 20 < report.repeated_elsewhere < report.repeated
+    assert 0 < report.repeated_early <= report.repeated
+
+
+OVERLOADED = b'{"code": "overloaded", "retryable": true, "retry_after_seconds": 0}'
+REUSED = b'{"code": "idempotency_key_reused", "retryable": false}'
+
+
+@pytest.mark.parametrize(("status", "problem", "comes_back", "accepted", "turned_away", "refusals"), [
+    (503, OVERLOADED, True,  10, 20, {}),
+    (503, OVERLOADED, False,  0,  0, {"503 overloaded": 10}),
+    (422, REUSED,     True,   0,  0, {"422 idempotency_key_reused": 10}),
+])  # fmt: skip
+async def test_who_is_turned_away_for_now_comes_back_with_the_same_key_and_is_counted(
+    status: int, problem: bytes, comes_back: bool, accepted: int, turned_away: int, refusals: dict[str, int]
+) -> None:
+    asked: Counter[bytes] = Counter()
+
+    def busy(method: bytes, path: bytes, headers: dict[bytes, bytes], body: bytes) -> tuple[int, bytes]:
+        key = headers[b"x-idempotency-key"]
+        asked[key] += 1
+        return (status, problem) if asked[key] <= 2 else (202, b"{}")
+
+    async with serve(busy) as port:
+        url = f"http://127.0.0.1:{port}"
+        load = Load(transport="http", url=url, intents=10, in_flight=3, comes_back=comes_back, **ACCOUNTS)  # type: ignore[arg-type]
+        report = await run_load(load)
+    assert (report.accepted, sum(report.turned_away.values()), report.refusals) == (accepted, turned_away, refusals)
+    assert len(Marks(report.acknowledged)) == accepted
+    assert (len(asked), set(asked.values())) == (10, {3 if accepted else 1})
+
+
+async def test_of_a_bulk_only_those_come_back_that_were_turned_away() -> None:
+    sizes: list[int] = []
+
+    def half(method: bytes, path: bytes, headers: dict[bytes, bytes], body: bytes) -> tuple[int, bytes]:
+        sizes.append(len(msgspec.json.decode(body)))
+        items = [b'{"status": 202}', b'{"status": 503, %b' % OVERLOADED[1:]] * sizes[-1]
+        return 200, b'{"results": [%b]}' % b",".join(items[: sizes[-1]])
+
+    async with serve(half) as port:
+        load = Load(
+            transport="bulk", url=f"http://127.0.0.1:{port}", intents=8, batch=8, comes_back=True, **ACCOUNTS  # type: ignore[arg-type]
+        )  # fmt: skip
+        report = await run_load(load)
+    assert (sizes, report.accepted, report.refused) == ([8, 4, 2, 1], 8, 0)
+
+
+async def test_an_answer_says_when_to_come_back_in_its_header() -> None:
+    async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 503 busy\r\nRetry-After: 7\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(busy, "127.0.0.1", 0)
+    async with server:
+        pool = HttpPool(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", {}, connections_max=1)
+        answer = await pool.request("GET", "/", b"", b"", 5)
+        await pool.close()
+    assert (answer.status, answer.retry_after) == (503, "7")
 
 
 async def test_load_goes_to_this_machine_only() -> None:
