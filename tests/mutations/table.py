@@ -215,6 +215,7 @@ MUTATIONS: Final = (
         (Edit(_BOOK, "if minor > posted - given_back:", "if minor > posted:"),
          Edit(_COMMANDS, 'tx.posted - tx.given_back if body.amount == "full"', 'tx.posted if body.amount == "full"')),
         (f"{_COMMAND_TESTS}test_a_reversal_gives_back_at_most_what_was_posted",),
+        "clients of the simulator hardly ever reverse one intent again",
     ),
     Mutation(
         "velocity-not-taken", "an accepted intent is not counted against the limits of its day", "R",
@@ -314,7 +315,7 @@ MUTATIONS: Final = (
     Mutation(
         "timer-at-the-instant", "a timer is not handed out at the instant at which it is due", "T",
         (Edit("actors/timers.py", "if due is None or due > now:", "if due is None or due >= now:"),),
-        (f"{_UNNOTICED}test_a_timer_is_handed_out_at_the_instant_at_which_it_is_due",),
+        (f"{_TIMER_TESTS}test_a_timer_that_is_set_again_fires_at_its_new_time",),
         "a timer that fires a moment later harms nobody",
     ),
     Mutation(

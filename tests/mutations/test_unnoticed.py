@@ -9,11 +9,9 @@ from msgspec import structs
 
 from tests.actors.world import MakeFleet, configuration, outcome, transfer
 from zentra.actors.tick import Input
-from zentra.actors.timers import Timers
-from zentra.bench.twins.fleet import START, Fleet
+from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.messages import CommandGiven, Due
-from zentra.runtime.ports import Timer
 from zentra.storage.pool import Pool
 
 
@@ -70,13 +68,6 @@ def test_what_follows_on_an_intent_waits_for_its_locks_as_well(make_fleet: MakeF
     assert worker.tick()
     assert fleet.transaction(intent).state is State.FAILED
     assert fleet.performed.submissions == []
-
-
-def test_a_timer_is_handed_out_at_the_instant_at_which_it_is_due() -> None:
-    timers = Timers()
-    timers.learn([(Timer("intent", "a", "state", 1, "acme", START), 1.0)], now=100.0)
-    before = 101.0 - timedelta.resolution.total_seconds()
-    assert [len(timers.take(now, 10)) for now in (before, 101.0)] == [0, 1]
 
 
 async def test_row_security_holds_for_owners_too(admin_pool: Pool) -> None:
