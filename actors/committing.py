@@ -54,12 +54,16 @@ class Committer:
         rounds = contended = 0
         missing = Missing()
         while True:
-            self._leave_lost(batch)
+            if self._leave_lost(batch):
+                missing = Missing()  # what it was to load may be for actors of others by now: asked anew
             if not batch.inputs and not batch.positions:
                 return None
             try:
                 if missing:
                     await load(self._store, self._engine.memory, batch, missing)
+                    if self._leave_lost(batch):
+                        missing = Missing()
+                        continue
                 missing = self._engine.missing(batch)
                 if not missing:
                     return await self._commit(batch, stripe)
@@ -129,9 +133,10 @@ class Committer:
             raise LeaseLost("another worker took over while a commit was in doubt")
         raise Unavailable("the commit did not happen")
 
-    def _leave_lost(self, batch: Batch) -> None:
+    def _leave_lost(self, batch: Batch) -> bool:
         """Take inputs of partitions out of a batch that were lost since it was made, even where they came back: then
-        they are read again from the checkpoint."""
+        they are read again from the checkpoint. What was loaded for them since is forgotten: others write it by now.
+        Return whether there were any."""
         leases, epochs = self._leases, batch.epochs
         named = {entry.partition for entry in batch.inputs} | batch.positions.keys()
         lost = {p for p in named if p not in leases or leases[p].epoch != epochs.get(p, leases[p].epoch)}
@@ -140,6 +145,8 @@ class Committer:
             batch.positions = {p: position for p, position in batch.positions.items() if p not in lost}
             batch.consumed = [frame for frame in batch.consumed if frame[0] not in lost]
             batch.poisoned.clear()
+            self._engine.memory.drop_partitions(frozenset(lost))
+        return bool(lost)
 
     async def _isolate(self, batch: Batch, stripe: int, error: DataError) -> Tick | None:
         """Find the event whose data the store refuses: try the partitions one by one, then the events."""
