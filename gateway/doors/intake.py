@@ -198,6 +198,12 @@ class Intake:
 
         Raises Overloaded where too much waits, Unavailable where the store does not answer, DataError where it refuses
         the request. Asking again with the same key is safe after each of them, and after a cancellation."""
+        return await self.submit_nowait(item)
+
+    def submit_nowait(self, item: IntakeItem) -> asyncio.Future[IntakeResult]:
+        """Return what will tell what became of the request, or raise Unavailable or DataError, as `submit` does.
+
+        Raises Overloaded where too much waits."""
         self.check()
         command = canonical.encode(item.command)
         done: asyncio.Future[IntakeResult] = asyncio.get_running_loop().create_future()
@@ -205,7 +211,7 @@ class Intake:
         if self._running < GROUPS_IN_FLIGHT_MAX:
             self._running += 1
             self._in_background(self._run())
-        return await done
+        return done
 
     async def aclose(self) -> None:
         """Wait until everything submitted is answered, published or given up, and marked."""

@@ -1,24 +1,30 @@
 """The one way a request becomes an intent, whichever door it came through: parse, key, intake, answer.
 
 - Every violation is named at once, and nothing is registered then.
-- The four outcomes of a key have one answer each, the same over HTTP and over NATS."""
+- The four outcomes of a key have one answer each, the same over HTTP and over NATS.
+- Many intents in one request are many requests: each has its own key, answer and commit, and one answer holds them."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
-from zentra.gateway.doors.intake import Intake, IntakeItem, IntakeOutcome
+from zentra.gateway.doors.intake import Intake, IntakeItem, IntakeOutcome, IntakeResult
 from zentra.gateway.doors.pressure import Overloaded
-from zentra.gateway.http.problems import Problem, of_violations
+from zentra.gateway.http.problems import Problem, document, of_error, of_violations
+from zentra.gateway.http.reading import one_key
 from zentra.runtime.idempotency import Answer
 from zentra.runtime.instruments import Instruments
-from zentra.runtime.intents.command import parse_intent
+from zentra.runtime.intents.command import Violation, parse_intent
 
-__all__ = ["Created", "IntentDoor"]
+__all__ = ["BATCH_MAX", "Asker", "BatchAnswer", "Created", "IntentDoor"]
 
+BATCH_MAX: Final = 1_000  # two commits of the intake; and a request of that many stays below 1 MiB
 RETRY_SECONDS: Final = 1  # a commit takes milliseconds, and this is the smallest a header can say
 
 
@@ -29,8 +35,26 @@ class Created(Struct, frozen=True):
     intent: str
 
 
+class Asker(Struct, frozen=True, kw_only=True):
+    """Who asks for intents, and through which door; `source` names it in the metrics."""
+
+    tenant: str
+    principal: str
+    role: str
+    trace: str
+    source: str
+
+
+class BatchAnswer(Struct, frozen=True):
+    """The answer to one intent of many."""
+
+    status: int
+    replayed: bool
+    body: msgspec.Raw
+
+
 class IntentDoor:
-    """Creates intents; `source` of each call names the door in the metrics."""
+    """Creates intents, one or many."""
 
     def __init__(self, intake: Intake, instruments: Instruments) -> None:
         self._intake, self._instruments = intake, instruments
@@ -39,41 +63,99 @@ class IntentDoor:
         self,
         body: object,
         key_of: Callable[[str | None], str],
-        *,
-        tenant: str,
-        principal: str,
-        role: str,
+        asker: Asker,
         request_id: str,
-        trace: str,
-        source: str,
         kinds: frozenset[str] | None = None,
     ) -> Created:
         """Return the answer to a request whose decoded JSON is `body`; `key_of` chooses the key, given the body's.
 
         Raises Problem, Overloaded, Unavailable or DataError; after each of them the same request may be sent again."""
-        self.check(source)
+        self.check(asker.source)
+        item = self._item(body, key_of, asker, request_id, kinds)
+        return self._created(item, await self._submit(item, asker.source), asker.source)
+
+    async def create_many(self, bodies: object, asker: Asker, request_id: str) -> list[BatchAnswer | msgspec.Raw]:
+        """Return the answers to intents in one request, in order: each has its key in its body, and an answer or a
+        problem of its own. One that is refused harms no other.
+
+        The pointers of a problem lead from the root of the whole request. Raises Problem where the request holds no
+        array or too many intents, and Overloaded where none would be taken now."""
+        self.check(asker.source)
+        if not isinstance(bodies, list):
+            raise of_violations([Violation("", "field_type", "the body is one JSON array of intents")])
+        if len(bodies) > BATCH_MAX:
+            raise Problem("batch_too_large", f"{len(bodies)} intents; send at most {BATCH_MAX} in one request")
+        waiting = [self._begin(body, asker, f"{request_id}.{place}", place) for place, body in enumerate(bodies)]
+        # Together, so that a client that goes takes all of them along.
+        results = await asyncio.gather(*(one for _, one in waiting), return_exceptions=True)
+        return [
+            self._end(item, result, asker, f"{request_id}.{place}")
+            for place, ((item, _), result) in enumerate(zip(waiting, results, strict=True))
+        ]
+
+    def _begin(
+        self, body: object, asker: Asker, request_id: str, place: int
+    ) -> tuple[IntakeItem | None, asyncio.Future[IntakeResult]]:
+        """Submit one intent of many; what speaks against it waits in its future."""
+        try:
+            item = self._item(body, _own_key, asker, request_id, None, f"/{place}")
+            return item, self._submit(item, asker.source)
+        except Exception as error:  # also what nobody foresaw: it is this intent's alone, and `_end` has it logged
+            refused: asyncio.Future[IntakeResult] = asyncio.get_running_loop().create_future()
+            refused.set_exception(error)
+            return None, refused
+
+    def _end(
+        self, item: IntakeItem | None, result: IntakeResult | BaseException, asker: Asker, request_id: str
+    ) -> BatchAnswer | msgspec.Raw:
+        try:
+            if isinstance(result, BaseException):
+                raise result
+            assert item is not None, "an intent without an item has a problem"
+            answer = self._created(item, result, asker.source).answer
+        except Exception as error:
+            return msgspec.Raw(document(of_error(error), request_id, asker.trace))
+        return BatchAnswer(answer.status, answer.replayed, msgspec.Raw(answer.body))
+
+    def _item(
+        self,
+        body: object,
+        key_of: Callable[[str | None], str],
+        asker: Asker,
+        request_id: str,
+        kinds: frozenset[str] | None,
+        root: str = "",
+    ) -> IntakeItem:
+        """Return the request as the intake takes it; raises Problem, with pointers that begin at `root`."""
         command, key_in_body, violations = parse_intent(body, kinds)
         if command is None:
             self._count("invalid")
-            raise of_violations(violations)
-        item = IntakeItem(
-            tenant=tenant, principal=principal, role=role, command=command, key=key_of(key_in_body),
-            request_id=request_id, trace=trace, intent_id=command.intent_id,
+            raise of_violations([replace(one, pointer=root + one.pointer) for one in violations])
+        return IntakeItem(
+            tenant=asker.tenant, principal=asker.principal, role=asker.role, command=command, key=key_of(key_in_body),
+            request_id=request_id, trace=asker.trace, intent_id=command.intent_id,
         )  # fmt: skip
+
+    def _submit(self, item: IntakeItem, source: str) -> asyncio.Future[IntakeResult]:
         try:
-            result = await self._intake.submit(item)
+            return self._intake.submit_nowait(item)
         except Overloaded as overloaded:
             self._shed(overloaded, source)
             raise
+
+    def _created(self, item: IntakeItem, result: IntakeResult, source: str) -> Created:
+        """Return the answer that a result is; raises the Problem that it is."""
         self._count(result.outcome)
         if result.answer is not None and result.intent is not None:
             if result.answer.replayed:
                 self._instruments.count("idempotency_replays", {"source": source})
             return Created(result.answer, result.intent)
         if result.outcome is IntakeOutcome.IN_FLIGHT:
-            raise Problem("idempotency_in_flight", retry_after=RETRY_SECONDS)
+            # Also in the body: an answer over NATS, or one of many, has no headers.
+            members = {"retry_after_seconds": RETRY_SECONDS}
+            raise Problem("idempotency_in_flight", retry_after=RETRY_SECONDS, members=members)
         if result.outcome is IntakeOutcome.INTENT_ID_CONFLICT:
-            raise Problem("intent_id_conflict", f"intent_id {command.intent_id} names another command")
+            raise Problem("intent_id_conflict", f"intent_id {item.command.intent_id} names another command")
         fields = list(result.fields)
         detail = (
             f"the first request differs in {', '.join(fields)}" if fields else "the first request was of another kind"
@@ -93,3 +175,7 @@ class IntentDoor:
 
     def _count(self, outcome: str) -> None:
         self._instruments.count("intents", {"outcome": outcome})
+
+
+def _own_key(in_body: str | None) -> str:
+    return one_key([], in_body)

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from zentra.gateway.doors.intents import IntentDoor
+from zentra.gateway.doors.intents import Asker, BatchAnswer, IntentDoor
 from zentra.gateway.doors.pressure import Cause, Overloaded
 from zentra.gateway.http.problems import Problem, document, of_error
 from zentra.gateway.http.reading import one_key, strict_json, trace_of
@@ -30,7 +30,6 @@ __all__ = ["NatsDoor", "overloaded_answer"]
 
 _log = logging.getLogger(__name__)
 
-BATCH_MAX: Final = 1000
 PRINCIPAL: Final = "nats"
 ROLE: Final = "developer"
 SOURCE: Final = "nats"
@@ -93,24 +92,11 @@ class NatsDoor:
         self._door.check(SOURCE)  # before the body is looked at: refusing has to be cheap
         given = strict_json(request.body)
         keys = [request.headers["idempotency-key"]] if "idempotency-key" in request.headers else []
-        if not isinstance(given, list):
-            return _encode(await self._create(given, keys, request.tenant, request_id, trace))
-        if len(given) > BATCH_MAX:
-            raise Problem("batch_too_large")
-        if keys:
-            raise Problem("idempotency_key_ambiguous", "in an array every intent has a key of its own, in its body")
-        works = [
-            self._create(one, [], request.tenant, f"{request_id}.{place}", trace) for place, one in enumerate(given)
-        ]
-        return _encode(await asyncio.gather(*works))
-
-    async def _create(self, body: Any, keys: list[str], tenant: str, request_id: str, trace: str) -> Any:
-        try:
-            created = await self._door.create(
-                body, lambda in_body: one_key(keys, in_body), tenant=tenant, principal=PRINCIPAL, role=ROLE,
-                request_id=request_id, trace=trace, source=SOURCE,
-            )  # fmt: skip
-        except Exception as error:
-            return msgspec.Raw(document(of_error(error), request_id, trace))
+        asker = Asker(tenant=request.tenant, principal=PRINCIPAL, role=ROLE, trace=trace, source=SOURCE)
+        if isinstance(given, list):
+            if keys:
+                raise Problem("idempotency_key_ambiguous", "in an array every intent has a key of its own, in its body")
+            return _encode(await self._door.create_many(given, asker, request_id))
+        created = await self._door.create(given, lambda in_body: one_key(keys, in_body), asker, request_id)
         answer = created.answer
-        return {"status": answer.status, "replayed": answer.replayed, "body": msgspec.Raw(answer.body)}
+        return _encode(BatchAnswer(answer.status, answer.replayed, msgspec.Raw(answer.body)))

@@ -114,11 +114,16 @@ class Request:
             raise Problem("query_malformed", f"at most {QUERY_FIELDS_MAX} parameters")
         return dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True)) if raw else {}
 
+    @property
+    def idempotency_keys(self) -> list[str]:
+        """The idempotency keys in the headers, as they were sent."""
+        return [value.decode("latin-1") for value in self._keys]
+
     def idempotency_key(self, in_body: str | None = None) -> str:
         """Return the request's one idempotency key.
 
         Raises Problem where there is none, more than one, or one that is malformed."""
-        return one_key([value.decode("latin-1") for value in self._keys], in_body)
+        return one_key(self.idempotency_keys, in_body)
 
 
 Handler = Callable[[Request], Awaitable[Reply]]
@@ -127,14 +132,21 @@ Handler = Callable[[Request], Awaitable[Reply]]
 class Route:
     """One door: a method, a path with `{names}`, who may use it (None: everybody), and whether it takes a body."""
 
-    __slots__ = ("action", "body", "handler", "label", "method", "permission", "segments", "template")
+    __slots__ = ("action", "body", "body_bytes_max", "handler", "label", "method", "permission", "segments", "template")
 
     def __init__(
-        self, method: str, template: str, handler: Handler, permission: Permission | None, *, body: str = ""
+        self,
+        method: str,
+        template: str,
+        handler: Handler,
+        permission: Permission | None,
+        *,
+        body: str = "",
+        body_bytes_max: int = BODY_BYTES_MAX,
     ) -> None:
         """`body` is "json" (checked and decoded), "json or nothing" (nothing counts as `{}`), "raw", or empty."""
         self.method, self.template, self.handler = method, template, handler
-        self.permission, self.body = permission, body
+        self.permission, self.body, self.body_bytes_max = permission, body, body_bytes_max
         self.action = f"{method} {template}"
         self.segments = template.strip("/").split("/")
 
@@ -192,7 +204,7 @@ class Application:
                 if route.permission not in principal.permissions:
                     raise Problem("permission_denied", f"the role {principal.role} has no {route.permission}")
             if route.body:
-                await _read(request, receive, route.body)
+                await _read(request, receive, route.body, route.body_bytes_max)
             reply = await route.handler(request)
         except Exception as error:
             reply = self._refusal(request, route, error)
@@ -270,21 +282,21 @@ def _match(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
     return params
 
 
-async def _read(request: Request, receive: Receive, wanted: str) -> None:
+async def _read(request: Request, receive: Receive, wanted: str, bytes_max: int) -> None:
     """Read the body; raise Problem for one that is too large, of another type, or not JSON."""
     headers = request.headers
     length = headers.get(b"content-length")
-    if length is not None and len(length) < 20 and length.isdigit() and int(length) > BODY_BYTES_MAX:
-        raise Problem("body_too_large", headers=_CLOSE)
+    if length is not None and len(length) < 20 and length.isdigit() and int(length) > bytes_max:
+        raise Problem("body_too_large", f"send at most {bytes_max // 1024} KiB", headers=_CLOSE)
     if wanted == "json" and headers.get(b"content-type") != _JSON:
         _check_type(headers)
     message = await receive()
     body: bytes = message.get("body", b"")
-    while message.get("more_body") and len(body) <= BODY_BYTES_MAX:
+    while message.get("more_body") and len(body) <= bytes_max:
         message = await receive()
         body += message.get("body", b"")
-    if len(body) > BODY_BYTES_MAX:
-        raise Problem("body_too_large", headers=_CLOSE)
+    if len(body) > bytes_max:
+        raise Problem("body_too_large", f"send at most {bytes_max // 1024} KiB", headers=_CLOSE)
     if message["type"] != "http.request":
         raise Problem("body_malformed", "the request was broken off")
     request.body = body

@@ -99,6 +99,7 @@ async def test_in_an_array_every_intent_has_its_own_answer(acme: Connection) -> 
     assert [answer.get("code", answer["status"]) for answer in answers] == [
         202, "validation_failed", "idempotency_key_missing", "validation_failed", 202,
     ]  # fmt: skip
+    assert [error["pointer"] for error in answers[1]["errors"]] == ["/1/amount"]
     [again] = await ask(acme, [sound])
     assert (again["replayed"], again["body"]) == (True, answers[0]["body"])
     reused = await ask(acme, intent_body(idempotency_key=key))
