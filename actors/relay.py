@@ -1,12 +1,29 @@
-"""The relay: publishes what was committed, marks it as sent, and sweeps what nobody marked.
+"""The relay: publishes what was committed, marks it as sent, sweeps what nobody marked, repairs what a stream lost.
 
 Invariants. Only committed rows are published, under the id of their row, so publishing twice is publishing once. A row
-that could not be published stays unsent and the owner of its partition sweeps it after a second. Once the stream has
-refused a row, because it is full or away, younger rows wait behind it: the sweep publishes one row of each partition at
-a time, oldest first, until none is left. So what comes late comes in order, and a stream that is full is asked once a
-second and not more. The row of a command
-frame is kept until a commit consumes the frame, so that whatever a stream loses can be filled again; other rows are
-kept for ten minutes after they were sent."""
+that could not be published stays unsent and the owner of its partition sweeps it after a second. Commands and the rest
+are two lines, and neither waits for the other. Once the stream has refused a row of a line, because it is full or away,
+younger rows of that line wait behind it: the sweep publishes one row of each partition at a time, oldest first, until
+none is left. So what comes late comes in order, and a stream that is full is asked once a second and not more.
+The row of a command frame is kept until a commit consumes the frame, so that whatever a stream loses can be filled
+again; other rows are kept for ten minutes after they were sent.
+
+What a rolled back stream lost. The owner of a partition whose position is contradicted asks where the stream ends,
+publishes every row of the partition once more behind that end, and goes on from the last message of before the loss, or
+from the end where nobody knows which that is. No frame is missed, whoever does what meanwhile:
+
+- one that was published before the end was known was committed before that, so its row is there when the rows are read
+  afterwards, and it is published again unless it was consumed, which only the owner can do;
+- it is published under an id that names the end. No message at or before the end can have that, so no dedupe drops it,
+  and it lies behind the end;
+- one that is published after the end is known, by whomever, lies behind it. What lies behind the end is read.
+
+So it does not matter whether a row was marked as sent, swept by somebody who had noticed the loss earlier, or on its
+way: each owner settles its own partitions, and those that stand at a position that still holds read on from there. The
+new position is taken only after all of that was published: a worker that ends in between leaves the contradicted one,
+and the next owner finds it and does the same behind another end. Going on from before the end is for what has no row,
+the reports of outward calls: those that were published since the loss are read as well. It repeats nothing of before,
+for the lost position was behind all of that."""
 
 import logging
 import re
@@ -20,7 +37,7 @@ import anyio
 from zentra.runtime.errors import Unavailable
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.ports import Store
-from zentra.runtime.stream_ports import EventPublisher, Outgoing
+from zentra.runtime.stream_ports import CommandSource, EventPublisher, Loss, Outgoing, Position
 
 __all__ = ["Relay", "row_of"]
 
@@ -28,9 +45,10 @@ logger = logging.getLogger(__name__)
 
 MARK_EVERY_SECONDS: Final = 0.2
 SWEEP_OLDER_SECONDS: Final = 1.0
-SWEEP_LIMIT: Final = 2_000
+SWEEP_LIMIT: Final = 500  # rows at once: what is fresh gets its turn in between
 BACKED_UP_LIMIT: Final = 256  # rows read at once while the stream may refuse them
 KEPT: Final = timedelta(minutes=10)
+MARKED_LATE_SECONDS: Final = 5.0  # between the stream's answer and the mark, where the store is slow
 _ID: Final = re.compile(r"([0-9a-f]{32})(?:-[0-9]+)?\Z", re.ASCII)
 
 
@@ -38,6 +56,15 @@ def row_of(message_id: str) -> str | None:
     """Return the id of the outbox row that a message was cut from, or None where it is of none."""
     found = _ID.match(message_id)
     return found[1] if found else None
+
+
+class _Line:
+    """The rows of commands, or those of everything else."""
+
+    def __init__(self, *, commands: bool) -> None:
+        self.commands = commands
+        self.backed_up = False  # the stream refused something: what is younger waits for the sweep
+        self.left = False  # something was left to the sweep since it last looked
 
 
 class Relay:
@@ -54,18 +81,26 @@ class Relay:
         self._instruments = instruments
         self._sent: list[str] = []
         self._under_way: set[str] = set()
-        self._backed_up = False  # the stream refused something: what is younger waits for the sweep
-        self._resends = 0
-        self._left = False  # something was left to the sweep since it last looked
+        self._commands, self._events = _Line(commands=True), _Line(commands=False)
+        self._repaired: int | None = None  # the loss of the source whose rows were taken back last
+
+    @property
+    def backed_up(self) -> bool:
+        """Return whether the stream has refused something that is still not published."""
+        return self._commands.backed_up or self._events.backed_up
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         """Publish rows that were just committed; what fails, or has to wait its turn, is left to the sweep."""
         if not messages:
             return
-        if self._backed_up:
-            self._left = True
-            return
+        if self.backed_up:
+            for message in messages:
+                self._line(message).left = True
+            messages = [message for message in messages if not self._line(message).backed_up]
         await self._push(messages)
+
+    def _line(self, message: Outgoing) -> _Line:
+        return self._commands if message.subject.startswith("zc.") else self._events
 
     async def _push(self, messages: Sequence[Outgoing]) -> list[bool]:
         """Publish rows; return which of them the stream may still take, but has not."""
@@ -80,7 +115,9 @@ class Relay:
         if failed:
             self._instruments.count("publish_failures", by=failed)
         refused = [failure is not None and failure.retryable for failure in failures]
-        self._backed_up |= any(refused)
+        if failed:
+            for message, waits in zip(messages, refused, strict=True):
+                self._line(message).backed_up |= waits
         return refused
 
     async def keep_marking(self) -> None:
@@ -107,18 +144,24 @@ class Relay:
             await self._sweep(SWEEP_OLDER_SECONDS)
 
     async def _sweep(self, older_seconds: float) -> None:
-        """Publish what nobody has marked as sent for that long, while the stream takes full pages of it."""
-        while not self._backed_up and await self._sweep_page(older_seconds) == SWEEP_LIMIT:
-            await self.flush()
-        while self._backed_up and await self._work_off():
+        """Publish what nobody has marked as sent for so long, line by line, while the stream takes full pages."""
+        lines = [self._commands, self._events]
+        while lines:
+            lines = [line for line in lines if await self._sweep_some(line, older_seconds)]
             await self.flush()
 
-    async def _sweep_page(self, older_seconds: float) -> int:
+    async def _sweep_some(self, line: _Line, older_seconds: float) -> bool:
+        """Publish a page of a line; return whether to go on with it at once."""
+        if line.backed_up:
+            return await self._work_off(line)
+        return await self._sweep_page(line, older_seconds) == SWEEP_LIMIT or line.backed_up
+
+    async def _sweep_page(self, line: _Line, older_seconds: float) -> int:
         """Publish one page of unsent rows; return how many of them the stream has now."""
         partitions = self._partitions()
         if not partitions:
             return 0
-        rows = await self._store.unsent(partitions, older_seconds, SWEEP_LIMIT)
+        rows = await self._store.unsent(partitions, older_seconds, SWEEP_LIMIT, commands=line.commands)
         known = self._under_way.union(self._sent)
         swept = [row for row in rows if row.id not in known]
         if not swept:
@@ -128,52 +171,80 @@ class Relay:
         await self._push(swept)
         return len(self._sent) - before
 
-    async def _work_off(self) -> bool:
+    async def _work_off(self, line: _Line) -> bool:
         """Publish the oldest unsent rows in order; return whether to go on. When none is left nobody waits any more."""
-        self._left = False
-        rows = await self._store.unsent(self._partitions(), 0.0, BACKED_UP_LIMIT)
+        line.left = False
+        rows = await self._store.unsent(self._partitions(), 0.0, BACKED_UP_LIMIT, commands=line.commands)
         known = self._under_way.union(self._sent)
-        lines: dict[str, deque[Outgoing]] = {}
+        queues: dict[str, deque[Outgoing]] = {}
         for row in rows:
             if row.id not in known:
-                lines.setdefault(".".join(row.subject.split(".", 2)[:2]), deque()).append(row)
+                queues.setdefault(".".join(row.subject.split(".", 2)[:2]), deque()).append(row)
         refused = False
-        while lines:
-            abreast = [line.popleft() for line in lines.values()]
-            answers = dict(zip(lines, await self._push(abreast), strict=True))
+        while queues:
+            abreast = [queue.popleft() for queue in queues.values()]
+            answers = dict(zip(queues, await self._push(abreast), strict=True))
             self._instruments.count("outbox_swept", by=len(abreast))
             refused |= any(answers.values())
-            lines = {key: line for key, line in lines.items() if line and not answers[key]}
-        if len(rows) == BACKED_UP_LIMIT or self._left:
+            queues = {key: queue for key, queue in queues.items() if queue and not answers[key]}
+        if len(rows) == BACKED_UP_LIMIT or line.left:
             return not refused
-        self._backed_up = refused
+        line.backed_up = refused
         return False
 
-    async def republish(self) -> None:
-        """Let every row that is still kept be published again, because a stream lost some of them.
+    async def republish(self, source: CommandSource, partitions: Collection[int]) -> Position:
+        """Publish what a rolled back stream lost; return the place from which the contradicted partitions go on.
 
-        What it lost may be of any partition, so all rows count as unsent from now on: what others own, and what
-        cannot be published now, is left to the sweeps. Raises Unavailable where the store cannot do it."""
+        All of it for the first that a worker finds of a loss: it may have struck any partition, and the feed. What
+        others own, and what cannot be published now, is left to the sweeps. Raises Unavailable where the store cannot
+        do it, StreamError where the stream cannot be asked."""
         self._sent.clear()  # what was stored before the loss proves nothing any more
-        unsent = await self._store.unsend()
-        logger.warning("outbox rows are published again", extra={"rows": unsent})
-        await self._sweep(0.0)
+        end = await source.end()
+        loss = await source.loss()
+        concerned = set(partitions) if loss.number == self._repaired else {*partitions, *self._partitions()}
+        rows = await self._store.outstanding(concerned)
+        refused = False
+        self._under_way.update(rows)  # the sweep need not publish them as well
+        try:
+            for start in range(0, len(rows), BACKED_UP_LIMIT):
+                page = await self._store.frames(rows[start : start + BACKED_UP_LIMIT])
+                refused |= any(await self._push(_anew(page, end)))
+                await self.flush()
+        finally:
+            self._under_way.difference_update(rows)
+        logger.warning("command frames are published again", extra={"rows": len(rows), "behind": end.sequence})
+        await self._take_back(loss, kept=() if refused else concerned)
+        return loss.left or end
 
-    async def resend(self, older_seconds: float) -> int:
+    async def _take_back(self, loss: Loss, kept: Collection[int]) -> None:
+        """Let what the streams may lack be published again by the sweeps, once for each loss."""
+        if loss.number == self._repaired:
+            return
+        until = max(0.0, loss.to_seconds - MARKED_LATE_SECONDS)
+        rows = await self._store.unsend(loss.from_seconds + MARKED_LATE_SECONDS, until, kept)
+        self._repaired = loss.number
+        logger.warning("outbox rows are published again", extra={"rows": rows})
+
+    async def resend(self, source: CommandSource, older_seconds: float) -> int:
         """Publish what was sent that long ago and is lost, as is known, before it was consumed; return how much it was.
 
         Under new ids: a stream remembers those of messages that were taken out of it, and would drop a repeat. What
-        told of the same may be lost with it, so all other rows count as unsent. Raises Unavailable."""
+        told of the same may be lost with it, and is taken back. Raises Unavailable and StreamError."""
         count = 0
         while rows := await self._store.unconsumed(self._partitions(), older_seconds, BACKED_UP_LIMIT):
             if not count:
-                await self._store.unsend(commands=False)
+                end = await source.end()
+                await self._take_back(await source.loss(), kept=self._partitions())
             count += len(rows)
-            self._resends += 1
-            await self._push([Outgoing(row.subject, row.body, f"{row.id}-{self._resends}") for row in rows])
+            await self._push(_anew(rows, end))
             await self.flush()
         return count
 
     async def trim(self, passed_at: datetime) -> int:
         """Delete rows of what nobody consumes here, sent ten minutes before `passed_at`; return how many."""
         return await self._store.trim_outbox(self._partitions(), min(passed_at, datetime.now(UTC)) - KEPT)
+
+
+def _anew(rows: Sequence[Outgoing], end: Position) -> list[Outgoing]:
+    """Return frames under ids that no message has at or before the end: one that had would lie behind it."""
+    return [Outgoing(row.subject, row.body, f"{row.id}-{end.sequence}") for row in rows]

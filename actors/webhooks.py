@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OPEN", "attempt_ended", "deliver", "fan_out", "finish_lanes", "fire", "open_lane", "replay"]
 
-ATTEMPT_LOST_AFTER: Final = timedelta(minutes=5)  # far beyond what any transport waits
+# A transport waits 15 s, a worker that is stopped 10 s until it knows its lease; the rest is for the way of the report.
+# One that comes still later is ignored, and the endpoint is called once more than it had to be.
+ATTEMPT_LOST_AFTER: Final = timedelta(seconds=60)
 # They tell of deliveries and packets themselves: an endpoint that got them would be told of being told.
 _NEVER_DELIVERED: Final = ("webhook.", "money_runtime.", "evidence.", "review.closed")
 

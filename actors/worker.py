@@ -30,7 +30,7 @@ __all__ = ["Worker", "WorkerSettings", "unpack"]
 
 logger = logging.getLogger(__name__)
 
-LANES_EVERY_SECONDS = 60.0  # how often lanes are searched for attempts that never reported
+LANES_EVERY_SECONDS = 20.0  # how often lanes are searched for attempts that never reported
 # A consumer that is silent counts as broken after half of this, so a source at its end has seen what is older.
 LOST_AFTER_SECONDS = 10.0
 
@@ -108,6 +108,8 @@ class Worker:
         self._renewed = anyio.Event()
         self._end_seen: tuple[float, dict[int, Position]] | None = None  # when all was taken, and how far that was
         self._read_through = -math.inf  # everything that was in the stream by then is consumed
+        self._rewinding = False
+        self._outdated: set[int] = set()  # rewound while a commit was on its way, which names a place that is gone
         self._wake = anyio.Event()
         self._room = anyio.Event()
         self._draining = False
@@ -174,6 +176,7 @@ class Worker:
         """Listen behind what was taken; how far the stream was read is to be seen anew."""
         self._end_seen, self._read_through = None, -math.inf
         await self.source.start(dict(self._taken))
+        self._rewinding = False
 
     def _drop(self, partitions: frozenset[int]) -> None:
         for partition in partitions:
@@ -210,21 +213,27 @@ class Worker:
                     self._queues[partition].append((opened, None))
 
     async def _rewind(self, partitions: Collection[int]) -> None:
-        """Start partitions over from the beginning of the stream, after the store of the stream rolled back.
+        """Let partitions go on where the stream was rolled back to, and publish again what is theirs and not consumed;
+        see the relay for why nothing is missed. Raises Unavailable and StreamError.
 
-        They tell that something was lost, not what: everything that is kept is sent again, whoever owns it."""
-        logger.critical("the stream rolled back; partitions are replayed", extra={"partitions": sorted(partitions)})
-        self.instruments.count("stream_rollbacks", by=len(partitions))
-        start = Position(0, "")
-        for partition in partitions:
+        What they had taken waits still. A report of an outward call that is lost has no row; its object asks again: a
+        rail after its own time, a webhook when its lane is looked after."""
+        self._rewinding = True
+        found = {*partitions, *await self.source.verify(dict(self._taken))}  # at once: a worker finds a loss once
+        logger.critical("the stream rolled back; what it lost is published again", extra={"partitions": sorted(found)})
+        place = await self.relay.republish(self.source, found)
+        found &= self.leases.keys()
+        self.instruments.count("stream_rollbacks", by=len(found))
+        for partition in found:
             lease = self.leases[partition]
-            self._taken[partition] = start
-            self._checkpoint.pop(partition, None)
-            # the next commit takes the stored checkpoint back as well: nothing may be purged up to the old one
-            self.leases[partition] = Lease(partition, lease.epoch, lease.version, start)
+            self._taken[partition] = place
+            # stored as soon as may be: nothing may be purged up to the old one, and nobody find it contradicted again
+            self._checkpoint[partition] = place
+            self.leases[partition] = Lease(partition, lease.epoch, lease.version, place)
             # what waits is still to be done, and its places in the stream are of messages that are gone
             self._queues[partition] = deque((entry, None) for entry, _ in self._queues[partition])
-        await self.relay.republish()
+        self._outdated |= found & self._flying
+        self._wake.set()
 
     async def _look_for_lost(self) -> None:
         """Send again what the stream lost without contradicting a checkpoint, or what somebody took out of it.
@@ -240,7 +249,7 @@ class Worker:
         behind = anyio.current_time() - self._read_through
         if not self.leases or math.isinf(behind):
             return
-        lost = await self.relay.resend(behind + LOST_AFTER_SECONDS)
+        lost = await self.relay.resend(self.source, behind + LOST_AFTER_SECONDS)
         if lost:
             logger.critical(
                 "the stream lost frames that nobody had consumed; they were sent again", extra={"lost": lost}
@@ -357,7 +366,8 @@ class Worker:
                 break
         if inputs:
             return self._batch(inputs, positions, consumed)
-        checkpoint, self._checkpoint = self._checkpoint, {}
+        checkpoint = self._checkpoint
+        self._checkpoint = {p: at for p, at in checkpoint.items() if p in self._flying}
         idle = {
             p: at
             for p, at in checkpoint.items()
@@ -372,13 +382,13 @@ class Worker:
     def _advance_idle(self) -> None:
         """Let quiet partitions follow the stream, so that a new consumer and the purge need not go back far."""
         at = self.source.last_delivered
-        if at is None:
+        if at is None or self._rewinding:
             return
         quiet = [p for p, lease in self.leases.items() if not self._queues[p] and p not in self._flying]
-        self._checkpoint = {p: at for p in quiet if self.leases[p].position.sequence < at.sequence}
-        for partition in self._checkpoint:
-            self._taken[partition] = at
-        if self._checkpoint:
+        passed = {p: at for p in quiet if self.leases[p].position.sequence < at.sequence}
+        self._checkpoint.update(passed)
+        self._taken.update(passed)
+        if passed:
             self._wake.set()
 
     async def _fly(self, batch: Batch, partitions: set[int], stripe: int) -> None:
@@ -388,6 +398,7 @@ class Worker:
             tick = await self._committer.run(batch, self._stripe_base + stripe)
         finally:
             self._flying -= partitions
+            self._outdated -= partitions
             self._stripes.append(stripe)
             self._room.set()
             self._wake.set()
@@ -424,7 +435,8 @@ class Worker:
             if held is None or held.epoch != fence.epoch:
                 gone.add(fence.partition)
             elif fence.partition not in tick.lost:
-                self.leases[fence.partition] = Lease(fence.partition, fence.epoch, fence.version + 1, fence.position)
+                position = held.position if fence.partition in self._outdated else fence.position
+                self.leases[fence.partition] = Lease(fence.partition, fence.epoch, fence.version + 1, position)
         self.engine.absorb(tick)
         if tick.batch.poisoned:
             self.instruments.count("poison_messages", by=len(tick.batch.poisoned))

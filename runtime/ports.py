@@ -250,14 +250,27 @@ class Store(Protocol):
         the data."""
         ...
 
-    async def unsent(self, partitions: Collection[int], older_seconds: float, limit: int) -> list[Outgoing]:
-        """Return outbox rows that nobody has marked as sent for that long."""
+    async def unsent(
+        self, partitions: Collection[int], older_seconds: float, limit: int, *, commands: bool | None = None
+    ) -> list[Outgoing]:
+        """Return outbox rows that nobody has marked as sent for that long, oldest first: those of command frames, all
+        but these, or both."""
         ...
 
-    async def unsend(self, *, commands: bool = True) -> int:
-        """Take back that outbox rows were sent, in every partition; return how many: a stream lost some of them.
+    async def unsend(self, from_seconds: float, to_seconds: float, kept: Collection[int]) -> int:
+        """Take back that rows were sent, in every partition; return how many: a stream lost some of them.
 
-        Without `commands`, those of command frames stay as they are."""
+        Of what was sent until `to_seconds` ago: of commands whatever is there, but for partitions that are `kept`; of
+        the rest what was sent within the last `from_seconds`."""
+        ...
+
+    async def outstanding(self, partitions: Collection[int]) -> list[str]:
+        """Return the ids of the rows of these partitions' command frames, sent or not, oldest first: what was committed
+        and is not consumed."""
+        ...
+
+    async def frames(self, rows: Sequence[str]) -> list[Outgoing]:
+        """Return what these outbox rows hold, in this order, but for those that are gone."""
         ...
 
     async def unconsumed(self, partitions: Collection[int], sent_seconds: float, limit: int) -> list[Outgoing]:

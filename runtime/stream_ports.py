@@ -20,6 +20,7 @@ __all__ = [
     "CommandSource",
     "EventPublisher",
     "Inbound",
+    "Loss",
     "Outgoing",
     "Position",
     "StreamError",
@@ -67,6 +68,19 @@ class Position(msgspec.Struct, frozen=True, gc=False):
 
 
 NOTHING_CONSUMED = Position(0, "")
+
+
+class Loss(msgspec.Struct, frozen=True, gc=False):
+    """What the streams may lack since a source last lost them, should they have been rolled back then.
+
+    Of the commands of before, `left` is the last that is there; None where nothing tells. Events may be missing that
+    were stored from `from_seconds` ago, which is infinite where nothing tells, until `to_seconds` ago: seconds, because
+    no two machines' clocks agree on a time. `number` tells the losses of one source apart."""
+
+    number: int
+    left: Position | None
+    from_seconds: float
+    to_seconds: float
 
 
 class EventPublisher(Protocol):
@@ -118,6 +132,18 @@ class CommandSource(Protocol):
 
         While there are any the source delivers nothing: the caller rewinds those partitions and starts it again.
         """
+        ...
+
+    async def end(self) -> Position:
+        """Where the stream ends now: everything whose publishing was answered before lies at or below it.
+
+        Raises StreamError when the store cannot be asked."""
+        ...
+
+    async def loss(self) -> Loss:
+        """What the streams may lack since this source last lost them, should they have been rolled back then.
+
+        Raises StreamError when the store cannot be asked."""
         ...
 
     async def stop(self) -> None:

@@ -20,7 +20,7 @@ from zentra.storage.errors import translated
 from zentra.storage.identifiers import Uuid7
 from zentra.storage.pool import Connection, Pool, transaction
 
-__all__ = ["Row", "command_frames", "feed_frames", "mark_sent", "unsent", "write_outbox"]
+__all__ = ["Row", "command_frames", "feed_frames", "frames", "mark_sent", "unsent", "write_outbox"]
 
 FRAME_EVENTS_MAX: Final = 256  # beyond some hundred, larger frames gain nothing
 FRAME_BYTES_MAX: Final = 256 * 1024  # a quarter of what the stream takes, because events weigh more than their records
@@ -28,17 +28,26 @@ FRAME_BYTES_MAX: Final = 256 * 1024  # a quarter of what the stream takes, becau
 Row = tuple[int, Outgoing]
 """A partition and the message for it."""
 
-_UNSENT: Final = """
+_MESSAGES: Final = """
 select o.subject, coalesce(o.body, '['::bytea || (
     select string_agg(t.record, ','::bytea order by told.place)
     from unnest(o.intents, o.sequences) with ordinality as told (intent, sequence, place)
     join transitions t on t.intent = told.intent and t.sequence = told.sequence
 ) || ']'::bytea), o.id
 from outbox o
+"""
+_UNSENT: Final = (
+    _MESSAGES
+    + """
 where o.partition = any($1::int[]) and o.sent_at is null
     and o.created_at < clock_timestamp() - make_interval(secs => $2)
+    and ($4::bool is null or (o.subject like 'zc.%') = $4)
 order by o.created_at, o.id limit $3
 """
+)
+_NAMED: Final = (
+    _MESSAGES + "join unnest($1::uuid[]) with ordinality as named (id, place) using (id) order by named.place"
+)
 _T = TypeVar("_T")
 _new_id: Final = Uuid7()
 
@@ -73,10 +82,20 @@ async def write_outbox(connection: Connection, rows: Iterable[Row]) -> None:
     )
 
 
-async def unsent(pool: Pool, partitions: Collection[int], older_seconds: float, limit: int) -> list[Outgoing]:
-    """Return rows that nobody has marked as sent for that long, oldest first, with their bodies."""
+async def unsent(
+    pool: Pool, partitions: Collection[int], older_seconds: float, limit: int, commands: bool | None = None
+) -> list[Outgoing]:
+    """Return rows that nobody has marked as sent for that long, oldest first, with their bodies: those of command
+    frames, all but these, or both."""
     with translated():
-        rows = await pool.fetch(_UNSENT, sorted(partitions), older_seconds, limit)
+        rows = await pool.fetch(_UNSENT, sorted(partitions), older_seconds, limit, commands)
+    return [Outgoing(row[0], row[1], row[2]) for row in rows]
+
+
+async def frames(pool: Pool, ids: Sequence[str]) -> list[Outgoing]:
+    """Return these rows with their bodies, in this order, but for those that are gone."""
+    with translated():
+        rows = await pool.fetch(_NAMED, list(ids))
     return [Outgoing(row[0], row[1], row[2]) for row in rows]
 
 

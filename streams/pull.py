@@ -72,6 +72,7 @@ class Pull:
         self._heard = False
         self._quiet = 0
         self._pending = ""
+        self.heard_at = 0.0  # by the clock of the loop
         self.broken: str | None = None
 
     @property
@@ -120,6 +121,7 @@ class Pull:
             deadline_s=_CREATE_DEADLINE_S,
         )
         self._pending = str(created.num_pending)
+        self.heard_at = asyncio.get_running_loop().time()
         await self.ask()
         if self.broken is not None:
             raise StreamUnavailable(self.broken)
@@ -179,6 +181,7 @@ class Pull:
         if self.broken is not None:
             return
         self._heard = True
+        self.heard_at = asyncio.get_running_loop().time()
         reply = message.reply
         if not reply:
             self._status(message.headers or {})

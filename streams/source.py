@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -17,11 +18,11 @@ from typing import Any
 import msgspec
 from nats.aio.msg import Msg
 
-from zentra.runtime.stream_ports import Inbound, Position, StreamError
-from zentra.runtime.subjects import COMMANDS, command_filters, parse_command_subject
+from zentra.runtime.stream_ports import Inbound, Loss, Position, StreamError
+from zentra.runtime.subjects import COMMANDS, EVENTS, command_filters, parse_command_subject
 from zentra.streams.connection import Connection, Hook
 from zentra.streams.pull import Pull, wait_or_watch
-from zentra.streams.rollback import partitions_rolled_back
+from zentra.streams.rollback import end_of_commands, last_stored, partitions_rolled_back
 
 __all__ = ["CommandSource", "SourceStatistics"]
 
@@ -76,6 +77,9 @@ class CommandSource:
         self._arrived = asyncio.Event()
         self._look = asyncio.Event()
         self._remove_hooks: Hook | None = None
+        self._stood = False
+        self._losses = 0
+        self._lost_at: tuple[float, float] | None = None  # when it was last heard of, and when it was lost
         self._delivered = self._skipped = self._builds = self._gaps = 0
 
     @property
@@ -166,6 +170,21 @@ class CommandSource:
         found, self._rolled_back = self._rolled_back, set()
         return found
 
+    async def end(self) -> Position:
+        """Where the stream ends now, as its leader sees it. Raises StreamError when the store cannot be asked."""
+        return await end_of_commands(self._client)
+
+    async def loss(self) -> Loss:
+        """What the streams may lack since a consumer of this source last ended, should they have been rolled back.
+
+        A source that never had one cannot tell how far back. Raises StreamError when the store cannot be asked."""
+        if self._lost_at is None:
+            return Loss(self._losses, None, math.inf, 0.0)
+        number, (heard_at, lost_at), now = self._losses, self._lost_at, asyncio.get_running_loop().time
+        left, _ = await last_stored(self._client, COMMANDS, now() - heard_at)
+        _, seconds = await last_stored(self._client, EVENTS, now() - heard_at)
+        return Loss(number, left, seconds, now() - lost_at)
+
     def statistics(self) -> SourceStatistics:
         """What was delivered and skipped, how often a consumer was built, how many gaps were seen, what waits."""
         return SourceStatistics(self._delivered, self._skipped, self._builds, self._gaps, len(self._buffer))
@@ -230,11 +249,23 @@ class CommandSource:
             batch=self._batch,
             deliver=self._deliver,
             has_room=self._has_room,
-            on_broken=self._look.set,
+            on_broken=self._broke,
         )
         self._builds += 1
         await self._pull.open(command_filters(frozenset(self._floors), self._partitions), start + 1)
+        self._stood = True
         return True
+
+    def _broke(self) -> None:
+        self._note_end()
+        self._look.set()
+
+    def _note_end(self) -> None:
+        """Remember when a consumer ended that stood on a stream which was found whole."""
+        if self._stood and self._pull is not None:
+            self._stood = False
+            self._losses += 1
+            self._lost_at = (self._pull.heard_at, asyncio.get_running_loop().time())
 
     async def _find_rolled_back(self) -> set[int]:
         positions = {partition: Position(at.sequence, at.id) for partition, at in self._positions.items()}
@@ -248,6 +279,7 @@ class CommandSource:
         return set(await self.verify(positions))
 
     async def _discard_pull(self) -> None:
+        self._note_end()
         pull, self._pull = self._pull, None
         self._buffer = []
         self._buffered_bytes = 0

@@ -254,10 +254,12 @@ class SourceTwin:
             raise StreamUnavailable("disconnected")
         clock = self._stream.clock
         if self._lost_at is None or clock is None:
-            return Loss(self._losses, math.inf, 0.0)
-        (heard_at, lost_at), times, now = self._lost_at, self._stream.log(EVENTS).times, clock()
-        left = bisect_right(times, heard_at)
-        return Loss(self._losses, now - times[left - 1] if left else math.inf, now - lost_at)
+            return Loss(self._losses, None, math.inf, 0.0)
+        (heard_at, lost_at), now = self._lost_at, clock()
+        commands, events = self._stream.log(), self._stream.log(EVENTS)
+        left, told = bisect_right(commands.times, heard_at), bisect_right(events.times, heard_at)
+        position = Position(commands.first + left - 1, commands.messages[left - 1].id if left else "")
+        return Loss(self._losses, position, now - events.times[told - 1] if told else math.inf, now - lost_at)
 
     async def stop(self) -> None:
         """Delivers nothing any more."""

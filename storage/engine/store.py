@@ -73,9 +73,18 @@ select subject, body, id from again order by created_at, id
 _UNSEND: Final = """
 update outbox set sent_at = null
 where id in (
-    select id from outbox where sent_at <= $1 and ($3 or subject not like 'zc.%') order by id limit $2
-    for update skip locked
+    select id from outbox
+    where ($1::uuid is null or id > $1) and sent_at <= $3
+        and case when subject like 'zc.%' then partition <> all($4::int[]) else sent_at >= $2 end
+    order by id limit $5 for update skip locked
 ) returning id
+"""
+_MOMENTS: Final = """
+select case when $1 = 'infinity'::float8 then '-infinity'::timestamptz
+    else clock_timestamp() - make_interval(secs => $1) end, clock_timestamp() - make_interval(secs => $2)
+"""
+_OUTSTANDING: Final = """
+select id from outbox where subject like 'zc.%' and partition = any($1::int[]) order by created_at, id
 """
 _STATISTICS: Final = """
 select
@@ -231,19 +240,30 @@ class PostgresStore:
         """See Store.commit."""
         return await commit_tick(self._pool, plan, decide, draft)
 
-    async def unsent(self, partitions: Collection[int], older_seconds: float, limit: int) -> list[Outgoing]:
+    async def unsent(
+        self, partitions: Collection[int], older_seconds: float, limit: int, *, commands: bool | None = None
+    ) -> list[Outgoing]:
         """See Store.unsent."""
-        return await outbox.unsent(self._pool, partitions, older_seconds, limit)
+        return await outbox.unsent(self._pool, partitions, older_seconds, limit, commands)
 
-    async def unsend(self, *, commands: bool = True) -> int:
+    async def unsend(self, from_seconds: float, to_seconds: float, kept: Collection[int]) -> int:
         """See Store.unsend. Many rows are taken back a few at a time; what is sent again meanwhile stays sent."""
-        started = (await self._fetch("select clock_timestamp()"))[0][0]
-        rows = 0
+        since, until = (await self._fetch(_MOMENTS, from_seconds, to_seconds))[0]
+        rows, last = 0, None
         while True:
-            taken = len(await self._fetch(_UNSEND, started, UNSEND_ROWS, commands))
-            rows += taken
-            if taken < UNSEND_ROWS:
+            taken = await self._fetch(_UNSEND, last, since, until, sorted(kept), UNSEND_ROWS)
+            rows += len(taken)
+            if len(taken) < UNSEND_ROWS:
                 return rows
+            last = max(row[0] for row in taken)
+
+    async def outstanding(self, partitions: Collection[int]) -> list[str]:
+        """See Store.outstanding."""
+        return [row[0] for row in await self._fetch(_OUTSTANDING, sorted(partitions))]
+
+    async def frames(self, rows: Sequence[str]) -> list[Outgoing]:
+        """See Store.frames."""
+        return await outbox.frames(self._pool, rows)
 
     async def unconsumed(self, partitions: Collection[int], sent_seconds: float, limit: int) -> list[Outgoing]:
         """See Store.unconsumed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from zentra.actors.committing import Committer
 from zentra.actors.engine import Engine
 from zentra.actors.loading import load
 from zentra.actors.memory import Memory, Missing
-from zentra.actors.relay import Relay
+from zentra.actors.relay import Relay, row_of
 from zentra.actors.supervisor import RESTARTS_MAX, Supervisor
 from zentra.actors.tick import Batch, Input, Tick
 from zentra.bench.twins.fleet import Fleet, at_once
@@ -39,7 +39,8 @@ from zentra.runtime.rails.port import (
     RailSettings,
     Submission,
 )
-from zentra.runtime.stream_ports import Outgoing, Position, StreamError
+from zentra.runtime.stream_ports import NOTHING_CONSUMED, Outgoing, Position, StreamError
+from zentra.streams.errors import StreamFull
 
 PAYLOAD_MAX = 1024 * 1024  # what the stream takes
 
@@ -90,7 +91,7 @@ async def test_what_a_stream_lost_is_sent_again_for_every_partition_not_only_tho
     fleet.publish([frame])
     fleet.stream.roll_back(kept)
     async with running(make_worker(fleet, "next")):
-        await until(lambda: "f" * 32 in {message.id for message in fleet.stream.log().messages})
+        await until(lambda: "f" * 32 in {row_of(message.id) for message in fleet.stream.log().messages})
 
 
 async def test_what_could_not_be_sent_again_at_once_is_left_to_the_sweep() -> None:
@@ -98,11 +99,38 @@ async def test_what_could_not_be_sent_again_at_once_is_left_to_the_sweep() -> No
     frame = fleet.store.put(3, "zc.3.log", b"\x90", "f" * 32)
     fleet.publish([frame])
     fleet.stream.roll_back(0)
-    relay = Relay(fleet.store, fleet.stream.publisher(), lambda: range(8), SILENCE)
-    fleet.stream.available = False
-    await relay.republish()
+
+    class Refusing:
+        async def publish(self, messages: Sequence[Outgoing]) -> list[StreamError | None]:
+            return [StreamFull("maximum bytes exceeded")] * len(messages)
+
+    relay = Relay(fleet.store, Refusing(), lambda: range(8), SILENCE)
+    assert await relay.republish(fleet.stream.source(), [3]) == NOTHING_CONSUMED
     await relay.flush()
     assert [row.id for row in await fleet.store.unsent(range(8), -1, 10)] == ["f" * 32]
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_what_was_published_between_the_loss_and_the_end_is_published_again_behind_it(told: bool) -> None:
+    """Whoever did it, marked or not: another who had noticed earlier, a gateway, a sweep, with a mark still to come."""
+    fleet = make_world()
+    fleet.stream.clock = (lambda: fleet.now.timestamp()) if told else None
+    worker = make_worker(fleet, "w")
+    async with running(worker):
+        await until(all_in(fleet, [fleet.submit(transfer(1_000))]))
+        await until(lambda: consumed_all(fleet))
+        last = fleet.stream.log().last
+        fleet.now += timedelta(seconds=5)
+        rows = [fleet.store.put(p, f"zc.{p}.log", b"\x90", f"{p:032x}") for p in fleet.store.lease_rows]
+        for row in list(fleet.store.rows.outbox.values())[::2]:
+            row.sent_at = fleet.now
+        fleet.stream.roll_back(0)
+        fleet.publish([*rows, *(Outgoing("zc.0.log", b"\x90", f"report{n}") for n in range(last))])
+        end = fleet.stream.log().last
+        await until(lambda: not at_once(fleet.store.outstanding(fleet.store.lease_rows)))
+        await worker.drain()
+    again = [message.id for message in fleet.stream.log().messages[end:] if message.id.endswith(f"-{end}")]
+    assert sorted(again) == sorted(f"{row.id}-{end}" for row in rows)
 
 
 async def test_a_rollback_that_could_not_be_answered_is_found_again() -> None:

@@ -181,7 +181,7 @@ def test_an_attempt_that_never_reports_gives_its_place_back_and_is_made_again(ma
     fleet.run_until_idle()
     fleet.effects_lost = False
     worker = fleet.workers[0]
-    for seconds, expected in ((299, DeliveryState.DELIVERING), (2, DeliveryState.DELIVERED)):
+    for seconds, expected in ((59, DeliveryState.DELIVERING), (2, DeliveryState.DELIVERED)):
         fleet.advance(seconds)
         worker.look_after_lanes(worker.leases)
         fleet.run_until_idle()

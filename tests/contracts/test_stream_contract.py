@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import pytest
 
 from tests.streams.nats_server import NatsServer, fresh_streams, run_nats_server
@@ -21,6 +24,7 @@ from zentra.runtime.stream_ports import (
     Position,
     StreamError,
 )
+from zentra.runtime.subjects import EVENTS
 from zentra.streams.connection import Connection, connect
 from zentra.streams.errors import StreamFull, StreamUnavailable
 from zentra.streams.publisher import Publisher
@@ -47,9 +51,9 @@ class Rig(Protocol):
 
 class TwinRig:
     def __init__(self) -> None:
-        self._stream = StreamTwin(command_bytes_max=COMMAND_BYTES_MAX)
+        self._stream = StreamTwin(command_bytes_max=COMMAND_BYTES_MAX, clock=time.monotonic)
         self.publisher: EventPublisher = self._stream.publisher()
-        self._last = 0
+        self._last = self._last_event = 0
 
     async def open(self) -> None:
         return
@@ -61,10 +65,10 @@ class TwinRig:
         self._stream.purge_commands(up_to)
 
     async def remember(self) -> None:
-        self._last = self._stream.log().last
+        self._last, self._last_event = self._stream.log().last, self._stream.log(EVENTS).last
 
     async def lose_what_came_since(self) -> None:
-        self._stream.roll_back(self._last)
+        self._stream.roll_back(self._last, events_to=self._last_event)
 
     async def close(self) -> None:
         return
@@ -141,6 +145,10 @@ _numbers = itertools.count(1)
 
 def command(partition: int, stage: str = "policy", *, body: bytes = b"frame", id: str | None = None) -> Outgoing:
     return Outgoing(f"zc.{partition}.{stage}", body, id or f"id{next(_numbers)}")
+
+
+def event() -> Outgoing:
+    return Outgoing("ze.0.acme.topic", b"[]", f"id{next(_numbers)}")
 
 
 async def publish(rig: Rig, messages: Sequence[Outgoing]) -> None:
@@ -377,3 +385,66 @@ async def test_starting_at_a_position_the_store_lost_is_reported(rig: Rig) -> No
     await source.wait_arrival()
     assert source.take_nowait(10) == []
     assert source.take_rolled_back() == {0}
+
+
+async def test_the_end_is_the_last_message_also_of_a_stream_that_was_emptied(rig: Rig) -> None:
+    source = rig.source()
+    assert await source.end() == NOTHING_CONSUMED
+    sent = [command(n) for n in range(3)]
+    await publish(rig, sent)
+    assert await source.end() == Position(3, sent[-1].id)
+    assert await source.verify(dict.fromkeys(range(PARTITIONS), await source.end())) == []
+    await rig.purge(4)
+    assert (await source.end()).sequence == 3
+    assert await source.verify({0: await source.end()}) == []
+    await source.start({0: await source.end()})
+    fresh = command(0)
+    await publish(rig, [fresh])
+    assert [m.id for m in await take(source, 1)] == [fresh.id]
+
+
+async def test_a_rewound_partition_reads_what_is_published_behind_the_end_and_nothing_else(rig: Rig) -> None:
+    """What was published between the loss and the end is published again, under an id that no dedupe knows."""
+    await publish(rig, [command(0)])
+    await rig.remember()
+    source = rig.source()
+    await source.start({0: NOTHING_CONSUMED})
+    await publish(rig, [command(0), command(0)])
+    await take(source, 3)
+    await rig.lose_what_came_since()
+    between = command(0)
+    await publish(rig, [between])
+    await source.wait_arrival()
+    assert source.take_rolled_back() == {0}
+    end = await source.end()
+    assert (end.sequence, end.id) == (2, between.id)
+    await publish(rig, [between])  # a sweep that is late
+    again = Outgoing(between.subject, between.body, f"{between.id}-{end.sequence}")
+    await publish(rig, [again])
+    await source.start({0: end})
+    assert [(m.id, m.sequence) for m in await take(source, 1)] == [(again.id, 3)]
+    assert source.take_rolled_back() == set()
+
+
+async def test_a_loss_tells_how_far_back_the_events_have_to_be_published_again(rig: Rig) -> None:
+    before = time.monotonic()
+    last = command(0)
+    await publish(rig, [event(), command(3), last])
+    left = time.monotonic()
+    source = rig.source()
+    assert msgspec.structs.astuple(await source.loss())[1:3] == (None, math.inf)  # it never stood
+    await source.start({0: NOTHING_CONSUMED})
+    await take(source, 1)
+    await rig.remember()
+    await publish(rig, [event(), command(0)])
+    await take(source, 1)
+    await rig.lose_what_came_since()
+    await publish(rig, [event(), command(0)])  # an event of after the loss tells nothing of what was before
+    await source.wait_arrival()
+    assert source.take_rolled_back() == {0}
+    asked = time.monotonic()
+    loss = await source.loss()
+    assert loss.left == Position(2, last.id)
+    assert asked - left <= loss.from_seconds <= time.monotonic() - before
+    assert 0 < loss.to_seconds < loss.from_seconds
+    assert (await source.loss()).number == loss.number

@@ -70,7 +70,7 @@ async def test_what_a_full_stream_refuses_waits_in_order_and_asks_for_little(cli
                 if len(committed) < 150:
                     await commit(4)  # there is room for these, and older ones wait
             # Nothing waits any more: what is committed now goes out at once.
-            while relay._backed_up:
+            while relay.backed_up:
                 await anyio.sleep(0.01)
         await commit(4)
         assert [m.body for m in await _take(source, 4)] == [message.body for message in committed[-4:]]
