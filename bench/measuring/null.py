@@ -32,7 +32,7 @@ INFO: Final = b'INFO {"server_id":"null","version":"2.11.0","proto":1,"headers":
 def answer_http(method: bytes, path: bytes, headers: dict[bytes, bytes], body: bytes) -> tuple[int, bytes]:
     """Return what a request is answered: one answer, or one for each intent of a bulk."""
     if path == BULK_ROUTE.encode():
-        return 200, answer_of(body)
+        return 200, b'{"results":%b}' % answer_of(body)
     return 202, ANSWER
 
 
