@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -12,21 +11,17 @@ import pytest
 from msgspec import structs
 
 from tests.actors.test_supervisor import in_virtual_time
-from tests.actors.test_worker import all_in, make_worker, make_world, running, until
-from tests.actors.world import MakeFleet, audited, endpoint, facts_of, outcome, transfer
+from tests.actors.test_worker import make_worker, make_world, running, until
+from tests.actors.world import MakeFleet, endpoint, facts_of, outcome, transfer
 from zentra.actors.committing import Committer
 from zentra.actors.engine import Engine
 from zentra.actors.loading import load
 from zentra.actors.memory import Memory, Missing
-from zentra.actors.relay import Relay, row_of
 from zentra.actors.supervisor import RESTARTS_MAX, Supervisor
 from zentra.actors.tick import Batch, Input, Tick
 from zentra.bench.twins.fleet import Fleet, at_once
 from zentra.bench.twins.stream import SourceTwin
-from zentra.gateway.metrics import Metrics
-from zentra.gateway.upkeep import Upkeep
 from zentra.runtime.errors import InDoubt, Unavailable
-from zentra.runtime.instruments import SILENCE
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.messages import TimerFired
@@ -39,8 +34,7 @@ from zentra.runtime.rails.port import (
     RailSettings,
     Submission,
 )
-from zentra.runtime.stream_ports import NOTHING_CONSUMED, Outgoing, Position, StreamError
-from zentra.streams.errors import StreamFull
+from zentra.runtime.stream_ports import Position, StreamError
 
 PAYLOAD_MAX = 1024 * 1024  # what the stream takes
 
@@ -60,208 +54,11 @@ def test_no_frame_is_larger_than_the_stream_takes() -> None:
     assert [row.message.subject for row in fleet.store.rows.outbox.values() if row.sent_at is None] == []
 
 
-# A stream that lost its tail ------------------------------------------------------------------------------------------
-
-
 async def time_passes(seconds: float) -> None:
     """Return when so much virtual time has passed, in steps: nobody's clock is jumped over."""
     until_then = anyio.current_time() + seconds
     while anyio.current_time() < until_then:
         await anyio.sleep(0.5)
-
-
-def consumed_all(fleet: Fleet) -> bool:
-    return min(row.position.sequence for row in fleet.store.lease_rows.values()) == fleet.stream.log().last
-
-
-async def test_what_a_stream_lost_is_sent_again_for_every_partition_not_only_those_that_had_consumed_it() -> None:
-    fleet = make_world()
-    worker = make_worker(fleet, "w")
-    async with running(worker):
-        first = fleet.submit(transfer(1_000))
-        await until(all_in(fleet, [first]))
-        await until(lambda: consumed_all(fleet))
-        await worker.drain()
-    kept = fleet.stream.log().last
-    place = fleet.partition_of(first)
-    # One partition consumed what is lost; the command of another was sent, marked and not yet taken.
-    other = next(p for p in fleet.store.lease_rows if p != place)
-    fleet.store.lease_rows[place].position = Position(kept + 2, "lost")
-    frame = fleet.store.put(other, f"zc.{other}.log", b"\x90", "f" * 32)
-    fleet.publish([frame])
-    fleet.stream.roll_back(kept)
-    async with running(make_worker(fleet, "next")):
-        await until(lambda: "f" * 32 in {row_of(message.id) for message in fleet.stream.log().messages})
-
-
-async def test_what_could_not_be_sent_again_at_once_is_left_to_the_sweep() -> None:
-    fleet = make_world()
-    frame = fleet.store.put(3, "zc.3.log", b"\x90", "f" * 32)
-    fleet.publish([frame])
-    fleet.stream.roll_back(0)
-
-    class Refusing:
-        async def publish(self, messages: Sequence[Outgoing]) -> list[StreamError | None]:
-            return [StreamFull("maximum bytes exceeded")] * len(messages)
-
-    relay = Relay(fleet.store, Refusing(), lambda: range(8), SILENCE)
-    assert await relay.republish(fleet.stream.source(), [3]) == NOTHING_CONSUMED
-    await relay.flush()
-    assert [row.id for row in await fleet.store.unsent(range(8), -1, 10)] == ["f" * 32]
-
-
-@pytest.mark.parametrize("told", [True, False])
-async def test_what_was_published_between_the_loss_and_the_end_is_published_again_behind_it(told: bool) -> None:
-    """Whoever did it, marked or not: another who had noticed earlier, a gateway, a sweep, with a mark still to come."""
-    fleet = make_world()
-    fleet.stream.clock = (lambda: fleet.now.timestamp()) if told else None
-    worker = make_worker(fleet, "w")
-    async with running(worker):
-        await until(all_in(fleet, [fleet.submit(transfer(1_000))]))
-        await until(lambda: consumed_all(fleet))
-        last = fleet.stream.log().last
-        fleet.now += timedelta(seconds=5)
-        rows = [fleet.store.put(p, f"zc.{p}.log", b"\x90", f"{p:032x}") for p in fleet.store.lease_rows]
-        for row in list(fleet.store.rows.outbox.values())[::2]:
-            row.sent_at = fleet.now
-        fleet.stream.roll_back(0)
-        fleet.publish([*rows, *(Outgoing("zc.0.log", b"\x90", f"report{n}") for n in range(last))])
-        end = fleet.stream.log().last
-        await until(lambda: not at_once(fleet.store.outstanding(fleet.store.lease_rows)))
-        await worker.drain()
-    again = [message.id for message in fleet.stream.log().messages[end:] if message.id.endswith(f"-{end}")]
-    assert sorted(again) == sorted(f"{row.id}-{end}" for row in rows)
-
-
-async def test_a_rollback_that_could_not_be_answered_is_found_again() -> None:
-    fleet = make_world()
-    worker = make_worker(fleet, "w")
-    async with running(worker):
-        intents = [fleet.submit(transfer(1_000)) for _ in range(5)]
-        await until(all_in(fleet, intents))
-        await until(lambda: consumed_all(fleet))
-        fleet.store.fail_next(Unavailable("away"), method="unsend")
-        fleet.stream.roll_back(0)
-        fleet.stream.forget_ids()
-        more = [fleet.submit(transfer(1_000)) for _ in range(5)]
-        await until(all_in(fleet, more))
-    audited(fleet)
-
-
-def take_the_tail(fleet: Fleet) -> None:
-    fleet.stream.roll_back(0)
-
-
-def purge_by_hand(fleet: Fleet) -> None:
-    fleet.stream.purge_commands(fleet.stream.log().last + 1)
-
-
-@pytest.mark.parametrize("checkpoints", [0, 5])
-@pytest.mark.parametrize("lose", [take_the_tail, purge_by_hand])
-@in_virtual_time
-async def test_frames_that_were_sent_and_lost_are_sent_again_though_no_checkpoint_tells(
-    lose: Callable[[Fleet], None], checkpoints: int
-) -> None:
-    """No worker was there to see them, so the stream contradicts nobody."""
-    fleet = make_world()
-    if checkpoints and lose is purge_by_hand:
-        fleet.publish([Outgoing("zc.0.log", b"\x90", f"{n:032x}") for n in range(checkpoints)])
-        for row in fleet.store.lease_rows.values():
-            row.position = Position(checkpoints, f"{checkpoints - 1:032x}")
-    intents = [fleet.submit(transfer(1_000)) for _ in range(5)]
-    lose(fleet)
-    fleet.now += timedelta(seconds=12)  # before any timer of theirs
-    worker = make_worker(fleet, "w")
-    worker.instruments = metrics = Metrics()
-    async with running(worker), anyio.create_task_group() as group:
-        group.start_soon(worker.relay.keep_sweeping)
-        group.start_soon(worker.relay.keep_marking)
-        await until(all_in(fleet, intents))
-        await until(lambda: len(fleet.store.rows.leaves) == 5)
-        group.cancel_scope.cancel()
-    assert all(row.message.subject.startswith("ze.") for row in fleet.store.rows.outbox.values())
-    assert b"zentra_frames_lost_total 5.0" in metrics.exposition()
-    audited(fleet)
-
-
-async def test_a_frame_that_is_consumed_leaves_no_row_and_no_row_is_taken_for_lost() -> None:
-    fleet = make_world()
-    worker = make_worker(fleet, "w")
-    worker.instruments = metrics = Metrics()
-    fleet.now += timedelta(seconds=60)
-    async with running(worker):
-        intents = [fleet.submit(transfer(1_000)) for _ in range(20)]
-        await until(lambda: len(fleet.store.rows.leaves) == 20)
-        await until(lambda: worker._read_through > 0)
-    assert all_in(fleet, intents)()
-    assert {row.message.subject[:3] for row in fleet.store.rows.outbox.values()} == {"ze."}
-    assert b"zentra_frames_lost_total 0.0" in metrics.exposition()
-
-
-async def test_nothing_is_looked_for_before_what_was_taken_is_consumed() -> None:
-    fleet = make_world()
-    worker = make_worker(fleet, "w")
-    await worker.refresh_leases()
-    fleet.submit(transfer(1_000))
-    fleet.now += timedelta(seconds=60)
-    await worker.source.wait_arrival()
-    await worker._look_for_lost()
-    assert worker._end_seen is None
-    worker._take_arrived()
-    await worker._look_for_lost()
-    assert (worker._end_seen is not None, worker._read_through) == (True, -math.inf)
-    batch = worker._next_batch()
-    assert batch is not None
-    await worker._committer.run(batch, 1)
-    await worker._look_for_lost()
-    assert worker._read_through > 0
-    await worker.refresh_leases()
-    fleet.store.lease_rows[3].epoch += 1
-    await worker.refresh_leases()  # another consumer: how far it has read is to be seen
-    assert worker._read_through == -math.inf
-
-
-async def test_a_checkpoint_of_a_stream_that_is_gone_is_not_taken_from_inputs_that_wait() -> None:
-    fleet = make_world()
-    worker = make_worker(fleet, "w")
-    await worker.refresh_leases()
-    worker._queues[3].append((Input(3, "log", None, "m9"), Position(9, "m9")))
-    await worker._rewind([3])
-    batch = worker._next_batch()
-    assert batch is not None
-    assert (len(batch.inputs), batch.positions) == (1, {})
-
-
-async def test_nothing_is_purged_behind_checkpoints_that_the_stream_contradicts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Every checkpoint is of before the loss; the stream has given their places to frames that nobody has consumed."""
-    fleet = make_world()
-    worker = make_worker(fleet, "w")
-    await worker.refresh_leases()
-    for row in fleet.store.lease_rows.values():
-        row.position = Position(7, "lost")
-    fleet.publish([fleet.store.put(3, "zc.3.log", b"\x90", f"{number:032x}") for number in range(9)])
-
-    class Store:
-        async def partitions(self) -> int:
-            return fleet.store.partitions
-
-        async def leases(self, partitions: Collection[int]) -> dict[int, Lease]:
-            return await fleet.store.leases(partitions)
-
-    async def purge(client: Any, up_to: int) -> None:
-        fleet.stream.purge_commands(up_to)
-
-    monkeypatch.setattr("zentra.gateway.upkeep.purge_commands", purge)
-    store: Any = Store()
-    client: Any = None
-    await Upkeep(worker, store, worker.relay, client, SILENCE)._purge(last=9, consumed=0)
-    assert fleet.stream.log().first == 1
-    for row in fleet.store.lease_rows.values():
-        row.position = Position(7, f"{6:032x}")
-    await Upkeep(worker, store, worker.relay, client, SILENCE)._purge(last=9, consumed=0)
-    assert fleet.stream.log().first == 7
 
 
 # Ownership ------------------------------------------------------------------------------------------------------------
