@@ -135,7 +135,7 @@ class Worker:
             await self._look_for_lost()
             if anyio.current_time() - looked_at >= LANES_EVERY_SECONDS:
                 looked_at = anyio.current_time()
-                self._open_lanes(frozenset(self.leases))
+                await self._open_lanes(frozenset(self.leases))
                 self._wake.set()
 
     async def refresh_leases(self) -> None:
@@ -163,7 +163,7 @@ class Worker:
             if rolled_back := await self.source.verify({p: self._taken[p] for p in gained}):
                 await self._rewind(rolled_back)
             await self._start_source()
-            self._open_lanes(frozenset(gained))
+            await self._open_lanes(frozenset(gained))
             await self._learn_timers()
         except BaseException:  # a partition that is owned but not listened to would stand still: gain it again
             self._drop(frozenset(gained))
@@ -203,14 +203,17 @@ class Worker:
                     (Input(partition, "webhook", LaneOpened(tenant, endpoint), "set up"), None)
                 )
 
-    def _open_lanes(self, partitions: frozenset[int]) -> None:
-        """Look after the open deliveries of every endpoint that came along with these partitions."""
-        for tenant, endpoints in self.engine.memory.configuration.endpoints.items():
-            for endpoint in endpoints:
-                partition = self.engine.rules.partition_of(lane_key(tenant, endpoint.id))
-                if partition in partitions:
-                    opened = Input(partition, "webhook", LaneOpened(tenant, endpoint.id), "takeover")
-                    self._queues[partition].append((opened, None))
+    async def _open_lanes(self, partitions: frozenset[int]) -> None:
+        """Look after the open deliveries of every endpoint in these partitions; raises Unavailable.
+
+        An endpoint that was removed or disabled is not set up any more, and what was on its way there has still to
+        end: where its report was lost, nothing else would ever touch the lane."""
+        lanes = await self.store.open_lanes()
+        for tenant, endpoint in sorted(lanes | _endpoints_of(self.engine.memory.configuration)):
+            partition = self.engine.rules.partition_of(lane_key(tenant, endpoint))
+            if partition in partitions and partition in self._queues:  # it may have been lost while the store answered
+                opened = Input(partition, "webhook", LaneOpened(tenant, endpoint), "takeover")
+                self._queues[partition].append((opened, None))
 
     async def _rewind(self, partitions: Collection[int]) -> None:
         """Let partitions go on where the stream was rolled back to, and publish again what is theirs and not consumed;

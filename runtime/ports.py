@@ -218,6 +218,10 @@ class Store(Protocol):
         """Return what an endpoint has not settled, oldest first."""
         ...
 
+    async def open_lanes(self) -> set[tuple[str, str]]:
+        """Return each (tenant, endpoint) that has not settled everything, whether or not it is set up still."""
+        ...
+
     async def logs(self, tenants: Collection[str]) -> dict[str, LogHead]:
         """Return the latest head of each tenant's log that has one."""
         ...

@@ -23,8 +23,6 @@ __all__ = ["STRIKES", "change_configuration", "repair"]
 
 ROLLBACK_SECONDS_MAX: Final = 60.0  # a server syncs its files at least that often; what is older is on its disk
 WORKERS_MAX: Final = 4  # with those that are stopped for ever
-# A delivery whose attempt was lost is found by looking at the lanes of endpoints that are set up, and at no others.
-ENDPOINTS_RETURN = True
 STOPPED_SECONDS_MAX: Final = 4 * LEASE_SECONDS
 
 
@@ -230,21 +228,11 @@ def repair(simulation: Simulation) -> None:
     simulation.endpoints.down_until.clear()
     for rail in simulation.rails.values():
         rail.silent_until = rail.refuses_until = simulation.time
-    if ENDPOINTS_RETURN:
-        _put_endpoints_back(simulation)
     for worker in list(simulation.workers):
         worker.beats_missed_until = 0.0
         if worker.stalled_until == float("inf"):
             worker.kill()
         worker.stalled_until = 0.0
-
-
-def _put_endpoints_back(simulation: Simulation) -> None:
-    current, spare = simulation.store.current, simulation.spare_endpoints
-    endpoints = {tenant: (*members, *spare.get(tenant, ())) for tenant, members in current.endpoints.items()}
-    spare.clear()
-    simulation.store.configure(structs.replace(current, endpoints=endpoints))
-    simulation.auditor.configured()
 
 
 def change_configuration(simulation: Simulation) -> None:

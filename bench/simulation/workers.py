@@ -227,7 +227,7 @@ class SimulatedWorker(Worker):
         await self._look_for_lost()
         if self._simulation.time - self._lanes_at >= LANES_EVERY_SECONDS:
             self._lanes_at = self._simulation.time
-            self._open_lanes(frozenset(self.leases))
+            await self._open_lanes(frozenset(self.leases))
 
     def listen_once(self) -> None:
         """Take what has arrived, or start over where the stream has rolled back."""

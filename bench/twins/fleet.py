@@ -97,12 +97,13 @@ class FleetWorker:
 
     def look_after_lanes(self, partitions: Collection[int]) -> None:
         """Look after what is open at the endpoints in these partitions."""
-        for tenant, endpoints in self.engine.memory.configuration.endpoints.items():
-            for endpoint in endpoints:
-                partition = self.engine.rules.partition_of(lane_key(tenant, endpoint.id))
-                if partition in partitions:
-                    opened = Input(partition, "webhook", m.LaneOpened(tenant, endpoint.id), "takeover")
-                    self.inbox.append((opened, None))
+        lanes = at_once(self._fleet.store.open_lanes())
+        lanes |= {(t, e.id) for t, members in self.engine.memory.configuration.endpoints.items() for e in members}
+        for tenant, endpoint in sorted(lanes):
+            partition = self.engine.rules.partition_of(lane_key(tenant, endpoint))
+            if partition in partitions:
+                opened = Input(partition, "webhook", m.LaneOpened(tenant, endpoint), "takeover")
+                self.inbox.append((opened, None))
 
     def drop(self, partitions: frozenset[int]) -> None:
         """Give partitions up: leases, actors and what was taken for them."""

@@ -32,7 +32,7 @@ from zentra.runtime.ports import (
     Timer,
 )
 from zentra.runtime.stream_ports import NOTHING_CONSUMED, Outgoing, Position
-from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
+from zentra.runtime.webhooks.delivery import OPEN, Delivery, DeliveryState
 from zentra.storage.engine.ownership import rendezvous
 from zentra.storage.intake.registration import Outcome, Registered, Registration
 
@@ -232,6 +232,13 @@ class StoreTwin:
             if not timed and state.state not in (DeliveryState.DELIVERED, DeliveryState.EXHAUSTED):
                 found.append(self._delivery(key))
         return found[:OPEN_DELIVERIES_MAX]
+
+    async def open_lanes(self) -> set[tuple[str, str]]:
+        """See Store.open_lanes."""
+        self._meet("open_lanes")
+        states = self.rows.delivery_states.items()
+        made = [self.rows.deliveries[key] for key, row in states if row.state in OPEN]
+        return {(delivery.tenant, delivery.endpoint) for delivery in made}
 
     async def logs(self, tenants: Collection[str]) -> dict[str, LogHead]:
         """See Store.logs."""

@@ -54,6 +54,18 @@ _DELIVERY: Final = """
 select d.id, d.tenant, d.endpoint, d.intent, d.event, d.body, s.status, s.attempts, s.tries, s.trigger
 from deliveries d left join delivery_states s on s.delivery = d.id
 """
+# One step along the index for each lane: lanes are few, and of one that is down there may be a million rows.
+_OPEN_LANES: Final = """
+with recursive lanes as (
+    (select tenant, endpoint from delivery_states where status in ('pending', 'delivering', 'retrying')
+        order by tenant, endpoint limit 1)
+    union all
+    select next.tenant, next.endpoint from lanes l cross join lateral (
+        select s.tenant, s.endpoint from delivery_states s where s.status in ('pending', 'delivering', 'retrying')
+            and (s.tenant, s.endpoint) > (l.tenant, l.endpoint) order by s.tenant, s.endpoint limit 1) next
+)
+select tenant, endpoint from lanes
+"""
 _TIMERS: Final = """
 select kind, key, name, partition, tenant, due_at, extract(epoch from due_at - clock_timestamp())::float8
 from timers where partition = any($1::int[]) and due_at < clock_timestamp() + make_interval(secs => $2)
@@ -196,6 +208,10 @@ class PostgresStore:
             endpoint,
         )
         return [_delivery(row) for row in rows]
+
+    async def open_lanes(self) -> set[tuple[str, str]]:
+        """See Store.open_lanes."""
+        return {(row[0], row[1]) for row in await self._fetch(_OPEN_LANES)}
 
     async def logs(self, tenants: Collection[str]) -> dict[str, LogHead]:
         """See Store.logs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -22,7 +23,7 @@ from zentra.actors.worker import Worker, WorkerSettings
 from zentra.bench.twins.fleet import Fleet, at_once
 from zentra.bench.twins.stream import SourceTwin
 from zentra.gateway.outward.rail_inline import InlineRail
-from zentra.runtime.errors import DataError, InDoubt
+from zentra.runtime.errors import DataError, InDoubt, Unavailable
 from zentra.runtime.instruments import SILENCE
 from zentra.runtime.intents.vocabulary import IntentKind, State
 from zentra.runtime.messages import Due, TimerFired
@@ -108,10 +109,8 @@ async def test_webhooks_are_sent_and_told() -> None:
         await until(lambda: fleet.events(intent)[-1] == "review.closed")
 
 
-@pytest.mark.parametrize("lane_known", [True, False])
-async def test_what_is_open_at_an_endpoint_goes_on_when_the_endpoint_is_enabled_again(lane_known: bool) -> None:
-    enabled = configuration(endpoints=(endpoint("hook", "*"),)).endpoints
-    fleet = make_world(endpoints=(endpoint("hook", "*"),))
+async def lost_attempts(fleet: Fleet) -> str:
+    """Leave attempts behind of which nobody will report, at an endpoint that is removed then; return their intent."""
     first = make_worker(fleet, "w")
     first.outward.perform = lambda *effects: None  # type: ignore[method-assign]  # it dies before it calls anybody
     intent = fleet.submit(structs.replace(transfer(), kind=IntentKind.BOOK_TRANSFER))
@@ -121,7 +120,23 @@ async def test_what_is_open_at_an_endpoint_goes_on_when_the_endpoint_is_enabled_
         await until(lambda: len(fleet.store.rows.delivery_states) == count > 1)
         await first.drain()
     fleet.store.configure(structs.replace(fleet.store.current, endpoints={}))
+    return intent
+
+
+@pytest.mark.parametrize("lane_known", [True, False])
+async def test_what_is_open_at_an_endpoint_goes_on_when_the_endpoint_is_enabled_again(
+    lane_known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enabled = configuration(endpoints=(endpoint("hook", "*"),)).endpoints
+    fleet = make_world(endpoints=(endpoint("hook", "*"),))
+    intent = await lost_attempts(fleet)
+    count = len(fleet.store.rows.deliveries)
     second = make_worker(fleet, "next")
+
+    async def not_yet(partitions: frozenset[int]) -> None:
+        """It looks now and then; the endpoint is back before."""
+
+    monkeypatch.setattr(second, "_open_lanes", not_yet)
     async with running(second):
         await until(lambda: len(second.leases) == 8)
         if lane_known:
@@ -129,6 +144,34 @@ async def test_what_is_open_at_an_endpoint_goes_on_when_the_endpoint_is_enabled_
         assert fleet.events(intent).count("webhook.delivered") == 0
         fleet.store.configure(structs.replace(fleet.store.current, endpoints=enabled))
         await until(lambda: fleet.events(intent).count("webhook.delivered") == count)
+
+
+def all_exhausted(fleet: Fleet, intent: str) -> Callable[[], bool]:
+    count = len(fleet.store.rows.deliveries)
+    assert count > 1
+    return lambda: fleet.events(intent).count("webhook.exhausted") == count and not fleet.endpoints.received
+
+
+async def test_a_takeover_ends_the_lost_attempts_at_an_endpoint_that_was_removed() -> None:
+    fleet = make_world(endpoints=(endpoint("hook", "*"),))
+    intent = await lost_attempts(fleet)
+    fleet.store.fail_next(Unavailable("gone"), method="open_lanes")  # it starts over, and asks again
+    async with running(make_worker(fleet, "next")):
+        await until(all_exhausted(fleet, intent))
+
+
+async def test_looking_ends_the_lost_attempts_at_an_endpoint_that_was_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = make_world(endpoints=(endpoint("hook", "*"),))
+    worker = make_worker(fleet, "w")
+    worker.outward.perform = lambda *effects: None  # type: ignore[method-assign]  # nobody is called, nobody reports
+    intent = fleet.submit(structs.replace(transfer(), kind=IntentKind.BOOK_TRANSFER))
+    async with running(worker):
+        await until(all_in(fleet, [intent]))
+        await until(lambda: len(fleet.store.rows.delivery_states) == len(fleet.store.rows.deliveries) > 1)
+        fleet.store.configure(structs.replace(fleet.store.current, endpoints={}))
+        monkeypatch.setattr("zentra.actors.webhooks.ATTEMPT_LOST_AFTER", timedelta(0))
+        monkeypatch.setattr("zentra.actors.worker.LANES_EVERY_SECONDS", 0.0)
+        await until(all_exhausted(fleet, intent))
 
 
 async def test_a_drained_worker_gives_its_leases_up_and_leaves_nothing_half_done() -> None:

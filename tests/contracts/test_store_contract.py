@@ -22,7 +22,7 @@ from zentra.runtime.ledger.book import AccountRef, Balance, Book, Posting
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import Configuration, Fence, Ground, Lease, LogHead, Store, TickPlan, TickWrites, Timer
 from zentra.runtime.stream_ports import Outgoing, Position
-from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
+from zentra.runtime.webhooks.delivery import OPEN, Delivery, DeliveryState
 from zentra.storage.engine.store import PostgresStore
 from zentra.storage.pool import Pool
 
@@ -319,6 +319,8 @@ async def test_a_delivery_is_stored_begun_and_open_until_it_has_ended(world: Wor
         await world.commit(write)
         rows = await world.store.open_deliveries("acme", endpoint)
         assert all((row.state, row.attempts, row.begun) == (state, 2, True) for row in rows)
+        lanes = [lane for lane in await world.store.open_lanes() if lane[1] == endpoint]
+        assert lanes == ([("acme", endpoint)] if state in OPEN else [])
         return bool(rows)
 
     assert await is_open(DeliveryState.PENDING, first=True)
@@ -327,6 +329,21 @@ async def test_a_delivery_is_stored_begun_and_open_until_it_has_ended(world: Wor
     assert await is_open(DeliveryState.RETRYING)  # its timer has fired, it waits for its lane
     assert not await is_open(DeliveryState.EXHAUSTED)
     assert not await is_open(DeliveryState.DELIVERED)
+
+
+async def test_every_lane_with_something_open_is_told_of_once(world: World) -> None:
+    hooks, written = [f"hook-{uuid()}" for _ in range(3)], story(1)
+    made = [delivery(hook, written[0].intent) for hook in (*hooks, hooks[0])]
+
+    def write(writes: TickWrites) -> None:
+        writes.transitions += written
+        for one in made:
+            writes.deliveries.append((one, 1))
+            writes.deliveries_begun.add(one.id)
+            writes.delivery_states[one.id] = (one, None)
+
+    await world.commit(write)
+    assert {lane for lane in await world.store.open_lanes() if lane[1] in hooks} == {("acme", hook) for hook in hooks}
 
 
 def leaf(tenant: str, index: int, data: bytes) -> Write:
