@@ -86,21 +86,29 @@ class Border:
         self._register(tenant, f"key-{number}", f"intent-{number}", command, None)
 
     def repeat(self) -> None:
-        """Let a client ask again: in the same words, or in others under an old key or an old id."""
+        """Let a client ask again: in the same words, or in others under an old key or an old id,
+        or under an old key for an id that is new or belongs to another intent."""
         if not self.requests:
             return
         random = self._random
         first = random.choice(self.requests)
         changed = structs.replace(first.command, minor=str(first.command.amount + 1))
-        match random.randrange(4):
+        match random.randrange(6):
             case 0:
                 self._register(first.tenant, first.key, first.intent_id, first.command, first)
             case 1:
                 self._register(first.tenant, first.key, first.intent_id, changed, first)
             case 2:
                 self._register(first.tenant, f"key-{self._next()}", first.intent_id, first.command, first)
-            case _:
+            case 3:
                 self._register(first.tenant, f"key-{self._next()}", first.intent_id, changed, first)
+            case 4:
+                command = random.choice((first.command, changed))
+                self._register(first.tenant, first.key, f"intent-{self._next()}", command, first)
+            case _:
+                other = random.choice([request for request in self.requests if request.tenant == first.tenant])
+                command = random.choice((first.command, changed, other.command))
+                self._register(first.tenant, first.key, other.intent_id, command, first)
 
     def _register(self, tenant: str, key: str, intent_id: str, command: IntentCommand, first: Request | None) -> None:
         simulation, number = self._simulation, self._next()
@@ -139,7 +147,7 @@ class Border:
                 raise Violation("H", f"{command} under key {key} passes for {first.command}")
             if outcome.answer != first.answer:
                 raise Violation("G", f"key {key} was answered {outcome.answer!r}, at first {first.answer!r}")
-        elif not isinstance(outcome, IntentIdTaken) or same or outcome.intent != first.intent:
+        elif key == first.key or not isinstance(outcome, IntentIdTaken) or same or outcome.intent != first.intent:
             raise Violation("G", f"a repeat of {first.intent} under {key} was answered with {outcome}")
 
     # Commands -----------------------------------------------------------------------------------------------------
