@@ -39,6 +39,7 @@ class Fault(StrEnum):
     CONTENDED = "contended"
     STORE_CALL_FAILED = "store_call_failed"
     STORE_AWAY = "store_away"
+    READ_STOPPED = "read_stopped"
     STOPPED_WITH_INPUTS = "stopped_with_inputs"
     STOPPED_IN_COMMIT = "stopped_in_commit"
     STOPPED_FOR_EVER = "stopped_for_ever"
@@ -95,6 +96,7 @@ FAULTS: Final[dict[Fault, Kind]] = {
     F.CONTENDED:                Kind(0.02),
     F.STORE_CALL_FAILED:        Kind(0.01),
     F.STORE_AWAY:               Kind(0.002,  step=True),
+    F.READ_STOPPED:             Kind(0.05),
     F.STOPPED_WITH_INPUTS:      Kind(0.004,  step=True),
     F.STOPPED_IN_COMMIT:        Kind(0.01),
     F.STOPPED_FOR_EVER:         Kind(0.002,  step=True),

@@ -6,7 +6,9 @@ server ends it: `TRANSACTION_SECONDS_MAX` is half a lease, as on the real server
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 from msgspec import Struct
 
@@ -27,6 +29,9 @@ LEASE_SECONDS: Final = 10.0
 TRANSACTION_SECONDS_MAX: Final = LEASE_SECONDS / 2
 LOCK_SECONDS_MAX: Final = 4.0
 INTERLEAVED: Final = 0.15  # how often a commit lets others run although nothing is wrong
+READ_SECONDS_MAX: Final = 2 * LEASE_SECONDS
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class Late(Struct):
@@ -35,6 +40,18 @@ class Late(Struct):
     opened: OpenCommit
     writes: TickWrites
     since: float
+
+
+def _slow(read: Callable[Concatenate[Any, _P], Awaitable[_T]]) -> Callable[..., Coroutine[Any, Any, _T]]:
+    """Let the answer to a read be on its way for a while: what it says may be old when it arrives."""
+
+    @wraps(read)
+    async def slow(shelf: Shelf, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        found = await read(shelf, *args, **kwargs)
+        await shelf.linger()
+        return found
+
+    return slow
 
 
 class Shelf(StoreTwin):
@@ -46,6 +63,26 @@ class Shelf(StoreTwin):
         self._open: dict[OpenCommit, float] = {}
         self._late: list[Late] = []
         self.away_until = 0.0
+
+    configuration = _slow(StoreTwin.configuration)
+    accounts = _slow(StoreTwin.accounts)
+    intents = _slow(StoreTwin.intents)
+    deliveries = _slow(StoreTwin.deliveries)
+    open_deliveries = _slow(StoreTwin.open_deliveries)
+    open_lanes = _slow(StoreTwin.open_lanes)
+    logs = _slow(StoreTwin.logs)
+    leaves = _slow(StoreTwin.leaves)
+    answered = _slow(StoreTwin.answered)
+
+    async def linger(self) -> None:
+        """Stop whoever has read something, now and then for longer than it owns what it has read for."""
+        simulation, swarm = self._simulation, self._simulation.swarm
+        if simulation.acting is None or not swarm.strikes(Fault.READ_STOPPED):
+            return
+        until = simulation.time + simulation.random.choice((0.0, 1.0, READ_SECONDS_MAX)) * simulation.random.random()
+        await Stop("read")
+        while simulation.time < until and Fault.READ_STOPPED in swarm.rates:
+            await Stop("read")
 
     def begun(self, opened: OpenCommit) -> None:
         """See StoreTwin.begun."""
