@@ -81,6 +81,8 @@ class Auditor:
     def committed(self, worker: str, plan: TickPlan, writes: TickWrites, ground: Ground) -> None:
         """Follow a commit that has happened."""
         self._fenced(worker, plan, ground)
+        held = {fence.partition for fence in plan.fences} - ground.lost
+        self.messages.consumed(plan.consumed, held, self._store.rows.outbox)
         self.ledger.read(ground.balances)
         self.policy.read(ground.usage)
         self.ledger.wrote(writes.postings, writes.balance_changes)
@@ -140,6 +142,7 @@ class Auditor:
     def finish(self, store: StoreTwin, now: datetime) -> None:
         """Object to what is left undone when faults have stopped and everybody has had the time to finish."""
         self.rebuild(store)
+        self.messages.consumed((), (), store.rows.outbox)
         self.messages.finish([key for key, row in store.rows.outbox.items() if row.sent_at is None])
         self.deliveries.finish()
         self.desk.finish(store, self.histories, now)

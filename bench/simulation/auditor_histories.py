@@ -60,6 +60,7 @@ class Attempt(Struct):
     rail: str
     reference: str
     said: set[str] = msgspec.field(default_factory=set)
+    callbacks: set[str] = msgspec.field(default_factory=set)
 
 
 _decode = msgspec.json.Decoder(Record).decode
@@ -222,6 +223,9 @@ class History:
         attempt = self.attempts[facts["attempt"] - 1] if 0 < facts["attempt"] <= len(self.attempts) else None
         if attempt is None or (attempt.rail, attempt.reference) != (facts["rail"], facts["reference"]):
             raise Violation("J", f"{where} tells of an attempt that there is not: {facts['reference']}")
+        if facts["event_id"] in attempt.callbacks:
+            raise Violation("G", f"{where} records callback {facts['event_id']} once more")
+        attempt.callbacks |= {facts["event_id"]} - {None}
         self.by_operator |= facts["trust"] == "operator"
         attempt.said.add(said)
         if self.state == self.before:

@@ -156,15 +156,18 @@ class AuditedMessages:
         self._heard = heard
         self._committed: dict[str, Outgoing] = {}
         self._published: set[str] = set()
+        self._waiting: dict[str, int] = {}  # rows of command frames that nobody has consumed -> partition
         self.commands: dict[str, Given] = {}
 
     def wrote(self, outbox: Collection[tuple[int, Outgoing]], told: Mapping[bytes, Record]) -> None:
         """Follow what a commit put into the outbox: one event for each of its records, `told` by their bytes."""
         events: dict[bytes, str] = {}
-        for _, message in outbox:
+        for partition, message in outbox:
             if message.id in self._committed:
                 raise Violation("P", f"two messages have the id {message.id}")
             self._committed[message.id] = message
+            if message.subject.startswith("zc."):
+                self._waiting[message.id] = partition
             if message.subject.startswith("ze."):
                 for raw in msgspec.json.decode(message.body, type=list[msgspec.Raw]):
                     body = bytes(raw)
@@ -197,8 +200,19 @@ class AuditedMessages:
         if message.id in self._published:
             return
         self._published.add(message.id)
+        if stored is not None and message.subject.startswith("zc."):
+            self._waiting.setdefault(message.id, int(message.subject.split(".")[1]))
         if message.subject.startswith("zc.") and message.subject.endswith((".callback", ".command")):
             self._read(message.body)
+
+    def consumed(self, rows: Collection[tuple[int, str]], held: Collection[int], outbox: Collection[str]) -> None:
+        """Object where a row of a command frame is gone that was not consumed: a commit takes the `rows` of partitions
+        that it `held`, of frames that the stream has had, and nothing else ever takes one."""
+        taken = {(partition, key) for partition, key in rows if partition in held and key in self._published}
+        for key in [key for key in self._waiting if key not in outbox]:
+            partition = self._waiting.pop(key)
+            if (partition, key) not in taken:
+                raise Violation("O", f"the row of frame {key} of partition {partition} is gone, and nobody consumed it")
 
     def _read(self, body: bytes) -> None:
         for event in _events(body):

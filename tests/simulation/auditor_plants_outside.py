@@ -1,8 +1,8 @@
-"""Faults to plant on a tape: rails, messages and deliveries."""
+"""Faults to plant on a tape: rails and deliveries."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
 from typing import Any
 
 import msgspec
@@ -11,12 +11,11 @@ from msgspec import structs
 from tests.simulation.auditor_plants import plant
 from tests.simulation.auditor_tape import Call, Tape
 from zentra.bench.simulation.auditor import Auditor
-from zentra.runtime.messages import AttemptReported, RailReported, decode_frame, encode_frame
+from zentra.runtime.messages import RailReported, decode_frame, encode_frame
 from zentra.runtime.ports import TickWrites
 from zentra.runtime.rails.port import OutcomeStatus, RailOutcome, Submission
 from zentra.runtime.stream_ports import Outgoing
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
-from zentra.runtime.webhooks.standard import AttemptResult
 
 __all__: list[str] = []
 
@@ -193,6 +192,15 @@ def an_attempt_under_the_reference_of_another(tape: Tape) -> None:
     tape.rewrite("happy", "provider.routed", {"reference": reference_of(tape, "happy", 2)})
 
 
+@plant("G")
+def a_callback_that_is_recorded_twice(tape: Tape) -> None:
+    rows = tape.fleet.store.rows.transitions[tape.names["twice"]]
+    first, again = [row for row in rows if row.event == "provider.callback"][:2]
+    facts = {"event_id": json.loads(first.record)["facts"]["event_id"]}
+    writes = tape.commit(lambda writes: again in writes.transitions)
+    writes.transitions[writes.transitions.index(again)] = tape._sealed(again, facts, {})
+
+
 @plant("I")
 def a_contradiction_without_a_case(tape: Tape) -> None:
     say(tape, len(tape.calls), "happy", "declined")
@@ -230,100 +238,6 @@ def a_second_open_case_of_one_kind(tape: Tape) -> None:
 @plant("I")
 def a_resolution_of_a_case_that_is_not_open(tape: Tape) -> None:
     tape.rewrite("stuck", "case.resolved", {"case": "c" * 32})
-
-
-# Messages -------------------------------------------------------------------------------------------------------------
-
-
-def feed_of(tape: Tape, who: str, event: str) -> tuple[TickWrites, int]:
-    """Return the commit of a record and the index of the message that tells of it."""
-    writes = tape.at(who, event)
-    record = next(t.record for t in writes.transitions if t.intent == tape.names[who] and t.event == event)
-    found = (i for i, (_, message) in enumerate(writes.outbox)
-             if message.subject.startswith("ze.") and record in message.body)  # fmt: skip
-    return writes, next(found)
-
-
-def replace_message(tape: Tape, change: Callable[[Outgoing], dict[str, Any]]) -> None:
-    writes, at = feed_of(tape, "happy", "ledger.reserved")
-    partition, message = writes.outbox[at]
-    writes.outbox[at] = (partition, structs.replace(message, **change(message)))
-
-
-@plant("P")
-def a_transition_without_an_event(tape: Tape) -> None:
-    writes, at = feed_of(tape, "happy", "ledger.reserved")
-    del writes.outbox[at]
-
-
-@plant("P")
-def a_transition_with_two_events(tape: Tape) -> None:
-    writes, at = feed_of(tape, "happy", "ledger.reserved")
-    partition, message = writes.outbox[at]
-    writes.outbox.append((partition, structs.replace(message, id=MORE)))
-
-
-@plant("P")
-def an_event_of_no_transition(tape: Tape) -> None:
-    tape.at("happy", "provider.routed").transitions.clear()
-
-
-@plant("P")
-def two_messages_under_one_id(tape: Tape) -> None:
-    writes, at = feed_of(tape, "happy", "ledger.reserved")
-    writes.outbox.append(writes.outbox[at])
-
-
-@plant("M")
-def an_event_told_to_another_tenant(tape: Tape) -> None:
-    replace_message(tape, lambda message: {"subject": message.subject.replace("acme", "globex")})
-
-
-@plant("P")
-def an_event_under_another_name(tape: Tape) -> None:
-    replace_message(tape, lambda message: {"subject": message.subject.replace("reserved", "posted")})
-
-
-@plant("O")
-def a_publish_of_what_was_never_committed(tape: Tape) -> None:
-    tape.add("published", Outgoing("zc.1.policy", b"\x90", MORE))
-
-
-@plant("O")
-def a_callback_published_before_its_bytes_were_kept(tape: Tape) -> None:
-    outcome = RailOutcome("alpha", reference_of(tape, "happy"), OutcomeStatus.PENDING, trust="body_signed")
-    tape.add("published", Outgoing("zc.1.callback", encode_frame([RailReported(outcome, "e1")]), MORE))
-
-
-@plant("O")
-def a_publish_before_its_commit(tape: Tape) -> None:
-    at = tape.place("committed", lambda w, p, writes, g: any(t.event == "ledger.reserved" for t in writes.transitions))
-    tape.put_before(at, "published", tape.calls[at].args[2].outbox[0][1])
-
-
-@plant("P")
-def a_publish_of_other_bytes(tape: Tape) -> None:
-    message = next(call.args[0] for call in tape.calls if call.name == "published")
-    tape.add("published", structs.replace(message, body=b""))
-
-
-@plant("P")
-def a_report_that_changes_when_it_is_repeated(tape: Tape) -> None:
-    result = AttemptReported("acme", "hook", AttemptResult("d" * 32, 1, 200))
-    other = AttemptReported("acme", "hook", AttemptResult("d" * 32, 2, 200))
-    for event in (result, other):
-        tape.add("published", Outgoing("zc.1.webhook", encode_frame([event]), MORE))
-
-
-@plant("T")
-def a_message_that_is_not_sent(tape: Tape) -> None:
-    next(iter(tape.rows.outbox.values())).sent_at = None
-
-
-@plant("O")
-def a_message_that_was_marked_and_never_published(tape: Tape) -> None:
-    at = tape.place("published", lambda message: message.subject.startswith("ze."))
-    del tape.calls[at]
 
 
 # Deliveries -----------------------------------------------------------------------------------------------------------

@@ -155,11 +155,22 @@ class Tape:
             elif call.name == "then":
                 call.args[0](auditor)
             else:
+                if call.name == "committed":
+                    _keep_rows(store, *call.args[1:])
                 getattr(auditor, call.name)(*call.args)
         final = copy.copy(self.fleet.store)
         final.rows = self.fleet.store.rows if self._rows is None else self._rows
         auditor.finish(final, self.now)
         return auditor
+
+
+def _keep_rows(store: StoreTwin, plan: TickPlan, writes: TickWrites, ground: Ground) -> None:
+    """Do to the outbox what a commit does to it."""
+    for partition, message in writes.outbox:
+        store.rows.outbox[message.id] = OutboxRow(partition, message, START)
+    for partition, key in plan.consumed:
+        if partition not in ground.lost:
+            store.rows.outbox.pop(key, None)
 
 
 def listening(fleet: Fleet) -> list[Call]:

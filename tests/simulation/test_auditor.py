@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation import auditor_plants_desk, auditor_plants_outside
+from tests.simulation import auditor_plants_desk, auditor_plants_messages, auditor_plants_outside
 from tests.simulation.auditor_plants import PLANTS, Plant
 from tests.simulation.auditor_tape import Tape, record_story
 from zentra.bench.simulation import auditor
@@ -19,7 +19,9 @@ from zentra.bench.simulation.auditor import Violation
 
 FOLDER = Path(auditor.__file__).parent
 
-assert auditor_plants_outside, auditor_plants_desk  # they have entered their plants into the table
+# they have entered their plants into the table
+assert auditor_plants_outside, auditor_plants_desk
+assert auditor_plants_messages
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,12 @@ def noticed(story: Tape) -> dict[Plant, Exception | None]:
 def test_nothing_is_said_against_a_story_in_which_all_is_right(story: Tape) -> None:
     states = {history.state for history in story.copy().play().histories.values()}
     assert states == {"SUCCESSFUL", "FAILED", "REVERSED"}
+
+
+def test_nothing_is_said_against_a_frame_that_is_consumed(story: Tape) -> None:
+    tape = story.copy()
+    auditor_plants_messages.consume(tape)
+    tape.play()
 
 
 @pytest.mark.parametrize(("letter", "fault"), PLANTS, ids=lambda value: getattr(value, "__name__", value))
