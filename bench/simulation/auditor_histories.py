@@ -224,7 +224,7 @@ class History:
         if attempt is None or (attempt.rail, attempt.reference) != (facts["rail"], facts["reference"]):
             raise Violation("J", f"{where} tells of an attempt that there is not: {facts['reference']}")
         if facts["event_id"] in attempt.callbacks:
-            raise Violation("G", f"{where} records callback {facts['event_id']} once more")
+            raise Violation("I", f"{where} records callback {facts['event_id']} once more")
         attempt.callbacks |= {facts["event_id"]} - {None}
         self.by_operator |= facts["trust"] == "operator"
         attempt.said.add(said)

@@ -90,7 +90,6 @@ MUTATIONS: Final = (
         "consumed-unfenced-twin", "the same in the twin of the store", "O",
         (Edit(_TWIN_COMMIT, "            if partition in self._kept:\n", "            if True:\n"),),
         (f"{_OUTBOX_CONTRACT}test_the_row_of_a_command_frame_lives_until_a_commit_consumes_the_frame",),
-        "the stream would have to lose just the frame that a zombie took",
     ),
     Mutation(
         "zombie-asks", "a worker that was stopped past its lease still performs what it had to ask", "N",
@@ -127,7 +126,6 @@ MUTATIONS: Final = (
         "callback-dedupe", "a callback that is delivered again is recorded again", "I",
         (Edit(_OUTCOMES, "return outcome.event_id in attempt.event_ids", "return False"),),
         (f"{_OUTCOME_TESTS}test_replaying_the_stream_after_one_callback_changes_nothing",),
-        "a record too many moves no money: no rule of the auditor speaks of it",
     ),
     Mutation(
         "callback-stored-twice-sql", "what a callback said first is overwritten by its repeat", "I",

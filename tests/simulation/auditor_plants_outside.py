@@ -192,7 +192,7 @@ def an_attempt_under_the_reference_of_another(tape: Tape) -> None:
     tape.rewrite("happy", "provider.routed", {"reference": reference_of(tape, "happy", 2)})
 
 
-@plant("G")
+@plant("I")
 def a_callback_that_is_recorded_twice(tape: Tape) -> None:
     rows = tape.fleet.store.rows.transitions[tape.names["twice"]]
     first, again = [row for row in rows if row.event == "provider.callback"][:2]
