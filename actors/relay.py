@@ -196,8 +196,8 @@ class Relay:
         """Publish what a rolled back stream lost; return the place from which the contradicted partitions go on.
 
         All of it for the first that a worker finds of a loss: it may have struck any partition, and the feed. What
-        others own, and all from the first page that the stream refuses, is left to the sweeps. Raises Unavailable where the store cannot
-        do it, StreamError where the stream cannot be asked."""
+        others own, and all from the first page that the stream refuses, is left to the sweeps. Raises Unavailable where
+        the store cannot do it, StreamError where the stream cannot be asked."""
         self._sent.clear()  # what was stored before the loss proves nothing any more
         end = await source.end()
         loss = await source.loss()

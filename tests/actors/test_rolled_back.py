@@ -50,6 +50,45 @@ async def test_what_a_stream_lost_is_sent_again_for_every_partition_not_only_tho
         await until(lambda: "f" * 32 in {row_of(message.id) for message in fleet.stream.log().messages})
 
 
+@in_virtual_time
+async def test_leases_are_renewed_and_given_up_while_a_repair_takes_longer_than_they_last() -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w")
+    repairing, go_on = anyio.Event(), anyio.Event()
+
+    async def frames(rows: Sequence[str]) -> list[Outgoing]:
+        repairing.set()
+        await go_on.wait()
+        return []
+
+    async with running(worker):
+        await until(lambda: len(worker.leases) == 8)
+        fleet.store.put(3, "zc.3.log", b"\x90", "f" * 32)
+        fleet.publish([Outgoing("zc.3.log", b"\x90", "report")])
+        await until(lambda: worker._taken[3].sequence > 0)
+        fleet.store.frames = frames  # type: ignore[method-assign]
+        fleet.stream.roll_back(0)
+        await repairing.wait()
+        ends = anyio.current_time() + 5 * worker.settings.lease_seconds
+        while anyio.current_time() < ends:
+            await anyio.sleep(worker.settings.lease_seconds / 10)
+            assert anyio.current_time() < worker._alive_until
+        fleet.store.lease_rows[5].epoch += 1
+        await until(lambda: 5 not in worker.leases)
+        go_on.set()
+        await until(lambda: len(worker.leases) == 8)
+        intents = [fleet.submit(transfer(1_000)) for _ in range(10)]
+        await until(all_in(fleet, intents))
+
+
+async def test_a_renewal_that_fails_says_so_itself() -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w")
+    fleet.store.fail_next(Unavailable("away"), method="claim")
+    with pytest.raises(Unavailable, match="away"):
+        await worker.keep_leases()
+
+
 @pytest.mark.parametrize("found_before", [False, True])
 async def test_from_the_first_page_that_is_refused_all_is_left_to_the_sweep(found_before: bool) -> None:
     fleet = make_world()
