@@ -7,8 +7,10 @@ in the fence keeps a late commit out, and what is to be performed outside is not
 
 import logging
 import math
+import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 import anyio
 import anyio.abc
@@ -27,9 +29,12 @@ from zentra.runtime.partitions import lane_key
 from zentra.runtime.ports import Configuration, Lease, Store, TickPlan
 from zentra.runtime.stream_ports import CommandSource, Inbound, Position, StreamError
 
-__all__ = ["Worker", "WorkerSettings", "unpack"]
+__all__ = ["Worker", "WorkerSettings", "elapsed", "unpack"]
 
 logger = logging.getLogger(__name__)
+
+# Seconds that go on while the machine sleeps, where they can be counted: so does the lease in the store.
+elapsed = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 LANES_EVERY_SECONDS = 20.0  # how often lanes are searched for attempts that never reported
 # A consumer that is silent counts as broken after half of this, so a source at its end has seen what is older.
@@ -90,8 +95,10 @@ class Worker:
         relay: Relay,
         outward: Outward,
         instruments: Instruments,
+        clock: Callable[[], float] = elapsed,
     ) -> None:
         self.settings, self.engine, self.store = settings, engine, store
+        self._clock = clock  # of the lease, and of nothing else
         self.source, self.relay, self.outward, self.instruments = source, relay, outward, instruments
         self.leases: dict[int, Lease] = {}
         self.timers = Timers()
@@ -107,7 +114,7 @@ class Worker:
         self._following = anyio.Lock()  # whoever starts the source: two at once would leave two consumers behind
         self._claiming = anyio.Lock()
         self._lost = 0  # partitions that were lost and whose messages are listened to yet
-        self._alive_until = -math.inf  # by this worker's clock: nobody takes its partitions before
+        self._alive_until = -math.inf  # by `clock`: nobody takes its partitions before
         self._renewed = anyio.Event()
         self._end_seen: tuple[float, dict[int, Position]] | None = None  # when all was taken, and how far that was
         self._read_through = -math.inf  # everything that was in the stream by then is consumed
@@ -140,7 +147,7 @@ class Worker:
         lease_seconds = self.settings.lease_seconds
         while True:
             await anyio.sleep(lease_seconds / 6)
-            if self._alive_until - anyio.current_time() < lease_seconds / 2:
+            if self._alive_until - self._clock() < lease_seconds / 2:
                 await self.renew_leases()
 
     async def _keep_following(self) -> None:
@@ -169,7 +176,7 @@ class Worker:
         """Renew and drop what is lost, whatever else is under way; return what is owned. What came along waits until it
         can be followed. Raises Unavailable."""
         async with self._claiming:  # else an older answer might be believed after a newer one
-            asked_at = anyio.current_time()
+            asked_at = self._clock()
             owned = await self.store.claim(self.settings.name, self.settings.lease_seconds)
             lost = frozenset(p for p, lease in self.leases.items() if p not in owned or owned[p].epoch != lease.epoch)
             if lost:
@@ -453,7 +460,7 @@ class Worker:
     async def _holds(self, partition: int, epoch: int | None) -> bool:
         """Return whether a partition is held in this epoch. A worker that was stopped for longer than its lease lasts
         does not know, and asks before it acts."""
-        while anyio.current_time() >= self._alive_until:
+        while self._clock() >= self._alive_until:
             await self._renewed.wait()
         lease = self.leases.get(partition)
         return lease is not None and lease.epoch == epoch

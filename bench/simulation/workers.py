@@ -143,7 +143,10 @@ class SimulatedWorker(Worker):
         self.effects = SimulatedOutward(simulation)
         engine = Engine(Memory(simulation.store.current, simulation.partition_of), simulation.rules, slice_events=2)
         settings = WorkerSettings(name=name, lease_seconds=LEASE_SECONDS, events_max=events_max)
-        super().__init__(settings, engine, simulation.store, simulation.stream.source(), relay, self.effects, SILENCE)
+        super().__init__(
+            settings, engine, simulation.store, simulation.stream.source(), relay, self.effects, SILENCE,
+            clock=lambda: simulation.time,
+        )  # fmt: skip
         self._following: Any = Turn()
         self._claiming: Any = Turn()
         self._committer = Committer(
