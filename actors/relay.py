@@ -196,8 +196,8 @@ class Relay:
         """Publish what a rolled back stream lost; return the place from which the contradicted partitions go on.
 
         All of it for the first that a worker finds of a loss: it may have struck any partition, and the feed. What
-        others own, and what cannot be published now, is left to the sweeps. Raises Unavailable where the store cannot
-        do it, StreamError where the stream cannot be asked."""
+        others own, and all from the first page that the stream refuses, is left to the sweeps. Raises Unavailable where
+        the store cannot do it, StreamError where the stream cannot be asked."""
         self._sent.clear()  # what was stored before the loss proves nothing any more
         end = await source.end()
         loss = await source.loss()
@@ -208,11 +208,15 @@ class Relay:
         try:
             for start in range(0, len(rows), BACKED_UP_LIMIT):
                 page = await self._store.frames(rows[start : start + BACKED_UP_LIMIT])
-                refused |= any(await self._push(_anew(page, end)))
+                refused = any(await self._push(_anew(page, end)))
                 await self.flush()
+                if refused:  # no page after it would be taken, and each is waited for
+                    break
         finally:
             self._under_way.difference_update(rows)
         logger.warning("command frames are published again", extra={"rows": len(rows), "behind": end.sequence})
+        if refused and loss.number == self._repaired:  # of these no one has said yet that they may be lost
+            await self._store.unsend(0.0, 0.0, ())
         await self._take_back(loss, kept=() if refused else concerned)
         return loss.left or end
 
@@ -236,8 +240,10 @@ class Relay:
                 end = await source.end()
                 await self._take_back(await source.loss(), kept=self._partitions())
             count += len(rows)
-            await self._push(_anew(rows, end))
+            refused = any(await self._push(_anew(rows, end)))
             await self.flush()
+            if refused:  # these count as sent now, and are found again when they were not consumed by then
+                break
         return count
 
     async def trim(self, passed_at: datetime) -> int:

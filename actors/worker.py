@@ -7,8 +7,10 @@ in the fence keeps a late commit out, and what is to be performed outside is not
 
 import logging
 import math
+import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 import anyio
 import anyio.abc
@@ -20,15 +22,19 @@ from zentra.actors.outward import Outward
 from zentra.actors.relay import Relay, row_of
 from zentra.actors.tick import Batch, Input, Tick
 from zentra.actors.timers import HORIZON_SECONDS, Timers
+from zentra.runtime.errors import Unavailable
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.messages import LaneOpened, TimerFired, decode_frame
 from zentra.runtime.partitions import lane_key
 from zentra.runtime.ports import Configuration, Lease, Store, TickPlan
-from zentra.runtime.stream_ports import CommandSource, Inbound, Position
+from zentra.runtime.stream_ports import CommandSource, Inbound, Position, StreamError
 
-__all__ = ["Worker", "WorkerSettings", "unpack"]
+__all__ = ["Worker", "WorkerSettings", "elapsed", "unpack"]
 
 logger = logging.getLogger(__name__)
+
+# Seconds that go on while the machine sleeps, where they can be counted: so does the lease in the store.
+elapsed = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 LANES_EVERY_SECONDS = 20.0  # how often lanes are searched for attempts that never reported
 # A consumer that is silent counts as broken after half of this, so a source at its end has seen what is older.
@@ -89,8 +95,10 @@ class Worker:
         relay: Relay,
         outward: Outward,
         instruments: Instruments,
+        clock: Callable[[], float] = elapsed,
     ) -> None:
         self.settings, self.engine, self.store = settings, engine, store
+        self._clock = clock  # of the lease, and of nothing else
         self.source, self.relay, self.outward, self.instruments = source, relay, outward, instruments
         self.leases: dict[int, Lease] = {}
         self.timers = Timers()
@@ -104,7 +112,9 @@ class Worker:
         self._checkpoint: dict[int, Position] = {}
         self._stripe_base = 1 + (sum(settings.name.encode()) * 7919) % 1000 * settings.commits_max
         self._following = anyio.Lock()  # whoever starts the source: two at once would leave two consumers behind
-        self._alive_until = -math.inf  # by this worker's clock: nobody takes its partitions before
+        self._claiming = anyio.Lock()
+        self._lost = 0  # partitions that were lost and whose messages are listened to yet
+        self._alive_until = -math.inf  # by `clock`: nobody takes its partitions before
         self._renewed = anyio.Event()
         self._end_seen: tuple[float, dict[int, Position]] | None = None  # when all was taken, and how far that was
         self._read_through = -math.inf  # everything that was in the stream by then is consumed
@@ -121,7 +131,26 @@ class Worker:
     # Ownership ----------------------------------------------------------------------------------------------------
 
     async def keep_leases(self) -> None:
-        """Renew, take and give up partitions until cancelled; one that is lost is dropped at once."""
+        """Renew, take and give up partitions until cancelled; one that is lost is dropped at once.
+
+        Raises what ended it, and not a group."""
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._keep_following)
+                group.start_soon(self._keep_renewed)
+        except ExceptionGroup as errors:
+            _, bugs = errors.split((Unavailable, StreamError))
+            raise (bugs or errors).exceptions[0] from errors
+
+    async def _keep_renewed(self) -> None:
+        """Renew where following takes long: a repair that publishes much may outlast the lease."""
+        lease_seconds = self.settings.lease_seconds
+        while True:
+            await anyio.sleep(lease_seconds / 6)
+            if self._alive_until - self._clock() < lease_seconds / 2:
+                await self.renew_leases()
+
+    async def _keep_following(self) -> None:
         looked_at, ticks = anyio.current_time(), self.ticks
         while True:
             await anyio.sleep(self.settings.lease_seconds / 3)
@@ -143,16 +172,25 @@ class Worker:
         async with self._following:
             await self._follow_leases()
 
+    async def renew_leases(self) -> dict[int, Lease]:
+        """Renew and drop what is lost, whatever else is under way; return what is owned. What came along waits until it
+        can be followed. Raises Unavailable."""
+        async with self._claiming:  # else an older answer might be believed after a newer one
+            asked_at = self._clock()
+            owned = await self.store.claim(self.settings.name, self.settings.lease_seconds)
+            lost = frozenset(p for p, lease in self.leases.items() if p not in owned or owned[p].epoch != lease.epoch)
+            if lost:
+                self._drop(lost)
+                self._lost += len(lost)
+            self._alive_until = asked_at + self.settings.lease_seconds
+            self._renewed.set()
+            self._renewed = anyio.Event()
+            return owned
+
     async def _follow_leases(self) -> None:
-        asked_at = anyio.current_time()
-        owned = await self.store.claim(self.settings.name, self.settings.lease_seconds)
-        lost = frozenset(p for p, lease in self.leases.items() if p not in owned or owned[p].epoch != lease.epoch)
-        gained = [p for p, lease in owned.items() if p not in self.leases or self.leases[p].epoch != lease.epoch]
-        if lost:
-            self._drop(lost)
-        self._alive_until = asked_at + self.settings.lease_seconds
-        self._renewed.set()
-        self._renewed = anyio.Event()
+        owned = await self.renew_leases()
+        gained = [p for p in owned if p not in self.leases]
+        lost, self._lost = self._lost, 0
         if not gained and not lost:
             return
         for partition in gained:
@@ -168,7 +206,7 @@ class Worker:
         except BaseException:  # a partition that is owned but not listened to would stand still: gain it again
             self._drop(frozenset(gained))
             raise
-        logger.info("partitions changed", extra={"gained": len(gained), "lost": len(lost), "owned": len(self.leases)})
+        logger.info("partitions changed", extra={"gained": len(gained), "lost": lost, "owned": len(self.leases)})
         self.instruments.gauge("leases_owned", len(self.leases))
         self._wake.set()
 
@@ -425,7 +463,7 @@ class Worker:
     async def _holds(self, partition: int, epoch: int | None) -> bool:
         """Return whether a partition is held in this epoch. A worker that was stopped for longer than its lease lasts
         does not know, and asks before it acts."""
-        while anyio.current_time() >= self._alive_until:
+        while self._clock() >= self._alive_until:
             await self._renewed.wait()
         lease = self.leases.get(partition)
         return lease is not None and lease.epoch == epoch

@@ -143,8 +143,12 @@ class SimulatedWorker(Worker):
         self.effects = SimulatedOutward(simulation)
         engine = Engine(Memory(simulation.store.current, simulation.partition_of), simulation.rules, slice_events=2)
         settings = WorkerSettings(name=name, lease_seconds=LEASE_SECONDS, events_max=events_max)
-        super().__init__(settings, engine, simulation.store, simulation.stream.source(), relay, self.effects, SILENCE)
+        super().__init__(
+            settings, engine, simulation.store, simulation.stream.source(), relay, self.effects, SILENCE,
+            clock=lambda: simulation.time,
+        )  # fmt: skip
         self._following: Any = Turn()
+        self._claiming: Any = Turn()
         self._committer = Committer(
             engine, simulation.store, self.leases, drop=self._drop, committed=self._committed, send=self._send,
             pause=_pause, breathe=_breathe,
@@ -220,6 +224,12 @@ class SimulatedWorker(Worker):
         if due and not self.busy("beat"):
             self._beat_at = time
             self.spawn("beat", self._beat())
+        elif due and not self.busy("renewal"):
+            self._beat_at = time
+            self.spawn("renewal", self._renew())
+
+    async def _renew(self) -> None:
+        await self.renew_leases()
 
     async def _beat(self) -> None:
         await self.refresh_leases()

@@ -13,7 +13,7 @@ import pytest
 from tests.actors.test_supervisor import in_virtual_time
 from tests.actors.test_worker import all_in, make_worker, make_world, running, until
 from tests.actors.world import audited, transfer
-from zentra.actors.relay import Relay, row_of
+from zentra.actors.relay import BACKED_UP_LIMIT, Relay, row_of
 from zentra.actors.tick import Input
 from zentra.bench.twins.fleet import Fleet, at_once
 from zentra.gateway.metrics import Metrics
@@ -50,20 +50,74 @@ async def test_what_a_stream_lost_is_sent_again_for_every_partition_not_only_tho
         await until(lambda: "f" * 32 in {row_of(message.id) for message in fleet.stream.log().messages})
 
 
-async def test_what_could_not_be_sent_again_at_once_is_left_to_the_sweep() -> None:
+@in_virtual_time
+async def test_leases_are_renewed_and_given_up_while_a_repair_takes_longer_than_they_last() -> None:
     fleet = make_world()
-    frame = fleet.store.put(3, "zc.3.log", b"\x90", "f" * 32)
-    fleet.publish([frame])
+    worker = make_worker(fleet, "w")
+    repairing, go_on = anyio.Event(), anyio.Event()
+
+    async def frames(rows: Sequence[str]) -> list[Outgoing]:
+        repairing.set()
+        await go_on.wait()
+        return []
+
+    async with running(worker):
+        await until(lambda: len(worker.leases) == 8)
+        fleet.store.put(3, "zc.3.log", b"\x90", "f" * 32)
+        fleet.publish([Outgoing("zc.3.log", b"\x90", "report")])
+        await until(lambda: worker._taken[3].sequence > 0)
+        fleet.store.frames = frames  # type: ignore[method-assign]
+        fleet.stream.roll_back(0)
+        await repairing.wait()
+        ends = anyio.current_time() + 5 * worker.settings.lease_seconds
+        while anyio.current_time() < ends:
+            await anyio.sleep(worker.settings.lease_seconds / 10)
+            assert anyio.current_time() < worker._alive_until
+        fleet.store.lease_rows[5].epoch += 1
+        await until(lambda: 5 not in worker.leases)
+        go_on.set()
+        await until(lambda: len(worker.leases) == 8)
+        intents = [fleet.submit(transfer(1_000)) for _ in range(10)]
+        await until(all_in(fleet, intents))
+
+
+async def test_a_renewal_that_fails_says_so_itself() -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w")
+    fleet.store.fail_next(Unavailable("away"), method="claim")
+    with pytest.raises(Unavailable, match="away"):
+        await worker.keep_leases()
+
+
+@pytest.mark.parametrize("found_before", [False, True])
+async def test_from_the_first_page_that_is_refused_all_is_left_to_the_sweep(found_before: bool) -> None:
+    fleet = make_world()
+    frames = [fleet.store.put(3, "zc.3.log", b"\x90", f"{n:032x}") for n in range(3 * BACKED_UP_LIMIT)]
+    fleet.publish(frames)
     fleet.stream.roll_back(0)
+    asked: list[int] = []
 
     class Refusing:
         async def publish(self, messages: Sequence[Outgoing]) -> list[StreamError | None]:
+            asked.append(len(messages))
             return [StreamFull("maximum bytes exceeded")] * len(messages)
 
     relay = Relay(fleet.store, Refusing(), lambda: range(8), SILENCE)
-    assert await relay.republish(fleet.stream.source(), [3]) == NOTHING_CONSUMED
+    source = fleet.stream.source()
+    if found_before:  # then what the streams lack was told already
+        relay._repaired = (await source.loss()).number
+    for row in fleet.store.rows.outbox.values():
+        row.sent_at = fleet.now
+    assert await relay.republish(source, [3]) == NOTHING_CONSUMED
+    assert asked == [BACKED_UP_LIMIT]
     await relay.flush()
-    assert [row.id for row in await fleet.store.unsent(range(8), -1, 10)] == ["f" * 32]
+    assert {row.id for row in await fleet.store.unsent(range(8), -1, 10_000)} == {row.id for row in frames}
+    for row in fleet.store.rows.outbox.values():
+        row.sent_at = fleet.now
+    asked.clear()
+    fleet.now += timedelta(seconds=60)
+    await relay.resend(source, 30)
+    assert asked == [BACKED_UP_LIMIT]
 
 
 @pytest.mark.parametrize("told", [True, False])

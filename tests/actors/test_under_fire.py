@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from zentra.actors.loading import load
 from zentra.actors.memory import Memory, Missing
 from zentra.actors.supervisor import RESTARTS_MAX, Supervisor
 from zentra.actors.tick import Batch, Input, Tick
+from zentra.actors.worker import elapsed
 from zentra.bench.twins.fleet import Fleet, at_once
 from zentra.bench.twins.stream import SourceTwin
 from zentra.runtime.errors import InDoubt, Unavailable
@@ -185,6 +187,37 @@ async def test_what_a_stopped_worker_had_not_asked_yet_it_asks_only_if_it_was_no
         resumed.set()
         await until(lambda: worker.outward.backlog == 0)
         assert len(set(rail.asked)) == len(rail.asked) == asked
+
+
+async def test_a_machine_that_slept_longer_than_the_lease_lasts_asks_before_it_acts() -> None:
+    """The loop's clock stood still meanwhile."""
+    fleet = make_world()
+    worker = make_worker(fleet, "w")
+    slept = 0.0
+    worker._clock = lambda: anyio.current_time() + slept
+    await worker.refresh_leases()
+    epoch = worker.leases[3].epoch
+    assert await worker._holds(3, epoch)
+    slept = worker.settings.lease_seconds
+    fleet.store.lease_rows[3].epoch += 1
+    held: list[bool] = []
+
+    async def ask() -> None:
+        held.append(await worker._holds(3, epoch))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+        assert held == []
+        await worker.renew_leases()
+    assert held == [False]
+
+
+def test_the_lease_is_counted_by_a_clock_that_goes_on_while_the_machine_sleeps() -> None:
+    counted = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    before = time.clock_gettime(counted)
+    assert before <= elapsed() <= time.clock_gettime(counted)
 
 
 async def test_an_effect_of_an_epoch_that_has_passed_is_not_performed_though_its_partition_came_back() -> None:

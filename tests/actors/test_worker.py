@@ -60,7 +60,7 @@ def make_worker(fleet: Fleet, name: str, source: SourceTwin | None = None, **set
     relay = Relay(fleet.store, publisher, lambda: tuple(worker.leases), SILENCE)
     worker = Worker(
         WorkerSettings(name, lease_seconds=0.3, **settings), Engine(memory, fleet.rules), fleet.store,
-        source or WakingSource(fleet.stream), relay, outward, SILENCE,
+        source or WakingSource(fleet.stream), relay, outward, SILENCE, anyio.current_time,
     )  # fmt: skip
     return worker
 
