@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -60,7 +61,8 @@ def test_an_intent_can_be_cancelled_until_a_rail_was_asked(
     assert verdict(fleet, command) == code
     if event is not None:
         assert fleet.transaction(intent).state is State.FAILED
-        assert event in fleet.events(intent)
+        records = [json.loads(row.record) for row in fleet.store.rows.transitions[intent]]
+        assert [record["cause"] for record in records if record["event"] == event] == [command]
         assert balances(fleet)["customer"] == (0, 0, 0, 5_000_000)
         assert all(usage.count == 0 for usage in fleet.store.rows.velocity.values())
         assert all(review["status"] == "cancelled" for review in fleet.store.rows.reviews.values())
