@@ -66,7 +66,7 @@ def command(tick: Tick, at: Input, event: CommandGiven) -> None:
 def _cancel(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str:
     reason = f"cancelled by {event.principal}"
     if tx.state is State.ROUTING:
-        stages.release(tick, at, tx, Fact.CANCELLED, reason, actor=event.principal)
+        stages.release(tick, at, tx, Fact.CANCELLED, reason, actor=event.principal, cause=event.command)
         return "done"
     if tx.state in (State.ACCEPTED, State.JUDGING, State.REVIEW, State.RESERVING):
         tick.counted(stages.counters(tx))

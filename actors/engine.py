@@ -245,8 +245,10 @@ def _velocity_order(key: VelocityKey) -> tuple[str, str, str, str]:
 
 
 def _subject(event: Any) -> str:
-    """Return the intent that an event is for, or "" where it is for none."""
+    """Return the intent that an event is for, or what it is for where that is none; "" where it is for nothing."""
     kind = type(event)
+    if kind is m.CommandGiven:
+        return str(event.intent or event.subject)
     if kind is m.RailReported:
         return str(event.outcome.reference[:32])
     return getattr(event, _SUBJECTS[kind], "") if kind in _SUBJECTS else ""
@@ -255,7 +257,6 @@ def _subject(event: Any) -> str:
 _SUBJECTS: Final[Mapping[type, str]] = {
     m.Due: "intent",
     m.DeliverySettled: "intent",
-    m.CommandGiven: "subject",
     m.TimerFired: "key",
 }
 

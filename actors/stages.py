@@ -112,7 +112,9 @@ def _post(tick: Tick, at: Input, tx: Transaction) -> None:
     tick.move(tx, Fact.POSTED, f.Booked(entries), at, actor="svc_ledger")
 
 
-def release(tick: Tick, at: Input, tx: Transaction, fact: Fact, reason: str, *, actor: str) -> None:
+def release(
+    tick: Tick, at: Input, tx: Transaction, fact: Fact, reason: str, *, actor: str, cause: str | None = None
+) -> None:
     """End the hold of a transaction without moving money, as part of `fact`."""
     _, settlement, source = _rail_path(tick, tx)
     tick.counted(counters(tx))
@@ -120,7 +122,7 @@ def release(tick: Tick, at: Input, tx: Transaction, fact: Fact, reason: str, *, 
     if isinstance(done, Objection):
         raise AssertionError(f"a hold in state {tx.state} cannot be released: {done.code}")
     entries = tuple(posting.entry() for posting in done)
-    tick.move(tx, fact, f.Booked(entries, reason), at, actor=actor)
+    tick.move(tx, fact, f.Booked(entries, reason), at, actor=actor, cause=cause)
 
 
 def _refuse(tick: Tick, at: Input, tx: Transaction, objection: Objection) -> None:

@@ -21,6 +21,7 @@ from msgspec import Struct, field
 
 from zentra.actors import webhooks
 from zentra.actors.memory import Lane, LeafName, Memory, Missing, MissingGround
+from zentra.actors.relay import row_of
 from zentra.runtime.errors import VersionGap
 from zentra.runtime.evidence.merkle import Frontier, leaf_hash
 from zentra.runtime.intents import facts as f
@@ -445,18 +446,18 @@ class Tick:
             if not (tenant == "-" or is_tenant(tenant)) or not (intent is None or _INTENT.match(intent)):
                 tenant, intent = "-", None  # whatever is wrong with it must not keep the case out of the store
             reason = reason.replace("\x00", "\ufffd")
-            letter = {"reason": reason, "stage": entry.stage, "cause": entry.cause, "frame": body.hex()}
+            # A frame that a stream lost comes again under another id of the same row, and is the same poison. A frame
+            # comes once, but a timer again and again: once its case is resolved it gets another, a day later.
+            row = row_of(entry.cause) or entry.cause
+            seen = (row, self.day) if entry.stage == "timer" else (row,)
+            case = derived_id("poison", *seen, body.hex())
+            letter = {"reason": reason, "stage": entry.stage, "cause": entry.cause, "frame": body.hex(), "case": case}
             subject = self.rules.dead_subject("poison", entry.partition)
             letters.append((entry.partition, subject, msgspec.json.encode(letter), ()))
             detail = {"stage": entry.stage, "cause": entry.cause, "reason": reason[:500]}
-            # a frame comes once, but a timer again and again: once its case is resolved it gets another, a day later
-            seen = (entry.cause, self.day) if entry.stage == "timer" else (entry.cause,)
             self.writes.cases_opened.append(
-                CaseRow(
-                    derived_id("poison", *seen, body.hex()), tenant, intent, None, "poison_message", detail,
-                    self.now, self.now + CASE_DEADLINE,
-                )
-            )  # fmt: skip
+                CaseRow(case, tenant, intent, None, "poison_message", detail, self.now, self.now + CASE_DEADLINE)
+            )
         return letters
 
 

@@ -1,7 +1,7 @@
 """Dead letters for operators: what was set aside and where it stands, and one more try of its frame.
 
-- A letter's case is found by the derivation that opened it; what retries a letter is named by the letter, so it happens
-  once, whoever asks and however often.
+- A letter names the case that it opened; an old one does not, and there it is derived from what it holds. What retries
+  a letter is named by the letter, so it happens once, whoever asks and however often.
 - Whether the retry does anything is the engine's to say: an event whose version has passed changes nothing, and one
   that fails again leaves a letter of its own."""
 
@@ -143,7 +143,7 @@ def operator_name() -> str:
 
 def _names(letter: DeadLetter) -> tuple[str, str]:
     """Return the ids of the command that retries a letter and of the case that it opened."""
-    return derived_id("retry", letter.id), derived_id("poison", letter.cause, letter.frame.hex())
+    return derived_id("retry", letter.id), letter.case or derived_id("poison", letter.cause, letter.frame.hex())
 
 
 def _event(letter: DeadLetter) -> Event | None:

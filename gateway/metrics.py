@@ -47,6 +47,7 @@ _HELP: Final = {
     "nats_requests_unanswered": "Requests of the NATS door that are being worked on",
     "backlog_intents": "Accepted intents that no worker has looked at yet",
     "backlog_oldest_seconds": "Age of the oldest of them",
+    "backlog_readings_failed": "Readings of the backlog that failed; the doors stay as they are until one succeeds",
     "intake_closed": "1 while new intents are sent away because the workers do not keep up",
     "intents_shed": "Requests for new intents sent away, by what there was too much of and by door",
     "intents": "Requests to create an intent, by what became of them",
@@ -63,7 +64,10 @@ _HELP: Final = {
     "denials_collected": "Refusals counted under a collective actor because too many were waiting",
 }
 # An alert on a counter needs its zero.
-_FROM_ZERO: Final = ("fence_refusals", "poison_messages", "stream_rollbacks", "frames_lost", "denials_collected")
+_FROM_ZERO: Final = (
+    "fence_refusals", "poison_messages", "stream_rollbacks", "frames_lost", "denials_collected",
+    "backlog_readings_failed",
+)  # fmt: skip
 
 _Labels = tuple[tuple[str, str], ...]
 

@@ -33,6 +33,7 @@ _ROWS: Final = (
     ("body_key_repeated",           400, _NO,  "an object in the body names a key twice",              "name every key once"),
     ("body_too_deep",               400, _NO,  "the body is nested too deeply",                        "flatten the body"),
     ("body_too_large",              413, _NO,  "the body is too large",                                "send at most 256 KiB"),
+    ("body_too_slow",               408, _YES, "the body did not arrive in time",                      "send it at once, with the same key"),
     ("content_type_unsupported",    415, _NO,  "the body has to be JSON",                              "send content-type: application/json"),
     ("query_malformed",             400, _NO,  "a query parameter is malformed",                       "see errors for the parameter"),
     ("cursor_malformed",            400, _NO,  "the cursor is not one of ours",                        "pass next_cursor as it was given"),

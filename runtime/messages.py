@@ -57,7 +57,9 @@ class RailReported(Struct, frozen=True, gc=False, array_like=True, tag="rail"):
 
 
 class CommandGiven(Struct, frozen=True, gc=False, array_like=True, tag="command"):
-    """Somebody asks something of an existing object; committed as a fact before it was sent."""
+    """Somebody asks something of an existing object; committed as a fact before it was sent.
+
+    `intent` is the intent that it may move where `subject` names something else."""
 
     command: str
     tenant: str
@@ -66,6 +68,7 @@ class CommandGiven(Struct, frozen=True, gc=False, array_like=True, tag="command"
     principal: str
     role: str
     body: bytes
+    intent: str = ""
 
 
 class DeliveryDue(Struct, frozen=True, gc=False, array_like=True, tag="delivery"):

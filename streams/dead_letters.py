@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -22,7 +22,8 @@ _NONE_FOUND: Final = ("404", "408")
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """One letter. `cause` is the id of the message that held the frame; an unreadable letter has an empty stage."""
+    """One letter. `cause` is the id of the message that held the frame, `case` that of the case it opened (empty in
+    letters from before it was told); an unreadable letter has an empty stage."""
 
     sequence: int
     id: str
@@ -32,6 +33,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
     reason: str
     cause: str
     frame: bytes
+    case: str = ""
 
 
 class _Body(msgspec.Struct):
@@ -39,6 +41,7 @@ class _Body(msgspec.Struct):
     stage: str
     cause: str
     frame: str
+    case: Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{32})?\Z")] = ""
 
 
 async def dead_letters(client: Connection, after: int = 0) -> AsyncIterator[DeadLetter]:
@@ -73,4 +76,4 @@ async def _next(client: Connection, sequence: int) -> DeadLetter | None:
         frame = bytes.fromhex(body.frame)
     except (msgspec.MsgspecError, ValueError):
         return DeadLetter(place, name, at, partition, "", "the letter itself cannot be read", "", b"")
-    return DeadLetter(place, name, at, partition, body.stage, body.reason, body.cause, frame)
+    return DeadLetter(place, name, at, partition, body.stage, body.reason, body.cause, frame, body.case)

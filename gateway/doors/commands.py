@@ -37,7 +37,8 @@ _SUBJECT: Final = "command/"
 class Order(Struct, frozen=True, kw_only=True):
     """One command to give: what it is for, the partition key of its owner, and what the client is shown.
 
-    `asked` is what the digest covers: the words of the client, without what was looked up for it."""
+    `asked` is what the digest covers: the words of the client, without what was looked up for it. `intent` is the
+    intent that the command may move where `subject` names something else."""
 
     kind: str
     subject: str
@@ -47,6 +48,7 @@ class Order(Struct, frozen=True, kw_only=True):
     shows: dict[str, Any]
     location: str
     decision: Decision | None = None
+    intent: str = ""
 
 
 class CommandDoor:
@@ -82,7 +84,7 @@ class CommandDoor:
         given = Command(
             id=command, kind=order.kind, subject=order.subject, principal=asker.id, role=asker.role,
             body=msgspec.json.encode(order.body), partition=partition_of(order.owner, self._partitions),
-            decision=order.decision,
+            decision=order.decision, intent=order.intent,
         )  # fmt: skip
         headers: Headers = ()
         try:

@@ -6,7 +6,8 @@
 - Doors that closed at the limit open at half of it, so they don't flap. How long to stay away follows from how fast the
   workers get it done.
 - Callbacks, commands and reads stay open: they end what was begun.
-- A store that cannot be asked leaves the doors as they are: that is another trouble, and has another answer.
+- A store that cannot be asked leaves the doors as they are: that is another trouble, and has another answer. Whatever a
+  reading fails of is told and counted, and the next one comes: a watcher that ended would leave the doors for ever.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import ClassVar, Final
 from msgspec import Struct
 
 from zentra.runtime.errors import Unavailable
+from zentra.runtime.instruments import SILENCE, Instruments
 from zentra.storage.reads.backlog import Backlog
 
 __all__ = ["Cause", "Overloaded", "Pressure", "PressureLimits"]
@@ -75,8 +77,9 @@ class Pressure:
         limits: PressureLimits,
         *,
         clock: Callable[[], float] = time.monotonic,
+        instruments: Instruments = SILENCE,
     ) -> None:
-        self._read, self._limits, self._clock = read, limits, clock
+        self._read, self._limits, self._clock, self._instruments = read, limits, clock, instruments
         self._closed = False
         self._accepted = 0  # ever
         self._counted = 0  # of them, those that the last reading may have seen
@@ -165,5 +168,9 @@ class Pressure:
             try:
                 await self.refresh()
             except Unavailable as error:
+                self._instruments.count("backlog_readings_failed")
                 _log.warning("the backlog cannot be read", extra={"error": str(error)})
+            except Exception:  # nobody awaits this task: what ended it would be heard of by nobody
+                self._instruments.count("backlog_readings_failed")
+                _log.exception("the reading of the backlog failed in a way that nobody foresaw")
             pause = max(READ_SECONDS, (self._clock() - began) / COST_SHARE_MAX)

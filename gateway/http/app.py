@@ -3,13 +3,15 @@
 - One pass over the headers, one look-up of the route, one await of the handler: a request costs no task of its own.
 - Every answer carries `x-request-id`; the id is the client's where it is well-formed, else ours.
 - Authentication comes before everything that depends on the tenant, permission before the body is read.
-- Bodies are bounded in bytes and depth, and no object in them may name a key twice.
-- How many requests are under way is bounded; beyond the bound the answer is immediate, health checks excepted.
+- Bodies are bounded in bytes, depth and the time they take, and no object in them may name a key twice.
+- How many requests are under way is bounded; beyond the bound the answer is immediate, health checks excepted. Nobody
+  takes the place of those who are known: who is being asked for, and whose body only will tell, have bounds apart.
 - Every refusal that is evidence is told to `on_denial`, under the route's template and never with an id.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -28,9 +30,12 @@ from zentra.storage.identifiers import Uuid7
 __all__ = ["SCHEMA_VERSION", "Application", "Handler", "Headers", "Reply", "Request", "Route", "json_reply"]
 
 BODY_BYTES_MAX: Final = 256 * 1024
+BODY_SECONDS_MAX: Final = 15.0  # for all of it: whoever is slower holds what others wait for
 QUERY_FIELDS_MAX: Final = 32
 WAIT_SECONDS_MAX: Final = 30.0
 REQUESTS_MAX: Final = 10_000  # under way at once; each costs some ten kilobytes
+STRANGERS_SHARE: Final = 10  # of as many requests as may be under way, one may be of somebody unknown
+STRANGERS_MIN: Final = 16
 RETRY_SECONDS: Final = 2
 SCHEMA_VERSION: Final = b"2026.04"
 
@@ -172,7 +177,8 @@ class Application:
         requests_max: int = REQUESTS_MAX,
     ) -> None:
         """`on_denial` is told caller, action, reason and request id. Raises ValueError where two routes collide."""
-        self._requests_max, self._requests = requests_max, 0
+        strangers_max = max(requests_max // STRANGERS_SHARE, STRANGERS_MIN)
+        self._known, self._asking, self._open = _Places(requests_max), _Places(strangers_max), _Places(strangers_max)
         self._exact: dict[str, dict[str, Route]] = {}
         self._patterns: dict[int, list[tuple[list[str], dict[str, Route]]]] = {}
         self._authenticator = authenticator
@@ -192,24 +198,11 @@ class Application:
         began = time.perf_counter()
         request = Request(scope)
         route: Route | None = None
-        self._requests += 1
         try:
             route = self._find(scope["path"], scope["method"], request)
-            if route.permission is not None:
-                if self._requests > self._requests_max:
-                    raise Overloaded(Cause.REQUESTS, RETRY_SECONDS)
-                request.principal = principal = await self._authenticator.authenticate(
-                    request.headers.get(b"authorization")
-                )
-                if route.permission not in principal.permissions:
-                    raise Problem("permission_denied", f"the role {principal.role} has no {route.permission}")
-            if route.body:
-                await _read(request, receive, route.body, route.body_bytes_max)
-            reply = await route.handler(request)
+            reply = await self._reply(request, route, receive)
         except Exception as error:
             reply = self._refusal(request, route, error)
-        finally:
-            self._requests -= 1
         headers = [
             (b"content-type", reply.content_type),
             (b"content-length", b"%d" % len(reply.body)),
@@ -222,6 +215,24 @@ class Application:
         label = "-" if route is None else route.template
         method = scope["method"] if route is not None else "-"  # anybody may invent methods
         self._observer.http(label, method, reply.status, time.perf_counter() - began)
+
+    async def _reply(self, request: Request, route: Route, receive: Receive) -> Reply:
+        if route.permission is None:
+            if not route.body:
+                return await route.handler(request)
+            with self._open:
+                await _read(request, receive, route.body, route.body_bytes_max)
+                return await route.handler(request)
+        with self._asking:
+            request.principal = principal = await self._authenticator.authenticate(
+                request.headers.get(b"authorization")
+            )
+        with self._known:
+            if route.permission not in principal.permissions:
+                raise Problem("permission_denied", f"the role {principal.role} has no {route.permission}")
+            if route.body:
+                await _read(request, receive, route.body, route.body_bytes_max)
+            return await route.handler(request)
 
     def _refusal(self, request: Request, route: Route | None, error: Exception) -> Reply:
         problem = of_error(error)
@@ -267,6 +278,23 @@ class Application:
         await send({"type": "lifespan.shutdown.complete"})
 
 
+class _Places:
+    """So many of one sort may be under way at once; entering raises Overloaded where there is no place left."""
+
+    __slots__ = ("_most", "_taken")
+
+    def __init__(self, most: int) -> None:
+        self._most, self._taken = most, 0
+
+    def __enter__(self) -> None:
+        if self._taken >= self._most:
+            raise Overloaded(Cause.REQUESTS, RETRY_SECONDS)
+        self._taken += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._taken -= 1
+
+
 _NO_PARAMS: Final[Mapping[str, str]] = {}
 
 
@@ -283,18 +311,22 @@ def _match(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
 
 
 async def _read(request: Request, receive: Receive, wanted: str, bytes_max: int) -> None:
-    """Read the body; raise Problem for one that is too large, of another type, or not JSON."""
+    """Read the body; raise Problem for one that is too large, too slow, of another type, or not JSON."""
     headers = request.headers
     length = headers.get(b"content-length")
     if length is not None and len(length) < 20 and length.isdigit() and int(length) > bytes_max:
         raise Problem("body_too_large", f"send at most {bytes_max // 1024} KiB", headers=_CLOSE)
     if wanted == "json" and headers.get(b"content-type") != _JSON:
         _check_type(headers)
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body") and len(body) <= bytes_max:
-        message = await receive()
-        body += message.get("body", b"")
+    try:
+        async with asyncio.timeout(BODY_SECONDS_MAX):
+            message = await receive()
+            body: bytes = message.get("body", b"")
+            while message.get("more_body") and len(body) <= bytes_max:
+                message = await receive()
+                body += message.get("body", b"")
+    except TimeoutError:
+        raise Problem("body_too_slow", f"send it within {BODY_SECONDS_MAX:g} s", headers=_CLOSE) from None
     if len(body) > bytes_max:
         raise Problem("body_too_large", f"send at most {bytes_max // 1024} KiB", headers=_CLOSE)
     if message["type"] != "http.request":

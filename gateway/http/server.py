@@ -227,7 +227,8 @@ class _Builder:
                 pool, most=2 * settings.backlog_intents_max, late_seconds=settings.backlog_seconds_max
             )
 
-        pressure = Pressure(read, PressureLimits(settings.backlog_intents_max, settings.backlog_seconds_max))
+        limits = PressureLimits(settings.backlog_intents_max, settings.backlog_seconds_max)
+        pressure = Pressure(read, limits, instruments=self.metrics)
         await pressure.start()
         self.stack.push_async_callback(pressure.aclose)
         return pressure

@@ -122,7 +122,7 @@ class OperationRoutes:
         order = Order(
             kind="resolve_case", subject=seen.id, owner=seen.intent or seen.id, body=body, asked=values,
             shows={"kind": "resolve_case", "case": seen.id, "resolution": values["resolution"]},
-            location=f"/cases/{seen.id}",
+            location=f"/cases/{seen.id}", intent=intent or "",
         )  # fmt: skip
         return await self._commands.give(request, key, order)
 

@@ -48,7 +48,8 @@ class Decision(Struct, frozen=True):
 
 
 class Command(Struct, frozen=True, kw_only=True):
-    """Something asked of an object that `partition` owns; `subject` is the object's text id, `id` a uuid."""
+    """Something asked of an object that `partition` owns; `subject` is the object's text id, `id` a uuid, `intent` the
+    intent that it may move where the subject is another object."""
 
     id: str
     kind: str
@@ -59,6 +60,7 @@ class Command(Struct, frozen=True, kw_only=True):
     partition: int
     stage: str = "command"
     decision: Decision | None = None
+    intent: str = ""
 
 
 async def register_command(pool: Pool, keyed: KeyedAnswer, command: Command) -> StoredKey | Outgoing:
@@ -113,8 +115,9 @@ async def _write(connection: Connection, tenant: str, command: Command) -> Outgo
         except asyncpg.UniqueViolationError as error:
             raise AlreadyDecided(decision.review, decision.round) from error
     event = CommandGiven(
-        command.id, tenant, command.kind, command.subject, command.principal, command.role, command.body
-    )
+        command.id, tenant, command.kind, command.subject, command.principal, command.role, command.body,
+        command.intent,
+    )  # fmt: skip
     rows = list(command_frames(command.partition, command.stage, [(event, len(command.body))]))
     await write_outbox(connection, rows)
     return rows[0][1]

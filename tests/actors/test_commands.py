@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from tests.actors.world import MakeFleet, balances, last_facts, outcome, transfer, verdict
+from zentra.actors.commands import CaseResolution
 from zentra.actors.tick import REVIEW_EXPIRES_AFTER
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents.vocabulary import IntentKind, State
+from zentra.runtime.messages import CommandGiven
 
 HIGH = 1_500_000  # above the review threshold
 EMPTY = "0" * 31 + "f"
@@ -60,7 +64,8 @@ def test_an_intent_can_be_cancelled_until_a_rail_was_asked(
     assert verdict(fleet, command) == code
     if event is not None:
         assert fleet.transaction(intent).state is State.FAILED
-        assert event in fleet.events(intent)
+        records = [json.loads(row.record) for row in fleet.store.rows.transitions[intent]]
+        assert [record["cause"] for record in records if record["event"] == event] == [command]
         assert balances(fleet)["customer"] == (0, 0, 0, 5_000_000)
         assert all(usage.count == 0 for usage in fleet.store.rows.velocity.values())
         assert all(review["status"] == "cancelled" for review in fleet.store.rows.reviews.values())
@@ -262,6 +267,22 @@ def test_an_operators_proof_settles_what_the_rail_never_answered(
     assert fleet.cases() == []
     again = _run(fleet, "resolve_case", intent, body)
     assert verdict(fleet, again) == "case_not_open"
+
+
+def test_what_a_rail_says_after_an_operators_proof_is_decided_after_it(make_fleet: MakeFleet) -> None:
+    """A command waits for locked balances and a report does not: it has to wait all the same."""
+    fleet = make_fleet()
+    intent = fleet.submit(transfer(scenario="never_answers"))
+    fleet.advance(400)
+    case = next(iter(fleet.store.rows.cases))
+    body = CaseResolution(case, "declined", "bank statement 7", intent)
+    given = CommandGiven("c" * 32, "acme", "resolve_case", case, "ops", "operator", msgspec.json.encode(body), intent)
+    fleet.emit(fleet.partition_of(intent), "command", [given])
+    fleet.report(outcome(intent, "succeeded", event="evt-1"))
+    fleet.run_until_idle()
+    assert verdict(fleet, given.command) == "done"
+    assert last_facts(fleet, intent, "provider.callback")["trust"] == "body_signed"
+    assert fleet.cases() == ["provider_contradiction"]
 
 
 def test_a_refused_posting_is_a_case_and_is_posted_when_somebody_retries(make_fleet: MakeFleet) -> None:

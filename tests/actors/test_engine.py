@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import structs
 
@@ -16,6 +17,7 @@ from zentra.runtime.errors import Contended, DataError, InDoubt, Unavailable
 from zentra.runtime.intents.vocabulary import IntentKind, State
 from zentra.runtime.ports import Ground, TickPlan, TickWrites
 from zentra.runtime.rails.port import RailSettings
+from zentra.runtime.stream_ports import Outgoing
 
 Story = Callable[[Fleet], None]
 
@@ -251,6 +253,18 @@ def test_two_poisons_in_one_frame_are_two_cases(make_fleet: MakeFleet) -> None:
     fleet = make_fleet()
     fleet.emit(1, "ledger", [m.Due("not-a-uuid", "acme", 1), m.Due("nor-this", "acme", 1)])
     fleet.run_until_idle()
+    assert fleet.cases() == ["poison_message"] * 2
+
+
+def test_poison_that_a_stream_lost_and_got_again_is_the_same_case(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet()
+    body = m.encode_frame([m.Due("not-a-uuid", "acme", 1)])
+    for name in (GOOD, f"{GOOD}-17", f"{'b' * 32}-17"):
+        fleet.publish([Outgoing(fleet.rules.command_subject(1, "ledger"), body, name)])
+    fleet.run_until_idle()
+    letters = [msgspec.json.decode(letter.body) for letter in fleet.stream.log("ZD").messages]
+    assert [letter["cause"] for letter in letters] == [GOOD, f"{GOOD}-17", f"{'b' * 32}-17"]
+    assert len({letter["case"] for letter in letters}) == 2
     assert fleet.cases() == ["poison_message"] * 2
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from msgspec import structs
 
@@ -248,6 +249,8 @@ async def test_a_poisoned_timer_fires_again_but_does_not_spin() -> None:
         fleet.now += timedelta(days=1)
         await time_passes(1_000)
     assert fleet.cases() == ["poison_message"] * 2  # a resolved case does not silence it for ever
+    told = {msgspec.json.decode(letter.body)["case"] for letter in fleet.stream.log("ZD").messages}
+    assert told == set(fleet.store.rows.cases), "each letter names the case that stands for it"
 
 
 # What is remembered ---------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import asyncio
 import re
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.gateway.asgi import Answer, call
@@ -14,6 +15,7 @@ from zentra.gateway.http.app import Application, Reply, Request, Route, json_rep
 from zentra.gateway.http.auth import Authenticator, Permission, StoredApiKey
 from zentra.gateway.http.problems import Caller, Problem
 from zentra.gateway.http.reading import one_key, strict_json
+from zentra.gateway.listening import Message
 from zentra.runtime.errors import Unavailable
 from zentra.runtime.keys import make_key, parse_key
 
@@ -304,3 +306,54 @@ async def test_beyond_the_bound_an_answer_is_immediate_and_health_is_still_told(
     release.set()
     assert {(await one).status for one in under_way} == {200}
     assert (await call(app, "GET", "/slow", headers=headers)).status == 200, "the bound is on what is under way"
+
+
+SLOW: tuple[tuple[str, str, dict[str, str], tuple[int, str]], ...] = (
+    ("without a key", "/things", {}, (401, "authentication_required")),
+    ("with a wrong key", "/things", {"authorization": "Bearer zk_test_wrong"}, (401, "key_invalid")),
+    ("where everybody may", "/things/1/raw", {}, (408, "body_too_slow")),
+)
+
+
+@pytest.mark.parametrize(("path", "headers", "answer"), [row[1:] for row in SLOW], ids=[row[0] for row in SLOW])
+async def test_slow_bodies_of_strangers_close_no_door_of_those_who_are_known(
+    border: Border,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    headers: dict[str, str],
+    answer: tuple[int, str],
+) -> None:
+    monkeypatch.setattr(module, "BODY_SECONDS_MAX", 0.05)
+    strangers = [asyncio.create_task(_slow(border.app, path, headers)) for _ in range(module.REQUESTS_MAX)]
+    await asyncio.sleep(0)
+    known = await border.post({"a": 1})
+    answers = {await one for one in strangers}
+    assert known.status == 200
+    assert answer in answers
+    assert answers <= {answer, (503, "overloaded")}
+    assert (await call(border.app, "POST", "/things/1/raw", b"x")).status == 200, "places are given back"
+
+
+async def test_a_body_that_takes_too_long_is_answered_and_gives_its_place_back(
+    border: Border, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BODY_SECONDS_MAX", 0.05)
+    headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+    assert await _slow(border.app, "/things", headers) == (408, "body_too_slow")
+    assert (await border.post({"a": 1})).status == 200
+
+
+async def _slow(app: Application, path: str, headers: dict[str, str]) -> tuple[int, str]:
+    """Return how a request is answered whose body begins and never ends."""
+    parts: list[Message] = [{"type": "http.request", "body": b"{", "more_body": True}]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return parts.pop() if parts else await asyncio.get_running_loop().create_future()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await app({"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": raw}, receive, send)
+    return sent[0]["status"], str(msgspec.json.decode(sent[1]["body"])["code"])

@@ -10,6 +10,7 @@ import pytest
 
 from zentra.gateway.doors.pressure import Cause, Overloaded, Pressure, PressureLimits
 from zentra.gateway.http.problems import document, of_error
+from zentra.gateway.metrics import Metrics
 from zentra.runtime.errors import Unavailable
 from zentra.storage.reads.backlog import Backlog
 
@@ -22,14 +23,14 @@ class Store:
 
     def __init__(self) -> None:
         self.backlog = EMPTY
-        self.failing = False
+        self.failure: Exception | None = None
         self.readings = 0
         self.now = 0.0
 
     async def read(self) -> Backlog:
         self.readings += 1
-        if self.failing:
-            raise Unavailable("connection refused")
+        if self.failure is not None:
+            raise self.failure
         return self.backlog
 
     def clock(self) -> float:
@@ -118,7 +119,7 @@ async def test_when_to_come_back_follows_from_how_fast_the_work_is_done(
 async def test_a_store_that_is_away_leaves_the_doors_as_they_are(store: Store, pressure: Pressure) -> None:
     store.backlog = waiting(1_000)
     await pressure.refresh()
-    store.failing = True
+    store.failure = Unavailable("connection refused")
     with pytest.raises(Unavailable):
         await pressure.refresh()
     assert pressure.closed
@@ -154,6 +155,33 @@ async def test_an_idle_gateway_asks_nothing_and_one_with_traffic_does(
     pressure.accepted(1)
     await _until(lambda: store.readings >= 2)
     await pressure.aclose()
+
+
+@pytest.mark.parametrize("failure", [Unavailable("connection refused"), RuntimeError("no such column")], ids=type)
+async def test_a_watcher_outlives_whatever_a_reading_fails_of_and_says_so(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failure: Exception
+) -> None:
+    nap = asyncio.sleep
+
+    async def brief(seconds: float) -> None:
+        store.now += seconds
+        await nap(0)
+
+    metrics = Metrics()
+    pressure = Pressure(store.read, LIMITS, clock=store.clock, instruments=metrics)
+    monkeypatch.setattr(asyncio, "sleep", brief)
+    store.backlog = waiting(1_000)
+    await pressure.start()
+    store.failure = failure
+    await _until(lambda: store.readings >= 3)
+    assert pressure.closed
+    store.failure, store.backlog = None, EMPTY
+    await _until(lambda: not pressure.closed)
+    await pressure.aclose()
+    told = [record for record in caplog.records if "backlog" in record.message]
+    assert len(told) >= 2
+    assert all(bool(record.exc_info) is not isinstance(failure, Unavailable) for record in told)
+    assert metrics.registry.get_sample_value("zentra_backlog_readings_failed_total") == len(told)
 
 
 async def test_a_slow_reading_is_followed_by_a_long_pause(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ import pytest
 from tests.scenarios.people import Books, Person, intent_body, until
 from zentra.gateway.installation.installation import Installation
 from zentra.gateway.settings import environment_of
-from zentra.runtime.messages import Due, encode_frame
+from zentra.runtime.messages import Due, TimerFired, encode_frame
 from zentra.runtime.partitions import partition_of
 from zentra.runtime.subjects import command_subject
 from zentra.storage.migrate import PARTITIONS
@@ -128,6 +128,23 @@ async def test_poison_is_listed_and_neighbours_complete_and_a_retry_happens_once
     assert (case["operator"], case["tenant"], case["kind"]) == ("ada", "-", "poison_message")
     assert json.loads(case["resolution"]) == {"resolution": "retry", "reason": "to see it fail again"}
     assert (await zentra(installation, "retry", "999999"))[0] == 1
+
+
+async def test_a_poisoned_timer_is_retried_with_its_case(
+    installation: Installation, books: Books, runtime: Connection
+) -> None:
+    """Timers fire again and again, so the case of one is not what its cause and bytes alone would say."""
+    frame = encode_frame([TimerFired("moon", uuid.uuid4().hex, "state", "acme")])
+    cause = await append(runtime, command_subject(3, "timer"), frame)
+
+    async def listed() -> dict[str, Any]:
+        return {row["cause"]: row for row in await letters(installation, 0)}
+
+    letter = (await until(listed, lambda rows: cause in rows))[cause]
+    assert (letter["stage"], letter["event"], letter["status"]) == ("timer", "TimerFired", "open")
+    assert (await zentra(installation, "retry", str(letter["id"]), "--reason", "the moon has set"))[0] == 0
+    case = await resolved(books, letter["case"])
+    assert (case["tenant"], case["kind"]) == ("acme", "poison_message")
 
 
 async def test_what_was_poisoned_by_a_broken_rail_is_done_after_its_repair(

@@ -258,7 +258,7 @@ def _command(key: str, *, review: str | None = None, verdict: str = "approved") 
     decision = Decision(review, 1, verdict, "looks right") if review is not None else None
     return keyed, Command(
         id=uuid, kind="cancel", subject="order-1", principal="ada", role="operator", body=b"{}", partition=3,
-        decision=decision,
+        decision=decision, intent="f" * 32,
     )  # fmt: skip
 
 
@@ -268,7 +268,7 @@ async def test_a_command_is_committed_with_its_frame_once(writer_pool: Pool) -> 
     assert isinstance(message, Outgoing)
     assert message.subject == "zc.3.command"
     assert decode_frame(message.body) == [
-        CommandGiven(command.id, "acme", "cancel", "order-1", "ada", "operator", b"{}")
+        CommandGiven(command.id, "acme", "cancel", "order-1", "ada", "operator", b"{}", "f" * 32)
     ]
     again, other = _command("command-1")
     stored = await register_command(writer_pool, again, other)

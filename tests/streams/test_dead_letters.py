@@ -38,11 +38,25 @@ async def test_letters_are_read_in_order_from_any_place(client: Connection) -> N
     assert await dead_letter(client, 6) is None
 
 
+async def test_a_letter_names_its_case_and_an_old_one_none(client: Connection) -> None:
+    await publish(client, msgspec.json.encode(LETTER | {"case": "d" * 32}), msgspec.json.encode(LETTER))
+    assert [letter.case async for letter in dead_letters(client)] == ["d" * 32, ""]
+
+
 async def test_an_empty_stream_has_no_letters(client: Connection) -> None:
     assert [letter async for letter in dead_letters(client)] == []
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"{}", msgspec.json.encode(LETTER | {"frame": "no hex"})])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"{}",
+        msgspec.json.encode(LETTER | {"frame": "no hex"}),
+        msgspec.json.encode(LETTER | {"case": "no id"}),
+    ],
+)
 async def test_a_letter_that_makes_no_sense_is_shown_without_a_frame(client: Connection, body: bytes) -> None:
     await publish(client, body, msgspec.json.encode(LETTER))
     broken, sound = [letter async for letter in dead_letters(client)]

@@ -11,6 +11,7 @@ import pytest
 
 from tests.gateway.asgi import Answer
 from tests.gateway.http.conftest import Api
+from zentra.runtime.messages import CommandGiven, decode_frame
 from zentra.storage.pool import Pool
 
 REASON = {"reason": "invoice 4711 checked"}
@@ -26,13 +27,13 @@ async def open_review(pool: Pool, created_by: str = "developer") -> str:
     return review
 
 
-async def open_case(pool: Pool) -> str:
+async def open_case(pool: Pool, intent: str | None = None, kind: str = "poison") -> str:
     case = uuid.uuid4().hex
     await pool.execute(
-        "insert into zentra.cases (id, tenant, kind, status, detail, opened_at, deadline)"
-        " values ($1, 'acme', 'poison', 'open', '{}', now(), now())",
-        case,
-    )
+        "insert into zentra.cases (id, tenant, intent, kind, status, detail, opened_at, deadline)"
+        " values ($1, 'acme', $2, $3, 'open', '{}', now(), now())",
+        case, intent, kind,
+    )  # fmt: skip
     return case
 
 
@@ -112,3 +113,17 @@ async def test_a_case_is_resolved_with_a_word_and_a_reason(api: Api, admin_pool:
     await worker
     assert (answer.status, answer.json["resolution"]) == (200, "dismissed")
     assert (await operator.get(f"/cases/{case}")).json["kind"] == "poison"
+
+
+@pytest.mark.parametrize(("kind", "told"), [("unknown_outcome", True), ("poison_message", False)])
+async def test_a_resolution_names_the_intent_that_it_may_move(
+    api: Api, admin_pool: Pool, kind: str, told: bool
+) -> None:
+    intent = uuid.uuid4().hex
+    case = await open_case(admin_pool, intent, kind)
+    worker = asyncio.create_task(answer_as_a_worker(admin_pool, case, "done"))
+    await api.as_("operator").post(f"/cases/{case}/resolve", {"resolution": "dismissed", **REASON})
+    await worker
+    frames = await admin_pool.fetch("select body from zentra.outbox where subject like 'zc.%.command'")
+    given = [event for row in frames for event in decode_frame(row[0]) if isinstance(event, CommandGiven)]
+    assert [event.intent for event in given if event.subject == case] == [intent if told else ""]
