@@ -215,7 +215,8 @@ class Relay:
         if refused and loss.number == self._repaired:  # of these no one has said yet that they may be lost
             await self._store.unsend(0.0, 0.0, ())
         await self._take_back(loss, kept=() if refused else concerned)
-        return loss.left or end
+        # What was left is told from times, and after the end was: it may be of messages behind that.
+        return end if loss.left is None or loss.left.sequence > end.sequence else loss.left
 
     async def _take_back(self, loss: Loss, kept: Collection[int]) -> None:
         """Let what the streams may lack be published again by the sweeps, once for each loss."""
