@@ -37,7 +37,7 @@ import anyio
 from zentra.runtime.errors import Unavailable
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.ports import Store
-from zentra.runtime.stream_ports import CommandSource, EventPublisher, Loss, Outgoing, Position
+from zentra.runtime.stream_ports import CommandSource, EventPublisher, Loss, Outgoing, Position, StreamError
 
 __all__ = ["Relay", "row_of"]
 
@@ -102,8 +102,8 @@ class Relay:
     def _line(self, message: Outgoing) -> _Line:
         return self._commands if message.subject.startswith("zc.") else self._events
 
-    async def _push(self, messages: Sequence[Outgoing]) -> list[bool]:
-        """Publish rows; return which of them the stream may still take, but has not."""
+    async def _push(self, messages: Sequence[Outgoing]) -> list[StreamError | None]:
+        """Publish rows; return what the stream has said of each, None where it has the row."""
         ids = [row_of(message.id) or message.id for message in messages]
         self._under_way.update(ids)
         try:
@@ -114,11 +114,9 @@ class Relay:
         failed = sum(failure is not None for failure in failures)
         if failed:
             self._instruments.count("publish_failures", by=failed)
-        refused = [failure is not None and failure.retryable for failure in failures]
-        if failed:
-            for message, waits in zip(messages, refused, strict=True):
-                self._line(message).backed_up |= waits
-        return refused
+            for message, failure in zip(messages, failures, strict=True):
+                self._line(message).backed_up |= _refused(failure)
+        return failures
 
     async def keep_marking(self) -> None:
         """Mark published rows as sent, a few times a second, until cancelled."""
@@ -154,22 +152,21 @@ class Relay:
         """Publish a page of a line; return whether to go on with it at once."""
         if line.backed_up:
             return await self._work_off(line)
-        return await self._sweep_page(line, older_seconds) == SWEEP_LIMIT or line.backed_up
+        return await self._sweep_page(line, older_seconds) or line.backed_up
 
-    async def _sweep_page(self, line: _Line, older_seconds: float) -> int:
-        """Publish one page of unsent rows; return how many of them the stream has now."""
+    async def _sweep_page(self, line: _Line, older_seconds: float) -> bool:
+        """Publish one page of unsent rows; return whether it was full and the stream has taken some of it."""
         partitions = self._partitions()
         if not partitions:
-            return 0
+            return False
         rows = await self._store.unsent(partitions, older_seconds, SWEEP_LIMIT, commands=line.commands)
         known = self._under_way.union(self._sent)
         swept = [row for row in rows if row.id not in known]
         if not swept:
-            return 0
+            return False
         self._instruments.count("outbox_swept", by=len(swept))
-        before = len(self._sent)
-        await self._push(swept)
-        return len(self._sent) - before
+        failures = await self._push(swept)
+        return len(rows) == SWEEP_LIMIT and None in failures
 
     async def _work_off(self, line: _Line) -> bool:
         """Publish the oldest unsent rows in order; return whether to go on. When none is left nobody waits any more."""
@@ -183,7 +180,7 @@ class Relay:
         refused = False
         while queues:
             abreast = [queue.popleft() for queue in queues.values()]
-            answers = dict(zip(queues, await self._push(abreast), strict=True))
+            answers = dict(zip(queues, map(_refused, await self._push(abreast)), strict=True))
             self._instruments.count("outbox_swept", by=len(abreast))
             refused |= any(answers.values())
             queues = {key: queue for key, queue in queues.items() if queue and not answers[key]}
@@ -208,7 +205,7 @@ class Relay:
         try:
             for start in range(0, len(rows), BACKED_UP_LIMIT):
                 page = await self._store.frames(rows[start : start + BACKED_UP_LIMIT])
-                refused = any(await self._push(_anew(page, end)))
+                refused = any(map(_refused, await self._push(_anew(page, end))))
                 await self.flush()
                 if refused:  # no page after it would be taken, and each is waited for
                     break
@@ -218,7 +215,8 @@ class Relay:
         if refused and loss.number == self._repaired:  # of these no one has said yet that they may be lost
             await self._store.unsend(0.0, 0.0, ())
         await self._take_back(loss, kept=() if refused else concerned)
-        return loss.left or end
+        # What was left is told from times, and after the end was: it may be of messages behind that.
+        return end if loss.left is None or loss.left.sequence > end.sequence else loss.left
 
     async def _take_back(self, loss: Loss, kept: Collection[int]) -> None:
         """Let what the streams may lack be published again by the sweeps, once for each loss."""
@@ -240,7 +238,7 @@ class Relay:
                 end = await source.end()
                 await self._take_back(await source.loss(), kept=self._partitions())
             count += len(rows)
-            refused = any(await self._push(_anew(rows, end)))
+            refused = any(map(_refused, await self._push(_anew(rows, end))))
             await self.flush()
             if refused:  # these count as sent now, and are found again when they were not consumed by then
                 break
@@ -249,6 +247,11 @@ class Relay:
     async def trim(self, passed_at: datetime) -> int:
         """Delete rows of what nobody consumes here, sent ten minutes before `passed_at`; return how many."""
         return await self._store.trim_outbox(self._partitions(), min(passed_at, datetime.now(UTC)) - KEPT)
+
+
+def _refused(failure: StreamError | None) -> bool:
+    """Return whether the stream may still take what it has not taken."""
+    return failure is not None and failure.retryable
 
 
 def _anew(rows: Sequence[Outgoing], end: Position) -> list[Outgoing]:

@@ -18,6 +18,7 @@ import msgspec
 
 from zentra.actors.committing import Committer
 from zentra.actors.engine import Engine
+from zentra.actors.memory import Lane
 from zentra.actors.outward import Outward
 from zentra.actors.relay import Relay, row_of
 from zentra.actors.tick import Batch, Input, Tick
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 # Seconds that go on while the machine sleeps, where they can be counted: so does the lease in the store.
 elapsed = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
+_SET_UP = "set up"  # the cause of looking after an endpoint that is new, or enabled again
 LANES_EVERY_SECONDS = 20.0  # how often lanes are searched for attempts that never reported
 # A consumer that is silent counts as broken after half of this, so a source at its end has seen what is older.
 LOST_AFTER_SECONDS = 10.0
@@ -233,12 +235,8 @@ class Worker:
         for tenant, endpoint in sorted(self._endpoints - known):
             partition = self.engine.rules.partition_of(lane_key(tenant, endpoint))
             if partition in self._queues:
-                lane = memory.lanes.get((tenant, endpoint))
-                if lane is not None:  # the store knows more: what came while nobody listened there
-                    lane.waiting.clear()
-                    lane.more = True
                 self._queues[partition].append(
-                    (Input(partition, "webhook", LaneOpened(tenant, endpoint), "set up"), None)
+                    (Input(partition, "webhook", LaneOpened(tenant, endpoint), _SET_UP), None)
                 )
 
     async def _open_lanes(self, partitions: frozenset[int]) -> None:
@@ -397,6 +395,8 @@ class Worker:
                 continue
             while queue and len(inputs) < limit:
                 entry, position = queue.popleft()
+                if entry.cause == _SET_UP and isinstance(entry.event, LaneOpened):
+                    self._read_lane_again(entry.event.tenant, entry.event.endpoint)
                 inputs.append(entry)
                 if position is not None:
                     positions[partition] = position
@@ -415,6 +415,13 @@ class Worker:
             if p in self.leases and p not in self._flying and self.leases[p].position.sequence <= at.sequence
         }
         return self._batch([], idle, []) if idle else None
+
+    def _read_lane_again(self, tenant: str, endpoint: str) -> None:
+        """Forget what waits in a lane: the store knows more, which came while nobody listened there. Only while no tick
+        has its partition, which would put back what it had decided on."""
+        lane = self.engine.memory.lanes.get((tenant, endpoint))
+        if lane is not None:
+            self.engine.memory.lanes[tenant, endpoint] = Lane(lane.in_flight, more=True)
 
     def _batch(self, inputs: list[Input], positions: dict[int, Position], consumed: list[tuple[int, str]]) -> Batch:
         named = {entry.partition for entry in inputs} | positions.keys()

@@ -13,15 +13,16 @@ import pytest
 from tests.actors.test_supervisor import in_virtual_time
 from tests.actors.test_worker import all_in, make_worker, make_world, running, until
 from tests.actors.world import audited, transfer
-from zentra.actors.relay import BACKED_UP_LIMIT, Relay, row_of
+from zentra.actors.relay import BACKED_UP_LIMIT, SWEEP_LIMIT, Relay, row_of
 from zentra.actors.tick import Input
 from zentra.bench.twins.fleet import Fleet, at_once
+from zentra.bench.twins.stream import SourceTwin
 from zentra.gateway.metrics import Metrics
 from zentra.gateway.upkeep import Upkeep
 from zentra.runtime.errors import Unavailable
 from zentra.runtime.instruments import SILENCE
 from zentra.runtime.ports import Lease
-from zentra.runtime.stream_ports import NOTHING_CONSUMED, Outgoing, Position, StreamError
+from zentra.runtime.stream_ports import NOTHING_CONSUMED, Loss, Outgoing, Position, StreamError
 from zentra.runtime.subjects import EVENTS
 from zentra.streams.errors import StreamFull
 
@@ -373,3 +374,39 @@ async def test_neither_line_waits_for_the_other(full: str, other: str) -> None:
         rows[0].id,
         rows[2].id,
     ]
+
+
+async def test_the_sweep_goes_on_while_the_stream_takes_full_pages_whatever_is_published_and_marked_meanwhile() -> None:
+    fleet = make_world()
+    stream = fleet.stream.publisher()
+    fresh = fleet.store.put(3, "zc.3.log", b"\x90", "f" * 32)
+    rows = [fleet.store.put(3, "zc.3.log", b"\x90", f"{n:032x}") for n in range(2 * SWEEP_LIMIT + 1)]
+
+    class Busy:
+        async def publish(self, messages: Sequence[Outgoing]) -> list[StreamError | None]:
+            if len(messages) > 1:
+                await relay.publish([fresh])
+                await relay.flush()
+            return await stream.publish(messages)
+
+    relay = Relay(fleet.store, Busy(), lambda: range(8), SILENCE)
+    await relay.publish([fresh])
+    await relay._sweep(-1)
+    published = {message.id for message in fleet.stream.log().messages}
+    assert published == {fresh.id, *(row.id for row in rows)}
+
+
+@pytest.mark.parametrize(("left", "goes_on"), [(3, 3), (9, 4), (None, 4)])
+async def test_what_is_gone_on_from_is_never_behind_the_end_that_was_known_first(
+    left: int | None, goes_on: int
+) -> None:
+    """What was left is told from times, and late: it may be of messages that came after the end was asked for."""
+    fleet = make_world()
+    fleet.publish([Outgoing("zc.0.log", b"\x90", f"{n:032x}") for n in range(4)])
+
+    class Late(SourceTwin):
+        async def loss(self) -> Loss:
+            return Loss(1, None if left is None else Position(left, "left"), math.inf, 0.0)
+
+    relay = Relay(fleet.store, fleet.stream.publisher(), lambda: range(8), SILENCE)
+    assert (await relay.republish(Late(fleet.stream), [3])).sequence == goes_on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -27,6 +28,7 @@ from zentra.runtime.errors import DataError, InDoubt, Unavailable
 from zentra.runtime.instruments import SILENCE
 from zentra.runtime.intents.vocabulary import IntentKind, State
 from zentra.runtime.messages import Due, TimerFired
+from zentra.runtime.partitions import lane_key
 from zentra.runtime.ports import Ground, Lease, TickPlan, TickWrites
 from zentra.runtime.stream_ports import Position
 
@@ -358,3 +360,21 @@ async def test_inputs_of_an_ownership_that_has_ended_are_left_to_the_next(  # th
     batch = Batch(inputs, {1: Position(5, "m5")}, epochs={1: leases[1].epoch - 1})
     assert await committer.run(batch, 1) is None
     assert fleet.store.commits == 0
+
+
+async def test_a_lane_that_is_set_up_anew_is_read_again_though_a_tick_had_decided_on_it_before() -> None:
+    fleet = make_world(endpoints=(endpoint("hook", "*"),))
+    worker = make_worker(fleet, "w")
+    await worker.refresh_leases()
+    memory, place = worker.engine.memory, fleet.partition_of(lane_key("acme", "hook"))
+    worker._queues[place].clear()
+    decided = Lane({"under way": fleet.now}, deque(["old"]))  # by a tick that is on its way to its commit
+    worker._flying, worker._endpoints = {place}, set()
+    worker._follow_configuration()
+    memory.lanes["acme", "hook"] = decided
+    assert worker._next_batch() is None
+    worker._flying.clear()
+    assert worker._next_batch() is not None
+    lane = memory.lanes["acme", "hook"]
+    assert (lane.in_flight, list(lane.waiting), lane.more) == (decided.in_flight, [], True)
+    assert list(decided.waiting) == ["old"]
