@@ -18,6 +18,7 @@ import msgspec
 
 from zentra.actors.committing import Committer
 from zentra.actors.engine import Engine
+from zentra.actors.inputs import told_of, unpack
 from zentra.actors.memory import Lane
 from zentra.actors.outward import Outward
 from zentra.actors.relay import Relay, row_of
@@ -25,12 +26,12 @@ from zentra.actors.tick import Batch, Input, Tick
 from zentra.actors.timers import HORIZON_SECONDS, Timers
 from zentra.runtime.errors import Unavailable
 from zentra.runtime.instruments import Instruments
-from zentra.runtime.messages import LaneOpened, TimerFired, decode_frame
+from zentra.runtime.messages import LaneOpened
 from zentra.runtime.partitions import lane_key
 from zentra.runtime.ports import Configuration, Lease, Store, TickPlan
-from zentra.runtime.stream_ports import CommandSource, Inbound, Position, StreamError
+from zentra.runtime.stream_ports import CommandSource, Position, StreamError
 
-__all__ = ["Worker", "WorkerSettings", "elapsed", "unpack"]
+__all__ = ["Worker", "WorkerSettings", "elapsed"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,33 +42,6 @@ _SET_UP = "set up"  # the cause of looking after an endpoint that is new, or ena
 LANES_EVERY_SECONDS = 20.0  # how often lanes are searched for attempts that never reported
 # A consumer that is silent counts as broken after half of this, so a source at its end has seen what is older.
 LOST_AFTER_SECONDS = 10.0
-
-
-def unpack(message: Inbound) -> list[tuple[Input, Position | None]]:
-    """Return the events of a frame; the last comes with the position at which all of it is consumed.
-
-    A frame that is none, or holds nothing, is an event by itself: it is set aside, and its place is passed."""
-    position = Position(message.sequence, message.id)
-    try:
-        events = decode_frame(message.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        events = []
-    if not events:
-        return [(Input(message.partition, message.stage, None, message.id, message.body), position)]
-    last = len(events) - 1
-    return [
-        (Input(message.partition, message.stage, event, message.id), position if number == last else None)
-        for number, event in enumerate(events)
-    ]
-
-
-def _fired(tick: Tick) -> list[tuple[int, tuple[str, str, str]]]:
-    """Return the (partition, key) of the timers that a tick was told of, but for those it was refused."""
-    return [
-        (entry.partition, (entry.event.kind, entry.event.key, entry.event.name))
-        for entry in tick.batch.inputs
-        if isinstance(entry.event, TimerFired) and entry.partition not in tick.lost
-    ]
 
 
 def _endpoints_of(configuration: Configuration) -> set[tuple[str, str]]:
@@ -490,7 +464,7 @@ class Worker:
         now = anyio.current_time()
         due = [(t, (t.due_at - tick.now).total_seconds()) for t in tick.writes.timers_set.values()]
         self.timers.committed(due, tick.writes.timers_cleared, now)
-        self.timers.came_to_nothing(_fired(tick), now)
+        self.timers.came_to_nothing(told_of(tick), now)
         if tick.lost:
             self.instruments.count("fence_refusals", by=len(tick.lost))
             self._drop(tick.lost - gone)

@@ -18,10 +18,10 @@ from msgspec import Struct
 
 from zentra.actors.committing import Committer
 from zentra.actors.engine import Engine
+from zentra.actors.inputs import unpack
 from zentra.actors.memory import Memory
 from zentra.actors.stages import REGISTERED_TIMER
 from zentra.actors.tick import Batch, Input, Rules, Tick
-from zentra.actors.worker import unpack
 from zentra.bench.twins.rails import ScriptedRail
 from zentra.bench.twins.store import StoreTwin
 from zentra.bench.twins.stream import StreamTwin
