@@ -59,6 +59,15 @@ class ServiceStatistics(msgspec.Struct, frozen=True):
 Handler = Callable[[list[ServiceRequest]], None]
 
 
+async def _told(client: Connection) -> None:
+    """Return when the server has read everything that was written to it before.
+
+    The client writes a ping past what it has pending, so the first answer may come before the rest was sent; the second
+    ping follows it. Raises what `flush` raises."""
+    await client.flush()
+    await client.flush()
+
+
 class IntentService:
     """Takes the requests of all tenants and sends the answers; one of a queue group with every other gateway."""
 
@@ -80,7 +89,7 @@ class IntentService:
         self._handler = handler
         try:
             self._subscription = await self._client.subscribe(_SUBJECT, queue=_QUEUE, cb=self._on_message)
-            await self._client.flush()
+            await _told(self._client)
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise failure_of_exception(error) from error
 
@@ -107,7 +116,7 @@ class IntentService:
         try:
             await subscription.unsubscribe()
             if self._client.is_connected:
-                await self._client.flush()
+                await _told(self._client)
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise failure_of_exception(error) from error
 
