@@ -16,6 +16,7 @@ from zentra.actors.loading import load
 from zentra.actors.memory import Missing, MissingGround
 from zentra.actors.tick import Batch, Input, Tick
 from zentra.runtime.errors import Contended, DataError, InDoubt, LeaseLost, Unavailable
+from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ports import Ground, Lease, Store, TickPlan, TickWrites
 
 __all__ = ["Committer"]
@@ -94,20 +95,22 @@ class Committer:
         drafts: list[Tick] = []
         decided: list[Tick] = []
 
-        async def draft(ground: Ground) -> None:
+        async def draft(ground: Ground) -> list[Transition]:
             tick = Tick(self._engine.memory, self._engine.rules, batch, ground)
             for worth in self._engine.draft(batch, plan, tick):
                 if not worth:
-                    return
+                    return []
                 await self._breathe()
             drafts.append(tick)
+            tick.writes.drafted = len(tick.writes.transitions)
+            return tick.writes.transitions[:]
 
         def decide(ground: Ground) -> TickWrites:
             decided.append(self._engine.decide(batch, plan, ground, drafts[-1] if drafts else None))
             return decided[-1].writes
 
         try:
-            await self._store.commit(plan, decide, draft)
+            await self._store.commit(plan, decide, draft if batch.draftable else None)
         except InDoubt:
             await self._settle_doubt(plan, decided[-1].lost if decided else frozenset())
         tick = decided[-1]

@@ -100,26 +100,27 @@ class Engine:
         """Return the tick over `batch`, decided on `ground`, ready to be written; `draft` is what was decided already.
 
         Raises MissingGround where it needs more than the plan foresaw, DataError where it cannot be finished. An event
-        that raises anything else is set aside in `batch.poisoned`, and the rest is decided again without it."""
+        that raises anything else is set aside in `batch.poisoned`, and the rest is decided again without it; where rows
+        of a draft are written already that takes another transaction, and MissingGround names nothing."""
         if ground.configuration_version != self.memory.configuration.version:
             raise MissingGround(Missing(configuration=True))
         self.day = ground.now.date().isoformat()
-        if draft is not None and draft.configuration is not self.memory.configuration:
-            draft = None  # begun under another configuration
         while True:
-            tick, places = draft, draft.waiting if draft else range(len(batch.inputs))
-            if tick is None:
-                tick = Tick(self.memory, self.rules, batch, ground)
-            draft = None
+            tick = draft or Tick(self.memory, self.rules, batch, ground)
             tick.stand_on(plan, ground)
-            if self._run(tick, batch, places):
-                try:
-                    tick.finish(plan)
-                except MissingGround:
-                    raise
-                except Exception as error:  # what ends a tick cannot tell which event is to blame: the caller finds it
-                    raise DataError(f"a tick cannot be finished: {type(error).__name__}: {error}") from error
-                return tick
+            usable = tick.configuration is self.memory.configuration  # a draft may have begun under another one
+            if usable and self._run(tick, batch, range(len(batch.inputs)) if draft is None else draft.waiting):
+                break
+            if draft is not None:
+                batch.draftable = False
+                raise MissingGround(Missing())
+        try:
+            tick.finish(plan)
+        except MissingGround:
+            raise
+        except Exception as error:  # what ends a tick cannot tell which event is to blame: the caller finds it
+            raise DataError(f"a tick cannot be finished: {type(error).__name__}: {error}") from error
+        return tick
 
     def absorb(self, tick: Tick) -> None:
         """Replace what is remembered by what a committed tick made of it."""

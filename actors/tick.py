@@ -72,6 +72,7 @@ class Batch(Struct):
     poisoned: dict[int, str] = field(default_factory=dict)
     reloaded: set[str] = field(default_factory=set)
     trust_openings: bool = True
+    draftable: bool = True  # not once a draft had to be thrown away
     asked: set[LeafName | str] = field(default_factory=set)  # leaves and commands that the store was asked for
     stored: set[LeafName | str] = field(default_factory=set)  # those of them that it has
     epochs: dict[int, int] = field(default_factory=dict)  # of its partitions when the events were taken

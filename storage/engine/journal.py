@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from zentra.runtime.errors import DataError
+from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import Balance
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import Ground, TickPlan, TickWrites
@@ -134,13 +135,13 @@ async def commit_tick(
     pool: Pool,
     plan: TickPlan,
     decide: Callable[[Ground], TickWrites],
-    draft: Callable[[Ground], Awaitable[None]] | None = None,
+    draft: Callable[[Ground], Awaitable[Sequence[Transition]]] | None = None,
 ) -> Ground:
     """Run one tick; see `zentra.runtime.ports.Store.commit` for what it returns and raises."""
     async with transaction(pool) as connection:
         ground = await _fenced(connection, plan)
         if draft is not None:
-            await draft(ground)
+            await _write_transitions(connection, await draft(ground))
         await _lock(connection, plan, ground)
         writes = decide(ground)
         await _write(connection, plan, writes, ground.now)
@@ -208,7 +209,7 @@ def _refuse_bad_ids(writes: TickWrites) -> None:
 
 async def _write(connection: Connection, plan: TickPlan, writes: TickWrites, now: datetime) -> None:
     _refuse_bad_ids(writes)
-    await _write_transitions(connection, writes)
+    await _write_transitions(connection, writes.transitions[writes.drafted :])
     await _write_ledger(connection, plan, writes)
     await _write_timers(connection, writes)
     if writes.deliveries or writes.delivery_states or writes.delivery_attempts or writes.endpoints_disabled:
@@ -220,14 +221,12 @@ async def _write(connection: Connection, plan: TickPlan, writes: TickWrites, now
         await write_outbox(connection, writes.outbox)
 
 
-async def _write_transitions(connection: Connection, writes: TickWrites) -> None:
-    if writes.transitions:
+async def _write_transitions(connection: Connection, transitions: Sequence[Transition]) -> None:
+    if transitions:
         await connection.copy_records_to_table(
             "transitions",
             columns=("intent", "sequence", "tenant", "at", "state", "event", "record", "hash"),
-            records=[
-                (t.intent, t.sequence, t.tenant, t.at, t.state, t.event, t.record, t.hash) for t in writes.transitions
-            ],
+            records=[(t.intent, t.sequence, t.tenant, t.at, t.state, t.event, t.record, t.hash) for t in transitions],
         )
 
 
