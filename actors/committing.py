@@ -13,7 +13,7 @@ import anyio
 
 from zentra.actors.engine import Engine
 from zentra.actors.loading import load
-from zentra.actors.memory import Missing, MissingGround
+from zentra.actors.memory import Missing, MissingGround, Needs
 from zentra.actors.tick import Batch, Input, Tick
 from zentra.runtime.errors import Contended, DataError, InDoubt, LeaseLost, Unavailable
 from zentra.runtime.intents.transaction import Transition
@@ -65,9 +65,9 @@ class Committer:
                     if self._leave_lost(batch):
                         missing = Missing()
                         continue
-                missing = self._engine.missing(batch)
+                missing, needs = self._engine.look(batch)
                 if not missing:
-                    return await self._commit(batch, stripe)
+                    return await self._commit(batch, needs, stripe)
             except MissingGround as more:
                 missing = more.missing
             except Contended:
@@ -89,9 +89,9 @@ class Committer:
             if rounds > ROUNDS_MAX:
                 return await self._isolate(batch, stripe, DataError("the tick misses the same for ever"))
 
-    async def _commit(self, batch: Batch, stripe: int) -> Tick:
+    async def _commit(self, batch: Batch, needs: Needs, stripe: int) -> Tick:
         """Decide and commit once; remember what was committed."""
-        plan = self._engine.plan(batch, self._leases, stripe)
+        plan = self._engine.plan(batch, needs, self._leases, stripe)
         drafts: list[Tick] = []
         decided: list[Tick] = []
 

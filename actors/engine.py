@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from zentra.actors import commands, outcomes, stages, webhooks
-from zentra.actors.memory import Memory, Missing, MissingGround
+from zentra.actors.memory import Memory, Missing, MissingGround, Needs
 from zentra.actors.tick import Batch, Input, Rules, Tick
 from zentra.runtime import messages as m
 from zentra.runtime.errors import DataError
@@ -35,37 +35,30 @@ class Engine:
         self.memory, self.rules, self.slice_events = memory, rules, slice_events
         self.day = ""
 
-    def missing(self, batch: Batch) -> Missing:
-        """Return what has to be loaded before `batch` can be planned."""
-        missing = Missing()
+    def look(self, batch: Batch) -> tuple[Missing, Needs]:
+        """Return what has to be loaded before `batch` can be decided, and what its events usually lock."""
+        missing, needs = Missing(), Needs(dict(batch.extra.balances), set(batch.extra.velocity))
+        poisoned = batch.poisoned
         for index, entry in enumerate(batch.inputs):
             look = _LOOKS.get(type(entry.event))
-            if look is None or index in batch.poisoned:
+            if look is None or index in poisoned:
                 continue
             try:
-                look(self, batch, entry, missing)
+                look(self, batch, entry, missing, needs)
             except Exception as error:
                 _set_aside(batch, index, error)
-        return missing
+        return missing, needs
 
-    def plan(self, batch: Batch, leases: Mapping[int, Lease], stripe: int) -> TickPlan:
+    def plan(self, batch: Batch, needs: Needs, leases: Mapping[int, Lease], stripe: int) -> TickPlan:
         """Return what a tick over `batch` has to lock."""
-        accounts: dict[int, AccountRef] = dict(batch.extra.balances)
-        velocity: set[VelocityKey] = set(batch.extra.velocity)
-        for index, entry in enumerate(batch.inputs):
-            if type(entry.event) is m.Due and index not in batch.poisoned:
-                tx = self._peek(batch, entry.event.intent)
-                if tx is not None and entry.event.version == tx.sequence:
-                    self._foresee(entry.stage, tx, accounts, velocity)
         fences = []
         for partition in sorted({entry.partition for entry in batch.inputs} | batch.positions.keys()):
             lease = leases[partition]
             position = batch.positions.get(partition, lease.position)
             fences.append(Fence(partition, lease.epoch, lease.version, position))
-        ordered = tuple(accounts[key] for key in sorted(accounts))
-        return TickPlan(
-            tuple(fences), tuple(sorted(velocity, key=_velocity_order)), ordered, stripe, tuple(batch.consumed)
-        )
+        accounts = tuple([needs.accounts[key] for key in sorted(needs.accounts)])
+        velocity = tuple(sorted(needs.velocity, key=_velocity_order))
+        return TickPlan(tuple(fences), velocity, accounts, stripe, tuple(batch.consumed))
 
     def draft(self, batch: Batch, plan: TickPlan, tick: Tick) -> Iterator[bool]:
         """Decide what needs neither counters nor balances, and note the rest in `tick.waiting`.
@@ -156,26 +149,6 @@ class Engine:
     def _peek(self, batch: Batch, intent: str) -> Transaction | None:
         return self.memory.transactions.get(intent) or batch.opened.get(intent)
 
-    def _foresee(
-        self, stage: str, tx: Transaction, accounts: dict[int, AccountRef], velocity: set[VelocityKey]
-    ) -> None:
-        known = self.memory.accounts
-        command = tx.command
-        if stage == "policy" and self.day:  # before the first tick the day is not known; the tick asks for it
-            rules = self.memory.configuration.policies.get(tx.tenant, DEFAULT_RULES)
-            velocity.update(velocity_keys(rules, tx.tenant, command, self.day))
-        elif stage == "ledger":
-            names = [command.source]
-            if command.kind is not IntentKind.BOOK_TRANSFER:
-                names.append(f"@settlement/{command.currency}")
-            if command.kind is IntentKind.BOOK_TRANSFER or tx.state is not State.RESERVING:
-                names.append(command.destination)
-            for name in names:
-                ref = known.get((tx.tenant, name))
-                if ref is not None:
-                    accounts[ref.id] = ref
-            velocity.update(stages.counters(tx))
-
     # What each kind of event needs loaded ---------------------------------------------------------------------------
 
     def _intent(self, batch: Batch, intent: str, missing: Missing) -> Transaction | None:
@@ -184,51 +157,78 @@ class Engine:
             missing.intents.add(intent)
         return tx
 
-    def _look_due(self, batch: Batch, entry: Input, missing: Missing) -> None:
+    def _look_due(self, batch: Batch, entry: Input, missing: Missing, needs: Needs) -> None:
         event = entry.event
         assert isinstance(event, m.Due)
-        tx = self._peek(batch, event.intent)
-        if tx is None and event.opening is not None and batch.trust_openings and event.intent not in batch.reloaded:
-            tx = restore([(event.opening.record, event.opening.hash)])
-            tx.timer_due = tx.at + stages.REGISTERED_TIMER
-            batch.opened[event.intent] = tx
+        intent = event.intent
+        tx = self.memory.transactions.get(intent) or batch.opened.get(intent)
         if tx is None:
-            self._intent(batch, event.intent, missing)
-        elif entry.stage in ("policy", "ledger"):
-            names = [tx.command.source]
-            if entry.stage == "ledger":
-                names += [tx.command.destination, f"@settlement/{tx.command.currency}"]
-            for name in names:
-                if (tx.tenant, name) not in self.memory.accounts:
-                    missing.accounts.add((tx.tenant, name))
+            if event.opening is None or not batch.trust_openings or intent in batch.reloaded:
+                if intent not in self.memory.transactions:
+                    missing.intents.add(intent)
+                return
+            tx = batch.opened[intent] = restore([(event.opening.record, event.opening.hash)])
+            tx.timer_due = tx.at + stages.REGISTERED_TIMER
+        if event.version != tx.sequence:
+            return
+        if entry.stage == "policy":
+            self._look_account((tx.tenant, tx.command.source), missing)
+            if self.day:  # before the first tick the day is not known; the tick asks for it
+                rules = self.memory.configuration.policies.get(tx.tenant, DEFAULT_RULES)
+                needs.velocity.update(velocity_keys(rules, tx.tenant, tx.command, self.day))
+        elif entry.stage == "ledger":
+            self._look_ledger(tx, missing, needs)
 
-    def _look_rail(self, batch: Batch, entry: Input, missing: Missing) -> None:
+    def _look_ledger(self, tx: Transaction, missing: Missing, needs: Needs) -> None:
+        """Ask for all accounts of an intent, and for the locks on those that its state moves."""
+        command, tenant, locks = tx.command, tx.tenant, needs.accounts
+        whole = command.kind is IntentKind.BOOK_TRANSFER or tx.state is not State.RESERVING
+        refs = [self._look_account((tenant, command.source), missing)]
+        if command.kind is not IntentKind.BOOK_TRANSFER:
+            refs.append(self._look_account((tenant, f"@settlement/{command.currency}"), missing))
+        destination = self._look_account((tenant, command.destination), missing)
+        if whole:
+            refs.append(destination)
+        for ref in refs:
+            if ref is not None:
+                locks[ref.id] = ref
+        if tx.velocity and tx.state is not State.CONFIRMED:  # what a rail confirmed gives nothing back
+            needs.velocity.update(stages.counters(tx))
+
+    def _look_account(self, name: tuple[str, str], missing: Missing) -> AccountRef | None:
+        known = self.memory.accounts
+        ref = known.get(name)
+        if ref is None and name not in known:
+            missing.accounts.add(name)
+        return ref
+
+    def _look_rail(self, batch: Batch, entry: Input, missing: Missing, needs: Needs) -> None:
         assert isinstance(entry.event, m.RailReported)
         named = routing.parse_reference(entry.event.outcome.reference)
         if named is not None:
             self._intent(batch, named[0], missing)
 
-    def _look_command(self, batch: Batch, entry: Input, missing: Missing) -> None:
+    def _look_command(self, batch: Batch, entry: Input, missing: Missing, needs: Needs) -> None:
         assert isinstance(entry.event, m.CommandGiven)
         if entry.event.kind in commands.ON_TRANSACTION:
             self._intent(batch, entry.event.subject, missing)
 
-    def _look_settled(self, batch: Batch, entry: Input, missing: Missing) -> None:
+    def _look_settled(self, batch: Batch, entry: Input, missing: Missing, needs: Needs) -> None:
         assert isinstance(entry.event, m.DeliverySettled)
         self._intent(batch, entry.event.intent, missing)
 
-    def _look_lane(self, batch: Batch, entry: Input, missing: Missing) -> None:
+    def _look_lane(self, batch: Batch, entry: Input, missing: Missing, needs: Needs) -> None:
         event = entry.event
         assert isinstance(event, m.DeliveryDue | m.AttemptReported | m.LaneOpened)
         if (event.tenant, event.endpoint) not in self.memory.lanes:
             missing.lanes.add((event.tenant, event.endpoint))
 
-    def _look_leaf(self, batch: Batch, entry: Input, missing: Missing) -> None:
+    def _look_leaf(self, batch: Batch, entry: Input, missing: Missing, needs: Needs) -> None:
         assert isinstance(entry.event, m.LeafDue)
         if entry.event.tenant not in self.memory.logs:
             missing.logs.add(entry.event.tenant)
 
-    def _look_timer(self, batch: Batch, entry: Input, missing: Missing) -> None:
+    def _look_timer(self, batch: Batch, entry: Input, missing: Missing, needs: Needs) -> None:
         assert isinstance(entry.event, m.TimerFired)
         if entry.event.kind == "intent":
             self._intent(batch, entry.event.key, missing)
@@ -290,7 +290,7 @@ _HANDLERS: Final[Mapping[type, Callable[[Tick, Input, Any], None]]] = {
     m.LaneOpened: lambda tick, entry, event: webhooks.open_lane(tick, event),
     m.TimerFired: _timer_fired,
 }
-_LOOKS: Final[Mapping[type, Callable[[Engine, Batch, Input, Missing], Any]]] = {
+_LOOKS: Final[Mapping[type, Callable[[Engine, Batch, Input, Missing, Needs], Any]]] = {
     m.Due: Engine._look_due,
     m.RailReported: Engine._look_rail,
     m.CommandGiven: Engine._look_command,

@@ -18,7 +18,7 @@ from zentra.runtime.policy import VelocityKey
 from zentra.runtime.ports import Configuration, LogHead
 from zentra.runtime.webhooks.delivery import Delivery
 
-__all__ = ["Lane", "LeafName", "Memory", "Missing", "MissingGround"]
+__all__ = ["Lane", "LeafName", "Memory", "Missing", "MissingGround", "Needs"]
 
 TRANSACTIONS_MAX: Final = 50_000  # about 3 KiB each, so some 150 MiB at the most
 ACCOUNTS_MAX: Final = 200_000
@@ -56,6 +56,13 @@ class Missing(Struct):
             or self.commands
             or self.configuration
         )
+
+
+class Needs(Struct):
+    """What the events of a batch usually lock: accounts by id, and velocity counters."""
+
+    accounts: dict[int, AccountRef] = field(default_factory=dict)
+    velocity: set[VelocityKey] = field(default_factory=set)
 
 
 class MissingGround(Exception):

@@ -11,7 +11,7 @@ from zentra.actors.tick import Input, Poll, Tick
 from zentra.runtime.evidence.packet import LeafKind, leaf_data
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.machine import TIMEOUTS
-from zentra.runtime.intents.transaction import Transaction, timestamp
+from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.intents.vocabulary import SETTLED, Fact, IntentKind, State
 from zentra.runtime.ledger.book import AccountRef, Objection
 from zentra.runtime.messages import DeliverySettled, Due, LeafDue, TimerFired
@@ -183,7 +183,7 @@ def try_next_rail(tick: Tick, at: Input, tx: Transaction, corridor: routing.Corr
         rail=choice.rail,
         attempt=number,
         reference=routing.reference_of(tx.id, number),
-        deadline=timestamp(tick.now + timedelta(seconds=rails[choice.rail].deadline_seconds)),
+        deadline=tick.deadline(rails[choice.rail].deadline_seconds),
         considered=choice.considered,
         reason=choice.reason,
     )

@@ -8,11 +8,11 @@ Invariants. An event of a version that its actor has passed changes nothing. An 
 reason and the rest is decided again without it, so nobody waits for it. Ids are derived from what they name, and those
 of frames from the fence that commits them, so deciding twice gives the same bytes."""
 
-import copy
 import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Callable
+from copy import copy
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -26,7 +26,7 @@ from zentra.runtime.errors import VersionGap
 from zentra.runtime.evidence.merkle import Frontier, leaf_hash
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.machine import TIMEOUTS, entering
-from zentra.runtime.intents.transaction import Transaction, Transition, advance
+from zentra.runtime.intents.transaction import Transaction, Transition, advance, timestamp
 from zentra.runtime.intents.vocabulary import SETTLED, Effect, Fact, State, Topic
 from zentra.runtime.ledger.book import AccountRef, Book
 from zentra.runtime.messages import Due, Event, LeafDue, encode_frame
@@ -112,6 +112,7 @@ class Tick:
         self.now = ground.now
         self.day = ground.now.date().isoformat()
         self.lost = ground.lost
+        self._deadlines: dict[float, str] = {}  # the times that rails are given, by their seconds
         self.writes = TickWrites()
         self.book = Book({})
         self.locked: frozenset[int] = frozenset()
@@ -133,7 +134,7 @@ class Tick:
 
     def stand_on(self, plan: TickPlan, ground: Ground) -> None:
         """Take balances and counters: from now on they are locked."""
-        self.book = Book({key: copy.copy(balance) for key, balance in ground.balances.items()})
+        self.book = Book({key: copy(balance) for key, balance in ground.balances.items()})
         self.locked = frozenset(ref.id for ref in plan.accounts)
         self.usage = {key: Usage(usage.count, usage.minor) for key, usage in ground.usage.items()}
 
@@ -143,12 +144,13 @@ class Tick:
         """Return the working copy of an actor, or None where there is no such intent."""
         tx = self.transactions.get(intent)
         if tx is None:
-            original = self.memory.transactions.get(intent) or self.batch.opened.get(intent)
+            known = self.memory.transactions
+            original = known.get(intent) or self.batch.opened.get(intent)
             if original is None:
-                if intent not in self.memory.transactions:
+                if intent not in known:
                     raise MissingGround(Missing(intents={intent}))
                 return None
-            tx = self.transactions[intent] = copy.copy(original)
+            tx = self.transactions[intent] = copy(original)
         return tx
 
     def arrived(self, event: Due) -> Transaction | None:
@@ -156,6 +158,8 @@ class Tick:
 
         Raises VersionGap where the actor, freshly loaded, has not reached the version."""
         tx = self.transaction(event.intent)
+        if tx is not None and event.version == tx.sequence:
+            return tx
         if tx is None or event.version > tx.sequence:
             if event.intent in self.batch.reloaded:
                 raise VersionGap(event.intent, tx.sequence if tx else 0, event.version)
@@ -163,10 +167,8 @@ class Tick:
             self.memory.transactions.pop(event.intent, None)
             self.batch.opened.pop(event.intent, None)
             raise MissingGround(Missing(intents={event.intent}))
-        if event.version < tx.sequence:
-            self.repeats += 1
-            return None
-        return tx
+        self.repeats += 1
+        return None
 
     def delivery(self, delivery: str) -> Delivery | None:
         """Return the working copy of a delivery, or None where there is none."""
@@ -177,7 +179,7 @@ class Tick:
             original = self.memory.deliveries[delivery]
             if original is None:
                 return None
-            found = self.deliveries[delivery] = copy.copy(original)
+            found = self.deliveries[delivery] = copy(original)
         return found
 
     def lane(self, tenant: str, endpoint: str) -> Lane:
@@ -257,11 +259,12 @@ class Tick:
         self, tx: Transaction, fact: Fact, facts: f.Facts, at: Input, *, actor: str, cause: str | None = None
     ) -> Transition:
         """Move a transaction, tell of it, and ask for what the move and the new state ask for."""
-        before, since = tx.state, tx.at
+        before, since, partition = tx.state, tx.at, at.partition
         transition = advance(tx, fact, facts, actor=actor, now=self.now, cause=cause or at.cause)
+        event = transition.event
         self.writes.transitions.append(transition)
-        self._feed[at.partition, tx.tenant, transition.event].append(transition)
-        self.waits[transition.event].append((transition.at - since).total_seconds())
+        self._feed[partition, tx.tenant, event].append(transition)
+        self.waits[event].append((tx.at - since).total_seconds())
         if tx.tenant in self.configuration.endpoints:
             webhooks.fan_out(self, tx, transition)
         state = tx.state
@@ -270,11 +273,11 @@ class Tick:
             self.effect(enter, tx, facts, at)
         for effect in transition.move.effects:
             if effect is Effect.CLOSE_REVIEW:
-                self._close_review(tx, facts, transition.event, actor)
+                self._close_review(tx, facts, event, actor)
             else:
                 self.effect(effect, tx, facts, at)
         if state is not before:
-            self._watch(tx, at.partition)
+            self._watch(tx, partition)
         elif state in TIMEOUTS:
             # the event that asks for what the state waits for is of a version that has passed now: ask again
             self.effect(TIMEOUTS[state].effect, tx, facts, at)
@@ -316,6 +319,13 @@ class Tick:
             )
         )  # fmt: skip
         self.rearm(tx, partition, self.now + timedelta(seconds=settings.poll_after_seconds))
+
+    def deadline(self, seconds: float) -> str:
+        """Return the time that many seconds from now, as a record spells it."""
+        text = self._deadlines.get(seconds)
+        if text is None:
+            text = self._deadlines[seconds] = timestamp(self.now + timedelta(seconds=seconds))
+        return text
 
     def count(self, key: VelocityKey, count: int, minor: int) -> None:
         """Add to a velocity counter that this tick has locked."""

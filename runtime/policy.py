@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import msgspec
 from msgspec import Struct
 
 from zentra.runtime.evidence import canonical
@@ -38,6 +37,7 @@ class PolicyRules(Struct, frozen=True):
 
 
 DEFAULT_RULES: Final = PolicyRules()
+NO_LIMITS: Final = Limits()
 
 
 class VelocityKey(Struct, frozen=True, gc=False):
@@ -65,6 +65,10 @@ class _Case(Struct, frozen=True, gc=False):
     rules: PolicyRules
     usage: Usage
     booked: bool
+
+
+Objection = tuple[str, str]
+"""What a rule says against a case: review or denied, and the reason."""
 
 
 def velocity_keys(rules: PolicyRules, tenant: str, command: IntentCommand, day: str) -> tuple[VelocityKey, ...]:
@@ -109,18 +113,22 @@ def decide(
         command.kind == "book_transfer",
     )
     for name, rule in RULES.items():
-        outcome, reason = rule(case)
+        objection = rule(case)
+        if objection is None:
+            results[name] = "passed"
+            continue
+        outcome, reason = objection
         if outcome == "review" and name in waives:
-            outcome = "waived"
-        results[name] = outcome
-        if outcome in ("review", "denied"):
+            results[name] = "waived"
+        else:
+            results[name] = outcome
             reasons.append(reason)
-    outcomes = set(results.values())
-    outcome = "denied" if "denied" in outcomes else "review" if "review" in outcomes else "accepted"
+    answers = results.values()
+    outcome = "denied" if "denied" in answers else "review" if "review" in answers else "accepted"
     digest = hashlib.sha256(
         canonical.encode(
             {
-                "command": msgspec.to_builtins(command),
+                "command": command,
                 "day": day,
                 "role": role,
                 "source": None if source is None else source.type,
@@ -137,45 +145,45 @@ def decide(
 
 
 def _limits(rules: PolicyRules, currency: str) -> Limits:
-    return rules.limits.get(currency) or rules.limits.get("*") or Limits()
+    return rules.limits.get(currency) or rules.limits.get("*") or NO_LIMITS
 
 
-def _scope(case: _Case) -> tuple[str, str]:
+def _scope(case: _Case) -> Objection | None:
     allowed = case.rules.scopes is None or case.command.scope in case.rules.scopes
-    return ("passed", "") if allowed else ("denied", "scope_not_allowed")
+    return None if allowed else ("denied", "scope_not_allowed")
 
 
-def _source(case: _Case) -> tuple[str, str]:
+def _source(case: _Case) -> Objection | None:
     """Money comes out of an account without a floor only by an operator's hand."""
     system = case.source is not None and case.source.type in SYSTEM_ACCOUNT_TYPES
-    return ("denied", "source_not_permitted") if system and case.role not in ("operator", "admin") else ("passed", "")
+    return ("denied", "source_not_permitted") if system and case.role not in ("operator", "admin") else None
 
 
-def _transaction_limit(case: _Case) -> tuple[str, str]:
+def _transaction_limit(case: _Case) -> Objection | None:
     limit = case.limits.transaction_minor_max
     over = limit is not None and case.minor > limit and not case.booked
-    return ("denied", "transaction_limit_exceeded") if over else ("passed", "")
+    return ("denied", "transaction_limit_exceeded") if over else None
 
 
-def _daily_amount(case: _Case) -> tuple[str, str]:
+def _daily_amount(case: _Case) -> Objection | None:
     limit = case.limits.daily_minor_max
     over = limit is not None and case.usage.minor + case.minor > limit and not case.booked
-    return ("denied", "daily_amount_exceeded") if over else ("passed", "")
+    return ("denied", "daily_amount_exceeded") if over else None
 
 
-def _daily_count(case: _Case) -> tuple[str, str]:
+def _daily_count(case: _Case) -> Objection | None:
     limit = case.limits.daily_count_max
     over = limit is not None and case.usage.count + 1 > limit and not case.booked
-    return ("denied", "daily_count_exceeded") if over else ("passed", "")
+    return ("denied", "daily_count_exceeded") if over else None
 
 
-def _review_threshold(case: _Case) -> tuple[str, str]:
+def _review_threshold(case: _Case) -> Objection | None:
     threshold = case.limits.review_minor_min
     over = threshold is not None and case.minor >= threshold and not case.booked
-    return ("review", "review_threshold_reached") if over else ("passed", "")
+    return ("review", "review_threshold_reached") if over else None
 
 
-RULES: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
+RULES: Final[Mapping[str, Callable[[_Case], Objection | None]]] = {
     "scope_allowed": _scope,
     "source_permitted": _source,
     "transaction_limit": _transaction_limit,

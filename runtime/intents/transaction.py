@@ -121,7 +121,7 @@ def timestamp(at: datetime) -> str:
     """Return `at` as RFC 3339 in UTC with microseconds."""
     if at.tzinfo is not UTC:
         at = at.astimezone(UTC)
-    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond:06d}Z"
+    return at.isoformat(timespec="microseconds")[:-6] + "Z"  # without the offset, +00:00
 
 
 def register(
@@ -170,13 +170,14 @@ def restore(rows: Sequence[tuple[bytes, bytes]], deliveries: frozenset[str] = fr
     for number, (data, link) in enumerate(rows):
         record = first if number == 0 else _decode(data)
         before = tx.state if number else None
-        tx.state = State(record.to if record.step is None else f"{record.to}/{record.step}")
+        tx.state = _STATES[record.to, record.step]
         tx.sequence, tx.hash = record.sequence, link
         tx.at = datetime.fromisoformat(record.at)
         _absorb(tx, before, record.event, record.facts)
     return tx
 
 
+_STATES: Final = {(str(state.lifecycle), state.step): state for state in State}
 _last_now: tuple[datetime, str] = (_EPOCH, timestamp(_EPOCH))
 
 

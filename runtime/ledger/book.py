@@ -179,13 +179,13 @@ class Book:
         if objection is not None:
             return objection
         refs = [ref for ref in named.values() if ref is not None]
+        ids = [ref.id for ref in refs]
         for number, ref in enumerate(refs):
-            if any(ref.id == other.id for other in refs[:number]):
+            if ref.id in ids[:number]:
                 return Objection("accounts_must_be_different", ref.account_id)
-        for name, known in named.items():
-            if known is None:
-                return Objection("account_not_found", name)
-        for status in ("closed", "frozen"):
+        if len(refs) < len(named):
+            return Objection("account_not_found", next(name for name, ref in named.items() if ref is None))
+        for status in ("closed", "frozen") if any(ref.status != "open" for ref in refs) else ():
             for ref in refs:
                 if ref.status == status:
                     return Objection(f"account_{status}", ref.account_id)
@@ -210,22 +210,28 @@ class Book:
     def _write(
         self, intent: str, ordinal: int, at: datetime, *legs: tuple[str, AccountRef, AccountRef, int, int]
     ) -> tuple[Posting, ...] | Objection:
+        balances = self.balances
         for _, debit, credit, pending, posted in legs:
-            if debit.id == credit.id or (debit.tenant, debit.currency) != (credit.tenant, credit.currency):
+            if debit.id == credit.id or debit.tenant != credit.tenant or debit.currency != credit.currency:
                 raise ValueError(f"no posting can join {debit.account_id} and {credit.account_id}")
-            for ref, side in ((debit, "debits"), (credit, "credits")):
-                balance = self.balances.get(ref.id) if ref.guarded else None
-                if balance is None:
-                    continue
-                held = getattr(balance, f"{side}_pending") + pending
-                if held < 0:
-                    raise ValueError(f"{ref.account_id} does not hold the {-pending} to be ended")
-                if max(held, getattr(balance, f"{side}_posted") + posted) > MINOR_MAX:
-                    return Objection("amount_overflow", ref.account_id)
+            balance = balances.get(debit.id) if debit.guarded else None
+            if balance is not None:
+                objection = _beyond(debit, balance.debits_pending + pending, balance.debits_posted + posted)
+                if objection is not None:
+                    return objection
+            balance = balances.get(credit.id) if credit.guarded else None
+            if balance is not None:
+                objection = _beyond(credit, balance.credits_pending + pending, balance.credits_posted + posted)
+                if objection is not None:
+                    return objection
         written = []
         for number, (kind, debit, credit, pending, posted) in enumerate(legs):
-            self._add(debit, pending, posted, 0, 0)
-            self._add(credit, 0, 0, pending, posted)
+            for counters in self._counters(debit):
+                counters.debits_pending += pending
+                counters.debits_posted += posted
+            for counters in self._counters(credit):
+                counters.credits_pending += pending
+                counters.credits_posted += posted
             link = posting_hash(debit.tenant, intent, ordinal + number, kind, debit, credit, pending, posted)
             written.append(
                 Posting(intent, ordinal + number, debit.tenant, kind, debit, credit, pending, posted, at, link)
@@ -233,18 +239,20 @@ class Book:
         self.postings += written
         return tuple(written)
 
-    def _add(
-        self, ref: AccountRef, debits_pending: int, debits_posted: int, credits_pending: int, credits_posted: int
-    ) -> None:
+    def _counters(self, ref: AccountRef) -> tuple[Balance, ...]:
+        """Return what a posting is added to: the change of an account, and its balance where that was loaded."""
         change = self.changes.get(ref.id)
         if change is None:
             change = self.changes[ref.id] = Balance()
-        for target in (change, self.balances.get(ref.id)) if ref.guarded else (change,):
-            if target is not None:
-                target.debits_pending += debits_pending
-                target.debits_posted += debits_posted
-                target.credits_pending += credits_pending
-                target.credits_posted += credits_posted
+        balance = self.balances.get(ref.id) if ref.guarded else None
+        return (change,) if balance is None else (change, balance)
+
+
+def _beyond(ref: AccountRef, pending: int, posted: int) -> Objection | None:
+    """Return an objection where a counter would leave 64 bits; raises ValueError where more is ended than is held."""
+    if pending < 0:
+        raise ValueError(f"{ref.account_id} does not hold what is to be ended: {pending}")
+    return Objection("amount_overflow", ref.account_id) if pending > MINOR_MAX or posted > MINOR_MAX else None
 
 
 def _amount_objection(minor: int) -> Objection | None:

@@ -40,16 +40,18 @@ class Choice(Struct, frozen=True):
 
 def find_corridor(corridors: Sequence[Corridor], command: IntentCommand) -> Corridor | None:
     """Return the first corridor that fits `command`, the most specific country first."""
-    fitting = [
-        corridor
-        for corridor in corridors
-        if corridor.currency == command.currency
-        and corridor.kind == command.kind
-        and corridor.country in (None, command.country)
-        and corridor.minor_min <= command.amount
-        and (corridor.minor_max is None or command.amount <= corridor.minor_max)
-    ]
-    fitting.sort(key=lambda corridor: (corridor.country is None, corridor.name))
+    minor, fitting = command.amount, []
+    for corridor in corridors:
+        if (
+            corridor.currency == command.currency
+            and corridor.kind == command.kind
+            and (corridor.country is None or corridor.country == command.country)
+            and corridor.minor_min <= minor
+            and (corridor.minor_max is None or minor <= corridor.minor_max)
+        ):
+            fitting.append(corridor)
+    if len(fitting) > 1:
+        fitting.sort(key=lambda corridor: (corridor.country is None, corridor.name))
     return fitting[0] if fitting else None
 
 
