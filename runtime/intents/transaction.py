@@ -16,7 +16,7 @@ from zentra.runtime.evidence.chain import GENESIS, chain
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.machine import INITIAL, Move, step
-from zentra.runtime.intents.vocabulary import SETTLED, Fact, State
+from zentra.runtime.intents.vocabulary import PARTS, SETTLED, Fact, State
 
 __all__ = ["Attempt", "Record", "Transaction", "Transition", "advance", "register", "restore", "timestamp", "word_of"]
 
@@ -150,8 +150,8 @@ def advance(tx: Transaction, fact: Fact, facts: f.Facts, *, actor: str, now: dat
     """Return the transition that `fact` makes, after changing `tx` by it.
 
     Raises IllegalFact, with `tx` untouched, where the machine has no such move."""
-    move = step(tx.state, fact)
-    return _write(tx, move, tx.state, facts, actor, now, cause)
+    state = tx.state
+    return _write(tx, step(state, fact), state, facts, actor, now, cause)
 
 
 def restore(rows: Sequence[tuple[bytes, bytes]], deliveries: frozenset[str] = frozenset()) -> Transaction:
@@ -177,7 +177,7 @@ def restore(rows: Sequence[tuple[bytes, bytes]], deliveries: frozenset[str] = fr
     return tx
 
 
-_STATES: Final = {(str(state.lifecycle), state.step): state for state in State}
+_STATES: Final = {(str(lifecycle), step_): state for state, (lifecycle, step_) in PARTS.items()}
 _last_now: tuple[datetime, str] = (_EPOCH, timestamp(_EPOCH))
 
 
@@ -193,19 +193,20 @@ def _write(
     else:
         text = timestamp(now)
         _last_now = (now, text)
-    to = move.to
-    sequence = tx.sequence + 1
+    to, topic = move.to, move.topic
+    lifecycle, step_ = PARTS[to]
+    tx.sequence = sequence = tx.sequence + 1
     record = _encode(
         Record(
-            actor=actor, at=text, cause=cause, event=move.topic, facts=facts,
-            from_=None if before is None else before.lifecycle, intent=tx.id, intent_id=tx.intent_id,
-            scope=tx.command.scope, sequence=sequence, step=to.step, tenant=tx.tenant, to=to.lifecycle, trace=tx.trace,
+            actor=actor, at=text, cause=cause, event=topic, facts=facts,
+            from_=None if before is None else PARTS[before][0], intent=tx.id, intent_id=tx.intent_id,
+            scope=tx.command.scope, sequence=sequence, step=step_, tenant=tx.tenant, to=lifecycle, trace=tx.trace,
         )
     )  # fmt: skip
-    tx.hash = chain(tx.hash, record)
-    tx.state, tx.sequence, tx.at = to, sequence, now
-    _absorb(tx, before, move.topic, facts)
-    return Transition(tx.id, sequence, tx.tenant, now, to, move.topic, record, tx.hash, move, before)
+    tx.hash = link = chain(tx.hash, record)
+    tx.state, tx.at = to, now
+    _absorb(tx, before, topic, facts)
+    return Transition(tx.id, sequence, tx.tenant, now, to, topic, record, link, move, before)
 
 
 def _absorb(tx: Transaction, before: State | None, topic: str, facts: f.Facts) -> None:
@@ -213,7 +214,7 @@ def _absorb(tx: Transaction, before: State | None, topic: str, facts: f.Facts) -
     absorb = _ABSORBERS.get(type(facts))
     if absorb is not None:
         absorb(tx, facts, topic)
-    if tx.state in SETTLED and before not in SETTLED:
+    if tx.state is not before and tx.state in SETTLED and before not in SETTLED:
         tx.settled_at = tx.at
 
 

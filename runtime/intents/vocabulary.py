@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 __all__ = [
+    "PARTS",
     "SETTLED",
     "SYSTEM_ACCOUNT_TYPES",
     "AccountType",
@@ -50,15 +51,15 @@ class State(StrEnum):
     @property
     def lifecycle(self) -> Lifecycle:
         """Return the part before the slash."""
-        return _PARTS[self][0]
+        return PARTS[self][0]
 
     @property
     def step(self) -> str | None:
         """Return the part behind the slash, or None."""
-        return _PARTS[self][1]
+        return PARTS[self][1]
 
 
-_PARTS: Final = {state: (Lifecycle(state.partition("/")[0]), state.partition("/")[2] or None) for state in State}
+PARTS: Final = {state: (Lifecycle(state.partition("/")[0]), state.partition("/")[2] or None) for state in State}
 SETTLED: Final = frozenset({State.SUCCESSFUL, State.FAILED, State.RECONCILED, State.REVERSED})
 
 
