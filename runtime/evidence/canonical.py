@@ -20,7 +20,7 @@ __all__ = ["INTEGER_MAX", "NotCanonicalError", "Value", "decode", "encode", "obj
 INTEGER_MAX = 2**53 - 1
 """The largest integer that a reader with IEEE doubles takes without loss."""
 
-Value: TypeAlias = "Mapping[str, Value] | Sequence[Value] | str | int | bool | None"
+Value: TypeAlias = "Mapping[str, Value] | Sequence[Value] | msgspec.Struct | str | int | bool | None"
 """What may be encoded. `float` is absent on purpose, so a type checker refuses it."""
 
 _encoder = msgspec.json.Encoder(order="sorted")
@@ -31,7 +31,7 @@ class NotCanonicalError(ValueError):
     """The bytes are not the one canonical spelling of a permitted value; the message says where or why."""
 
 
-def encode(value: "Value | msgspec.Struct") -> bytes:
+def encode(value: Value) -> bytes:
     """Return the canonical bytes of `value`: sorted keys, no whitespace, UTF-8, the shortest escapes.
 
     Struct fields must themselves be of permitted types. Raises `UnicodeEncodeError` for a lone surrogate and

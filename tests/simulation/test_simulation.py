@@ -56,9 +56,13 @@ def test_every_fault_of_a_step_has_a_strike() -> None:
 
 @pytest.mark.parametrize("fault", Fault)
 def test_a_fault_alone_strikes_and_violates_nothing(fault: Fault) -> None:
-    outcome = run_seed(3, 60, only=frozenset({fault}))
-    assert outcome.failed is None, outcome.failed
-    struck = {name for name, count in outcome.faults.items() if count}
+    struck: set[str] = set()
+    for seed in range(3, 9):  # a rare one may miss a short run
+        outcome = run_seed(seed, 40, only=frozenset({fault}))
+        assert outcome.failed is None, outcome.failed
+        struck |= {name for name, count in outcome.faults.items() if count}
+        if fault in struck:
+            break
     assert struck | {Fault.STREAM_PURGED} == {fault, Fault.STREAM_PURGED}  # every worker purges now and then
 
 
