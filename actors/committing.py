@@ -16,7 +16,6 @@ from zentra.actors.loading import load
 from zentra.actors.memory import Missing, MissingGround, Needs
 from zentra.actors.tick import Batch, Input, Tick
 from zentra.runtime.errors import Contended, DataError, InDoubt, LeaseLost, Unavailable
-from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ports import Ground, Lease, Store, TickPlan, TickWrites
 
 __all__ = ["Committer"]
@@ -26,6 +25,7 @@ logger = logging.getLogger(__name__)
 ROUNDS_MAX: Final = 64  # a tick that still misses something after so many rounds would miss it for ever
 CONTENDED_TRIES: Final = 20
 AWAY_SECONDS: Final = 0.2
+DECIDED_SECONDS: Final = 0.001  # between looks at whether the batch before is decided
 
 
 class Committer:
@@ -47,6 +47,8 @@ class Committer:
         self._engine, self._store, self._leases = engine, store, leases
         self._drop, self._committed, self._send, self._pause = drop, committed, send, pause
         self._breathe = breathe
+        self._drafting = False
+        self._undecided: set[int] = set()  # batches under way of which nobody knows yet what they leave behind
 
     async def run(self, batch: Batch, stripe: int) -> Tick | None:
         """Commit a batch, whole or in parts; return the last tick, not sent yet, or None where nothing was left.
@@ -92,30 +94,61 @@ class Committer:
     async def _commit(self, batch: Batch, needs: Needs, stripe: int) -> Tick:
         """Decide and commit once; remember what was committed."""
         plan = self._engine.plan(batch, needs, self._leases, stripe)
+        beliefs = self._engine.memory.beliefs
         drafts: list[Tick] = []
         decided: list[Tick] = []
 
-        async def draft(ground: Ground) -> list[Transition]:
-            tick = Tick(self._engine.memory, self._engine.rules, batch, ground)
-            for worth in self._engine.draft(batch, plan, tick):
-                if not worth:
-                    return []
-                await self._breathe()
+        async def draft(ground: Ground) -> TickWrites:
+            tick = await self._draft(batch, plan, ground)
+            if tick is not None and tick.believed is not None:
+                drafts.append(tick)
+                return tick.writes
+            self._undecided.add(id(batch))
+            if tick is None:
+                return TickWrites()
             drafts.append(tick)
             tick.writes.drafted = len(tick.writes.transitions)
-            return tick.writes.transitions[:]
+            return TickWrites(transitions=tick.writes.transitions[:])
 
         def decide(ground: Ground) -> TickWrites:
             decided.append(self._engine.decide(batch, plan, ground, drafts[-1] if drafts else None))
+            self._undecided.discard(id(batch))
             return decided[-1].writes
 
+        if not batch.draftable:
+            self._undecided.add(id(batch))
         try:
-            await self._store.commit(plan, decide, draft if batch.draftable else None)
-        except InDoubt:
-            await self._settle_doubt(plan, decided[-1].lost if decided else frozenset())
+            try:
+                await self._store.commit(plan, decide, draft if batch.draftable else None)
+            except InDoubt:
+                await self._settle_doubt(plan, decided[-1].lost if decided else frozenset())
+        except BaseException:
+            if drafts or decided:
+                beliefs.forget(plan)
+            raise
+        finally:
+            self._undecided.discard(id(batch))
         tick = decided[-1]
         self._committed(plan, tick)
         return tick
+
+    async def _draft(self, batch: Batch, plan: TickPlan, ground: Ground) -> Tick | None:
+        """Return what can be decided before the locks, one batch after the other: what is believed to be there is what
+        the batches before leave behind. None where nothing can be made of it."""
+        beliefs = self._engine.memory.beliefs
+        while self._drafting or (self._undecided and beliefs.knows(plan)):
+            await self._pause(DECIDED_SECONDS)
+        self._drafting = True
+        try:
+            tick = Tick(self._engine.memory, self._engine.rules, batch, ground)
+            tick.believed = beliefs.on(plan)
+            for worth in self._engine.draft(batch, plan, tick):
+                if not worth:
+                    return None
+                await self._breathe()
+            return tick
+        finally:
+            self._drafting = False
 
     async def _settle_doubt(self, plan: TickPlan, refused: frozenset[int]) -> None:
         """Return where a commit of unknown outcome did happen; raise Unavailable or LeaseLost where it did not.

@@ -61,20 +61,25 @@ class Engine:
         return TickPlan(tuple(fences), velocity, accounts, stripe, tuple(batch.consumed))
 
     def draft(self, batch: Batch, plan: TickPlan, tick: Tick) -> Iterator[bool]:
-        """Decide what needs neither counters nor balances, and note the rest in `tick.waiting`.
+        """Decide all on what the counters and balances are believed to be, or where one is not known what needs none,
+        and note the rest in `tick.waiting`.
 
         Yields True after every slice of events, so that others get their turn, and False at the end where nothing can
         be made of it: then the whole batch is decided under its locks. Raises MissingGround where something has to be
         loaded."""
+        believed = tick.believed
+        if believed is not None:
+            tick.stand_on(plan, *believed)
         held_back: set[str] = set()  # intents with an event that waits: what follows it has to wait as well
         for index, entry in enumerate(batch.inputs):
             if index in batch.poisoned or entry.partition in tick.lost:
                 continue
-            subject = _subject(entry.event)
-            if entry.stage in _LOCKING or (entry.stage == "policy" and plan.velocity) or subject in held_back:
-                held_back.add(subject)
-                tick.waiting.append(index)
-                continue
+            if believed is None:
+                subject = _subject(entry.event)
+                if entry.stage in _LOCKING or (entry.stage == "policy" and plan.velocity) or subject in held_back:
+                    held_back.add(subject)
+                    tick.waiting.append(index)
+                    continue
             try:
                 _HANDLERS.get(type(entry.event), _unknown)(tick, entry, entry.event)
             except MissingGround as more:
@@ -88,6 +93,9 @@ class Engine:
                 return
             if index % self.slice_events == self.slice_events - 1:
                 yield True
+        if believed is not None:
+            _finish(tick, plan)
+            self.memory.beliefs.follow(tick.book.balances, tick.usage)
 
     def decide(self, batch: Batch, plan: TickPlan, ground: Ground, draft: Tick | None = None) -> Tick:
         """Return the tick over `batch`, decided on `ground`, ready to be written; `draft` is what was decided already.
@@ -98,21 +106,23 @@ class Engine:
         if ground.configuration_version != self.memory.configuration.version:
             raise MissingGround(Missing(configuration=True))
         self.day = ground.now.date().isoformat()
+        if draft is not None and draft.believed is not None:
+            if draft.configuration is self.memory.configuration and draft.believed == (ground.balances, ground.usage):
+                return draft
+            self.memory.beliefs.deceived()
+            batch.draftable = False
+            raise MissingGround(Missing())
         while True:
             tick = draft or Tick(self.memory, self.rules, batch, ground)
-            tick.stand_on(plan, ground)
+            tick.stand_on(plan, ground.balances, ground.usage)
             usable = tick.configuration is self.memory.configuration  # a draft may have begun under another one
             if usable and self._run(tick, batch, range(len(batch.inputs)) if draft is None else draft.waiting):
                 break
             if draft is not None:
                 batch.draftable = False
                 raise MissingGround(Missing())
-        try:
-            tick.finish(plan)
-        except MissingGround:
-            raise
-        except Exception as error:  # what ends a tick cannot tell which event is to blame: the caller finds it
-            raise DataError(f"a tick cannot be finished: {type(error).__name__}: {error}") from error
+        _finish(tick, plan)
+        self.memory.beliefs.follow(tick.book.balances, tick.usage)
         return tick
 
     def absorb(self, tick: Tick) -> None:
@@ -232,6 +242,15 @@ class Engine:
         assert isinstance(entry.event, m.TimerFired)
         if entry.event.kind == "intent":
             self._intent(batch, entry.event.key, missing)
+
+
+def _finish(tick: Tick, plan: TickPlan) -> None:
+    try:
+        tick.finish(plan)
+    except MissingGround:
+        raise
+    except Exception as error:  # what ends a tick cannot tell which event is to blame: the caller finds it
+        raise DataError(f"a tick cannot be finished: {type(error).__name__}: {error}") from error
 
 
 def _set_aside(batch: Batch, index: int, error: Exception) -> None:

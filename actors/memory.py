@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from msgspec import Struct, field
 
+from zentra.actors.beliefs import Beliefs
 from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.partitions import lane_key, log_key
@@ -95,6 +96,7 @@ class Memory:
         self.deliveries: dict[str, Delivery | None] = {}
         self.lanes: dict[tuple[str, str], Lane] = {}
         self.logs: dict[str, LogHead | None] = {}
+        self.beliefs = Beliefs()
         self._partition_of = partition_of
         self._absent: list[tuple[str, Any]] = []  # (kind, key) of what the store was asked for and did not have
 

@@ -11,7 +11,7 @@ of frames from the fence that commits them, so deciding twice gives the same byt
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct, field
 
 from zentra.actors import webhooks
+from zentra.actors.beliefs import Believed
 from zentra.actors.memory import Lane, LeafName, Memory, Missing, MissingGround
 from zentra.actors.relay import row_of
 from zentra.runtime.errors import VersionGap
@@ -28,7 +29,7 @@ from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.machine import TIMEOUTS, entering
 from zentra.runtime.intents.transaction import Transaction, Transition, advance, timestamp
 from zentra.runtime.intents.vocabulary import SETTLED, Effect, Fact, State, Topic
-from zentra.runtime.ledger.book import AccountRef, Book
+from zentra.runtime.ledger.book import AccountRef, Balance, Book
 from zentra.runtime.messages import Due, Event, LeafDue, encode_frame
 from zentra.runtime.names import is_tenant
 from zentra.runtime.policy import Usage, VelocityKey
@@ -117,6 +118,7 @@ class Tick:
         self.book = Book({})
         self.locked: frozenset[int] = frozenset()
         self.usage: dict[VelocityKey, Usage] = {}
+        self.believed: Believed | None = None  # what a draft stands on: to be proved true under the locks
         self.waiting: list[int] = []  # places of events that a draft has left for when balances are locked
         self.transactions: dict[str, Transaction] = {}
         self.deliveries: dict[str, Delivery] = {}
@@ -132,11 +134,11 @@ class Tick:
         self._frames: dict[tuple[int, str], list[Event]] = defaultdict(list)
         self._feed: dict[tuple[int, str, str], list[Transition]] = defaultdict(list)
 
-    def stand_on(self, plan: TickPlan, ground: Ground) -> None:
-        """Take balances and counters: from now on they are locked."""
-        self.book = Book({key: copy(balance) for key, balance in ground.balances.items()})
+    def stand_on(self, plan: TickPlan, balances: Mapping[int, Balance], usage: Mapping[VelocityKey, Usage]) -> None:
+        """Take balances and counters, that are locked or believed to be so."""
+        self.book = Book({key: copy(balance) for key, balance in balances.items()})
         self.locked = frozenset(ref.id for ref in plan.accounts)
-        self.usage = {key: Usage(usage.count, usage.minor) for key, usage in ground.usage.items()}
+        self.usage = {key: copy(counted) for key, counted in usage.items()}
 
     # What an event can look up ------------------------------------------------------------------------------------
 

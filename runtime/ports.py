@@ -149,7 +149,7 @@ class TickWrites(Struct):
     """Everything one tick writes, in one commit. Rows are tuples in the order of their table's columns."""
 
     transitions: list[Transition] = field(default_factory=list)
-    drafted: int = 0  # so many of the transitions, the first ones, were handed over by the draft already
+    drafted: int = 0  # so many of the transitions, the first ones, were handed over by a draft of some events already
     postings: list[Posting] = field(default_factory=list)
     balance_changes: dict[int, tuple[AccountRef, Balance]] = field(default_factory=dict)
     velocity_changes: dict[VelocityKey, Usage] = field(default_factory=dict)
@@ -245,12 +245,13 @@ class Store(Protocol):
         self,
         plan: TickPlan,
         decide: Callable[[Ground], TickWrites],
-        draft: Callable[[Ground], Awaitable[Sequence[Transition]]] | None = None,
+        draft: Callable[[Ground], Awaitable[TickWrites]] | None = None,
     ) -> Ground:
         """Lock what the plan names, write what `decide` returns, commit; return the ground.
 
         `draft` runs between the fences and the locks on counters and balances, on a ground that has none of these:
-        what it decides, and the transitions that it returns and that are written at once, keep nobody waiting. Raises
+        what it decides, and the rows that it returns, keep nobody waiting. What only the owner of a partition writes is
+        written at once, the rest under the locks where `decide` returns the very same writes. Raises
         what the two raise with nothing written; Contended on a deadlock or serialization failure; InDoubt where nobody
         knows whether the commit happened; DataError where the store refuses the data."""
         ...

@@ -19,7 +19,6 @@ from zentra.bench.twins.store_commit import OpenCommit, lease_lock
 from zentra.bench.twins.store_intake import Intake, frames_of
 from zentra.bench.twins.store_rows import OutboxRow, Rows, add, check, refuse_non_uuids
 from zentra.runtime.errors import DataError, InDoubt
-from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
 from zentra.runtime.ports import (
     Configuration,
@@ -357,7 +356,7 @@ class StoreTwin:
         self,
         plan: TickPlan,
         decide: Callable[[Ground], TickWrites],
-        draft: Callable[[Ground], Awaitable[Sequence[Transition]]] | None = None,
+        draft: Callable[[Ground], Awaitable[TickWrites]] | None = None,
     ) -> Ground:
         """See Store.commit."""
         failure = self._meet("commit")

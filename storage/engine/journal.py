@@ -135,16 +135,20 @@ async def commit_tick(
     pool: Pool,
     plan: TickPlan,
     decide: Callable[[Ground], TickWrites],
-    draft: Callable[[Ground], Awaitable[Sequence[Transition]]] | None = None,
+    draft: Callable[[Ground], Awaitable[TickWrites]] | None = None,
 ) -> Ground:
     """Run one tick; see `zentra.runtime.ports.Store.commit` for what it returns and raises."""
     async with transaction(pool) as connection:
         ground = await _fenced(connection, plan)
+        drafted = None
         if draft is not None:
-            await _write_transitions(connection, await draft(ground))
+            drafted = await draft(ground)
+            await _write_owned(connection, drafted, ground.now)
         await _lock(connection, plan, ground)
         writes = decide(ground)
-        await _write(connection, plan, writes, ground.now)
+        if writes is not drafted:
+            await _write_owned(connection, writes, ground.now)
+        await _write_shared(connection, plan, writes)
     return ground
 
 
@@ -207,18 +211,28 @@ def _refuse_bad_ids(writes: TickWrites) -> None:
             raise DataError(f"not a uuid: {key[:64]!r}")
 
 
-async def _write(connection: Connection, plan: TickPlan, writes: TickWrites, now: datetime) -> None:
+async def _write_owned(connection: Connection, writes: TickWrites, now: datetime) -> None:
+    """Write what nobody else writes: it is fenced by the leases alone."""
     _refuse_bad_ids(writes)
     await _write_transitions(connection, writes.transitions[writes.drafted :])
-    await _write_ledger(connection, plan, writes)
+    await _write_postings(connection, writes)
     await _write_timers(connection, writes)
-    if writes.deliveries or writes.delivery_states or writes.delivery_attempts or writes.endpoints_disabled:
+    if writes.deliveries or writes.delivery_states or writes.delivery_attempts:
         await _write_deliveries(connection, writes, now)
     if writes.leaves:
         await _write_log(connection, writes)
-    await _write_desk(connection, writes)
     if writes.outbox:
         await write_outbox(connection, writes.outbox)
+
+
+async def _write_shared(connection: Connection, plan: TickPlan, writes: TickWrites) -> None:
+    """Write what others write too, in the order of the locks."""
+    await _add_to_balances(connection, plan, writes)
+    await _write_desk(connection, writes)
+    if writes.endpoints_disabled:
+        await connection.executemany(
+            "update endpoints set status = 'disabled' where tenant = $1 and id = $2", writes.endpoints_disabled
+        )
 
 
 async def _write_transitions(connection: Connection, transitions: Sequence[Transition]) -> None:
@@ -230,7 +244,7 @@ async def _write_transitions(connection: Connection, transitions: Sequence[Trans
         )
 
 
-async def _write_ledger(connection: Connection, plan: TickPlan, writes: TickWrites) -> None:
+async def _write_postings(connection: Connection, writes: TickWrites) -> None:
     if writes.postings:
         await connection.copy_records_to_table(
             "postings",
@@ -245,6 +259,9 @@ async def _write_ledger(connection: Connection, plan: TickPlan, writes: TickWrit
                 for p in writes.postings
             ],
         )  # fmt: skip
+
+
+async def _add_to_balances(connection: Connection, plan: TickPlan, writes: TickWrites) -> None:
     if writes.balance_changes:
         changes = sorted(writes.balance_changes.items())
         await connection.execute(
@@ -324,10 +341,6 @@ async def _write_deliveries(connection: Connection, writes: TickWrites, now: dat
             "delivery_attempts",
             columns=("delivery", "number", "tenant", "trigger", "at", "status_code", "error", "latency_ms", "excerpt"),
             records=writes.delivery_attempts,
-        )
-    if writes.endpoints_disabled:
-        await connection.executemany(
-            "update endpoints set status = 'disabled' where tenant = $1 and id = $2", writes.endpoints_disabled
         )
 
 

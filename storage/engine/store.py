@@ -10,7 +10,6 @@ import msgspec
 
 from zentra.runtime.errors import DataError
 from zentra.runtime.evidence.merkle import Frontier
-from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.policy import PolicyRules
 from zentra.runtime.ports import (
@@ -252,7 +251,7 @@ class PostgresStore:
         self,
         plan: TickPlan,
         decide: Callable[[Ground], TickWrites],
-        draft: Callable[[Ground], Awaitable[Sequence[Transition]]] | None = None,
+        draft: Callable[[Ground], Awaitable[TickWrites]] | None = None,
     ) -> Ground:
         """See Store.commit."""
         return await commit_tick(self._pool, plan, decide, draft)

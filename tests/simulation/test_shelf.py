@@ -13,7 +13,6 @@ from zentra.bench.simulation.workers import SimulatedWorker
 from zentra.bench.twins.fleet import at_once
 from zentra.bench.twins.store_commit import OpenCommit
 from zentra.runtime.errors import Unavailable
-from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ports import Fence, Ground, Lease, TickPlan, TickWrites
 from zentra.runtime.stream_ports import NOTHING_CONSUMED
 
@@ -32,8 +31,8 @@ def plan_over(lease: Lease) -> TickPlan:
 
 
 async def write(simulation: Simulation, plan: TickPlan) -> None:
-    async def draft(ground: Ground) -> list[Transition]:
-        return []
+    async def draft(ground: Ground) -> TickWrites:
+        return TickWrites()
 
     await simulation.store.commit(plan, lambda ground: TickWrites(), draft)
 
