@@ -88,13 +88,18 @@ class Engine:
                     return
                 raise
             except Exception as error:
-                _set_aside(batch, index, error)
+                if believed is None:  # else it may be a belief that is to blame
+                    _set_aside(batch, index, error)
                 yield False
                 return
             if index % self.slice_events == self.slice_events - 1:
                 yield True
         if believed is not None:
-            _finish(tick, plan)
+            try:
+                _finish(tick, plan)
+            except DataError:
+                yield False
+                return
             self.memory.beliefs.follow(tick.book.balances, tick.usage)
 
     def decide(self, batch: Batch, plan: TickPlan, ground: Ground, draft: Tick | None = None) -> Tick:
