@@ -22,7 +22,7 @@ from zentra.actors.relay import Relay
 from zentra.actors.settings import WorkerSettings, elapsed
 from zentra.actors.tick import Batch, Input, Tick
 from zentra.actors.timers import HORIZON_SECONDS, Timers
-from zentra.actors.unpacking import Waiting, cut, timers_told, unpack
+from zentra.actors.unpacking import Waiting, cut, unpack
 from zentra.runtime.errors import Unavailable
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.messages import LaneOpened
@@ -465,10 +465,7 @@ class Worker:
             self.instruments.count("poison_messages", by=len(tick.batch.poisoned))
         if self.engine.memory.configuration is not self._configuration:
             self._follow_configuration()
-        now = anyio.current_time()
-        due = [(t, (t.due_at - tick.now).total_seconds()) for t in tick.writes.timers_set.values()]
-        self.timers.committed(due, tick.writes.timers_cleared, now)
-        self.timers.came_to_nothing(timers_told(tick), now)
+        self.timers.follow(tick, anyio.current_time())
         if tick.lost:
             self.instruments.count("fence_refusals", by=len(tick.lost))
             self._drop(tick.lost - gone)
