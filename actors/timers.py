@@ -91,14 +91,15 @@ class Timers:
         """Return when the next timer is due, or None where none is known."""
         return min((due for due in (self._row_due(), self._soon_due()) if due is not None), default=None)
 
-    def take(self, now: float, limit: int) -> list[Input]:
-        """Return the events of timers that are due."""
+    def take(self, now: float, limit: int, *, only_rows: bool = False) -> list[Input]:
+        """Return the events of timers that are due, where asked for without those that are sooner than their rows."""
         taken: list[Input] = []
         while len(taken) < limit:
-            due = self.next_due()
+            soon = None if only_rows else self._soon_due()
+            due = min((due for due in (self._row_due(), soon) if due is not None), default=None)
             if due is None or due > now:
                 break
-            if due == self._soon_due():
+            if due == soon:
                 _, intent, partition, tenant = heapq.heappop(self._soon_heap)
                 key = ("intent", intent, "state")
             else:

@@ -297,14 +297,16 @@ class Worker:
             if now - read_at >= HORIZON_SECONDS / 2:
                 await self._learn_timers()
                 read_at = now
-            for fired in self.timers.take(now, self.settings.events_max):
+            # what an early timer would ask for may be among what waits; should it not be, its row fires
+            crowded = self.waiting >= self.settings.events_max
+            for fired in self.timers.take(now, self.settings.events_max, only_rows=crowded):
                 queue = self._queues.get(fired.partition)
                 if queue is not None:
                     queue.append((fired, None))
                     self._wake.set()
-            due = self.timers.next_due()
-            pause = HORIZON_SECONDS / 2 if due is None else due - anyio.current_time()
-            await anyio.sleep(min(max(pause, 0.005), 0.25))
+            due = None if crowded else self.timers.next_due()
+            left = HORIZON_SECONDS / 2 if due is None else due - anyio.current_time()
+            await anyio.sleep(min(max(left, 0.005), 0.25))
 
     async def _learn_timers(self) -> None:
         if self.leases:

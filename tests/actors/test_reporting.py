@@ -56,7 +56,7 @@ async def test_who_stops_says_that_nothing_waits() -> None:
 
 async def test_what_waits_is_counted_here_and_in_the_stream() -> None:
     fleet = make_world()
-    worker = make_worker(fleet, "w", messages_max=3)
+    worker = make_worker(fleet, "w", messages_max=3, drain_seconds_max=0.01)
     async with running(worker):
         await until(lambda: len(worker.leases) == 8)
     await worker.refresh_leases()

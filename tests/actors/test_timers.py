@@ -153,6 +153,17 @@ def test_what_else_a_transaction_waits_for_leaves_its_state_timer_alone() -> Non
     assert keys(timers, 2.0) == ["a"]
 
 
+def test_where_only_rows_are_asked_for_a_sooner_timer_waits_for_its_turn_or_its_row() -> None:
+    timers = Timers()
+    for key in ("a", "b"):
+        timers.remember(timer(key), 1.0, now=0.0)
+    timers.learn([(timer("a"), 2.0)], now=0.0)
+    assert timers.take(1.5, 10, only_rows=True) == []
+    assert [entry.cause for entry in timers.take(2.0, 10, only_rows=True)] == ["timer/state"]
+    assert keys(timers, 3.0) == ["b"]
+    assert keys(timers, 9.0) == []
+
+
 def test_the_last_word_on_a_sooner_timer_counts() -> None:
     timers = Timers()
     timers.remember(timer(), 2.0, now=0.0)
