@@ -129,6 +129,7 @@ class Tick:
         self.submissions: list[Submission] = []
         self.polls: list[Poll] = []
         self.calls: list[tuple[str, str, WebhookCall]] = []  # tenant, endpoint, call
+        self.timers_soon: dict[str, Timer] = {}  # state timers by intent: earlier than their rows, and without
         self.repeats = 0
         self.waits: dict[str, list[float]] = defaultdict(list)  # by event: seconds since the record before
         self._frames: dict[tuple[int, str], list[Event]] = defaultdict(list)
@@ -346,14 +347,19 @@ class Tick:
         """Cancel a named timer, set or not."""
         self.writes.timers_set.pop((kind, key, name), None)
         self.writes.timers_cleared.add((kind, key, name))
+        if name == "state":
+            self.timers_soon.pop(key, None)
 
     def rearm(self, tx: Transaction, partition: int, due_at: datetime) -> None:
-        """Let the state timer of a transaction fire at `due_at` at the latest.
+        """Let the state timer of a transaction fire at `due_at`, or earlier.
 
-        A timer that fires too early only looks and arms itself again, so an earlier one in the store is left alone."""
-        if tx.timer_due is None or due_at < tx.timer_due:
+        One that fires too early only looks and arms itself again, so the stored timer is left alone. Where it is late
+        the worker remembers the earlier time; to a successor the stored one does the same, late."""
+        if tx.timer_due is None:
             tx.timer_due = due_at
             self.timer("intent", tx.id, "state", partition, tx.tenant, due_at)
+        elif due_at < tx.timer_due:
+            self.timers_soon[tx.id] = Timer("intent", tx.id, "state", partition, tx.tenant, due_at)
 
     def open_case(self, tx: Transaction, kind: str, detail: dict[str, str], at: Input) -> None:
         """Open a case of this kind beside a transaction, unless one is open."""

@@ -1,17 +1,33 @@
-"""Frames of the stream as inputs of a tick, and which timers a tick was told of.
+"""Frames of the stream as inputs of a tick, what of them a tick takes, and which timers it was told of.
 
 Invariant. Only the last event of a frame carries its place: what a tick has cut is taken again whole."""
 
+from collections import deque
+from collections.abc import Container, Mapping
+from typing import NamedTuple
+
 import msgspec
 
+from zentra.actors.relay import row_of
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.messages import TimerFired, decode_frame
 from zentra.runtime.stream_ports import Inbound, Position
 
-__all__ = ["timers_told", "unpack"]
+__all__ = ["Cut", "Waiting", "cut", "timers_told", "unpack"]
+
+Waiting = tuple[Input, Position | None]
+"""An event, and where it is the last of a frame, the place at which all of that is consumed."""
 
 
-def unpack(message: Inbound) -> list[tuple[Input, Position | None]]:
+class Cut(NamedTuple):
+    """What a tick takes: events, the places behind them, and the frames that end with them, by partition and row."""
+
+    inputs: list[Input]
+    positions: dict[int, Position]
+    consumed: list[tuple[int, str]]
+
+
+def unpack(message: Inbound) -> list[Waiting]:
     """Return the events of a frame; the last comes with the position at which all of it is consumed.
 
     A frame that is none, or holds nothing, is an event by itself: it is set aside, and its place is passed."""
@@ -27,6 +43,27 @@ def unpack(message: Inbound) -> list[tuple[Input, Position | None]]:
         (Input(message.partition, message.stage, event, message.id), position if number == last else None)
         for number, event in enumerate(events)
     ]
+
+
+def cut(queues: Mapping[int, deque[Waiting]], busy: Container[int], limit: int) -> Cut:
+    """Take at most `limit` events out of the queues of partitions that are not `busy`."""
+    inputs: list[Input] = []
+    positions: dict[int, Position] = {}
+    consumed: list[tuple[int, str]] = []
+    for partition, queue in queues.items():
+        if partition in busy:
+            continue
+        while queue and len(inputs) < limit:
+            entry, position = queue.popleft()
+            inputs.append(entry)
+            if position is not None:
+                positions[partition] = position
+                row = row_of(position.id)
+                if row is not None:
+                    consumed.append((partition, row))
+        if len(inputs) >= limit:
+            break
+    return Cut(inputs, positions, consumed)
 
 
 def timers_told(tick: Tick) -> list[tuple[int, tuple[str, str, str]]]:

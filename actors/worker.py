@@ -7,23 +7,22 @@ in the fence keeps a late commit out, and what is to be performed outside is not
 
 import logging
 import math
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
 
 import anyio
 import anyio.abc
-import msgspec
 
 from zentra.actors.committing import Committer
 from zentra.actors.engine import Engine
 from zentra.actors.memory import Lane
 from zentra.actors.outward import Outward
-from zentra.actors.relay import Relay, row_of
+from zentra.actors.pacing import Arrivals, pause
+from zentra.actors.relay import Relay
+from zentra.actors.settings import WorkerSettings, elapsed
 from zentra.actors.tick import Batch, Input, Tick
 from zentra.actors.timers import HORIZON_SECONDS, Timers
-from zentra.actors.unpacking import timers_told, unpack
+from zentra.actors.unpacking import Waiting, cut, unpack
 from zentra.runtime.errors import Unavailable
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.messages import LaneOpened
@@ -35,9 +34,6 @@ __all__ = ["Worker", "WorkerSettings", "elapsed"]
 
 logger = logging.getLogger(__name__)
 
-# Seconds that go on while the machine sleeps, where they can be counted: so does the lease in the store.
-elapsed = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
 _SET_UP = "set up"  # the cause of looking after an endpoint that is new, or enabled again
 LANES_EVERY_SECONDS = 20.0  # how often lanes are searched for attempts that never reported
 # A consumer that is silent counts as broken after half of this, so a source at its end has seen what is older.
@@ -46,17 +42,6 @@ LOST_AFTER_SECONDS = 10.0
 
 def _endpoints_of(configuration: Configuration) -> set[tuple[str, str]]:
     return {(tenant, endpoint.id) for tenant, found in configuration.endpoints.items() for endpoint in found}
-
-
-class WorkerSettings(msgspec.Struct, frozen=True):
-    """How a worker works. The lease outlives the store's limit on a transaction, so no zombie holds locks for long."""
-
-    name: str
-    lease_seconds: float = 10.0
-    events_max: int = 2_000  # per tick: beyond that a commit only gets slower
-    commits_max: int = 2  # in flight at once: one decides while the other waits for the disk
-    messages_max: int = 1_024  # taken from the stream at once
-    drain_seconds_max: float = 10.0
 
 
 class Worker:
@@ -79,7 +64,7 @@ class Worker:
         self.leases: dict[int, Lease] = {}
         self.timers = Timers()
         self.ticks = 0
-        self._queues: dict[int, deque[tuple[Input, Position | None]]] = {}
+        self._queues: dict[int, deque[Waiting]] = {}
         self._taken: dict[int, Position] = {}
         self._flying: set[int] = set()
         self._configuration = engine.memory.configuration
@@ -96,6 +81,8 @@ class Worker:
         self._read_through = -math.inf  # everything that was in the stream by then is consumed
         self._rewinding = False
         self._outdated: set[int] = set()  # rewound while a commit was on its way, which names a place that is gone
+        self._arrivals = Arrivals()
+        self._started_at = -math.inf  # the last tick
         self._wake = anyio.Event()
         self._room = anyio.Event()
         self._draining = False
@@ -310,31 +297,45 @@ class Worker:
             if now - read_at >= HORIZON_SECONDS / 2:
                 await self._learn_timers()
                 read_at = now
-            for fired in self.timers.take(now, self.settings.events_max):
+            # what an early timer would ask for may be among what waits; should it not be, its row fires
+            crowded = self.waiting >= self.settings.events_max
+            for fired in self.timers.take(now, self.settings.events_max, only_rows=crowded):
                 queue = self._queues.get(fired.partition)
                 if queue is not None:
                     queue.append((fired, None))
                     self._wake.set()
-            due = self.timers.next_due()
-            pause = HORIZON_SECONDS / 2 if due is None else due - anyio.current_time()
-            await anyio.sleep(min(max(pause, 0.005), 0.25))
+            due = None if crowded else self.timers.next_due()
+            left = HORIZON_SECONDS / 2 if due is None else due - anyio.current_time()
+            await anyio.sleep(min(max(left, 0.005), 0.25))
 
     async def _learn_timers(self) -> None:
         if self.leases:
             rows = await self.store.due_timers(self.leases, HORIZON_SECONDS, self.settings.events_max * 4)
             self.timers.learn(rows, anyio.current_time())
 
+    @property
+    def waiting(self) -> int:
+        """How many events wait for a tick here or in the stream, as far as is known; none once no more are taken."""
+        if self._draining:
+            return 0
+        return self._queued() + round(self.source.frames_waiting * self._arrivals.events_per_frame)
+
     def _queued(self) -> int:
         return sum(map(len, self._queues.values()))
 
     def _take_arrived(self) -> None:
         """Decode what has arrived into the queues of its partitions."""
-        for message in self.source.take_nowait(self.settings.messages_max):
+        messages = self.source.take_nowait(self.settings.messages_max)
+        events = 0
+        for message in messages:
             queue = self._queues.get(message.partition)
             if queue is None:
                 continue
             self._taken[message.partition] = Position(message.sequence, message.id)
-            queue.extend(unpack(message))
+            unpacked = unpack(message)
+            events += len(unpacked)
+            queue.extend(unpacked)
+        self._arrivals.count(len(messages), events)
 
     # Ticks --------------------------------------------------------------------------------------------------------
 
@@ -342,43 +343,44 @@ class Worker:
         """Run ticks over what has arrived until cancelled or drained."""
         self._drop(frozenset(self.leases))  # after a failure: what was taken then is read again from the checkpoints
         self._flying.clear()
+        self._outdated.clear()
         self._stripes = list(range(self.settings.commits_max))
         await self.refresh_leases()
         async with anyio.create_task_group() as group:
+            paused = math.inf
             while True:
-                await self._wake.wait()
+                with anyio.move_on_after(paused):
+                    await self._wake.wait()
                 self._wake = anyio.Event()
-                while self._stripes and (batch := self._next_batch()) is not None:
-                    partitions = {entry.partition for entry in batch.inputs} | batch.positions.keys()
-                    self._flying |= partitions
-                    group.start_soon(self._fly, batch, partitions, self._stripes.pop())
+                paused = self._start_ticks(group)
                 if self._draining and not self._flying:
                     self._drained.set()
                     return
+
+    def _start_ticks(self, group: anyio.abc.TaskGroup) -> float:
+        """Start the ticks that are worth it; return how long the next waits for more, for ever where it has nothing."""
+        while self._stripes:
+            now, under_way = anyio.current_time(), self.settings.commits_max - len(self._stripes)
+            left = pause(self._queued(), self._arrivals.rate(now), now - self._started_at, under_way)
+            if left > 0:
+                return left
+            batch = self._next_batch()
+            if batch is None:
+                break
+            self._started_at = now
+            partitions = {entry.partition for entry in batch.inputs} | batch.positions.keys()
+            self._flying |= partitions
+            group.start_soon(self._fly, batch, partitions, self._stripes.pop())
+        return math.inf
 
     def _next_batch(self) -> Batch | None:
         """Return the inputs of partitions that are not in a commit, or None where there are none."""
         if self._draining:
             return None
-        inputs: list[Input] = []
-        positions: dict[int, Position] = {}
-        consumed: list[tuple[int, str]] = []
-        limit = self.settings.events_max
-        for partition, queue in self._queues.items():
-            if partition in self._flying:
-                continue
-            while queue and len(inputs) < limit:
-                entry, position = queue.popleft()
-                if entry.cause == _SET_UP and isinstance(entry.event, LaneOpened):
-                    self._read_lane_again(entry.event.tenant, entry.event.endpoint)
-                inputs.append(entry)
-                if position is not None:
-                    positions[partition] = position
-                    row = row_of(position.id)
-                    if row is not None:
-                        consumed.append((partition, row))
-            if len(inputs) >= limit:
-                break
+        inputs, positions, consumed = cut(self._queues, self._flying, self.settings.events_max)
+        for entry in inputs:
+            if entry.cause == _SET_UP and isinstance(entry.event, LaneOpened):
+                self._read_lane_again(entry.event.tenant, entry.event.endpoint)
         if inputs:
             return self._batch(inputs, positions, consumed)
         checkpoint = self._checkpoint
@@ -414,16 +416,17 @@ class Worker:
             self._wake.set()
 
     async def _fly(self, batch: Batch, partitions: set[int], stripe: int) -> None:
-        """Bring one batch to its commit, publish and perform what it decided."""
+        """Bring one batch to its commit, publish and perform what it decided.
+
+        Where that fails, its partitions stay taken until the ticks are started again: what comes behind the inputs that
+        failed must not be committed before them."""
         started = anyio.current_time()
-        try:
-            tick = await self._committer.run(batch, self._stripe_base + stripe)
-        finally:
-            self._flying -= partitions
-            self._outdated -= partitions
-            self._stripes.append(stripe)
-            self._room.set()
-            self._wake.set()
+        tick = await self._committer.run(batch, self._stripe_base + stripe)
+        self._flying -= partitions
+        self._outdated -= partitions
+        self._stripes.append(stripe)
+        self._room.set()
+        self._wake.set()
         if tick is None:
             return
         self.ticks += 1
@@ -464,10 +467,7 @@ class Worker:
             self.instruments.count("poison_messages", by=len(tick.batch.poisoned))
         if self.engine.memory.configuration is not self._configuration:
             self._follow_configuration()
-        now = anyio.current_time()
-        due = [(t, (t.due_at - tick.now).total_seconds()) for t in tick.writes.timers_set.values()]
-        self.timers.committed(due, tick.writes.timers_cleared, now)
-        self.timers.came_to_nothing(timers_told(tick), now)
+        self.timers.follow(tick, anyio.current_time())
         if tick.lost:
             self.instruments.count("fence_refusals", by=len(tick.lost))
             self._drop(tick.lost - gone)

@@ -39,6 +39,7 @@ _HELP: Final = {
     "outbox_lag_seconds": "Age of the oldest frame that nobody has marked as sent",
     "checkpoint_lag_messages": "Command frames behind which the checkpoints stand",
     "leases_owned": "Partitions that this worker owns",
+    "events_waiting": "Events that wait for a tick, those still in the stream estimated: what gateways are told",
     "queued_events": "Events that have arrived and are not decided yet",
     "actors_in_memory": "Transactions that this worker keeps at hand",
     "outward_backlog": "Calls to rails and webhooks that wait or are on their way",

@@ -16,6 +16,7 @@ from zentra.actors.engine import Engine
 from zentra.actors.memory import Memory
 from zentra.actors.outward import Outward
 from zentra.actors.relay import Relay
+from zentra.actors.reporting import Reporter
 from zentra.actors.supervisor import Supervisor
 from zentra.actors.tick import Rules
 from zentra.actors.worker import Worker, WorkerSettings
@@ -33,6 +34,7 @@ from zentra.runtime.subjects import command_subject, dead_subject, event_subject
 from zentra.storage.engine.store import PostgresStore
 from zentra.storage.pool import open_pool
 from zentra.streams.connection import connect
+from zentra.streams.load import LoadReports
 from zentra.streams.publisher import Publisher
 from zentra.streams.source import CommandSource
 from zentra.streams.topology import ensure_streams
@@ -122,6 +124,7 @@ async def _build(settings: Settings, instruments: Instruments, opened: AsyncExit
     supervisor.add("leases", worker.keep_leases)
     supervisor.add("marking", relay.keep_marking)
     supervisor.add("sweeping", relay.keep_sweeping)
+    supervisor.add("load reports", Reporter(limits.name, lambda: worker.waiting, LoadReports(client), instruments).run)
     supervisor.add("upkeep", Upkeep(worker, store, relay, client, instruments).run)
     return worker, supervisor
 

@@ -15,11 +15,14 @@ from typing import Protocol
 
 import msgspec
 
+from zentra.runtime.messages import Load
+
 __all__ = [
     "NOTHING_CONSUMED",
     "CommandSource",
     "EventPublisher",
     "Inbound",
+    "LoadReports",
     "Loss",
     "Outgoing",
     "Position",
@@ -108,6 +111,11 @@ class CommandSource(Protocol):
         """Whether everything was handed out that the stream held for the owned partitions some seconds ago."""
         ...
 
+    @property
+    def frames_waiting(self) -> int:
+        """How many frames wait to be taken: those that have arrived, and those that the stream held some time ago."""
+        ...
+
     async def start(self, positions: Mapping[int, Position]) -> None:
         """Own exactly these partitions and deliver what lies behind their positions; forgets what was buffered."""
         ...
@@ -148,4 +156,12 @@ class CommandSource(Protocol):
 
     async def stop(self) -> None:
         """Delivers nothing any more; what was buffered is dropped."""
+        ...
+
+
+class LoadReports(Protocol):
+    """Tells gateways how much waits at a worker. A report is kept nowhere and reaches whoever listens just then."""
+
+    async def report(self, load: Load) -> None:
+        """Tell it once. Raises StreamError when there is nobody to give it to; it is not sent later then."""
         ...

@@ -81,6 +81,11 @@ class Pull:
         return self.broken is None and self._pending == "0"
 
     @property
+    def pending(self) -> int:
+        """How many messages the server had yet to deliver when it was last heard of."""
+        return int(self._pending or 0)
+
+    @property
     def found_gap(self) -> bool:
         """Whether it broke because a message of the consumer went missing on the way."""
         return self.broken == _GAP

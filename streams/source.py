@@ -92,6 +92,11 @@ class CommandSource:
         """Whether everything was handed out that the stream held when the server was last heard of, seconds ago."""
         return self._pull is not None and self._pull.at_end and not self._buffer
 
+    @property
+    def frames_waiting(self) -> int:
+        """What is buffered, and what the server said that it had yet to deliver, when it was last heard of."""
+        return len(self._buffer) + (self._pull.pending if self._pull is not None else 0)
+
     async def start(self, positions: Mapping[int, Position]) -> None:
         """Own exactly these partitions and deliver what lies behind their positions; forgets what was buffered.
 

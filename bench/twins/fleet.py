@@ -77,6 +77,7 @@ class FleetWorker:
         self.source = fleet.stream.source()
         self.inbox: deque[tuple[Input, Position | None]] = deque()
         self.ticks: list[Tick] = []
+        self.soon: dict[str, Timer] = {}  # state timers, by intent, that are earlier than the stored ones
         self.committer = Committer(
             self.engine, fleet.store, self.leases, drop=self.drop, committed=self._committed, send=self._send,
             pause=_no_pause, breathe=_no_breath,
@@ -110,6 +111,7 @@ class FleetWorker:
         for partition in partitions:
             self.leases.pop(partition, None)
         self.engine.memory.drop_partitions(partitions)
+        self.soon = {intent: soon for intent, soon in self.soon.items() if soon.partition not in partitions}
         self.inbox = deque(entry for entry in self.inbox if entry[0].partition not in partitions)
 
     def forget(self) -> None:
@@ -151,6 +153,10 @@ class FleetWorker:
                 self.leases[fence.partition] = Lease(fence.partition, fence.epoch, fence.version + 1, fence.position)
         self.engine.absorb(tick)
         self.ticks.append(tick)
+        for _, key, name in (*tick.writes.timers_cleared, *tick.writes.timers_set):
+            if name == "state":
+                self.soon.pop(key, None)
+        self.soon |= tick.timers_soon
         if tick.lost:
             self.drop(tick.lost)
 
@@ -344,6 +350,7 @@ class Fleet:
 
     def _next_due(self) -> datetime | None:
         times = [timer.due_at for timer in self.store.rows.timers.values()]
+        times += [soon.due_at for worker in self.workers for soon in worker.soon.values()]
         for rail in self.rails.values():
             at = rail.next_callback_at()
             if at is not None:
@@ -361,6 +368,10 @@ class Fleet:
             for timer, _ in at_once(self.store.due_timers(worker.leases, 1e-6, 10_000)):
                 fired = m.TimerFired(timer.kind, timer.key, timer.name, timer.tenant)
                 worker.inbox.append((Input(timer.partition, "timer", fired, f"timer/{timer.name}"), None))
+            for intent in [intent for intent, soon in worker.soon.items() if soon.due_at <= self.now]:
+                soon = worker.soon.pop(intent)
+                fired = m.TimerFired("intent", intent, "state", soon.tenant)
+                worker.inbox.append((Input(soon.partition, "timer", fired, "timer/state"), None))
 
     # What can be seen ---------------------------------------------------------------------------------------------
 

@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import anyio
 
+from zentra.runtime.messages import Load
 from zentra.runtime.stream_ports import Inbound, Loss, Outgoing, Position, StreamError
 from zentra.runtime.subjects import COMMANDS, DEAD, EVENTS, parse_command_subject
 from zentra.streams.errors import StreamFull, StreamRefused, StreamUnavailable
 
-__all__ = ["PublisherTwin", "SourceTwin", "StreamTwin"]
+__all__ = ["LoadReportsTwin", "PublisherTwin", "SourceTwin", "StreamTwin"]
 
 _STREAM_OF = {"zc": COMMANDS, "ze": EVENTS, "zd": DEAD}
 _BODY_BYTES_MAX = 1024 * 1024
@@ -77,6 +78,7 @@ class StreamTwin:
         self._logs = {COMMANDS: _Log(command_bytes_max), EVENTS: _Log(None), DEAD: _Log(None)}
         self._available = True
         self._waiting: list[anyio.Event] = []
+        self.loads: list[Load] = []  # as a listener heard them
         # Counts what breaks a consumer on the real server.
         self.interruptions = 0
 
@@ -138,6 +140,10 @@ class StreamTwin:
         """A publisher into these streams."""
         return PublisherTwin(self)
 
+    def load_reports(self) -> LoadReportsTwin:
+        """Load reports over this server."""
+        return LoadReportsTwin(self)
+
     def source(self) -> SourceTwin:
         """A source of these commands, not started."""
         return SourceTwin(self)
@@ -166,6 +172,19 @@ class PublisherTwin:
         return [self._stream.append(message) for message in messages]
 
 
+class LoadReportsTwin:
+    """Tells by noting it."""
+
+    def __init__(self, stream: StreamTwin) -> None:
+        self._stream = stream
+
+    async def report(self, load: Load) -> None:
+        """Tells it once; raises StreamUnavailable without a server."""
+        if not self._stream.available:
+            raise StreamUnavailable("disconnected")
+        self._stream.loads.append(load)
+
+
 class SourceTwin:
     """Reads the commands of its partitions straight from the log."""
 
@@ -192,6 +211,13 @@ class SourceTwin:
         """Whether everything was handed out that the stream holds for the owned partitions."""
         reads = self._standing and self._seen_interruptions == self._stream.interruptions
         return bool(self._floors) and self._stream.available and reads and not self._has_more()
+
+    @property
+    def frames_waiting(self) -> int:
+        """How many frames the stream holds that were not taken; none where it cannot be asked."""
+        log = self._stream.log()
+        ahead = range(max(self._next, log.first), log.last + 1) if self._floors and self._stream.available else ()
+        return sum(self._is_ours(log.messages[sequence - log.first].subject, sequence) for sequence in ahead)
 
     async def start(self, positions: Mapping[int, Position]) -> None:
         """Own exactly these partitions and deliver what lies behind their positions."""
@@ -299,11 +325,13 @@ class SourceTwin:
             self._lost_at = (self._heard_at, self._stream.clock() if self._stream.clock else 0.0)
             self._heard_at = None
 
+    def _is_ours(self, subject: str, sequence: int) -> bool:
+        return sequence > self._floors.get(parse_command_subject(subject)[0], sequence)
+
     def _has_more(self) -> bool:
         log = self._stream.log()
         for sequence in range(max(self._next, log.first), log.last + 1):
-            partition, _ = parse_command_subject(log.messages[sequence - log.first].subject)
-            if sequence > self._floors.get(partition, sequence):
+            if self._is_ours(log.messages[sequence - log.first].subject, sequence):
                 return True
             # Nothing of ours: no later look needs to see it again.
             self._next = sequence + 1

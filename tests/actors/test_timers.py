@@ -107,6 +107,110 @@ def test_only_a_timer_that_was_handed_out_can_have_come_to_nothing() -> None:
     assert keys(timers, 0.0) == ["a"]
 
 
+# Sooner than the row --------------------------------------------------------------------------------------------------
+
+STATE = ("intent", "a", "state")
+
+
+def test_a_timer_that_is_sooner_than_its_row_fires_first_and_stands_for_both() -> None:
+    timers = Timers()
+    timers.learn([(timer(), 4.0)], now=0.0)
+    timers.remember(timer(), 2.0, now=0.0)
+    timers.learn([(timer(), 3.5)], now=0.5)  # reading the row does not put it off
+    assert timers.next_due() == 2.0
+    assert keys(timers, 2.0) == ["a"]
+    assert keys(timers, 9.0) == []
+    timers.learn([(timer(), 0.0)], now=9.0)
+    assert keys(timers, 9.0) == []  # its tick has not committed
+    timers.committed([(timer(), 1.0)], [], now=9.0)
+    assert keys(timers, 10.0) == ["a"]
+
+
+@pytest.mark.parametrize("how", ["cleared", "stored anew", "given up", "forgotten with its process"])
+def test_the_row_is_what_is_left_of_a_timer_that_is_sooner(how: str) -> None:
+    timers = Timers()
+    timers.remember(timer(), 2.0, now=0.0)
+    if how == "cleared":
+        timers.committed([], [STATE], now=1.0)
+    elif how == "stored anew":
+        timers.committed([(timer(), 3.0)], [], now=1.0)
+    elif how == "given up":
+        timers.drop_partitions(frozenset({1}))
+    else:
+        timers = Timers()
+    assert keys(timers, 3.9) == []
+    timers.learn([(timer(), 0.0)], now=4.0)
+    assert keys(timers, 4.0) == ["a"]
+    assert keys(timers, 9.0) == []
+
+
+def test_what_else_a_transaction_waits_for_leaves_its_state_timer_alone() -> None:
+    timers = Timers()
+    timers.remember(timer(), 2.0, now=0.0)
+    timers.committed([(timer(name="seal"), 1.0)], [], now=0.0)
+    timers.committed([], [("intent", "a", "seal")], now=0.5)
+    timers.drop_partitions(frozenset({2}))
+    assert keys(timers, 2.0) == ["a"]
+
+
+def test_where_only_rows_are_asked_for_a_sooner_timer_waits_for_its_turn_or_its_row() -> None:
+    timers = Timers()
+    for key in ("a", "b"):
+        timers.remember(timer(key), 1.0, now=0.0)
+    timers.learn([(timer("a"), 2.0)], now=0.0)
+    assert timers.take(1.5, 10, only_rows=True) == []
+    assert [entry.cause for entry in timers.take(2.0, 10, only_rows=True)] == ["timer/state"]
+    assert keys(timers, 3.0) == ["b"]
+    assert keys(timers, 9.0) == []
+
+
+def test_the_last_word_on_a_sooner_timer_counts() -> None:
+    timers = Timers()
+    timers.remember(timer(), 2.0, now=0.0)
+    timers.remember(timer(), 3.0, now=0.0)
+    assert keys(timers, 2.5) == []
+    assert keys(timers, 3.0) == ["a"]
+
+
+def test_no_more_sooner_timers_are_remembered_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zentra.actors.timers.SOON_MAX", 2)
+    timers = Timers()
+    for intent in ("a", "b", "c"):
+        timers.remember(timer(intent), 1.0, now=0.0)
+    timers.learn([(timer("c"), 3.0)], now=0.0)
+    assert keys(timers, 2.0) == ["a", "b"]
+    assert keys(timers, 3.0) == ["c"]  # its row stands
+    timers.remember(timer("d"), 4.0, now=0.0)  # what has fired makes room
+    assert keys(timers, 4.0) == ["d"]
+
+
+def test_a_submission_is_looked_after_before_its_row_is_due_and_writes_none(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet()
+    intent = fleet.submit(transfer(scenario="never_answers"))
+    stored = fleet.store.rows.timers["intent", intent, "state"]
+    fleet.run_until_idle()
+    assert fleet.transaction(intent).state is State.SUBMITTED
+    assert fleet.store.rows.timers["intent", intent, "state"] == stored
+    poll_after = fleet.rails["alpha"].settings.poll_after_seconds
+    fleet.advance(poll_after - 0.01)
+    assert fleet.rails["alpha"].polls.total() == 0
+    fleet.advance(0.02)
+    assert fleet.rails["alpha"].polls.total() == 1
+    assert stored.due_at - START > timedelta(seconds=poll_after + 0.01)
+
+
+def test_a_successor_looks_after_a_submission_when_its_row_is_due(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet()
+    intent = fleet.submit(transfer(scenario="never_answers"))
+    fleet.run_until_idle()
+    due = fleet.store.rows.timers["intent", intent, "state"].due_at
+    fleet.replace_worker("w2")
+    fleet.advance((due - fleet.now).total_seconds() - 0.01)
+    assert fleet.rails["alpha"].polls.total() == 0
+    fleet.advance(0.02)
+    assert fleet.rails["alpha"].polls.total() == 1
+
+
 # Time alone -----------------------------------------------------------------------------------------------------------
 
 

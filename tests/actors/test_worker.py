@@ -29,7 +29,7 @@ from zentra.runtime.instruments import SILENCE
 from zentra.runtime.intents.vocabulary import IntentKind, State
 from zentra.runtime.messages import Due, TimerFired
 from zentra.runtime.partitions import lane_key
-from zentra.runtime.ports import Ground, Lease, TickPlan, TickWrites
+from zentra.runtime.ports import Ground, Lease, TickPlan, TickWrites, Timer
 from zentra.runtime.stream_ports import Position
 
 
@@ -242,6 +242,33 @@ async def test_two_workers_finish_what_either_would() -> None:
             await second.drain()
         await until(lambda: len(first.leases) == 8)
     audited(fleet)
+
+
+async def test_early_timers_wait_while_a_crowd_does() -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w", events_max=2)
+    await worker.refresh_leases()
+    intents = [fleet.submit(transfer(1_000)) for _ in range(3)]
+    worker._take_arrived()
+    early, stored = (
+        Timer("intent", intent, "state", fleet.partition_of(intent), "acme", fleet.now) for intent in intents[:2]
+    )
+    worker.timers.remember(early, 0.0, anyio.current_time())
+    worker.timers.committed([(stored, 0.0)], [], anyio.current_time())
+
+    def fired() -> list[str]:
+        waiting = (entry for queue in worker._queues.values() for entry, _ in queue)
+        return [entry.event.key for entry in waiting if isinstance(entry.event, TimerFired)]
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker.watch_timers)
+        await until(lambda: bool(fired()))
+        assert fired() == [stored.key]
+        for queue in worker._queues.values():
+            queue.clear()
+        await until(lambda: bool(fired()))
+        assert fired() == [early.key]
+        group.cancel_scope.cancel()
 
 
 async def test_while_too_much_is_under_way_outside_nothing_more_is_taken() -> None:

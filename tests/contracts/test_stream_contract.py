@@ -313,6 +313,20 @@ async def test_a_source_is_at_its_end_once_everything_was_handed_out(rig: Rig) -
     assert source.at_end
 
 
+async def test_frames_that_wait_are_counted_wherever_they_wait(rig: Rig) -> None:
+    source = rig.source()
+    assert source.frames_waiting == 0
+    await publish(rig, [command(1) for _ in range(150)] + [command(2)])
+    await source.start({1: NOTHING_CONSUMED, 3: NOTHING_CONSUMED})
+    assert source.frames_waiting == 150
+    await take(source, 1, limit=1)
+    assert source.frames_waiting == 149
+    await take(source, 149)
+    assert source.frames_waiting == 0
+    await source.stop()
+    assert source.frames_waiting == 0
+
+
 async def test_a_stopped_source_has_nothing(rig: Rig) -> None:
     await publish(rig, [command(0)])
     source = rig.source()
