@@ -12,7 +12,7 @@ import struct
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from zentra.runtime.errors import DataError
 from zentra.runtime.intents.transaction import Transition
@@ -190,14 +190,16 @@ async def copy_outbox(connection: Connection, messages: Iterable[OutboxRow]) -> 
 
 
 async def _copy(connection: Connection, table: str, columns: tuple[str, ...], rows: list[bytes]) -> None:
+    """Send rows in parts so small that either side has memory for them: larger ones are mapped and cleared first, page
+    by page, each time they are copied."""
     rows.append(_END)
-    await connection.copy_to_table(table, source=_parts(rows), columns=columns, format="binary")
-
-
-async def _parts(rows: list[bytes]) -> AsyncIterator[bytes]:
-    """Yield the data in parts so small that either side has memory for them: larger ones are mapped and cleared first,
-    page by page, each time they are copied."""
     step = 1 + len(rows) * _PART_BYTES // sum(map(len, rows))
+    # One part goes as it is, in a view, because bytes would name a file; the driver has no type for that.
+    source: Any = memoryview(b"".join(rows)) if step >= len(rows) else _parts(rows, step)
+    await connection.copy_to_table(table, source=source, columns=columns, format="binary")
+
+
+async def _parts(rows: list[bytes], step: int) -> AsyncIterator[bytes]:
     for place in range(0, len(rows), step):
         yield b"".join(rows[place : place + step])
 
