@@ -16,6 +16,7 @@ from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.messages import Event, encode_frame
 from zentra.runtime.stream_ports import Outgoing
 from zentra.runtime.subjects import command_subject, event_subject
+from zentra.storage.copying import copy_outbox
 from zentra.storage.errors import translated
 from zentra.storage.identifiers import Uuid7
 from zentra.storage.pool import Connection, Pool, transaction
@@ -70,15 +71,8 @@ def feed_frames(partition: int, tenant: str, topic: str, transitions: Sequence[T
 
 async def write_outbox(connection: Connection, rows: Iterable[Row]) -> None:
     """Store the rows within the caller's transaction; of a frame that tells of stored records only their names."""
-    await connection.copy_records_to_table(
-        "outbox",
-        columns=("id", "partition", "subject", "body", "intents", "sequences"),
-        records=[
-            (m.id, partition, m.subject, None, [key for key, _ in m.told], [number for _, number in m.told])
-            if m.told
-            else (m.id, partition, m.subject, m.body, None, None)
-            for partition, m in rows
-        ],
+    await copy_outbox(
+        connection, [(m.id, partition, m.subject, None if m.told else m.body, m.told) for partition, m in rows]
     )
 
 

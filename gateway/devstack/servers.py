@@ -49,6 +49,7 @@ REDIS_VERSION_MIN = (7, 0)
 FIX_PROGRAM = "install zentra[dev], which brings it, put a newer one on PATH, or give the URL of a running server"
 UNPRIVILEGED_USERS = ("postgres", "embedded_postgres", "nobody")
 PROBE_SECONDS_MAX = 1.0
+SHARED_BUFFERS_MB_MIN, SHARED_BUFFERS_MB_MAX = 128, 1024
 
 POSTGRES_SETTINGS = {
     "listen_addresses": f"'{LOOPBACK}'",
@@ -57,7 +58,6 @@ POSTGRES_SETTINGS = {
     "synchronous_commit": "on",
     "wal_level": "replica",
     "max_connections": "100",
-    "shared_buffers": "256MB",
     "max_wal_size": "4GB",  # fewer checkpoints under load, hence fewer full page images
     "timezone": "'UTC'",
     "log_timezone": "'UTC'",
@@ -87,7 +87,7 @@ def postgres_spec(directory: Path, port: int, spawner: Executor) -> ServerSpec:
     if not cluster.exists():
         write_private(directory / "postgres.password", secrets.token_urlsafe(24), account)
         _make_cluster(program.with_name("initdb"), directory, spawner, account)
-    settings = POSTGRES_SETTINGS | {"port": str(port)}
+    settings = POSTGRES_SETTINGS | {"port": str(port), "shared_buffers": f"{_shared_buffers_mb()}MB"}
     write_private(cluster / "zentra.conf", "".join(f"{name} = {value}\n" for name, value in settings.items()), account)
     return ServerSpec(
         name="postgres",
@@ -199,6 +199,12 @@ def _wheel(package: str, folder: str) -> Iterable[Path]:
     # Found without importing: the packages bring Python code of their own that nothing here needs.
     spec = importlib.util.find_spec(package)
     return [Path(place) / folder for place in spec.submodule_search_locations or ()] if spec is not None else []
+
+
+def _shared_buffers_mb() -> int:
+    """Return how much of what it has written Postgres keeps at hand; memory is taken as it is filled."""
+    memory_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    return max(SHARED_BUFFERS_MB_MIN, min(SHARED_BUFFERS_MB_MAX, memory_mb // 8))
 
 
 def _make_cluster(initdb: Path, directory: Path, spawner: Executor, account: Account | None) -> None:

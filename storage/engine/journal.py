@@ -12,10 +12,10 @@ from typing import Any, Final
 import msgspec
 
 from zentra.runtime.errors import DataError
-from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import Balance
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import Ground, TickPlan, TickWrites
+from zentra.storage.copying import copy_heads, copy_leaves, copy_postings, copy_tiles, copy_transitions
 from zentra.storage.outbox import write_outbox
 from zentra.storage.pool import Connection, Pool, transaction
 
@@ -214,8 +214,10 @@ def _refuse_bad_ids(writes: TickWrites) -> None:
 async def _write_owned(connection: Connection, writes: TickWrites, now: datetime) -> None:
     """Write what nobody else writes: it is fenced by the leases alone."""
     _refuse_bad_ids(writes)
-    await _write_transitions(connection, writes.transitions[writes.drafted :])
-    await _write_postings(connection, writes)
+    if len(writes.transitions) > writes.drafted:
+        await copy_transitions(connection, writes.transitions[writes.drafted :])
+    if writes.postings:
+        await copy_postings(connection, writes.postings)
     await _write_timers(connection, writes)
     if writes.deliveries or writes.delivery_states or writes.delivery_attempts:
         await _write_deliveries(connection, writes, now)
@@ -233,32 +235,6 @@ async def _write_shared(connection: Connection, plan: TickPlan, writes: TickWrit
         await connection.executemany(
             "update endpoints set status = 'disabled' where tenant = $1 and id = $2", writes.endpoints_disabled
         )
-
-
-async def _write_transitions(connection: Connection, transitions: Sequence[Transition]) -> None:
-    if transitions:
-        await connection.copy_records_to_table(
-            "transitions",
-            columns=("intent", "sequence", "tenant", "at", "state", "event", "record", "hash"),
-            records=[(t.intent, t.sequence, t.tenant, t.at, t.state, t.event, t.record, t.hash) for t in transitions],
-        )
-
-
-async def _write_postings(connection: Connection, writes: TickWrites) -> None:
-    if writes.postings:
-        await connection.copy_records_to_table(
-            "postings",
-            columns=(
-                "intent", "ordinal", "tenant", "kind", "debit", "credit", "currency", "pending", "posted", "at", "hash",
-            ),
-            records=[
-                (
-                    p.intent, p.ordinal, p.tenant, p.kind, p.debit.id, p.credit.id, p.debit.currency, p.pending,
-                    p.posted, p.at, p.hash,
-                )
-                for p in writes.postings
-            ],
-        )  # fmt: skip
 
 
 async def _add_to_balances(connection: Connection, plan: TickPlan, writes: TickWrites) -> None:
@@ -345,20 +321,10 @@ async def _write_deliveries(connection: Connection, writes: TickWrites, now: dat
 
 
 async def _write_log(connection: Connection, writes: TickWrites) -> None:
-    await connection.copy_records_to_table(
-        "log_leaves", columns=("tenant", "index", "intent", "data", "hash"), records=writes.leaves
-    )
+    await copy_leaves(connection, writes.leaves)
     if writes.tiles:
-        await connection.copy_records_to_table(
-            "log_tiles", columns=("tenant", "level", "index", "hash"), records=writes.tiles
-        )
-    await connection.copy_records_to_table(
-        "log_heads",
-        columns=("tenant", "size", "root", "frontier", "at", "key_id", "signature"),
-        records=[
-            (h.tenant, h.size, h.root, list(h.frontier.hashes), h.at, h.key_id, h.signature) for h in writes.heads
-        ],
-    )
+        await copy_tiles(connection, writes.tiles)
+    await copy_heads(connection, writes.heads)
 
 
 async def _write_desk(connection: Connection, writes: TickWrites) -> None:

@@ -19,6 +19,7 @@ from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.messages import Due, Event, Opening
 from zentra.runtime.ports import Timer
 from zentra.runtime.stream_ports import Outgoing
+from zentra.storage.copying import copy_timers, copy_transitions
 from zentra.storage.outbox import Row, command_frames, feed_frames, write_outbox
 from zentra.storage.pool import Connection, Pool, transaction
 
@@ -203,19 +204,8 @@ class _Group:
         return winners
 
     async def _insert_rest(self, connection: Connection, items: list[Registration]) -> None:
-        await connection.copy_records_to_table(
-            "transitions",
-            columns=("intent", "sequence", "tenant", "at", "state", "event", "record", "hash"),
-            records=[
-                (t.intent, t.sequence, t.tenant, t.at, t.state, t.event, t.record, t.hash)
-                for t in (item.transition for item in items)
-            ],
-        )
-        await connection.copy_records_to_table(
-            "timers",
-            columns=("kind", "key", "name", "partition", "tenant", "due_at"),
-            records=[(t.kind, t.key, t.name, t.partition, t.tenant, t.due_at) for t in (i.timer for i in items)],
-        )
+        await copy_transitions(connection, [item.transition for item in items])
+        await copy_timers(connection, [item.timer for item in items])
         self.rows = _frames(items)
         await write_outbox(connection, self.rows)
 

@@ -18,6 +18,7 @@ import nats
 import pytest
 import redis
 
+from zentra.gateway.devstack import servers
 from zentra.gateway.devstack.processes import Leftover, end_leftovers, process_identity
 from zentra.gateway.devstack.stack import DevStack, DevStackError, NatsPorts, ServerProcess
 
@@ -73,6 +74,15 @@ async def test_every_server_answers_and_durability_is_on(stack: DevStack) -> Non
     shown = {name: await database.fetchval(f"show {name}") for name in ("fsync", "synchronous_commit", "max_wal_size")}
     await database.close()
     assert shown == {"fsync": "on", "synchronous_commit": "on", "max_wal_size": "4GB"}
+
+
+@pytest.mark.parametrize(("memory_mb", "buffers_mb"), [(512, 128), (4_096, 512), (24_000, 1_024)])
+def test_postgres_keeps_an_eighth_of_the_memory_at_hand_and_no_more_than_pays(
+    monkeypatch: pytest.MonkeyPatch, memory_mb: int, buffers_mb: int
+) -> None:
+    sizes = {"SC_PAGE_SIZE": 4_096, "SC_PHYS_PAGES": memory_mb * 256}
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
+    assert servers._shared_buffers_mb() == buffers_mb
 
 
 async def test_postgres_refuses_whoever_has_no_password(stack: DevStack) -> None:
