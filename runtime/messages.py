@@ -1,4 +1,4 @@
-"""The events that stages send each other, and the frames that carry them.
+"""The events that stages send each other, the frames that carry them, and what workers say of their load.
 
 A frame is a msgpack array of events of one partition and one stage. Events are frozen tagged Structs in array form: new
 fields come last and have defaults, no field changes its type. An event that a transaction has to answer in one certain
@@ -23,11 +23,14 @@ __all__ = [
     "Event",
     "LaneOpened",
     "LeafDue",
+    "Load",
     "Opening",
     "RailReported",
     "TimerFired",
     "decode_frame",
+    "decode_load",
     "encode_frame",
+    "encode_load",
 ]
 
 STAGES: Final = ("policy", "ledger", "route", "callback", "command", "webhook", "sync", "evidence", "log")
@@ -123,6 +126,15 @@ class LaneOpened(Struct, frozen=True, gc=False, array_like=True, tag="lane"):
     endpoint: str
 
 
+class Load(Struct, frozen=True, gc=False, array_like=True):
+    """How many events wait for a tick of a worker. Advice and no event: whoever misses it loses speed and nothing else.
+
+    Counted are those in its queues, in the buffer of its source, and, estimated, those that the stream has for it."""
+
+    worker: str
+    waiting: int
+
+
 Event = (
     Due
     | RailReported
@@ -137,6 +149,7 @@ Event = (
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[Event]).decode
+_decode_load: Final = msgspec.msgpack.Decoder(Load).decode
 
 
 def encode_frame(events: list[Event]) -> bytes:
@@ -147,3 +160,13 @@ def encode_frame(events: list[Event]) -> bytes:
 def decode_frame(data: bytes) -> list[Event]:
     """Return the events of a frame; raise msgspec.DecodeError or ValidationError where the bytes hold none."""
     return _decode(data)
+
+
+def encode_load(load: Load) -> bytes:
+    """Return the bytes of a load report."""
+    return _encode(load)
+
+
+def decode_load(data: bytes) -> Load:
+    """Return a load report; raise msgspec.DecodeError or ValidationError where the bytes hold none."""
+    return _decode_load(data)

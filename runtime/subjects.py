@@ -1,4 +1,4 @@
-"""The subjects of the three streams: commands, events and dead letters.
+"""The subjects of the three streams, commands, events and dead letters, and of the load reports, which no stream keeps.
 
 Builders and parsers are each other's inverse. Neither tenant nor key stands in a command subject: their number is
 partitions times stages, because every distinct subject costs memory on the server.
@@ -15,11 +15,13 @@ __all__ = [
     "DEAD_SUBJECTS",
     "EVENTS",
     "EVENT_SUBJECTS",
+    "LOAD_SUBJECTS",
     "command_filters",
     "command_subject",
     "dead_subject",
     "event_filter",
     "event_subject",
+    "load_subject",
     "parse_command_subject",
     "parse_dead_subject",
     "parse_event_subject",
@@ -31,8 +33,10 @@ DEAD = "ZD"
 COMMAND_SUBJECTS = "zc.>"
 EVENT_SUBJECTS = "ze.>"
 DEAD_SUBJECTS = "zd.>"
+LOAD_SUBJECTS = "zl.*"
 
 _TOKEN = re.compile(r"[a-zA-Z0-9_-]+\Z")
+_NOT_IN_TOKEN = re.compile(r"[^a-zA-Z0-9_-]+")
 _NUMBER = re.compile(r"0\Z|[1-9][0-9]*\Z")
 
 
@@ -52,6 +56,11 @@ def event_subject(partition: int, tenant: str, topic: str) -> str:
 def dead_subject(reason: str, partition: int) -> str:
     """`zd.<reason>.<partition>`. Raises ValueError for a reason that is not one token."""
     return f"zd.{_token(reason)}.{partition}"
+
+
+def load_subject(worker: str) -> str:
+    """`zl.<worker>`, everything that fits into no token written as a dash: the report itself names its worker."""
+    return f"zl.{_NOT_IN_TOKEN.sub('-', worker) or '-'}"
 
 
 def command_filters(partitions: frozenset[int], total: int) -> list[str]:

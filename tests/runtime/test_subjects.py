@@ -5,11 +5,16 @@ from __future__ import annotations
 import pytest
 
 from zentra.runtime.subjects import (
+    COMMAND_SUBJECTS,
+    DEAD_SUBJECTS,
+    EVENT_SUBJECTS,
+    LOAD_SUBJECTS,
     command_filters,
     command_subject,
     dead_subject,
     event_filter,
     event_subject,
+    load_subject,
     parse_command_subject,
     parse_dead_subject,
     parse_event_subject,
@@ -72,3 +77,17 @@ def test_a_consumer_filters_what_is_owned_and_never_everything_by_accident() -> 
 def test_events_are_filtered_by_tenant() -> None:
     assert event_filter() == "ze.>"
     assert event_filter("acme") == "ze.*.acme.*"
+
+
+@pytest.mark.parametrize(
+    ("worker", "subject"),
+    [("worker-1", "zl.worker-1"), ("w.example.org", "zl.w-example-org"), ("a b>*", "zl.a-b-"), ("", "zl.-")],
+)
+def test_a_load_report_has_one_subject_per_worker_whatever_its_name(worker: str, subject: str) -> None:
+    assert load_subject(worker) == subject
+
+
+def test_no_stream_keeps_load_reports() -> None:
+    head = LOAD_SUBJECTS.partition(".")[0]
+    assert head == load_subject("w").partition(".")[0]
+    assert head not in {kept.partition(".")[0] for kept in (COMMAND_SUBJECTS, EVENT_SUBJECTS, DEAD_SUBJECTS)}
