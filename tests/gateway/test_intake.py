@@ -16,6 +16,7 @@ import redis
 from tests.services import PARTITIONS
 from zentra.bench.twins.idempotency import IdempotencyServer, IdempotencyTwin
 from zentra.gateway.doors import intake as module
+from zentra.gateway.doors.admission import Admission
 from zentra.gateway.doors.intake import Intake, IntakeItem, IntakeOutcome, IntakeResult, digest_of_intent
 from zentra.gateway.doors.pressure import Cause, Overloaded, Pressure, PressureLimits
 from zentra.runtime.errors import DataError, Unavailable
@@ -64,12 +65,27 @@ async def _nothing_waits() -> Backlog:
 
 
 async def _open_intake(
-    pool: Pool, cache: IdempotencyCache, publisher: Publisher, *, waiting_max: int = 10_000, backlog_max: int = 20_000
+    pool: Pool,
+    cache: IdempotencyCache,
+    publisher: Publisher,
+    *,
+    waiting_max: int = 10_000,
+    backlog_max: int = 20_000,
+    admission: Admission | None = None,
 ) -> Intake:
     clock = DatabaseClock()
     await clock.read(pool)
     pressure = Pressure(_nothing_waits, PressureLimits(backlog_max, 30.0))
-    return Intake(pool, cache, publisher, clock, pressure, partitions=PARTITIONS, waiting_max=waiting_max)
+    return Intake(
+        pool,
+        cache,
+        publisher,
+        clock,
+        pressure,
+        admission or Admission(),
+        partitions=PARTITIONS,
+        waiting_max=waiting_max,
+    )
 
 
 @pytest.fixture
@@ -252,7 +268,7 @@ async def test_what_was_published_is_marked_and_the_rest_is_left_to_the_sweep(
 async def test_a_store_that_does_not_answer_is_said_so_and_the_key_stays_free(
     intake: Intake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def gone(pool: object, items: object) -> None:
+    async def gone(pool: object, items: object, *, guess: bool) -> None:
         raise Unavailable("connection refused")
 
     with monkeypatch.context() as patch:
