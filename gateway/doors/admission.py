@@ -26,7 +26,8 @@ __all__ = ["Admission", "portion"]
 EVENTS_MAX: Final = 4_000  # two full ticks of a worker: less would let it run dry, more only waits
 LEAST: Final = 250  # to hold a little longer is cheaper than a commit for what just fits
 FRESH_SECONDS: Final = 3.0  # workers report every second, also when nothing changes
-UNSEEN_SECONDS: Final = 0.1  # from a commit to a report of it: publishing, fetching, and reports every 50 ms
+UNSEEN_SECONDS: Final = 0.1  # from a commit until a worker knows of it: publishing and fetching
+UNSEEN_SECONDS_MAX: Final = 0.4  # a worker reports again within a tick; one of whose reports nothing changed may not
 HOLD_SECONDS_MAX: Final = 1.0
 
 
@@ -59,7 +60,7 @@ class Admission:
     @property
     def waiting(self) -> int:
         """How many events wait at the workers that were heard of lately."""
-        return sum(self._fresh())
+        return sum([waiting for waiting, _ in self._fresh()])
 
     def heard(self, load: Load) -> None:
         """Take in a report."""
@@ -73,13 +74,18 @@ class Admission:
 
     def room(self) -> int | None:
         """Return how many events more may wait; None where no worker was heard of lately."""
+        now = self._clock()
         fresh = self._fresh()
+        unseen = self._unseen
+        while unseen and unseen[0][0] <= now - UNSEEN_SECONDS_MAX:
+            unseen.popleft()
         if not fresh:
             return None
-        unseen, seen_before = self._unseen, self._clock() - UNSEEN_SECONDS
-        while unseen and unseen[0][0] <= seen_before:
-            unseen.popleft()
-        return self._events_max - sum(fresh) - sum(events for _, events in unseen)
+        room = self._events_max
+        for waiting, reported in fresh:  # each worker gets its share of what was let in since it could know
+            since = reported - UNSEEN_SECONDS
+            room -= waiting + sum([events for at, events in unseen if at > since]) // len(fresh)
+        return room
 
     async def enter(self, wanted: int) -> int:
         """Return how many of `wanted` (at least one) may go in now; waits until some may, for a second at most."""
@@ -108,9 +114,9 @@ class Admission:
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 
-    def _fresh(self) -> list[int]:
-        """Return what the workers that were heard of lately say."""
+    def _fresh(self) -> list[tuple[int, float]]:
+        """Return what the workers that were heard of lately said, and when."""
         since = self._clock() - FRESH_SECONDS
         for worker in [worker for worker, (_, at) in self._reports.items() if at < since]:
             del self._reports[worker]
-        return [waiting for waiting, _ in self._reports.values()]
+        return list(self._reports.values())

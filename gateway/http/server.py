@@ -53,7 +53,7 @@ from zentra.storage.reads.backlog import Backlog, read_backlog
 from zentra.storage.reads.border import OutcomeRow
 from zentra.streams.connection import Connection, connect
 from zentra.streams.feed import EventTail
-from zentra.streams.loads import LoadReports
+from zentra.streams.load_tail import LoadTail
 from zentra.streams.publisher import Publisher
 from zentra.streams.topology import ensure_streams, stream_state
 
@@ -189,7 +189,7 @@ class _Builder:
             writer_pool, cache, publisher, clock, pressure, admission,
             partitions=partitions, waiting_max=settings.requests_max,
         )  # fmt: skip
-        loads = LoadReports(client, admission.heard)
+        loads = LoadTail(client, admission.heard)
         await loads.start()
         stack.push_async_callback(loads.stop)
         intent_waiters = IntentWaiters(partial(EventTail, client))

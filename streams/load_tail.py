@@ -18,12 +18,12 @@ from zentra.runtime.subjects import LOAD_SUBJECTS
 from zentra.streams.connection import Connection
 from zentra.streams.errors import failure_of_exception
 
-__all__ = ["LoadReports"]
+__all__ = ["LoadTail"]
 
 _log = logging.getLogger(__name__)
 
 
-class LoadReports:
+class LoadTail:
     """Calls `heard` with every report; `heard` does not wait."""
 
     def __init__(self, client: Connection, heard: Callable[[Load], None]) -> None:
