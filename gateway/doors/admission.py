@@ -23,7 +23,7 @@ from zentra.runtime.messages import Load
 
 __all__ = ["Admission", "portion"]
 
-EVENTS_MAX: Final = 4_000  # two full ticks of a worker: less would let it run dry, more only waits
+EVENTS_MAX: Final = 4_000  # per worker, two full ticks: less would let it run dry, more only waits
 LEAST: Final = 250  # to hold a little longer is cheaper than a commit for what just fits
 FRESH_SECONDS: Final = 3.0  # workers report every second, also when nothing changes
 UNSEEN_SECONDS: Final = 0.1  # from a commit until a worker knows of it: publishing and fetching
@@ -40,7 +40,7 @@ def portion(room: int | None, wanted: int) -> int:
 
 
 class Admission:
-    """Lets groups in; one per gateway. `events_max` is what may wait at all workers together."""
+    """Lets groups in; one per gateway. `events_max` is what may wait, times the workers that were heard of lately."""
 
     def __init__(self, events_max: int = EVENTS_MAX, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._events_max, self._clock = events_max, clock
@@ -81,10 +81,11 @@ class Admission:
             unseen.popleft()
         if not fresh:
             return None
-        room = self._events_max
+        room = 0
         for waiting, reported in fresh:  # each worker gets its share of what was let in since it could know
             since = reported - UNSEEN_SECONDS
-            room -= waiting + sum([events for at, events in unseen if at > since]) // len(fresh)
+            mine = sum([events for at, events in unseen if at > since]) // len(fresh)
+            room += self._events_max - waiting - mine
         return room
 
     async def enter(self, wanted: int) -> int:
