@@ -185,13 +185,11 @@ class _Builder:
         callback_intake = CallbackIntake(writer_pool, sending, partitions=partitions)
         pressure = await self._pressure(writer_pool, clock)
         admission = Admission()
+        await self._listen_to(client, admission)
         intake = Intake(
             writer_pool, cache, publisher, clock, pressure, admission,
             partitions=partitions, waiting_max=settings.requests_max,
         )  # fmt: skip
-        loads = LoadTail(client, admission.heard)
-        await loads.start()
-        stack.push_async_callback(loads.stop)
         intent_waiters = IntentWaiters(partial(EventTail, client))
         command_waiters = CommandWaiters(partial(border_reads.command_outcomes, writer_pool))
         for part in (callback_intake, intake, intent_waiters, command_waiters):
@@ -228,6 +226,11 @@ class _Builder:
             "workers_waiting_events": admission.waiting,
         })  # fmt: skip
         return GatewayApp(application, metrics, health, intake, intent_waiters, command_waiters)
+
+    async def _listen_to(self, client: Connection, admission: Admission) -> None:
+        tail = LoadTail(client, admission.heard)
+        await tail.start()
+        self.stack.push_async_callback(tail.stop)
 
     async def _pressure(self, pool: Pool, clock: DatabaseClock) -> Pressure:
         """Return the gate of the doors, which sets the clock too whenever it looks at the store."""

@@ -170,7 +170,7 @@ def _flawless(body: dict[str, Any], kinds: frozenset[str]) -> tuple[IntentComman
         or not (not asked.metadata or _metadata_fits(asked.metadata))
     ):
         return None
-    primitives = PRIMITIVES
+    primitives: tuple[str, ...] = PRIMITIVES
     if asked.primitives is not UNSET:
         primitives = tuple([primitive for primitive in PRIMITIVES if primitive in asked.primitives])
     command = IntentCommand(
