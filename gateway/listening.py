@@ -39,6 +39,7 @@ def quiet_config(app: AsgiApp, host: str = "127.0.0.1", port: int = 0) -> uvicor
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here asks where a request came from
         timeout_keep_alive=30,  # longer than callers keep an idle connection, so they never meet a closing one
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         backlog=BACKLOG,

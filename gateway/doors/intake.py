@@ -1,6 +1,8 @@
 """The intake: what clients ask for becomes committed intents, many of them in one commit.
 
-- Requests that arrive while a commit runs ride the next one; a request that finds nothing running leaves at once.
+- Requests that arrive while a commit runs ride the next one; a request that finds nothing running leaves at once, but
+  where many arrive: there a small group waits for company.
+- While workers have enough to do, groups wait in the queue here, which is bounded, and not in the store.
 - An answer is given after the commit and never before. Its bytes are fixed then and are the same for every replay.
 - Redis is asked first and Postgres decides. Publishing, marking and caching follow in the background: what is lost of
   them is made up for by the owner's sweep and by Postgres.
@@ -22,6 +24,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from zentra.gateway.doors.admission import Admission
+from zentra.gateway.doors.company import Company
 from zentra.gateway.doors.pressure import Cause, Overloaded, Pressure
 from zentra.runtime.errors import DataError, Unavailable, ZentraError
 from zentra.runtime.evidence import canonical
@@ -61,6 +65,7 @@ __all__ = [
     "IntakeOutcome",
     "IntakeResult",
     "IntakeStatistics",
+    "Together",
     "digest_of_intent",
 ]
 
@@ -139,11 +144,38 @@ class _Accepted(Struct, frozen=True):
     links: _Links
 
 
+class Together:
+    """What became of requests that came together, by their places; `done` ends when every one has its result.
+
+    One future for all of them: a batch of a thousand is woken once. Who gives up `done` hears nothing more."""
+
+    __slots__ = ("_missing", "_results", "done")
+
+    def __init__(self, size: int) -> None:
+        self.done: asyncio.Future[list[IntakeResult | Exception]] = asyncio.get_running_loop().create_future()
+        self._results: list[Any] = [None] * size
+        self._missing = size
+        if not size:
+            self.done.set_result([])
+
+    def settle(self, place: int, result: IntakeResult | Exception) -> bool:
+        """Take in a result and return whether somebody waited for it; a second one for a place goes nowhere."""
+        if self._results[place] is not None:
+            return False
+        self._results[place] = result
+        self._missing -= 1
+        heard = not self.done.done()  # the client may have gone
+        if not self._missing and heard:
+            self.done.set_result(self._results)
+        return heard
+
+
 class _Waiting(Struct, gc=False):
     item: IntakeItem
     digest: bytes
     command: bytes
-    done: asyncio.Future[IntakeResult]
+    asked: Together
+    place: int
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -165,6 +197,7 @@ class Intake:
         publisher: EventPublisher,
         clock: DatabaseClock,
         pressure: Pressure,
+        admission: Admission,
         *,
         partitions: int,
         waiting_max: int = WAITING_MAX,
@@ -173,13 +206,13 @@ class Intake:
         self._cache = cache
         self._publisher = publisher
         self._clock = clock
-        self._pressure = pressure
+        self._pressure, self._admission, self._company = pressure, admission, Company()
         self._partitions = partitions
         self._waiting_max = waiting_max
         # Ids are in the order of time across gateways: the backlog is read along them.
         self._new_id = Uuid7(clock.milliseconds)
         self._queue: deque[_Waiting] = deque()
-        self._running = 0
+        self._running = self._arrived = 0
         self._background: set[asyncio.Task[None]] = set()
         self._sent: list[str] = []
         self._marking: asyncio.TimerHandle | None = None
@@ -198,23 +231,32 @@ class Intake:
 
         Raises Overloaded where too much waits, Unavailable where the store does not answer, DataError where it refuses
         the request. Asking again with the same key is safe after each of them, and after a cancellation."""
-        return await self.submit_nowait(item)
+        asked = Together(1)
+        self.submit_nowait(item, asked, 0)
+        (result,) = await asked.done
+        if isinstance(result, Exception):
+            raise result
+        return result
 
-    def submit_nowait(self, item: IntakeItem) -> asyncio.Future[IntakeResult]:
-        """Return what will tell what became of the request, or raise Unavailable or DataError, as `submit` does.
+    def submit_nowait(self, item: IntakeItem, asked: Together, place: int) -> None:
+        """Take the request in; `asked` gets its result, or what `submit` raises, at `place`.
 
         Raises Overloaded where too much waits."""
         self.check()
         command = canonical.encode(item.command)
-        done: asyncio.Future[IntakeResult] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(item, digest_of_intent(command), command, done))
+        self._queue.append(_Waiting(item, digest_of_intent(command), command, asked, place))
+        self._arrived += 1
         if self._running < GROUPS_IN_FLIGHT_MAX:
             self._running += 1
             self._in_background(self._run())
-        return done
+
+    def drain(self) -> None:
+        """Hold nothing back any more; what is submitted is answered as fast as the store takes it."""
+        self._admission.open()
 
     async def aclose(self) -> None:
         """Wait until everything submitted is answered, published or given up, and marked."""
+        self.drain()
         while self._background:
             await asyncio.wait(self._background)
         if self._marking is not None:
@@ -233,7 +275,8 @@ class Intake:
         queue = self._queue
         try:
             while queue:
-                group = [queue.popleft() for _ in range(min(len(queue), GROUP_MAX))]
+                size = await self._admission.enter(await self._gather())
+                group = [queue.popleft() for _ in range(size)]
                 self._groups += 1
                 try:
                     await self._take(group)
@@ -245,6 +288,14 @@ class Intake:
         finally:
             # Counted down before anybody else can run, so whoever finds the queue empty and no runner starts one.
             self._running -= 1
+
+    async def _gather(self) -> int:
+        """Return how many are in the next group, after a pause where company is about to come."""
+        arrived, self._arrived = self._arrived, 0
+        pause = self._company.pause(len(self._queue), arrived, asyncio.get_running_loop().time())
+        if pause:
+            await asyncio.sleep(pause)
+        return min(len(self._queue), GROUP_MAX)
 
     async def _take(self, group: list[_Waiting]) -> None:
         """Settle a group: by what the cache knows, else by the store."""
@@ -258,32 +309,34 @@ class Intake:
             else:
                 self._settle_known(waiting, found, reused)
         if fresh:
-            await self._register(fresh, reused)
+            await self._register(fresh, reused, guess=not taken.degraded)
         if reused:
             await self._name_fields(reused)
 
-    async def _register(self, group: list[_Waiting], reused: list[tuple[_Waiting, StoredKey]]) -> None:
+    async def _register(self, group: list[_Waiting], reused: list[tuple[_Waiting, StoredKey]], *, guess: bool) -> None:
         items = self._registrations(group)
         try:
-            done = await register_intents(self._pool, items)
+            done = await register_intents(self._pool, items, guess=guess)
         except DataError as error:
             if len(group) == 1:
                 self._fail(group, error)
                 self._in_background(self._cache.release([(w.item.tenant, w.item.key) for w in group]))
                 return
             for half in (group[: len(group) // 2], group[len(group) // 2 :]):
-                await self._register(half, reused)
+                await self._register(half, reused, guess=guess)
             return
         except ZentraError:
             self._in_background(self._cache.release([(w.item.tenant, w.item.key) for w in group]))
             raise
-        self._pressure.accepted(sum(isinstance(outcome, Registered) for outcome in done.outcomes))
+        registered = sum(isinstance(outcome, Registered) for outcome in done.outcomes)
+        self._accepted += registered
+        self._pressure.accepted(registered)
+        self._admission.admitted(registered)
         known: list[tuple[KeyRef, StoredKey]] = []
         free: list[KeyRef] = []
         for waiting, item, outcome in zip(group, items, done.outcomes, strict=True):
             if isinstance(outcome, Registered):
                 at = item.transition.at
-                self._accepted += 1
                 self._settle(waiting, IntakeResult(
                     IntakeOutcome.ACCEPTED, Answer(item.status, item.answer, False, at, item.request_id), item.intent
                 ))  # fmt: skip
@@ -355,17 +408,14 @@ class Intake:
             self._settle(waiting, IntakeResult(IntakeOutcome.KEY_REUSED, fields=fields))
 
     def _settle(self, waiting: _Waiting, result: IntakeResult) -> None:
-        if not waiting.done.done():  # the client may have gone
-            waiting.done.set_result(result)
+        waiting.asked.settle(waiting.place, result)
 
     def _fail(self, group: Sequence[_Waiting], error: ZentraError) -> None:
         for waiting in group:
-            if not waiting.done.done():
-                self._failed += 1
-                # Each waiter gets an exception of its own: raising one in many places would chain their tracebacks.
-                again = DataError(str(error)) if isinstance(error, DataError) else Unavailable(str(error))
-                again.__cause__ = error
-                waiting.done.set_exception(again)
+            # Each waiter gets an exception of its own: raising one in many places would chain their tracebacks.
+            again = DataError(str(error)) if isinstance(error, DataError) else Unavailable(str(error))
+            again.__cause__ = error
+            self._failed += waiting.asked.settle(waiting.place, again)
 
     # What follows a commit.
 

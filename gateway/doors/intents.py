@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from zentra.gateway.doors.intake import Intake, IntakeItem, IntakeOutcome, IntakeResult
+from zentra.gateway.doors.intake import Intake, IntakeItem, IntakeOutcome, IntakeResult, Together
 from zentra.gateway.doors.pressure import Overloaded
 from zentra.gateway.http.problems import Problem, document, of_error, of_violations
 from zentra.gateway.http.reading import one_key
@@ -72,7 +72,13 @@ class IntentDoor:
         Raises Problem, Overloaded, Unavailable or DataError; after each of them the same request may be sent again."""
         self.check(asker.source)
         item = self._item(body, key_of, asker, request_id, kinds)
-        return self._created(item, await self._submit(item, asker.source), asker.source)
+        asked = Together(1)
+        self._submit(item, asked, 0, asker.source)
+        (result,) = await asked.done
+        if isinstance(result, Exception):
+            raise result
+        self._count(result.outcome)
+        return self._created(item, result, asker.source)
 
     async def create_many(self, bodies: object, asker: Asker, request_id: str) -> list[BatchAnswer | msgspec.Raw]:
         """Return the answers to intents in one request, in order: each has its key in its body, and an answer or a
@@ -85,31 +91,32 @@ class IntentDoor:
             raise of_violations([Violation("", "field_type", "the body is one JSON array of intents")])
         if len(bodies) > BATCH_MAX:
             raise Problem("batch_too_large", f"{len(bodies)} intents; send at most {BATCH_MAX} in one request")
-        waiting = [self._begin(body, asker, f"{request_id}.{place}", place) for place, body in enumerate(bodies)]
-        # Together, so that a client that goes takes all of them along.
-        results = await asyncio.gather(*(one for _, one in waiting), return_exceptions=True)
+        asked = Together(len(bodies))
+        items = [self._begin(body, asker, f"{request_id}.{place}", asked, place) for place, body in enumerate(bodies)]
+        results = await asked.done
+        outcomes = Counter([result.outcome for result in results if isinstance(result, IntakeResult)])
+        for outcome, times in outcomes.items():
+            self._count(outcome, times)
         return [
             self._end(item, result, asker, f"{request_id}.{place}")
-            for place, ((item, _), result) in enumerate(zip(waiting, results, strict=True))
+            for place, (item, result) in enumerate(zip(items, results, strict=True))
         ]
 
-    def _begin(
-        self, body: object, asker: Asker, request_id: str, place: int
-    ) -> tuple[IntakeItem | None, asyncio.Future[IntakeResult]]:
-        """Submit one intent of many; what speaks against it waits in its future."""
+    def _begin(self, body: object, asker: Asker, request_id: str, asked: Together, place: int) -> IntakeItem | None:
+        """Submit one intent of many; what speaks against it is its result."""
         try:
             item = self._item(body, _own_key, asker, request_id, None, f"/{place}")
-            return item, self._submit(item, asker.source)
+            self._submit(item, asked, place, asker.source)
         except Exception as error:  # also what nobody foresaw: it is this intent's alone, and `_end` has it logged
-            refused: asyncio.Future[IntakeResult] = asyncio.get_running_loop().create_future()
-            refused.set_exception(error)
-            return None, refused
+            asked.settle(place, error)
+            return None
+        return item
 
     def _end(
-        self, item: IntakeItem | None, result: IntakeResult | BaseException, asker: Asker, request_id: str
+        self, item: IntakeItem | None, result: IntakeResult | Exception, asker: Asker, request_id: str
     ) -> BatchAnswer | msgspec.Raw:
         try:
-            if isinstance(result, BaseException):
+            if isinstance(result, Exception):
                 raise result
             assert item is not None, "an intent without an item has a problem"
             answer = self._created(item, result, asker.source).answer
@@ -136,16 +143,15 @@ class IntentDoor:
             request_id=request_id, trace=asker.trace, intent_id=command.intent_id,
         )  # fmt: skip
 
-    def _submit(self, item: IntakeItem, source: str) -> asyncio.Future[IntakeResult]:
+    def _submit(self, item: IntakeItem, asked: Together, place: int, source: str) -> None:
         try:
-            return self._intake.submit_nowait(item)
+            self._intake.submit_nowait(item, asked, place)
         except Overloaded as overloaded:
             self._shed(overloaded, source)
             raise
 
     def _created(self, item: IntakeItem, result: IntakeResult, source: str) -> Created:
         """Return the answer that a result is; raises the Problem that it is."""
-        self._count(result.outcome)
         if result.answer is not None and result.intent is not None:
             if result.answer.replayed:
                 self._instruments.count("idempotency_replays", {"source": source})
@@ -173,8 +179,8 @@ class IntentDoor:
     def _shed(self, overloaded: Overloaded, source: str) -> None:
         self._instruments.count("intents_shed", {"cause": overloaded.cause, "source": source})
 
-    def _count(self, outcome: str) -> None:
-        self._instruments.count("intents", {"outcome": outcome})
+    def _count(self, outcome: str, times: int = 1) -> None:
+        self._instruments.count("intents", {"outcome": outcome}, times)
 
 
 def _own_key(in_body: str | None) -> str:

@@ -3,6 +3,8 @@
 - What counts is the backlog in the store, so every gateway sees it, a restarted one too, whoever has stopped.
 - It is read beside the requests, a few times a second and only while there is traffic or a backlog; a request costs one
   comparison. What this gateway accepts between two readings is added, so a slow reading lets nothing slip through.
+- A reading that is dear is rare: it takes a fiftieth of the time, unless so much was accepted since the last one that
+  the sum says little, or the doors are closed and clients wait to hear that they are open.
 - Doors that closed at the limit open at half of it, so they don't flap. How long to stay away follows from how fast the
   workers get it done.
 - Callbacks, commands and reads stay open: they end what was begun.
@@ -31,7 +33,10 @@ __all__ = ["Cause", "Overloaded", "Pressure", "PressureLimits"]
 _log = logging.getLogger(__name__)
 
 READ_SECONDS: Final = 0.25
-COST_SHARE_MAX: Final = 0.05  # of the time: a reading that takes long is followed by a long pause
+COST_SHARE_MAX: Final = 0.02  # of the time: a reading that takes long is followed by a long pause
+CLOSED_COST_SHARE_MAX: Final = 0.05
+PAUSE_SECONDS_MAX: Final = 4.0  # however long it took
+UNREAD_SHARE_MAX: Final = 4  # of what may wait, a quarter may have come since the last reading
 IDLE_SECONDS: Final = 30.0  # between readings without traffic: the clock drifts, and others may have left work behind
 LATE_MIN: Final = 100  # a few that are stuck are told by their timers, and close nothing
 RETRY_SECONDS_MIN: Final = 1
@@ -157,14 +162,13 @@ class Pressure:
         )
 
     async def _watch(self) -> None:
-        pause = READ_SECONDS
+        looked, seconds = self._read_at, 0.0  # when the last reading began, also one that failed, and what it took
         while True:
-            await asyncio.sleep(pause)
-            pause = READ_SECONDS
-            idle = self._accepted == self._counted and not self._last.waiting and not self._closed
+            await asyncio.sleep(READ_SECONDS)
             began = self._clock()
-            if idle and began - self._read_at < IDLE_SECONDS:
+            if began - looked < self._pause(seconds):
                 continue
+            looked = began
             try:
                 await self.refresh()
             except Unavailable as error:
@@ -173,4 +177,14 @@ class Pressure:
             except Exception:  # nobody awaits this task: what ended it would be heard of by nobody
                 self._instruments.count("backlog_readings_failed")
                 _log.exception("the reading of the backlog failed in a way that nobody foresaw")
-            pause = max(READ_SECONDS, (self._clock() - began) / COST_SHARE_MAX)
+            seconds = self._clock() - began
+
+    def _pause(self, seconds: float) -> float:
+        """Return how long a reading that took `seconds` is good for."""
+        unread = self._accepted - self._counted
+        if not (unread or self._last.waiting or self._closed):
+            return IDLE_SECONDS
+        if unread * UNREAD_SHARE_MAX >= self._limits.intents_max:
+            return 0.0
+        share = CLOSED_COST_SHARE_MAX if self._closed else COST_SHARE_MAX
+        return min(seconds / share, PAUSE_SECONDS_MAX)

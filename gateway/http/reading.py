@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from typing import Any, Final
@@ -16,6 +15,7 @@ import msgspec
 
 from zentra.gateway.http.problems import Problem
 from zentra.runtime.intents.command import KEY_PATTERN
+from zentra.storage.identifiers import RandomHex
 
 __all__ = ["one_key", "strict_json", "trace_of"]
 
@@ -24,6 +24,7 @@ _TRACEPARENT: Final = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-|\Z)"
 )
 _decode: Final = msgspec.json.Decoder().decode
+_new_trace: Final = RandomHex()
 
 
 def strict_json(body: bytes) -> Any:
@@ -69,14 +70,14 @@ def one_key(given: Sequence[str], in_body: str | None = None) -> str:
     """Return the one idempotency key among those `given` in headers, bare or quoted, and the one in the body.
 
     Raises Problem where there is none, more than one, or one that is malformed."""
-    keys = {_unquoted(value.strip()) for value in given}
+    keys = [_unquoted(value.strip()) for value in given]
     if in_body is not None:
-        keys.add(in_body)
+        keys.append(in_body)
     if not keys:
         raise Problem("idempotency_key_missing")
-    if len(keys) > 1:
+    key = keys[0]
+    if len(keys) > 1 and keys.count(key) != len(keys):
         raise Problem("idempotency_key_ambiguous")
-    key = keys.pop()
     if not KEY_PATTERN.match(key):
         raise Problem("idempotency_key_malformed")
     return key
@@ -85,7 +86,7 @@ def one_key(given: Sequence[str], in_body: str | None = None) -> str:
 def trace_of(traceparent: bytes | None) -> str:
     """Return the trace id that a W3C traceparent names, or a new one where it names none."""
     parent = _TRACEPARENT.match(traceparent) if traceparent else None
-    return parent[1].decode() if parent else os.urandom(16).hex()
+    return parent[1].decode() if parent else _new_trace()
 
 
 def _unquoted(text: str) -> str:

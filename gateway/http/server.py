@@ -19,6 +19,7 @@ from typing import Final
 
 import uvicorn
 
+from zentra.gateway.doors.admission import Admission
 from zentra.gateway.doors.callbacks import CallbackIntake
 from zentra.gateway.doors.commands import CommandDoor
 from zentra.gateway.doors.intake import Intake
@@ -52,6 +53,7 @@ from zentra.storage.reads.backlog import Backlog, read_backlog
 from zentra.storage.reads.border import OutcomeRow
 from zentra.streams.connection import Connection, connect
 from zentra.streams.feed import EventTail
+from zentra.streams.load_tail import LoadTail
 from zentra.streams.publisher import Publisher
 from zentra.streams.topology import ensure_streams, stream_state
 
@@ -71,11 +73,13 @@ class GatewayApp:
         application: Application,
         metrics: Metrics,
         health: HealthRoutes,
+        intake: Intake,
         intent_waiters: IntentWaiters,
         command_waiters: CommandWaiters[OutcomeRow],
     ) -> None:
         self.application, self.metrics = application, metrics
-        self._health, self._intent_waiters, self._command_waiters = health, intent_waiters, command_waiters
+        self._health, self._intake = health, intake
+        self._intent_waiters, self._command_waiters = intent_waiters, command_waiters
 
     @classmethod
     @asynccontextmanager
@@ -90,6 +94,7 @@ class GatewayApp:
     def drain(self) -> None:
         """Be unready, and let nobody wait any longer."""
         self._health.drain()
+        self._intake.drain()
         self._intent_waiters.drain()
         self._command_waiters.drain()
 
@@ -179,9 +184,12 @@ class _Builder:
         stack.push_async_callback(sending.aclose)
         callback_intake = CallbackIntake(writer_pool, sending, partitions=partitions)
         pressure = await self._pressure(writer_pool, clock)
+        admission = Admission()
+        await self._listen_to(client, admission)
         intake = Intake(
-            writer_pool, cache, publisher, clock, pressure, partitions=partitions, waiting_max=settings.requests_max
-        )
+            writer_pool, cache, publisher, clock, pressure, admission,
+            partitions=partitions, waiting_max=settings.requests_max,
+        )  # fmt: skip
         intent_waiters = IntentWaiters(partial(EventTail, client))
         command_waiters = CommandWaiters(partial(border_reads.command_outcomes, writer_pool))
         for part in (callback_intake, intake, intent_waiters, command_waiters):
@@ -214,8 +222,15 @@ class _Builder:
             "backlog_intents": pressure.waiting,
             "backlog_oldest_seconds": pressure.oldest_seconds,
             "intake_closed": pressure.closed,
+            "intake_held_seconds": admission.held_seconds,
+            "workers_waiting_events": admission.waiting,
         })  # fmt: skip
-        return GatewayApp(application, metrics, health, intent_waiters, command_waiters)
+        return GatewayApp(application, metrics, health, intake, intent_waiters, command_waiters)
+
+    async def _listen_to(self, client: Connection, admission: Admission) -> None:
+        tail = LoadTail(client, admission.heard)
+        await tail.start()
+        self.stack.push_async_callback(tail.stop)
 
     async def _pressure(self, pool: Pool, clock: DatabaseClock) -> Pressure:
         """Return the gate of the doors, which sets the clock too whenever it looks at the store."""

@@ -36,6 +36,8 @@ _COUNTRY: Final = re.compile(r"[A-Z]{2}\Z", re.ASCII)
 METADATA_ENTRIES_MAX: Final = 32  # a label set, not a document store
 METADATA_CHARACTERS_MAX: Final = 512
 _KIND_DEFAULT: Final = IntentKind.TRANSFER
+_KINDS: Final = frozenset(IntentKind)
+_KIND_OF: Final = {kind.value: kind for kind in IntentKind}
 
 
 class IntentCommand(Struct, frozen=True, kw_only=True, gc=False):
@@ -77,7 +79,7 @@ class _Request(Struct, kw_only=True, forbid_unknown_fields=True):
     country: str | None = None
     intent_id: str | UnsetType = UNSET
     money_model: str = MONEY_MODEL
-    primitives: list[str] = msgspec.field(default_factory=lambda: list(PRIMITIVES))
+    primitives: list[str] | UnsetType = UNSET
     metadata: dict[str, str] = {}
     idempotency_key: str | UnsetType = UNSET
 
@@ -107,9 +109,12 @@ def parse_intent(
     command is None exactly when there are violations."""
     if not isinstance(body, dict):
         return None, None, [Violation("", "body_not_object", "the body is one JSON object")]
-    allowed = kinds or frozenset(IntentKind)
+    allowed = kinds or _KINDS
     if "kind" not in body and len(allowed) == 1:
         body = {**body, "kind": next(iter(allowed))}
+    flawless = _flawless(body, allowed)
+    if flawless is not None:
+        return *flawless, []
     violations = [
         Violation(f"/{_escape(name)}", "field_unknown", "there is no such field")
         for name in body
@@ -139,6 +144,50 @@ def parse_intent(
     values["kind"] = IntentKind(values.get("kind", _KIND_DEFAULT))
     values["primitives"] = tuple(p for p in PRIMITIVES if p in values.get("primitives", PRIMITIVES))
     return IntentCommand(minor=str(minor), **values), key, violations
+
+
+def _flawless(body: dict[str, Any], kinds: frozenset[str]) -> tuple[IntentCommand, str | None] | None:
+    """Return the command and the key of a body without violations: nearly every one, read in one go.
+
+    None says that it has to be looked at field by field, which knows what to call what is wrong with it."""
+    try:
+        asked = msgspec.convert(body, _Request)
+        minor = parse_minor(asked.amount)
+    except (msgspec.ValidationError, Refusal):
+        return None
+    key = None if asked.idempotency_key is UNSET else asked.idempotency_key
+    intent_id = None if asked.intent_id is UNSET else asked.intent_id
+    if (
+        asked.kind not in kinds
+        or not is_currency(asked.currency)
+        or not (_ID.match(asked.source) and _ID.match(asked.destination))
+        or not (intent_id is None or _ID.match(intent_id))
+        or not _SCOPE.match(asked.scope)
+        or not (asked.country is None or _COUNTRY.match(asked.country))
+        or asked.money_model != MONEY_MODEL
+        or not (key is None or KEY_PATTERN.match(key))
+        or not (asked.primitives is UNSET or all(primitive in PRIMITIVES for primitive in asked.primitives))
+        or not (not asked.metadata or _metadata_fits(asked.metadata))
+    ):
+        return None
+    primitives: tuple[str, ...] = PRIMITIVES
+    if asked.primitives is not UNSET:
+        primitives = tuple([primitive for primitive in PRIMITIVES if primitive in asked.primitives])
+    command = IntentCommand(
+        kind=_KIND_OF[asked.kind], minor=str(minor), currency=asked.currency, source=asked.source,
+        destination=asked.destination, scope=asked.scope, country=asked.country, intent_id=intent_id,
+        money_model=asked.money_model, primitives=primitives, metadata=asked.metadata,
+    )  # fmt: skip
+    return command, key
+
+
+def _metadata_fits(metadata: dict[str, str]) -> bool:
+    return len(metadata) <= METADATA_ENTRIES_MAX and all(_entry_fits(*entry) for entry in metadata.items())
+
+
+def _entry_fits(name: str, text: str) -> bool:
+    fits = len(name) <= METADATA_CHARACTERS_MAX and len(text) <= METADATA_CHARACTERS_MAX and name.isascii()
+    return fits and "\x00" not in name + text
 
 
 def _semantics(values: dict[str, Any], kinds: frozenset[str]) -> list[Violation]:
@@ -173,10 +222,9 @@ def _semantics(values: dict[str, Any], kinds: frozenset[str]) -> list[Violation]
         f"at most {METADATA_ENTRIES_MAX} entries",
     )
     for name, text in metadata.items():
-        fits = len(name) <= METADATA_CHARACTERS_MAX and len(text) <= METADATA_CHARACTERS_MAX and name.isascii()
         check(
             f"metadata/{_escape(name)}",
-            fits and "\x00" not in name + text,
+            _entry_fits(name, text),
             "metadata_malformed",
             "ASCII names, at most 512 characters",
         )

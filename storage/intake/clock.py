@@ -30,7 +30,7 @@ class DatabaseClock:
     def __init__(self, elapsed: Callable[[], float] = _elapsed) -> None:
         self._elapsed = elapsed
         self._at: datetime | None = None
-        self._since = 0.0
+        self._since = self._at_seconds = 0.0
 
     def now(self) -> datetime:
         """Return the database's time; raises Unavailable before the clock was set."""
@@ -40,7 +40,9 @@ class DatabaseClock:
 
     def milliseconds(self) -> int:
         """Return `now` as milliseconds since 1970; raises as it does."""
-        return int(self.now().timestamp() * 1000)
+        if self._at is None:
+            raise Unavailable("the clock of the database is not known yet")
+        return int((self._at_seconds + self._elapsed() - self._since) * 1000)
 
     async def read(self, pool: Pool) -> None:
         """Ask the database for its time; raises Unavailable."""
@@ -58,4 +60,4 @@ class DatabaseClock:
             believed = self._at + timedelta(seconds=answered - self._since)
             if told <= believed <= told + timedelta(seconds=answered - asked):
                 told = believed
-        self._at, self._since = told, answered
+        self._at, self._at_seconds, self._since = told, told.timestamp(), answered

@@ -1,6 +1,8 @@
 """Registering intents: a group of them in one transaction, each with the answer its key will give for ever.
 
 - Key first, intent second, everything else last, each in one order: two writers never wait for each other in a circle.
+- A group is written as if all of it were new, which is cheap and nearly always so. Where something is known already,
+  the store says so, nothing of that run is kept, and the next one looks before it writes.
 - Whoever comes second, in this group or in another, finds what the first one stored and is never an error for others.
 - A key that points to an existing intent gives that intent's first answer; one that met another command is not kept.
 - The ACCEPTED transition, its timer and its frames are in the same commit, or nothing is.
@@ -11,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import asyncpg
 from msgspec import Struct
 
-from zentra.runtime.errors import Contended, DataError, InDoubt
+from zentra.runtime.errors import Contended, DataError, InDoubt, ZentraError
 from zentra.runtime.idempotency import KeyRef, StoredKey
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.messages import Due, Event, Opening
@@ -78,26 +81,36 @@ class Registrations(Struct, frozen=True):
 REGISTERED: Final = Registered()
 
 
-async def register_intents(pool: Pool, items: Sequence[Registration]) -> Registrations:
+class _Known(ZentraError):
+    """Raised where a key or an intent that was taken for new is known."""
+
+
+async def register_intents(pool: Pool, items: Sequence[Registration], *, guess: bool = True) -> Registrations:
     """Register a group in one commit, or in a few where items stand in each other's way.
 
-    An item whose key is known gets what is stored; whether that is a replay or a reused key is the caller's to say.
-    Raises Unavailable or Contended where the store cannot do it now, and DataError where it refuses one of the items:
-    then none is registered, unless an earlier run settled it, and asking again with the same keys is safe."""
+    `guess` says that the keys are most probably new. An item whose key is known gets what is stored; whether that is a
+    replay or a reused key is the caller's to say. Raises Unavailable or Contended where the store cannot do it now, and
+    DataError where it refuses one of the items: then none is registered, unless an earlier run settled it, and asking
+    again with the same keys is safe."""
     outcomes: dict[int, Outcome] = {}
     outgoing: list[Outgoing] = []
     open_items = dict(enumerate(items))
     doubted = False
+    guess = guess and _differ(items)
     for _ in range(RUNS_MAX):
-        group = _Group(open_items, doubted)
+        group = _Group(open_items, doubted, guess)
         try:
             async with transaction(pool) as connection:
                 await group.write(connection)
+        except _Known:
+            guess = False
+            continue
         except InDoubt:
-            doubted = True
+            doubted, guess = True, False
             async with transaction(pool) as connection:
                 outcomes |= dict.fromkeys(await _committed(connection, open_items), REGISTERED)
         except Contended:
+            guess = False
             continue
         else:
             outcomes |= group.outcomes
@@ -131,15 +144,21 @@ async def _committed(connection: Connection, items: dict[int, Registration]) -> 
 class _Group:
     """One run: what it decided, by the place of each item, and the rows it put into the outbox.
 
-    After a run in doubt (`doubted`), what this one finds may be of that one: a server goes on with a commit whose
-    client is gone. The keys wait for its end, so what it registered is seen before anything is added to it."""
+    A run that guesses copies keys and intents as if all were new, and raises _Known where one is not. After a run in
+    doubt (`doubted`), what this one finds may be of that one: a server goes on with a commit whose client is gone. The
+    keys wait for its end, so what it registered is seen before anything is added to it."""
 
-    def __init__(self, items: dict[int, Registration], doubted: bool = False) -> None:
-        self.items, self.doubted = items, doubted
+    def __init__(self, items: dict[int, Registration], doubted: bool, guess: bool) -> None:
+        self.items, self.doubted, self.guess = items, doubted, guess
         self.outcomes: dict[int, Outcome] = {}
         self.rows: list[Row] = []
 
     async def write(self, connection: Connection) -> None:
+        if self.guess:
+            await self._copy_keys_and_intents(connection)
+            await self._insert_rest(connection, list(self.items.values()))
+            self.outcomes = dict.fromkeys(self.items, REGISTERED)
+            return
         winners = await self._insert_keys(connection)
         if self.doubted:
             done = await _committed(connection, {place: self.items[place] for place in winners})
@@ -151,16 +170,23 @@ class _Group:
             self.outcomes |= dict.fromkeys(winners, REGISTERED)
         await self._read_losers(connection)
 
+    async def _copy_keys_and_intents(self, connection: Connection) -> None:
+        """Write both as new, in the order of the statements below, byte by byte; raises _Known where one is not."""
+        items = self.items.values()
+        try:
+            await connection.copy_records_to_table(
+                "idempotency", columns=_KEY_COLUMNS, records=[_key_row(i) for i in sorted(items, key=_by_key)]
+            )
+            await connection.copy_records_to_table(
+                "intents", columns=_INTENT_COLUMNS, records=[_intent_row(i) for i in sorted(items, key=_by_intent_id)]
+            )
+        except asyncpg.UniqueViolationError as error:
+            raise _Known("a key or an intent is known already") from error
+
     async def _insert_keys(self, connection: Connection) -> list[int]:
         """Return the places whose keys are ours now."""
         items = self.items.values()
-        columns = zip(
-            *[
-                (i.tenant, i.key, i.digest, f"intent/{i.intent}", i.status, i.answer, i.request_id, i.transition.at)
-                for i in items
-            ],
-            strict=True,
-        )
+        columns = zip(*[_key_row(i) for i in items], strict=True)
         if await _affected(connection, _INSERT_KEYS, *columns) == len(items):
             return list(self.items)
         # The uuid is this item's alone, so the row that carries it was written by it.
@@ -173,14 +199,7 @@ class _Group:
         if not places:
             return places
         items = [self.items[place] for place in places]
-        columns = zip(
-            *[
-                (i.intent, i.tenant, i.intent_id, i.digest, i.command, i.principal, i.role, i.key, i.trace,
-                 i.transition.at)
-                for i in items
-            ],
-            strict=True,
-        )  # fmt: skip
+        columns = zip(*[_intent_row(i) for i in items], strict=True)
         if await _affected(connection, _INSERT_INTENTS, *columns) == len(items):
             return places
         rows = await connection.fetch(_INTENTS, [i.tenant for i in items], [i.intent_id for i in items])
@@ -229,6 +248,30 @@ class _Group:
                     self.outcomes[place] = IntentIdTaken(row["id"])
 
 
+def _differ(items: Sequence[Registration]) -> bool:
+    """Return whether no two items have a key or an intent's id in common."""
+    most = len(items)
+    return len({(i.tenant, i.key) for i in items}) == most == len({(i.tenant, i.intent_id) for i in items})
+
+
+def _by_key(item: Registration) -> KeyRef:
+    return item.tenant, item.key
+
+
+def _by_intent_id(item: Registration) -> KeyRef:
+    return item.tenant, item.intent_id
+
+
+def _key_row(i: Registration) -> tuple[object, ...]:
+    return i.tenant, i.key, i.digest, f"intent/{i.intent}", i.status, i.answer, i.request_id, i.transition.at
+
+
+def _intent_row(i: Registration) -> tuple[object, ...]:
+    return (
+        i.intent, i.tenant, i.intent_id, i.digest, i.command, i.principal, i.role, i.key, i.trace, i.transition.at,
+    )  # fmt: skip
+
+
 def _frames(items: list[Registration]) -> list[Row]:
     due: dict[int, list[tuple[Event, int]]] = {}
     feeds: dict[tuple[int, str, str], list[Transition]] = {}
@@ -254,11 +297,15 @@ async def _affected(connection: Connection, statement: str, *columns: Sequence[o
     return int((await connection.execute(statement, *columns)).rpartition(" ")[2])
 
 
+_KEY_COLUMNS: Final = ("tenant", "key", "digest", "subject", "status", "answer", "request_id", "first_seen")
+_INTENT_COLUMNS: Final = (
+    "id", "tenant", "intent_id", "digest", "command", "principal", "role", "key", "trace", "created_at",
+)  # fmt: skip
 _INSERT_KEYS: Final = """
 insert into idempotency (tenant, key, digest, subject, status, answer, request_id, first_seen)
 select * from unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::smallint[], $6::bytea[], $7::text[],
                      $8::timestamptz[]) as given (tenant, key, digest, subject, status, answer, request_id, first_seen)
-order by tenant, key
+order by tenant collate "C", key collate "C"
 on conflict do nothing
 """
 _INSERT_INTENTS: Final = """
@@ -266,7 +313,7 @@ insert into intents (id, tenant, intent_id, digest, command, principal, role, ke
 select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::text[], $7::text[], $8::text[],
                      $9::text[], $10::timestamptz[])
     as given (id, tenant, intent_id, digest, command, principal, role, key, trace, created_at)
-order by tenant, intent_id
+order by tenant collate "C", intent_id collate "C"
 on conflict do nothing
 """
 _SUBJECTS: Final = """

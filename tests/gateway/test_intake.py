@@ -15,7 +15,9 @@ import redis
 
 from tests.services import PARTITIONS
 from zentra.bench.twins.idempotency import IdempotencyServer, IdempotencyTwin
+from zentra.gateway.doors import admission as admission_module
 from zentra.gateway.doors import intake as module
+from zentra.gateway.doors.admission import Admission
 from zentra.gateway.doors.intake import Intake, IntakeItem, IntakeOutcome, IntakeResult, digest_of_intent
 from zentra.gateway.doors.pressure import Cause, Overloaded, Pressure, PressureLimits
 from zentra.runtime.errors import DataError, Unavailable
@@ -24,6 +26,7 @@ from zentra.runtime.idempotency import IdempotencyCache
 from zentra.runtime.intents.command import IntentCommand, digest_of
 from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.intents.vocabulary import IntentKind
+from zentra.runtime.messages import Load
 from zentra.runtime.stream_ports import Outgoing, StreamError
 from zentra.storage.idempotency import RedisIdempotency
 from zentra.storage.intake.clock import DatabaseClock
@@ -64,12 +67,27 @@ async def _nothing_waits() -> Backlog:
 
 
 async def _open_intake(
-    pool: Pool, cache: IdempotencyCache, publisher: Publisher, *, waiting_max: int = 10_000, backlog_max: int = 20_000
+    pool: Pool,
+    cache: IdempotencyCache,
+    publisher: Publisher,
+    *,
+    waiting_max: int = 10_000,
+    backlog_max: int = 20_000,
+    admission: Admission | None = None,
 ) -> Intake:
     clock = DatabaseClock()
     await clock.read(pool)
     pressure = Pressure(_nothing_waits, PressureLimits(backlog_max, 30.0))
-    return Intake(pool, cache, publisher, clock, pressure, partitions=PARTITIONS, waiting_max=waiting_max)
+    return Intake(
+        pool,
+        cache,
+        publisher,
+        clock,
+        pressure,
+        admission or Admission(),
+        partitions=PARTITIONS,
+        waiting_max=waiting_max,
+    )
 
 
 @pytest.fixture
@@ -252,7 +270,7 @@ async def test_what_was_published_is_marked_and_the_rest_is_left_to_the_sweep(
 async def test_a_store_that_does_not_answer_is_said_so_and_the_key_stays_free(
     intake: Intake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def gone(pool: object, items: object) -> None:
+    async def gone(pool: object, items: object, *, guess: bool) -> None:
         raise Unavailable("connection refused")
 
     with monkeypatch.context() as patch:
@@ -270,6 +288,67 @@ async def test_a_full_queue_says_when_to_come_back(writer_pool: Pool, publisher:
     assert [one.cause for one in refused] == [Cause.REQUESTS] * 2
     assert all(one.retry_after_seconds >= 1 for one in refused)
     await intake.aclose()
+
+
+async def test_while_workers_have_enough_to_do_requests_wait_here_and_not_in_the_store(
+    writer_pool: Pool, publisher: Publisher
+) -> None:
+    admission = Admission(1_000)
+    intake = await _open_intake(
+        writer_pool, IdempotencyTwin(IdempotencyServer()), publisher, waiting_max=700, admission=admission
+    )
+    admission.heard(Load("worker-1", 2_000))
+    asked = [asyncio.create_task(intake.submit(_item(f"held-{n}"))) for n in range(700)]
+    await asyncio.wait(asked, timeout=0.1)
+    assert (intake.statistics().waiting, intake.statistics().accepted) == (700, 0)
+    with pytest.raises(Overloaded) as refused:
+        await intake.submit(_item("held-one-too-many"))
+    assert refused.value.cause is Cause.REQUESTS
+    admission.heard(Load("worker-1", 700))
+    await asyncio.wait(asked, timeout=0.2)  # less than a hold may last
+    assert (intake.statistics().waiting, intake.statistics().accepted) == (400, 300), "as many as there is room for"
+    admission.heard(Load("worker-1", 0))
+    results = await asyncio.gather(*asked)
+    assert {result.outcome for result in results} == {IntakeOutcome.ACCEPTED}
+    assert admission.held_seconds >= 0.1
+    await intake.aclose()
+
+
+@pytest.mark.parametrize("ending", ["drain", "aclose"])
+async def test_a_gateway_that_ends_answers_what_it_was_holding(
+    writer_pool: Pool, publisher: Publisher, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setattr(admission_module, "HOLD_SECONDS_MAX", 3_600.0)
+    admission = Admission(1_000)
+    intake = await _open_intake(writer_pool, IdempotencyTwin(IdempotencyServer()), publisher, admission=admission)
+    admission.heard(Load("worker-1", 2_000))
+    asked = [asyncio.create_task(intake.submit(_item(f"ending-{ending}-{n}"))) for n in range(20)]
+    await asyncio.wait(asked, timeout=0.05)
+    assert intake.statistics().waiting == 20
+    if ending == "drain":
+        intake.drain()
+        await asyncio.gather(*asked)
+    await intake.aclose()
+    assert {(await one).outcome for one in asked} == {IntakeOutcome.ACCEPTED}
+
+
+async def test_many_who_come_one_by_one_share_commits(writer_pool: Pool, publisher: Publisher) -> None:
+    intake = await _open_intake(writer_pool, IdempotencyTwin(IdempotencyServer()), publisher)
+    asked = []
+    for n in range(400):
+        asked.append(asyncio.create_task(intake.submit(_item(f"one-by-one-{n}"))))
+        await _pass(0.0005)
+    await asyncio.gather(*asked)
+    assert intake.statistics().groups <= 100
+    await intake.aclose()
+
+
+async def _pass(seconds: float) -> None:
+    """Let others run for that long."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while loop.time() < until:
+        await asyncio.sleep(0)
 
 
 async def test_what_is_accepted_closes_the_doors_before_the_backlog_is_read_again(

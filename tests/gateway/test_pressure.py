@@ -184,24 +184,42 @@ async def test_a_watcher_outlives_whatever_a_reading_fails_of_and_says_so(
     assert metrics.registry.get_sample_value("zentra_backlog_readings_failed_total") == len(told)
 
 
-async def test_a_slow_reading_is_followed_by_a_long_pause(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    pauses: list[float] = []
+@pytest.mark.parametrize(
+    ("took", "found", "accepted", "pause"),
+    [
+        (0.001, waiting(10), 0, 0.25),
+        (0.02, waiting(10), 0, 1.0),
+        (9.0, waiting(10), 0, 4.0),
+        (0.02, waiting(10), 250, 0.25),  # the sum of an old reading and so much says little
+        (0.05, waiting(1_000), 0, 1.0),  # closed: somebody waits to hear that the doors are open
+    ],
+    ids=["cheap", "dear", "never rarer", "much since", "closed"],
+)
+async def test_how_often_is_read_follows_from_what_it_costs(
+    store: Store, monkeypatch: pytest.MonkeyPatch, took: float, found: Backlog, accepted: int, pause: float
+) -> None:
+    began: list[float] = []
     nap = asyncio.sleep
 
-    async def kept(seconds: float) -> None:
-        pauses.append(seconds)
+    async def counted(seconds: float) -> None:
+        store.now += seconds
         await nap(0)
 
     async def slow() -> Backlog:
-        store.now += 0.1
-        return waiting(10)
+        began.append(store.now)
+        store.now += took
+        return found
 
-    monkeypatch.setattr(asyncio, "sleep", kept)
+    monkeypatch.setattr(asyncio, "sleep", counted)
     pressure = Pressure(slow, LIMITS, clock=store.clock)
     await pressure.start()
-    await _until(lambda: len(pauses) >= 3)
+    pressure.accepted(accepted)
+    await _until(lambda: len(began) >= 2)
+    pressure.accepted(accepted)
+    await _until(lambda: len(began) >= 3)
     await pressure.aclose()
-    assert pauses[1:3] == pytest.approx([2.0, 2.0])
+    # Within one look of the watcher, and the reading itself.
+    assert pause <= began[2] - began[1] <= pause + took + 0.26
 
 
 def test_an_answer_says_what_there_is_too_much_of_and_when_to_come_back() -> None:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from zentra.runtime.evidence import canonical
+from zentra.runtime.intents import command as module
 from zentra.runtime.intents.command import IntentCommand, decode_command, digest_of, parse_intent
 from zentra.runtime.intents.vocabulary import IntentKind
 
@@ -188,3 +189,20 @@ def test_parsing_leaves_the_body_alone() -> None:
     body = _with(kind=...)
     parse_intent(body, frozenset({"payment"}))
     assert body == GOOD
+
+
+EVERY: list[Any] = [
+    GOOD, *SAME, *OTHER, *[body for body, _ in BAD],
+    _with(metadata={"a": "b", "c": ""}), _with(intent_id="pay-1", idempotency_key="k", primitives=["ledger"]),
+    _with(metadata={"a": "\x00"}), _with(country=""), _with(primitives=None), _with(idempotency_key=None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kinds", [None, frozenset({"payment"}), frozenset({"transfer", "payment"})])
+@pytest.mark.parametrize("number", range(len(EVERY)))
+def test_a_body_read_in_one_go_gives_what_it_gives_field_by_field(
+    number: int, kinds: frozenset[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = parse_intent(EVERY[number], kinds)
+    monkeypatch.setattr(module, "_flawless", lambda body, kinds: None)
+    assert parse_intent(EVERY[number], kinds) == at_once

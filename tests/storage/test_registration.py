@@ -70,9 +70,10 @@ async def _count(pool: Pool, intents: list[str]) -> dict[str, int]:
     return found
 
 
-async def test_a_new_intent_has_everything_in_one_commit(writer_pool: Pool) -> None:
-    items = [_item(f"new-{n}") for n in range(300)]
-    done = await register_intents(writer_pool, items)
+@pytest.mark.parametrize("guess", [True, False])
+async def test_a_new_intent_has_everything_in_one_commit(writer_pool: Pool, guess: bool) -> None:
+    items = [_item(f"new-{guess}-{n}") for n in range(300)]
+    done = await register_intents(writer_pool, items, guess=guess)
     assert done.outcomes == [Registered()] * 300
     assert await _count(writer_pool, [i.intent for i in items]) == {"intents": 300, "transitions": 300, "timers": 300}
     row = await writer_pool.fetchrow("select record, hash from transitions where intent = $1", items[7].intent)
@@ -108,6 +109,26 @@ async def test_frames_go_to_the_partition_and_the_feed(writer_pool: Pool) -> Non
     assert not await writer_pool.fetchval(
         "select count(*) from outbox where sent_at is null and id = any($1::uuid[])", [m.id for m in done.outgoing]
     )
+
+
+@pytest.mark.parametrize("guess", [True, False])
+async def test_one_key_that_is_known_harms_none_of_the_new_ones(writer_pool: Pool, guess: bool) -> None:
+    known = _item(f"known-{guess}", intent_id=f"known-{guess}")
+    await register_intents(writer_pool, [known], guess=guess)
+    items = [_item(f"beside-{guess}-{n}") for n in range(100)]
+    items[40] = _item(f"known-{guess}")
+    items[60] = _item(f"other-key-{guess}", intent_id=f"known-{guess}")
+    items[80] = _item(f"other-command-{guess}", intent_id=f"known-{guess}", minor=6)
+    done = await register_intents(writer_pool, items, guess=guess)
+    assert done.outcomes[80] == IntentIdTaken(known.intent)
+    for place in (40, 60):
+        found = done.outcomes[place]
+        assert isinstance(found, StoredKey)
+        assert (found.answer, found.subject) == (known.answer, f"intent/{known.intent}")
+    new = [place for place in range(100) if place not in (40, 60, 80)]
+    assert [done.outcomes[place] for place in new] == [Registered()] * 97
+    expected = {"intents": 97, "transitions": 97, "timers": 97}
+    assert await _count(writer_pool, [item.intent for item in items]) == expected
 
 
 async def test_the_same_key_again_gives_what_is_stored(writer_pool: Pool) -> None:

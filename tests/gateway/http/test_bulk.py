@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.gateway.http.conftest import Api, intent_body
-from zentra.gateway.doors.intake import Intake, IntakeItem, IntakeResult
+from zentra.gateway.doors.intake import Intake, IntakeItem, Together
 from zentra.gateway.doors.pressure import Cause, Overloaded
 from zentra.gateway.routes.intents import BULK_BYTES_MAX
 from zentra.storage.pool import Pool
@@ -133,10 +133,10 @@ async def test_a_client_that_goes_before_its_answer_finds_each_intent_once(
 ) -> None:
     batch, submitted, submit = [keyed() for _ in range(50)], asyncio.Event(), Intake.submit_nowait
 
-    def noted(self: Intake, item: IntakeItem) -> asyncio.Future[IntakeResult]:
+    def noted(self: Intake, item: IntakeItem, asked: Together, place: int) -> None:
         if item.key == batch[-1]["idempotency_key"]:
             submitted.set()
-        return submit(self, item)
+        submit(self, item, asked, place)
 
     monkeypatch.setattr(Intake, "submit_nowait", noted)
     asking = asyncio.create_task(api.post(BULK, batch, key=None))
