@@ -7,14 +7,14 @@ with other workers is deceived all the time, and stops believing for a while."""
 
 from typing import Final
 
-from zentra.runtime.ledger.book import Balance
+from zentra.runtime.ledger.book import AccountRef, Balance
 from zentra.runtime.policy import Usage, VelocityKey
-from zentra.runtime.ports import TickPlan
+from zentra.runtime.ports import Ground, TickPlan
 
 __all__ = ["Beliefs", "Believed"]
 
 BELIEFS_MAX: Final = 200_000  # balances, and as many counters: some 30 MiB
-DOUBTING_TICKS: Final = 64  # about what a second holds under load
+DOUBTING_TICKS: Final = 16  # half a second under load
 
 Believed = tuple[dict[int, Balance], dict[VelocityKey, Usage]]
 """Balances of accounts with a floor by account id, and counters by key."""
@@ -28,25 +28,35 @@ class Beliefs:
         self._usage: dict[VelocityKey, Usage] = {}
         self._doubting = 0
 
-    def on(self, plan: TickPlan) -> Believed | None:
-        """Return what the rows that `plan` locks are believed to hold, or None where one is not known or doubted."""
+    def unknown(self, plan: TickPlan) -> tuple[tuple[VelocityKey, ...], tuple[AccountRef, ...]]:
+        """Return the counters and accounts of a plan that have to be read before anything can be believed of it."""
+        if self._doubting:
+            return (), ()
+        balances, usage = self._balances, self._usage
+        accounts = tuple([ref for ref in plan.accounts if ref.guarded and ref.id not in balances])
+        return tuple([key for key in plan.velocity if key not in usage]), accounts
+
+    def on(self, plan: TickPlan, ground: Ground) -> Believed | None:
+        """Return what the rows that `plan` locks are believed to hold, or what they have just been seen to hold; None
+        where that is doubted, or something was not looked at."""
         if self._doubting:
             self._doubting -= 1
             return None
-        return self._of(plan)
-
-    def knows(self, plan: TickPlan) -> bool:
-        """Return whether `on` would return something."""
-        return not self._doubting and self._of(plan) is not None
-
-    def _of(self, plan: TickPlan) -> Believed | None:
-        balances, usage = self._balances, self._usage
+        balances, usage = {**ground.balances}, {**ground.usage}
         try:
-            return {ref.id: balances[ref.id] for ref in plan.accounts if ref.guarded}, {
-                k: usage[k] for k in plan.velocity
-            }
-        except KeyError:
+            for ref in plan.accounts:
+                if ref.guarded:
+                    balances[ref.id] = self._balances.get(ref.id) or balances[ref.id]
+            for key in plan.velocity:
+                usage[key] = self._usage.get(key) or usage[key]
+        except KeyError:  # forgotten since
             return None
+        return balances, usage
+
+    @property
+    def doubted(self) -> bool:
+        """Return whether nothing is believed now."""
+        return self._doubting > 0
 
     def follow(self, balances: dict[int, Balance], usage: dict[VelocityKey, Usage]) -> None:
         """Believe what a tick was decided to leave behind."""

@@ -95,6 +95,8 @@ class Committer:
         """Decide and commit once; remember what was committed."""
         plan = self._engine.plan(batch, needs, self._leases, stripe)
         beliefs = self._engine.memory.beliefs
+        if batch.draftable:
+            plan.unknown_velocity, plan.unknown_accounts = beliefs.unknown(plan)
         drafts: list[Tick] = []
         decided: list[Tick] = []
 
@@ -136,12 +138,12 @@ class Committer:
         """Return what can be decided before the locks, one batch after the other: what is believed to be there is what
         the batches before leave behind. None where nothing can be made of it."""
         beliefs = self._engine.memory.beliefs
-        while self._drafting or (self._undecided and beliefs.knows(plan)):
+        while self._drafting or (self._undecided and not beliefs.doubted):
             await self._pause(DECIDED_SECONDS)
         self._drafting = True
         try:
             tick = Tick(self._engine.memory, self._engine.rules, batch, ground)
-            tick.believed = beliefs.on(plan)
+            tick.believed = beliefs.on(plan, ground)
             for worth in self._engine.draft(batch, plan, tick):
                 if not worth:
                     return None

@@ -78,13 +78,16 @@ class TickPlan(Struct):
     """What a tick wants locked. `stripe` is the writer's own place in accounts without a floor.
 
     `consumed` names the outbox rows (partition, id) of the frames that it takes: whoever consumes a frame deletes its
-    row in the same commit, so that a row which is still there is a frame still to be consumed."""
+    row in the same commit, so that a row which is still there is a frame still to be consumed. `unknown` are those of
+    its counters and accounts with a floor that are read before they are locked, for a draft to stand on."""
 
     fences: tuple[Fence, ...]
     velocity: tuple[VelocityKey, ...]
     accounts: tuple[AccountRef, ...]
     stripe: int
     consumed: tuple[tuple[int, str], ...] = ()
+    unknown_velocity: tuple[VelocityKey, ...] = ()
+    unknown_accounts: tuple[AccountRef, ...] = ()
 
 
 class Ground(Struct):
@@ -249,11 +252,11 @@ class Store(Protocol):
     ) -> Ground:
         """Lock what the plan names, write what `decide` returns, commit; return the ground.
 
-        `draft` runs between the fences and the locks on counters and balances, on a ground that has none of these:
-        what it decides, and the rows that it returns, keep nobody waiting. What only the owner of a partition writes is
-        written at once, the rest under the locks where `decide` returns the very same writes. Raises
-        what the two raise with nothing written; Contended on a deadlock or serialization failure; InDoubt where nobody
-        knows whether the commit happened; DataError where the store refuses the data."""
+        `draft` runs between the fences and the locks on counters and balances, on a ground that has only what the plan
+        calls unknown, as it was a moment ago: what it decides, and the rows that it returns, keep nobody waiting. What
+        only the owner of a partition writes is written at once, the rest under the locks where `decide` returns the
+        very same writes. Raises what the two raise with nothing written; Contended on a deadlock or serialization
+        failure; InDoubt where nobody knows whether the commit happened; DataError where the store refuses the data."""
         ...
 
     async def unsent(

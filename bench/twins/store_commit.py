@@ -37,7 +37,7 @@ class OpenCommit:
         self.ground: Ground | None = None
 
     def fence(self) -> bool:
-        """Take the next leases; return whether all are taken: then `ground` is there, without what is locked later."""
+        """Take the next leases; return whether all are taken: then `ground` is there, with what is unknown."""
         while self._fences:
             fence = self._fences[0]
             if self._store.holds(fence):
@@ -46,7 +46,10 @@ class OpenCommit:
                 self._kept.add(fence.partition)
             del self._fences[0]
         lost = frozenset(fence.partition for fence in self.plan.fences) - self._kept
-        self.ground = Ground(self._store.now(), self._store.current.version, lost, {}, {})
+        rows = self._store.rows
+        balances = {ref.id: copy.copy(rows.balances[ref.id, 0]) for ref in self.plan.unknown_accounts}
+        usage = {_dated(key): copy.copy(rows.velocity.get(key, Usage())) for key in self.plan.unknown_velocity}
+        self.ground = Ground(self._store.now(), self._store.current.version, lost, balances, usage)
         return True
 
     def lock(self) -> bool:
@@ -59,6 +62,7 @@ class OpenCommit:
             del self._keys[0]
         assert self.ground is not None
         rows, plan = self._store.rows, self.plan
+        self.ground.usage.clear()
         self.ground.balances.update((r.id, copy.copy(rows.balances[r.id, 0])) for r in plan.accounts if r.guarded)
         self.ground.usage.update((_dated(key), copy.copy(rows.velocity.get(key, Usage()))) for key in plan.velocity)
         return True

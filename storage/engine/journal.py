@@ -40,12 +40,12 @@ with fence as (
 )
 select clock_timestamp(), (select version from configuration_version), (select array_agg(partition) from moved)
 """
-_COUNTERS: Final = """
+_READ_COUNTERS: Final = """
 select v.tenant, v.counter, v.day, v.currency, v.count, v.minor
 from velocity v join unnest($1::text[], $2::text[], $3::date[], $4::text[]) as k(tenant, counter, day, currency)
     using (tenant, counter, day, currency)
-order by 1, 2, 3, 4 for update of v
 """
+_COUNTERS: Final = f"{_READ_COUNTERS} order by 1, 2, 3, 4 for update of v"
 # A counter that somebody else begins at this moment is waited for here, and locked when they are read once more.
 _BEGIN_COUNTERS: Final = """
 insert into velocity (tenant, counter, day, currency)
@@ -53,6 +53,10 @@ select * from unnest($1::text[], $2::text[], $3::date[], $4::text[]) order by 1,
 """
 # The version once more: the fence may have waited for its rows, and read what held before. Now that it has them,
 # whoever changes an account waits for this commit.
+_READ_BALANCES: Final = """
+select account, debits_pending, credits_pending, debits_posted, credits_posted
+from balances where account = any($1::bigint[]) and stripe = 0
+"""
 _LOCK: Final = """
 with locked as (
     select b.account, b.stripe, b.debits_pending, b.credits_pending, b.debits_posted, b.credits_posted
@@ -153,7 +157,7 @@ async def commit_tick(
 
 
 async def _fenced(connection: Connection, plan: TickPlan) -> Ground:
-    """Pass the fences; return a ground without counters and balances."""
+    """Pass the fences; return a ground that has only what the plan calls unknown."""
     fences = plan.fences
     now, version, moved = await connection.fetchrow(  # type: ignore[misc]  # one row, always
         _FENCE,
@@ -165,11 +169,19 @@ async def _fenced(connection: Connection, plan: TickPlan) -> Ground:
         [key for _, key in plan.consumed],
     )
     lost = frozenset(fence.partition for fence in fences).difference(moved or ())
-    return Ground(now, version, lost, {}, {})
+    ground = Ground(now, version, lost, {}, {})
+    if plan.unknown_velocity:
+        ground.usage = {key: Usage() for key in plan.unknown_velocity}
+        await _read_counters(connection, _READ_COUNTERS, plan.unknown_velocity, ground)
+    if plan.unknown_accounts:
+        rows = await connection.fetch(_READ_BALANCES, [ref.id for ref in plan.unknown_accounts])
+        ground.balances = {row[0]: Balance(row[1], row[2], row[3], row[4]) for row in rows}
+    return ground
 
 
 async def _lock(connection: Connection, plan: TickPlan, ground: Ground) -> None:
     """Lock counters and balances and put them on the ground."""
+    ground.usage = {}
     if plan.velocity:
         await _lock_counters(connection, plan.velocity, ground)
     if plan.accounts:
@@ -185,12 +197,16 @@ async def _lock(connection: Connection, plan: TickPlan, ground: Ground) -> None:
 
 
 async def _lock_counters(connection: Connection, keys: Sequence[VelocityKey], ground: Ground) -> None:
-    for row in await connection.fetch(_COUNTERS, *_columns(keys)):
-        ground.usage[VelocityKey(row[0], row[1], row[2].isoformat(), row[3])] = Usage(row[4], row[5])
+    await _read_counters(connection, _COUNTERS, keys, ground)
     new = [key for key in keys if key not in ground.usage]
     if new:
         await connection.execute(_BEGIN_COUNTERS, *_columns(new))
         await _lock_counters(connection, new, ground)
+
+
+async def _read_counters(connection: Connection, query: str, keys: Sequence[VelocityKey], ground: Ground) -> None:
+    for row in await connection.fetch(query, *_columns(keys)):
+        ground.usage[VelocityKey(row[0], row[1], row[2].isoformat(), row[3])] = Usage(row[4], row[5])
 
 
 def _columns(keys: Sequence[VelocityKey]) -> tuple[list[Any], ...]:
