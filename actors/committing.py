@@ -48,6 +48,7 @@ class Committer:
         self._drop, self._committed, self._send, self._pause = drop, committed, send, pause
         self._breathe = breathe
         self._drafting = False
+        self._believing: list[int] = []  # batches that stand on beliefs and have not locked their rows yet, in turn
         self._undecided: set[int] = set()  # batches under way of which nobody knows yet what they leave behind
 
     async def run(self, batch: Batch, stripe: int) -> Tick | None:
@@ -104,6 +105,7 @@ class Committer:
             tick = await self._draft(batch, plan, ground)
             if tick is not None and tick.believed is not None:
                 drafts.append(tick)
+                self._believing.append(id(batch))
                 return tick.writes
             self._undecided.add(id(batch))
             if tick is None:
@@ -112,16 +114,20 @@ class Committer:
             tick.writes.drafted = len(tick.writes.transitions)
             return TickWrites(transitions=tick.writes.transitions[:])
 
+        async def turn() -> None:
+            while id(batch) in self._believing[1:]:
+                await self._pause(DECIDED_SECONDS)
+
         def decide(ground: Ground) -> TickWrites:
             decided.append(self._engine.decide(batch, plan, ground, drafts[-1] if drafts else None))
-            self._undecided.discard(id(batch))
+            self._settled(batch)
             return decided[-1].writes
 
         if not batch.draftable:
             self._undecided.add(id(batch))
         try:
             try:
-                await self._store.commit(plan, decide, draft if batch.draftable else None)
+                await self._store.commit(plan, decide, draft if batch.draftable else None, turn)
             except InDoubt:
                 await self._settle_doubt(plan, decided[-1].lost if decided else frozenset())
         except BaseException:
@@ -129,10 +135,16 @@ class Committer:
                 beliefs.forget(plan)
             raise
         finally:
-            self._undecided.discard(id(batch))
+            self._settled(batch)
         tick = decided[-1]
         self._committed(plan, tick)
         return tick
+
+    def _settled(self, batch: Batch) -> None:
+        """Whoever comes after a batch need not wait for it: its rows are locked, or it has failed."""
+        self._undecided.discard(id(batch))
+        if id(batch) in self._believing:
+            self._believing.remove(id(batch))
 
     async def _draft(self, batch: Batch, plan: TickPlan, ground: Ground) -> Tick | None:
         """Return what can be decided before the locks, one batch after the other: what is believed to be there is what

@@ -249,14 +249,16 @@ class Store(Protocol):
         plan: TickPlan,
         decide: Callable[[Ground], TickWrites],
         draft: Callable[[Ground], Awaitable[TickWrites]] | None = None,
+        turn: Callable[[], Awaitable[None]] | None = None,
     ) -> Ground:
         """Lock what the plan names, write what `decide` returns, commit; return the ground.
 
         `draft` runs between the fences and the locks on counters and balances, on a ground that has only what the plan
         calls unknown, as it was a moment ago: what it decides, and the rows that it returns, keep nobody waiting. What
         only the owner of a partition writes is written at once, the rest under the locks where `decide` returns the
-        very same writes. Raises what the two raise with nothing written; Contended on a deadlock or serialization
-        failure; InDoubt where nobody knows whether the commit happened; DataError where the store refuses the data."""
+        very same writes. `turn` returns when it may lock counters and balances. Raises what the two raise with nothing
+        written; Contended on a deadlock or serialization failure; InDoubt where nobody knows whether the commit
+        happened; DataError where the store refuses the data."""
         ...
 
     async def unsent(

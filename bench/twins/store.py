@@ -357,6 +357,7 @@ class StoreTwin:
         plan: TickPlan,
         decide: Callable[[Ground], TickWrites],
         draft: Callable[[Ground], Awaitable[TickWrites]] | None = None,
+        turn: Callable[[], Awaitable[None]] | None = None,
     ) -> Ground:
         """See Store.commit."""
         failure = self._meet("commit")
@@ -369,6 +370,8 @@ class StoreTwin:
             ground = opened.ground
             if draft is not None:
                 await draft(ground)
+            if turn is not None:
+                await turn()
             while not opened.lock():
                 await self.pause("locks", opened)
             await self.pause("fenced", opened)

@@ -140,6 +140,7 @@ async def commit_tick(
     plan: TickPlan,
     decide: Callable[[Ground], TickWrites],
     draft: Callable[[Ground], Awaitable[TickWrites]] | None = None,
+    turn: Callable[[], Awaitable[None]] | None = None,
 ) -> Ground:
     """Run one tick; see `zentra.runtime.ports.Store.commit` for what it returns and raises."""
     async with transaction(pool) as connection:
@@ -148,6 +149,8 @@ async def commit_tick(
         if draft is not None:
             drafted = await draft(ground)
             await _write_owned(connection, drafted, ground.now)
+        if turn is not None:
+            await turn()
         await _lock(connection, plan, ground)
         writes = decide(ground)
         if writes is not drafted:

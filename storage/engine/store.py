@@ -252,9 +252,10 @@ class PostgresStore:
         plan: TickPlan,
         decide: Callable[[Ground], TickWrites],
         draft: Callable[[Ground], Awaitable[TickWrites]] | None = None,
+        turn: Callable[[], Awaitable[None]] | None = None,
     ) -> Ground:
         """See Store.commit."""
-        return await commit_tick(self._pool, plan, decide, draft)
+        return await commit_tick(self._pool, plan, decide, draft, turn)
 
     async def unsent(
         self, partitions: Collection[int], older_seconds: float, limit: int, *, commands: bool | None = None

@@ -313,14 +313,16 @@ def test_a_part_that_was_lost_sends_nothing_in_the_name_of_the_one_before(make_f
     last = fleet.partition_of(intents[-1])
     commit, calls = fleet.store.commit, 0
 
-    async def losing(plan: TickPlan, decide: Callable[[Ground], TickWrites], draft: Any = None) -> Ground:
+    async def losing(
+        plan: TickPlan, decide: Callable[[Ground], TickWrites], draft: Any = None, turn: Any = None
+    ) -> Ground:
         nonlocal calls
         calls += 1
         if calls <= 2:
             raise DataError("no")
         if calls == 3:
             worker.drop(frozenset({last}))
-        return await commit(plan, decide, draft)
+        return await commit(plan, decide, draft, turn)
 
     fleet.store.commit = losing  # type: ignore[method-assign]  # the store refuses twice, then a partition is lost
     worker.take()

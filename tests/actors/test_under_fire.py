@@ -106,10 +106,12 @@ async def test_a_partition_that_was_refused_says_nothing_of_a_commit_in_doubt() 
     committed: list[Tick] = []
     commit, tries = fleet.store.commit, []
 
-    async def lost(plan: TickPlan, decide: Callable[[Ground], TickWrites], draft: Any = None) -> Ground:
+    async def lost(
+        plan: TickPlan, decide: Callable[[Ground], TickWrites], draft: Any = None, turn: Any = None
+    ) -> Ground:
         tries.append(plan)
         if len(tries) > 1:
-            return await commit(plan, decide, draft)
+            return await commit(plan, decide, draft, turn)
         decide(Ground(fleet.now, fleet.store.current.version, frozenset({0}), {}, {}))
         raise InDoubt("the connection died before the commit arrived")
 

@@ -354,8 +354,10 @@ async def test_what_is_committed_after_its_partition_was_given_up_is_not_remembe
     worker = make_worker(fleet, "w")
     commit = fleet.store.commit
 
-    async def dropping(plan: TickPlan, decide: Callable[[Ground], TickWrites], draft: Any = None) -> Ground:
-        ground = await commit(plan, decide, draft)
+    async def dropping(
+        plan: TickPlan, decide: Callable[[Ground], TickWrites], draft: Any = None, turn: Any = None
+    ) -> Ground:
+        ground = await commit(plan, decide, draft, turn)
         worker._drop(frozenset(fence.partition for fence in plan.fences))
         return ground
 
