@@ -1,11 +1,14 @@
 """What a worker believes the store to hold: the balances and counters that its own ticks have left behind.
 
 A belief is never the ground of a commit. A tick that was decided on beliefs is committed only where the locked rows
-prove every one of them true; else it is decided again under the locks. So what follows a commit can be decided while
+prove that every decision stands; else it is decided again under the locks. So what follows a commit is decided while
 that commit is on its way, and rows are locked only for as long as it takes to add to them. Whoever shares its accounts
 with other workers is deceived all the time, and stops believing for a while."""
 
+from collections.abc import Mapping
 from typing import Final
+
+from msgspec.structs import astuple
 
 from zentra.runtime.ledger.book import AccountRef, Balance
 from zentra.runtime.policy import Usage, VelocityKey
@@ -65,6 +68,14 @@ class Beliefs:
             self._usage.clear()
         self._balances.update(balances)
         self._usage.update(usage)
+
+    def correct(self, believed: Mapping[int, Balance], actual: Mapping[int, Balance]) -> None:
+        """Take in what others have added meanwhile."""
+        for key, found in actual.items():
+            before, now = believed[key], self._balances.get(key)
+            if found != before and now is not None:
+                counters = zip(astuple(now), astuple(found), astuple(before), strict=True)
+                self._balances[key] = Balance(*[stands + is_ - was for stands, is_, was in counters])
 
     def deceived(self) -> None:
         """Believe nothing for a while: somebody else writes to the same rows."""

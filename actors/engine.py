@@ -112,7 +112,10 @@ class Engine:
             raise MissingGround(Missing(configuration=True))
         self.day = ground.now.date().isoformat()
         if draft is not None and draft.believed is not None:
-            if draft.configuration is self.memory.configuration and draft.believed == (ground.balances, ground.usage):
+            balances, usage = draft.believed
+            proved = usage == ground.usage and draft.book.stands(balances, ground.balances)
+            if proved and draft.configuration is self.memory.configuration:
+                self.memory.beliefs.correct(balances, ground.balances)
                 return draft
             self.memory.beliefs.deceived()
             batch.draftable = False

@@ -44,7 +44,7 @@ from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.machine import TIMEOUTS
 from zentra.runtime.intents.transaction import register, timestamp
 from zentra.runtime.intents.vocabulary import State
-from zentra.runtime.partitions import partition_of
+from zentra.runtime.partitions import partition_of, payer_partition, steered
 from zentra.runtime.ports import Timer
 from zentra.runtime.stream_ports import EventPublisher, Outgoing
 from zentra.storage.identifiers import Uuid7
@@ -362,7 +362,8 @@ class Intake:
         registrations = []
         for waiting in group:
             item, command, digest = waiting.item, waiting.item.command, waiting.digest
-            intent = new_id()
+            partition = payer_partition(item.tenant, command.source, partitions)
+            intent = steered(new_id(), partition, partitions)
             intent_id = item.intent_id or command.intent_id or f"int_{intent}"
             transition = register(
                 intent=intent, tenant=item.tenant, intent_id=intent_id, command=command, digest=digest, key=item.key,

@@ -14,10 +14,12 @@ A refused command changes nothing. The order of the checks is part of the contra
 integers and refused beyond 64 bits. An account without a floor is never read: only its change is kept."""
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from zentra.runtime.intents.facts import Entry
 from zentra.runtime.ledger.money import MINOR_MAX
@@ -94,6 +96,8 @@ class Book:
         self.balances = loaded
         self.changes: dict[int, Balance] = {}
         self.postings: list[Posting] = []
+        self.weighed: dict[int, AccountRef] = {}  # accounts whose balance a decision has rested on
+        self.short: set[int] = set()  # those that had too little
 
     def reserve(
         self, source: AccountRef | None, settlement: AccountRef | None, destination: AccountRef | None, minor: int,
@@ -200,8 +204,11 @@ class Book:
 
         A debit takes from a credit-normal account, and a credit takes from a debit-normal one."""
         for ref, losing_side in ((debit, "credit"), (credit, "debit")):
-            if ref.guarded and ref.normal_side == losing_side and self._above_floor(ref) < minor:
-                return Objection("insufficient_funds", ref.account_id)
+            if ref.guarded and ref.normal_side == losing_side:
+                self.weighed[ref.id] = ref
+                if self._above_floor(ref) < minor:
+                    self.short.add(ref.id)
+                    return Objection("insufficient_funds", ref.account_id)
         return None
 
     def _above_floor(self, ref: AccountRef) -> int:
@@ -246,6 +253,23 @@ class Book:
             change = self.changes[ref.id] = Balance()
         balance = self.balances.get(ref.id) if ref.guarded else None
         return (change,) if balance is None else (change, balance)
+
+    def stands(self, believed: Mapping[int, Balance], actual: Mapping[int, Balance]) -> bool:
+        """Return whether every decision would have been the same on the `actual` balances as on those `believed`.
+
+        Whoever had enough has enough with more, and what is only added to an account does not depend on what is there,
+        as long as it fits into 64 bits."""
+        for key, before in believed.items():
+            found = actual[key]
+            if found == before:
+                continue
+            ref, change = self.weighed.get(key), self.changes.get(key, Balance())
+            if key in self.short or (ref is not None and available(ref, found) < available(ref, before)):
+                return False
+            for was, stands, added in zip(astuple(before), astuple(found), astuple(change), strict=True):
+                if (added < 0 and stands < was) or stands + abs(added) > MINOR_MAX // 2:
+                    return False
+        return True
 
 
 def _beyond(ref: AccountRef, pending: int, posted: int) -> Objection | None:
