@@ -33,7 +33,7 @@ from zentra.runtime.ports import (
 )
 from zentra.runtime.stream_ports import NOTHING_CONSUMED, Outgoing, Position
 from zentra.runtime.webhooks.delivery import OPEN, Delivery, DeliveryState
-from zentra.storage.engine.ownership import rendezvous
+from zentra.storage.engine.ownership import shares
 from zentra.storage.intake.registration import Outcome, Registered, Registration
 
 __all__ = ["Failure", "StoreTwin"]
@@ -149,7 +149,7 @@ class StoreTwin:
         self.members[worker] = now
         self.members = {w: at for w, at in self.members.items() if now - at <= lasts * MEMBERS_FORGOTTEN_AFTER}
         live = [w for w, at in self.members.items() if now - at < lasts]
-        mine = {p for p in self.lease_rows if rendezvous(p, live) == worker}
+        mine = {p for p, owner in shares(self.lease_rows, live).items() if owner == worker}
         for partition in mine:
             row = self.lease_rows[partition]
             free = row.owner not in live or (row.owner == worker and first)

@@ -1,13 +1,14 @@
 """Who owns which partition: members that are alive, and lease rows with an epoch, all by the clock of the database.
 
 A worker is alive while its member row was touched within the lease time. It owns the partitions that rendezvous hashing
-gives it among the live members, and takes one when its lease is free, its owner is dead, or it is its own from an
-earlier life; each taking raises the epoch, and an epoch fences every commit of the one before. What belongs to another
+with bounded loads gives it among the live members, and takes one when its lease is free, its owner is dead, or it is
+its own from an earlier life; each taking raises the epoch, and an epoch fences every commit of the one before. What belongs to another
 live member is released, so that a fleet balances itself within one lease time. Renewing touches the member row alone:
 lease rows are written by ticks, and a renewal that locked them would make every tick wait for it."""
 
 import hashlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection
 from typing import Final
 
 from zentra.runtime.ports import Lease
@@ -15,7 +16,7 @@ from zentra.runtime.stream_ports import Position
 from zentra.storage.errors import translated
 from zentra.storage.pool import Pool, transaction
 
-__all__ = ["claim_leases", "release_leases", "rendezvous"]
+__all__ = ["claim_leases", "release_leases", "shares"]
 
 _ALIVE: Final = """
 with me as (
@@ -45,9 +46,18 @@ update leases l set owner = null from mine where l.partition = mine.partition
 """
 
 
-def rendezvous(partition: int, workers: Iterable[str]) -> str:
-    """Return the worker that should own a partition: highest random weight, so that a change moves few partitions."""
-    return max(workers, key=lambda worker: hashlib.sha256(f"{worker}/{partition}".encode()).digest())
+def shares(partitions: Collection[int], workers: Collection[str]) -> dict[int, str]:
+    """Return the worker that should own each partition: the one of highest random weight that is not full, so that a
+    change moves few partitions and nobody owns more than an even share, rounded up."""
+    full = -(-len(partitions) // len(workers))
+    weights = [(hashlib.sha256(f"{w}/{p}".encode()).digest(), p, w) for p in partitions for w in workers]
+    owners: dict[int, str] = {}
+    loads: Counter[str] = Counter()
+    for _, partition, worker in sorted(weights, reverse=True):
+        if partition not in owners and loads[worker] < full:
+            owners[partition] = worker
+            loads[worker] += 1
+    return owners
 
 
 async def claim_leases(pool: Pool, worker: str, lease_seconds: float, *, first: bool = False) -> dict[int, Lease]:
@@ -58,7 +68,7 @@ async def claim_leases(pool: Pool, worker: str, lease_seconds: float, *, first: 
         alive = [row[0] for row in await pool.fetch(_ALIVE, worker, lease_seconds)]
         rows = await pool.fetch(_LEASES)
         owners = {row[0]: row[1] for row in rows}
-        mine = {partition for partition in owners if rendezvous(partition, alive) == worker}
+        mine = {partition for partition, owner in shares(owners, alive).items() if owner == worker}
         take = [p for p in mine if owners[p] not in alive or (owners[p] == worker and first)]
         leave = [p for p, owner in owners.items() if owner == worker and p not in mine]
         if take:
