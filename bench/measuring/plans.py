@@ -48,6 +48,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     watch: bool = False  # see SUCCESSFUL as a client does, on the event stream
     workers: int = 1
     gateways: int = 1
+    history: int = 0  # finished intents in the database before the load
     generators: int = 1
     commits_max: int = 0  # the setting of every worker; 0: its default
     seconds_max: float = 300.0
