@@ -33,7 +33,7 @@ class CannotCopy(Exception):
 
 
 class Names(NamedTuple):
-    """What sets a copy apart: its uuid as 32 hex digits, its intent id and key, its trace, and how many days earlier."""
+    """What sets a copy apart: its uuid as 32 hex digits, its intent id and key, its trace, how many days earlier."""
 
     intent: str
     intent_id: str

@@ -1,8 +1,8 @@
 """History: a stand's database filled with finished intents, as if the installation had been at work for a month.
 
-- Some intents go through the runtime as any would; the rest are copies of their rows, written by COPY, so that a million
-  takes minutes. Intents, idempotency answers, records with their chains, postings, balances, velocity counters, leaves,
-  tiles and signed heads are there; every invariant holds over them, and the log goes on behind them.
+- Some intents go through the runtime as any would; the rest are copies of their rows, written by COPY, so that a
+  million takes minutes. Intents, idempotency answers, records with their chains, postings, balances, velocity
+  counters, leaves, tiles and signed heads are there; every invariant holds over them, and the log goes on behind them.
 - Left out is what a month does not leave: frames of the outbox, which are trimmed after minutes, and timers that have
   fired. The feed of the past days is left out too; no intent of today reads it.
 - The copies lie before today, in the order of their ids, a day of the month after the other.
@@ -56,7 +56,16 @@ on conflict (tenant, counter, day, currency) do update
     set count = velocity.count + excluded.count, minor = velocity.minor + excluded.minor
 """
 _BYTES: Final = "select pg_database_size(current_database())"
-_TABLES: Final = ("intents", "idempotency", "postings", "transitions", "log_leaves", "log_tiles", "balances", "velocity")
+_TABLES: Final = (
+    "intents",
+    "idempotency",
+    "postings",
+    "transitions",
+    "log_leaves",
+    "log_tiles",
+    "balances",
+    "velocity",
+)
 
 
 class History(Struct, frozen=True):
@@ -75,7 +84,9 @@ async def fill(
     Nothing may write to the log of the tenant meanwhile, and whoever has its head in memory has to forget it. `url` is
     the owner's. Raises CannotCopy, ValueError where there is nothing to copy, and Unavailable."""
     begun = time.monotonic()
-    pool = await open_pool(url, name="zentra bench history", connections_max=2, transaction_seconds_max=SETTLE_SECONDS_MAX)
+    pool = await open_pool(
+        url, name="zentra bench history", connections_max=2, transaction_seconds_max=SETTLE_SECONDS_MAX
+    )
     try:
         with translated():
             before = await pool.fetchval(_BYTES)
@@ -100,11 +111,9 @@ async def _templates(pool: Pool, tenant: str, prefix: str) -> list[Template]:
         raise ValueError(f"no intent of {tenant} begins with {prefix}")
     names = [row["id"] for row in intents]
     keys = {row["key"]: dict(row) for row in await pool.fetch(_OF_KEY, tenant, prefix)}
-    postings, transitions = [
-        _by_intent(await pool.fetch(query, names)) for query in (_POSTINGS, _TRANSITIONS)
-    ]
+    postings, transitions = [_by_intent(await pool.fetch(query, names)) for query in (_POSTINGS, _TRANSITIONS)]
     leaves = {row["intent"]: row["data"] for row in await pool.fetch(_LEAVES, names)}
-    accounts = dict(await pool.fetch(_ACCOUNTS, tenant))
+    accounts = {row["id"]: row["account_id"] for row in await pool.fetch(_ACCOUNTS, tenant)}
     return [
         Template(dict(row), keys[row["key"]], postings[row["id"]], transitions[row["id"]], leaves[row["id"]], accounts)
         for row in intents

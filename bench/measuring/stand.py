@@ -52,9 +52,10 @@ class Stand:
         """Return the process ids by name: the installation's, its servers' with their children, and our own."""
         processes, servers = self.installation.processes, self.installation.servers
         groups = {name: [pid] for name in processes if (pid := processes.pid(name)) is not None}
-        for name, server in (("postgres", servers.postgres), ("nats", servers.nats), ("redis", servers.redis)):
-            if server.pid is not None:
-                groups[name] = [server.pid, *children_of(server.pid)]
+        started = {"postgres": [servers.postgres], "nats": servers.nats_servers, "redis": [servers.redis]}
+        for name, some in started.items():
+            if pids := [server.pid for server in some if server.pid is not None]:
+                groups[name] = [*pids, *(child for pid in pids for child in children_of(pid))]
         if self.endpoint is not None:
             groups["endpoint"] = [self.endpoint.pid]
         if self.generators:
@@ -170,7 +171,7 @@ async def open_stand(plan: Plan, progress: Progress = lambda label, done, total:
 
     Raises DevStackError, RuntimeError, GeneratorFault, CannotCopy and SidecarFailed."""
     installation = Installation(
-        workers=plan.workers, gateways=plan.gateways, sandbox=plan.rail == "sandbox",
+        workers=plan.workers, gateways=plan.gateways, sandbox=plan.rail == "sandbox", nats_nodes=plan.nats_nodes,
         overrides={"commits_max": plan.commits_max} if plan.commits_max else None,
     )  # fmt: skip
     try:
