@@ -118,6 +118,8 @@ def run(
     if nats_nodes not in NATS_NODES:
         raise typer.BadParameter("--nats-nodes is 1 or 3")
     if of_knee:
+        if name == "full":
+            raise typer.BadParameter("--of-knee needs a profile that has a rate")
         rate = of_knee * _knee(changes)
     plan = _or_exit(lambda: plan_of(name, rate=rate or None, seconds=seconds or None, **changes))
     limits = _or_exit(lambda: read_thresholds(thresholds, name))

@@ -55,6 +55,14 @@ def run_table(measured: Measured, against: Sequence[str]) -> str:
         ]
     lines.append("CPU seconds          " + ", ".join(f"{name} {cpu}" for name, cpu in measured.cpu_seconds.items()))
     lines.append("memory MiB           " + ", ".join(f"{name} {mib:.0f}" for name, mib in measured.memory_mib.items()))
+    if measured.memory_slope_mib_per_minute:
+        slopes = ", ".join(f"{name} {mib:+.2f}" for name, mib in measured.memory_slope_mib_per_minute.items())
+        lines.append(f"memory MiB a minute  {slopes}")
+    if "successful_p99_drift" in measured.figures:
+        drift = f"p50 × {measured.figures['successful_p50_drift']}, p99 × {measured.figures['successful_p99_drift']}"
+        lines.append(f"last against first   {drift}")
+    kept = ", ".join(f"{name} {each:,.0f}" for name, each in measured.bytes_each.items())
+    lines.append(f"bytes each           {kept}")
     lines.append(f"other processes      {measured.figures['other_cores']} of {measured.machine.cores} cores")
     lines += [f"answered             {how}: {count:,}" for how, count in measured.answers.items()]
     lines += [f"turned away for now  {how}: {count:,}" for how, count in measured.turned_away.items()]
