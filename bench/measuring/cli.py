@@ -22,7 +22,7 @@ from zentra.bench.measuring.generating import GeneratorFault
 from zentra.bench.measuring.grown import NotQuotable, compare_grown
 from zentra.bench.measuring.limit import LimitFailed, LimitPlan, measure_limit
 from zentra.bench.measuring.measure import Measured, as_json, measure
-from zentra.bench.measuring.plans import NATS_NODES, RAILS, TRANSPORTS, UnknownProfile, plan_of
+from zentra.bench.measuring.plans import NATS_NODES, RAILS, TRANSPORTS, Plan, UnknownProfile, plan_of
 from zentra.bench.measuring.report import write_html
 from zentra.bench.measuring.sidecar import SidecarFailed
 from zentra.bench.measuring.suite import run_suite, seconds_expected
@@ -81,9 +81,7 @@ def run(
     generators: Annotated[int, typer.Option(min=1, max=8, help="Processes that send.")] = 1,
     history: Annotated[int, typer.Option(min=0, help="Finished intents in the database before the load.")] = 0,
     nats_nodes: Annotated[int, typer.Option(help="Servers of NATS: 1, or a cluster of 3 with three replicas.")] = 1,
-    of_knee: Annotated[
-        float, typer.Option(min=0, max=1, help="Find the knee first; the rate is this share of it.")
-    ] = 0,
+    of_knee: Annotated[float, typer.Option(min=0, max=1, help="Find the knee; the rate is this share of it.")] = 0.0,
     commits_max: Annotated[int, typer.Option(min=0, max=8, help="Commits in flight per worker; 0: default.")] = 0,
     thresholds: Annotated[
         Path, typer.Option(help="What the figures have to keep, in TOML.", show_default="its own")
@@ -107,21 +105,12 @@ def run(
         "rail": rail, "hot": hot, "commits_max": commits_max, "repeats": repeats,
         "comes_back": bool(repeats) or transport == "both", "history": history, "nats_nodes": nats_nodes,
     }  # fmt: skip
-    changes |= {"transport": transport} if transport else {}
+    changes |= {field: value for field, value in (("transport", transport), ("batch", batch)) if value}
     changes |= {"endpoint": True} if endpoint else {}
-    changes |= {"batch": batch} if batch else {}
     changes |= {"intents": intents, "in_flight": in_flight} if name == "full" else {}
     if not profile and rate and not seconds:
         seconds = intents / rate
-    if (transport and transport not in TRANSPORTS) or rail not in RAILS:
-        raise typer.BadParameter(f"--transport is one of {', '.join(TRANSPORTS)}; --rail one of {', '.join(RAILS)}")
-    if nats_nodes not in NATS_NODES:
-        raise typer.BadParameter("--nats-nodes is 1 or 3")
-    if of_knee:
-        if name == "full":
-            raise typer.BadParameter("--of-knee needs a profile that has a rate")
-        rate = of_knee * _knee(changes)
-    plan = _or_exit(lambda: plan_of(name, rate=rate or None, seconds=seconds or None, **changes))
+    plan = _plan(name, rate, seconds, of_knee, changes)
     limits = _or_exit(lambda: read_thresholds(thresholds, name))
     with _progress() as progress:
         measured: Measured = _or_exit(lambda: measure(plan, progress, ceiling=True))
@@ -216,6 +205,20 @@ def suite(
         found = _or_exit(lambda: uvloop.run(work))
     typer.echo(json.dumps(msgspec.to_builtins(found), indent=2) if as_json_ else tables.suite_table(found))
     raise typer.Exit(0 if all(row.bar_met for row in found.rows.values()) else 1)
+
+
+def _plan(name: str, rate: float, seconds: float, of_knee: float, changes: dict[str, Any]) -> Plan:
+    """Return what was asked for, or exit with 2 for words that ask for nothing there is."""
+    for option, known in (("transport", TRANSPORTS), ("rail", RAILS), ("nats_nodes", NATS_NODES)):
+        if changes.get(option, known[0]) not in known:
+            named = ", ".join(str(each) for each in known)
+            raise typer.BadParameter(f"--{option.replace('_', '-')} is one of {named}")
+    if of_knee:
+        if name == "full":
+            raise typer.BadParameter("--of-knee needs a profile that has a rate")
+        rate = of_knee * _knee(changes)
+    plan: Plan = _or_exit(lambda: plan_of(name, rate=rate or None, seconds=seconds or None, **changes))
+    return plan
 
 
 def _knee(changes: dict[str, Any]) -> float:

@@ -83,7 +83,7 @@ class _ClientProtocol(asyncio.Protocol):
         self._received = b""
         self._closing = _CLOSE.search(data, 0, head + 2) is not None
         later = _RETRY_AFTER.search(data, 0, head + 2) if status >= HTTPStatus.BAD_REQUEST else None
-        again = status == HTTPStatus.OK and _REPLAYED.search(data, 0, head + 2) is not None
+        again = _REPLAYED.search(data, 0, head + 2) is not None
         answer, self.answer = self.answer, None
         if answer is not None and not answer.done():
             answer.set_result(

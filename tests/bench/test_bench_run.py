@@ -68,9 +68,9 @@ def test_a_load_goes_on_behind_a_history_and_everything_holds_over_both() -> Non
     run = json.loads(result.stdout)
     assert (result.exit_code, run["faults"], run["breaches"]) == (0, [], [])
     found = {check["name"]: check["found"] for check in run["checks"]}
-    funded = 10 + 2  # each customer once, and the seed of each tenant
+    funded = 10 + 4  # each customer once, and what both tenants are seeded with
     assert found["every invariant holds"].startswith(f"{500 + 200 + funded} intents")
-    assert f"acme: {500 + 200 + 10 + 1} leaves" in found["the log holds every packet once, and its heads are signed"]
+    assert f"acme: {500 + 200 + 10 + 2} leaves" in found["the log holds every packet once, and its heads are signed"]
     assert run["bytes_each"]["table transitions"] > 1_000
 
 
