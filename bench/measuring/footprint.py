@@ -34,12 +34,11 @@ async def read_footprint(stand: Stand) -> dict[str, int]:
     async with aiohttp.ClientSession(stand.installation.servers.nats_monitor_url) as session:
         async with session.get("/varz") as answer:
             server = await answer.json()
-        async with session.get("/jsz") as answer:
-            stored = await answer.json()
-    return found | {
-        "nats received": int(server["in_bytes"]), "nats sent": int(server["out_bytes"]),
-        "nats stored": int(stored["storage"]),
-    }  # fmt: skip
+        async with session.get("/jsz?accounts=true&streams=true") as answer:
+            accounts = (await answer.json()).get("account_details", ())
+    for stream in (stream for account in accounts for stream in account.get("stream_detail", ())):
+        found[f"nats stream {stream['name']}"] = int(stream["state"]["bytes"])
+    return found | {"nats received": int(server["in_bytes"]), "nats sent": int(server["out_bytes"])}
 
 
 def bytes_each(before: Mapping[str, int], after: Mapping[str, int], intents: int) -> dict[str, float]:

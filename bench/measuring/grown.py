@@ -28,6 +28,7 @@ INTENTS: Final = 20_000
 WARM_UP_INTENTS: Final = 2_000
 STEADY_SECONDS: Final = 8.0
 HALF: Final = 0.5
+TRIES: Final = 3
 WITH, WITHOUT = "A", "B"
 
 
@@ -83,7 +84,11 @@ def _named(values: dict[str, list[float]]) -> dict[str, list[float]]:
 
 
 async def _run(stand: Stand, plan: Plan, progress: Progress, *, whole: bool) -> Measured:
-    measured = await measure_on(stand, plan, progress, whole=whole)
-    if measured.faults or measured.breaches:
-        raise NotQuotable("; ".join([*measured.faults, *measured.breaches]))
-    return measured
+    """Return the first of a few runs that may be quoted: a generator that lagged once is no reason to begin anew."""
+    for _ in range(TRIES):
+        measured = await measure_on(stand, plan, progress, whole=whole)
+        if measured.breaches:
+            raise NotQuotable("; ".join(measured.breaches))
+        if not measured.faults:
+            return measured
+    raise NotQuotable(f"{TRIES} times: {'; '.join(measured.faults)}")
