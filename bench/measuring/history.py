@@ -144,12 +144,19 @@ class _Filling:
         velocity: Counter[tuple[str, date]] = Counter()
         minor: Counter[tuple[str, date]] = Counter()
         copies, done = self._copies(intents, velocity, minor), 0
-        while some := list(islice(copies, ROWS_AT_ONCE)):
+
+        def batch() -> list[Copied]:
+            return list(islice(copies, ROWS_AT_ONCE))
+
+        some = batch()
+        while some:
+            # The next batch is made while Postgres is busy with this one.
+            following = asyncio.create_task(asyncio.to_thread(batch))
             async with transaction(pool) as connection:
                 await self._write(connection, some)
             done += len(some)
             progress("history", done, intents)
-            await asyncio.sleep(0)  # whoever else runs here has had no turn since the last batch
+            some = await following
         async with transaction(pool) as connection:
             await self._write_balances(connection)
             uses = list(velocity)
