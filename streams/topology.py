@@ -15,7 +15,7 @@ import msgspec
 
 from zentra.runtime.subjects import COMMAND_SUBJECTS, COMMANDS, DEAD, DEAD_SUBJECTS, EVENT_SUBJECTS, EVENTS
 from zentra.streams.connection import Connection
-from zentra.streams.errors import STREAM_NAME_IN_USE, StreamFull, StreamRefused
+from zentra.streams.errors import STREAM_NAME_IN_USE, StreamFull, StreamRefused, StreamUnavailable
 
 __all__ = ["StreamState", "ensure_streams", "purge_commands", "stream_state"]
 
@@ -24,9 +24,11 @@ _SECOND_NS = 1_000_000_000
 _DAY_NS = 86_400 * _SECOND_NS
 # Long enough for every retry of a publisher; each remembered id costs the server some 260 bytes of memory.
 _DEDUPE_WINDOW_NS = 120 * _SECOND_NS
-# Creating a replicated stream waits for an election.
 _ADMIN_DEADLINE_S = 10.0
 _CREATE_TRIES = 10
+# Creating a replicated stream waits for an election, some 70 ms. Of requests that race to create it, a cluster leaves
+# some unanswered for good, so an answer that takes this long does not come any more.
+_CREATE_DEADLINE_S = 2.0
 _random = secrets.SystemRandom()
 
 
@@ -109,11 +111,14 @@ async def _ensure(client: Connection, configuration: dict[str, Any]) -> None:
     name = configuration["name"]
     for tries_left in reversed(range(_CREATE_TRIES)):
         # Creating a stream that exists counts its limit twice against the disk allowance, so it is looked for first.
-        exists = await _exists(client, name)
         try:
+            exists = await _exists(client, name)
             verb = "UPDATE" if exists else "CREATE"
-            await client.call(f"STREAM.{verb}.{name}", configuration, _Info, deadline_s=_ADMIN_DEADLINE_S)
+            await client.call(f"STREAM.{verb}.{name}", configuration, _Info, deadline_s=_CREATE_DEADLINE_S)
             return
+        except StreamUnavailable:
+            if not tries_left or not client.is_connected:
+                raise
         except (StreamFull, StreamRefused) as refusal:
             raced = isinstance(refusal, StreamFull) or refusal.code == STREAM_NAME_IN_USE
             if exists or not raced or not tries_left:
@@ -122,7 +127,7 @@ async def _ensure(client: Connection, configuration: dict[str, Any]) -> None:
 
 
 async def _exists(client: Connection, name: str) -> bool:
-    listed = await client.call("STREAM.NAMES", {}, _Names, deadline_s=_ADMIN_DEADLINE_S)
+    listed = await client.call("STREAM.NAMES", {}, _Names, deadline_s=_CREATE_DEADLINE_S)
     return name in (listed.streams or ())
 
 

@@ -10,25 +10,37 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
+import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from typer.core import TyperGroup
 
 from zentra.bench.measuring import tables
 from zentra.bench.measuring.compare import FIGURE, Side, SideFailed, compare
+from zentra.bench.measuring.copies import CannotCopy
 from zentra.bench.measuring.generating import GeneratorFault
+from zentra.bench.measuring.grown import NotQuotable, compare_grown
 from zentra.bench.measuring.limit import LimitFailed, LimitPlan, measure_limit
 from zentra.bench.measuring.measure import Measured, as_json, measure
-from zentra.bench.measuring.plans import RAILS, TRANSPORTS, UnknownProfile, plan_of
+from zentra.bench.measuring.plans import NATS_NODES, RAILS, TRANSPORTS, Plan, UnknownProfile, plan_of
 from zentra.bench.measuring.report import write_html
 from zentra.bench.measuring.sidecar import SidecarFailed
-from zentra.bench.measuring.suite import run_suite
+from zentra.bench.measuring.suite import run_suite, seconds_expected
 from zentra.bench.measuring.verdict import DEFAULTS_PATH, ThresholdsFaulty, judged, read_thresholds
 
 __all__ = ["bench_app"]
 
 RUN = "run"
-FAULTS = (GeneratorFault, LimitFailed, SideFailed, SidecarFailed, ThresholdsFaulty, TimeoutError)
+FAULTS = (
+    CannotCopy,
+    GeneratorFault,
+    LimitFailed,
+    NotQuotable,
+    SideFailed,
+    SidecarFailed,
+    ThresholdsFaulty,
+    TimeoutError,
+)
 
 
 class _Bench(TyperGroup):
@@ -67,6 +79,9 @@ def run(
     workers: Annotated[int, typer.Option(min=1, max=8)] = 1,
     gateways: Annotated[int, typer.Option(min=1, max=8)] = 1,
     generators: Annotated[int, typer.Option(min=1, max=8, help="Processes that send.")] = 1,
+    history: Annotated[int, typer.Option(min=0, help="Finished intents in the database before the load.")] = 0,
+    nats_nodes: Annotated[int, typer.Option(help="Servers of NATS: 1, or a cluster of 3 with three replicas.")] = 1,
+    of_knee: Annotated[float, typer.Option(min=0, max=1, help="Find the knee; the rate is this share of it.")] = 0.0,
     commits_max: Annotated[int, typer.Option(min=0, max=8, help="Commits in flight per worker; 0: default.")] = 0,
     thresholds: Annotated[
         Path, typer.Option(help="What the figures have to keep, in TOML.", show_default="its own")
@@ -88,17 +103,14 @@ def run(
     changes: dict[str, Any] = {
         "accounts": accounts, "workers": workers, "gateways": gateways, "generators": generators, "poisson": poisson,
         "rail": rail, "hot": hot, "commits_max": commits_max, "repeats": repeats,
-        "comes_back": bool(repeats) or transport == "both",
+        "comes_back": bool(repeats) or transport == "both", "history": history, "nats_nodes": nats_nodes,
     }  # fmt: skip
-    changes |= {"transport": transport} if transport else {}
+    changes |= {field: value for field, value in (("transport", transport), ("batch", batch)) if value}
     changes |= {"endpoint": True} if endpoint else {}
-    changes |= {"batch": batch} if batch else {}
     changes |= {"intents": intents, "in_flight": in_flight} if name == "full" else {}
     if not profile and rate and not seconds:
         seconds = intents / rate
-    if (transport and transport not in TRANSPORTS) or rail not in RAILS:
-        raise typer.BadParameter(f"--transport is one of {', '.join(TRANSPORTS)}; --rail one of {', '.join(RAILS)}")
-    plan = _or_exit(lambda: plan_of(name, rate=rate or None, seconds=seconds or None, **changes))
+    plan = _plan(name, rate, seconds, of_knee, changes)
     limits = _or_exit(lambda: read_thresholds(thresholds, name))
     with _progress() as progress:
         measured: Measured = _or_exit(lambda: measure(plan, progress, ceiling=True))
@@ -162,18 +174,63 @@ def compare_(
     typer.echo(json.dumps(msgspec.to_builtins(found), indent=2) if as_json_ else tables.comparison_table(found, a, b))
 
 
+@bench_app.command("history")
+def history(
+    intents: Annotated[int, typer.Argument(min=2, help="Finished intents in the database.")] = 1_000_000,
+    rounds: Annotated[int, typer.Option(min=1, max=20)] = 3,
+    scale: Annotated[float, typer.Option(min=0.01, max=10, help="Multiplies the intents of each run.")] = 1.0,
+    bar: Annotated[float, typer.Option(min=0, help="The least ratio of the rates.")] = 0.8,
+    as_json_: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+) -> None:
+    """Compare a database with finished intents and an empty one, in turns; exit code 1 where the rate falls too far."""
+    with _progress() as progress:
+        found = _or_exit(lambda: uvloop.run(compare_grown(intents, rounds, scale, progress)))
+    typer.echo(json.dumps(msgspec.to_builtins(found), indent=2) if as_json_ else tables.grown_table(found))
+    raise typer.Exit(0 if found.rate.median >= bar else 1)
+
+
 @bench_app.command("suite")
 def suite(
     rounds: Annotated[int, typer.Option(min=1, max=20)] = 3,
     scale: Annotated[float, typer.Option(min=0.01, max=10, help="Multiplies the number of intents.")] = 1.0,
-    memory_intents: Annotated[int, typer.Option(min=0, help="For the row about memory; 0: without it.")] = 200_000,
+    memory_intents: Annotated[int, typer.Option(min=0, help="For the rows about memory; 0: without them.")] = 200_000,
+    history: Annotated[int, typer.Option(min=0, help="Finished intents, for the row about them; 0: without it.")] = 0,
     as_json_: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """Measure every row that the runtime is held to, in turns with the limit; exit code 1 where a bar is not met."""
+    expected = seconds_expected(rounds, scale, memory_intents, history)
+    typer.echo(f"{rounds} rounds will take about {expected / 60:.0f} minutes on two cores", err=True)
     with _progress() as progress:
-        found = _or_exit(lambda: asyncio.run(run_suite(rounds, scale, memory_intents, progress)))
+        work = run_suite(rounds, scale, memory_intents, progress, history=history)
+        found = _or_exit(lambda: uvloop.run(work))
     typer.echo(json.dumps(msgspec.to_builtins(found), indent=2) if as_json_ else tables.suite_table(found))
     raise typer.Exit(0 if all(row.bar_met for row in found.rows.values()) else 1)
+
+
+def _plan(name: str, rate: float, seconds: float, of_knee: float, changes: dict[str, Any]) -> Plan:
+    """Return what was asked for, or exit with 2 for words that ask for nothing there is."""
+    for option, known in (("transport", TRANSPORTS), ("rail", RAILS), ("nats_nodes", NATS_NODES)):
+        if changes.get(option, known[0]) not in known:
+            named = ", ".join(str(each) for each in known)
+            raise typer.BadParameter(f"--{option.replace('_', '-')} is one of {named}")
+    if of_knee:
+        if name == "full":
+            raise typer.BadParameter("--of-knee needs a profile that has a rate")
+        rate = of_knee * _knee(changes)
+    plan: Plan = _or_exit(lambda: plan_of(name, rate=rate or None, seconds=seconds or None, **changes))
+    return plan
+
+
+def _knee(changes: dict[str, Any]) -> float:
+    """Return the highest rate that an installation like this keeps up with, found by a ramp on one of its own."""
+    plan = _or_exit(lambda: plan_of("ramp", **changes))
+    with _progress() as progress:
+        measured: Measured = _or_exit(lambda: measure(plan, progress))
+    if measured.knee_per_second is None or measured.breaches:
+        typer.echo(f"zentra bench: no knee was found: {measured.faults} {measured.breaches}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"the knee is at {measured.knee_per_second:,.0f}/s", err=True)
+    return measured.knee_per_second
 
 
 def _or_exit(work: Callable[[], Any]) -> Any:

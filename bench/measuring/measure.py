@@ -15,6 +15,7 @@ import msgspec
 import uvloop
 
 from zentra.bench.measuring.correctness import check_load
+from zentra.bench.measuring.footprint import bytes_each, read_footprint
 from zentra.bench.measuring.generating import generate, measure_ceiling
 from zentra.bench.measuring.load import Load
 from zentra.bench.measuring.measured import Measured, Seen, machine, summed_up
@@ -45,25 +46,36 @@ def measure(plan: Plan, progress: Progress = lambda label, done, total: None, *,
 
 
 async def measure_on(
-    stand: Stand, plan: Plan, progress: Progress = lambda label, done, total: None, *, ceiling: bool = False
+    stand: Stand,
+    plan: Plan,
+    progress: Progress = lambda label, done, total: None,
+    *,
+    ceiling: bool = False,
+    whole: bool = True,
 ) -> Measured:
-    """Run the plan on a stand that has what it needs, and return its figures. Raises as `measure`."""
+    """Run the plan on a stand that has what it needs, and return its figures. With `whole` everything in the store is
+    checked, not only what the run has added, which takes minutes where millions were there before. Raises as
+    `measure`."""
     stand.loads += 1
     load = _load(stand, plan)
     above = await measure_ceiling(load, plan.generators) if ceiling else None
     sampler = Sampler(stand.groups)
-    before = sampler.totals()
+    before, kept_before = sampler.totals(), await read_footprint(stand)
     async with sampler.running():
         run = await _Run(stand, plan, load, progress).finished()
     used = sampler.totals()
+    kept = bytes_each(kept_before, await read_footprint(stand), run.completed)
     spans = await read_spans(stand.pool, load.prefix, run.report.started_at)
     _, stages = await stage_latencies(stand.pool, TENANTS[0], run.report.started_at)
+    progress("checks", 0, 1)
     checks = await check_load(
         stand.pool, stand.installation, load=load, report=run.report, tenants=TENANTS, taken=await stand.taken(),
+        whole=whole,
     )  # fmt: skip
     seen = Seen(
         report=run.report, spans=spans, checks=checks, completed=run.completed, seconds=run.seconds, stages=stages,
-        before=before, used=used, samples=sampler.samples, ceiling=above, machine=await asyncio.to_thread(machine),
+        before=before, used=used, bytes_each=kept, samples=sampler.samples, ceiling=above,
+        machine=await asyncio.to_thread(machine),
     )  # fmt: skip
     return summed_up(plan, seen)
 

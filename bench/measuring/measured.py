@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import linear_regression
 from typing import Final
 
 from msgspec import Struct
@@ -31,6 +32,7 @@ __all__ = ["Curve", "Machine", "Measured", "PhaseResult", "Seen", "knee_of", "ma
 
 CEILING_SHARE_MAX: Final = 0.8  # above this share of its own ceiling a generator is what was measured
 SUSTAINED_SHARE_MIN: Final = 0.95
+SLOPE_SECONDS_MIN: Final = 30.0  # of less, a slope by the minute says nothing
 SUSTAINED_P99_MS_MAX: Final = 1_000.0  # beyond it a step only fills a queue that the next one inherits
 
 
@@ -102,6 +104,8 @@ class Measured(Struct, frozen=True, kw_only=True):
     resources: list[ResourceSample]
     cpu_seconds: dict[str, float]
     memory_mib: dict[str, float]
+    memory_slope_mib_per_minute: dict[str, float]  # by process, after warm-up; empty where the run was too short
+    bytes_each: dict[str, float]  # an intent, by table and by what else keeps or moves it
     refusals: dict[str, int]
     answers: dict[str, int]  # by route and outcome
     turned_away: dict[str, int]  # by route and outcome: told to come back, and did
@@ -125,6 +129,7 @@ class Seen(Struct, frozen=True, kw_only=True):
     stages: dict[str, dict[str, float]]
     before: Mapping[str, Usage]
     used: Mapping[str, Usage]
+    bytes_each: dict[str, float]
     samples: Sequence[ResourceSample]
     ceiling: Ceiling | None
     machine: Machine
@@ -173,6 +178,8 @@ def summed_up(plan: Plan, seen: Seen) -> Measured:
         resources=list(seen.samples),
         cpu_seconds=_cpu_seconds(seen),
         memory_mib={name: round(usage.memory_mib, 1) for name, usage in seen.used.items()},
+        memory_slope_mib_per_minute=_slopes(seen.samples),
+        bytes_each=seen.bytes_each,
         refusals=report.refusals,
         answers=_answers(report),
         turned_away=report.turned_away,
@@ -337,9 +344,14 @@ def _figures(measured: Measured, report: LoadReport) -> dict[str, float]:
     }
     for name, tenant in measured.tenants.items():
         figures |= {f"successful_p50_ms.{name}": tenant["p50_ms"], f"successful_p99_ms.{name}": tenant["p99_ms"]}
+    if slopes := measured.memory_slope_mib_per_minute:
+        ours = (slope for name, slope in slopes.items() if name.startswith(("worker", "gateway")))
+        figures["zentra_memory_slope_mib_per_minute"] = max(ours, default=0.0)
     counted = [phase for phase in measured.phases if phase.counted]
-    if len(counted) > 1 and counted[0].successful_p99_ms:
-        figures["successful_p99_drift"] = round(counted[-1].successful_p99_ms / counted[0].successful_p99_ms, 2)
+    if len(counted) > 1 and counted[0].successful_p99_ms and counted[0].successful_p50_ms:
+        first, last = counted[0], counted[-1]
+        figures["successful_p50_drift"] = round(last.successful_p50_ms / first.successful_p50_ms, 2)
+        figures["successful_p99_drift"] = round(last.successful_p99_ms / first.successful_p99_ms, 2)
     if measured.knee_per_second is not None:
         figures["knee_per_second"] = measured.knee_per_second
     return figures
@@ -348,6 +360,19 @@ def _figures(measured: Measured, report: LoadReport) -> dict[str, float]:
 def _others(samples: Sequence[ResourceSample]) -> float:
     """Return how many cores were busy with what is no part of the run."""
     return round(sum(sample.cores[OTHERS] for sample in samples) / len(samples), 2) if samples else 0.0
+
+
+def _slopes(samples: Sequence[ResourceSample]) -> dict[str, float]:
+    """Return by how many MiB a minute each process grew after warm-up, which is the first third: the straight line that
+    fits its memory best."""
+    settled = samples[len(samples) // 3 :]
+    if not settled or settled[-1].second - settled[0].second < SLOPE_SECONDS_MIN:
+        return {}
+    slopes = {}
+    for name in settled[-1].memory_mib:
+        points = [(each.second / 60, each.memory_mib[name]) for each in settled if name in each.memory_mib]
+        slopes[name] = round(linear_regression(*zip(*points, strict=True)).slope, 2) if len(points) > 1 else 0.0
+    return slopes
 
 
 def _growth(samples: Sequence[ResourceSample], name: str) -> float:

@@ -13,10 +13,11 @@ from msgspec.structs import replace
 from zentra.bench.measuring.schedule import Phase, seconds_of, total_of
 from zentra.bench.measuring.workload import Mix
 
-__all__ = ["PROFILES", "RAILS", "TRANSPORTS", "Plan", "Profile", "UnknownProfile", "plan_of"]
+__all__ = ["NATS_NODES", "PROFILES", "RAILS", "TRANSPORTS", "Plan", "Profile", "UnknownProfile", "plan_of"]
 
 TRANSPORTS: Final = ("nats", "http", "bulk", "both")
 RAILS: Final = ("inline", "sandbox")
+NATS_NODES: Final = (1, 3)
 WARM_UP_SECONDS: Final = 3.0
 RAMP_STEPS: Final = 8
 SLOWEST_PER_SECOND: Final = 50.0  # a run at full speed that does less has got stuck
@@ -48,6 +49,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     watch: bool = False  # see SUCCESSFUL as a client does, on the event stream
     workers: int = 1
     gateways: int = 1
+    history: int = 0  # finished intents in the database before the load
+    nats_nodes: int = 1  # three are a cluster, with as many replicas of each stream, synced before they answer
     generators: int = 1
     commits_max: int = 0  # the setting of every worker; 0: its default
     seconds_max: float = 300.0

@@ -44,6 +44,8 @@ def html_of(measured: Measured, thresholds: Mapping[str, float], against: Sequen
             *_plots(measured),
             _phases(measured),
             _curves(measured),
+            _processes(measured),
+            _footprint(measured),
             _thresholds(measured, thresholds),
             _checks(measured),
             _facts(measured),
@@ -202,6 +204,26 @@ def _curves(measured: Measured) -> str:
     return _table("By route and outcome", head, [*rows, *tenants])
 
 
+def _processes(measured: Measured) -> str:
+    seconds = max(measured.seconds, 1e-9)
+    rows = []
+    for name, cpu in sorted(measured.cpu_seconds.items(), key=lambda item: -item[1]):
+        seen = [sample.memory_mib[name] for sample in measured.resources if name in sample.memory_mib]
+        slope = measured.memory_slope_mib_per_minute.get(name)
+        rows.append((
+            name, told(cpu), told(cpu / measured.completed * 1e6) if measured.completed else "", told(cpu / seconds),
+            told(seen[0]) if seen else "", told(max(seen)) if seen else "", told(seen[-1]) if seen else "",
+            "" if slope is None else f"{slope:+.2f}",
+        ))  # fmt: skip
+    head = ("process", "CPU s", "µs each", "cores", "MiB first", "most", "last", "MiB a minute")
+    return _table("By process", head, rows)
+
+
+def _footprint(measured: Measured) -> str:
+    rows = [(name, told(each)) for name, each in measured.bytes_each.items()]
+    return _table("Bytes each intent leaves or moves", ("where", "bytes"), rows) if rows else ""
+
+
 def _thresholds(measured: Measured, thresholds: Mapping[str, float]) -> str:
     rows = []
     for name, limit in thresholds.items():
@@ -223,7 +245,9 @@ def _facts(measured: Measured) -> str:
         ("machine", f"{machine.cores} cores, {machine.python}, {machine.system}, load generator included"),
         ("revision", machine.revision),
         ("company", f"other processes kept {told(measured.figures['other_cores'])} of {machine.cores} cores busy"),
-        ("processes", f"{plan.gateways} gateway, {plan.workers} worker, {plan.generators} generator"),
+        ("processes", f"{plan.gateways} gateway, {plan.workers} worker, {plan.generators} generator,"
+                      f" {plan.nats_nodes} NATS"),
+        ("history", f"{plan.history:,} finished intents in the database before the load"),
         ("load", f"{plan.accounts:,} accounts, {plan.rail} rail, batch {plan.batch}"
                  + (", Poisson arrivals" if plan.poisson else "") + (", a webhook endpoint" if plan.endpoint else "")),
         ("refusals", ", ".join(f"{why}: {count:,}" for why, count in measured.refusals.items()) or "none"),

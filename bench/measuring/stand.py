@@ -13,6 +13,7 @@ from typing import Any, Final
 import aiohttp
 
 from zentra.bench.measuring.generating import GeneratorFault, generate
+from zentra.bench.measuring.history import History, fill
 from zentra.bench.measuring.load import Load
 from zentra.bench.measuring.plans import Plan
 from zentra.bench.measuring.resources import children_of
@@ -27,6 +28,7 @@ TENANTS: Final = ("acme", "globex")
 FUNDS_MINOR: Final = 10_000_000_000
 SETUP_IN_FLIGHT: Final = 64
 POLL_SECONDS: Final = 0.05
+TEMPLATES_MAX: Final = 2_000  # finished intents that a history is copied from: every account is in several
 OPERATOR_PAUSE_SECONDS: Final = 0.2
 REVIEWS_PER_LOOK: Final = 100
 
@@ -44,14 +46,16 @@ class Stand:
         self.endpoint: Sidecar | None = None
         self.generators: list[int] = []
         self.loads = 0
+        self.history = History(0, 0.0, 0.0)
 
     def groups(self) -> dict[str, list[int]]:
         """Return the process ids by name: the installation's, its servers' with their children, and our own."""
         processes, servers = self.installation.processes, self.installation.servers
         groups = {name: [pid] for name in processes if (pid := processes.pid(name)) is not None}
-        for name, server in (("postgres", servers.postgres), ("nats", servers.nats), ("redis", servers.redis)):
-            if server.pid is not None:
-                groups[name] = [server.pid, *children_of(server.pid)]
+        started = {"postgres": [servers.postgres], "nats": servers.nats_servers, "redis": [servers.redis]}
+        for name, some in started.items():
+            if pids := [server.pid for server in some if server.pid is not None]:
+                groups[name] = [*pids, *(child for pid in pids for child in children_of(pid))]
         if self.endpoint is not None:
             groups["endpoint"] = [self.endpoint.pid]
         if self.generators:
@@ -67,6 +71,28 @@ class Stand:
         for tenant in tenants:
             await self._open_accounts(tenant, progress)
             await self._fund(tenant, progress)
+
+    async def age(self, intents: int, progress: Progress) -> None:
+        """Let the first tenant have that many finished intents more: some that are made now, and copies of them.
+
+        Every process is started anew after it. Raises GeneratorFault, CannotCopy and Unavailable."""
+        tenant, installation, before = TENANTS[0], self.installation, await self.leaves()
+        made = min(TEMPLATES_MAX, max(1, intents // 2))
+        load = Load(
+            transport="nats", url=installation.nats_url(tenant), intents=made, batch=100, sources=self.sources,
+            destinations=self.destinations, prefix="past",
+        )  # fmt: skip
+        report = await generate(load)
+        if report.accepted != made:
+            raise GeneratorFault(f"the first intents of the history were refused: {report.refusals}")
+        while (sealed := await self.leaves() - before) < made:
+            progress("first of the history", sealed, made)
+            await asyncio.sleep(POLL_SECONDS)
+        key = installation.settings.evidence_key.encode()
+        url = installation.postgres_admin_url
+        self.history = await fill(url, tenant, f"{load.prefix}-", intents - made, key, progress)
+        # Workers have the head of the log in memory, as it was before.
+        await asyncio.to_thread(installation.restart_all)
 
     async def listen(self, endpoint: Sidecar) -> None:
         """Let the first tenant's events be sent to our endpoint. Raises RuntimeError where the gateway refuses."""
@@ -143,9 +169,9 @@ class Stand:
 async def open_stand(plan: Plan, progress: Progress = lambda label, done, total: None) -> AsyncIterator[Stand]:
     """Start an installation as the plan wants it, with what its loads need; stop it when the context ends.
 
-    Raises DevStackError, RuntimeError, GeneratorFault and SidecarFailed."""
+    Raises DevStackError, RuntimeError, GeneratorFault, CannotCopy and SidecarFailed."""
     installation = Installation(
-        workers=plan.workers, gateways=plan.gateways, sandbox=plan.rail == "sandbox",
+        workers=plan.workers, gateways=plan.gateways, sandbox=plan.rail == "sandbox", nats_nodes=plan.nats_nodes,
         overrides={"commits_max": plan.commits_max} if plan.commits_max else None,
     )  # fmt: skip
     try:
@@ -156,6 +182,8 @@ async def open_stand(plan: Plan, progress: Progress = lambda label, done, total:
             )
             stand = Stand(installation, pool, plan.accounts)
             await stand.prepare(TENANTS if plan.mix.second_tenant else TENANTS[:1], progress)
+            if plan.history:
+                await stand.age(plan.history, progress)
             if plan.endpoint:
                 await stand.listen(await stack.enter_async_context(sidecar("receiver")))
             yield stand

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from zentra.bench.measuring.compare import Comparison
+from zentra.bench.measuring.grown import Grown
 from zentra.bench.measuring.measured import Measured
 from zentra.bench.measuring.plans import PROFILES
-from zentra.bench.measuring.suite import RowResult, SuiteResult
+from zentra.bench.measuring.suite import Row, RowResult, SuiteResult
 
-__all__ = ["comparison_table", "profiles_table", "run_table", "suite_table"]
+__all__ = ["comparison_table", "grown_table", "profiles_table", "run_table", "suite_table"]
 
 STAGES: Final = (
     "policy.accepted", "ledger.reserved", "provider.routed", "provider.callback", "ledger.posted", "review.closed",
@@ -54,6 +55,14 @@ def run_table(measured: Measured, against: Sequence[str]) -> str:
         ]
     lines.append("CPU seconds          " + ", ".join(f"{name} {cpu}" for name, cpu in measured.cpu_seconds.items()))
     lines.append("memory MiB           " + ", ".join(f"{name} {mib:.0f}" for name, mib in measured.memory_mib.items()))
+    if measured.memory_slope_mib_per_minute:
+        slopes = ", ".join(f"{name} {mib:+.2f}" for name, mib in measured.memory_slope_mib_per_minute.items())
+        lines.append(f"memory MiB a minute  {slopes}")
+    if "successful_p99_drift" in measured.figures:
+        drift = f"p50 × {measured.figures['successful_p50_drift']}, p99 × {measured.figures['successful_p99_drift']}"
+        lines.append(f"last against first   {drift}")
+    kept = ", ".join(f"{name} {each:,.0f}" for name, each in measured.bytes_each.items())
+    lines.append(f"bytes each           {kept}")
     lines.append(f"other processes      {measured.figures['other_cores']} of {measured.machine.cores} cores")
     lines += [f"answered             {how}: {count:,}" for how, count in measured.answers.items()]
     lines += [f"turned away for now  {how}: {count:,}" for how, count in measured.turned_away.items()]
@@ -82,23 +91,56 @@ def comparison_table(found: Comparison, a: str, b: str) -> str:
     return "\n".join([*lines, f"median of A / B is {found.ratio.median:.3f}, {spread}"])
 
 
+def grown_table(found: Grown) -> str:
+    """Return the comparison of a database with a history and an empty one, a line per round."""
+    history = found.history
+    lines = [
+        f"{history.intents:,} finished intents copied in {history.seconds:,.0f} s: {history.mib:,.0f} MiB of database",
+        f"{'round':<8}{'with /s':>12}{'empty /s':>12}{'ratio':>9}"
+        f"{'with p99 ms':>14}{'empty p99 ms':>14}{'ratio':>9}   p99 at {found.steady_per_second:,.0f}/s",
+    ]
+    columns = (
+        found.rates["with"], found.rates["without"], found.rate.rounds,
+        found.p99_ms["with"], found.p99_ms["without"], found.p99.rounds,
+    )  # fmt: skip
+    for number, (a, b, rate, c, d, p99) in enumerate(zip(*columns, strict=True), 1):
+        lines.append(f"{number:<8}{a:>12,.1f}{b:>12,.1f}{rate:>9.3f}{c:>14,.1f}{d:>14,.1f}{p99:>9.3f}")
+    for name, ratio in (("rate", found.rate), ("p99", found.p99)):
+        lines.append(f"median of the {name} ratios is {ratio.median:.3f}, {ratio.low:.3f} to {ratio.high:.3f}")
+    lines += ["checks of everything in the database, after the last round", *(f"  ok {each}" for each in found.checks)]
+    return "\n".join(lines)
+
+
 def suite_table(found: SuiteResult) -> str:
     """Return the rows of the suite, and the rates behind them."""
-    head = f"{'':<48}{'median':>10}{'spread':>19}{'bar':>9}{'goal':>9}"
-    lines = [head, *(_suite_row(row) for row in found.rows.values()), ""]
-    lines += [f"{name:<24}" + "  ".join(f"{rate:>9,.1f}" for rate in rates) for name, rates in found.rates.items()]
+    head = f"{'':<54}{'median':>12}{'spread':>19}{'bar':>8}{'goal':>8}"
+    lines = [head, *(_suite_row(row) for row in found.rows.values()), "", "by round"]
+    lines += [f"  {name:<34}" + "  ".join(f"{rate:>9,.1f}" for rate in rates) for name, rates in found.rates.items()]
+    lines.append(f"{found.rounds} rounds in {found.seconds / 60:.0f} minutes")
     return "\n".join(lines)
 
 
 def _suite_row(result: RowResult) -> str:
     row = result.row
-    limits = f"{_number(row.bar):>9}{_number(row.goal):>9}"
+    limits = "".join(f"{'' if limit is None else _number(limit):>8}" for limit in (row.bar, row.goal))
     if result.median is None or result.low is None or result.high is None:
-        return f"{row.name:<48}{'none':>10}{'':>19}{limits}  NOT MET: {'; '.join(result.faults[:2])}"
+        return f"{row.name:<54}{'none':>12}{'':>19}{limits}  NOT MET: {'; '.join(result.faults[:2])}"
     spread = f"{_number(result.low)} – {_number(result.high)}"
-    word = "goal met" if result.goal_met else "bar met" if result.bar_met else "NOT MET"
-    faults = f": {result.faults[0]}" if result.faults else ""
-    return f"{row.name:<48}{_number(result.median) + ' ' + row.unit:>10}{spread:>19}{limits}  {word}{faults}"
+    word = "met" if result.goal_met else "bar met" if result.bar_met else "NOT MET"
+    faults = f": {result.faults[0]}" if result.faults else _distance(row, result.median)
+    return f"{row.name:<54}{_number(result.median) + ' ' + row.unit:>12}{spread:>19}{limits}  {word}{faults}"
+
+
+def _distance(row: Row, median: float) -> str:
+    """Return by what factor a row has to be better to meet what it does not."""
+    short = []
+    for name, limit in (("bar", row.bar), ("goal", row.goal)):
+        if limit is None or not limit or not median:
+            continue
+        factor = median / limit if row.least else limit / median
+        if factor > 1:
+            short.append(f"{factor:.2f} times {'less' if row.least else 'as much'} for the {name}")
+    return f": {', '.join(short)}" if short else ""
 
 
 def _number(value: float) -> str:

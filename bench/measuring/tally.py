@@ -34,7 +34,6 @@ class Second(Struct):
     accepted: int = 0
     refused: int = 0
     late: int = 0
-    response: Histogram = field(default_factory=Histogram)
 
 
 class LoadReport(Struct, kw_only=True):
@@ -92,7 +91,9 @@ class Tally:
     def sent(self, phase: str, intended: float, sent: float, count: int) -> None:
         """Count a request that leaves now."""
         lag = sent - intended
-        lags = self.lags.setdefault(phase, Histogram())
+        lags = self.lags.get(phase)
+        if lags is None:
+            lags = self.lags[phase] = Histogram()
         second = self._second(sent)
         for _ in range(count):
             lags.record(lag)
@@ -109,7 +110,6 @@ class Tally:
         sample.response.record(now - intended)
         sample.service.record(now - sent)
         second = self._second(now)
-        second.response.record(now - intended)
         if is_accepted(outcome):
             self.accepted += 1
             second.accepted += 1
@@ -195,7 +195,6 @@ def merge_reports(reports: Sequence[LoadReport]) -> LoadReport:
             whole.accepted += second.accepted
             whole.refused += second.refused
             whole.late += second.late
-            whole.response.add(second.response)
     return tally.report(
         seconds=max(report.seconds for report in reports),
         started_at=min(report.started_at for report in reports),

@@ -7,6 +7,8 @@ Both sides speak to this machine only. A connection has one request at a time; t
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -18,6 +20,11 @@ import httptools
 __all__ = ["ConnectionLost", "HttpPool", "Response", "serve"]
 
 CONNECT_SECONDS_MAX: Final = 5.0
+SWEEP_SECONDS: Final = 1.0
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+) *\r\n", re.IGNORECASE)
+_CLOSE: Final = re.compile(rb"\r\nconnection: *close *\r\n", re.IGNORECASE)
+_REPLAYED: Final = re.compile(rb"\r\nidempotent-replayed: *true *\r\n", re.IGNORECASE)
+_RETRY_AFTER: Final = re.compile(rb"\r\nretry-after: *([^\r]*?) *\r\n", re.IGNORECASE)
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -35,16 +42,16 @@ class Response(NamedTuple):
 
 
 class _ClientProtocol(asyncio.Protocol):
-    """One kept-alive connection with at most one request on its way."""
+    """One kept-alive connection with at most one request on its way.
+
+    An answer is taken apart by what is needed of it: its status, its length, and two headers where they can matter."""
 
     def __init__(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
-        self._body: list[bytes] = []
-        self._replayed = False
-        self._retry_after = ""
+        self._received = b""
         self._closing = False
         self.answer: asyncio.Future[Response] | None = None
         self.transport: asyncio.Transport | None = None
+        self.deadline = math.inf
 
     @property
     def usable(self) -> bool:
@@ -55,41 +62,47 @@ class _ClientProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
-        self._fail(f"connection closed: {exc or 'by the server'}")
+        self.fail(ConnectionLost(f"connection closed: {exc or 'by the server'}"))
 
     def data_received(self, data: bytes) -> None:
+        if self._received:
+            data = self._received + data
+        head = data.find(b"\r\n\r\n")
+        if head < 0:
+            self._received = data
+            return
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self._fail(f"no HTTP: {error}")
-            if self.transport is not None:
-                self.transport.abort()
-
-    def on_message_begin(self) -> None:
-        self._body, self._replayed, self._retry_after = [], False, ""
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        match name.lower():
-            case b"idempotent-replayed":
-                self._replayed = value == b"true"
-            case b"retry-after":
-                self._retry_after = value.decode("latin-1")
-
-    def on_body(self, body: bytes) -> None:
-        self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        self._closing = not self._parser.should_keep_alive()
+            status, length = int(data[9:12]), _LENGTH.search(data, 0, head + 2)
+            end = head + 4 + (int(length[1]) if length else _length_unsaid(data, status))
+        except ValueError as error:
+            self.fail(ConnectionLost(f"no HTTP that is understood: {error}"))
+            return
+        if len(data) < end:
+            self._received = data
+            return
+        self._received = b""
+        self._closing = _CLOSE.search(data, 0, head + 2) is not None
+        later = _RETRY_AFTER.search(data, 0, head + 2) if status >= HTTPStatus.BAD_REQUEST else None
+        again = _REPLAYED.search(data, 0, head + 2) is not None
         answer, self.answer = self.answer, None
         if answer is not None and not answer.done():
             answer.set_result(
-                Response(self._parser.get_status_code(), b"".join(self._body), self._replayed, self._retry_after)
+                Response(status, data[head + 4 : end], again, later[1].decode("latin-1") if later else "")
             )
 
-    def _fail(self, why: str) -> None:
+    def fail(self, error: Exception) -> None:
+        """Give up on the request, and on the connection: an answer that comes late must not meet the next one."""
         answer, self.answer = self.answer, None
         if answer is not None and not answer.done():
-            answer.set_exception(ConnectionLost(why))
+            answer.set_exception(error)
+        if self.transport is not None:
+            self.transport.abort()
+
+
+def _length_unsaid(data: bytes, status: int) -> int:
+    if not data.startswith(b"HTTP/1.") or status != HTTPStatus.NO_CONTENT:
+        raise ValueError("an answer has to say how long it is")
+    return 0
 
 
 class HttpPool:
@@ -104,38 +117,59 @@ class HttpPool:
         fixed = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._head = f"HTTP/1.1\r\nhost: {parts.netloc}\r\n{fixed}".encode()
         self._free: list[_ClientProtocol] = []
+        self._busy: set[_ClientProtocol] = set()
         self._slots = asyncio.Semaphore(connections_max)
+        self._sweep: asyncio.TimerHandle | None = None
 
     async def request(self, method: str, path: str, body: bytes, headers: bytes, seconds_max: float) -> Response:
         """Return the answer; `headers` are lines that end with CR LF.
 
-        Raises ConnectionLost, TimeoutError where it took longer than `seconds_max`, and OSError without a server."""
-        async with self._slots, asyncio.timeout(seconds_max):
-            connection = await self._connection()
+        Raises ConnectionLost, TimeoutError where it took about a second longer than `seconds_max`, and OSError without
+        a server."""
+        async with self._slots:
+            connection = self._free.pop() if self._free else None
+            if connection is None or not connection.usable:
+                connection = await self._connected()
+            loop = asyncio.get_running_loop()
+            answer = connection.answer = loop.create_future()
+            connection.deadline = loop.time() + seconds_max
+            self._busy.add(connection)
+            if self._sweep is None:
+                self._sweep = loop.call_later(SWEEP_SECONDS, self._give_up)
+            assert connection.transport is not None
+            connection.transport.write(
+                b"%b %b %bcontent-length: %d\r\n%b\r\n%b"
+                % (method.encode(), path.encode(), self._head, len(body), headers, body)
+            )
             try:
-                answer = connection.answer = asyncio.get_running_loop().create_future()
-                assert connection.transport is not None
-                connection.transport.write(
-                    b"%b %b %bcontent-length: %d\r\n%b\r\n%b"
-                    % (method.encode(), path.encode(), self._head, len(body), headers, body)
-                )
                 response: Response = await answer
             except BaseException:
-                if connection.transport is not None:
-                    connection.transport.abort()  # an answer that comes late must not meet the next request
+                connection.fail(ConnectionLost("nobody waits for the answer"))
                 raise
+            finally:
+                self._busy.discard(connection)
             if connection.usable:
                 self._free.append(connection)
             return response
 
     async def close(self) -> None:
         """Close what is open."""
+        if self._sweep is not None:
+            self._sweep.cancel()
         for connection in self._free:
             if connection.transport is not None:
                 connection.transport.close()
         self._free.clear()
 
-    async def _connection(self) -> _ClientProtocol:
+    def _give_up(self) -> None:
+        """End the requests that have waited for too long: one timer for all of them, since next to none does."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for connection in [each for each in self._busy if each.deadline < now]:
+            connection.fail(TimeoutError())
+        self._sweep = loop.call_later(SWEEP_SECONDS, self._give_up)
+
+    async def _connected(self) -> _ClientProtocol:
         while self._free:
             connection = self._free.pop()
             if connection.usable:

@@ -34,6 +34,7 @@ from zentra.gateway.devstack.processes import Account, DevStackError, ServerSpec
 __all__ = [
     "NatsPorts",
     "check_nats_config",
+    "nats_cluster",
     "nats_loaded_at",
     "nats_spec",
     "plain_nats_config",
@@ -66,11 +67,13 @@ POSTGRES_SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class NatsPorts:
-    """What a NATS configuration must use: the client port, the HTTP monitor's port (both on loopback), the store."""
+    """What a NATS configuration must use: the client port, the HTTP monitor's port (both on loopback), the store, and
+    the server's name. A server of a cluster is given the rest of its configuration; see `nats_cluster`."""
 
     client: int
     monitor: int
     store_dir: Path
+    server_name: str = "nats"
 
 
 def postgres_spec(directory: Path, port: int, spawner: Executor) -> ServerSpec:
@@ -111,17 +114,36 @@ def postgres_password(directory: Path) -> str:
         raise DevStackError("superuser password cannot be read", server="postgres", fix=fix) from error
 
 
-def nats_spec(directory: Path, port: int, monitor: int, config: Callable[[NatsPorts], str]) -> ServerSpec:
-    """NATS with the configuration that `config` makes; raises DevStackError when there is no program."""
-    file = directory / "nats.conf"
-    write_private(file, config(NatsPorts(port, monitor, directory / "nats")))
+def nats_spec(
+    directory: Path,
+    port: int,
+    monitor: int,
+    config: Callable[[NatsPorts], str],
+    *,
+    name: str = "nats",
+    cluster: str = "",
+) -> ServerSpec:
+    """NATS with the configuration that `config` makes, and `cluster` behind it where the server belongs to one; raises
+    DevStackError when there is no program."""
+    file = directory / f"{name}.conf"
+    write_private(file, config(NatsPorts(port, monitor, directory / name, name)) + cluster)
     return ServerSpec(
-        name="nats",
+        name=name,
         command=(str(_nats_program()), "-c", str(file)),
-        log=directory / "nats.log",
+        log=directory / f"{name}.log",
         port=port,
-        answers=partial(_nats_answers, port, monitor),
+        answers=partial(_nats_answers, port, monitor, clustered=bool(cluster)),
         stop_signal=signal.SIGTERM,
+    )
+
+
+def nats_cluster(route: int, routes: Sequence[int], password: str) -> str:
+    """The part of a NATS configuration that makes a server of it that listens for the others on port `route`: the
+    cluster template's, without TLS, because it does not leave this machine."""
+    others = ", ".join(f'"nats-route://route:{password}@{LOOPBACK}:{port}"' for port in routes)
+    return (
+        f'cluster {{\n  name: zentra\n  listen: "{LOOPBACK}:{route}"\n'
+        f"  authorization {{ user: route, password: {json.dumps(password)}, timeout: 2 }}\n  routes: [{others}]\n}}\n"
     )
 
 
@@ -145,6 +167,7 @@ def redis_spec(directory: Path, port: int) -> ServerSpec:
 def plain_nats_config(ports: NatsPorts) -> str:
     """A NATS configuration with JetStream and without accounts."""
     return (
+        f"server_name: {ports.server_name}\n"
         f"listen: {LOOPBACK}:{ports.client}\n"
         f"http: {LOOPBACK}:{ports.monitor}\n"
         "max_payload: 1MB\n"
@@ -250,10 +273,16 @@ def _postgres_answers(port: int) -> bool:
         return connection.recv(1) == b"R"  # it asks for the password; while starting up it answers with an error
 
 
-def _nats_answers(port: int, monitor: int) -> bool:
+def _nats_answers(port: int, monitor: int, *, clustered: bool = False) -> bool:
     with socket.create_connection((LOOPBACK, port), PROBE_SECONDS_MAX) as connection:
         greeted = connection.recv(5) == b"INFO "
-    return greeted and _http_get(monitor, "/healthz?js-enabled-only=true")[0] == http.client.OK
+    if not greeted or _http_get(monitor, "/healthz?js-enabled-only=true")[0] != http.client.OK:
+        return False
+    if not clustered:
+        return True
+    # Requests that come before a leader is known are lost, and whoever made them waits for nothing.
+    cluster = json.loads(_http_get(monitor, "/jsz")[1]).get("meta_cluster", {})
+    return bool(cluster.get("leader")) and len(cluster.get("replicas", ())) == cluster.get("cluster_size", 0) - 1
 
 
 def _redis_answers(port: int) -> bool:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import secrets
 import signal
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,6 +32,7 @@ from zentra.gateway.devstack.processes import DevStackError, ServerProcess, Serv
 from zentra.gateway.devstack.servers import (
     NatsPorts,
     check_nats_config,
+    nats_cluster,
     nats_loaded_at,
     nats_spec,
     plain_nats_config,
@@ -48,7 +51,8 @@ class DevStack:
 
     `data_dir` keeps the data from run to run; None means a temporary directory that goes with the stack.
     `nats_config` returns the text of the NATS configuration and must listen on the ports it is given; without it
-    there are no accounts. Secrets in the text are safe: the file is private.
+    there are no accounts. Secrets in the text are safe: the file is private. With several `nats_nodes` it is asked for
+    each of them, and they are one cluster.
     """
 
     def __init__(
@@ -56,12 +60,15 @@ class DevStack:
         data_dir: Path | None = None,
         *,
         nats_config: Callable[[NatsPorts], str] | None = None,
+        nats_nodes: int = 1,
         postgres_url: str | None = None,
         nats_url: str | None = None,
         redis_url: str | None = None,
     ) -> None:
         self._wanted_dir = data_dir
         self._nats_config = nats_config or plain_nats_config
+        self._nats_names = tuple("nats" if node == 1 else f"nats-{node}" for node in range(1, nats_nodes + 1))
+        self._route_password = secrets.token_hex(16)
         self._urls = {"postgres": postgres_url, "nats": nats_url, "redis": redis_url}
         self._directory: StackDirectory | None = None
         self._servers: dict[str, ServerProcess] = {}
@@ -133,8 +140,13 @@ class DevStack:
 
     @property
     def nats_url(self) -> str:
-        """The URL of NATS, without a user; raises DevStackError when the server does not run."""
+        """The URL of NATS, without a user, the first of a cluster's; raises DevStackError when it does not run."""
         return self._urls["nats"] or f"nats://{self._address('nats')}"
+
+    @property
+    def nats_addresses(self) -> list[str]:
+        """Host and port of every server of NATS that was started; raises DevStackError when one does not run."""
+        return [self._address(name) for name in self._nats_names]
 
     @property
     def nats_monitor_url(self) -> str:
@@ -154,53 +166,60 @@ class DevStack:
 
     @property
     def nats(self) -> ServerProcess:
-        """The NATS process; raises DevStackError when this stack did not start one."""
+        """The NATS process, the first of a cluster's; raises DevStackError when this stack did not start one."""
         return self._server("nats")
+
+    @property
+    def nats_servers(self) -> list[ServerProcess]:
+        """Every NATS process; raises DevStackError when this stack did not start them."""
+        return [self._server(name) for name in self._nats_names]
 
     @property
     def redis(self) -> ServerProcess:
         """The Redis-compatible process; raises DevStackError when this stack did not start one."""
         return self._server("redis")
 
-    def reload_nats(self, config: str) -> None:
-        """Put a new configuration in force without dropping connections; return when the server has loaded it.
+    def reload_nats(self, config: str, name: str = "nats") -> None:
+        """Put a new configuration in force without dropping connections; return when the server has loaded it. `name`
+        is that of the server.
 
         Raises DevStackError when the server finds it faulty (the old one then stays) or does not take it over.
         """
-        server = self._server("nats")
-        monitor = self._ports["nats_monitor"]
-        candidate = self.data_dir / "nats.candidate.conf"
-        write_private(candidate, config)
+        server = self._server(name)
+        monitor = self._ports[f"{name}_monitor"]
+        candidate = self.data_dir / f"{name}.candidate.conf"
+        write_private(candidate, config + self._cluster_of(name))
         try:
             check_nats_config(candidate)
             before = nats_loaded_at(monitor)
-            candidate.replace(self.data_dir / "nats.conf")
+            candidate.replace(self.data_dir / f"{name}.conf")
         finally:
             candidate.unlink(missing_ok=True)
         server.signal(signal.SIGHUP)
         deadline = time.monotonic() + RELOAD_SECONDS_MAX
         while nats_loaded_at(monitor) == before:
             if time.monotonic() > deadline:
-                raise DevStackError("configuration not taken over", server="nats", log_tail=server.log_tail())
+                raise DevStackError("configuration not taken over", server=name, log_tail=server.log_tail())
             time.sleep(0.01)
 
     def _start_servers(self, directory: StackDirectory) -> None:
         state = directory.load()
         end_leftovers(state.leftovers)
         self._ports = {}
-        for name in ("postgres", "nats", "nats_monitor", "redis"):
+        ports_of_nats = ("", "_monitor") if len(self._nats_names) == 1 else ("", "_monitor", "_route")
+        for name in ("postgres", *(f"{each}{port}" for each in self._nats_names for port in ports_of_nats), "redis"):
             self._ports[name] = free_port(state.ports.get(name), self._ports.values())
         self._spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="devstack")
         directory.rotate_logs()
         path, ports, spawner = directory.path, self._ports, self._spawner
         specs: dict[str, Callable[[], ServerSpec]] = {
-            "nats": lambda: nats_spec(path, ports["nats"], ports["nats_monitor"], self._nats_config),
+            **{name: partial(self._nats_spec, path, name) for name in self._nats_names},
             "redis": lambda: redis_spec(path, ports["redis"]),
             # Last, because a cluster may have to be made; the others come up meanwhile.
             "postgres": lambda: postgres_spec(path, ports["postgres"], spawner),
         }
         for name, spec in specs.items():
-            if self._urls[name] is None:
+            if self._urls.get(name.partition("-")[0]) is None:
                 self._servers[name] = ServerProcess(spec(), spawner, self._save)
                 self._servers[name].spawn()
         if "postgres" in self._servers:
@@ -208,12 +227,23 @@ class DevStack:
         for server in self._servers.values():
             server.wait_ready()
 
+    def _nats_spec(self, path: Path, name: str) -> ServerSpec:
+        client, monitor = self._ports[name], self._ports[f"{name}_monitor"]
+        return nats_spec(path, client, monitor, self._nats_config, name=name, cluster=self._cluster_of(name))
+
+    def _cluster_of(self, name: str) -> str:
+        """Return what a server's configuration has to say of its cluster: nothing where it is alone."""
+        if len(self._nats_names) == 1:
+            return ""
+        routes = [self._ports[f"{each}_route"] for each in self._nats_names]
+        return nats_cluster(self._ports[f"{name}_route"], routes, self._route_password)
+
     def _save(self) -> None:
         if self._directory is not None:
             self._directory.save(self._ports, self._servers)
 
     def _server(self, name: str) -> ServerProcess:
-        if self._urls[name] is not None:
+        if self._urls[name.partition("-")[0]] is not None:
             raise DevStackError("server was given by URL", server=name, fix="leave its URL out to have it started")
         if name not in self._servers:
             raise DevStackError("server is not running", server=name, fix="call start first")

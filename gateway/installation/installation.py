@@ -54,6 +54,7 @@ class Installation:
         workers: int = 1,
         gateways: int = 1,
         sandbox: bool = True,
+        nats_nodes: int = 1,
         partitions: int = PARTITIONS,
         port: int | None = None,
         log_dir: Path | None = None,
@@ -63,18 +64,19 @@ class Installation:
         """`data_dir` keeps everything from run to run; None means a temporary directory that is gone after `stop`.
 
         `port` is that of the first gateway; None takes the last one or a free one. Without a `sandbox` the corridors
-        use the inline rail. `overrides` are settings by name for every process, such as `commits_max`; `rail_timing`
-        are fields of the sandbox rails, such as `poll_after_seconds`. Raises ValueError for no gateway or worker."""
+        use the inline rail. Several `nats_nodes` are a cluster, with a replica of every stream on each, synced before
+        they answer. `overrides` are settings by name for every process, such as `commits_max`; `rail_timing` are fields
+        of the sandbox rails, such as `poll_after_seconds`. Raises ValueError for no gateway or worker."""
         if gateways < 1 or workers < 1:
             raise ValueError("an installation needs a gateway and a worker")
         self._wanted_dir, self._log_dir = data_dir, log_dir
         self._counts = {"gateway": gateways, "worker": workers, "sandbox": int(sandbox)}
-        self._partitions, self._port = partitions, port
+        self._partitions, self._port, self._nats_nodes = partitions, port, nats_nodes
         self._overrides, self._rail_timing = dict(overrides or {}), dict(rail_timing or {})
         self._stack: DevStack | None = None
         self._files: InstallationFiles | None = None
         self._processes: Processes | None = None
-        self._nats_ports: NatsPorts | None = None
+        self._nats_ports: list[NatsPorts] = []
         self._ports: dict[str, int] = {}
         self._owner = 0
         self._lock = threading.RLock()
@@ -89,7 +91,8 @@ class Installation:
             if self._stack is not None:
                 raise DevStackError("installation is already started")
             self._owner = os.getpid()
-            self._stack = DevStack(self._wanted_dir, nats_config=self._first_nats_config)
+            self._nats_ports = []
+            self._stack = DevStack(self._wanted_dir, nats_config=self._first_nats_config, nats_nodes=self._nats_nodes)
             try:
                 self._start(self._stack)
             except BaseException:
@@ -181,7 +184,7 @@ class Installation:
     def nats_url(self, tenant: str) -> str:
         """Return the URL of NATS with a tenant's user and password. Raises ValueError for what is no tenant name."""
         password = tenant_password(self.settings.secret_bytes(), tenant)
-        return f"nats://{tenant}:{password}@{urlsplit(self._running.nats_url).netloc}"
+        return _nats_url(self._running, f"{tenant}:{password}")
 
     # What can be done to it.
 
@@ -205,7 +208,8 @@ class Installation:
 
         tenants = _apart(lambda: self._administer(read))
         if tenants != self._private.read("tenants"):
-            self._running.reload_nats(self._nats_config(tenants))
+            for ports in self._nats_ports:
+                self._running.reload_nats(self._nats_config(ports, tenants), ports.server_name)
             self._private.write("tenants", tenants)
         return tenants
 
@@ -268,7 +272,8 @@ class Installation:
             postgres_writer_url=f"postgresql://zentra_writer:{files.secret('writer.password')}@{database}",
             postgres_tenant_url=f"postgresql://zentra_tenant:{files.secret('tenant.password')}@{database}",
             postgres_admin_url=stack.postgres_url,
-            nats_url=f"nats://{runtime}@{urlsplit(stack.nats_url).netloc}",
+            nats_url=_nats_url(stack, runtime),
+            stream_replicas=self._nats_nodes,
             redis_url=stack.redis_url,
             secret=secret,
             evidence_key=files.evidence_key(),
@@ -314,20 +319,20 @@ class Installation:
 
     def _first_nats_config(self, ports: NatsPorts) -> str:
         """NATS starts before Postgres can be asked: the tenants are those of the last run until it can."""
-        self._nats_ports = ports
+        self._nats_ports.append(ports)
         self._files = InstallationFiles(ports.store_dir.parent / "installation")
         tenants = self._files.read("tenants") or list(TENANTS)
         self._files.write("tenants", tenants)
-        return self._nats_config(tenants)
+        return self._nats_config(ports, tenants)
 
-    def _nats_config(self, tenants: list[str]) -> str:
-        ports = self._nats_ports
-        assert ports is not None, "NATS has been given its ports"
+    def _nats_config(self, ports: NatsPorts, tenants: list[str]) -> str:
         return render_config(
             listen=f"{LOOPBACK}:{ports.client}",
             http=f"{LOOPBACK}:{ports.monitor}",
             store_dir=str(ports.store_dir),
             tenants=tenants,
+            server_name=ports.server_name,
+            sync_always=self._nats_nodes > 1,
             store_bytes_max=STORE_BYTES_MAX,
             secret=bytes.fromhex(self._private.secret("installation.secret")),
         )
@@ -347,6 +352,10 @@ class Installation:
     def _stop_at_exit(self) -> None:
         if os.getpid() == self._owner:  # a forked child inherits the hook, but not the processes
             self.stop()
+
+
+def _nats_url(stack: DevStack, user: str) -> str:
+    return ",".join(f"nats://{user}@{address}" for address in stack.nats_addresses)
 
 
 def _apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -41,6 +41,7 @@ def measured(
     checks: list[Check] = CHECKS,
     ceiling: Ceiling | None = Ceiling(20_000, 40.0),  # noqa: B008  # frozen
     memory: tuple[float, ...] = (80.0, 90.0, 90.0, 90.0),
+    step: float = 0.5,
     **changes: Any,
 ) -> Measured:
     """Return the figures of a planted run of `plan`, by default ten seconds at a steady rate."""
@@ -49,14 +50,15 @@ def measured(
     report = tally.report(seconds=13.0, started_at=0.0, cpu_seconds=0.5)
     spans = [Span(n / 20, n / 20 + 0.04, n / 20 + 0.05) for n in range(plan.sends)]
     samples = [
-        ResourceSample(0.5 * n, {"worker-1": 0.5, "a<b": 0.1, OTHERS: 0.2}, {"worker-1": mib, "a<b": 9.0})
+        ResourceSample(step * n, {"worker-1": 0.5, "a<b": 0.1, OTHERS: 0.2}, {"worker-1": mib, "a<b": 9.0})
         for n, mib in enumerate(memory, 1)
     ]
     usage = {"worker-1": Usage(2.0, memory[-1])}
     seen = Seen(
         report=report, spans=spans, checks=checks, completed=len(spans), seconds=13.0,
         stages={"ledger.posted": {"p50_ms": 4.0, "p99_ms": 9.0}, "webhook.delivered": {"p50_ms": 1.0, "p99_ms": 2.0}},
-        before={"worker-1": Usage(1.0, 80.0)}, used=usage, samples=samples, ceiling=ceiling, machine=_MACHINE,
+        before={"worker-1": Usage(1.0, 80.0)}, used=usage,
+        bytes_each={"table transitions": 6_000.0}, samples=samples, ceiling=ceiling, machine=_MACHINE,
     )  # fmt: skip
     found = summed_up(plan, seen)
     return replace(found, **changes) if changes else found

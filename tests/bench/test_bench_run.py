@@ -61,8 +61,29 @@ def test_repeats_over_both_doors_are_one_intent_each_with_its_own_entries() -> N
     assert {how.partition(":")[0] for how in run["answers"]} == {"POST /runtime/intents", "zentra.intents.create"}
 
 
+@pytest.mark.service
+def test_a_load_goes_on_behind_a_history_and_everything_holds_over_both() -> None:
+    words = ["--history", "500", "--intents", "200", "--accounts", "20", "--json"]
+    result = CliRunner().invoke(bench_app, words)
+    run = json.loads(result.stdout)
+    assert (result.exit_code, run["faults"], run["breaches"]) == (0, [], [])
+    found = {check["name"]: check["found"] for check in run["checks"]}
+    funded = 10 + 4  # each customer once, and what both tenants are seeded with
+    assert found["every invariant holds"].startswith(f"{500 + 200 + funded} intents")
+    assert f"acme: {500 + 200 + 10 + 2} leaves" in found["the log holds every packet once, and its heads are signed"]
+    assert run["bytes_each"]["table transitions"] > 1_000
+
+
 @pytest.mark.parametrize(
-    "words", [["stedy"], ["--transport", "pigeon"], ["steady", "--rail", "none"], ["--repeats", "1"]]
+    "words",
+    [
+        ["--of-knee", "0.5"],
+        ["--nats-nodes", "2"],
+        ["stedy"],
+        ["--transport", "pigeon"],
+        ["steady", "--rail", "none"],
+        ["--repeats", "1"],
+    ],
 )
 def test_a_wrong_word_starts_nothing(words: list[str]) -> None:
     assert CliRunner().invoke(bench_app, words).exit_code == 2

@@ -43,6 +43,9 @@ def test_the_sides_take_turns_at_going_first() -> None:
     ({"half": [90.0, 450.0, 600.0]}, {},                        True,  False),
     ({"half": [90.0]},              {},                         True,  True),
     ({"half": [501.0]},             {},                         False, False),
+    ({"memory": [150.0]},           {},                         True,  True),
+    ({"memory": [250.0]},           {},                         True,  False),
+    ({"growth": [41.0]},            {},                         False, True),
 ])  # fmt: skip
 def test_a_row_is_met_by_its_median_and_by_no_faulty_round(
     values: dict[str, list[float]], faults: dict[str, list[str]], bar_met: bool, goal_met: bool
@@ -52,14 +55,28 @@ def test_a_row_is_met_by_its_median_and_by_no_faulty_round(
 
 
 def test_every_goal_lies_beyond_its_bar() -> None:
-    assert all((row.goal < row.bar) == row.least for row in ROWS.values())
+    both = [row for row in ROWS.values() if row.bar is not None and row.goal is not None]
+    assert both
+    assert all(row.goal is not None and row.bar is not None and (row.goal < row.bar) == row.least for row in both)
 
 
 def test_the_table_of_the_suite_has_every_row() -> None:
-    rows = results_of({name: [row.bar] for name, row in ROWS.items()}, {"hot": ["the generator lagged"]})
+    rows = results_of({name: [row.bar or 1.0] for name, row in ROWS.items()}, {"hot": ["the generator lagged"]})
     table = suite_table(SuiteResult(rows=rows, rates={"limit": [12_000.0]}, rounds=1))
     assert all(row.name in table for row in ROWS.values())
     assert "the generator lagged" in table
+
+
+@pytest.mark.parametrize(("values", "said"), [
+    ({"inline": [0.2]},     "NOT MET: 2.00 times as much for the bar, 4.00 times as much for the goal"),
+    ({"inline": [0.5]},     "bar met: 1.60 times as much for the goal"),
+    ({"inline": [0.9]},     "met"),
+    ({"half": [1000.0]},    "NOT MET: 2.00 times less for the bar, 10.00 times less for the goal"),
+    ({"growth": [39.0]},    "met"),
+])  # fmt: skip
+def test_a_row_says_how_far_it_is_from_what_it_does_not_meet(values: dict[str, list[float]], said: str) -> None:
+    table = suite_table(SuiteResult(rows=results_of(values, {}), rates={}, rounds=1))
+    assert table.splitlines()[1].endswith(f"  {said}")
 
 
 SAYS = """#!{python}

@@ -213,6 +213,46 @@ async def test_an_answer_says_when_to_come_back_in_its_header() -> None:
     assert (answer.status, answer.retry_after) == (503, "7")
 
 
+@pytest.mark.parametrize(("sent", "found"), [
+    (b"HTTP/1.1 202 Accepted\r\nIdempotent-Replayed: true\r\nContent-Length: 2\r\n\r\n{}",   (202, b"{}", True)),
+    (b"HTTP/1.1 202 Accepted\r\nidempotent-replayed: false\r\ncontent-length:2\r\n\r\n{}",  (202, b"{}", False)),
+    (b"HTTP/1.1 204 No Content\r\ndate: today\r\n\r\n",                                    (204, b"", False)),
+])  # fmt: skip
+@pytest.mark.parametrize("cut", [0, 20, 60])
+async def test_an_answer_is_read_whole_however_it_arrives(sent: bytes, found: tuple[object, ...], cut: int) -> None:
+    async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for part in (sent[:cut], sent[cut:]):
+            writer.write(part)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answering, "127.0.0.1", 0)
+    async with server:
+        pool = HttpPool(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", {}, connections_max=1)
+        answer = await pool.request("GET", "/", b"", b"", 5)
+        await pool.close()
+    assert (answer.status, answer.body, answer.replayed) == found
+
+
+async def test_a_server_that_says_nothing_is_given_up_on() -> None:
+    gone = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65_536):
+            pass
+        writer.close()
+        gone.set()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    async with server:
+        pool = HttpPool(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", {}, connections_max=1)
+        with pytest.raises(TimeoutError):
+            await pool.request("GET", "/", b"", b"", 0.01)
+        await gone.wait()
+        await pool.close()
+
+
 async def test_load_goes_to_this_machine_only() -> None:
     with pytest.raises(ValueError, match="this machine only"):
         await run_load(Load(transport="http", url="http://192.0.2.1:80", intents=1, **ACCOUNTS))  # type: ignore[arg-type]

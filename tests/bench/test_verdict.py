@@ -79,7 +79,7 @@ def test_every_profile_has_a_plan_and_thresholds_that_it_measures(profile: str) 
     assert plan.profile == profile
     assert plan.sends > 0
     assert plan.seconds_max > seconds_of(plan.phases)
-    run = measured(plan_of(profile, rate=20, seconds=3))
+    run = measured(plan_of(profile, rate=20, seconds=3), step=15.0)
     unknown = [said for said in breaks(run.figures, read_thresholds(DEFAULTS_PATH, profile)) if "not measured" in said]
     # a planted run has but one tenant
     assert [said for said in unknown if "globex" not in said] == []
@@ -102,6 +102,23 @@ def test_a_profile_overrides_what_is_for_every_profile(tmp_path: Path) -> None:
     file = tmp_path / "thresholds.toml"
     file.write_text("[every]\na_max = 1\nb_max = 1\n[soak]\nb_max = 2\n")
     assert read_thresholds(file, "soak") == {"a_max": 1, "b_max": 2}
+
+
+@pytest.mark.parametrize(("memory", "step", "slope"), [
+    ((50.0, 90.0, 90.0, 91.0, 92.0, 93.0),      15.0,   4.0),
+    ((50.0, 90.0, 90.0, 90.0, 90.0, 90.0),      15.0,   0.0),
+    ((50.0, 90.0, 90.0, 91.0, 92.0, 93.0),      0.5,    None),
+])  # fmt: skip
+def test_memory_has_a_slope_where_the_run_was_long_enough(
+    memory: tuple[float, ...], step: float, slope: float | None
+) -> None:
+    run = measured(memory=memory, step=step)
+    assert run.figures.get("zentra_memory_slope_mib_per_minute") == slope
+
+
+def test_a_soak_compares_its_last_third_with_its_first() -> None:
+    figures = measured(plan_of("soak", rate=20, seconds=9)).figures
+    assert (figures["successful_p50_drift"], figures["successful_p99_drift"]) == (1.0, 1.0)
 
 
 def test_growth_after_warm_up_is_what_counts_as_growth() -> None:
