@@ -2,9 +2,9 @@
 
 A worker is alive while its member row was touched within the lease time. It owns the partitions that rendezvous hashing
 with bounded loads gives it among the live members, and takes one when its lease is free, its owner is dead, or it is
-its own from an earlier life; each taking raises the epoch, and an epoch fences every commit of the one before. What belongs to another
-live member is released, so that a fleet balances itself within one lease time. Renewing touches the member row alone:
-lease rows are written by ticks, and a renewal that locked them would make every tick wait for it."""
+its own from an earlier life; each taking raises the epoch, and an epoch fences every commit of the one before. What
+belongs to another live member is released, so that a fleet balances itself within one lease time. Renewing touches the
+member row alone: lease rows are written by ticks, and a renewal that locked them would make every tick wait for it."""
 
 import hashlib
 from collections import Counter
