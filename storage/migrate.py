@@ -20,7 +20,7 @@ from zentra.storage.errors import Misconfigured, translated
 __all__ = ["Migration", "migrate", "migrations"]
 
 DIRECTORY = Path(__file__).parent / "migrations"
-PARTITIONS = 16
+PARTITIONS = 8
 _NAME = re.compile(r"([0-9]{4})_[a-z0-9_]+\.sql\Z")
 _LOCK = 0x7A656E747261  # "zentra"
 
