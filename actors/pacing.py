@@ -54,8 +54,8 @@ def pause(waiting: int, rate: float, since_last_tick: float, under_way: int) -> 
     ago, and `under_way` ticks have not committed yet."""
     if not 0 < waiting < ENOUGH_EVENTS:
         return 0.0
-    if under_way:  # its end is near, and the next tick can then take what will have come as well
-        return max(0.0, PATIENCE_SECONDS - since_last_tick)
     if rate * PERIOD_SECONDS < FEW_EVENTS:
         return 0.0
+    if under_way:  # its end is near, and the next tick can then take what will have come as well
+        return max(0.0, PATIENCE_SECONDS - since_last_tick)
     return max(0.0, PERIOD_SECONDS - since_last_tick)

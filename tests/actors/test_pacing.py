@@ -21,8 +21,9 @@ CASES = [
     ("it was quiet for long", 1, FAST, math.inf, 0, 0.0),
     ("enough wait", ENOUGH_EVENTS, 1e6, 0.0, 0, 0.0),
     ("enough wait for a second tick", ENOUGH_EVENTS, 1e6, 0.0, 1, 0.0),
-    ("a second tick is not worth it yet", ENOUGH_EVENTS - 1, 0.0, 0.0, 1, PATIENCE_SECONDS),
-    ("a commit under way waits for something", 1, 0.0, PATIENCE_SECONDS, 1, 0.0),
+    ("a second tick is not worth it yet", ENOUGH_EVENTS - 1, FAST, 0.0, 1, PATIENCE_SECONDS),
+    ("a second tick where little comes", 1, 0.0, 0.0, 1, 0.0),
+    ("a commit under way waits for something", 1, FAST, PATIENCE_SECONDS, 1, 0.0),
 ]
 
 
