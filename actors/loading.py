@@ -47,11 +47,11 @@ async def _load_lane(store: Store, memory: Memory, tenant: str, endpoint: str) -
     """Fill a lane with what waits for it; what this worker has under way stays under way."""
     known = memory.lanes.get((tenant, endpoint))
     in_flight = dict(known.in_flight) if known is not None else {}
-    lane = Lane(in_flight)
+    lane = Lane(in_flight, width=known.width if known is not None else 0)
     found = await store.open_deliveries(tenant, endpoint)
     for delivery in found:
         if delivery.id not in in_flight:
             memory.deliveries[delivery.id] = delivery
-            lane.waiting.append(delivery.id)
+            lane.waiting[delivery.id] = None
     lane.more = len(found) >= OPEN_DELIVERIES_MAX and bool(lane.waiting)
     memory.lanes[tenant, endpoint] = lane

@@ -4,7 +4,6 @@ Nothing in here is the truth. A tick works on copies and the copies replace the 
 of it costs a read. Actors are loaded on their first event, passivated when they are sealed or idle, and bounded in
 number; those of a lost partition are dropped at once."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -78,12 +77,13 @@ class Lane(Struct):
     """The deliveries of one endpoint: those under way since when, those that wait, and whether the store holds more."""
 
     in_flight: dict[str, datetime] = field(default_factory=dict)
-    waiting: deque[str] = field(default_factory=deque)
+    waiting: dict[str, None] = field(default_factory=dict)  # in order of arrival
     more: bool = False
+    width: int = 0  # attempts that may be under way at once; 0 where nothing was learnt of the endpoint
 
     def copy(self) -> "Lane":
         """Return a lane that can be changed without touching this one."""
-        return Lane(dict(self.in_flight), deque(self.waiting), self.more)
+        return Lane(dict(self.in_flight), dict(self.waiting), self.more, self.width)
 
 
 class Memory:

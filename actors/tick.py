@@ -21,6 +21,7 @@ from msgspec import Struct, field
 
 from zentra.actors import webhooks
 from zentra.actors.beliefs import Believed
+from zentra.actors.framing import Told, arrays_of, frames_of
 from zentra.actors.memory import Lane, LeafName, Memory, Missing, MissingGround
 from zentra.actors.relay import row_of
 from zentra.runtime.errors import VersionGap
@@ -41,16 +42,10 @@ from zentra.runtime.webhooks.standard import WebhookCall
 
 __all__ = ["Batch", "Input", "Poll", "Rules", "Tick", "derived_id"]
 
-FRAME_EVENTS_MAX: Final = 256  # past some hundred a larger frame saves nothing and delays its first event
-FRAME_BYTES_MAX: Final = 512 * 1024  # half of what the stream takes: a frame it refuses would be sent for ever
 _INTENT: Final = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
 SEAL_AFTER: Final = timedelta(seconds=60)
 REVIEW_EXPIRES_AFTER: Final = timedelta(hours=72)
 CASE_DEADLINE: Final = timedelta(hours=24)
-
-
-Told = tuple[tuple[str, int], ...]
-"""The records, (intent, sequence), that a message tells of."""
 
 
 class Input(Struct, frozen=True, gc=False):
@@ -96,7 +91,8 @@ class Rules(Struct, frozen=True):
     dead_subject: Callable[[str, int], str]
     sign_head: Callable[[str, int, bytes, datetime], tuple[str, bytes]]
     open_secret: Callable[[bytes], bytes]
-    lane_width: int = 8  # attempts under way per endpoint
+    lane_width: int = 8  # attempts under way per endpoint at first, and at the least
+    lane_width_max: int = 256  # where an endpoint takes everything
 
 
 def derived_id(*parts: object) -> str:
@@ -392,10 +388,10 @@ class Tick:
         messages: list[tuple[int, str, bytes, Told]] = []
         for (partition, stage), events in self._frames.items():
             subject = self.rules.command_subject(partition, stage)
-            messages += [(partition, subject, body, ()) for body in _frames_of(events)]
+            messages += [(partition, subject, body, ()) for body in frames_of(events)]
         for (partition, tenant, topic), transitions in self._feed.items():
             subject = self.rules.event_subject(partition, tenant, topic)
-            messages += [(partition, subject, body, told) for body, told in _arrays_of(transitions)]
+            messages += [(partition, subject, body, told) for body, told in arrays_of(transitions)]
         messages += self._dead_letters()
         writes.outbox = [
             (partition, Outgoing(subject, body, f"{prefix}{number:08x}", told))
@@ -482,26 +478,6 @@ class Tick:
 
 _LASTS: Final = {state: timedelta(seconds=timeout.seconds) for state, timeout in TIMEOUTS.items()}
 _STAGE_OF: Final = {Effect.JUDGE: "policy", Effect.LEDGER: "ledger", Effect.ROUTE: "route"}
-
-
-def _frames_of(events: list[Event]) -> list[bytes]:
-    """Return the events in frames that the stream takes; one that is too large by itself stands alone."""
-    if len(events) <= FRAME_EVENTS_MAX:
-        body = encode_frame(events)
-        if len(body) <= FRAME_BYTES_MAX or len(events) == 1:
-            return [body]
-    half = min(FRAME_EVENTS_MAX, (len(events) + 1) // 2)
-    return _frames_of(events[:half]) + _frames_of(events[half:])
-
-
-def _arrays_of(transitions: list[Transition]) -> list[tuple[bytes, Told]]:
-    """Return the records in JSON arrays that the stream takes, with their names; one that is too large stands alone."""
-    if len(transitions) <= FRAME_EVENTS_MAX:
-        body = b"[" + b",".join([transition.record for transition in transitions]) + b"]"
-        if len(body) <= FRAME_BYTES_MAX or len(transitions) == 1:
-            return [(body, tuple([(transition.intent, transition.sequence) for transition in transitions]))]
-    half = min(FRAME_EVENTS_MAX, (len(transitions) + 1) // 2)
-    return _arrays_of(transitions[:half]) + _arrays_of(transitions[half:])
 
 
 def _described(facts: f.Facts) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """Webhook deliveries: events fan out to endpoints, and each endpoint has one lane with one owner.
 
 A lane is the partition of (tenant, endpoint): limits and fairness have one place. An attempt is committed as under way
-before its socket opens; at most `lane_width` are, and the rest of the lane waits. The body is fixed in the commit of
-the transition that it tells of."""
+before its socket opens; at most the lane's width are, and the rest of the lane waits. The width grows by one with each
+attempt that is acknowledged and halves with each that is not (AIMD, as congestion windows do). The body is fixed in the
+commit of the transition that it tells of."""
 
 import hashlib
 from datetime import timedelta
@@ -110,6 +111,7 @@ def attempt_ended(tick: "Tick", at: "Input", event: AttemptReported) -> None:
     if delivery is None or delivery.state is not DeliveryState.DELIVERING or delivery.attempts != result.attempt:
         return  # a repeat, or an attempt that was started again since and is still under way
     lane.in_flight.pop(delivery.id, None)
+    width = lane.width or tick.rules.lane_width
     row = (delivery.id, result.attempt, delivery.tenant, delivery.trigger, tick.now, result.status, result.error)
     tick.writes.delivery_attempts.append((*row, result.latency_ms, result.response_excerpt))
     outcome = verdict(result)
@@ -117,12 +119,14 @@ def attempt_ended(tick: "Tick", at: "Input", event: AttemptReported) -> None:
     if outcome is Verdict.RETRY:
         delay = next_delay(delivery.tries, _jitter(delivery), result.retry_after_seconds)
     if outcome is Verdict.DELIVERED:
+        lane.width = min(width + 1, tick.rules.lane_width_max)
         delivery.state, topic = move(delivery.state, DeliveryFact.ACKNOWLEDGED), "webhook.delivered"
     elif delay is None:
         delivery.state, topic = move(delivery.state, DeliveryFact.GIVEN_UP), "webhook.exhausted"
         if outcome is Verdict.DISABLE:
             tick.writes.endpoints_disabled.append((delivery.tenant, delivery.endpoint))
     else:
+        lane.width = max(width // 2, tick.rules.lane_width)
         delivery.state, topic = move(delivery.state, DeliveryFact.FAILED), "webhook.retrying"
     due_at = None if delay is None or outcome is Verdict.DELIVERED else tick.now + timedelta(seconds=delay)
     if due_at is not None:
@@ -195,7 +199,7 @@ def _wait(tick: "Tick", delivery: Delivery) -> None:
     if delivery.id in lane.in_flight or delivery.id in lane.waiting:
         return
     if len(lane.waiting) < LANE_WAITING_MAX:
-        lane.waiting.append(delivery.id)
+        lane.waiting[delivery.id] = None
     else:
         lane.more = True
 
@@ -207,13 +211,16 @@ def finish_lanes(tick: "Tick") -> None:
         gone = (tenant, endpoint_id) in tick.writes.endpoints_disabled
         endpoint = None if gone else next((e for e in endpoints if e.id == endpoint_id), None)
         # what is going to be started is asked for together: a whole lane one by one would take a round for each
-        room = None if endpoint is None else max(0, tick.rules.lane_width - len(lane.in_flight))
+        width = lane.width or tick.rules.lane_width
+        room = None if endpoint is None else max(0, width - len(lane.in_flight))
         known = tick.memory.deliveries
         absent = {key for key in islice(lane.waiting, room) if key not in tick.deliveries and key not in known}
         if absent:
             raise MissingGround(Missing(deliveries=absent))
-        while lane.waiting and (endpoint is None or len(lane.in_flight) < tick.rules.lane_width):
-            delivery = tick.delivery(lane.waiting.popleft())
+        while lane.waiting and (endpoint is None or len(lane.in_flight) < width):
+            key = next(iter(lane.waiting))
+            del lane.waiting[key]
+            delivery = tick.delivery(key)
             if delivery is None or delivery.state not in OPEN:
                 continue
             delivery.state = move(delivery.state, DeliveryFact.STARTED)

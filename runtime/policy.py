@@ -102,16 +102,8 @@ def decide(
     if used is None:
         results["velocity_counted"], used = "denied", Usage()
         reasons.append("velocity_unknown")
-    case = _Case(
-        command,
-        command.amount,
-        role,
-        source,
-        _limits(rules, command.currency),
-        rules,
-        used,
-        command.kind == "book_transfer",
-    )
+    limits, booked = _limits(rules, command.currency), command.kind == "book_transfer"
+    case = _Case(command, command.amount, role, source, limits, rules, used, booked)
     for name, rule in RULES.items():
         objection = rule(case)
         if objection is None:
@@ -125,20 +117,17 @@ def decide(
             reasons.append(reason)
     answers = results.values()
     outcome = "denied" if "denied" in answers else "review" if "review" in answers else "accepted"
-    digest = hashlib.sha256(
-        canonical.encode(
-            {
-                "command": command,
-                "day": day,
-                "role": role,
-                "source": None if source is None else source.type,
-                "tenant": tenant,
-                "usage": [None if entry is None else [str(entry.count), str(entry.minor)] for entry in counted],
-                "version": rules.version,
-                "waives": list(waives),
-            }
-        )
-    ).hexdigest()
+    seen: canonical.Value = {
+        "command": command,
+        "day": day,
+        "role": role,
+        "source": None if source is None else source.type,
+        "tenant": tenant,
+        "usage": [None if entry is None else [str(entry.count), str(entry.minor)] for entry in counted],
+        "version": rules.version,
+        "waives": list(waives),
+    }
+    digest = hashlib.sha256(canonical.encode(seen)).hexdigest()
     lane = {"accepted": "straight_through", "review": "manual", "denied": "blocked"}[outcome]
     taken = tuple(VelocityUse(key.counter, key.day) for key in keys) if outcome == "accepted" else ()
     return Judged(outcome, rules.version, digest, lane, results, tuple(reasons), taken)

@@ -76,6 +76,7 @@ def run(
     ] = None,
     rail: Annotated[str, typer.Option(help="inline: the outcome is an event; sandbox: over HTTP.")] = "inline",
     endpoint: Annotated[bool, typer.Option("--endpoint", help="Send webhooks to an endpoint of ours.")] = False,
+    endpoint_event: Annotated[str, typer.Option(help="The one event that the endpoint wants; else all.")] = "",
     workers: Annotated[int, typer.Option(min=1, max=8)] = 1,
     gateways: Annotated[int, typer.Option(min=1, max=8)] = 1,
     generators: Annotated[int, typer.Option(min=1, max=8, help="Processes that send.")] = 1,
@@ -106,7 +107,7 @@ def run(
         "comes_back": bool(repeats) or transport == "both", "history": history, "nats_nodes": nats_nodes,
     }  # fmt: skip
     changes |= {field: value for field, value in (("transport", transport), ("batch", batch)) if value}
-    changes |= {"endpoint": True} if endpoint else {}
+    changes |= {"endpoint": True, "endpoint_event": endpoint_event} if endpoint or endpoint_event else {}
     changes |= {"intents": intents, "in_flight": in_flight} if name == "full" else {}
     if not profile and rate and not seconds:
         seconds = intents / rate

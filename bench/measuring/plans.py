@@ -43,7 +43,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     mix: Mix = Mix()
     comes_back: bool = False  # the generator, where it is turned away for now
     rail: str = "inline"
-    endpoint: bool = False  # a webhook endpoint of ours takes every event of the default filter
+    endpoint: bool = False  # a webhook endpoint of ours
+    endpoint_event: str = ""  # the one that it wants to hear of; else all
     outage: tuple[float, float] | None = None  # seconds from the start between which the endpoint is down
     one_at_a_time: bool = False  # the next intent is sent when the last one is SUCCESSFUL
     watch: bool = False  # see SUCCESSFUL as a client does, on the event stream

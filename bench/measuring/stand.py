@@ -94,11 +94,13 @@ class Stand:
         # Workers have the head of the log in memory, as it was before.
         await asyncio.to_thread(installation.restart_all)
 
-    async def listen(self, endpoint: Sidecar) -> None:
-        """Let the first tenant's events be sent to our endpoint. Raises RuntimeError where the gateway refuses."""
+    async def listen(self, endpoint: Sidecar, event: str) -> None:
+        """Let this event of the first tenant, or all, be sent to our endpoint. Raises RuntimeError where the gateway
+        refuses."""
         port = (await endpoint.hear())["port"]
+        wanted = {"url": f"http://127.0.0.1:{port}/events"} | ({"events": [event]} if event else {})
         async with self._session(TENANTS[0], "dev") as session:
-            await self._post(session, "/webhooks/endpoints", {"url": f"http://127.0.0.1:{port}/events"}, "endpoint")
+            await self._post(session, "/webhooks/endpoints", wanted, "endpoint")
         self.endpoint = endpoint
 
     async def taken(self) -> int | None:
@@ -185,7 +187,7 @@ async def open_stand(plan: Plan, progress: Progress = lambda label, done, total:
             if plan.history:
                 await stand.age(plan.history, progress)
             if plan.endpoint:
-                await stand.listen(await stack.enter_async_context(sidecar("receiver")))
+                await stand.listen(await stack.enter_async_context(sidecar("receiver")), plan.endpoint_event)
             yield stand
     finally:
         await asyncio.to_thread(installation.stop)

@@ -33,7 +33,8 @@ SLOW_RATE: Final = 50.0
 SECONDS: Final = 8.0
 UNLOADED_SECONDS: Final = 2.0
 LIMIT_INTENTS: Final = 30_000
-UNIFORM_INTENTS: Final = 20_000
+UNIFORM_INTENTS: Final = 30_000
+WORKERS: Final = 2  # one for each core
 OTHER_INTENTS: Final = 8_000
 HTTP_INTENTS: Final = 10_000
 HTTP_IN_FLIGHT: Final = 128
@@ -65,7 +66,7 @@ class Row(Struct, frozen=True):
 ROWS: Final = {
     "inline":   Row("inline rail / limit",                                  "×",     0.4,  0.8),
     "sandbox":  Row("HTTP sandbox rail / limit",                            "×",     0.08, 0.25),
-    "endpoint": Row("inline rail and a webhook endpoint / limit",           "×",     0.10, 0.3),
+    "endpoint": Row("inline rail and an endpoint for the outcome / limit",  "×",     0.10, 0.3),
     "hot":      Row("hot account / uniform",                                "×",     0.7,  0.95),
     "half":     Row("p99 until SUCCESSFUL at half of the own maximum",      "ms",  500,    100,  True),
     "slow":     Row("p50 until SUCCESSFUL at 50 intents/s",                 "ms",   40,     10,  True),
@@ -143,8 +144,8 @@ async def run_suite(
     for number in range(rounds):
         works = {
             INLINE_ROWS: partial(bench.inline, number),
-            ("sandbox",): partial(bench.other, "sandbox", Plan(rail="sandbox")),
-            ("endpoint",): partial(bench.other, "endpoint", Plan(endpoint=True)),
+            ("sandbox",): partial(bench.other, "sandbox", Plan(rail="sandbox", workers=WORKERS)),
+            ("endpoint",): partial(bench.endpoint),
         }
         if memory_intents:
             works[MEMORY_ROWS] = partial(bench.memory, memory_intents)
@@ -178,7 +179,7 @@ class _Bench:
         """The rows of the inline rail; rounds alternate the order of uniform and hot."""
         board, scale = self._board, self._scale
         limit = await self._limit()
-        plan = Plan(intents=round(UNIFORM_INTENTS * scale))
+        plan = Plan(intents=round(UNIFORM_INTENTS * scale), workers=WORKERS)
         async with open_stand(plan, self._progress) as stand:
 
             async def on_stand(wanted: Plan) -> Measured:
@@ -191,8 +192,10 @@ class _Bench:
             board.take("inline", both[False], rate / limit)
             board.take("hot", both[True], both[True].completed_per_second / rate)
             seconds = SECONDS * min(1.0, scale)
-            half = await on_stand(plan_of("steady", rate=HALF * rate, seconds=seconds))
+            steady = plan_of("steady", rate=HALF * rate, seconds=seconds)
+            half = await on_stand(replace(steady, batch=plan.batch))
             board.take("half", half, half.p99_ms)
+            board.rate("p99 at half in single requests, ms", (await on_stand(steady)).p99_ms)
             slow = await on_stand(plan_of("steady", rate=SLOW_RATE, seconds=seconds))
             board.take("slow", slow, slow.p50_ms)
             http = await on_stand(Plan(transport="http", intents=round(HTTP_INTENTS * scale), in_flight=HTTP_IN_FLIGHT))
@@ -212,6 +215,15 @@ class _Bench:
             measured = await measure_on(stand, plan, self._progress)
         self._board.rate(name, measured.completed_per_second)
         self._board.take(name, measured, measured.completed_per_second / limit)
+
+    async def endpoint(self) -> None:
+        """The row of a webhook per intent, and the rate with one for every event of it."""
+        outcome = Plan(endpoint=True, endpoint_event="ledger.posted")
+        await self.other("endpoint", outcome)
+        plan = replace(outcome, intents=round(OTHER_INTENTS / 2 * self._scale), endpoint_event="")
+        async with open_stand(plan, self._progress) as stand:
+            measured = await measure_on(stand, plan, self._progress)
+        self._board.rate("endpoint for every event", measured.completed_per_second)
 
     async def memory(self, intents: int) -> None:
         """The rows about memory: how much a worker has in the end, and by how much it grew after warm-up."""

@@ -208,6 +208,7 @@ class Fleet:
             sign_head=lambda tenant, size, root, at: ("key", hashlib.sha256(root).digest()),
             open_secret=lambda sealed: sealed,
             lane_width=lane_width,
+            lane_width_max=lane_width,
         )
         self.workers: list[FleetWorker] = []
         self._serial = 0

@@ -166,7 +166,7 @@ class OutwardHttp:
         policy: AddressPolicy,
         *,
         connections_max: int = 1024,
-        connections_per_host_max: int = 64,
+        connections_per_host_max: int = 256,
         connect_timeout_seconds: float = 5.0,
         total_timeout_seconds: float = 15.0,
         resolver: AbstractResolver | None = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -397,7 +396,7 @@ async def test_a_lane_that_is_set_up_anew_is_read_again_though_a_tick_had_decide
     await worker.refresh_leases()
     memory, place = worker.engine.memory, fleet.partition_of(lane_key("acme", "hook"))
     worker._queues[place].clear()
-    decided = Lane({"under way": fleet.now}, deque(["old"]))  # by a tick that is on its way to its commit
+    decided = Lane({"under way": fleet.now}, {"old": None})  # by a tick that is on its way to its commit
     worker._flying, worker._endpoints = {place}, set()
     worker._follow_configuration()
     memory.lanes["acme", "hook"] = decided
