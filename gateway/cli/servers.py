@@ -118,7 +118,7 @@ def sandbox(
 
 
 def migrate(
-    partitions: int = typer.Option(64, help="Fixed by the first run; more allow more workers.", min=1, max=1024),
+    partitions: int = typer.Option(8, help="Fixed by the first run; more allow more workers.", min=1, max=1024),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Bring the database up to date.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
@@ -13,6 +14,7 @@ from zentra.streams.load_tail import LoadTail
 
 
 async def test_every_report_is_heard_until_nobody_listens(client: Connection, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, logger="zentra.streams.load_tail")
     heard: asyncio.Queue[Load] = asyncio.Queue()
     tail = LoadTail(client, heard.put_nowait)
     await tail.start()
