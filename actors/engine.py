@@ -117,7 +117,8 @@ class Engine:
             if proved and draft.configuration is self.memory.configuration:
                 self.memory.beliefs.correct(balances, ground.balances)
                 return draft
-            self.memory.beliefs.deceived()
+            if not proved:
+                self.memory.beliefs.deceived()
             batch.draftable = False
             raise MissingGround(Missing())
         while True:

@@ -3,6 +3,8 @@
 A counter is the sum over intents that were accepted and not given back; a decision follows from the intent, the rules
 in their version and those counters, so whatever else a record says is a violation."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -20,13 +22,12 @@ _DECISIONS = {"policy.accepted": "accepted", "policy.review": "review", "policy.
 
 
 class AuditedPolicy:
-    """The counters, and every decision by the digest of its inputs."""
+    """The counters, and what every decision has to rest on."""
 
     def __init__(self) -> None:
         self.counts: Counter[VelocityKey] = Counter()
         self.minors: Counter[VelocityKey] = Counter()
         self._changes: dict[VelocityKey, list[int]] = {}
-        self._decided: dict[str, tuple[str, dict[str, str]]] = {}
 
     def read(self, usage: Mapping[VelocityKey, Usage]) -> None:
         """Object where a commit was decided on counters that are not what the intents before it say."""
@@ -89,11 +90,16 @@ class AuditedPolicy:
         due = self._decision(history, rules, limits, key if counted else None, source_type)
         if (facts["outcome"], facts["version"]) != (due, rules.version) or _DECISIONS[record.event] != due:
             raise Violation("R", f"{where} says {facts['outcome']} under {facts['version']}, the rules say {due}")
+        seen = {
+            "command": history.command, "day": day, "role": history.first.facts["role"], "source": source_type or None,
+            "tenant": history.tenant, "usage": [[str(self.counts[key]), str(self.minors[key])]] if counted else [],
+            "version": rules.version, "waives": list(history.waived),
+        }  # fmt: skip
+        text = json.dumps(seen, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        if hashlib.sha256(text.encode()).hexdigest() != facts["input_digest"]:
+            raise Violation("R", f"{where} was decided on something else than {text}")
         if due == "accepted" and history.counted != ([(key.counter, key.day)] if counted else []):
             raise Violation("R", f"{where} is counted in {history.counted}, not in {key.counter} of {key.day}")
-        decision: tuple[str, dict[str, str]] = facts["outcome"], facts["results"]
-        if self._decided.setdefault(facts["input_digest"], decision) != decision:
-            raise Violation("R", f"{where} says {decision}, equal inputs said {self._decided[facts['input_digest']]}")
 
     def _decision(
         self, history: History, rules: PolicyRules, limits: Limits, key: VelocityKey | None, source_type: str
