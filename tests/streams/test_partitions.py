@@ -10,7 +10,7 @@ from nats.aio.msg import Msg
 
 from tests.streams.nats_server import NatsServer, run_nats_server
 from zentra.gateway.devstack.servers import NatsPorts, plain_nats_config
-from zentra.runtime.partitions import fnv1a_32, partition_of
+from zentra.runtime.partitions import fnv1a_32, partition_of, payer_partition, steered
 from zentra.streams.connection import connect
 
 PARTITION_COUNTS = (1, 7, 64, 256, 1000)
@@ -73,3 +73,23 @@ async def _mapped_by(server: NatsServer, keys: list[str]) -> dict[tuple[int, str
     await complete.wait()
     await client.close()
     return mapped
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 8, 16, 64, 256])
+def test_a_key_is_steered_to_any_partition_by_its_last_digits(partitions: int) -> None:
+    for number in range(20):
+        key = f"{number * 0x9E3779B97F4A7C15F39CC0605CEDC835 & (1 << 128) - 1:032x}"
+        steered_keys = [steered(key, partition, partitions) for partition in range(partitions)]
+        assert [partition_of(found, partitions) for found in steered_keys] == list(range(partitions))
+        assert {found[:-4] for found in steered_keys} == {key[:-4]}
+        assert all(len(found) == 32 and int(found, 16) >= 0 for found in steered_keys)
+
+
+@pytest.mark.parametrize("partitions", [7, 100, 512])
+def test_where_keys_cannot_be_steered_they_stay_as_they_are(partitions: int) -> None:
+    assert steered("0" * 32, 3, partitions) == "0" * 32
+
+
+def test_intents_of_one_payer_have_one_partition() -> None:
+    places = {payer_partition("acme", "customer-1", 8) for _ in range(3)}
+    assert places == {partition_of("acme/customer-1", 8)}
