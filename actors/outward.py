@@ -7,10 +7,12 @@ of its lane, per endpoint.
 
 Nothing is asked of anybody for an object that this worker may have lost: an effect that had to wait is performed only
 where `permitted` says, at the last moment, that its partition is still held. What a worker was stopped over is its
-successor's, which polls before it does anything; a late first submission would reach a rail that was given up."""
+successor's, which polls before it does anything; a late first submission would reach a rail that was given up. So a
+worker that gives a partition up in good order looks first whether anything `waits_in` it."""
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -63,12 +65,24 @@ class Outward:
         self._unsent: list[Outgoing] = []
         self._group: anyio.abc.TaskGroup | None = None
         self._serial = 0
+        self._waiting: Counter[int] = Counter()  # effects by partition that were not yet allowed to begin
+        self._begun = anyio.Event()
         self.backlog = 0
 
     @property
     def congested(self) -> bool:
         """Return whether so much is under way that taking more events would only pile up."""
         return self.backlog + len(self._unsent) > BACKLOG_MAX
+
+    def waits_in(self, partition: int) -> bool:
+        """Return whether effects of a partition were committed as started and have not begun."""
+        return self._waiting[partition] > 0
+
+    async def wait_begun(self) -> None:
+        """Return when no effect waits any more."""
+        while any(self._waiting.values()):
+            self._begun = anyio.Event()
+            await self._begun.wait()
 
     async def run(self) -> None:
         """Perform effects and send their reports until cancelled."""
@@ -85,6 +99,7 @@ class Outward:
                     await self._send(reports)
         finally:
             self._group = None
+            self._waiting.clear()
 
     def perform(
         self,
@@ -98,77 +113,87 @@ class Outward:
         group = self._group
         if group is None:
             return
-        immediate = [s for s in submissions if self._is_inline(s.rail)]
-        if immediate:
-            self.backlog += len(immediate)
-            group.start_soon(self._submit_inline, immediate, permitted)
+        self.backlog += len(submissions) + len(polls) + len(calls)
+        immediate = []
         for submission in submissions:
-            if not self._is_inline(submission.rail):
-                self.backlog += 1
-                group.start_soon(self._submit, submission, permitted)
+            place = self._wait_in(submission.reference)
+            if self._is_inline(submission.rail):
+                immediate.append((submission, place))
+            else:
+                group.start_soon(self._submit, submission, place, permitted)
+        if immediate:
+            group.start_soon(self._submit_inline, immediate, permitted)
         for poll in polls:
-            self.backlog += 1
-            group.start_soon(self._poll, poll, permitted)
+            group.start_soon(self._poll, poll, self._wait_in(poll.reference), permitted)
         for tenant, endpoint, call in calls:
-            self.backlog += 1
-            group.start_soon(self._call, tenant, endpoint, call, permitted)
+            place = self._partition_of(lane_key(tenant, endpoint))
+            self._waiting[place] += 1
+            group.start_soon(self._call, tenant, endpoint, call, place, permitted)
+
+    def _wait_in(self, reference: str) -> int:
+        """Count an effect as waiting in the partition of its reference, and return that."""
+        named = parse_reference(reference)
+        if named is None:
+            raise ValueError("a submission or a poll names a reference that is not ours")
+        place = self._partition_of(named[0])
+        self._waiting[place] += 1
+        return place
+
+    async def _begins(self, place: int, permitted: Permitted) -> bool:
+        """Return whether an effect may begin; it waits no more, either way."""
+        try:
+            return await permitted(place)
+        finally:
+            self._waiting[place] -= 1
+            self._begun.set()
 
     def _is_inline(self, rail: str) -> bool:
         adapter = self._rail_of(rail)
         return adapter is not None and adapter.settings.kind == "inline"
 
-    async def _submit_inline(self, submissions: list[Submission], permitted: Permitted) -> None:
+    async def _submit_inline(self, submissions: list[tuple[Submission, int]], permitted: Permitted) -> None:
         """Ask a rail that answers without I/O, in one task for the whole tick."""
         try:
-            for submission in submissions:
+            for submission, place in submissions:
                 rail = self._rail_of(submission.rail)
-                if rail is not None and await self._may(permitted, submission.reference):
+                if await self._begins(place, permitted) and rail is not None:
                     self._report_rail(await rail.submit(submission), "submit")
         finally:
             self.backlog -= len(submissions)
 
-    async def _submit(self, submission: Submission, permitted: Permitted) -> None:
+    async def _submit(self, submission: Submission, place: int, permitted: Permitted) -> None:
+        await self._ask(submission.rail, place, permitted, "submit", lambda rail: rail.submit(submission))
+
+    async def _poll(self, poll: Poll, place: int, permitted: Permitted) -> None:
+        await self._ask(poll.rail, place, permitted, "poll", lambda rail: rail.poll(poll.reference))
+
+    async def _ask(
+        self, name: str, place: int, permitted: Permitted, how: str, ask: Callable[[Rail], Awaitable[RailOutcome]]
+    ) -> None:
+        """Ask a rail when it has a place free, and report what it says."""
         try:
-            rail = self._rail_of(submission.rail)
+            rail = self._rail_of(name)
             if rail is None:
-                logger.error("no adapter for a rail", extra={"rail": submission.rail})
+                logger.error("no adapter for a rail", extra={"rail": name})
+                self._waiting[place] -= 1
                 return
             async with self._limit(rail):
-                if not await self._may(permitted, submission.reference):
+                if not await self._begins(place, permitted):
                     return
-                outcome = await rail.submit(submission)
-            self._report_rail(outcome, "submit")
+                outcome = await ask(rail)
+            self._report_rail(outcome, how)
         finally:
             self.backlog -= 1
 
-    async def _poll(self, poll: Poll, permitted: Permitted) -> None:
+    async def _call(self, tenant: str, endpoint: str, call: WebhookCall, place: int, permitted: Permitted) -> None:
         try:
-            rail = self._rail_of(poll.rail)
-            if rail is None:
-                logger.error("no adapter for a rail", extra={"rail": poll.rail})
-                return
-            async with self._limit(rail):
-                if not await self._may(permitted, poll.reference):
-                    return
-                outcome = await rail.poll(poll.reference)
-            self._report_rail(outcome, "poll")
-        finally:
-            self.backlog -= 1
-
-    async def _call(self, tenant: str, endpoint: str, call: WebhookCall, permitted: Permitted) -> None:
-        try:
-            partition = self._partition_of(lane_key(tenant, endpoint))
-            if not await permitted(partition):
+            if not await self._begins(place, permitted):
                 return
             result = await self._transport.send(call)
             self._instruments.count("webhook_attempts", {"outcome": str(result.error or result.status)})
-            self._report(partition, "webhook", AttemptReported(tenant, endpoint, result))
+            self._report(place, "webhook", AttemptReported(tenant, endpoint, result))
         finally:
             self.backlog -= 1
-
-    async def _may(self, permitted: Permitted, reference: str) -> bool:
-        named = parse_reference(reference)
-        return named is not None and await permitted(self._partition_of(named[0]))
 
     def _limit(self, rail: Rail) -> anyio.CapacityLimiter:
         settings = rail.settings

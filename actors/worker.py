@@ -17,18 +17,19 @@ from zentra.actors.committing import Committer
 from zentra.actors.engine import Engine
 from zentra.actors.memory import Lane
 from zentra.actors.outward import Outward
+from zentra.actors.owning import Owner
 from zentra.actors.pacing import Arrivals, pause
 from zentra.actors.relay import Relay
 from zentra.actors.settings import WorkerSettings, elapsed
+from zentra.actors.stages import REGISTERED_TIMER
 from zentra.actors.tick import Batch, Input, Tick
-from zentra.actors.timers import HORIZON_SECONDS, Timers
+from zentra.actors.timers import HORIZON_SECONDS, SOON_MAX, Timers
 from zentra.actors.unpacking import Waiting, cut, unpack
-from zentra.runtime.errors import Unavailable
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.messages import LaneOpened
 from zentra.runtime.partitions import lane_key
 from zentra.runtime.ports import Configuration, Lease, Store, TickPlan
-from zentra.runtime.stream_ports import CommandSource, Position, StreamError
+from zentra.runtime.stream_ports import CommandSource, Position
 
 __all__ = ["Worker", "WorkerSettings", "elapsed"]
 
@@ -44,7 +45,7 @@ def _endpoints_of(configuration: Configuration) -> set[tuple[str, str]]:
     return {(tenant, endpoint.id) for tenant, found in configuration.endpoints.items() for endpoint in found}
 
 
-class Worker:
+class Worker(Owner):
     """One worker: partitions, their queues, and the ticks over them."""
 
     def __init__(
@@ -58,10 +59,8 @@ class Worker:
         instruments: Instruments,
         clock: Callable[[], float] = elapsed,
     ) -> None:
-        self.settings, self.engine, self.store = settings, engine, store
-        self._clock = clock  # of the lease, and of nothing else
-        self.source, self.relay, self.outward, self.instruments = source, relay, outward, instruments
-        self.leases: dict[int, Lease] = {}
+        super().__init__(settings, store, instruments, clock)
+        self.engine, self.source, self.relay, self.outward = engine, source, relay, outward
         self.timers = Timers()
         self.ticks = 0
         self._queues: dict[int, deque[Waiting]] = {}
@@ -72,11 +71,7 @@ class Worker:
         self._stripes: list[int] = []
         self._checkpoint: dict[int, Position] = {}
         self._stripe_base = 1 + (sum(settings.name.encode()) * 7919) % 1000 * settings.commits_max
-        self._following = anyio.Lock()  # whoever starts the source: two at once would leave two consumers behind
-        self._claiming = anyio.Lock()
-        self._lost = 0  # partitions that were lost and whose messages are listened to yet
-        self._alive_until = -math.inf  # by `clock`: nobody takes its partitions before
-        self._renewed = anyio.Event()
+        self._ticks_seen, self._lanes_at = 0, -math.inf  # when it was last looked after what nobody reports
         self._end_seen: tuple[float, dict[int, Position]] | None = None  # when all was taken, and how far that was
         self._read_through = -math.inf  # everything that was in the stream by then is consumed
         self._rewinding = False
@@ -93,85 +88,34 @@ class Worker:
 
     # Ownership ----------------------------------------------------------------------------------------------------
 
-    async def keep_leases(self) -> None:
-        """Renew, take and give up partitions until cancelled; one that is lost is dropped at once.
+    async def _look_after(self) -> None:
+        self._advance_idle()
+        if self.ticks == self._ticks_seen and self.leases:  # a tick over nothing hears of what was set up anew
+            partition, lease = next(iter(self.leases.items()))
+            self._checkpoint.setdefault(partition, lease.position)
+            self._wake.set()
+        self._ticks_seen = self.ticks
+        await self._look_for_lost()
+        if anyio.current_time() - self._lanes_at >= LANES_EVERY_SECONDS:
+            self._lanes_at = anyio.current_time()
+            await self._open_lanes(frozenset(self.leases))
+            self._wake.set()
 
-        Raises what ended it, and not a group."""
-        try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._keep_following)
-                group.start_soon(self._keep_renewed)
-        except ExceptionGroup as errors:
-            _, bugs = errors.split((Unavailable, StreamError))
-            raise (bugs or errors).exceptions[0] from errors
-
-    async def _keep_renewed(self) -> None:
-        """Renew where following takes long: a repair that publishes much may outlast the lease."""
-        lease_seconds = self.settings.lease_seconds
-        while True:
-            await anyio.sleep(lease_seconds / 6)
-            if self._alive_until - self._clock() < lease_seconds / 2:
-                await self.renew_leases()
-
-    async def _keep_following(self) -> None:
-        looked_at, ticks = anyio.current_time(), self.ticks
-        while True:
-            await anyio.sleep(self.settings.lease_seconds / 3)
-            await self.refresh_leases()
-            self._advance_idle()
-            if self.ticks == ticks and self.leases:  # a tick over nothing hears of what was set up anew
-                partition, lease = next(iter(self.leases.items()))
-                self._checkpoint.setdefault(partition, lease.position)
-                self._wake.set()
-            ticks = self.ticks
-            await self._look_for_lost()
-            if anyio.current_time() - looked_at >= LANES_EVERY_SECONDS:
-                looked_at = anyio.current_time()
-                await self._open_lanes(frozenset(self.leases))
-                self._wake.set()
-
-    async def refresh_leases(self) -> None:
-        """Look once at what this worker owns and follow it."""
-        async with self._following:
-            await self._follow_leases()
-
-    async def renew_leases(self) -> dict[int, Lease]:
-        """Renew and drop what is lost, whatever else is under way; return what is owned. What came along waits until it
-        can be followed. Raises Unavailable."""
-        async with self._claiming:  # else an older answer might be believed after a newer one
-            asked_at = self._clock()
-            owned = await self.store.claim(self.settings.name, self.settings.lease_seconds)
-            lost = frozenset(p for p, lease in self.leases.items() if p not in owned or owned[p].epoch != lease.epoch)
-            if lost:
-                self._drop(lost)
-                self._lost += len(lost)
-            self._alive_until = asked_at + self.settings.lease_seconds
-            self._renewed.set()
-            self._renewed = anyio.Event()
-            return owned
-
-    async def _follow_leases(self) -> None:
-        owned = await self.renew_leases()
-        gained = [p for p in owned if p not in self.leases]
-        lost, self._lost = self._lost, 0
-        if not gained and not lost:
-            return
-        for partition in gained:
-            self.leases[partition] = owned[partition]
-            self._taken[partition] = owned[partition].position
+    async def _take_up(self, gained: dict[int, Lease]) -> None:
+        for partition, lease in gained.items():
+            self._taken[partition] = lease.position
             self._queues[partition] = deque()
-        try:
-            if rolled_back := await self.source.verify({p: self._taken[p] for p in gained}):
-                await self._rewind(rolled_back)
-            await self._start_source()
-            await self._open_lanes(frozenset(gained))
-            await self._learn_timers()
-        except BaseException:  # a partition that is owned but not listened to would stand still: gain it again
-            self._drop(frozenset(gained))
-            raise
-        logger.info("partitions changed", extra={"gained": len(gained), "lost": lost, "owned": len(self.leases)})
-        self.instruments.gauge("leases_owned", len(self.leases))
+        if rolled_back := await self.source.verify({p: self._taken[p] for p in gained}):
+            await self._rewind(rolled_back)
+        await self._start_source()
+        await self._open_lanes(frozenset(gained))
+        self._lanes_at = anyio.current_time()
+        await self._learn_timers()
+        await self._learn_attempts(gained)
         self._wake.set()
+
+    def _under_way(self, partition: int) -> bool:
+        return partition in self._flying or self.outward.waits_in(partition)
 
     async def _start_source(self) -> None:
         """Listen behind what was taken; how far the stream was read is to be seen anew."""
@@ -313,6 +257,16 @@ class Worker:
             rows = await self.store.due_timers(self.leases, HORIZON_SECONDS, self.settings.events_max * 4)
             self.timers.learn(rows, anyio.current_time())
 
+    async def _learn_attempts(self, partitions: Collection[int]) -> None:
+        """Let what an owner before has submitted, or has not come to submit, be polled after the time of its rail; a
+        timer that is too early looks and waits."""
+        rails = self.engine.memory.configuration.rails.values()
+        after = min((rail.poll_after_seconds for rail in rails), default=0.0)
+        horizon = REGISTERED_TIMER.total_seconds() + after  # rows that are due later were set by a poll
+        now = anyio.current_time()
+        for timer, age in await self.store.started_attempts(partitions, horizon, SOON_MAX):
+            self.timers.remember(timer, after - age, now)
+
     @property
     def waiting(self) -> int:
         """How many events wait for a tick here or in the stream, as far as is known; none once no more are taken."""
@@ -377,7 +331,8 @@ class Worker:
         """Return the inputs of partitions that are not in a commit, or None where there are none."""
         if self._draining:
             return None
-        inputs, positions, consumed = cut(self._queues, self._flying, self.settings.events_max)
+        standing = self._flying | self._leaving.keys()
+        inputs, positions, consumed = cut(self._queues, standing, self.settings.events_max)
         for entry in inputs:
             if entry.cause == _SET_UP and isinstance(entry.event, LaneOpened):
                 self._read_lane_again(entry.event.tenant, entry.event.endpoint)
@@ -444,14 +399,6 @@ class Worker:
         self.outward.perform(tick.submissions, tick.polls, tick.calls, permitted)
         await self.relay.publish([message for _, message in tick.writes.outbox])
 
-    async def _holds(self, partition: int, epoch: int | None) -> bool:
-        """Return whether a partition is held in this epoch. A worker that was stopped for longer than its lease lasts
-        does not know, and asks before it acts."""
-        while self._clock() >= self._alive_until:
-            await self._renewed.wait()
-        lease = self.leases.get(partition)
-        return lease is not None and lease.epoch == epoch
-
     def _committed(self, plan: TickPlan, tick: Tick) -> None:
         """Follow a commit. What was given up while it was on its way is not remembered: others write there by now."""
         gone = set()
@@ -484,6 +431,7 @@ class Worker:
         self._wake.set()
         with anyio.move_on_after(self.settings.drain_seconds_max):
             await self._drained.wait()
+            await self.outward.wait_begun()
         await self.relay.flush()
         self._alive_until = -math.inf
         await self.store.release(self.settings.name)

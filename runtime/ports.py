@@ -21,6 +21,7 @@ from zentra.runtime.webhooks.delivery import Delivery
 
 __all__ = [
     "CaseRow",
+    "Claim",
     "Configuration",
     "DenialRow",
     "Endpoint",
@@ -63,6 +64,15 @@ class Lease(Struct, frozen=True, gc=False):
     epoch: int
     version: int
     position: Position
+
+
+class Claim(Struct, frozen=True):
+    """What a worker owns, by partition; which of that another live worker should own; and how many others own still
+    of what it should."""
+
+    owned: dict[int, Lease]
+    leaving: frozenset[int] = frozenset()
+    awaited: int = 0
 
 
 class Fence(Struct, frozen=True, gc=False):
@@ -186,10 +196,15 @@ class StoredIntent(Struct, frozen=True):
 class Store(Protocol):
     """What the engine asks of the store. Every method raises Unavailable where the store cannot answer now."""
 
-    async def claim(self, worker: str, lease_seconds: float) -> dict[int, Lease]:
-        """Renew the worker's membership and leases, release what others should own, take what is free and its own.
+    async def claim(self, worker: str, lease_seconds: float) -> Claim:
+        """Renew the worker's membership and leases, take what is free and its own.
 
-        Returns every partition that the worker owns now; an epoch that has grown is a new ownership."""
+        Returns what the worker owns now, where an epoch that has grown is a new ownership. What is `leaving` stays its
+        own until it gives it up."""
+        ...
+
+    async def give_up(self, worker: str, partitions: Collection[int]) -> None:
+        """Release leases of the worker; those of others are left alone. Waits for a commit that is on its way."""
         ...
 
     async def release(self, worker: str) -> None:
@@ -242,6 +257,13 @@ class Store(Protocol):
         self, partitions: Collection[int], until_seconds: float, limit: int
     ) -> list[tuple[Timer, float]]:
         """Return timers due within `until_seconds`, soonest first, each with the seconds left by the store's clock."""
+        ...
+
+    async def started_attempts(
+        self, partitions: Collection[int], until_seconds: float, limit: int
+    ) -> list[tuple[Timer, float]]:
+        """Return the state timers, due within `until_seconds`, of intents that wait for a rail, soonest first, each
+        with the seconds since the intent's last record, by the store's clock."""
         ...
 
     async def commit(

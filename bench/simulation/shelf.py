@@ -68,6 +68,7 @@ class Shelf(StoreTwin):
     accounts = _slow(StoreTwin.accounts)
     intents = _slow(StoreTwin.intents)
     deliveries = _slow(StoreTwin.deliveries)
+    started_attempts = _slow(StoreTwin.started_attempts)
     open_deliveries = _slow(StoreTwin.open_deliveries)
     open_lanes = _slow(StoreTwin.open_lanes)
     logs = _slow(StoreTwin.logs)

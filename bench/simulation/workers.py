@@ -17,6 +17,7 @@ from zentra.actors.committing import Committer
 from zentra.actors.engine import Engine
 from zentra.actors.memory import Memory
 from zentra.actors.outward import Outward, Permitted
+from zentra.actors.owning import UNSETTLED_SECONDS
 from zentra.actors.relay import KEPT, Relay
 from zentra.actors.tick import Poll, Tick
 from zentra.actors.timers import HORIZON_SECONDS
@@ -30,6 +31,7 @@ from zentra.runtime.messages import AttemptReported
 from zentra.runtime.partitions import lane_key
 from zentra.runtime.ports import TickPlan
 from zentra.runtime.rails.port import Submission
+from zentra.runtime.rails.routing import parse_reference
 from zentra.runtime.stream_ports import Outgoing, StreamError
 from zentra.runtime.subjects import command_subject
 from zentra.runtime.webhooks.standard import AttemptResult, WebhookCall
@@ -109,7 +111,7 @@ class SimulatedOutward(Outward):
                 if not simulation.swarm.strikes(Fault.ENDPOINT_ANSWER_LOST):
                     self.heard_of_endpoint(tenant, endpoint, result)
             return
-        if not await self._may(permitted, effect.reference):
+        if not await permitted(self._place(effect)):
             return
         rail = simulation.rails[effect.rail]
         asks = isinstance(effect, Submission)
@@ -121,6 +123,17 @@ class SimulatedOutward(Outward):
         """Report what an attempt has met."""
         partition = self._partition_of(lane_key(tenant, endpoint))
         self._report(partition, "webhook", AttemptReported(tenant, endpoint, result))
+
+    def waits_in(self, partition: int) -> bool:
+        """See Outward.waits_in."""
+        return any(self._place(effect) == partition for effect, _ in self.effects)
+
+    def _place(self, effect: Effect) -> int:
+        if isinstance(effect, Submission | Poll):
+            named = parse_reference(effect.reference)
+            assert named is not None
+            return self._partition_of(named[0])
+        return self._partition_of(lane_key(effect[0], effect[1]))
 
     @property
     def reports(self) -> int:
@@ -220,7 +233,8 @@ class SimulatedWorker(Worker):
     def beat(self, *, now: bool = False) -> None:
         """Renew membership and leases when that is due."""
         time = self._simulation.time
-        due = now or (time - self._beat_at >= BEAT_SECONDS and time >= self.beats_missed_until)
+        pause = UNSETTLED_SECONDS if self.unsettled else BEAT_SECONDS
+        due = now or (time - self._beat_at >= pause and time >= self.beats_missed_until)
         if due and not self.busy("beat"):
             self._beat_at = time
             self.spawn("beat", self._beat())
@@ -338,7 +352,7 @@ class SimulatedWorker(Worker):
     @property
     def idle(self) -> bool:
         """Return whether nothing is under way or waits."""
-        return not (self.jobs or self._queued() or self.effects.effects or self.effects.reports)
+        return not (self.jobs or self._queued() or self.effects.effects or self.effects.reports or self.unsettled)
 
 
 async def _breathe() -> None:

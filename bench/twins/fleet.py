@@ -85,7 +85,9 @@ class FleetWorker:
 
     def claim(self) -> None:
         """Renew, take and give up partitions, and follow what changed."""
-        owned = at_once(self._fleet.store.claim(self.name, LEASE_SECONDS))
+        claim = at_once(self._fleet.store.claim(self.name, LEASE_SECONDS))
+        at_once(self._fleet.store.give_up(self.name, claim.leaving))
+        owned = {p: lease for p, lease in claim.owned.items() if p not in claim.leaving}
         lost = {p for p, lease in self.leases.items() if p not in owned or owned[p].epoch != lease.epoch}
         self.drop(frozenset(lost))
         gained = owned.keys() - self.leases.keys()

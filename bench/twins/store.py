@@ -19,8 +19,10 @@ from zentra.bench.twins.store_commit import OpenCommit, lease_lock
 from zentra.bench.twins.store_intake import Intake, frames_of
 from zentra.bench.twins.store_rows import OutboxRow, Rows, add, check, refuse_non_uuids
 from zentra.runtime.errors import DataError, InDoubt
+from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
 from zentra.runtime.ports import (
+    Claim,
     Configuration,
     Fence,
     Ground,
@@ -140,8 +142,8 @@ class StoreTwin:
         """The process of a worker ends: the next one of its name takes its leases over as new ones."""
         self._known.discard(worker)
 
-    async def claim(self, worker: str, lease_seconds: float) -> dict[int, Lease]:
-        """See Store.claim. A lease in a commit is taken the next time; one to be released is waited for."""
+    async def claim(self, worker: str, lease_seconds: float) -> Claim:
+        """See Store.claim. A lease in a commit is taken the next time."""
         self._meet("claim")
         now, lasts = self._clock(), timedelta(seconds=lease_seconds)
         first = worker not in self._known
@@ -155,12 +157,16 @@ class StoreTwin:
             free = row.owner not in live or (row.owner == worker and first)
             if free and lease_lock(partition) not in self.locks:
                 row.epoch, row.owner = row.epoch + 1, worker
-        leave = [p for p, row in self.lease_rows.items() if row.owner == worker and p not in mine]
-        await self._unlocked(leave)
-        for partition in leave:
+        owned = {p: _lease(row) for p, row in self.lease_rows.items() if row.owner == worker}
+        return Claim(owned, frozenset(owned.keys() - mine), len(mine - owned.keys()))
+
+    async def give_up(self, worker: str, partitions: Collection[int]) -> None:
+        """See Store.give_up."""
+        self._meet("give_up")
+        await self._unlocked(partitions)
+        for partition in partitions:
             if self.lease_rows[partition].owner == worker:
                 self.lease_rows[partition].owner = None
-        return {p: _lease(row) for p, row in self.lease_rows.items() if row.owner == worker}
 
     async def release(self, worker: str) -> None:
         """See Store.release."""
@@ -271,6 +277,23 @@ class StoreTwin:
             if timer.partition in partitions
         ]
         return sorted((row for row in left if row[1] < until_seconds), key=lambda row: row[1])[:limit]
+
+    async def started_attempts(
+        self, partitions: Collection[int], until_seconds: float, limit: int
+    ) -> list[tuple[Timer, float]]:
+        """See Store.started_attempts."""
+        self._meet("started_attempts")
+        now = self._clock()
+        found = [
+            (timer, (now - self.rows.transitions[timer.key][-1].at).total_seconds())
+            for timer in self.rows.timers.values()
+            if (timer.kind, timer.name) == ("intent", "state")
+            and timer.partition in partitions
+            and timer.due_at < now + timedelta(seconds=until_seconds)
+            and timer.key in self.rows.transitions
+            and self.rows.transitions[timer.key][-1].state is State.SUBMITTED
+        ]
+        return sorted(found, key=lambda row: row[0].due_at)[:limit]
 
     async def unsent(
         self, partitions: Collection[int], older_seconds: float, limit: int, *, commands: bool | None = None

@@ -3,20 +3,21 @@
 A worker is alive while its member row was touched within the lease time. It owns the partitions that rendezvous hashing
 with bounded loads gives it among the live members, and takes one when its lease is free, its owner is dead, or it is
 its own from an earlier life; each taking raises the epoch, and an epoch fences every commit of the one before. What
-belongs to another live member is released, so that a fleet balances itself within one lease time. Renewing touches the
-member row alone: lease rows are written by ticks, and a renewal that locked them would make every tick wait for it."""
+another live member should own stays where it is until its owner, who alone knows what is under way, gives it up.
+Renewing touches the member row alone: lease rows are written by ticks, and a renewal that locked them would make every
+tick wait for it."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Collection
 from typing import Final
 
-from zentra.runtime.ports import Lease
+from zentra.runtime.ports import Claim, Lease
 from zentra.runtime.stream_ports import Position
 from zentra.storage.errors import translated
 from zentra.storage.pool import Pool, transaction
 
-__all__ = ["claim_leases", "release_leases", "shares"]
+__all__ = ["claim_leases", "give_up_leases", "release_leases", "shares"]
 
 _ALIVE: Final = """
 with me as (
@@ -60,8 +61,9 @@ def shares(partitions: Collection[int], workers: Collection[str]) -> dict[int, s
     return owners
 
 
-async def claim_leases(pool: Pool, worker: str, lease_seconds: float, *, first: bool = False) -> dict[int, Lease]:
-    """Renew the membership of `worker` and return what it owns; `first` takes over its own from an earlier life.
+async def claim_leases(pool: Pool, worker: str, lease_seconds: float, *, first: bool = False) -> Claim:
+    """Renew the membership of `worker` and return what it owns, and what of that belongs to others; `first` takes over
+    its own from an earlier life.
 
     Raises Unavailable where the store cannot answer."""
     with translated():
@@ -70,15 +72,18 @@ async def claim_leases(pool: Pool, worker: str, lease_seconds: float, *, first: 
         owners = {row[0]: row[1] for row in rows}
         mine = {partition for partition, owner in shares(owners, alive).items() if owner == worker}
         take = [p for p in mine if owners[p] not in alive or (owners[p] == worker and first)]
-        leave = [p for p, owner in owners.items() if owner == worker and p not in mine]
         if take:
             others = [name for name in alive if name != worker]
             await pool.execute(_TAKE, worker, take, others)
-        if leave:
-            await pool.execute(_RELEASE, worker, leave)
-        if take or leave:
             rows = await pool.fetch(_LEASES)
-    return {row[0]: Lease(row[0], row[2], row[3], Position(row[4], row[5])) for row in rows if row[1] == worker}
+    owned = {row[0]: Lease(row[0], row[2], row[3], Position(row[4], row[5])) for row in rows if row[1] == worker}
+    return Claim(owned, frozenset(owned.keys() - mine), len(mine - owned.keys()))
+
+
+async def give_up_leases(pool: Pool, worker: str, partitions: Collection[int]) -> None:
+    """Release these leases of `worker`, each once the commit that holds it has ended; raises Unavailable."""
+    with translated():
+        await pool.execute(_RELEASE, worker, sorted(partitions))
 
 
 async def release_leases(pool: Pool, worker: str) -> None:

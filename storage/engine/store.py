@@ -10,9 +10,11 @@ import msgspec
 
 from zentra.runtime.errors import DataError
 from zentra.runtime.evidence.merkle import Frontier
+from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.policy import PolicyRules
 from zentra.runtime.ports import (
+    Claim,
     Configuration,
     Endpoint,
     Ground,
@@ -29,7 +31,7 @@ from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
 from zentra.storage import outbox
 from zentra.storage.engine.journal import UUID_DIGITS, commit_tick
-from zentra.storage.engine.ownership import claim_leases, release_leases
+from zentra.storage.engine.ownership import claim_leases, give_up_leases, release_leases
 from zentra.storage.errors import translated
 from zentra.storage.pool import Pool
 
@@ -69,6 +71,16 @@ select tenant, endpoint from lanes
 _TIMERS: Final = """
 select kind, key, name, partition, tenant, due_at, extract(epoch from due_at - clock_timestamp())::float8
 from timers where partition = any($1::int[]) and due_at < clock_timestamp() + make_interval(secs => $2)
+order by due_at limit $3
+"""
+# One step along the primary key for each timer: what waits for a rail is told by the last record alone.
+_STARTED: Final = """
+select kind, key, name, partition, t.tenant, due_at, extract(epoch from clock_timestamp() - last.at)::float8
+from timers t cross join lateral (
+    select state, at from transitions where intent = t.key order by sequence desc limit 1
+) last
+where partition = any($1::int[]) and due_at < clock_timestamp() + make_interval(secs => $2)
+    and kind = 'intent' and name = 'state' and last.state = $4
 order by due_at limit $3
 """
 _UNCONSUMED: Final = """
@@ -124,11 +136,15 @@ class PostgresStore:
         """Return the number of partitions, fixed when the installation was made."""
         return int((await self._fetch("select partitions from installation"))[0][0])
 
-    async def claim(self, worker: str, lease_seconds: float) -> dict[int, Lease]:
+    async def claim(self, worker: str, lease_seconds: float) -> Claim:
         """See Store.claim."""
-        leases = await claim_leases(self._pool, worker, lease_seconds, first=not self._claimed)
+        claim = await claim_leases(self._pool, worker, lease_seconds, first=not self._claimed)
         self._claimed = True
-        return leases
+        return claim
+
+    async def give_up(self, worker: str, partitions: Collection[int]) -> None:
+        """See Store.give_up."""
+        await give_up_leases(self._pool, worker, partitions)
 
     async def release(self, worker: str) -> None:
         """See Store.release."""
@@ -245,6 +261,13 @@ class PostgresStore:
     ) -> list[tuple[Timer, float]]:
         """See Store.due_timers."""
         rows = await self._fetch(_TIMERS, sorted(partitions), until_seconds, limit)
+        return [(Timer(row[0], row[1], row[2], row[3], row[4], row[5]), row[6]) for row in rows]
+
+    async def started_attempts(
+        self, partitions: Collection[int], until_seconds: float, limit: int
+    ) -> list[tuple[Timer, float]]:
+        """See Store.started_attempts."""
+        rows = await self._fetch(_STARTED, sorted(partitions), until_seconds, limit, str(State.SUBMITTED))
         return [(Timer(row[0], row[1], row[2], row[3], row[4], row[5]), row[6]) for row in rows]
 
     async def commit(

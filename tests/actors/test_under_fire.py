@@ -28,7 +28,7 @@ from zentra.runtime.errors import InDoubt, Unavailable
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.messages import TimerFired
-from zentra.runtime.ports import Ground, Lease, TickPlan, TickWrites, Timer
+from zentra.runtime.ports import Claim, Ground, TickPlan, TickWrites, Timer
 from zentra.runtime.rails.port import (
     CallbackCode,
     CallbackRejected,
@@ -101,7 +101,7 @@ async def test_a_source_is_started_by_one_at_a_time() -> None:
 async def test_a_partition_that_was_refused_says_nothing_of_a_commit_in_doubt() -> None:
     """Its lease may stand where the commit would have left it, because an earlier one of ours got through unheard."""
     fleet = make_world()
-    leases = at_once(fleet.store.claim("w", 10))
+    leases = at_once(fleet.store.claim("w", 10)).owned
     fleet.store.lease_rows[0].version += 1  # got through, and we were not told
     committed: list[Tick] = []
     commit, tries = fleet.store.commit, []
@@ -169,7 +169,7 @@ async def test_what_a_stopped_worker_had_not_asked_yet_it_asks_only_if_it_was_no
     claim, resumed = fleet.store.claim, anyio.Event()
     stopping = False
 
-    async def stopped(name: str, lease_seconds: float) -> dict[int, Lease]:
+    async def stopped(name: str, lease_seconds: float) -> Claim:
         if stopping:  # as SIGSTOP would, between two renewals
             await resumed.wait()
         return await claim(name, lease_seconds)
@@ -183,7 +183,7 @@ async def test_what_a_stopped_worker_had_not_asked_yet_it_asks_only_if_it_was_no
         await time_passes(worker.settings.lease_seconds * 2)
         fleet.now += timedelta(seconds=1)
         if taken_over:
-            assert len(await claim("successor", 0.3)) == 8
+            assert len((await claim("successor", 0.3)).owned) == 8
         rail.answer.set()
         await time_passes(1)
         assert len(rail.asked) == 1  # nobody knows who owns the others

@@ -60,7 +60,7 @@ def make_worker(fleet: Fleet, name: str, source: SourceTwin | None = None, **set
     outward = Outward(rails.get, fleet.endpoints, publisher, fleet.partition_of, fleet.rules.command_subject, SILENCE)
     relay = Relay(fleet.store, publisher, lambda: tuple(worker.leases), SILENCE)
     worker = Worker(
-        WorkerSettings(name, lease_seconds=0.3, **settings), Engine(memory, fleet.rules), fleet.store,
+        WorkerSettings(name, **{"lease_seconds": 0.3, **settings}), Engine(memory, fleet.rules), fleet.store,
         source or WakingSource(fleet.stream), relay, outward, SILENCE, anyio.current_time,
     )  # fmt: skip
     return worker
@@ -374,7 +374,7 @@ async def test_what_is_committed_after_its_partition_was_given_up_is_not_remembe
 async def test_inputs_of_an_ownership_that_has_ended_are_left_to_the_next(  # they are read again from the checkpoint
 ) -> None:
     fleet = make_world()
-    leases = at_once(fleet.store.claim("w", 10))
+    leases = at_once(fleet.store.claim("w", 10)).owned
     engine = Engine(Memory(fleet.store.current, fleet.partition_of), fleet.rules)
     sent: list[object] = []
 

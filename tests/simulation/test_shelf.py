@@ -38,7 +38,7 @@ async def write(simulation: Simulation, plan: TickPlan) -> None:
 
 
 def test_a_commit_waits_for_one_that_holds_its_lease_and_then_finds_it_moved(simulation: Simulation) -> None:
-    lease = at_once(simulation.store.claim("w", 10))[0]
+    lease = at_once(simulation.store.claim("w", 10)).owned[0]
     first, second = OpenCommit(simulation.store, plan_over(lease)), OpenCommit(simulation.store, plan_over(lease))
     assert first.fence()
     assert not second.fence()
@@ -50,7 +50,7 @@ def test_a_commit_waits_for_one_that_holds_its_lease_and_then_finds_it_moved(sim
 
 def test_a_partition_in_a_stopped_commit_is_taken_over_when_the_server_has_ended_it(simulation: Simulation) -> None:
     store = simulation.store
-    lease = at_once(store.claim("w", 10))[0]
+    lease = at_once(store.claim("w", 10)).owned[0]
     simulation.swarm.rates[Fault.STOPPED_IN_COMMIT] = 1.0
     simulation.acting = SimulatedWorker(simulation, "w", 1)
     job = Job("fly", write(simulation, plan_over(lease)))
@@ -59,9 +59,9 @@ def test_a_partition_in_a_stopped_commit_is_taken_over_when_the_server_has_ended
     assert simulation.acting.stalled_until > 0
     simulation.swarm.calm()
     simulation.store_offset += 11  # the lease has run out, by the clock of the store
-    assert at_once(store.claim("other", 10)).keys() == set(range(1, store.partitions))
+    assert at_once(store.claim("other", 10)).owned.keys() == set(range(1, store.partitions))
     simulation.advance(6)
-    assert at_once(store.claim("other", 10)).keys() == set(range(store.partitions))
+    assert at_once(store.claim("other", 10)).owned.keys() == set(range(store.partitions))
     with pytest.raises(Unavailable):
         job.step()
     assert store.commits == 0
@@ -69,7 +69,7 @@ def test_a_partition_in_a_stopped_commit_is_taken_over_when_the_server_has_ended
 
 def test_a_commit_that_outlives_its_worker_holds_its_lease_until_it_ends(simulation: Simulation) -> None:
     store = simulation.store
-    lease = at_once(store.claim("w", 10))[0]
+    lease = at_once(store.claim("w", 10)).owned[0]
     simulation.swarm.rates[Fault.IN_DOUBT_LATE] = 1.0
     with pytest.raises(Unavailable):
         at_once(write(simulation, plan_over(lease)))

@@ -46,32 +46,32 @@ def test_a_worker_that_leaves_moves_little_but_its_own() -> None:
 
 
 async def test_a_worker_that_comes_back_under_its_name_fences_its_earlier_life(writer_pool: Pool, worker: str) -> None:
-    before = await PostgresStore(writer_pool).claim(worker, 60)
+    before = (await PostgresStore(writer_pool).claim(worker, 60)).owned
     again = PostgresStore(writer_pool)  # a new process: nothing was released
-    after = await again.claim(worker, 60)
+    after = (await again.claim(worker, 60)).owned
     assert {p: lease.epoch for p, lease in after.items()} == {p: lease.epoch + 1 for p, lease in before.items()}
-    assert await again.claim(worker, 60) == after
+    assert (await again.claim(worker, 60)).owned == after
 
 
 async def test_renewing_waits_for_no_tick(writer_pool: Pool, worker: str) -> None:
-    owned = await claim_leases(writer_pool, worker, 60)
+    owned = (await claim_leases(writer_pool, worker, 60)).owned
     async with writer_pool.acquire() as tick, tick.transaction():
         await tick.execute("select from leases order by partition for update")
         with anyio.fail_after(2):
-            assert await claim_leases(writer_pool, worker, 60) == owned
+            assert (await claim_leases(writer_pool, worker, 60)).owned == owned
 
 
 async def test_a_partition_that_is_in_a_commit_is_taken_the_next_time(writer_pool: Pool, worker: str) -> None:
     async with writer_pool.acquire() as tick, tick.transaction():
         await tick.execute("select from leases where partition = 7 for update")
         with anyio.fail_after(2):
-            assert set(await claim_leases(writer_pool, worker, 60)) == set(PARTITIONS) - {7}
-    assert set(await claim_leases(writer_pool, worker, 60)) == set(PARTITIONS)
+            assert set((await claim_leases(writer_pool, worker, 60)).owned) == set(PARTITIONS) - {7}
+    assert set((await claim_leases(writer_pool, worker, 60)).owned) == set(PARTITIONS)
 
 
 async def test_members_that_are_long_dead_are_forgotten(writer_pool: Pool, admin_pool: Pool, worker: str) -> None:
     await admin_pool.execute("insert into members values ('ancient', now() - interval '1 day')")
-    assert set(await claim_leases(writer_pool, worker, 60)) == set(PARTITIONS)
+    assert set((await claim_leases(writer_pool, worker, 60)).owned) == set(PARTITIONS)
     assert await admin_pool.fetchval("select count(*) from members where worker = 'ancient'") == 0
 
 
