@@ -1,6 +1,6 @@
 """One measured load on a test stand: the generator in processes of its own, the wait for the last stage, the figures.
 
-An intent counts as completed when its leaf stands in the tenant's log. Stage latencies are read from the records, so
+An intent counts as completed when its packet stands in the tenant's log. Stage latencies are read from the records, so
 they are what the runtime saw. The latency of answers comes from the generator; that of SUCCESSFUL from a client that
 watches the event stream, where the plan has one, else from the records."""
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from typing import Final
 
@@ -25,7 +26,7 @@ from zentra.bench.measuring.spans import intents_of, read_spans
 from zentra.bench.measuring.stand import POLL_SECONDS, TENANTS, Progress, Stand, open_stand
 from zentra.bench.measuring.tally import LoadReport
 from zentra.bench.measuring.transports import HTTP_CONNECTIONS_MAX, Target
-from zentra.storage.reads.bench import stage_latencies
+from zentra.storage.reads.bench import intents_sealed, stage_latencies
 
 __all__ = ["Measured", "Plan", "as_json", "measure", "measure_on"]
 
@@ -98,6 +99,7 @@ class _Run:
         try:
             async with asyncio.timeout(plan.seconds_max):
                 made: int | None = None
+                ended_at = math.inf
                 while made is None or self.completed < made:
                     await asyncio.sleep(POLL_SECONDS)
                     if made is None and generating.done():
@@ -105,9 +107,11 @@ class _Run:
                         made = await intents_of(stand.pool, self._load.prefix)
                     if operator is not None and operator.done():
                         operator.result()
-                    self.completed = await stand.leaves() - before
+                    ended_at, self.completed = time.time(), await stand.leaves() - before
+                    if made is not None and self.completed >= made:  # leaves of addenda may be among them
+                        self.completed = await intents_sealed(stand.pool, self._load.prefix)
                     self._progress("intents", self.completed, plan.sends)
-                self.seconds = time.time() - self.report.started_at
+                self.seconds = ended_at - self.report.started_at
         finally:
             stand.generators = []
             for task in (generating, operator):

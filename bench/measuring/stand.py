@@ -6,7 +6,7 @@ client would, so that the books are true before the first measured intent."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
@@ -20,14 +20,15 @@ from zentra.bench.measuring.resources import children_of
 from zentra.bench.measuring.sidecar import Sidecar, sidecar
 from zentra.gateway.installation.installation import Installation
 from zentra.storage.pool import Pool, open_pool
-from zentra.storage.reads.bench import leaves_logged
+from zentra.storage.reads.bench import leaves_logged, partitions_owned
 
-__all__ = ["TENANTS", "Progress", "Stand", "open_stand"]
+__all__ = ["TENANTS", "Progress", "Stand", "is_shared", "open_stand"]
 
 TENANTS: Final = ("acme", "globex")
 FUNDS_MINOR: Final = 10_000_000_000
 SETUP_IN_FLIGHT: Final = 64
 POLL_SECONDS: Final = 0.05
+SETTLED_SECONDS_MAX: Final = 30.0
 TEMPLATES_MAX: Final = 2_000  # finished intents that a history is copied from: every account is in several
 OPERATOR_PAUSE_SECONDS: Final = 0.2
 REVIEWS_PER_LOOK: Final = 100
@@ -63,8 +64,17 @@ class Stand:
         return groups
 
     async def leaves(self) -> int:
-        """Return how many intents of all tenants are sealed, by the size of their logs. Raises Unavailable."""
+        """Return how many leaves the logs of all tenants have: one for each sealed intent, and one more for each that
+        had something added afterwards. Raises Unavailable."""
         return sum([await leaves_logged(self.pool, tenant) for tenant in TENANTS])
+
+    async def settle(self, workers: int) -> None:
+        """Return when that many workers share all partitions. Raises TimeoutError and Unavailable."""
+        async with asyncio.timeout(SETTLED_SECONDS_MAX):
+            while True:
+                if is_shared(await partitions_owned(self.pool), workers):
+                    return
+                await asyncio.sleep(POLL_SECONDS)
 
     async def prepare(self, tenants: Iterable[str], progress: Progress) -> None:
         """Open and fund the accounts of these tenants. Raises RuntimeError where the gateway refuses."""
@@ -167,11 +177,19 @@ class Stand:
                 raise RuntimeError(f"POST {path} was refused: {answer.status} {await answer.text()}")
 
 
+def is_shared(owned: Mapping[str | None, int], workers: int) -> bool:
+    """Return whether that many workers, as far as there are partitions, own all of them in even shares."""
+    shares = [count for worker, count in owned.items() if worker is not None]
+    even = len(shares) == min(workers, sum(shares)) and max(shares, default=0) - min(shares, default=0) <= 1
+    return even and None not in owned
+
+
 @asynccontextmanager
 async def open_stand(plan: Plan, progress: Progress = lambda label, done, total: None) -> AsyncIterator[Stand]:
     """Start an installation as the plan wants it, with what its loads need; stop it when the context ends.
 
-    Raises DevStackError, RuntimeError, GeneratorFault, CannotCopy and SidecarFailed."""
+    The load begins where partitions have come to rest: who measures a hand-over starts one. Raises DevStackError,
+    RuntimeError, GeneratorFault, CannotCopy, SidecarFailed and, where workers do not share, TimeoutError."""
     installation = Installation(
         workers=plan.workers, gateways=plan.gateways, sandbox=plan.rail == "sandbox", nats_nodes=plan.nats_nodes,
         overrides={"commits_max": plan.commits_max} if plan.commits_max else None,
@@ -183,9 +201,11 @@ async def open_stand(plan: Plan, progress: Progress = lambda label, done, total:
                 await open_pool(installation.postgres_admin_url, name="zentra bench", connections_max=3)
             )
             stand = Stand(installation, pool, plan.accounts)
+            await stand.settle(plan.workers)
             await stand.prepare(TENANTS if plan.mix.second_tenant else TENANTS[:1], progress)
             if plan.history:
                 await stand.age(plan.history, progress)
+                await stand.settle(plan.workers)
             if plan.endpoint:
                 await stand.listen(await stack.enter_async_context(sidecar("receiver")), plan.endpoint_event)
             yield stand

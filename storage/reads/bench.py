@@ -1,4 +1,4 @@
-"""What the load harness reads: how far a tenant's log has come, and how long intents took from record to record.
+"""What the load harness reads: who owns partitions, how far a tenant's log has come, how long intents took.
 
 Run as a role that sees every tenant; nothing here is on a hot path."""
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from zentra.storage.errors import translated
 from zentra.storage.pool import Pool
 
-__all__ = ["leaves_logged", "stage_latencies"]
+__all__ = ["intents_sealed", "leaves_logged", "partitions_owned", "stage_latencies"]
 
 _STAGES = """
 with waits as (
@@ -28,8 +28,26 @@ where ms is not null
 """
 
 
+_SEALED = """
+select count(*) from intents i where starts_with(i.key, $1) and exists (select from log_leaves l where l.intent = i.id)
+"""
+
+
+async def partitions_owned(pool: Pool) -> dict[str | None, int]:
+    """Return how many partitions each worker owns, and under None how many nobody does; raise Unavailable."""
+    with translated():
+        rows = await pool.fetch("select owner, count(*) from leases group by owner")
+    return {row[0]: row[1] for row in rows}
+
+
+async def intents_sealed(pool: Pool, prefix: str) -> int:
+    """Return how many intents whose key begins so have a leaf in a log; raise Unavailable."""
+    with translated():
+        return int(await pool.fetchval(_SEALED, prefix))
+
+
 async def leaves_logged(pool: Pool, tenant: str) -> int:
-    """Return how many leaves the log of a tenant has; raise Unavailable."""
+    """Return how many leaves the log of a tenant has, of packets and of addenda to them; raise Unavailable."""
     with translated():
         return int(await pool.fetchval("select coalesce(max(index) + 1, 0) from log_leaves where tenant = $1", tenant))
 
