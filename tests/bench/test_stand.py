@@ -8,7 +8,6 @@ import pytest
 
 from zentra.bench.measuring.stand import is_shared
 
-
 # fmt: off
 SHARES = [
     ({"a": 8},                  1, True),

@@ -28,6 +28,7 @@ _ENGINE_TESTS: Final = "tests/actors/test_engine.py::"
 _OUTCOME_TESTS: Final = "tests/actors/test_outcomes.py::"
 _STAGE_TESTS: Final = "tests/actors/test_stages.py::"
 _COMMAND_TESTS: Final = "tests/actors/test_commands.py::"
+_HAND_OVER_TESTS: Final = "tests/actors/test_handing_over.py::"
 _FIRE_TESTS: Final = "tests/actors/test_under_fire.py::"
 _LEDGER_TESTS: Final = "tests/runtime/test_ledger.py::"
 _UNNOTICED: Final = "tests/mutations/test_unnoticed.py::"
@@ -93,11 +94,27 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "zombie-asks", "a worker that was stopped past its lease still performs what it had to ask", "N",
-        (Edit("actors/outward.py",
-              "return named is not None and await permitted(self._partition_of(named[0]))",
-              "return named is not None"),),
+        (Edit("actors/outward.py", "return await permitted(place)", "return True"),),
         (f"{_FIRE_TESTS}test_what_a_stopped_worker_had_not_asked_yet_it_asks_only_if_it_was_not_succeeded",),
         "the auditor is not told who held the partition when a rail was asked",
+    ),
+    Mutation(
+        "given-up-undone", "a partition is given up before what was committed is asked of its rail", "N",
+        (Edit("actors/worker.py", " or self.outward.waits_in(partition)", ""),),
+        (f"{_HAND_OVER_TESTS}test_a_worker_performs_what_it_committed_before_it_gives_a_partition_up",),
+        "an attempt that was not made is made after a poll, only later",
+    ),
+    Mutation(
+        "given-up-late", "a partition that is to change hands waits for its rail without end", "N",
+        (Edit("actors/owning.py", "if until <= now or not self", "if not self"),),
+        (f"{_HAND_OVER_TESTS}test_a_worker_waits_for_no_rail_longer_than_it_may",),
+        "the rails of the simulation answer in the end",
+    ),
+    Mutation(
+        "attempts-forgotten", "a successor leaves started attempts to the stored timer", "N",
+        (Edit("actors/worker.py", "        await self._learn_attempts(gained)\n", ""),),
+        (f"{_HAND_OVER_TESTS}test_the_successor_of_a_dead_worker_polls_after_the_rails_own_time",),
+        "the stored timer does the same, later",
     ),
     Mutation(
         "lost-row-sql", "one frame of a commit is not written to the outbox", "O",
