@@ -24,7 +24,7 @@ from zentra.runtime.rails.port import (
 
 __all__ = ["InlineRail"]
 
-REMEMBERED_MAX = 200_000  # about 100 MB, and longer than any poll looks back
+REMEMBERED_MAX = 20_000  # about 9 MiB; what is forgotten and submitted again is answered alike
 
 SCENARIOS = {
     None: OutcomeStatus.SUCCEEDED,

@@ -71,7 +71,7 @@ async def test_a_worker_performs_what_it_committed_before_it_gives_a_partition_u
         intents = [fleet.submit(transfer(1_000)) for _ in range(40)]
         await until(lambda: first.outward.backlog == 40)
         async with running(second):
-            await until(lambda: "b" in fleet.store.members)
+            await until(lambda: bool(first._leaving or second.leases))
             rail.gate.set()
             await until(all_in(fleet, intents))
             await until(lambda: has(first, 4)() and has(second, 4)())
