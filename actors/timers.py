@@ -2,8 +2,8 @@
 
 A row is the truth. The heap holds what is due within the horizon: read from the store, or set by a commit of this
 worker. The state timer of a transaction may be due sooner than its row says; that only this worker knows. The next
-owner works it out anew, and where it is forgotten because there are too many, the row fires instead. Reading the row does not put it
-off, and whichever fires first stands for both.
+owner works it out anew, and where it is forgotten because there are too many, the row fires instead. Reading the row
+does not put it off, and whichever fires first stands for both.
 
 A timer that was handed out is remembered until its tick has committed, so that reading the store again does not hand it
 out twice. One whose event came to nothing (it was set aside as poison, so its row stands as it stood) is left alone for
