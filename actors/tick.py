@@ -46,6 +46,7 @@ _INTENT: Final = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
 SEAL_AFTER: Final = timedelta(seconds=60)
 REVIEW_EXPIRES_AFTER: Final = timedelta(hours=72)
 CASE_DEADLINE: Final = timedelta(hours=24)
+LATE_MAX: Final = timedelta(seconds=15)  # that a stored state timer may be later than the time that its owner remembers
 
 
 class Input(Struct, frozen=True, gc=False):
@@ -349,10 +350,11 @@ class Tick:
     def rearm(self, tx: Transaction, partition: int, due_at: datetime) -> None:
         """Let the state timer of a transaction fire at `due_at`, or earlier.
 
-        One that fires too early only looks and arms itself again, so the stored timer is left alone. Where it is late
-        the worker remembers the earlier time; to a successor the stored one does the same, late."""
-        if tx.timer_due is None:
+        One that fires too early only looks and arms itself again, so the stored timer is left alone. Where it is a
+        little late the worker remembers the earlier time; to a successor the stored one does the same, late."""
+        if tx.timer_due is None or tx.timer_due - due_at > LATE_MAX:
             tx.timer_due = due_at
+            self.timers_soon.pop(tx.id, None)
             self.timer("intent", tx.id, "state", partition, tx.tenant, due_at)
         elif due_at < tx.timer_due:
             self.timers_soon[tx.id] = Timer("intent", tx.id, "state", partition, tx.tenant, due_at)

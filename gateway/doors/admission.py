@@ -85,7 +85,7 @@ class Admission:
         for waiting, reported in fresh:  # each worker gets its share of what was let in since it could know
             since = reported - UNSEEN_SECONDS
             mine = sum([events for at, events in unseen if at > since]) // len(fresh)
-            room += self._events_max - waiting - mine
+            room += max(0, self._events_max - waiting - mine)  # one that lags takes no room from the others
         return room
 
     async def enter(self, wanted: int) -> int:

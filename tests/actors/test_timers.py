@@ -244,6 +244,24 @@ def test_a_waiting_intent_always_has_a_timer(make_fleet: MakeFleet) -> None:
         fleet.advance(7)
 
 
+@pytest.mark.parametrize("effects_lost", [False, True], ids=["asked", "killed before the socket"])
+def test_a_successor_looks_after_an_approved_intent_within_seconds(make_fleet: MakeFleet, effects_lost: bool) -> None:
+    fleet = make_fleet()
+    intent = fleet.submit(transfer(1_500_000, scenario="never_answers"))
+    fleet.advance(3_600)  # nobody decides in the first hour, so the stored timer is that of the review
+    assert fleet.transaction(intent).state is State.REVIEW
+    fleet.effects_lost = effects_lost
+    fleet.command("decide_review", intent, {"verdict": "approved", "round": 1, "reason": "known"})
+    fleet.run_until_idle()
+    assert fleet.transaction(intent).state is State.SUBMITTED
+    fleet.effects_lost = False
+    fleet.replace_worker("w2")
+    fleet.advance(20)
+    assert fleet.rails["alpha"].polls.total() >= 1
+    fleet.advance(300)
+    assert fleet.cases() == ["provider_outcome_unknown"]
+
+
 def test_an_early_timer_only_looks_and_arms_itself_again(make_fleet: MakeFleet) -> None:
     fleet = make_fleet()
     intent = fleet.submit(transfer(1_500_000))

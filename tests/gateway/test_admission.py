@@ -58,6 +58,7 @@ STORIES: tuple[tuple[str, tuple[tuple[float, str, int], ...], int | None], ...] 
     ("one worker", ((0.0, "a", 1_500),), 2_500),
     ("each worker brings its room", ((0.0, "a", 1_500), (0.0, "b", 500)), 6_000),
     ("the last report counts", ((0.0, "a", 9_000), (0.5, "a", 10)), 3_990),
+    ("a worker that lags leaves the others their room", ((0.0, "a", 9_000), (0.0, "b", 100)), 3_900),
     ("who is not heard of any more", ((0.0, "a", 9_000), (3.1, "b", 10)), 3_990),
     ("nobody is heard of any more", ((0.0, "a", 9_000), (3.1, "", 0)), None),
     ("what came since is on its way", ((0.0, "a", 1_000), (0.2, "", 500)), 2_500),
