@@ -29,6 +29,7 @@ from zentra.storage.reads.bench import stage_latencies
 
 __all__ = ["Measured", "Plan", "as_json", "measure", "measure_on"]
 
+REPORT_SECONDS: Final = 10.0  # before the end of the time for a run: the generator gives up and reports
 WAIT_SECONDS: Final = 20  # one at a time: how long an intent may take until it is SUCCESSFUL
 
 
@@ -90,7 +91,14 @@ class _Run:
         self.seconds = 0.0
 
     async def finished(self) -> _Run:
-        """Generate, and wait for the last leaf."""
+        """Generate, and wait for the last leaf; raises TimeoutError, which says how far it came."""
+        try:
+            return await self._finish()
+        except TimeoutError:
+            sent = f"{self.completed:,} of {self._plan.sends:,} intents had reached their last stage"
+            raise TimeoutError(f"{sent} after {self._plan.seconds_max:g} s") from None
+
+    async def _finish(self) -> _Run:
         stand, plan = self._stand, self._plan
         before = await stand.leaves()
         operator = asyncio.create_task(stand.operate()) if plan.mix.reviews else None
@@ -154,6 +162,7 @@ def _load(stand: Stand, plan: Plan) -> Load:
         comes_back=plan.comes_back,
         wait_seconds=WAIT_SECONDS if plan.one_at_a_time else 0,
         watch_url=installation.settings.nats_url if plan.watch else "",
+        watch_seconds=plan.seconds_max - REPORT_SECONDS,
     )
 
 
