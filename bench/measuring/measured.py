@@ -114,8 +114,8 @@ class Measured(Struct, frozen=True, kw_only=True):
     answers: dict[str, int]  # by route and outcome
     turned_away: dict[str, int]  # by route and outcome: told to come back, and did
     repeats: dict[str, int]
-    generator_per_second_max: float | None
-    generator_cpu_us_per_intent: float | None
+    generator_per_second_max: float
+    generator_cpu_us_per_intent: float
     invariants: str
     breaches: list[str]
     machine: Machine
@@ -135,7 +135,7 @@ class Seen(Struct, frozen=True, kw_only=True):
     used: Mapping[str, Usage]
     bytes_each: dict[str, float]
     samples: Sequence[ResourceSample]
-    ceiling: Ceiling | None
+    ceiling: Ceiling
     machine: Machine
 
 
@@ -188,8 +188,8 @@ def summed_up(plan: Plan, seen: Seen) -> Measured:
         answers=_answers(report),
         turned_away=report.turned_away,
         repeats=_repeats(report),
-        generator_per_second_max=None if ceiling is None else ceiling.per_second,
-        generator_cpu_us_per_intent=None if ceiling is None else ceiling.cpu_us_per_intent,
+        generator_per_second_max=ceiling.per_second,
+        generator_cpu_us_per_intent=ceiling.cpu_us_per_intent,
         invariants="broken" if broken else "ok",
         breaches=broken,
         machine=seen.machine,
@@ -231,7 +231,7 @@ def _faults(plan: Plan, seen: Seen, phases: Sequence[PhaseResult], knee: float |
         faults += [f"{phase.name}: {phase.fault}" for phase in phases if phase.counted and phase.fault]
         faults += _refused(plan, report)
     answered_per_second = (report.accepted + report.refused) / max(report.seconds, 1e-9)
-    if ceiling is not None and answered_per_second > CEILING_SHARE_MAX * ceiling.per_second:
+    if answered_per_second > CEILING_SHARE_MAX * ceiling.per_second:
         faults.append(f"the generator was the limit: its own ceiling is {ceiling.per_second:.0f}/s")
     succeeded = sum(span.successful is not None for span in seen.spans)
     if succeeded < len(seen.spans):

@@ -58,7 +58,7 @@ def measured(
     *,
     tally: Tally | None = None,
     checks: list[Check] = CHECKS,
-    ceiling: Ceiling | None = Ceiling(20_000, 40.0),  # noqa: B008  # frozen
+    ceiling: Ceiling = Ceiling(20_000, 40.0),  # noqa: B008  # frozen
     memory: tuple[float, ...] = (80.0, 90.0, 90.0, 90.0),
     step: float = 0.5,
     failed: int = 0,
