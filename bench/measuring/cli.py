@@ -23,6 +23,7 @@ from zentra.bench.measuring.generating import Ceilings, GeneratorFault
 from zentra.bench.measuring.grown import NotQuotable, compare_grown
 from zentra.bench.measuring.limit import LimitFailed, LimitPlan, measure_limit
 from zentra.bench.measuring.measure import Measured, as_json, measure
+from zentra.bench.measuring.pace import Pace
 from zentra.bench.measuring.plans import NATS_NODES, RAILS, TRANSPORTS, Plan, UnknownProfile, plan_of
 from zentra.bench.measuring.report import write_html
 from zentra.bench.measuring.sidecar import SidecarFailed
@@ -203,7 +204,7 @@ def suite(
 ) -> None:
     """Measure every row that the runtime is held to, in turns with the limit; exit code 1 where a bar is not met."""
     expected = sum(seconds for _, seconds in parts_of(rounds, scale, memory_intents, history))
-    typer.echo(f"{rounds} rounds will take about {expected / 60:.0f} minutes on two cores", err=True)
+    typer.echo(f"rounds: {rounds}; about {expected / 60:.0f} minutes on two cores", err=True)
     with _progress() as progress:
         work = run_suite(rounds, scale, memory_intents, progress, history=history, tell=progress.tell)
         found = _or_exit(lambda: uvloop.run(work))
@@ -230,7 +231,7 @@ def _knee(changes: dict[str, Any]) -> float:
     plan = _or_exit(lambda: plan_of("ramp", **changes))
     with _progress() as progress:
         measured: Measured = _or_exit(lambda: measure(plan, progress))
-    if measured.knee_per_second is None or measured.breaches:
+    if measured.knee_per_second is None or measured.faults or measured.breaches:
         typer.echo(f"zentra bench: no knee was found: {measured.faults} {measured.breaches}", err=True)
         raise typer.Exit(1)
     typer.echo(f"the knee is at {measured.knee_per_second:,.0f}/s", err=True)
@@ -264,16 +265,18 @@ class _Bars:
             self._tasks[label] = self._bars.add_task(label)
         self._bars.update(self._tasks[label], completed=done, total=total, visible=True)
 
-    def tell(self, part: str, seconds_left: float) -> None:
-        """Show the line; where it is no terminal it is printed when a part begins, and now and then."""
-        left = f"{seconds_left / 60:.0f} min" if seconds_left > MINUTES_FROM_SECONDS else f"{seconds_left:.0f} s"
-        line = f"{part}: about {left} left"
+    def tell(self, pace: Pace) -> None:
+        """Show how far a work of several parts has come; where it is no terminal that is a line when a part begins, and
+        now and then."""
+        seconds = pace.seconds_left
+        left = f"{seconds / 60:.0f} min" if seconds > MINUTES_FROM_SECONDS else f"{seconds:.0f} s"
+        line = f"{pace.part}: about {left} left"
         if self._bars.console.is_terminal:
             if self._head is None:
-                self._head = self._bars.add_task(line, total=None)
-            self._bars.update(self._head, description=line)
-        elif part != self._told or time.monotonic() - self._told_at > LINE_SECONDS:
-            self._told, self._told_at = part, time.monotonic()
+                self._head = self._bars.add_task(line)
+            self._bars.update(self._head, description=line, completed=pace.done, total=pace.total)
+        elif pace.part != self._told or time.monotonic() - self._told_at > LINE_SECONDS:
+            self._told, self._told_at = pace.part, time.monotonic()
             typer.echo(line, err=True)
 
 

@@ -20,14 +20,24 @@ class Pace:
         self._began.append(self._clock())
 
     @property
+    def done(self) -> int:
+        """How many parts are over."""
+        return len(self._began) - 1
+
+    @property
+    def total(self) -> int:
+        """How many parts there are."""
+        return len(self._parts)
+
+    @property
     def part(self) -> str:
         """The name of the part that was begun last."""
-        return self._parts[len(self._began) - 1][0]
+        return self._parts[self.done][0]
 
     @property
     def seconds_left(self) -> float:
         """How long the rest takes if this machine goes on as it has; 0 at the least."""
-        done = len(self._began) - 1
+        done = self.done
         expected = [seconds for _, seconds in self._parts]
         taken = self._began[-1] - self._began[0]
         factor = taken / sum(expected[:done]) if done else 1.0

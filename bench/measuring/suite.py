@@ -184,22 +184,22 @@ async def run_suite(
     progress: Progress,
     *,
     history: int = 0,
-    tell: Callable[[str, float], None] = lambda part, seconds_left: None,
+    tell: Callable[[Pace], None] = lambda pace: None,
 ) -> SuiteResult:
     """Return all rows. `scale` multiplies the number of intents; `memory_intents` and `history` 0 leave theirs out.
-    `tell` is told, again and again, which part is on and about how many seconds are left.
+    `tell` is told again and again how far the suite has come.
 
     A stand that fails costs its rows and no others. Raises DevStackError, and LimitFailed."""
     board, begun = _Board(), time.monotonic()
     pace = Pace(parts_of(rounds, scale, memory_intents, history))
 
     def moved(label: str, done: int, total: int) -> None:
-        tell(pace.part, pace.seconds_left)
+        tell(pace)
         progress(label, done, total)
 
     async def attempt(names: Sequence[str], work: Coroutine[Any, Any, None]) -> None:
         pace.begin()
-        tell(pace.part, pace.seconds_left)
+        tell(pace)
         await _attempt(board, names, work)
 
     bench = _Bench(board, scale, moved)

@@ -119,7 +119,7 @@ def suite_table(found: SuiteResult) -> str:
     lines += [f"BROKEN: {breach}" for breach in found.breaches]
     if found.left_out:
         lines.append("left out: " + ", ".join(ROWS[name].name for name in found.left_out))
-    lines.append(f"{found.rounds} rounds in {found.seconds / 60:.0f} minutes")
+    lines.append(f"rounds: {found.rounds}, in {found.seconds / 60:.0f} minutes")
     return "\n".join(lines)
 
 
