@@ -11,7 +11,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -41,9 +41,10 @@ HTTP_INTENTS: Final = 10_000
 HTTP_IN_FLIGHT: Final = 128
 BULK_INTENTS: Final = 20_000
 MEMORY_SECONDS_MAX: Final = 1_200.0
-INLINE_ROWS: Final = ("inline", "hot", "half", "slow", "http", "unloaded", "unloaded_p99")
 SINGLE: Final = "p99 at half in single requests, ms"
-MEMORY_ROWS: Final = ("memory", "growth")
+HTTP_ACCEPTED: Final = "http, accepted"
+BULK: Final = "http bulk, completed"
+EVERY_EVENT: Final = "endpoint for every event"
 # What the parts of a round take on two cores where a worker does 4,000 intents a second: stands with their accounts and
 # limits with their servers, and what grows with the number of intents.
 PART_SECONDS: Final = {"inline": (24.0, 60.0), "sandbox": (8.0, 15.0), "endpoint": (14.0, 25.0)}
@@ -81,6 +82,22 @@ ROWS: Final = {
     "history":  Row("database with a history / empty one, rate",            "×",     0.8,  None),
 }
 # fmt: on
+
+
+class _Part(NamedTuple):
+    """What is measured in one go: its rows, and the rates that are shown beside them."""
+
+    rows: Sequence[str]
+    rates: Sequence[str] = ()
+
+
+INLINE: Final = _Part(
+    ("inline", "hot", "half", "slow", "http", "unloaded", "unloaded_p99"), ("inline", SINGLE, HTTP_ACCEPTED, BULK)
+)
+SANDBOX: Final = _Part(("sandbox",), ("sandbox",))
+ENDPOINT: Final = _Part(("endpoint",), ("endpoint", EVERY_EVENT))
+MEMORY: Final = _Part(("memory", "growth"))
+HISTORY: Final = _Part(("history",))
 
 
 class RowResult(Struct, frozen=True, kw_only=True):
@@ -197,20 +214,20 @@ async def run_suite(
         tell(pace)
         progress(label, done, total)
 
-    async def attempt(names: Sequence[str], work: Coroutine[Any, Any, None]) -> None:
+    async def attempt(part: _Part, work: Coroutine[Any, Any, None]) -> None:
         pace.begin()
         tell(pace)
-        await _attempt(board, names, work)
+        await _attempt(board, part, work)
 
     bench = _Bench(board, scale, moved)
     for number in range(rounds):
-        await attempt(INLINE_ROWS, bench.inline(number))
-        await attempt(("sandbox",), bench.other("sandbox", Plan(rail="sandbox", workers=WORKERS)))
-        await attempt(("endpoint",), bench.endpoint())
+        await attempt(INLINE, bench.inline(number))
+        await attempt(SANDBOX, bench.other("sandbox", Plan(rail="sandbox", workers=WORKERS)))
+        await attempt(ENDPOINT, bench.endpoint())
         if memory_intents:
-            await attempt(MEMORY_ROWS, bench.memory(memory_intents))
+            await attempt(MEMORY, bench.memory(memory_intents))
     if history:
-        await attempt(("history",), bench.history(history, rounds))
+        await attempt(HISTORY, bench.history(history, rounds))
     rows = results_of(board.values, board.faults)
     return SuiteResult(
         rows=rows, rates=board.rates, rounds=rounds, seconds=round(time.monotonic() - begun, 1),
@@ -218,15 +235,20 @@ async def run_suite(
     )  # fmt: skip
 
 
-async def _attempt(board: _Board, names: Sequence[str], work: Coroutine[Any, Any, None]) -> None:
-    """Do the work; where it fails, the rows that it had not given a value yet have a fault."""
-    before = {name: len(board.values.get(name, [])) for name in names}
+async def _attempt(board: _Board, part: _Part, work: Coroutine[Any, Any, None]) -> None:
+    """Do the work; where it fails, the rows and rates that it had not given a value yet have a fault."""
+    before = {name: len(board.values.get(name, [])) for name in part.rows}
+    rates_before = {name: len(board.rates.get(name, [])) for name in part.rates}
     try:
         await work
     except (GeneratorFault, SidecarFailed, NotQuotable, TimeoutError, RuntimeError) as error:
-        for name in names:
-            if len(board.values.get(name, [])) == before[name]:
-                board.fail(name, f"{type(error).__name__}: {error}".removesuffix(": "))
+        fault = f"{type(error).__name__}: {error}".removesuffix(": ")
+        for name, count in before.items():
+            if len(board.values.get(name, [])) == count:
+                board.fail(name, fault)
+        for name, count in rates_before.items():
+            if len(board.rates.get(name, [])) == count:
+                board.no_rate(name, fault)
 
 
 class _Bench:
@@ -270,9 +292,9 @@ class _Bench:
         plan = Plan(transport="http", intents=round(HTTP_INTENTS * scale), in_flight=HTTP_IN_FLIGHT)
         http = await self._run(stand, plan)
         board.take("http", http, min(http.accepted_per_second, http.completed_per_second))
-        board.rate("http, accepted", http, http.accepted_per_second)
+        board.rate(HTTP_ACCEPTED, http, http.accepted_per_second)
         bulk = await self._run(stand, Plan(transport="bulk", intents=round(BULK_INTENTS * scale)))
-        board.rate("http bulk, completed", bulk, bulk.completed_per_second)
+        board.rate(BULK, bulk, bulk.completed_per_second)
         unloaded = await self._run(stand, plan_of("unloaded", seconds=UNLOADED_SECONDS))
         board.take("unloaded", unloaded, unloaded.p50_ms)
         board.take("unloaded_p99", unloaded, unloaded.p99_ms)
@@ -290,7 +312,7 @@ class _Bench:
         await self.other("endpoint", outcome)
         plan = replace(outcome, intents=round(OTHER_INTENTS / 2 * self._scale), endpoint_event="")
         measured = await self._on_its_own(plan)
-        self._board.rate("endpoint for every event", measured, measured.completed_per_second)
+        self._board.rate(EVERY_EVENT, measured, measured.completed_per_second)
 
     async def memory(self, intents: int) -> None:
         """The rows about memory: how much a worker has in the end, and by how much it grew after warm-up."""

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from tests.bench.planted import CHECKS, measured
 from zentra.bench.measuring.cli import bench_app
 from zentra.bench.measuring.correctness import Check
-from zentra.bench.measuring.generating import Ceiling, Ceilings
+from zentra.bench.measuring.generating import Ceiling, Ceilings, GeneratorFault
 from zentra.bench.measuring.limit import LimitPlan, LimitResult
 from zentra.bench.measuring.load import Load
 from zentra.bench.measuring.measured import Measured
@@ -24,7 +24,7 @@ from zentra.bench.measuring.plans import Plan
 from zentra.bench.measuring.suite import ROWS, SuiteResult, parts_of, results_of, run_suite
 from zentra.bench.measuring.tables import suite_table
 
-Changes = Mapping[str, Mapping[str, Any]]  # by load of the suite: what is unlike a good run
+Changes = Mapping[str, Mapping[str, Any] | Exception]  # by load of the suite: what is unlike a good run, or its end
 
 RATE = 2_500.0
 LOST = [*CHECKS, Check("one mutation per key", False, "2 keys twice")]
@@ -68,6 +68,8 @@ class Planted:
         self.plans.append(plan)
         self.ceilings.add(id(ceilings))
         found = self.changes.get(kind_of(plan).replace(" ", "_"), {})
+        if isinstance(found, Exception):
+            raise found
         figures = {"completed_per_second": RATE, "accepted_per_second": RATE, "p99_ms": 18.0, "p50_ms": 9.0}
         return measured(**{**figures, **found})
 
@@ -115,10 +117,35 @@ async def test_no_figure_is_taken_of_a_run_that_does_not_count(
     assert set(found.rates) == RATES
     assert len(planted.ceilings) == 1
     if changes:
-        told = "2 keys twice" if "checks" in changes.get("uniform", {}) else "the generator lagged"
+        told = "2 keys twice" if changes == {"uniform": {"checks": LOST}} else "the generator lagged"
         assert told in suite_table(found)
         assert all(any(told in fault for fault in found.rows[name].faults) for name in rows)
         assert all(any(told in fault for fault in found.rate_faults[name]) for name in rates)
+
+
+# fmt: off
+ENDED = [
+    ("uniform",     {"inline", "hot", "half", "slow", "http", "unloaded", "unloaded_p99"},
+        {"inline", SINGLE, "http, accepted", "http bulk, completed"}),
+    ("slow",        {"slow", "http", "unloaded", "unloaded_p99"},   {"http, accepted", "http bulk, completed"}),
+    ("sandbox",     {"sandbox"},                                    {"sandbox"}),
+    ("endpoint",    {"endpoint"},                                   {"endpoint", "endpoint for every event"}),
+    ("every event", set(),                                          {"endpoint for every event"}),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("load", "rows", "rates"), ENDED)
+async def test_where_a_stand_fails_every_row_and_rate_says_why_it_has_no_figure(
+    monkeypatch: pytest.MonkeyPatch, load: str, rows: set[str], rates: set[str]
+) -> None:
+    Planted(monkeypatch, {load.replace(" ", "_"): GeneratorFault("the door is closed")})
+    found = await suite()
+    why = ["GeneratorFault: the door is closed"] * 2
+    assert {name: row.faults for name, row in found.rows.items() if row.median is None} == dict.fromkeys(rows, why)
+    assert found.rate_faults == dict.fromkeys(rates, why)
+    absent = {name: values for name, values in found.rates.items() if None in values}
+    assert absent == {name: [None, None] for name in rates}
 
 
 async def test_nothing_is_asked_at_half_of_a_rate_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +161,8 @@ async def test_a_rate_beside_the_rows_that_was_reached_by_losing_something_fails
     found = await suite()
     assert found.breaches == ["http bulk, completed: one mutation per key: 2 keys twice"] * 2
     assert "2 keys twice" in suite_table(found)
+    assert all(row.bar_met for row in found.rows.values())
+    assert not found.met
 
 
 async def test_the_ceiling_is_measured_once_for_loads_that_are_sent_alike(monkeypatch: pytest.MonkeyPatch) -> None:
