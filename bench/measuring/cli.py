@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,19 +19,22 @@ from typer.core import TyperGroup
 from zentra.bench.measuring import tables
 from zentra.bench.measuring.compare import FIGURE, Side, SideFailed, compare
 from zentra.bench.measuring.copies import CannotCopy
-from zentra.bench.measuring.generating import GeneratorFault
+from zentra.bench.measuring.generating import Ceilings, GeneratorFault
 from zentra.bench.measuring.grown import NotQuotable, compare_grown
 from zentra.bench.measuring.limit import LimitFailed, LimitPlan, measure_limit
 from zentra.bench.measuring.measure import Measured, as_json, measure
+from zentra.bench.measuring.pace import Pace
 from zentra.bench.measuring.plans import NATS_NODES, RAILS, TRANSPORTS, Plan, UnknownProfile, plan_of
 from zentra.bench.measuring.report import write_html
 from zentra.bench.measuring.sidecar import SidecarFailed
-from zentra.bench.measuring.suite import run_suite, seconds_expected
+from zentra.bench.measuring.suite import parts_of, run_suite
 from zentra.bench.measuring.verdict import DEFAULTS_PATH, ThresholdsFaulty, judged, read_thresholds
 
 __all__ = ["bench_app"]
 
 RUN = "run"
+LINE_SECONDS = 30.0
+MINUTES_FROM_SECONDS = 90.0
 FAULTS = (
     CannotCopy,
     GeneratorFault,
@@ -114,7 +118,7 @@ def run(
     plan = _plan(name, rate, seconds, of_knee, changes)
     limits = _or_exit(lambda: read_thresholds(thresholds, name))
     with _progress() as progress:
-        measured: Measured = _or_exit(lambda: measure(plan, progress, ceiling=True))
+        measured: Measured = _or_exit(lambda: measure(plan, progress))
     against = judged(measured, limits)
     if html is not None:
         write_html(measured, limits, against, html)
@@ -185,7 +189,7 @@ def history(
 ) -> None:
     """Compare a database with finished intents and an empty one, in turns; exit code 1 where the rate falls too far."""
     with _progress() as progress:
-        found = _or_exit(lambda: uvloop.run(compare_grown(intents, rounds, scale, progress)))
+        found = _or_exit(lambda: uvloop.run(compare_grown(intents, rounds, scale, progress, Ceilings())))
     typer.echo(json.dumps(msgspec.to_builtins(found), indent=2) if as_json_ else tables.grown_table(found))
     raise typer.Exit(0 if found.rate.median >= bar else 1)
 
@@ -199,13 +203,13 @@ def suite(
     as_json_: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """Measure every row that the runtime is held to, in turns with the limit; exit code 1 where a bar is not met."""
-    expected = seconds_expected(rounds, scale, memory_intents, history)
-    typer.echo(f"{rounds} rounds will take about {expected / 60:.0f} minutes on two cores", err=True)
+    expected = sum(seconds for _, seconds in parts_of(rounds, scale, memory_intents, history))
+    typer.echo(f"rounds: {rounds}; about {expected / 60:.0f} minutes on two cores", err=True)
     with _progress() as progress:
-        work = run_suite(rounds, scale, memory_intents, progress, history=history)
+        work = run_suite(rounds, scale, memory_intents, progress, history=history, tell=progress.tell)
         found = _or_exit(lambda: uvloop.run(work))
     typer.echo(json.dumps(msgspec.to_builtins(found), indent=2) if as_json_ else tables.suite_table(found))
-    raise typer.Exit(0 if all(row.bar_met for row in found.rows.values()) else 1)
+    raise typer.Exit(0 if found.met else 1)
 
 
 def _plan(name: str, rate: float, seconds: float, of_knee: float, changes: dict[str, Any]) -> Plan:
@@ -227,7 +231,7 @@ def _knee(changes: dict[str, Any]) -> float:
     plan = _or_exit(lambda: plan_of("ramp", **changes))
     with _progress() as progress:
         measured: Measured = _or_exit(lambda: measure(plan, progress))
-    if measured.knee_per_second is None or measured.breaches:
+    if measured.knee_per_second is None or measured.faults or measured.breaches:
         typer.echo(f"zentra bench: no knee was found: {measured.faults} {measured.breaches}", err=True)
         raise typer.Exit(1)
     typer.echo(f"the knee is at {measured.knee_per_second:,.0f}/s", err=True)
@@ -245,18 +249,40 @@ def _or_exit(work: Callable[[], Any]) -> Any:
         raise typer.Exit(1) from None
 
 
+class _Bars:
+    """Bars on standard error, one at a time, under a line that says what part is on and how long the rest takes."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+        self._head: TaskID | None = None
+        self._told, self._told_at = "", 0.0
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        if label not in self._tasks:
+            for task in self._tasks.values():
+                self._bars.update(task, visible=False)
+            self._tasks[label] = self._bars.add_task(label)
+        self._bars.update(self._tasks[label], completed=done, total=total, visible=True)
+
+    def tell(self, pace: Pace) -> None:
+        """Show how far a work of several parts has come; where it is no terminal that is a line when a part begins, and
+        now and then."""
+        seconds = pace.seconds_left
+        left = f"{seconds / 60:.0f} min" if seconds > MINUTES_FROM_SECONDS else f"{seconds:.0f} s"
+        line = f"{pace.part}: about {left} left"
+        if self._bars.console.is_terminal:
+            if self._head is None:
+                self._head = self._bars.add_task(line)
+            self._bars.update(self._head, description=line, completed=pace.done, total=pace.total)
+        elif pace.part != self._told or time.monotonic() - self._told_at > LINE_SECONDS:
+            self._told, self._told_at = pace.part, time.monotonic()
+            typer.echo(line, err=True)
+
+
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a function that moves bars on standard error; they are gone when the context ends."""
+def _progress() -> Iterator[_Bars]:
+    """Yield what moves bars on standard error; they are gone when the context ends."""
     columns = (TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def progress(label: str, done: int, total: int) -> None:
-            if label not in tasks:
-                for task in tasks.values():
-                    bar.update(task, visible=False)
-                tasks[label] = bar.add_task(label)
-            bar.update(tasks[label], completed=done, total=total, visible=True)
-
-        yield progress
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bars:
+        yield _Bars(bars)

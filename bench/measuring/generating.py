@@ -1,6 +1,7 @@
 """Running the generator: as many processes as asked for, started together, and one report of them all.
 
-The ceiling is the same generator against the null server: a rate close to it was limited by the generator."""
+The ceiling is the same generator against the null server: a rate close to it was limited by the generator. It is a
+property of how requests are cut and sent, so one measurement of it serves all loads that are sent alike."""
 
 from __future__ import annotations
 
@@ -18,10 +19,11 @@ from zentra.bench.measuring.sidecar import Sidecar, sidecar
 from zentra.bench.measuring.tally import LoadReport, merge_reports
 from zentra.bench.measuring.workload import Mix
 
-__all__ = ["Ceiling", "GeneratorFault", "generate", "measure_ceiling"]
+__all__ = ["Ceiling", "Ceilings", "GeneratorFault", "generate", "measure_ceiling"]
 
 START_AFTER_SECONDS: Final = 0.1  # so that every process has heard of the start before it
 CEILING_INTENTS: Final = 20_000
+CEILING_IN_FLIGHT_MIN: Final = 64
 
 
 class GeneratorFault(Exception):
@@ -33,6 +35,20 @@ class Ceiling(msgspec.Struct, frozen=True):
 
     per_second: float
     cpu_us_per_intent: float
+
+
+class Ceilings:
+    """The ceilings of this machine's generator, each measured when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int, int, int], Ceiling] = {}
+
+    async def of(self, load: Load, processes: int = 1) -> Ceiling:
+        """Return the ceiling of loads that are sent like this one. Raises as `generate`."""
+        alike = (load.transport, load.batch, _in_flight(load), processes)
+        if alike not in self._known:
+            self._known[alike] = await measure_ceiling(load, processes)
+        return self._known[alike]
 
 
 async def generate(
@@ -75,12 +91,17 @@ async def measure_ceiling(load: Load, processes: int = 1) -> Ceiling:
         plain = replace(
             load, url=f"{scheme}://127.0.0.1:{ports[scheme]}", nats_url=f"nats://127.0.0.1:{ports['nats']}",
             intents=CEILING_INTENTS, rate=0.0, phases=(), second=None, mix=Mix(), wait_seconds=0, watch_url="",
-            in_flight=max(load.in_flight, 64),
+            in_flight=_in_flight(load),
         )  # fmt: skip
         report = await generate(plain, processes)
     if report.refused:
         raise GeneratorFault(f"the null server was misunderstood: {report.refusals}")
     return Ceiling(round(report.accepted / report.seconds), round(report.cpu_seconds / report.accepted * 1e6, 1))
+
+
+def _in_flight(load: Load) -> int:
+    """Return how many are unanswered where the ceiling is looked for: one at a time would measure the round trip."""
+    return max(load.in_flight, CEILING_IN_FLIGHT_MIN)
 
 
 def _checked(told: dict[str, Any]) -> dict[str, Any]:

@@ -106,7 +106,8 @@ class _Sender:
                 elsewhere = self._load.door_of(drawn.number) != request.door
                 self._tally.repeat(elsewhere=elsewhere, early=drawn.number in self._open)
             elif self._watch is not None:
-                self._watch.expect(drawn.body["intent_id"], request.phase, intended)
+                tenant = self._load.tenants[drawn.tenant]
+                self._watch.expect(drawn.number, drawn.body["intent_id"], request.phase, tenant, intended)
         waiting = self._open
         for drawn in request.drawn:
             waiting[drawn.number] = waiting.get(drawn.number, 0) + 1
@@ -148,8 +149,6 @@ class _Sender:
                 self._tally.answered(transport.route, outcome, phase, intended, sent, now)
                 if is_accepted(outcome):
                     self._tally.acknowledged.add(drawn.number)
-                elif self._watch is not None:
-                    self._watch.forget(drawn.body["intent_id"])
             if not again:
                 return
             await asyncio.sleep(seconds)
@@ -186,7 +185,7 @@ async def run_load(
         await _Sender(load, transports, tally, watch).run()
         seconds = time.perf_counter() - tally.started
         if watch is not None:
-            await watch.wait_all()
+            await watch.wait_all(tally.started + load.watch_seconds)
     finally:
         telling.cancel()
         for doors in transports:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from zentra.bench.measuring.compare import Ratio, order_of, ratio_of
 from zentra.bench.measuring.correctness import Check
+from zentra.bench.measuring.generating import Ceilings
 from zentra.bench.measuring.history import History
 from zentra.bench.measuring.measure import measure_on
 from zentra.bench.measuring.measured import Measured
@@ -48,7 +49,7 @@ class Grown(Struct, frozen=True):
     checks: list[str]
 
 
-async def compare_grown(history: int, rounds: int, scale: float, progress: Progress) -> Grown:
+async def compare_grown(history: int, rounds: int, scale: float, progress: Progress, ceilings: Ceilings) -> Grown:
     """Return the comparison; `scale` multiplies the intents of each run. Raises NotQuotable, and as `open_stand`."""
     plan = Plan(intents=round(INTENTS * scale))
     rates: dict[str, list[float]] = {WITH: [], WITHOUT: []}
@@ -60,16 +61,18 @@ async def compare_grown(history: int, rounds: int, scale: float, progress: Progr
         }
         warm = replace(plan, intents=round(WARM_UP_INTENTS * scale))
         for stand in stands.values():
-            await _run(stand, warm, progress, whole=False)
+            await _run(stand, warm, ceilings, progress, whole=False)
         steady, checks = 0.0, list[Check]()
         for number, order in enumerate(order_of(rounds)):
             for side in order:
                 progress(f"round {number + 1} of {rounds}", number, rounds)
-                rates[side].append((await _run(stands[side], plan, progress, whole=False)).completed_per_second)
+                rates[side].append(
+                    (await _run(stands[side], plan, ceilings, progress, whole=False)).completed_per_second
+                )
             steady = steady or round(HALF * rates[WITHOUT][0])
             for side in order:
                 calm = plan_of("steady", rate=steady, seconds=max(1.0, STEADY_SECONDS * min(1.0, scale)))
-                found = await _run(stands[side], calm, progress, whole=number == rounds - 1)
+                found = await _run(stands[side], calm, ceilings, progress, whole=number == rounds - 1)
                 waits[side].append(found.p99_ms)
                 checks = found.checks if side == WITH else checks
     return Grown(
@@ -83,10 +86,10 @@ def _named(values: dict[str, list[float]]) -> dict[str, list[float]]:
     return {"with": values[WITH], "without": values[WITHOUT]}
 
 
-async def _run(stand: Stand, plan: Plan, progress: Progress, *, whole: bool) -> Measured:
+async def _run(stand: Stand, plan: Plan, ceilings: Ceilings, progress: Progress, *, whole: bool) -> Measured:
     """Return the first of a few runs that may be quoted: a generator that lagged once is no reason to begin anew."""
     for _ in range(TRIES):
-        measured = await measure_on(stand, plan, progress, whole=whole)
+        measured = await measure_on(stand, plan, ceilings, progress, whole=whole)
         if measured.breaches:
             raise NotQuotable("; ".join(measured.breaches))
         if not measured.faults:

@@ -50,6 +50,7 @@ class Load(Struct, frozen=True, kw_only=True):
     wait_seconds: int = 0  # over HTTP: be answered when the intent has ended
     comes_back: bool = False  # whoever is turned away for now asks again with the same key, when it was told to
     watch_url: str = ""  # NATS as the runtime: see on the feed when an intent is SUCCESSFUL
+    watch_seconds: float = 60.0  # from the start: what was not seen by then is given up
     share: int = 0
     shares: int = 1
 

@@ -17,7 +17,7 @@ import uvloop
 
 from zentra.bench.measuring.correctness import check_load
 from zentra.bench.measuring.footprint import bytes_each, read_footprint
-from zentra.bench.measuring.generating import generate, measure_ceiling
+from zentra.bench.measuring.generating import Ceilings, generate
 from zentra.bench.measuring.load import Load
 from zentra.bench.measuring.measured import Measured, Seen, machine, summed_up
 from zentra.bench.measuring.plans import Plan
@@ -30,18 +30,19 @@ from zentra.storage.reads.bench import intents_sealed, stage_latencies
 
 __all__ = ["Measured", "Plan", "as_json", "measure", "measure_on"]
 
+REPORT_SECONDS: Final = 10.0  # before the end of the time for a run: the generator gives up and reports
 WAIT_SECONDS: Final = 20  # one at a time: how long an intent may take until it is SUCCESSFUL
 
 
-def measure(plan: Plan, progress: Progress = lambda label, done, total: None, *, ceiling: bool = False) -> Measured:
-    """Run the plan on an installation of its own and return its figures; with `ceiling` also the generator's own.
+def measure(plan: Plan, progress: Progress = lambda label, done, total: None) -> Measured:
+    """Run the plan on an installation of its own and return its figures, with the generator's own ceiling.
 
     Raises DevStackError, GeneratorFault, SidecarFailed, RuntimeError and, where the load does not come to its end in
     time, TimeoutError."""
 
     async def run() -> Measured:
         async with open_stand(plan, progress) as stand:
-            return await measure_on(stand, plan, progress, ceiling=ceiling)
+            return await measure_on(stand, plan, Ceilings(), progress)
 
     return uvloop.run(run())
 
@@ -49,17 +50,19 @@ def measure(plan: Plan, progress: Progress = lambda label, done, total: None, *,
 async def measure_on(
     stand: Stand,
     plan: Plan,
+    ceilings: Ceilings,
     progress: Progress = lambda label, done, total: None,
     *,
-    ceiling: bool = False,
     whole: bool = True,
 ) -> Measured:
-    """Run the plan on a stand that has what it needs, and return its figures. With `whole` everything in the store is
+    """Run the plan on a stand that has what it needs, and return its figures, which count where they are far enough
+    below the generator's ceiling: of `ceilings`, which remembers it. With `whole` everything in the store is
     checked, not only what the run has added, which takes minutes where millions were there before. Raises as
     `measure`."""
     stand.loads += 1
     load = _load(stand, plan)
-    above = await measure_ceiling(load, plan.generators) if ceiling else None
+    progress("generator's ceiling", 0, 1)
+    above = await ceilings.of(load, plan.generators)
     sampler = Sampler(stand.groups)
     before, kept_before = sampler.totals(), await read_footprint(stand)
     async with sampler.running():
@@ -91,7 +94,14 @@ class _Run:
         self.seconds = 0.0
 
     async def finished(self) -> _Run:
-        """Generate, and wait for the last leaf."""
+        """Generate, and wait for the last leaf; raises TimeoutError, which says how far it came."""
+        try:
+            return await self._finish()
+        except TimeoutError:
+            sent = f"{self.completed:,} of {self._plan.sends:,} intents had reached their last stage"
+            raise TimeoutError(f"{sent} after {self._plan.seconds_max:g} s") from None
+
+    async def _finish(self) -> _Run:
         stand, plan = self._stand, self._plan
         before = await stand.leaves()
         operator = asyncio.create_task(stand.operate()) if plan.mix.reviews else None
@@ -158,6 +168,7 @@ def _load(stand: Stand, plan: Plan) -> Load:
         comes_back=plan.comes_back,
         wait_seconds=WAIT_SECONDS if plan.one_at_a_time else 0,
         watch_url=installation.settings.nats_url if plan.watch else "",
+        watch_seconds=plan.seconds_max - REPORT_SECONDS,
     )
 
 

@@ -1,6 +1,8 @@
 """The figures of one run, and whether they may be quoted.
 
-- `valid` says that the load was what it was meant to be: the generator kept its schedule and was not the limit itself.
+- `valid` says that the load was what it was meant to be: the generator kept its schedule and was not the limit itself,
+  nobody was refused whom the plan did not mean to be, and every latency is there: none of an intent that got stuck, was
+  given up on or ended otherwise is left out.
 - `correct` says that nothing was lost, repeated or left unproven. A run that is not both has no rate.
 - `figures` are flat and named, so that thresholds, comparisons and tables all speak of the same numbers.
 """
@@ -11,7 +13,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import linear_regression
 from typing import Final
@@ -21,16 +23,18 @@ from msgspec import Struct
 from zentra.bench.measuring.correctness import Check
 from zentra.bench.measuring.generating import Ceiling
 from zentra.bench.measuring.histogram import QUANTILES, Histogram, merged
+from zentra.bench.measuring.load import FULL_SPEED
 from zentra.bench.measuring.plans import Plan
 from zentra.bench.measuring.resources import OTHERS, ResourceSample, Usage
 from zentra.bench.measuring.schedule import Phase, lag_fault
 from zentra.bench.measuring.spans import Progressed, Span, by_second, latencies
-from zentra.bench.measuring.tally import LoadReport
+from zentra.bench.measuring.tally import LoadReport, Sample
 from zentra.bench.measuring.transports import is_accepted
 
 __all__ = ["Curve", "Machine", "Measured", "PhaseResult", "Seen", "knee_of", "machine", "summed_up"]
 
 CEILING_SHARE_MAX: Final = 0.8  # above this share of its own ceiling a generator is what was measured
+SUCCESSFUL_ANSWER: Final = "200 SUCCESSFUL"  # to a request that waits for the end of its intent
 SUSTAINED_SHARE_MIN: Final = 0.95
 SLOPE_SECONDS_MIN: Final = 30.0  # of less, a slope by the minute says nothing
 SUSTAINED_P99_MS_MAX: Final = 1_000.0  # beyond it a step only fills a queue that the next one inherits
@@ -110,8 +114,8 @@ class Measured(Struct, frozen=True, kw_only=True):
     answers: dict[str, int]  # by route and outcome
     turned_away: dict[str, int]  # by route and outcome: told to come back, and did
     repeats: dict[str, int]
-    generator_per_second_max: float | None
-    generator_cpu_us_per_intent: float | None
+    generator_per_second_max: float
+    generator_cpu_us_per_intent: float
     invariants: str
     breaches: list[str]
     machine: Machine
@@ -131,7 +135,7 @@ class Seen(Struct, frozen=True, kw_only=True):
     used: Mapping[str, Usage]
     bytes_each: dict[str, float]
     samples: Sequence[ResourceSample]
-    ceiling: Ceiling | None
+    ceiling: Ceiling
     machine: Machine
 
 
@@ -141,7 +145,7 @@ def summed_up(plan: Plan, seen: Seen) -> Measured:
     phases = _phases(plan, report, seen.spans)
     knee = knee_of(phases) if plan.profile == "ramp" else None
     accepted_per_second = report.accepted / max(report.seconds, 1e-9)
-    faults = _faults(phases, knee, accepted_per_second, ceiling)
+    faults = _faults(plan, seen, phases, knee)
     counted = {phase.name for phase in phases if phase.counted}
     successful = _successful(plan, report, seen.spans, counted)
     answers = merged(
@@ -184,8 +188,8 @@ def summed_up(plan: Plan, seen: Seen) -> Measured:
         answers=_answers(report),
         turned_away=report.turned_away,
         repeats=_repeats(report),
-        generator_per_second_max=None if ceiling is None else ceiling.per_second,
-        generator_cpu_us_per_intent=None if ceiling is None else ceiling.cpu_us_per_intent,
+        generator_per_second_max=ceiling.per_second,
+        generator_cpu_us_per_intent=ceiling.cpu_us_per_intent,
         invariants="broken" if broken else "ok",
         breaches=broken,
         machine=seen.machine,
@@ -218,14 +222,61 @@ def machine(revision_of: Path = Path(__file__).parent) -> Machine:
     return Machine(os.cpu_count() or 1, python, f"{platform.system()} {platform.release()}", revision)
 
 
-def _faults(
-    phases: Sequence[PhaseResult], knee: float | None, accepted_per_second: float, ceiling: Ceiling | None
-) -> list[str]:
-    """Return why the load was not what it was meant to be; beyond a knee that was found nobody can keep a schedule."""
-    faults = [f"{phase.name}: {phase.fault}" for phase in phases if phase.counted and phase.fault and knee is None]
-    if ceiling is not None and accepted_per_second > CEILING_SHARE_MAX * ceiling.per_second:
+def _faults(plan: Plan, seen: Seen, phases: Sequence[PhaseResult], knee: float | None) -> list[str]:
+    """Return why the load was not what it was meant to be; beyond a knee that was found nobody can keep a schedule, or
+    is sure to be let in."""
+    report, ceiling = seen.report, seen.ceiling
+    faults: list[str] = []
+    if knee is None:
+        faults += [f"{phase.name}: {phase.fault}" for phase in phases if phase.counted and phase.fault]
+        faults += _refused(plan, report)
+    answered_per_second = (report.accepted + report.refused) / max(report.seconds, 1e-9)
+    if answered_per_second > CEILING_SHARE_MAX * ceiling.per_second:
         faults.append(f"the generator was the limit: its own ceiling is {ceiling.per_second:.0f}/s")
+    succeeded = sum(span.successful is not None for span in seen.spans)
+    if succeeded < len(seen.spans):
+        faults.append(f"{len(seen.spans) - succeeded:,} of {len(seen.spans):,} intents ended without SUCCESSFUL")
+    if plan.watch:
+        watched = sum(histogram.total for histogram in report.successful.values()) - report.unseen
+        if report.unseen or watched != succeeded:
+            vainly = f" and waited in vain for {report.unseen:,}" if report.unseen else ""
+            faults.append(f"the client saw {watched:,} of {succeeded:,} intents SUCCESSFUL{vainly}")
+    if plan.one_at_a_time:
+        others = _by_outcome(s for s in report.samples if is_accepted(s.outcome) and s.outcome != SUCCESSFUL_ANSWER)
+        if others:
+            answered = report.accepted + report.refused
+            faults.append(f"{_counted(others)} of {answered:,} answers were no {SUCCESSFUL_ANSWER}: {_told(others)}")
     return faults
+
+
+def _refused(plan: Plan, report: LoadReport) -> list[str]:
+    """Return a sentence for each counted phase in which others were refused than was meant: what is left of a load that
+    was shed is another load, and has other latencies."""
+    sentences = []
+    for name in [phase.name for phase in plan.phases if phase.counted] or [FULL_SPEED]:
+        mine = [sample for sample in report.samples if sample.phase == name]
+        refused = _by_outcome(
+            sample for sample in mine if not is_accepted(sample.outcome) and sample.outcome not in plan.refusals_meant
+        )
+        if refused:
+            answered = sum(sample.response.total for sample in mine)
+            sentences.append(f"{name}: {_counted(refused)} of {answered:,} intents were refused: {_told(refused)}")
+    return sentences
+
+
+def _by_outcome(samples: Iterable[Sample]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for sample in samples:
+        counts[sample.outcome] = counts.get(sample.outcome, 0) + sample.response.total
+    return counts
+
+
+def _counted(outcomes: Mapping[str, int]) -> str:
+    return f"{sum(outcomes.values()):,}"
+
+
+def _told(outcomes: Mapping[str, int]) -> str:
+    return ", ".join(f"{outcome} ({count:,})" for outcome, count in sorted(outcomes.items()))
 
 
 def _cpu_seconds(seen: Seen) -> dict[str, float]:
@@ -262,17 +313,17 @@ def _phases(plan: Plan, report: LoadReport, spans: Sequence[Span]) -> list[Phase
     results = []
     begins = 0.0
     for phase in plan.phases:
-        results.append(_phase(phase, begins, report, spans))
+        results.append(_phase(plan, phase, begins, report, spans))
         begins += phase.seconds
     return results
 
 
-def _phase(phase: Phase, begins: float, report: LoadReport, spans: Sequence[Span]) -> PhaseResult:
+def _phase(plan: Plan, phase: Phase, begins: float, report: LoadReport, spans: Sequence[Span]) -> PhaseResult:
     ends = begins + phase.seconds
     mine = [sample for sample in report.samples if sample.phase == phase.name]
     answers = merged(sample.response for sample in mine if is_accepted(sample.outcome))
     lag = report.lags.get(phase.name, Histogram())
-    successful = report.successful.get(phase.name) or latencies(spans, begins, ends)
+    successful = report.successful.get(phase.name, Histogram()) if plan.watch else latencies(spans, begins, ends)
     finished = sum(1 for span in spans if span.successful is not None and begins <= span.successful < ends)
     seen = successful.quantiles_ms((0.5, 0.99))
     answered = answers.quantiles_ms((0.5, 0.99))
@@ -294,10 +345,11 @@ def _phase(phase: Phase, begins: float, report: LoadReport, spans: Sequence[Span
 
 
 def _successful(plan: Plan, report: LoadReport, spans: Sequence[Span], counted: set[str]) -> Histogram:
-    """Return the latencies until SUCCESSFUL: as a client saw them where one did, else as the records have them."""
+    """Return the latencies until SUCCESSFUL: as a client saw them where one watched, else as the records have them,
+    which leave out the wait at the door. One at a time it is every answer, whatever it said."""
     if plan.one_at_a_time:
-        return merged(sample.response for sample in report.samples if sample.outcome == "200 SUCCESSFUL")
-    if report.successful:
+        return merged(sample.response for sample in report.samples)
+    if plan.watch:
         return merged(histogram for name, histogram in report.successful.items() if name in counted)
     return latencies(spans)
 

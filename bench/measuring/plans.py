@@ -20,6 +20,7 @@ RAILS: Final = ("inline", "sandbox")
 NATS_NODES: Final = (1, 3)
 WARM_UP_SECONDS: Final = 3.0
 RAMP_STEPS: Final = 8
+UNDER_WAY: Final = "409 idempotency_in_flight"  # what a repeat is told whose first is still unanswered
 SLOWEST_PER_SECOND: Final = 50.0  # a run at full speed that does less has got stuck
 
 
@@ -41,6 +42,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     accounts: int = 2_000
     hot: bool = False  # every intent credits one account
     mix: Mix = Mix()
+    refusals_meant: tuple[str, ...] = ()  # answers that belong to the question; any other refusal is a fault
     comes_back: bool = False  # the generator, where it is turned away for now
     rail: str = "inline"
     endpoint: bool = False  # a webhook endpoint of ours
@@ -140,7 +142,10 @@ def _tenants(rate: float, seconds: float) -> Plan:
 
 def _retries(rate: float, seconds: float) -> Plan:
     calm, storm = Mix(repeats=0.25), seconds * 0.5
-    return _open(rate, Phase("storm", storm, 1.5 * rate), Phase("after", seconds - storm, rate), mix=calm)
+    return _open(
+        rate, Phase("storm", storm, 1.5 * rate), Phase("after", seconds - storm, rate), mix=calm,
+        refusals_meant=(UNDER_WAY,),
+    )  # fmt: skip
 
 
 def _reviews(rate: float, seconds: float) -> Plan:

@@ -84,10 +84,8 @@ def _tiles(measured: Measured) -> str:
     ]
     if measured.knee_per_second is not None:
         tiles.append(("knee", told(measured.knee_per_second), "/s", "the last step kept up with"))
-    if ceiling is not None:
-        share = measured.accepted_per_second / ceiling
-        cost = f"{share:.0%} used, {measured.generator_cpu_us_per_intent} µs each"
-        tiles.append(("generator's ceiling", told(ceiling), "/s", cost))
+    cost = f"{measured.accepted_per_second / ceiling:.0%} used, {measured.generator_cpu_us_per_intent} µs each"
+    tiles.append(("generator's ceiling", told(ceiling), "/s", cost))
     inside = "".join(
         f"<div class='tile'><h2>{escape(name)}</h2><p><b>{value}</b> {unit}</p><p class='sub'>{escape(sub)}</p></div>"
         for name, value, unit, sub in tiles

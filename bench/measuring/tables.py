@@ -7,10 +7,11 @@ from zentra.bench.measuring.compare import Comparison
 from zentra.bench.measuring.grown import Grown
 from zentra.bench.measuring.measured import Measured
 from zentra.bench.measuring.plans import PROFILES
-from zentra.bench.measuring.suite import Row, RowResult, SuiteResult
+from zentra.bench.measuring.suite import ROWS, RowResult, SuiteResult
 
 __all__ = ["comparison_table", "grown_table", "profiles_table", "run_table", "suite_table"]
 
+REASONS_SHOWN: Final = 2
 STAGES: Final = (
     "policy.accepted", "ledger.reserved", "provider.routed", "provider.callback", "ledger.posted", "review.closed",
 )  # fmt: skip
@@ -23,12 +24,9 @@ def run_table(measured: Measured, against: Sequence[str]) -> str:
         f" {measured.completed_per_second:,.0f}/s",
         f"until SUCCESSFUL     p50 {measured.p50_ms:>9,.1f} ms   p99 {measured.p99_ms:>9,.1f} ms",
         f"until the answer     p50 {measured.answer_p50_ms:>9,.1f} ms   p99 {measured.answer_p99_ms:>9,.1f} ms",
+        f"generator's ceiling  {measured.generator_per_second_max:,.0f}/s against a null server,"
+        f" {measured.generator_cpu_us_per_intent} µs of CPU per intent; {measured.sent_late:,} sent late",
     ]
-    if measured.generator_per_second_max is not None:
-        lines.append(
-            f"generator's ceiling  {measured.generator_per_second_max:,.0f}/s against a null server,"
-            f" {measured.generator_cpu_us_per_intent} µs of CPU per intent; {measured.sent_late:,} sent late"
-        )
     if measured.knee_per_second is not None:
         lines.append(f"knee                 {measured.knee_per_second:,.0f}/s")
     if measured.phases:
@@ -112,35 +110,34 @@ def grown_table(found: Grown) -> str:
 
 
 def suite_table(found: SuiteResult) -> str:
-    """Return the rows of the suite, and the rates behind them."""
-    head = f"{'':<54}{'median':>12}{'spread':>19}{'bar':>8}{'goal':>8}"
+    """Return the rows of the suite, the rates behind them, and why there is none where there is none."""
+    head = f"{'':<54}{'median':>12}{'spread':>19}{'first bar':>11}{'goal':>8}{'to goal':>9}"
     lines = [head, *(_suite_row(row) for row in found.rows.values()), "", "by round"]
-    lines += [f"  {name:<34}" + "  ".join(f"{rate:>9,.1f}" for rate in rates) for name, rates in found.rates.items()]
-    lines.append(f"{found.rounds} rounds in {found.seconds / 60:.0f} minutes")
+    for name, rates in found.rates.items():
+        told = "  ".join(f"{'none':>9}" if rate is None else f"{rate:>9,.1f}" for rate in rates)
+        lines.append(f"  {name:<34}{told}{_because(found.rate_faults.get(name, []))}")
+    lines += [f"BROKEN: {breach}" for breach in found.breaches]
+    if found.left_out:
+        lines.append("left out: " + ", ".join(ROWS[name].name for name in found.left_out))
+    lines.append(f"rounds: {found.rounds}, in {found.seconds / 60:.0f} minutes")
     return "\n".join(lines)
 
 
 def _suite_row(result: RowResult) -> str:
     row = result.row
-    limits = "".join(f"{'' if limit is None else _number(limit):>8}" for limit in (row.bar, row.goal))
-    if result.median is None or result.low is None or result.high is None:
-        return f"{row.name:<54}{'none':>12}{'':>19}{limits}  NOT MET: {'; '.join(result.faults[:2])}"
-    spread = f"{_number(result.low)} – {_number(result.high)}"
+    bar, goal = ("" if limit is None else _number(limit) for limit in (row.bar, row.goal))
+    middle = "none" if result.median is None else f"{_number(result.median)} {row.unit}"
+    spread = "" if result.low is None or result.high is None else f"{_number(result.low)} – {_number(result.high)}"
+    missing = "" if result.to_goal_percent is None else f"{result.to_goal_percent:.0f} %"
     word = "met" if result.goal_met else "bar met" if result.bar_met else "NOT MET"
-    faults = f": {result.faults[0]}" if result.faults else _distance(row, result.median)
-    return f"{row.name:<54}{_number(result.median) + ' ' + row.unit:>12}{spread:>19}{limits}  {word}{faults}"
+    return f"{row.name:<54}{middle:>12}{spread:>19}{bar:>11}{goal:>8}{missing:>9}  {word}{_because(result.faults)}"
 
 
-def _distance(row: Row, median: float) -> str:
-    """Return by what factor a row has to be better to meet what it does not."""
-    short = []
-    for name, limit in (("bar", row.bar), ("goal", row.goal)):
-        if limit is None or not limit or not median:
-            continue
-        factor = median / limit if row.least else limit / median
-        if factor > 1:
-            short.append(f"{factor:.2f} times {'less' if row.least else 'as much'} for the {name}")
-    return f": {', '.join(short)}" if short else ""
+def _because(faults: Sequence[str]) -> str:
+    """Return the first reasons of each kind, and how many more there are."""
+    told = list(dict.fromkeys(faults))
+    more = f", and {len(told) - REASONS_SHOWN} more" if len(told) > REASONS_SHOWN else ""
+    return f": {'; '.join(told[:REASONS_SHOWN])}{more}" if told else ""
 
 
 def _number(value: float) -> str:

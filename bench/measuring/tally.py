@@ -57,6 +57,7 @@ class LoadReport(Struct, kw_only=True):
     lags: dict[str, Histogram] = {}  # by phase: how far sends were behind their schedule
     successful: dict[str, Histogram] = {}  # by phase: from the intended time until SUCCESSFUL was seen on the feed
     successful_by_tenant: dict[str, Histogram] = {}
+    unseen: int = 0  # of those: were never seen, and are recorded with the time that they were waited for
     by_second: dict[int, Second] = {}
     cpu_seconds: float = 0.0
 
@@ -67,7 +68,7 @@ class Tally:
     def __init__(self, started: float) -> None:
         self.started = started
         self.accepted = self.refused = self.late = self.repeated = self.answered_again = 0
-        self.repeated_elsewhere = self.repeated_early = 0
+        self.repeated_elsewhere = self.repeated_early = self.unseen = 0
         self.turned_aways: dict[str, int] = {}
         self.acknowledged = Marks()
         self.refusals: dict[str, int] = {}
@@ -124,6 +125,11 @@ class Tally:
         self.successful.setdefault(phase, Histogram()).record(seconds)
         self.successful_by_tenant.setdefault(tenant, Histogram()).record(seconds)
 
+    def never_seen(self, phase: str, tenant: str, seconds: float) -> None:
+        """Count an intent that was accepted, and waited for in vain for so long."""
+        self.unseen += 1
+        self.seen_successful(phase, tenant, seconds)
+
     def report(self, *, seconds: float, started_at: float, cpu_seconds: float) -> LoadReport:
         """Return everything that was counted."""
         samples = list(self.samples.values())
@@ -147,6 +153,7 @@ class Tally:
             lags=self.lags,
             successful=self.successful,
             successful_by_tenant=self.successful_by_tenant,
+            unseen=self.unseen,
             by_second=self.by_second,
             cpu_seconds=round(cpu_seconds, 2),
         )
@@ -172,6 +179,7 @@ def merge_reports(reports: Sequence[LoadReport]) -> LoadReport:
         tally.repeated_elsewhere += report.repeated_elsewhere
         tally.repeated_early += report.repeated_early
         tally.answered_again += report.answered_again
+        tally.unseen += report.unseen
         tally.acknowledged.update(report.acknowledged)
         for told, count in report.turned_away.items():
             tally.turned_aways[told] = tally.turned_aways.get(told, 0) + count

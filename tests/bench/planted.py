@@ -8,11 +8,14 @@ from msgspec.structs import replace
 
 from zentra.bench.measuring.correctness import Check
 from zentra.bench.measuring.generating import Ceiling
+from zentra.bench.measuring.load import FULL_SPEED
 from zentra.bench.measuring.measured import Machine, Measured, Seen, summed_up
 from zentra.bench.measuring.plans import Plan, plan_of
 from zentra.bench.measuring.resources import OTHERS, ResourceSample, Usage
+from zentra.bench.measuring.schedule import Phase
 from zentra.bench.measuring.spans import Span
 from zentra.bench.measuring.tally import Tally
+from zentra.bench.measuring.transports import is_accepted
 
 __all__ = ["CHECKS", "measured", "tally_of"]
 
@@ -20,17 +23,33 @@ CHECKS = [Check("every invariant holds", True, "300 intents")]
 _MACHINE = Machine(2, "cpython 3.11", "Linux 6", "abc1234")
 
 
-def tally_of(plan: Plan, *, lag: float = 0.0, wait: float = 0.02, outcome: str = "202") -> Tally:
-    """Return what a generator would have counted that was `lag` behind and answered after `wait`."""
+def tally_of(
+    plan: Plan,
+    *,
+    lag: float = 0.0,
+    wait: float = 0.02,
+    outcome: str = "",
+    every: int = 1,
+    phase: str = "",
+    seen: bool | None = None,
+) -> Tally:
+    """Return what a generator would have counted that was `lag` behind and answered after `wait`.
+
+    `outcome` is the answer to each `every`-th intent of `phase`, or of all; the others were accepted, as all are by
+    default. With `seen` False no client saw any of them, without it one did where the plan has one."""
     tally = Tally(0.0)
     begins = 0.0
-    for phase in plan.phases:
-        for place in range(phase.intents):
-            intended = begins + phase.second_of(place)
-            tally.sent(phase.name, intended, intended + lag, 1)
-            tally.answered("nats", outcome, phase.name, intended, intended + lag, intended + lag + wait)
-            tally.seen_successful(phase.name, "acme", lag + 2 * wait)
-        begins += phase.seconds
+    accepted = "200 SUCCESSFUL" if plan.one_at_a_time else "202"
+    watched = plan.watch if seen is None else seen
+    for each in plan.phases or (Phase(FULL_SPEED, 10.0, plan.intents / 10.0),):
+        for place in range(each.intents):
+            intended = begins + each.second_of(place)
+            told = outcome if outcome and place % every == 0 and phase in ("", each.name) else accepted
+            tally.sent(each.name, intended, intended + lag, 1)
+            tally.answered("nats", told, each.name, intended, intended + lag, intended + lag + wait)
+            if watched and is_accepted(told):
+                tally.seen_successful(each.name, "acme", lag + 2 * wait)
+        begins += each.seconds
     return tally
 
 
@@ -39,16 +58,18 @@ def measured(
     *,
     tally: Tally | None = None,
     checks: list[Check] = CHECKS,
-    ceiling: Ceiling | None = Ceiling(20_000, 40.0),  # noqa: B008  # frozen
+    ceiling: Ceiling = Ceiling(20_000, 40.0),  # noqa: B008  # frozen
     memory: tuple[float, ...] = (80.0, 90.0, 90.0, 90.0),
     step: float = 0.5,
+    failed: int = 0,
     **changes: Any,
 ) -> Measured:
-    """Return the figures of a planted run of `plan`, by default ten seconds at a steady rate."""
+    """Return the figures of a planted run of `plan`, by default ten seconds at a steady rate; of the intents that were
+    accepted `failed` ended otherwise than SUCCESSFUL."""
     plan = plan or plan_of("steady", rate=20, seconds=10)
     tally = tally or tally_of(plan)
     report = tally.report(seconds=13.0, started_at=0.0, cpu_seconds=0.5)
-    spans = [Span(n / 20, n / 20 + 0.04, n / 20 + 0.05) for n in range(plan.sends)]
+    spans = [Span(n / 20, n / 20 + 0.04 if n >= failed else None, n / 20 + 0.05) for n in range(report.accepted)]
     samples = [
         ResourceSample(step * n, {"worker-1": 0.5, "a<b": 0.1, OTHERS: 0.2}, {"worker-1": mib, "a<b": 9.0})
         for n, mib in enumerate(memory, 1)

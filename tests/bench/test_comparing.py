@@ -67,16 +67,21 @@ def test_the_table_of_the_suite_has_every_row() -> None:
     assert "the generator lagged" in table
 
 
-@pytest.mark.parametrize(("values", "said"), [
-    ({"inline": [0.2]},     "NOT MET: 2.00 times as much for the bar, 4.00 times as much for the goal"),
-    ({"inline": [0.5]},     "bar met: 1.60 times as much for the goal"),
-    ({"inline": [0.9]},     "met"),
-    ({"half": [1000.0]},    "NOT MET: 2.00 times less for the bar, 10.00 times less for the goal"),
-    ({"growth": [39.0]},    "met"),
+@pytest.mark.parametrize(("values", "faults", "said"), [
+    ({"inline": [0.2]},         [],                             " 75 %  NOT MET"),
+    ({"inline": [0.5]},         [],                             " 38 %  bar met"),
+    ({"inline": [0.9]},         [],                             " -12 %  met"),
+    ({"half": [1000.0]},        [],                             " 900 %  NOT MET"),
+    ({"growth": [39.0]},        [],                             "  met"),
+    ({"inline": [0.9, 0.9]},    ["lagged"],                      " -12 %  NOT MET: lagged"),
+    ({},                        ["lagged", "lagged", "shed", "lost"],   "NOT MET: lagged; shed, and 1 more"),
 ])  # fmt: skip
-def test_a_row_says_how_far_it_is_from_what_it_does_not_meet(values: dict[str, list[float]], said: str) -> None:
-    table = suite_table(SuiteResult(rows=results_of(values, {}), rates={}, rounds=1))
-    assert table.splitlines()[1].endswith(f"  {said}")
+def test_a_row_says_how_far_it_is_from_its_goal_and_what_speaks_against_it(
+    values: dict[str, list[float]], faults: list[str], said: str
+) -> None:
+    rows = results_of(values, {"inline": faults} if faults else {})
+    table = suite_table(SuiteResult(rows=rows, rates={}, rounds=1))
+    assert table.splitlines()[1].endswith(said)
 
 
 SAYS = """#!{python}

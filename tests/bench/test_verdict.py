@@ -11,15 +11,29 @@ from tests.bench.planted import measured, tally_of
 from zentra.bench.measuring.correctness import Check
 from zentra.bench.measuring.generating import Ceiling
 from zentra.bench.measuring.measured import Measured, PhaseResult, knee_of
-from zentra.bench.measuring.plans import PROFILES, UnknownProfile, plan_of
+from zentra.bench.measuring.plans import PROFILES, Plan, UnknownProfile, plan_of
 from zentra.bench.measuring.schedule import seconds_of
+from zentra.bench.measuring.tally import Tally
 from zentra.bench.measuring.verdict import DEFAULTS_PATH, ThresholdsFaulty, breaks, judged, read_thresholds
 
 STEADY = plan_of("steady", rate=20, seconds=10)
+FULL = plan_of("full", intents=300)
+ONE = plan_of("unloaded", rate=100, seconds=3)
+STORM = plan_of("retries", rate=20, seconds=10)
+RAMP = plan_of("ramp", rate=80, seconds=16)
 PHASE = PhaseResult(
     name="100/s", counted=True, begins=0, seconds=4, offered_per_second=100, successful_per_second=100,
     answer_p50_ms=1, answer_p99_ms=2, successful_p50_ms=5, successful_p99_ms=20, refused=0, late=0, fault=None,
 )  # fmt: skip
+
+
+def unseen(plan: Plan, count: int) -> Tally:
+    """Return a tally where so many more were accepted, and never seen."""
+    tally = tally_of(plan)
+    for _ in range(count):
+        tally.answered("nats", "202", "steady", 0.0, 0.0, 0.02)
+        tally.never_seen("steady", "acme", 12.0)
+    return tally
 
 
 @pytest.mark.parametrize(("figures", "thresholds", "broken"), [
@@ -47,9 +61,49 @@ def test_a_run_that_kept_everything_counts() -> None:
     (measured(STEADY, checks=[Check("one mutation per key", False, "2")]),  "incorrect: one mutation per key: 2"),
     (measured(STEADY, tally=tally_of(STEADY, wait=0.4)),                    "successful_p99_ms is"),
     (measured(STEADY, tally=tally_of(STEADY, outcome="503 overloaded")),    "refused_share is 1, over 0"),
+    (measured(STEADY, tally=tally_of(STEADY, outcome="503 overloaded", every=4)),
+        "invalid: steady: 50 of 200 intents were refused: 503 overloaded (50)"),
+    (measured(STEADY, tally=tally_of(STEADY, seen=False)),  "invalid: the client saw 0 of 260 intents SUCCESSFUL"),
+    (measured(STEADY, tally=unseen(STEADY, 30)),            "invalid: the client saw 260 of 290 intents SUCCESSFUL"),
+    (measured(STEADY, tally=unseen(STEADY, 30), failed=30),
+        "invalid: the client saw 260 of 260 intents SUCCESSFUL and waited in vain for 30"),
+    (measured(FULL, tally=tally_of(FULL, outcome="503 overloaded", every=2), ceiling=Ceiling(20.0, 99.0)),
+        "invalid: the generator was the limit"),
+    (measured(STEADY, failed=3),                            "invalid: 3 of 260 intents ended without SUCCESSFUL"),
+    (measured(FULL, ceiling=Ceiling(16.0, 99.0)),           "invalid: the generator was the limit"),
+    (measured(FULL, tally=tally_of(FULL, outcome="429 rate_limited", every=3)),
+        "invalid: full speed: 100 of 300 intents were refused: 429 rate_limited (100)"),
+    (measured(FULL, failed=1),                              "invalid: 1 of 300 intents ended without SUCCESSFUL"),
+    (measured(ONE, tally=tally_of(ONE, outcome="202 SUBMITTED", every=10)),
+        "invalid: 30 of 300 answers were no 200 SUCCESSFUL: 202 SUBMITTED (30)"),
+    (measured(STORM, tally=tally_of(STORM, outcome="503 overloaded", every=10)),
+        "invalid: storm: 15 of 150 intents were refused: 503 overloaded (15)"),
 ])  # fmt: skip
 def test_what_speaks_against_a_run_is_said(run: Measured, sentence: str) -> None:
     assert any(said.startswith(sentence) for said in judged(run, read_thresholds(DEFAULTS_PATH, "steady")))
+
+
+@pytest.mark.parametrize("run", [
+    measured(FULL),
+    measured(ONE),
+    measured(STEADY, tally=tally_of(STEADY, outcome="503 overloaded", phase="warm-up")),
+    measured(STORM, tally=tally_of(STORM, outcome="409 idempotency_in_flight", every=10)),
+    measured(RAMP, tally=tally_of(RAMP, outcome="503 overloaded", phase="80/s")),  # beyond the knee
+])  # fmt: skip
+def test_what_a_run_is_meant_to_meet_is_no_fault(run: Measured) -> None:
+    assert run.faults == []
+
+
+def test_a_run_that_was_watched_has_no_latency_but_what_the_client_saw() -> None:
+    """The records begin behind the door; without the client's eyes nothing is known of the wait before it."""
+    run = measured(STEADY, tally=tally_of(STEADY, seen=False))
+    assert (run.p50_ms, run.phases[1].successful_p50_ms) == (0.0, 0.0)
+
+
+def test_an_answer_that_came_before_the_end_is_in_the_latency_of_one_at_a_time() -> None:
+    slow = tally_of(ONE, wait=0.02)
+    slow.answered("nats", "202 SUBMITTED", "full speed", 0.0, 0.0, 20.0)
+    assert measured(ONE, tally=slow).curves[0].quantiles_ms["1.0"] > 19_000
 
 
 @pytest.mark.parametrize(("changes", "knee"), [
