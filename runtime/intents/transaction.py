@@ -150,7 +150,8 @@ def advance(tx: Transaction, fact: Fact, facts: f.Facts, *, actor: str, now: dat
     """Return the transition that `fact` makes, after changing `tx` by it.
 
     Raises IllegalFact, with `tx` untouched, where the machine has no such move."""
-    return _write(tx, step(tx.state, fact), tx.state, facts, actor, now, cause)
+    state = tx.state
+    return _write(tx, step(state, fact), state, facts, actor, now, cause)
 
 
 def restore(rows: Sequence[tuple[bytes, bytes]], deliveries: frozenset[str] = frozenset()) -> Transaction:
