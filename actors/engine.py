@@ -203,15 +203,26 @@ class Engine:
         """Ask for all accounts of an intent, and for the locks on those that its state moves."""
         command, tenant, locks = tx.command, tx.tenant, needs.accounts
         whole = command.kind is IntentKind.BOOK_TRANSFER or tx.state is not State.RESERVING
-        names = [command.source, command.destination]
+        names = [(tenant, command.source), (tenant, command.destination)]
         if command.kind is not IntentKind.BOOK_TRANSFER:
-            names.append(f"@settlement/{command.currency}")
-        for name in names:
-            ref = self.memory.accounts.get((tenant, name)) or self._look_account((tenant, name), missing)
-            if ref is not None and (whole or name != command.destination):
+            names.append((tenant, f"@settlement/{command.currency}"))
+        refs = [self.memory.accounts.get(name) or self._look_account(name, missing) for name in names]
+        for ref in refs if whole else (refs[0], refs[-1]):
+            if ref is not None:
                 locks[ref.id] = ref
-        if tx.velocity and tx.state is not State.CONFIRMED:  # what a rail confirmed gives nothing back
+        if not tx.velocity or tx.state is State.CONFIRMED:  # what a rail confirmed gives nothing back
+            return
+        if tx.state is not State.RESERVING or not self._lets_through(refs, command.amount):
             needs.velocity.update(stages.counters(tx))
+
+    def _lets_through(self, refs: list[AccountRef | None], minor: int) -> bool:
+        """Return whether the ledger is believed to take a reserve. One that it refuses after all is decided again, with
+        the counters that it gives back to."""
+        for ref in refs:
+            if ref is None or ref.status != "open":
+                return False
+        source = refs[0]
+        return source is not None and self.memory.beliefs.affords(source, minor)
 
     def _look_account(self, name: tuple[str, str], missing: Missing) -> AccountRef | None:
         known = self.memory.accounts

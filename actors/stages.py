@@ -80,7 +80,6 @@ def _reserve(tick: Tick, at: Input, tx: Transaction) -> None:
     command = tx.command
     source = tick.account(tx.tenant, command.source)
     destination = tick.account(tx.tenant, command.destination)
-    tick.counted(counters(tx))  # a refusal gives back under the counter's lock
     if command.kind is IntentKind.BOOK_TRANSFER:
         tick.lock(source, destination)
         done = tick.book.book(
@@ -95,6 +94,7 @@ def _reserve(tick: Tick, at: Input, tx: Transaction) -> None:
         )
         fact = Fact.RESERVED
     if isinstance(done, Objection):
+        tick.counted(counters(tx))  # it gives back under the counter's lock
         if done.code == "account_not_found":
             tick.deny(tx, "ledger.reserve", "not_found")
         _refuse(tick, at, tx, done)

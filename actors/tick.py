@@ -337,7 +337,8 @@ class Tick:
 
     def count(self, key: VelocityKey, count: int, minor: int) -> None:
         """Add to a velocity counter that this tick has locked."""
-        self.counted((key,))
+        if key not in self.usage:
+            self.counted((key,))
         for counted in (self.usage[key], self._counts[key]):
             counted.count += count
             counted.minor += minor
