@@ -158,7 +158,7 @@ class Tick:
         """Return the actor that a versioned event is for, or None where it has passed that version.
 
         Raises VersionGap where the actor, freshly loaded, has not reached the version."""
-        tx = self.transactions.get(event.intent) or self.transaction(event.intent)
+        tx = self.transaction(event.intent)
         if tx is not None and event.version == tx.sequence:
             return tx
         if tx is None or event.version > tx.sequence:

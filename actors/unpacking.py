@@ -52,7 +52,7 @@ def cut(queues: Mapping[int, deque[Waiting]], busy: Container[int], limit: int) 
     for partition, queue in queues.items():
         if partition in busy:
             continue
-        while queue and len(inputs) < limit:
+        for _ in range(min(len(queue), limit - len(inputs))):
             entry, position = queue.popleft()
             inputs.append(entry)
             if position is not None:
