@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec.structs import astuple
 
-from zentra.runtime.ledger.book import AccountRef, Balance
+from zentra.runtime.ledger.book import AccountRef, Balance, available
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import Ground, TickPlan
 
@@ -55,6 +55,13 @@ class Beliefs:
         except KeyError:  # forgotten since
             return None
         return balances, usage
+
+    def affords(self, ref: AccountRef, minor: int) -> bool:
+        """Return whether an account is believed to hold what is to be taken from it."""
+        balance = self._balances.get(ref.id)
+        if self._doubting or balance is None:
+            return not ref.guarded
+        return available(ref, balance) + ref.overdraft_limit >= minor
 
     @property
     def doubted(self) -> bool:

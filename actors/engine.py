@@ -70,9 +70,10 @@ class Engine:
         believed = tick.believed
         if believed is not None:
             tick.stand_on(plan, *believed)
+        poisoned, lost, last_of_slice = batch.poisoned, tick.lost, self.slice_events - 1
         held_back: set[str] = set()  # intents with an event that waits: what follows it has to wait as well
         for index, entry in enumerate(batch.inputs):
-            if index in batch.poisoned or entry.partition in tick.lost:
+            if index in poisoned or entry.partition in lost:
                 continue
             if believed is None:
                 subject = _subject(entry.event)
@@ -81,7 +82,7 @@ class Engine:
                     tick.waiting.append(index)
                     continue
             try:
-                _HANDLERS.get(type(entry.event), _unknown)(tick, entry, entry.event)
+                _handle(tick, entry)
             except MissingGround as more:
                 if more.missing.balances or more.missing.velocity:
                     yield False
@@ -92,7 +93,7 @@ class Engine:
                     _set_aside(batch, index, error)
                 yield False
                 return
-            if index % self.slice_events == self.slice_events - 1:
+            if index % self.slice_events == last_of_slice:
                 yield True
         if believed is not None:
             try:
@@ -157,7 +158,7 @@ class Engine:
             if index in poisoned or entry.partition in lost:
                 continue
             try:
-                _HANDLERS.get(type(entry.event), _unknown)(tick, entry, entry.event)
+                _handle(tick, entry)
             except MissingGround:
                 raise
             except Exception as error:
@@ -179,7 +180,7 @@ class Engine:
     def _look_due(self, batch: Batch, entry: Input, missing: Missing, needs: Needs) -> None:
         event = entry.event
         assert isinstance(event, m.Due)
-        intent = event.intent
+        intent, stage = event.intent, entry.stage
         tx = self.memory.transactions.get(intent) or batch.opened.get(intent)
         if tx is None:
             if event.opening is None or not batch.trust_openings or intent in batch.reloaded:
@@ -190,29 +191,38 @@ class Engine:
             tx.timer_due = tx.at + stages.REGISTERED_TIMER
         if event.version != tx.sequence:
             return
-        if entry.stage == "policy":
+        if stage == "policy":
             self._look_account((tx.tenant, tx.command.source), missing)
             if self.day:  # before the first tick the day is not known; the tick asks for it
                 rules = self.memory.configuration.policies.get(tx.tenant, DEFAULT_RULES)
                 needs.velocity.update(velocity_keys(rules, tx.tenant, tx.command, self.day))
-        elif entry.stage == "ledger":
+        elif stage == "ledger":
             self._look_ledger(tx, missing, needs)
 
     def _look_ledger(self, tx: Transaction, missing: Missing, needs: Needs) -> None:
         """Ask for all accounts of an intent, and for the locks on those that its state moves."""
         command, tenant, locks = tx.command, tx.tenant, needs.accounts
         whole = command.kind is IntentKind.BOOK_TRANSFER or tx.state is not State.RESERVING
-        refs = [self._look_account((tenant, command.source), missing)]
+        names = [(tenant, command.source), (tenant, command.destination)]
         if command.kind is not IntentKind.BOOK_TRANSFER:
-            refs.append(self._look_account((tenant, f"@settlement/{command.currency}"), missing))
-        destination = self._look_account((tenant, command.destination), missing)
-        if whole:
-            refs.append(destination)
-        for ref in refs:
+            names.append((tenant, f"@settlement/{command.currency}"))
+        refs = [self.memory.accounts.get(name) or self._look_account(name, missing) for name in names]
+        for ref in refs if whole else (refs[0], refs[-1]):
             if ref is not None:
                 locks[ref.id] = ref
-        if tx.velocity and tx.state is not State.CONFIRMED:  # what a rail confirmed gives nothing back
+        if not tx.velocity or tx.state is State.CONFIRMED:  # what a rail confirmed gives nothing back
+            return
+        if tx.state is not State.RESERVING or not self._lets_through(refs, command.amount):
             needs.velocity.update(stages.counters(tx))
+
+    def _lets_through(self, refs: list[AccountRef | None], minor: int) -> bool:
+        """Return whether the ledger is believed to take a reserve. One that it refuses after all is decided again, with
+        the counters that it gives back to."""
+        for ref in refs:
+            if ref is None or ref.status != "open":
+                return False
+        source = refs[0]
+        return source is not None and self.memory.beliefs.affords(source, minor)
 
     def _look_account(self, name: tuple[str, str], missing: Missing) -> AccountRef | None:
         known = self.memory.accounts
@@ -290,8 +300,12 @@ _SUBJECTS: Final[Mapping[type, str]] = {
 }
 
 
-def _by_stage(tick: Tick, entry: Input, event: Any) -> None:
-    stages.HANDLERS[entry.stage](tick, entry, event)
+def _handle(tick: Tick, entry: Input) -> None:
+    event = entry.event
+    handler = _HANDLERS.get(type(event), _unknown)
+    if handler is None:
+        handler = stages.HANDLERS[entry.stage]
+    handler(tick, entry, event)
 
 
 def _timer_fired(tick: Tick, entry: Input, event: m.TimerFired) -> None:
@@ -307,10 +321,11 @@ def _unknown(tick: Tick, entry: Input, event: Any) -> None:
     raise ValueError("the frame holds no event that this stage knows")
 
 
-_HANDLERS: Final[Mapping[type, Callable[[Tick, Input, Any], None]]] = {
-    m.Due: _by_stage,
-    m.DeliverySettled: _by_stage,
-    m.LeafDue: _by_stage,
+# None: the stage says which.
+_HANDLERS: Final[Mapping[type, Callable[[Tick, Input, Any], None] | None]] = {
+    m.Due: None,
+    m.DeliverySettled: None,
+    m.LeafDue: None,
     m.RailReported: outcomes.callback,
     m.CommandGiven: commands.command,
     m.DeliveryDue: webhooks.deliver,

@@ -106,12 +106,14 @@ class Memory:
         self.accounts.clear()
 
     def keep(self, transactions: Iterable[Transaction]) -> None:
-        """Replace actors by what a committed tick made of them, oldest use first; a sealed one is passivated."""
+        """Replace actors by what a committed tick made of them; a sealed one is passivated, and past the limit the
+        oldest, which are the least likely to be asked for."""
         held = self.transactions
         for tx in transactions:
-            held.pop(tx.id, None)
             if tx.sealed != tx.sequence or tx.sequence == 0:
                 held[tx.id] = tx
+            else:
+                held.pop(tx.id, None)
         for _ in range(len(held) - TRANSACTIONS_MAX):
             del held[next(iter(held))]
         if len(self.accounts) > ACCOUNTS_MAX:

@@ -25,6 +25,7 @@ _FACTS: Final = {
     OutcomeStatus.DECLINED: Fact.RAIL_DECLINED,
     OutcomeStatus.NOT_ACCEPTED: Fact.RAIL_DECLINED,
 }
+_KNOWN: Final = frozenset({Fact.RAIL_REPEATED, Fact.RAIL_CONTRADICTED})  # they change nothing of an attempt
 
 
 def callback(tick: Tick, at: Input, event: RailReported) -> None:
@@ -74,7 +75,7 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
         return
     else:
         fact = _FACTS[status]
-    known = fact in (Fact.RAIL_REPEATED, Fact.RAIL_CONTRADICTED)
+    known = fact in _KNOWN
     if known and _already_recorded(attempt, outcome, fact):
         return
     facts = f.Reported(

@@ -25,11 +25,13 @@ __all__ = ["HANDLERS", "REGISTERED_TIMER", "close", "counters", "due", "fire", "
 # The gateway sets the first state timer when it registers an intent.
 REGISTERED_TIMER: Final = timedelta(seconds=TIMEOUTS[State.ACCEPTED].seconds)
 
+_UNJUDGED: Final = frozenset({State.ACCEPTED, State.JUDGING})
+
 
 def judge(tick: Tick, at: Input, event: Due) -> None:
     """Decide under the tenant's policy; what it accepts is counted under the counter's lock, in this commit."""
     tx = tick.arrived(event)
-    if tx is None or tx.state not in (State.ACCEPTED, State.JUDGING):
+    if tx is None or tx.state not in _UNJUDGED:
         return
     rules = tick.configuration.policies.get(tx.tenant, DEFAULT_RULES)
     keys = velocity_keys(rules, tx.tenant, tx.command, tick.day)
@@ -78,7 +80,6 @@ def _reserve(tick: Tick, at: Input, tx: Transaction) -> None:
     command = tx.command
     source = tick.account(tx.tenant, command.source)
     destination = tick.account(tx.tenant, command.destination)
-    tick.counted(counters(tx))  # a refusal gives back under the counter's lock
     if command.kind is IntentKind.BOOK_TRANSFER:
         tick.lock(source, destination)
         done = tick.book.book(
@@ -93,11 +94,12 @@ def _reserve(tick: Tick, at: Input, tx: Transaction) -> None:
         )
         fact = Fact.RESERVED
     if isinstance(done, Objection):
+        tick.counted(counters(tx))  # it gives back under the counter's lock
         if done.code == "account_not_found":
             tick.deny(tx, "ledger.reserve", "not_found")
         _refuse(tick, at, tx, done)
     else:
-        entries = tuple(posting.entry() for posting in done)
+        entries = tuple([posting.entry() for posting in done])
         tick.move(tx, fact, f.Booked(entries), at, actor="svc_ledger")
 
 
@@ -108,7 +110,7 @@ def _post(tick: Tick, at: Input, tx: Transaction) -> None:
         if "posting_refused" not in tx.cases_open.values():
             _refuse(tick, at, tx, done)
         return
-    entries = tuple(posting.entry() for posting in done)
+    entries = tuple([posting.entry() for posting in done])
     tick.move(tx, Fact.POSTED, f.Booked(entries), at, actor="svc_ledger")
 
 
@@ -135,12 +137,14 @@ def path_of(tick: Tick, tx: Transaction) -> tuple[AccountRef, ...]:
     names = [tx.command.destination, f"@settlement/{tx.command.currency}", tx.command.source]
     if tx.command.kind is IntentKind.BOOK_TRANSFER:
         del names[1]
-    refs = [tick.account(tx.tenant, name) for name in names]
-    path = tuple(ref for ref in refs if ref is not None)
-    if len(path) < len(refs):
-        raise LookupError("an account that a reserve found is gone")
+    path = []
+    for name in names:
+        ref = tick.account(tx.tenant, name)
+        if ref is None:
+            raise LookupError("an account that a reserve found is gone")
+        path.append(ref)
     tick.lock(*path)
-    return path
+    return tuple(path)
 
 
 def _rail_path(tick: Tick, tx: Transaction) -> tuple[AccountRef, AccountRef, AccountRef]:
@@ -150,7 +154,7 @@ def _rail_path(tick: Tick, tx: Transaction) -> tuple[AccountRef, AccountRef, Acc
 
 def counters(tx: Transaction) -> tuple[VelocityKey, ...]:
     """Return the counters that a transaction was counted in, to be locked before it gives back."""
-    return tuple(VelocityKey(tx.tenant, use.counter, use.day, tx.command.currency) for use in tx.velocity)
+    return tuple([VelocityKey(tx.tenant, use.counter, use.day, tx.command.currency) for use in tx.velocity])
 
 
 def due(tx: Transaction) -> Due:
@@ -228,7 +232,7 @@ def close(tick: Tick, at: Input, tx: Transaction) -> None:
     facts = f.Closed(tx.sequence, tx.hash.hex(), len(tx.deliveries_open))
     tick.move(tx, fact, facts, at, actor="svc_evidence")
     leaf = leaf_data(tenant=tx.tenant, intent=tx.id, kind=kind, chain=tx.hash, records=tx.sequence)
-    tick.send(tick.rules.partition_of(log_key(tx.tenant)), "log", LeafDue(tx.tenant, tx.id, leaf))
+    tick.send(tick.place_of(log_key(tx.tenant)), "log", LeafDue(tx.tenant, tx.id, leaf))
 
 
 def log(tick: Tick, at: Input, event: LeafDue) -> None:

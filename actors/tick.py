@@ -12,12 +12,12 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from copy import copy
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from zentra.actors import webhooks
 from zentra.actors.beliefs import Believed
@@ -27,7 +27,7 @@ from zentra.actors.relay import row_of
 from zentra.runtime.errors import VersionGap
 from zentra.runtime.evidence.merkle import Frontier, leaf_hash
 from zentra.runtime.intents import facts as f
-from zentra.runtime.intents.machine import TIMEOUTS, entering
+from zentra.runtime.intents.machine import ENTER, TIMEOUTS
 from zentra.runtime.intents.transaction import Transaction, Transition, advance, timestamp
 from zentra.runtime.intents.vocabulary import SETTLED, Effect, Fact, State, Topic
 from zentra.runtime.ledger.book import AccountRef, Balance, Book
@@ -111,6 +111,7 @@ class Tick:
         self.day = ground.now.date().isoformat()
         self.lost = ground.lost
         self._deadlines: dict[float, str] = {}  # the times that rails are given, by their seconds
+        self._places: dict[str, int] = {}  # of lanes and logs: see `place_of`
         self.writes = TickWrites()
         self.book = Book({})
         self.locked: frozenset[int] = frozenset()
@@ -129,14 +130,15 @@ class Tick:
         self.timers_soon: dict[str, Timer] = {}  # state timers by intent: earlier than their rows, and without
         self.repeats = 0
         self.waits: dict[str, list[float]] = defaultdict(list)  # by event: seconds since the record before
+        self._counts: dict[VelocityKey, Usage] = defaultdict(Usage)
         self._frames: dict[tuple[int, str], list[Event]] = defaultdict(list)
         self._feed: dict[tuple[int, str, str], list[Transition]] = defaultdict(list)
 
     def stand_on(self, plan: TickPlan, balances: Mapping[int, Balance], usage: Mapping[VelocityKey, Usage]) -> None:
         """Take balances and counters, that are locked or believed to be so."""
-        self.book = Book({key: copy(balance) for key, balance in balances.items()})
+        self.book = Book({key: replace(balance) for key, balance in balances.items()})
         self.locked = frozenset(ref.id for ref in plan.accounts)
-        self.usage = {key: copy(counted) for key, counted in usage.items()}
+        self.usage = {key: replace(counted) for key, counted in usage.items()}
 
     # What an event can look up ------------------------------------------------------------------------------------
 
@@ -150,7 +152,7 @@ class Tick:
                 if intent not in known:
                     raise MissingGround(Missing(intents={intent}))
                 return None
-            tx = self.transactions[intent] = copy(original)
+            tx = self.transactions[intent] = replace(original)
         return tx
 
     def arrived(self, event: Due) -> Transaction | None:
@@ -179,7 +181,7 @@ class Tick:
             original = self.memory.deliveries[delivery]
             if original is None:
                 return None
-            found = self.deliveries[delivery] = copy(original)
+            found = self.deliveries[delivery] = replace(original)
         return found
 
     def lane(self, tenant: str, endpoint: str) -> Lane:
@@ -259,16 +261,16 @@ class Tick:
         self, tx: Transaction, fact: Fact, facts: f.Facts, at: Input, *, actor: str, cause: str | None = None
     ) -> Transition:
         """Move a transaction, tell of it, and ask for what the move and the new state ask for."""
-        before, since, partition = tx.state, tx.at, at.partition
+        before, since = tx.state, tx.at
         transition = advance(tx, fact, facts, actor=actor, now=self.now, cause=cause or at.cause)
         event = transition.event
         self.writes.transitions.append(transition)
-        self._feed[partition, tx.tenant, event].append(transition)
+        self._feed[at.partition, tx.tenant, event].append(transition)
         self.waits[event].append((tx.at - since).total_seconds())
-        if tx.tenant in self.configuration.endpoints:
+        if self.configuration.endpoints.get(tx.tenant):
             webhooks.fan_out(self, tx, transition)
         state = tx.state
-        enter = entering(before, state)
+        enter = ENTER.get(state) if state is not before else None
         if enter is not None:
             self.effect(enter, tx, facts, at)
         for effect in transition.move.effects:
@@ -277,7 +279,7 @@ class Tick:
             else:
                 self.effect(effect, tx, facts, at)
         if state is not before:
-            self._watch(tx, partition)
+            self._watch(tx, at.partition)
         elif state in TIMEOUTS:
             # the event that asks for what the state waits for is of a version that has passed now: ask again
             self.effect(TIMEOUTS[state].effect, tx, facts, at)
@@ -289,7 +291,7 @@ class Tick:
         """Perform one effect of a move as far as a tick can: a frame, a row, a timer."""
         stage = _STAGE_OF.get(effect)
         if stage is not None:
-            self.send(at.partition, stage, Due(tx.id, tx.tenant, tx.sequence))
+            self._frames[at.partition, stage].append(Due(tx.id, tx.tenant, tx.sequence))
         elif effect is Effect.SUBMIT:
             self.submit(tx, at.partition)
         elif effect is Effect.GIVE_BACK:
@@ -320,6 +322,13 @@ class Tick:
         )  # fmt: skip
         self.rearm(tx, partition, self.now + timedelta(seconds=settings.poll_after_seconds))
 
+    def place_of(self, key: str) -> int:
+        """Return the partition of a key that many events share."""
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = self.rules.partition_of(key)
+        return place
+
     def deadline(self, seconds: float) -> str:
         """Return the time that many seconds from now, as a record spells it."""
         text = self._deadlines.get(seconds)
@@ -329,11 +338,11 @@ class Tick:
 
     def count(self, key: VelocityKey, count: int, minor: int) -> None:
         """Add to a velocity counter that this tick has locked."""
-        self.counted((key,))
-        usage, change = self.usage[key], self.writes.velocity_changes.setdefault(key, Usage())
-        for target in (usage, change):
-            target.count += count
-            target.minor += minor
+        if key not in self.usage:
+            self.counted((key,))
+        for counted in (self.usage[key], self._counts[key]):
+            counted.count += count
+            counted.minor += minor
 
     def timer(self, kind: str, key: str, name: str, partition: int, tenant: str, due_at: datetime) -> None:
         """Set a named timer; setting it again replaces it."""
@@ -379,8 +388,8 @@ class Tick:
     def finish(self, plan: TickPlan) -> TickWrites:
         """Return everything to write: balances folded per account, logs appended, frames cut and named."""
         writes = self.writes
-        writes.postings = self.book.postings
-        refs = {ref.id: ref for posting in writes.postings for ref in (posting.debit, posting.credit)}
+        writes.postings, writes.velocity_changes = self.book.postings, self._counts
+        refs = {ref.id: ref for ref in plan.accounts}
         writes.balance_changes = {key: (refs[key], change) for key, change in self.book.changes.items()}
         webhooks.finish_lanes(self)
         self._append_leaves()
@@ -415,8 +424,6 @@ class Tick:
         lasts = _LASTS.get(tx.state)
         if lasts is not None:
             self.rearm(tx, partition, self.now + lasts)
-        elif tx.state is State.REVIEW:
-            self.rearm(tx, partition, self.now + REVIEW_EXPIRES_AFTER)
         elif tx.state in SETTLED:
             self.clear_timer("intent", tx.id, "state")
 
@@ -478,7 +485,10 @@ class Tick:
         return letters
 
 
-_LASTS: Final = {state: timedelta(seconds=timeout.seconds) for state, timeout in TIMEOUTS.items()}
+_LASTS: Final = {
+    **{state: timedelta(seconds=timeout.seconds) for state, timeout in TIMEOUTS.items()},
+    State.REVIEW: REVIEW_EXPIRES_AFTER,
+}
 _STAGE_OF: Final = {Effect.JUDGE: "policy", Effect.LEDGER: "ledger", Effect.ROUTE: "route"}
 
 

@@ -38,11 +38,10 @@ def unpack(message: Inbound) -> list[Waiting]:
         events = []
     if not events:
         return [(Input(message.partition, message.stage, None, message.id, message.body), position)]
-    last = len(events) - 1
-    return [
-        (Input(message.partition, message.stage, event, message.id), position if number == last else None)
-        for number, event in enumerate(events)
-    ]
+    last, partition, stage, cause = events.pop(), message.partition, message.stage, message.id
+    waiting: list[Waiting] = [(Input(partition, stage, event, cause), None) for event in events]
+    waiting.append((Input(partition, stage, last, cause), position))
+    return waiting
 
 
 def cut(queues: Mapping[int, deque[Waiting]], busy: Container[int], limit: int) -> Cut:
@@ -53,7 +52,7 @@ def cut(queues: Mapping[int, deque[Waiting]], busy: Container[int], limit: int) 
     for partition, queue in queues.items():
         if partition in busy:
             continue
-        while queue and len(inputs) < limit:
+        for _ in range(min(len(queue), limit - len(inputs))):
             entry, position = queue.popleft()
             inputs.append(entry)
             if position is not None:

@@ -52,7 +52,7 @@ def fan_out(tick: "Tick", tx: Transaction, transition: Transition) -> None:
         tx.deliveries_open = tx.deliveries_open | {delivery.id}
         tick.writes.deliveries.append((delivery, transition.sequence))
         due = DeliveryDue(delivery.id, tx.tenant, endpoint.id, tx.id, transition.event, body)
-        tick.send(tick.rules.partition_of(lane_key(tx.tenant, endpoint.id)), "webhook", due)
+        tick.send(tick.place_of(lane_key(tx.tenant, endpoint.id)), "webhook", due)
 
 
 def _delivery_id(intent: str, sequence: int, endpoint: str) -> str:

@@ -67,6 +67,21 @@ class _Case(Struct, frozen=True, gc=False):
     booked: bool
 
 
+class _Seen(Struct, frozen=True, gc=False):
+    """What a decision has seen, in canonical order: its digest stands in the decision."""
+
+    command: IntentCommand
+    day: str
+    role: str
+    source: str | None
+    tenant: str
+    usage: list[tuple[str, str] | None]
+    version: int
+    waives: tuple[str, ...]
+
+
+_LANES: Final = {"accepted": "straight_through", "review": "manual", "denied": "blocked"}
+
 Objection = tuple[str, str]
 """What a rule says against a case: review or denied, and the reason."""
 
@@ -97,40 +112,32 @@ def decide(
     keys = velocity_keys(rules, tenant, command, day)
     counted = [usage.get(key) for key in keys]
     used = counted[0] if counted else Usage()
-    results: dict[str, str] = {}
+    results = _PASSED
     reasons: list[str] = []
     if used is None:
-        results["velocity_counted"], used = "denied", Usage()
+        results, used = {"velocity_counted": "denied", **results}, Usage()
         reasons.append("velocity_unknown")
     limits, booked = _limits(rules, command.currency), command.kind == "book_transfer"
     case = _Case(command, command.amount, role, source, limits, rules, used, booked)
     for name, rule in RULES.items():
         objection = rule(case)
         if objection is None:
-            results[name] = "passed"
             continue
         outcome, reason = objection
         if outcome == "review" and name in waives:
-            results[name] = "waived"
+            results = {**results, name: "waived"}
         else:
-            results[name] = outcome
+            results = {**results, name: outcome}
             reasons.append(reason)
-    answers = results.values()
+    answers = results.values() if reasons else ()
     outcome = "denied" if "denied" in answers else "review" if "review" in answers else "accepted"
-    seen: canonical.Value = {
-        "command": command,
-        "day": day,
-        "role": role,
-        "source": None if source is None else source.type,
-        "tenant": tenant,
-        "usage": [None if entry is None else [str(entry.count), str(entry.minor)] for entry in counted],
-        "version": rules.version,
-        "waives": list(waives),
-    }
+    seen = _Seen(
+        command, day, role, None if source is None else source.type, tenant,
+        [None if entry is None else (str(entry.count), str(entry.minor)) for entry in counted], rules.version, waives,
+    )  # fmt: skip
     digest = hashlib.sha256(canonical.encode(seen)).hexdigest()
-    lane = {"accepted": "straight_through", "review": "manual", "denied": "blocked"}[outcome]
     taken = tuple(VelocityUse(key.counter, key.day) for key in keys) if outcome == "accepted" else ()
-    return Judged(outcome, rules.version, digest, lane, results, tuple(reasons), taken)
+    return Judged(outcome, rules.version, digest, _LANES[outcome], results, tuple(reasons), taken)
 
 
 def _limits(rules: PolicyRules, currency: str) -> Limits:
@@ -180,3 +187,4 @@ RULES: Final[Mapping[str, Callable[[_Case], Objection | None]]] = {
     "daily_count": _daily_count,
     "review_threshold": _review_threshold,
 }
+_PASSED: Final = dict.fromkeys(RULES, "passed")  # what nearly every decision holds: nobody changes it

@@ -9,6 +9,7 @@ A driver encodes such rows value by value, and a tick writes thousands of values
 from __future__ import annotations
 
 import struct
+from binascii import unhexlify
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -44,7 +45,7 @@ _HEAD: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no extension
 _END: Final = b"\xff\xff"
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)  # of the server's timestamps
 _DAY_US: Final = 86_400_000_000
-_UUID_BYTES: Final = 16
+_UUID_DIGITS: Final = 32
 _WORDS_MAX: Final = 4_096
 _PART_BYTES: Final = 96 * 1024
 _NULL: Final = b"\xff\xff\xff\xff"
@@ -61,8 +62,7 @@ _TILE: Final = struct.Struct("!hihiqi").pack
 _LOG_HEAD: Final = struct.Struct("!hiqiqi").pack
 _OUTBOX: Final = struct.Struct("!hi16siii").pack
 _ARRAY: Final = struct.Struct("!iiiiii").pack  # bytes, dimensions, nulls, type, elements, first index
-_UUID_ELEMENT: Final = struct.Struct("!i16s").pack
-_INT_ELEMENT: Final = struct.Struct("!ii").pack
+_INT: Final = struct.Struct("!i").pack
 
 
 class _Words(dict[tuple[str, ...], bytes]):
@@ -75,14 +75,13 @@ class _Words(dict[tuple[str, ...], bytes]):
         return columns
 
 
-class _Uuids(dict[str, bytes]):
-    """Uuids by their 32 hex digits: rows of a tick share theirs."""
-
-    def __missing__(self, text: str) -> bytes:
-        self[text] = value = bytes.fromhex(text)
-        if len(value) != _UUID_BYTES:
+def _uuids(texts: list[str]) -> list[bytes]:
+    """Return uuids of 32 hex digits each as bytes, read in one go; raises ValueError for what is none."""
+    for text in texts:
+        if len(text) != _UUID_DIGITS:
             raise ValueError(f"not a uuid: {text[:64]!r}")
-        return value
+    data = unhexlify("".join(texts))
+    return [data[place : place + 16] for place in range(0, len(data), 16)]
 
 
 class _Moments(dict[datetime, int]):
@@ -97,29 +96,29 @@ class _Moments(dict[datetime, int]):
 _words: Final = _Words()
 
 
-async def copy_transitions(connection: Connection, transitions: Iterable[Transition]) -> None:
+async def copy_transitions(connection: Connection, transitions: Sequence[Transition]) -> None:
     """Add transitions; raises DataError for what is no uuid, or fits no column."""
-    uuids, moments, rows = _Uuids(), _Moments(), [_HEAD]
+    moments, rows = _Moments(), [_HEAD]
     with _refused():
-        for t in transitions:
+        for t, intent in zip(transitions, _uuids([t.intent for t in transitions]), strict=True):
             digest, record = t.hash, t.record
             rows += (
-                _TRANSITION(8, 16, uuids[t.intent], 4, t.sequence, 8, moments[t.at], len(digest)), digest,
+                _TRANSITION(8, 16, intent, 4, t.sequence, 8, moments[t.at], len(digest)), digest,
                 _LENGTH(len(record)), record, _words[t.tenant, t.state, t.event],
             )  # fmt: skip
     columns = ("intent", "sequence", "at", "hash", "record", "tenant", "state", "event")
     await _copy(connection, "transitions", columns, rows)
 
 
-async def copy_postings(connection: Connection, postings: Iterable[Posting]) -> None:
+async def copy_postings(connection: Connection, postings: Sequence[Posting]) -> None:
     """Add postings; raises DataError for what is no uuid, or fits no column."""
-    uuids, moments, rows = _Uuids(), _Moments(), [_HEAD]
+    moments, rows = _Moments(), [_HEAD]
     with _refused():
-        for p in postings:
+        for p, intent in zip(postings, _uuids([p.intent for p in postings]), strict=True):
             debit, digest = p.debit, p.hash
             rows += (
                 _POSTING(
-                    11, 16, uuids[p.intent], 4, p.ordinal, 8, debit.id, 8, p.credit.id, 8, p.pending, 8, p.posted,
+                    11, 16, intent, 4, p.ordinal, 8, debit.id, 8, p.credit.id, 8, p.pending, 8, p.posted,
                     8, moments[p.at], len(digest),
                 ),
                 digest, _words[p.tenant, p.kind, debit.currency],
@@ -130,24 +129,25 @@ async def copy_postings(connection: Connection, postings: Iterable[Posting]) -> 
     await _copy(connection, "postings", columns, rows)
 
 
-async def copy_timers(connection: Connection, timers: Iterable[Timer]) -> None:
+async def copy_timers(connection: Connection, timers: Sequence[Timer]) -> None:
     """Add timers that nobody has set; raises DataError for what is no uuid, or fits no column."""
-    uuids, moments, rows = _Uuids(), _Moments(), [_HEAD]
+    moments, rows = _Moments(), [_HEAD]
     with _refused():
-        for t in timers:
+        for t, key in zip(timers, _uuids([t.key for t in timers]), strict=True):
             rows += (
-                _TIMER(6, 16, uuids[t.key], 4, t.partition, 8, moments[t.due_at]), _words[t.kind, t.name, t.tenant],
+                _TIMER(6, 16, key, 4, t.partition, 8, moments[t.due_at]), _words[t.kind, t.name, t.tenant],
             )  # fmt: skip
     await _copy(connection, "timers", ("key", "partition", "due_at", "kind", "name", "tenant"), rows)
 
 
-async def copy_leaves(connection: Connection, leaves: Iterable[Leaf]) -> None:
+async def copy_leaves(connection: Connection, leaves: Sequence[Leaf]) -> None:
     """Add leaves of logs; raises DataError for what is no uuid, or fits no column."""
-    uuids, rows = _Uuids(), [_HEAD]
+    rows = [_HEAD]
     with _refused():
-        for tenant, index, intent, data, digest in leaves:
+        intents = _uuids([leaf[2] for leaf in leaves])
+        for (tenant, index, _, data, digest), intent in zip(leaves, intents, strict=True):
             rows += (
-                _LEAF(5, 16, uuids[intent], 8, index, len(digest)), digest, _LENGTH(len(data)), data, _words[(tenant,)],
+                _LEAF(5, 16, intent, 8, index, len(digest)), digest, _LENGTH(len(data)), data, _words[(tenant,)],
             )  # fmt: skip
     await _copy(connection, "log_leaves", ("intent", "index", "hash", "data", "tenant"), rows)
 
@@ -166,7 +166,7 @@ async def copy_heads(connection: Connection, heads: Iterable[LogHead]) -> None:
     moments, rows = _Moments(), [_HEAD]
     with _refused():
         for h in heads:
-            frontier = _array(_BYTEA_OID, [_counted(digest) for digest in h.frontier.hashes])
+            frontier = _array(_BYTEA_OID, 32, h.frontier.hashes)
             rows += (
                 _LOG_HEAD(7, 8, h.size, 8, moments[h.at], len(h.root)), h.root, _counted(h.signature), frontier,
                 _words[h.tenant, h.key_id],
@@ -174,18 +174,19 @@ async def copy_heads(connection: Connection, heads: Iterable[LogHead]) -> None:
     await _copy(connection, "log_heads", ("size", "at", "root", "signature", "frontier", "tenant", "key_id"), rows)
 
 
-async def copy_outbox(connection: Connection, messages: Iterable[OutboxRow]) -> None:
+async def copy_outbox(connection: Connection, messages: Sequence[OutboxRow]) -> None:
     """Add rows of the outbox; raises DataError for what is no uuid, or fits no column."""
-    uuids, rows = _Uuids(), [_HEAD]
+    rows = [_HEAD]
     with _refused():
-        for key, partition, subject, body, told in messages:
+        keys = _uuids([message[0] for message in messages])
+        for (_, partition, subject, body, told), key in zip(messages, keys, strict=True):
             words = subject.encode()
-            rows += (_OUTBOX(6, 16, uuids[key], 4, partition, len(words)), words)
+            rows += (_OUTBOX(6, 16, key, 4, partition, len(words)), words)
             if body is not None:
                 rows += (_LENGTH(len(body)), body, _NULL, _NULL)
             else:
-                intents = _array(_UUID_OID, [_UUID_ELEMENT(16, uuids[intent]) for intent, _ in told])
-                rows += (_NULL, intents, _array(_INT_OID, [_INT_ELEMENT(4, sequence) for _, sequence in told]))
+                intents, sequences = _uuids([name[0] for name in told]), [_INT(name[1]) for name in told]
+                rows += (_NULL, _array(_UUID_OID, 16, intents), _array(_INT_OID, 4, sequences))
     await _copy(connection, "outbox", ("id", "partition", "subject", "body", "intents", "sequences"), rows)
 
 
@@ -217,9 +218,10 @@ def _counted(data: bytes) -> bytes:
     return _LENGTH(len(data)) + data
 
 
-def _array(oid: int, elements: Sequence[bytes]) -> bytes:
-    """Return an array of one dimension, or of none where it is empty; each element comes with its length."""
-    data = b"".join(elements)
+def _array(oid: int, width: int, elements: Sequence[bytes]) -> bytes:
+    """Return an array of one dimension, or of none where it is empty, of elements that have `width` bytes each."""
     if not elements:
         return _LENGTH(12) + struct.pack("!iii", 0, 0, oid)
+    length = _LENGTH(width)
+    data = length + length.join(elements)
     return _ARRAY(20 + len(data), 1, 0, oid, len(elements), 1) + data

@@ -158,11 +158,19 @@ class _Entry(msgspec.Struct, frozen=True):
     posted: str
 
 
+class _LeafData(msgspec.Struct, frozen=True, gc=False):
+    """What a leaf says, in canonical order."""
+
+    chain: str
+    intent: str
+    kind: LeafKind
+    records: int
+    tenant: str
+
+
 def leaf_data(*, tenant: str, intent: str, kind: LeafKind, chain: bytes, records: int) -> bytes:
     """Return the bytes of the leaf that seals the first `records` records of `intent`, hashed up to `chain`."""
-    return canonical.encode(
-        {"chain": chain.hex(), "intent": intent, "kind": kind, "records": records, "tenant": tenant}
-    )
+    return canonical.encode(_LeafData(chain.hex(), intent, kind, records, tenant))
 
 
 # The packet.

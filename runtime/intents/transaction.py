@@ -214,7 +214,7 @@ def _absorb(tx: Transaction, before: State | None, topic: str, facts: f.Facts) -
     absorb = _ABSORBERS.get(type(facts))
     if absorb is not None:
         absorb(tx, facts, topic)
-    if tx.state is not before and tx.state in SETTLED and before not in SETTLED:
+    if tx.state in SETTLED and before not in SETTLED:
         tx.settled_at = tx.at
 
 
@@ -223,7 +223,7 @@ def _absorb_judged(tx: Transaction, facts: f.Judged, topic: str) -> None:
         tx.velocity = facts.velocity
     if topic == "policy.review":
         tx.referred_at = tx.at
-    tx.flagged = tuple(rule for rule, outcome in facts.results.items() if outcome == "review")
+    tx.flagged = tuple([rule for rule, outcome in facts.results.items() if outcome == "review"])
 
 
 def _absorb_booked(tx: Transaction, facts: f.Booked, topic: str) -> None:

@@ -14,9 +14,11 @@ A refused command changes nothing. The order of the checks is part of the contra
 integers and refused beyond 64 bits. An account without a floor is never read: only its change is kept."""
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import astuple
@@ -86,6 +88,9 @@ def available(ref: AccountRef, balance: Balance) -> int:
     return balance.debits_posted - balance.credits_posted - balance.credits_pending
 
 
+_ROLES: Final = ("source", "destination", "settlement")
+
+
 class Book:
     """The balances that one tick has locked, and what its commands did to them.
 
@@ -94,7 +99,7 @@ class Book:
 
     def __init__(self, loaded: dict[int, Balance]) -> None:
         self.balances = loaded
-        self.changes: dict[int, Balance] = {}
+        self.changes: dict[int, Balance] = defaultdict(Balance)
         self.postings: list[Posting] = []
         self.weighed: dict[int, AccountRef] = {}  # accounts whose balance a decision has rested on
         self.short: set[int] = set()  # those that had too little
@@ -106,7 +111,7 @@ class Book:
         """Return the posting that holds `minor` on `source`, or the first objection.
 
         All three accounts have to agree on the currency, and `settlement` is the one of the intent's currency."""
-        objection = self._objection(minor, None, source=source, destination=destination, settlement=settlement)
+        objection = self._objection(minor, None, source, destination, settlement)
         if objection is not None or source is None or settlement is None:
             return objection or Objection("account_not_found")
         return self._write(intent, ordinal, at, ("reserve", source, settlement, minor, 0))
@@ -116,7 +121,7 @@ class Book:
         *, currency: str, intent: str, ordinal: int,
     ) -> tuple[Posting, ...] | Objection:  # fmt: skip
         """Return the posting that moves `minor` of `currency` at once, or the first objection."""
-        objection = self._objection(minor, currency, source=source, destination=destination)
+        objection = self._objection(minor, currency, source, destination)
         if objection is not None or source is None or destination is None:
             return objection or Objection("account_not_found")
         return self._write(intent, ordinal, at, ("book", source, destination, 0, minor))
@@ -175,29 +180,24 @@ class Book:
         legs = [("reversal", debit, credit, 0, minor) for debit, credit in pairwise(path)]
         return self._write(intent, ordinal, at, *legs)
 
-    def _objection(self, minor: int, currency: str | None, **named: AccountRef | None) -> Objection | None:
+    def _objection(self, minor: int, currency: str | None, *named: AccountRef | None) -> Objection | None:
         """Return the first objection to moving `minor` between these accounts, in the documented order.
 
-        The first account gives to the last; one between them is where the money goes in the end."""
+        They are named in the order of `_ROLES`. The first gives to the last; one between them is where the money goes
+        in the end."""
         objection = _amount_objection(minor)
         if objection is not None:
             return objection
-        refs = [ref for ref in named.values() if ref is not None]
-        ids = [ref.id for ref in refs]
-        for number, ref in enumerate(refs):
-            if ref.id in ids[:number]:
-                return Objection("accounts_must_be_different", ref.account_id)
-        if len(refs) < len(named):
-            return Objection("account_not_found", next(name for name, ref in named.items() if ref is None))
-        for status in ("closed", "frozen") if any(ref.status != "open" for ref in refs) else ():
-            for ref in refs:
-                if ref.status == status:
-                    return Objection(f"account_{status}", ref.account_id)
-        expected = refs[0].currency if currency is None else currency
-        for ref in refs:
-            if ref.currency != expected:
-                return Objection("currency_mismatch", f"{ref.account_id} is in {ref.currency}, not {expected}")
-        return self._short(refs[0], refs[-1], minor)
+        source, given_to, met = named[0], named[-1], []
+        for ref in named:  # nearly always all is well: it is looked for in one go, and what is not in order
+            if ref is None or source is None or ref.status != "open" or ref.id in met:
+                return _accounts_objection(named, currency)
+            if ref.currency != (currency or source.currency):
+                return _accounts_objection(named, currency)
+            met.append(ref.id)
+        assert source is not None
+        assert given_to is not None
+        return self._short(source, given_to, minor)
 
     def _short(self, debit: AccountRef, credit: AccountRef, minor: int) -> Objection | None:
         """Return an objection where the move takes an account below its floor.
@@ -206,53 +206,44 @@ class Book:
         for ref, losing_side in ((debit, "credit"), (credit, "debit")):
             if ref.guarded and ref.normal_side == losing_side:
                 self.weighed[ref.id] = ref
-                if self._above_floor(ref) < minor:
+                if available(ref, self.balances[ref.id]) + ref.overdraft_limit < minor:
                     self.short.add(ref.id)
                     return Objection("insufficient_funds", ref.account_id)
         return None
 
-    def _above_floor(self, ref: AccountRef) -> int:
-        return available(ref, self.balances[ref.id]) + ref.overdraft_limit
-
     def _write(
         self, intent: str, ordinal: int, at: datetime, *legs: tuple[str, AccountRef, AccountRef, int, int]
     ) -> tuple[Posting, ...] | Objection:
-        balances = self.balances
+        balances, changes = self.balances, self.changes
         for _, debit, credit, pending, posted in legs:
             if debit.id == credit.id or debit.tenant != credit.tenant or debit.currency != credit.currency:
                 raise ValueError(f"no posting can join {debit.account_id} and {credit.account_id}")
-            balance = balances.get(debit.id) if debit.guarded else None
+            balance = balances.get(debit.id)
             if balance is not None:
                 objection = _beyond(debit, balance.debits_pending + pending, balance.debits_posted + posted)
                 if objection is not None:
                     return objection
-            balance = balances.get(credit.id) if credit.guarded else None
+            balance = balances.get(credit.id)
             if balance is not None:
                 objection = _beyond(credit, balance.credits_pending + pending, balance.credits_posted + posted)
                 if objection is not None:
                     return objection
         written = []
-        for number, (kind, debit, credit, pending, posted) in enumerate(legs):
-            for counters in self._counters(debit):
-                counters.debits_pending += pending
-                counters.debits_posted += posted
-            for counters in self._counters(credit):
-                counters.credits_pending += pending
-                counters.credits_posted += posted
-            link = posting_hash(debit.tenant, intent, ordinal + number, kind, debit, credit, pending, posted)
-            written.append(
-                Posting(intent, ordinal + number, debit.tenant, kind, debit, credit, pending, posted, at, link)
-            )
+        for kind, debit, credit, pending, posted in legs:
+            for counters in (changes[debit.id], balances.get(debit.id)):
+                if counters is not None:
+                    counters.debits_pending += pending
+                    counters.debits_posted += posted
+            for counters in (changes[credit.id], balances.get(credit.id)):
+                if counters is not None:
+                    counters.credits_pending += pending
+                    counters.credits_posted += posted
+            tenant = debit.tenant
+            link = posting_hash(tenant, intent, ordinal, kind, debit, credit, pending, posted)
+            written.append(Posting(intent, ordinal, tenant, kind, debit, credit, pending, posted, at, link))
+            ordinal += 1
         self.postings += written
         return tuple(written)
-
-    def _counters(self, ref: AccountRef) -> tuple[Balance, ...]:
-        """Return what a posting is added to: the change of an account, and its balance where that was loaded."""
-        change = self.changes.get(ref.id)
-        if change is None:
-            change = self.changes[ref.id] = Balance()
-        balance = self.balances.get(ref.id) if ref.guarded else None
-        return (change,) if balance is None else (change, balance)
 
     def stands(self, believed: Mapping[int, Balance], actual: Mapping[int, Balance]) -> bool:
         """Return whether every decision would have been the same on the `actual` balances as on those `believed`.
@@ -277,6 +268,24 @@ def _beyond(ref: AccountRef, pending: int, posted: int) -> Objection | None:
     if pending < 0:
         raise ValueError(f"{ref.account_id} does not hold what is to be ended: {pending}")
     return Objection("amount_overflow", ref.account_id) if pending > MINOR_MAX or posted > MINOR_MAX else None
+
+
+def _accounts_objection(named: tuple[AccountRef | None, ...], currency: str | None) -> Objection:
+    """Return the first objection to accounts of which something is wrong."""
+    refs = [ref for ref in named if ref is not None]
+    ids = [ref.id for ref in refs]
+    for number, ref in enumerate(refs):
+        if ref.id in ids[:number]:
+            return Objection("accounts_must_be_different", ref.account_id)
+    if len(refs) < len(named):
+        return Objection("account_not_found", _ROLES[named.index(None)])
+    for status in ("closed", "frozen"):
+        for ref in refs:
+            if ref.status == status:
+                return Objection(f"account_{status}", ref.account_id)
+    expected = refs[0].currency if currency is None else currency
+    ref = next(ref for ref in refs if ref.currency != expected)
+    return Objection("currency_mismatch", f"{ref.account_id} is in {ref.currency}, not {expected}")
 
 
 def _amount_objection(minor: int) -> Objection | None:

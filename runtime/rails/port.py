@@ -15,7 +15,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -55,7 +55,10 @@ class OutcomeStatus(StrEnum):
     @property
     def final(self) -> bool:
         """Whether the rail will not change its mind about the money."""
-        return self in (OutcomeStatus.SUCCEEDED, OutcomeStatus.DECLINED, OutcomeStatus.NOT_ACCEPTED)
+        return self in _FINAL
+
+
+_FINAL: Final = frozenset({OutcomeStatus.SUCCEEDED, OutcomeStatus.DECLINED, OutcomeStatus.NOT_ACCEPTED})
 
 
 class RailOutcome(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -3,8 +3,8 @@
 A corridor lists rails in order. A rail is tried after another only when that one said "not accepted"; while any attempt
 is unknown no rail is chosen at all. The decision names every rail it looked at and why."""
 
-import re
 from collections.abc import Sequence
+from string import digits
 from typing import Final
 
 from msgspec import Struct
@@ -14,7 +14,8 @@ from zentra.runtime.intents.transaction import Attempt
 
 __all__ = ["Choice", "Corridor", "choose", "find_corridor", "parse_reference", "reference_of"]
 
-_REFERENCE: Final = re.compile(r"([0-9a-f]{32})([0-9]{2})\Z", re.ASCII)
+_REFERENCE_LENGTH: Final = 34
+_HEX_DIGITS: Final = "0123456789abcdef"
 
 
 class Corridor(Struct, frozen=True):
@@ -82,5 +83,7 @@ def reference_of(intent: str, attempt: int) -> str:
 
 def parse_reference(reference: str) -> tuple[str, int] | None:
     """Return the intent and the attempt a reference names, or None where it is not one of ours."""
-    named = _REFERENCE.match(reference)
-    return (named[1], int(named[2])) if named else None
+    intent, attempt = reference[:32], reference[32:]
+    if len(reference) != _REFERENCE_LENGTH or intent.strip(_HEX_DIGITS) or attempt.strip(digits):
+        return None
+    return intent, int(attempt)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from msgspec import structs
 
 from tests.actors.world import ACCOUNTS, MakeFleet, account, configuration, transfer
 from zentra.actors.beliefs import DOUBTING_TICKS, Beliefs
+from zentra.actors.tick import Batch
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import Balance, Book, Objection
 from zentra.runtime.ledger.money import MINOR_MAX
@@ -108,3 +110,41 @@ def test_what_somebody_else_took_was_not_spent_again(
     assert fleet.workers[0].engine.memory.beliefs.doubted is doubted
     fleet.advance(30)
     assert fleet.transaction(intent).state is state
+
+
+def test_a_refusal_that_was_not_foreseen_gives_back_what_was_counted(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(funds=150_000)
+    warm = fleet.submit(transfer(50_000))
+    fleet.run_until_idle()  # from here on the balance is known, and enough for either but not for both
+    either = [fleet.submit(transfer(80_000)) for _ in range(2)]
+    fleet.run_until_idle()
+    states = [fleet.transaction(intent).state for intent in (warm, *either)]
+    assert states == [State.SUBMITTED, State.SUBMITTED, State.FAILED]
+    assert [(usage.count, usage.minor) for usage in fleet.store.rows.velocity.values()] == [(2, 130_000)]
+
+
+@pytest.mark.parametrize(
+    ("funds", "status", "locked"),
+    [(100, "open", False), (99, "open", True), (None, "open", True), (100, "frozen", True)],
+)
+def test_a_reserve_locks_counters_where_a_refusal_is_foreseen(
+    make_fleet: MakeFleet, funds: int | None, status: str, locked: bool
+) -> None:
+    fleet = make_fleet()
+    fleet.submit(transfer(100))
+    fleet.workers[0].take()
+    fleet.workers[0].tick()  # judged and counted
+    fleet.workers[0].take()
+    engine, batch = fleet.workers[0].engine, Batch([entry for entry, _ in fleet.workers[0].inbox], {})
+    payer = engine.memory.accounts["acme", "customer"]
+    assert payer is not None
+    engine.look(batch)
+    for name in ("merchant", "@settlement/NGN"):
+        engine.memory.accounts["acme", name] = structs.replace(payer, id=payer.id + len(name), account_id=name)
+    engine.memory.accounts["acme", "customer"] = structs.replace(payer, status=status)
+    engine.memory.beliefs = Beliefs()
+    if funds is not None:
+        engine.memory.beliefs.follow({payer.id: Balance(credits_posted=funds)}, {})
+    missing, needs = engine.look(batch)
+    assert not missing
+    assert bool(needs.velocity) is locked

@@ -78,7 +78,9 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "half-a-frame", "the position of a frame is passed with its first event", "O",
-        (Edit("actors/unpacking.py", "position if number == last else None", "position if number == 0 else None"),),
+        (Edit("actors/unpacking.py",
+              "event, cause), None) for event in events]",
+              "event, cause), position) for event in events]"),),
         (f"{_UNNOTICED}test_a_frame_that_a_tick_has_cut_is_taken_again_by_the_next_worker",),
     ),
     Mutation(
