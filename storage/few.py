@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
@@ -52,7 +53,9 @@ from unnest({0}::uuid[], {1}::int[], {2}::text[], {3}::bytea[], {4}::text[], {5}
 
 def few_transitions(transitions: Iterable[Transition]) -> Part:
     """Return the part that adds transitions; raises DataError for what is no uuid."""
-    rows = [(_uuid(t.intent), t.sequence, t.at, t.hash, t.record, t.tenant, t.state, t.event) for t in transitions]
+    rows = [
+        (_uuid(t.intent), t.sequence, _moment(t.at), t.hash, t.record, t.tenant, t.state, t.event) for t in transitions
+    ]
     return _TRANSITIONS, list(zip(*rows, strict=True))
 
 
@@ -60,7 +63,7 @@ def few_postings(postings: Iterable[Posting]) -> Part:
     """Return the part that adds postings; raises DataError for what is no uuid."""
     rows = [
         (
-            _uuid(p.intent), p.ordinal, p.debit.id, p.credit.id, p.pending, p.posted, p.at, p.hash, p.tenant, p.kind,
+            _uuid(p.intent), p.ordinal, p.debit.id, p.credit.id, p.pending, p.posted, _moment(p.at), p.hash, p.tenant, p.kind,
             p.debit.currency,
         )
         for p in postings
@@ -70,7 +73,7 @@ def few_postings(postings: Iterable[Posting]) -> Part:
 
 def few_timers(timers: Iterable[Timer]) -> Part:
     """Return the part that adds timers that nobody has set; raises DataError for what is no uuid."""
-    rows = [(_uuid(t.key), t.partition, t.due_at, t.kind, t.name, t.tenant) for t in timers]
+    rows = [(_uuid(t.key), t.partition, _moment(t.due_at), t.kind, t.name, t.tenant) for t in timers]
     return _TIMERS, list(zip(*rows, strict=True))
 
 
@@ -105,6 +108,13 @@ def _uuid(text: str) -> str:
     if len(text) != _UUID_DIGITS:
         raise DataError(f"not a uuid: {text[:64]!r}")
     return text
+
+
+def _moment(at: datetime) -> datetime:
+    """Return the moment; the driver would take one without a zone for a local time."""
+    if at.tzinfo is None:
+        raise DataError(f"a time without a zone: {at}")
+    return at
 
 
 def _told(body: bytes | None, told: Sequence[tuple[str, int]]) -> tuple[str | None, str | None]:
