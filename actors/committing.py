@@ -32,7 +32,7 @@ UNDRAFTED_MAX: Final = 16  # events; to decide on them takes so little time that
 class Committer:
     """Commits batches of one worker. `leases` is the worker's own table; `drop` gives partitions up, `committed`
     follows a commit in memory, `send` publishes and performs what a part of a batch has made true. A batch of up to
-    `undrafted_max` events is decided under its locks alone where no other is on its way."""
+    `undrafted_max` events is decided under its locks alone where no other is on its way that locks any."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Committer:
         self._drafting = False
         self._believing: list[int] = []  # batches that stand on beliefs and have not locked their rows yet, in turn
         self._undecided: set[int] = set()  # batches under way of which nobody knows yet what they leave behind
-        self._committing = 0
+        self._locking = 0  # commits under way that lock counters or balances
 
     async def run(self, batch: Batch, stripe: int) -> Tick | None:
         """Commit a batch, whole or in parts; return the last tick, not sent yet, or None where nothing was left.
@@ -99,11 +99,13 @@ class Committer:
     async def _commit(self, batch: Batch, needs: Needs, stripe: int) -> Tick:
         """Decide and commit once; remember what was committed.
 
-        A small batch with nothing beside it is decided under its locks: a draft would cost round trips, and keep nobody
-        waiting less."""
+        A small batch is decided under its locks where no other commit locks any: a draft would cost round trips, and
+        keep nobody waiting less."""
         plan = self._engine.plan(batch, needs, self._leases, stripe)
         beliefs = self._engine.memory.beliefs
-        drafting = batch.draftable and (self._committing > 0 or len(batch.inputs) > self._undrafted_max)
+        locks = bool(plan.velocity or plan.accounts)
+        beside = locks and self._locking > 0
+        drafting = batch.draftable and (beside or len(batch.inputs) > self._undrafted_max)
         if drafting:
             plan.unknown_velocity, plan.unknown_accounts = beliefs.unknown(plan)
         drafts: list[Tick] = []
@@ -131,9 +133,9 @@ class Committer:
             self._settled(batch)
             return decided[-1].writes
 
-        if not drafting:
+        if locks and not drafting:
             self._undecided.add(id(batch))
-        self._committing += 1
+        self._locking += locks
         try:
             try:
                 await self._store.commit(plan, decide, draft if drafting else None, turn)
@@ -144,7 +146,7 @@ class Committer:
                 beliefs.forget(plan)
             raise
         finally:
-            self._committing -= 1
+            self._locking -= locks
             self._settled(batch)
         tick = decided[-1]
         self._committed(plan, tick)

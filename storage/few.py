@@ -16,11 +16,22 @@ from typing import Any, Final
 from zentra.runtime.errors import DataError
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import Posting
-from zentra.runtime.ports import Timer
-from zentra.storage.copying import OutboxRow
+from zentra.runtime.ports import LogHead, Timer
+from zentra.storage.copying import Leaf, OutboxRow, Tile
 from zentra.storage.pool import Connection
 
-__all__ = ["FEW_ROWS", "Part", "few_outbox", "few_postings", "few_timers", "few_transitions", "write_few"]
+__all__ = [
+    "FEW_ROWS",
+    "Part",
+    "few_heads",
+    "few_leaves",
+    "few_outbox",
+    "few_postings",
+    "few_tiles",
+    "few_timers",
+    "few_transitions",
+    "write_few",
+]
 
 FEW_ROWS: Final = 24  # of all tables together; far more are cheaper by COPY
 _UUID_DIGITS: Final = 32
@@ -41,6 +52,20 @@ select * from unnest({0}::uuid[], {1}::int[], {2}::bigint[], {3}::bigint[], {4}:
 _TIMERS: Final = """
 insert into timers (key, partition, due_at, kind, name, tenant)
 select * from unnest({0}::uuid[], {1}::int[], {2}::timestamptz[], {3}::text[], {4}::text[], {5}::text[])
+"""
+_LEAVES: Final = """
+insert into log_leaves (intent, index, hash, data, tenant)
+select * from unnest({0}::uuid[], {1}::bigint[], {2}::bytea[], {3}::bytea[], {4}::text[])
+"""
+_TILES: Final = """
+insert into log_tiles (level, index, hash, tenant)
+select * from unnest({0}::smallint[], {1}::bigint[], {2}::bytea[], {3}::text[])
+"""
+_HEADS: Final = """
+insert into log_heads (size, at, root, signature, frontier, tenant, key_id)
+select size, at, root, signature, frontier::bytea[], tenant, key_id
+from unnest({0}::bigint[], {1}::timestamptz[], {2}::bytea[], {3}::bytea[], {4}::text[], {5}::text[], {6}::text[])
+    as given (size, at, root, signature, frontier, tenant, key_id)
 """
 # A row of unnest has no arrays of different lengths, so what is told comes as their text.
 _OUTBOX: Final = """
@@ -63,8 +88,8 @@ def few_postings(postings: Iterable[Posting]) -> Part:
     """Return the part that adds postings; raises DataError for what is no uuid."""
     rows = [
         (
-            _uuid(p.intent), p.ordinal, p.debit.id, p.credit.id, p.pending, p.posted, _moment(p.at), p.hash, p.tenant, p.kind,
-            p.debit.currency,
+            _uuid(p.intent), p.ordinal, p.debit.id, p.credit.id, p.pending, p.posted, _moment(p.at), p.hash, p.tenant,
+            p.kind, p.debit.currency,
         )
         for p in postings
     ]  # fmt: skip
@@ -75,6 +100,24 @@ def few_timers(timers: Iterable[Timer]) -> Part:
     """Return the part that adds timers that nobody has set; raises DataError for what is no uuid."""
     rows = [(_uuid(t.key), t.partition, _moment(t.due_at), t.kind, t.name, t.tenant) for t in timers]
     return _TIMERS, list(zip(*rows, strict=True))
+
+
+def few_leaves(leaves: Iterable[Leaf]) -> Part:
+    """Return the part that adds leaves of logs; raises DataError for what is no uuid."""
+    rows = [(_uuid(intent), index, digest, data, tenant) for tenant, index, intent, data, digest in leaves]
+    return _LEAVES, list(zip(*rows, strict=True))
+
+
+def few_tiles(tiles: Iterable[Tile]) -> Part:
+    """Return the part that adds subtrees of logs."""
+    rows = [(level, index, digest, tenant) for tenant, level, index, digest in tiles]
+    return _TILES, list(zip(*rows, strict=True))
+
+
+def few_heads(heads: Iterable[LogHead]) -> Part:
+    """Return the part that adds signed heads of logs; raises DataError for a time without a zone."""
+    rows = [(h.size, _moment(h.at), h.root, h.signature, _hex(h.frontier.hashes), h.tenant, h.key_id) for h in heads]
+    return _HEADS, list(zip(*rows, strict=True))
 
 
 def few_outbox(messages: Iterable[OutboxRow]) -> Part:
@@ -115,6 +158,12 @@ def _moment(at: datetime) -> datetime:
     if at.tzinfo is None:
         raise DataError(f"a time without a zone: {at}")
     return at
+
+
+def _hex(values: Iterable[bytes]) -> str:
+    """Return an array of bytes as the server reads it."""
+    quoted = [f'"\\\\x{value.hex()}"' for value in values]
+    return f"{{{','.join(quoted)}}}"
 
 
 def _told(body: bytes | None, told: Sequence[tuple[str, int]]) -> tuple[str | None, str | None]:

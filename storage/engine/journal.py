@@ -16,7 +16,17 @@ from zentra.runtime.ledger.book import Balance
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import Ground, TickPlan, TickWrites
 from zentra.storage.copying import copy_heads, copy_leaves, copy_postings, copy_tiles, copy_transitions
-from zentra.storage.few import FEW_ROWS, Part, few_outbox, few_postings, few_transitions, write_few
+from zentra.storage.few import (
+    FEW_ROWS,
+    Part,
+    few_heads,
+    few_leaves,
+    few_outbox,
+    few_postings,
+    few_tiles,
+    few_transitions,
+    write_few,
+)
 from zentra.storage.outbox import outbox_rows, write_outbox
 from zentra.storage.pool import Connection, Pool, transaction
 
@@ -252,7 +262,9 @@ async def _write_owned(connection: Connection, writes: TickWrites, now: datetime
     await write_few(connection, _timers(writes))
     if writes.outbox:
         await write_outbox(connection, writes.outbox)
-    await _write_followers(connection, writes, now)
+    await _write_deliveries(connection, writes, now)
+    if writes.leaves:
+        await _write_log(connection, writes)
 
 
 async def _write_few(connection: Connection, plan: TickPlan, writes: TickWrites, now: datetime) -> None:
@@ -265,22 +277,19 @@ async def _write_few(connection: Connection, plan: TickPlan, writes: TickWrites,
         parts.append(few_postings(writes.postings))
     if writes.outbox:
         parts.append(few_outbox(outbox_rows(writes.outbox)))
-    await write_few(connection, [*parts, *_timers(writes), *_additions(plan, writes)])
-    await _write_followers(connection, writes, now)
-    await _write_desk(connection, writes)
-
-
-async def _write_followers(connection: Connection, writes: TickWrites, now: datetime) -> None:
-    """Write what follows from an intent: deliveries, and the log."""
-    if writes.deliveries or writes.delivery_states or writes.delivery_attempts:
-        await _write_deliveries(connection, writes, now)
     if writes.leaves:
-        await _write_log(connection, writes)
+        parts += few_leaves(writes.leaves), few_heads(writes.heads)
+    if writes.tiles:
+        parts.append(few_tiles(writes.tiles))
+    await write_few(connection, [*parts, *_timers(writes), *_additions(plan, writes)])
+    await _write_deliveries(connection, writes, now)
+    await _write_desk(connection, writes)
 
 
 def _is_few(writes: TickWrites) -> bool:
     rows = len(writes.transitions) + len(writes.postings) + len(writes.outbox) + len(writes.balance_changes)
-    return rows + len(writes.timers_set) + len(writes.timers_cleared) + len(writes.velocity_changes) <= FEW_ROWS
+    rows += len(writes.timers_set) + len(writes.timers_cleared) + len(writes.velocity_changes)
+    return rows + len(writes.leaves) + len(writes.tiles) + len(writes.heads) <= FEW_ROWS
 
 
 def _additions(plan: TickPlan, writes: TickWrites) -> list[Part]:

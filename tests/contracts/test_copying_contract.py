@@ -74,18 +74,18 @@ def timer(place: int, **changes: Any) -> Timer:
 
 def leaf(place: int) -> copying.Leaf:
     # the index over hashes takes no value of that many bytes
-    return pick(WORDS, place), 2**63 - 1 - place, uuid(), pick(BYTES, place), pick(BYTES[:3], place)
+    return pick(WORDS, place), 2**63 - 1 - next(numbers), uuid(), pick(BYTES, place), pick(BYTES[:3], place)
 
 
 def tile(place: int) -> copying.Tile:
-    return pick(WORDS, place), place, 2**63 - 1 - place, pick(BYTES, place)
+    return pick(WORDS, place), place, 2**63 - 1 - next(numbers), pick(BYTES, place)
 
 
 def head(place: int) -> LogHead:
     size = pick((0, 1, 0b1011), place)
     frontier = Frontier(size, tuple(bytes([number]) * 32 for number in range(size.bit_count())))
     return LogHead(
-        f"{WORDS[2]}{place}", size, frontier, pick(BYTES, place), pick(MOMENTS, place), pick(WORDS, place),
+        f"{WORDS[2]}{next(numbers)}", size, frontier, pick(BYTES, place), pick(MOMENTS, place), pick(WORDS, place),
         pick(BYTES, place + 1),
     )  # fmt: skip
 
@@ -128,9 +128,6 @@ def at_once(part: Callable[[Sequence[Any]], few.Part]) -> Copy:
     return write
 
 
-few_transitions, few_postings, few_timers, few_outbox = map(
-    at_once, (few.few_transitions, few.few_postings, few.few_timers, few.few_outbox)
-)
 TABLES: list[tuple[Copy, Callable[[int], Any], str]] = [
     (copying.copy_transitions, transition, "intent, sequence, tenant, at, state, event, record, hash from transitions"),
     (
@@ -145,12 +142,15 @@ TABLES: list[tuple[Copy, Callable[[int], Any], str]] = [
     (copying.copy_outbox, message, "id, partition, subject, body, intents, sequences from outbox"),
 ]
 ONE_STATEMENT = {
-    copying.copy_transitions: few_transitions,
-    copying.copy_postings: few_postings,
-    copying.copy_timers: few_timers,
-    copying.copy_outbox: few_outbox,
+    copying.copy_transitions: at_once(few.few_transitions),
+    copying.copy_postings: at_once(few.few_postings),
+    copying.copy_timers: at_once(few.few_timers),
+    copying.copy_leaves: at_once(few.few_leaves),
+    copying.copy_tiles: at_once(few.few_tiles),
+    copying.copy_heads: at_once(few.few_heads),
+    copying.copy_outbox: at_once(few.few_outbox),
 }
-TABLES += [(ONE_STATEMENT[copy], make, selected) for copy, make, selected in TABLES if copy in ONE_STATEMENT]
+TABLES += [(ONE_STATEMENT[copy], make, selected) for copy, make, selected in TABLES]
 NAMES = [columns.rpartition(" ")[2] for _, _, columns in TABLES]
 
 
