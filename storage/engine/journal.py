@@ -5,7 +5,7 @@ and stripe. The fence comes first: a lease row that does not hold the expected e
 of the tick before anything is decided. Rows are only added; what is updated here are counters, leases and the mutable
 halves of reviews, cases and deliveries."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -165,12 +165,10 @@ async def commit_tick(
             await turn()
         await _lock(connection, plan, ground)
         writes = decide(ground)
-        if writes is not drafted and _is_few(writes):
-            await _write_few(connection, plan, writes, ground.now)
-            return ground
-        if writes is not drafted:
-            await _write_owned(connection, writes, ground.now)
-        await write_few(connection, _additions(plan, writes))
+        if writes is drafted:
+            await write_few(connection, _additions(plan, writes))
+        else:
+            await _write_owned(connection, writes, ground.now, _additions(plan, writes))
         await _write_desk(connection, writes)
     return ground
 
@@ -252,38 +250,46 @@ def _refuse_bad_ids(writes: TickWrites) -> None:
             raise DataError(f"not a uuid: {key[:64]!r}")
 
 
-async def _write_owned(connection: Connection, writes: TickWrites, now: datetime) -> None:
-    """Write what nobody else writes: it is fenced by the leases alone."""
+async def _write_owned(
+    connection: Connection, writes: TickWrites, now: datetime, additions: Sequence[Part] = ()
+) -> None:
+    """Write what nobody else writes: it is fenced by the leases alone. A few rows go out together with `additions`."""
     _refuse_bad_ids(writes)
+    if _is_few(writes):
+        await write_few(connection, [*_few(writes), *_timers(writes), *additions])
+    else:
+        await _copy(connection, writes)
+        await write_few(connection, [*_timers(writes), *additions])
+    await _write_deliveries(connection, writes, now)
+
+
+async def _copy(connection: Connection, writes: TickWrites) -> None:
     if len(writes.transitions) > writes.drafted:
         await copy_transitions(connection, writes.transitions[writes.drafted :])
     if writes.postings:
         await copy_postings(connection, writes.postings)
-    await write_few(connection, _timers(writes))
     if writes.outbox:
         await write_outbox(connection, writes.outbox)
-    await _write_deliveries(connection, writes, now)
     if writes.leaves:
-        await _write_log(connection, writes)
-
-
-async def _write_few(connection: Connection, plan: TickPlan, writes: TickWrites, now: datetime) -> None:
-    """Write what a small tick has decided under its locks, most of it in one round trip."""
-    _refuse_bad_ids(writes)
-    parts = []
-    if len(writes.transitions) > writes.drafted:
-        parts.append(few_transitions(writes.transitions[writes.drafted :]))
-    if writes.postings:
-        parts.append(few_postings(writes.postings))
-    if writes.outbox:
-        parts.append(few_outbox(outbox_rows(writes.outbox)))
-    if writes.leaves:
-        parts += few_leaves(writes.leaves), few_heads(writes.heads)
+        await copy_leaves(connection, writes.leaves)
+        await copy_heads(connection, writes.heads)
     if writes.tiles:
-        parts.append(few_tiles(writes.tiles))
-    await write_few(connection, [*parts, *_timers(writes), *_additions(plan, writes)])
-    await _write_deliveries(connection, writes, now)
-    await _write_desk(connection, writes)
+        await copy_tiles(connection, writes.tiles)
+
+
+def _few(writes: TickWrites) -> Iterator[Part]:
+    """Yield the parts that add the same rows as `_copy`."""
+    if len(writes.transitions) > writes.drafted:
+        yield few_transitions(writes.transitions[writes.drafted :])
+    if writes.postings:
+        yield few_postings(writes.postings)
+    if writes.outbox:
+        yield few_outbox(outbox_rows(writes.outbox))
+    if writes.leaves:
+        yield few_leaves(writes.leaves)
+        yield few_heads(writes.heads)
+    if writes.tiles:
+        yield few_tiles(writes.tiles)
 
 
 def _is_few(writes: TickWrites) -> bool:
@@ -377,13 +383,6 @@ async def _write_deliveries(connection: Connection, writes: TickWrites, now: dat
             columns=("delivery", "number", "tenant", "trigger", "at", "status_code", "error", "latency_ms", "excerpt"),
             records=writes.delivery_attempts,
         )
-
-
-async def _write_log(connection: Connection, writes: TickWrites) -> None:
-    await copy_leaves(connection, writes.leaves)
-    if writes.tiles:
-        await copy_tiles(connection, writes.tiles)
-    await copy_heads(connection, writes.heads)
 
 
 async def _write_desk(connection: Connection, writes: TickWrites) -> None:
