@@ -26,11 +26,13 @@ ROUNDS_MAX: Final = 64  # a tick that still misses something after so many round
 CONTENDED_TRIES: Final = 20
 AWAY_SECONDS: Final = 0.2
 DECIDED_SECONDS: Final = 0.001  # between looks at whether the batch before is decided
+UNDRAFTED_MAX: Final = 16  # events; to decide on them takes so little time that rows may be locked for it
 
 
 class Committer:
     """Commits batches of one worker. `leases` is the worker's own table; `drop` gives partitions up, `committed`
-    follows a commit in memory, `send` publishes and performs what a part of a batch has made true."""
+    follows a commit in memory, `send` publishes and performs what a part of a batch has made true. A batch of up to
+    `undrafted_max` events is decided under its locks alone where no other is on its way that locks any."""
 
     def __init__(
         self,
@@ -43,13 +45,15 @@ class Committer:
         send: Callable[[Tick], Awaitable[None]],
         pause: Callable[[float], Awaitable[None]] = anyio.sleep,
         breathe: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
+        undrafted_max: int = UNDRAFTED_MAX,
     ) -> None:
         self._engine, self._store, self._leases = engine, store, leases
         self._drop, self._committed, self._send, self._pause = drop, committed, send, pause
-        self._breathe = breathe
+        self._breathe, self._undrafted_max = breathe, undrafted_max
         self._drafting = False
         self._believing: list[int] = []  # batches that stand on beliefs and have not locked their rows yet, in turn
         self._undecided: set[int] = set()  # batches under way of which nobody knows yet what they leave behind
+        self._locking = 0  # commits under way that lock counters or balances
 
     async def run(self, batch: Batch, stripe: int) -> Tick | None:
         """Commit a batch, whole or in parts; return the last tick, not sent yet, or None where nothing was left.
@@ -93,10 +97,16 @@ class Committer:
                 return await self._isolate(batch, stripe, DataError("the tick misses the same for ever"))
 
     async def _commit(self, batch: Batch, needs: Needs, stripe: int) -> Tick:
-        """Decide and commit once; remember what was committed."""
+        """Decide and commit once; remember what was committed.
+
+        A small batch is decided under its locks where no other commit locks any: a draft would cost round trips, and
+        keep nobody waiting less."""
         plan = self._engine.plan(batch, needs, self._leases, stripe)
         beliefs = self._engine.memory.beliefs
-        if batch.draftable:
+        locks = bool(plan.velocity or plan.accounts)
+        beside = locks and self._locking > 0
+        drafting = batch.draftable and (beside or len(batch.inputs) > self._undrafted_max)
+        if drafting:
             plan.unknown_velocity, plan.unknown_accounts = beliefs.unknown(plan)
         drafts: list[Tick] = []
         decided: list[Tick] = []
@@ -123,11 +133,12 @@ class Committer:
             self._settled(batch)
             return decided[-1].writes
 
-        if not batch.draftable:
+        if locks and not drafting:
             self._undecided.add(id(batch))
+        self._locking += locks
         try:
             try:
-                await self._store.commit(plan, decide, draft if batch.draftable else None, turn)
+                await self._store.commit(plan, decide, draft if drafting else None, turn)
             except InDoubt:
                 await self._settle_doubt(plan, decided[-1].lost if decided else frozenset())
         except BaseException:
@@ -135,6 +146,7 @@ class Committer:
                 beliefs.forget(plan)
             raise
         finally:
+            self._locking -= locks
             self._settled(batch)
         tick = decided[-1]
         self._committed(plan, tick)

@@ -16,12 +16,12 @@ from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.messages import Event, encode_frame
 from zentra.runtime.stream_ports import Outgoing
 from zentra.runtime.subjects import command_subject, event_subject
-from zentra.storage.copying import copy_outbox
+from zentra.storage.copying import OutboxRow, copy_outbox
 from zentra.storage.errors import translated
 from zentra.storage.identifiers import Uuid7
 from zentra.storage.pool import Connection, Pool, transaction
 
-__all__ = ["Row", "command_frames", "feed_frames", "frames", "mark_sent", "unsent", "write_outbox"]
+__all__ = ["Row", "command_frames", "feed_frames", "frames", "mark_sent", "outbox_rows", "unsent", "write_outbox"]
 
 FRAME_EVENTS_MAX: Final = 256  # beyond some hundred, larger frames gain nothing
 FRAME_BYTES_MAX: Final = 256 * 1024  # a quarter of what the stream takes, because events weigh more than their records
@@ -70,10 +70,13 @@ def feed_frames(partition: int, tenant: str, topic: str, transitions: Sequence[T
 
 
 async def write_outbox(connection: Connection, rows: Iterable[Row]) -> None:
-    """Store the rows within the caller's transaction; of a frame that tells of stored records only their names."""
-    await copy_outbox(
-        connection, [(m.id, partition, m.subject, None if m.told else m.body, m.told) for partition, m in rows]
-    )
+    """Store the rows within the caller's transaction."""
+    await copy_outbox(connection, outbox_rows(rows))
+
+
+def outbox_rows(rows: Iterable[Row]) -> list[OutboxRow]:
+    """Return the rows as their table has them; of a frame that tells of stored records only their names."""
+    return [(m.id, partition, m.subject, None if m.told else m.body, m.told) for partition, m in rows]
 
 
 async def unsent(

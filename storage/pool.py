@@ -88,24 +88,20 @@ async def _keep(connection: asyncpg.Connection[asyncpg.Record]) -> None:
 
 
 @asynccontextmanager
-async def transaction(pool: Pool, *, snapshot: bool = False) -> AsyncIterator[Connection]:
+async def transaction(pool: Pool, *, snapshot: bool = False, one_statement: bool = False) -> AsyncIterator[Connection]:
     """Yield a connection inside a transaction that commits at the end, or rolls back where the body raises.
 
-    A `snapshot` reads everything as of one moment and writes nothing.
+    A `snapshot` reads everything as of one moment and writes nothing. Where the body is `one_statement`, that commits
+    itself, and two round trips are saved.
     Driver errors of the body come out as the runtime's; raises InDoubt where the connection dies during the commit."""
+    if not one_statement:
+        async with _begun(pool, _SNAPSHOT if snapshot else _BEGIN) as connection:
+            yield connection
+        return
     with translated():
         async with pool.acquire() as connection:
-            begun = connection.transaction(isolation="repeatable_read" if snapshot else None, readonly=snapshot)
-            await begun.start()
-            try:
-                yield connection
-            except BaseException:
-                # Where the connection is gone, so is the transaction; the body's error is the one to tell.
-                with suppress(asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
-                    await begun.rollback()
-                raise
             with translated(committing=True):
-                await begun.commit()
+                yield connection
 
 
 @asynccontextmanager
@@ -113,9 +109,25 @@ async def tenant_transaction(pool: Pool, tenant: str, *, snapshot: bool = False)
     """Yield a connection inside a transaction that sees `tenant` and, under row security, nobody else.
 
     Raises as `transaction` does."""
-    async with transaction(pool, snapshot=snapshot) as connection:
-        await connection.execute("select set_config('zentra.tenant', $1, true)", tenant)
+    async with _begun(pool, (_SNAPSHOT if snapshot else _BEGIN) + _TENANT.format(tenant.encode().hex())) as connection:
         yield connection
+
+
+@asynccontextmanager
+async def _begun(pool: Pool, begin: str) -> AsyncIterator[Connection]:
+    """Yield a connection after `begin`, which is one round trip whatever it says."""
+    with translated():
+        async with pool.acquire() as connection:
+            try:
+                await connection.execute(begin)
+                yield connection
+            except BaseException:
+                # Where the connection is gone, so is the transaction; the body's error is the one to tell.
+                with suppress(asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
+                    await connection.execute("rollback")
+                raise
+            with translated(committing=True):
+                await connection.execute("commit")
 
 
 async def assert_tenant_role(pool: Pool) -> None:
@@ -138,6 +150,10 @@ async def assert_tenant_role(pool: Pool) -> None:
             )
 
 
+_BEGIN = "begin;"
+_SNAPSHOT = "begin isolation level repeatable read read only;"
+# Several statements at once take no arguments; hex digits say any text and end no quote.
+_TENANT = "select set_config('zentra.tenant', convert_from('\\x{}'::bytea, 'utf8'), true)"
 _ROLE = """
 with owners as (select relowner as oid from pg_class where relnamespace = to_regnamespace('zentra'))
 select r.rolname, r.rolsuper, r.rolbypassrls,

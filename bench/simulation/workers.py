@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Effect", "SimulatedOutward", "SimulatedPublisher", "SimulatedWorker"]
 
 BEAT_SECONDS: Final = LEASE_SECONDS / 3
+UNDRAFTED: Final = (0, 3)  # workers in turn: what every one of them drafts, the next decides under its locks
 Effect = Submission | Poll | tuple[str, str, WebhookCall]
 
 
@@ -164,7 +165,7 @@ class SimulatedWorker(Worker):
         self._claiming: Any = Turn()
         self._committer = Committer(
             engine, simulation.store, self.leases, drop=self._drop, committed=self._committed, send=self._send,
-            pause=_pause, breathe=_breathe,
+            pause=_pause, breathe=_breathe, undrafted_max=UNDRAFTED[len(simulation.workers) % len(UNDRAFTED)],
         )  # fmt: skip
         self._stripes = list(range(settings.commits_max))
         self.name = name

@@ -80,7 +80,7 @@ class FleetWorker:
         self.soon: dict[str, Timer] = {}  # state timers, by intent, that are earlier than the stored ones
         self.committer = Committer(
             self.engine, fleet.store, self.leases, drop=self.drop, committed=self._committed, send=self._send,
-            pause=_no_pause, breathe=_no_breath,
+            pause=_no_pause, breathe=_no_breath, undrafted_max=fleet.undrafted_max,
         )  # fmt: skip
 
     def claim(self) -> None:
@@ -176,7 +176,8 @@ async def _no_breath() -> None:
 
 class Fleet:
     """Workers, the world around them, and the clock. `repeats` delivers each frame that often, `forgetful` passivates
-    between ticks, `events_max` bounds a tick, `effects_lost` loses what is performed outside."""
+    between ticks, `events_max` bounds a tick, `undrafted_max` says which are decided without a draft, `effects_lost`
+    loses what is performed outside."""
 
     def __init__(
         self,
@@ -189,8 +190,9 @@ class Fleet:
         forgetful: bool = False,
         events_max: int = 1_000,
         lane_width: int = 8,
+        undrafted_max: int = 0,
     ) -> None:
-        self.now = START
+        self.now, self.undrafted_max = START, undrafted_max
         self.repeats, self.forgetful, self.events_max = repeats, forgetful, events_max
         self.effects_lost = False
         self.store = StoreTwin(lambda: self.now, configuration, partitions)

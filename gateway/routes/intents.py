@@ -21,7 +21,7 @@ from zentra.gateway.http.fields import Field, amount_or_full, read_fields, text
 from zentra.gateway.http.problems import Problem
 from zentra.gateway.http.waiting import IntentWaiters
 from zentra.gateway.routes.intent_view import is_stable, view_of
-from zentra.gateway.routes.packets import find_intent, sealed_packet, uuid_of
+from zentra.gateway.routes.packets import find_intent, find_uuid, sealed_packet, uuid_of
 from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.intents.vocabulary import SETTLED, IntentKind
 from zentra.storage.pool import Pool
@@ -131,7 +131,7 @@ class IntentRoutes:
         return json_reply(200, seen)
 
     async def _wait(self, tenant: str, intent: str, seconds: float) -> IntentView:
-        return await self._waiters.wait(intent, lambda: find_intent(self._pool, tenant, intent), is_stable, seconds)
+        return await self._waiters.wait(intent, lambda: find_uuid(self._pool, tenant, intent), is_stable, seconds)
 
 
 def _asker(request: Request) -> Asker:

@@ -11,7 +11,7 @@ from zentra.storage.reads import tenant as reads
 from zentra.storage.reads.evidence import EvidenceGround, evidence, packet_of
 from zentra.storage.reads.tenant import IntentView
 
-__all__ = ["find_intent", "sealed_packet", "uuid_of"]
+__all__ = ["find_intent", "find_uuid", "sealed_packet", "uuid_of"]
 
 RETRY_SECONDS: Final = 2  # sealing takes a tick where nothing has to be delivered
 _UUID: Final = re.compile(r"[0-9a-f]{32}\Z")
@@ -35,6 +35,14 @@ async def find_intent(pool: Pool, tenant: str, given: str) -> IntentView:
     found = await reads.intent(pool, tenant, intent_id=given)
     if found is None and _UUID.match(given):
         found = await reads.intent(pool, tenant, id=given)
+    if found is None:
+        raise Problem("not_found")
+    return found
+
+
+async def find_uuid(pool: Pool, tenant: str, uuid: str) -> IntentView:
+    """Return the tenant's intent of this uuid; raise Problem `not_found` where there is none."""
+    found = await reads.intent(pool, tenant, id=uuid)
     if found is None:
         raise Problem("not_found")
     return found

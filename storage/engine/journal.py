@@ -5,7 +5,7 @@ and stripe. The fence comes first: a lease row that does not hold the expected e
 of the tick before anything is decided. Rows are only added; what is updated here are counters, leases and the mutable
 halves of reviews, cases and deliveries."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -16,7 +16,18 @@ from zentra.runtime.ledger.book import Balance
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import Ground, TickPlan, TickWrites
 from zentra.storage.copying import copy_heads, copy_leaves, copy_postings, copy_tiles, copy_transitions
-from zentra.storage.outbox import write_outbox
+from zentra.storage.few import (
+    FEW_ROWS,
+    Part,
+    few_heads,
+    few_leaves,
+    few_outbox,
+    few_postings,
+    few_tiles,
+    few_transitions,
+    write_few,
+)
+from zentra.storage.outbox import outbox_rows, write_outbox
 from zentra.storage.pool import Connection, Pool, transaction
 
 __all__ = ["UUID_DIGITS", "commit_tick"]
@@ -50,6 +61,7 @@ _COUNTERS: Final = f"{_READ_COUNTERS} order by 1, 2, 3, 4 for update of v"
 _BEGIN_COUNTERS: Final = """
 insert into velocity (tenant, counter, day, currency)
 select * from unnest($1::text[], $2::text[], $3::date[], $4::text[]) order by 1, 2, 3, 4 on conflict do nothing
+returning tenant, counter, day, currency
 """
 # The version once more: the fence may have waited for its rows, and read what held before. Now that it has them,
 # whoever changes an account waits for this commit.
@@ -73,23 +85,23 @@ _BALANCE: Final = """
 update balances b set debits_pending = b.debits_pending + c.debits_pending,
     credits_pending = b.credits_pending + c.credits_pending,
     debits_posted = b.debits_posted + c.debits_posted, credits_posted = b.credits_posted + c.credits_posted
-from unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+from unnest({0}::bigint[], {1}::smallint[], {2}::bigint[], {3}::bigint[], {4}::bigint[], {5}::bigint[])
     as c(account, stripe, debits_pending, credits_pending, debits_posted, credits_posted)
 where b.account = c.account and b.stripe = c.stripe
 """
 _VELOCITY: Final = """
 update velocity v set count = v.count + c.count, minor = v.minor + c.minor
-from unnest($1::text[], $2::text[], $3::date[], $4::text[], $5::bigint[], $6::bigint[])
+from unnest({0}::text[], {1}::text[], {2}::date[], {3}::text[], {4}::bigint[], {5}::bigint[])
     as c(tenant, counter, day, currency, count, minor)
 where v.tenant = c.tenant and v.counter = c.counter and v.day = c.day and v.currency = c.currency
 """
 _TIMERS: Final = """
 insert into timers (kind, key, name, partition, tenant, due_at)
-select * from unnest($1::text[], $2::uuid[], $3::text[], $4::int[], $5::text[], $6::timestamptz[])
+select * from unnest({0}::text[], {1}::uuid[], {2}::text[], {3}::int[], {4}::text[], {5}::timestamptz[])
 on conflict (kind, key, name) do update set due_at = excluded.due_at
 """
 _UNTIMERS: Final = """
-delete from timers t using unnest($1::text[], $2::uuid[], $3::text[]) as c(kind, key, name)
+delete from timers t using unnest({0}::text[], {1}::uuid[], {2}::text[]) as c(kind, key, name)
 where t.kind = c.kind and t.key = c.key and t.name = c.name
 """
 _REVIEW_OPENED: Final = """
@@ -153,9 +165,11 @@ async def commit_tick(
             await turn()
         await _lock(connection, plan, ground)
         writes = decide(ground)
-        if writes is not drafted:
-            await _write_owned(connection, writes, ground.now)
-        await _write_shared(connection, plan, writes)
+        if writes is drafted:
+            await write_few(connection, _additions(plan, writes))
+        else:
+            await _write_owned(connection, writes, ground.now, _additions(plan, writes))
+        await _write_desk(connection, writes)
     return ground
 
 
@@ -203,13 +217,19 @@ async def _lock_counters(connection: Connection, keys: Sequence[VelocityKey], gr
     await _read_counters(connection, _COUNTERS, keys, ground)
     new = [key for key in keys if key not in ground.usage]
     if new:
-        await connection.execute(_BEGIN_COUNTERS, *_columns(new))
-        await _lock_counters(connection, new, ground)
+        for row in await connection.fetch(_BEGIN_COUNTERS, *_columns(new)):
+            ground.usage[_velocity_key(row)] = Usage()
+        if others := [key for key in new if key not in ground.usage]:
+            await _lock_counters(connection, others, ground)
 
 
 async def _read_counters(connection: Connection, query: str, keys: Sequence[VelocityKey], ground: Ground) -> None:
     for row in await connection.fetch(query, *_columns(keys)):
-        ground.usage[VelocityKey(row[0], row[1], row[2].isoformat(), row[3])] = Usage(row[4], row[5])
+        ground.usage[_velocity_key(row)] = Usage(row[4], row[5])
+
+
+def _velocity_key(row: Any) -> VelocityKey:
+    return VelocityKey(row[0], row[1], row[2].isoformat(), row[3])
 
 
 def _columns(keys: Sequence[VelocityKey]) -> tuple[list[Any], ...]:
@@ -230,37 +250,65 @@ def _refuse_bad_ids(writes: TickWrites) -> None:
             raise DataError(f"not a uuid: {key[:64]!r}")
 
 
-async def _write_owned(connection: Connection, writes: TickWrites, now: datetime) -> None:
-    """Write what nobody else writes: it is fenced by the leases alone."""
+async def _write_owned(
+    connection: Connection, writes: TickWrites, now: datetime, additions: Sequence[Part] = ()
+) -> None:
+    """Write what nobody else writes: it is fenced by the leases alone. A few rows go out together with `additions`."""
     _refuse_bad_ids(writes)
+    if _is_few(writes):
+        await write_few(connection, [*_few(writes), *_timers(writes), *additions])
+    else:
+        await _copy(connection, writes)
+        await write_few(connection, [*_timers(writes), *additions])
+    await _write_deliveries(connection, writes, now)
+
+
+async def _copy(connection: Connection, writes: TickWrites) -> None:
     if len(writes.transitions) > writes.drafted:
         await copy_transitions(connection, writes.transitions[writes.drafted :])
     if writes.postings:
         await copy_postings(connection, writes.postings)
-    await _write_timers(connection, writes)
-    if writes.deliveries or writes.delivery_states or writes.delivery_attempts:
-        await _write_deliveries(connection, writes, now)
-    if writes.leaves:
-        await _write_log(connection, writes)
     if writes.outbox:
         await write_outbox(connection, writes.outbox)
+    if writes.leaves:
+        await copy_leaves(connection, writes.leaves)
+        await copy_heads(connection, writes.heads)
+    if writes.tiles:
+        await copy_tiles(connection, writes.tiles)
 
 
-async def _write_shared(connection: Connection, plan: TickPlan, writes: TickWrites) -> None:
-    """Write what others write too, in the order of the locks."""
-    await _add_to_balances(connection, plan, writes)
-    await _write_desk(connection, writes)
-    if writes.endpoints_disabled:
-        await connection.executemany(
-            "update endpoints set status = 'disabled' where tenant = $1 and id = $2", writes.endpoints_disabled
-        )
+def _few(writes: TickWrites) -> Iterator[Part]:
+    """Yield the parts that add the same rows as `_copy`."""
+    if len(writes.transitions) > writes.drafted:
+        yield few_transitions(writes.transitions[writes.drafted :])
+    if writes.postings:
+        yield few_postings(writes.postings)
+    if writes.outbox:
+        yield few_outbox(outbox_rows(writes.outbox))
+    if writes.leaves:
+        yield few_leaves(writes.leaves)
+        yield few_heads(writes.heads)
+    if writes.tiles:
+        yield few_tiles(writes.tiles)
 
 
-async def _add_to_balances(connection: Connection, plan: TickPlan, writes: TickWrites) -> None:
+def _is_few(writes: TickWrites) -> bool:
+    rows = len(writes.transitions) + len(writes.postings) + len(writes.outbox) + len(writes.balance_changes)
+    rows += len(writes.timers_set) + len(writes.timers_cleared) + len(writes.velocity_changes)
+    return rows + len(writes.leaves) + len(writes.tiles) + len(writes.heads) <= FEW_ROWS
+
+
+def _additions(plan: TickPlan, writes: TickWrites) -> list[Part]:
+    """Return what adds to rows that others add to as well, in the order of the locks."""
+    parts: list[Part] = []
+    if writes.velocity_changes:
+        keys = tuple(writes.velocity_changes)
+        counts = [writes.velocity_changes[key].count for key in keys]
+        minors = [writes.velocity_changes[key].minor for key in keys]
+        parts.append((_VELOCITY, (*_columns(keys), counts, minors)))
     if writes.balance_changes:
         changes = sorted(writes.balance_changes.items())
-        await connection.execute(
-            _BALANCE,
+        columns = (
             [key for key, _ in changes],
             [0 if ref.guarded else plan.stripe for _, (ref, _) in changes],
             [change.debits_pending for _, (_, change) in changes],
@@ -268,18 +316,15 @@ async def _add_to_balances(connection: Connection, plan: TickPlan, writes: TickW
             [change.debits_posted for _, (_, change) in changes],
             [change.credits_posted for _, (_, change) in changes],
         )
-    if writes.velocity_changes:
-        keys = tuple(writes.velocity_changes)
-        counts = [writes.velocity_changes[key].count for key in keys]
-        minors = [writes.velocity_changes[key].minor for key in keys]
-        await connection.execute(_VELOCITY, *_columns(keys), counts, minors)
+        parts.append((_BALANCE, columns))
+    return parts
 
 
-async def _write_timers(connection: Connection, writes: TickWrites) -> None:
+def _timers(writes: TickWrites) -> list[Part]:
+    parts: list[Part] = []
     if writes.timers_set:
         timers = list(writes.timers_set.values())
-        await connection.execute(
-            _TIMERS,
+        columns = (
             [t.kind for t in timers],
             [t.key for t in timers],
             [t.name for t in timers],
@@ -287,9 +332,10 @@ async def _write_timers(connection: Connection, writes: TickWrites) -> None:
             [t.tenant for t in timers],
             [t.due_at for t in timers],
         )
+        parts.append((_TIMERS, columns))
     if writes.timers_cleared:
-        kinds, keys, names = (list(column) for column in zip(*writes.timers_cleared, strict=True))
-        await connection.execute(_UNTIMERS, kinds, keys, names)
+        parts.append((_UNTIMERS, list(zip(*writes.timers_cleared, strict=True))))
+    return parts
 
 
 async def _write_deliveries(connection: Connection, writes: TickWrites, now: datetime) -> None:
@@ -339,15 +385,8 @@ async def _write_deliveries(connection: Connection, writes: TickWrites, now: dat
         )
 
 
-async def _write_log(connection: Connection, writes: TickWrites) -> None:
-    await copy_leaves(connection, writes.leaves)
-    if writes.tiles:
-        await copy_tiles(connection, writes.tiles)
-    await copy_heads(connection, writes.heads)
-
-
 async def _write_desk(connection: Connection, writes: TickWrites) -> None:
-    """Write what people work on: reviews, cases, command outcomes, denials. These are few."""
+    """Write what people work on: reviews, cases, command outcomes, denials, endpoints. These are few."""
     if writes.reviews_opened:
         await connection.executemany(
             _REVIEW_OPENED, [(*row[:5], _json(row[5]), *row[6:]) for row in writes.reviews_opened]
@@ -371,6 +410,10 @@ async def _write_desk(connection: Connection, writes: TickWrites) -> None:
         await connection.executemany(_OUTCOME, [(*row[:4], _json(row[4]), row[5]) for row in writes.command_outcomes])
     if writes.callbacks_claimed:
         await connection.executemany(_CLAIM, writes.callbacks_claimed)
+    if writes.endpoints_disabled:
+        await connection.executemany(
+            "update endpoints set status = 'disabled' where tenant = $1 and id = $2", writes.endpoints_disabled
+        )
     if writes.denials:
         await connection.executemany(
             _DENIAL, [(d.tenant, d.actor, d.role, d.action, d.reason, d.at, d.request_id) for d in writes.denials]

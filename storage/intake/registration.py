@@ -6,11 +6,13 @@
 - Whoever comes second, in this group or in another, finds what the first one stored and is never an error for others.
 - A key that points to an existing intent gives that intent's first answer; one that met another command is not kept.
 - The ACCEPTED transition, its timer and its frames are in the same commit, or nothing is.
+- A group of a few is one statement that commits itself: a round trip costs more than what it writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import asyncpg
@@ -23,7 +25,8 @@ from zentra.runtime.messages import Due, Event, Opening
 from zentra.runtime.ports import Timer
 from zentra.runtime.stream_ports import Outgoing
 from zentra.storage.copying import copy_timers, copy_transitions
-from zentra.storage.outbox import Row, command_frames, feed_frames, write_outbox
+from zentra.storage.few import few_outbox, few_timers, few_transitions, write_few
+from zentra.storage.outbox import Row, command_frames, feed_frames, outbox_rows, write_outbox
 from zentra.storage.pool import Connection, Pool, transaction
 
 __all__ = [
@@ -36,6 +39,7 @@ __all__ = [
     "stored_commands",
 ]
 
+FEW_ITEMS: Final = 4  # five rows each
 RUNS_MAX: Final = 8  # each run settles somebody, and a writer that loses eight times is better told to come back
 
 
@@ -100,7 +104,7 @@ async def register_intents(pool: Pool, items: Sequence[Registration], *, guess: 
     for _ in range(RUNS_MAX):
         group = _Group(open_items, doubted, guess)
         try:
-            async with transaction(pool) as connection:
+            async with transaction(pool, one_statement=group.few) as connection:
                 await group.write(connection)
         except _Known:
             guess = False
@@ -152,13 +156,19 @@ class _Group:
         self.items, self.doubted, self.guess = items, doubted, guess
         self.outcomes: dict[int, Outcome] = {}
         self.rows: list[Row] = []
+        self.few = guess and len(items) <= FEW_ITEMS
 
     async def write(self, connection: Connection) -> None:
-        if self.guess:
+        if self.few:
+            await self._write_few(connection)
+        elif self.guess:
             await self._copy_keys_and_intents(connection)
             await self._insert_rest(connection, list(self.items.values()))
             self.outcomes = dict.fromkeys(self.items, REGISTERED)
-            return
+        else:
+            await self._look_and_write(connection)
+
+    async def _look_and_write(self, connection: Connection) -> None:
         winners = await self._insert_keys(connection)
         if self.doubted:
             done = await _committed(connection, {place: self.items[place] for place in winners})
@@ -170,18 +180,31 @@ class _Group:
             self.outcomes |= dict.fromkeys(winners, REGISTERED)
         await self._read_losers(connection)
 
+    async def _write_few(self, connection: Connection) -> None:
+        """Write all as new, in one statement; raises _Known where something is not."""
+        items = list(self.items.values())
+        self.rows = _frames(items)
+        parts = [
+            (_ADD_KEYS, _columns(map(_key_row, sorted(items, key=_by_key)))),
+            (_ADD_INTENTS, _columns(map(_intent_row, sorted(items, key=_by_intent_id)))),
+            few_transitions([item.transition for item in items]),
+            few_timers([item.timer for item in items]),
+            few_outbox(outbox_rows(self.rows)),
+        ]
+        with _known_is_told():
+            await write_few(connection, parts)
+        self.outcomes = dict.fromkeys(self.items, REGISTERED)
+
     async def _copy_keys_and_intents(self, connection: Connection) -> None:
         """Write both as new, in the order of the statements below, byte by byte; raises _Known where one is not."""
         items = self.items.values()
-        try:
+        with _known_is_told():
             await connection.copy_records_to_table(
                 "idempotency", columns=_KEY_COLUMNS, records=[_key_row(i) for i in sorted(items, key=_by_key)]
             )
             await connection.copy_records_to_table(
                 "intents", columns=_INTENT_COLUMNS, records=[_intent_row(i) for i in sorted(items, key=_by_intent_id)]
             )
-        except asyncpg.UniqueViolationError as error:
-            raise _Known("a key or an intent is known already") from error
 
     async def _insert_keys(self, connection: Connection) -> list[int]:
         """Return the places whose keys are ours now."""
@@ -254,6 +277,19 @@ def _differ(items: Sequence[Registration]) -> bool:
     return len({(i.tenant, i.key) for i in items}) == most == len({(i.tenant, i.intent_id) for i in items})
 
 
+@contextmanager
+def _known_is_told() -> Iterator[None]:
+    """Raise _Known where a key or an intent that was taken for new is known."""
+    try:
+        yield
+    except asyncpg.UniqueViolationError as error:
+        raise _Known("a key or an intent is known already") from error
+
+
+def _columns(rows: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:
+    return list(zip(*rows, strict=True))
+
+
 def _by_key(item: Registration) -> KeyRef:
     return item.tenant, item.key
 
@@ -301,6 +337,19 @@ _KEY_COLUMNS: Final = ("tenant", "key", "digest", "subject", "status", "answer",
 _INTENT_COLUMNS: Final = (
     "id", "tenant", "intent_id", "digest", "command", "principal", "role", "key", "trace", "created_at",
 )  # fmt: skip
+_ADD_KEYS: Final = """
+insert into idempotency (tenant, key, digest, subject, status, answer, request_id, first_seen)
+select * from unnest({0}::text[], {1}::text[], {2}::bytea[], {3}::text[], {4}::smallint[], {5}::bytea[], {6}::text[],
+                     {7}::timestamptz[])
+returning 1
+"""
+# It looks at what the part before has written, so the keys are written first.
+_ADD_INTENTS: Final = """
+insert into intents (id, tenant, intent_id, digest, command, principal, role, key, trace, created_at)
+select * from unnest({0}::uuid[], {1}::text[], {2}::text[], {3}::bytea[], {4}::bytea[], {5}::text[], {6}::text[],
+                     {7}::text[], {8}::text[], {9}::timestamptz[])
+where (select count(*) from part_0) > 0
+"""
 _INSERT_KEYS: Final = """
 insert into idempotency (tenant, key, digest, subject, status, answer, request_id, first_seen)
 select * from unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::smallint[], $6::bytea[], $7::text[],

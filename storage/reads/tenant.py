@@ -169,28 +169,21 @@ async def record_denials(pool: Pool, rows: Sequence[DenialRow]) -> None:
 async def intent(pool: Pool, tenant: str, *, intent_id: str | None = None, id: str | None = None) -> IntentView | None:
     """Return the tenant's intent of that `intent_id` or uuid, or None; raises Unavailable."""
     async with tenant_transaction(pool, tenant) as connection:
-        row = await connection.fetchrow(
-            "select id, intent_id, command, principal, role, key, trace, created_at from intents"
-            " where tenant = $1 and (intent_id = $2 or id = $3)",
-            tenant, intent_id, id,
-        )  # fmt: skip
+        row = await connection.fetchrow(_INTENT, tenant, intent_id, id)
         if row is None:
             return None
         uuid = row["id"]
-        records = await connection.fetch(
-            "select record, intent, sequence, state, event, at from transitions where tenant = $1 and intent = $2"
-            " order by sequence",
-            tenant, uuid,
-        )  # fmt: skip
+        callbacks, deliveries, review, cases, leaves = row["has"]
         return IntentView(
             id=uuid, intent_id=row["intent_id"], command=Raw(row["command"]), principal=row["principal"],
             role=row["role"], key=row["key"], trace=row["trace"], created_at=row["created_at"],
-            last=IntentState(*records[-1][1:]), timeline=tuple(Raw(record["record"]) for record in records),
-            callbacks=await callbacks_of(connection, tenant, intent=uuid),
-            deliveries=await deliveries_of(connection, tenant, intent=uuid),
-            review=await review_of(connection, tenant, uuid),
-            cases=await cases_of(connection, tenant, intent=uuid),
-            leaves=await _leaves(connection, tenant, uuid),
+            last=IntentState(uuid, row["sequence"], row["state"], row["event"], row["at"]),
+            timeline=tuple(map(Raw, row["records"])),
+            callbacks=await callbacks_of(connection, tenant, intent=uuid) if callbacks else (),
+            deliveries=await deliveries_of(connection, tenant, intent=uuid) if deliveries else (),
+            review=await review_of(connection, tenant, uuid) if review else None,
+            cases=await cases_of(connection, tenant, intent=uuid) if cases else (),
+            leaves=await _leaves(connection, tenant, uuid) if leaves else (),
         )  # fmt: skip
 
 
@@ -242,6 +235,25 @@ select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timesta
 on conflict (tenant, actor, action, reason, minute) do update
 set count = known.count + excluded.count, first_at = least(known.first_at, excluded.first_at),
     last_at = greatest(known.last_at, excluded.last_at), request_id = excluded.request_id
+"""
+# `has` says what there is to ask for besides: callbacks, deliveries, a review, cases, leaves.
+_INTENT: Final = """
+select i.id, i.intent_id, i.command, i.principal, i.role, i.key, i.trace, i.created_at,
+       last.sequence, last.state, last.event, last.at,
+       array(select record from transitions where tenant = $1 and intent = i.id order by sequence) as records,
+       array[
+           exists (select from callbacks where tenant = $1 and intent = i.id),
+           exists (select from deliveries where tenant = $1 and intent = i.id),
+           exists (select from reviews where tenant = $1 and id = i.id),
+           exists (select from cases where tenant = $1 and intent = i.id),
+           exists (select from log_leaves where tenant = $1 and intent = i.id)
+       ] as has
+from intents i
+cross join lateral (
+    select sequence, state, event, at from transitions
+    where tenant = $1 and intent = i.id order by sequence desc limit 1
+) as last
+where i.tenant = $1 and (i.intent_id = $2 or i.id = $3)
 """
 _STATES: Final = """
 select last.intent, last.sequence, last.state, last.event, last.at

@@ -17,7 +17,7 @@ from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.intents.vocabulary import State, Topic
 from zentra.runtime.ledger.book import AccountRef, Posting
 from zentra.runtime.ports import LogHead, Timer
-from zentra.storage import copying
+from zentra.storage import copying, few
 from zentra.storage.pool import Connection, Pool, transaction
 
 numbers = itertools.count(1)
@@ -27,7 +27,7 @@ MOMENTS = (
     datetime(2026, 1, 5, 12, 30, 15, 123456, tzinfo=UTC),
     datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
     datetime(2000, 1, 1, tzinfo=UTC),
-    datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+    datetime(9999, 12, 31, 23, 59, 59, 999998, tzinfo=UTC),  # the very last one is infinity to the driver
     datetime(2026, 7, 1, 1, tzinfo=timezone(timedelta(hours=5, minutes=45))),
 )
 WORDS = ("acme", "", "Ẁhạt ever — 漢字 🏦", "a\tb\\N\n\"'")
@@ -74,18 +74,18 @@ def timer(place: int, **changes: Any) -> Timer:
 
 def leaf(place: int) -> copying.Leaf:
     # the index over hashes takes no value of that many bytes
-    return pick(WORDS, place), 2**63 - 1 - place, uuid(), pick(BYTES, place), pick(BYTES[:3], place)
+    return pick(WORDS, place), 2**63 - 1 - next(numbers), uuid(), pick(BYTES, place), pick(BYTES[:3], place)
 
 
 def tile(place: int) -> copying.Tile:
-    return pick(WORDS, place), place, 2**63 - 1 - place, pick(BYTES, place)
+    return pick(WORDS, place), place, 2**63 - 1 - next(numbers), pick(BYTES, place)
 
 
 def head(place: int) -> LogHead:
     size = pick((0, 1, 0b1011), place)
     frontier = Frontier(size, tuple(bytes([number]) * 32 for number in range(size.bit_count())))
     return LogHead(
-        f"{WORDS[2]}{place}", size, frontier, pick(BYTES, place), pick(MOMENTS, place), pick(WORDS, place),
+        f"{WORDS[2]}{next(numbers)}", size, frontier, pick(BYTES, place), pick(MOMENTS, place), pick(WORDS, place),
         pick(BYTES, place + 1),
     )  # fmt: skip
 
@@ -119,6 +119,15 @@ def columns(row: Any) -> tuple[Any, ...]:
     return tuple(row)
 
 
+def at_once(part: Callable[[Sequence[Any]], few.Part]) -> Copy:
+    """Return what writes rows as a part of one statement."""
+
+    async def write(connection: Connection, rows: Sequence[Any]) -> None:
+        await few.write_few(connection, [part(rows)])
+
+    return write
+
+
 TABLES: list[tuple[Copy, Callable[[int], Any], str]] = [
     (copying.copy_transitions, transition, "intent, sequence, tenant, at, state, event, record, hash from transitions"),
     (
@@ -132,6 +141,16 @@ TABLES: list[tuple[Copy, Callable[[int], Any], str]] = [
     (copying.copy_heads, head, "tenant, size, root, frontier, at, key_id, signature from log_heads"),
     (copying.copy_outbox, message, "id, partition, subject, body, intents, sequences from outbox"),
 ]
+ONE_STATEMENT = {
+    copying.copy_transitions: at_once(few.few_transitions),
+    copying.copy_postings: at_once(few.few_postings),
+    copying.copy_timers: at_once(few.few_timers),
+    copying.copy_leaves: at_once(few.few_leaves),
+    copying.copy_tiles: at_once(few.few_tiles),
+    copying.copy_heads: at_once(few.few_heads),
+    copying.copy_outbox: at_once(few.few_outbox),
+}
+TABLES += [(ONE_STATEMENT[copy], make, selected) for copy, make, selected in TABLES]
 NAMES = [columns.rpartition(" ")[2] for _, _, columns in TABLES]
 
 
@@ -168,10 +187,14 @@ async def test_a_row_that_was_copied_reads_as_it_was_given(
         (copying.copy_outbox, (uuid(), 1, "zc.1.policy", None, [("", 1)])),
     ],
 )
-async def test_what_fits_no_column_is_refused_and_the_connection_lives(writer_pool: Pool, copy: Copy, row: Any) -> None:
+@pytest.mark.parametrize("one_statement", [False, True], ids=["by copy", "in one statement"])
+async def test_what_fits_no_column_is_refused_and_the_connection_lives(
+    writer_pool: Pool, copy: Copy, row: Any, one_statement: bool
+) -> None:
+    write = ONE_STATEMENT[copy] if one_statement else copy
     with pytest.raises(DataError):
         async with transaction(writer_pool) as connection:
-            await copy(connection, [transition(1)] * (copy is copying.copy_transitions) + [row])
+            await write(connection, [transition(1)] * (copy is copying.copy_transitions) + [row])
     assert await writer_pool.fetchval("select 1") == 1
 
 

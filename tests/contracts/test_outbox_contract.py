@@ -95,6 +95,8 @@ async def test_rows_are_found_by_what_they_carry_and_by_name(world: World) -> No
     await world.commit(partitions=[6], consumed=[(6, rows[0].id)])
     assert await world.store.outstanding([6]) == [rows[2].id]
     await world.commit(partitions=[6], consumed=[(6, rows[2].id)])
+    await world.store.mark_sent(events)
+    assert await unsent(None) == []
 
 
 @pytest.mark.parametrize(

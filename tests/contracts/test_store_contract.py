@@ -22,6 +22,7 @@ from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import Configuration, Fence, Ground, Lease, LogHead, Store, TickPlan, TickWrites, Timer
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import OPEN, Delivery, DeliveryState
+from zentra.storage.engine import journal
 from zentra.storage.engine.store import PostgresStore
 from zentra.storage.pool import Pool
 
@@ -91,11 +92,13 @@ class World:
         return (await self.commit(accounts=[ref])).balances[ref.id]
 
 
-@pytest.fixture(params=["twin", "postgres"])
-def pools(request: pytest.FixtureRequest) -> tuple[Pool, Pool] | None:
+@pytest.fixture(params=["twin", "postgres", "postgres, where any rows are many"])
+def pools(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Pool, Pool] | None:
     """The pools of the batch writers and of the superuser; None for the twin."""
     if request.param == "twin":
         return None
+    if request.param != "postgres":
+        monkeypatch.setattr(journal, "FEW_ROWS", -1)
     return request.getfixturevalue("writer_pool"), request.getfixturevalue("admin_pool")
 
 

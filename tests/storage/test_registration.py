@@ -217,24 +217,29 @@ async def test_a_group_with_refused_data_leaves_nothing(writer_pool: Pool) -> No
     assert (await register_intents(writer_pool, items[:1])).outcomes == [Registered()]
 
 
+@pytest.mark.parametrize("size", [3, module.FEW_ITEMS + 1])
 @pytest.mark.parametrize("happened", [True, False])
 async def test_a_commit_in_doubt_is_settled_by_asking(
-    writer_pool: Pool, monkeypatch: pytest.MonkeyPatch, happened: bool
+    writer_pool: Pool, monkeypatch: pytest.MonkeyPatch, happened: bool, size: int
 ) -> None:
     write, runs = module._Group.write, count()
 
     async def in_doubt(group: Any, connection: Any) -> None:
-        await write(group, connection)
-        if next(runs) == 0:
-            if happened:
-                await connection.execute("commit; begin")
+        first = next(runs) == 0
+        if happened or not first:
+            await write(group, connection)
+        if first:
+            if connection.is_in_transaction():
+                await connection.execute("commit; begin" if happened else "rollback; begin")
             raise InDoubt("the connection died")
 
     monkeypatch.setattr(module._Group, "write", in_doubt)
-    items = [_item(f"doubt-{happened}-{n}") for n in range(3)]
+    items = [_item(f"doubt-{happened}-{size}-{n}") for n in range(size)]
     done = await register_intents(writer_pool, items)
-    assert done.outcomes == [Registered()] * 3
-    assert await _count(writer_pool, [i.intent for i in items]) == {"intents": 3, "transitions": 3, "timers": 3}
+    assert done.outcomes == [Registered()] * size
+    assert await _count(writer_pool, [i.intent for i in items]) == dict.fromkeys(
+        ("intents", "transitions", "timers"), size
+    )
     assert bool(done.outgoing) is not happened
 
 
