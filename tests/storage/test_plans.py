@@ -42,7 +42,7 @@ async def test_a_view_of_an_intent_does_not_walk_through_its_tenant(database: Da
     ):
         await own.execute(f"set local plan_cache_mode = {plans}")
         await own.execute(f"prepare view as {asked[0]}")
-        (found,) = await own.fetchrow(f"explain (analyze, buffers, format json) execute view('{tenant}', '{asked[1]}')")
+        found = await own.fetchval(f"explain (analyze, buffers, format json) execute view('{tenant}', '{asked[1]}')")
         plan = json.loads(found)[0]["Plan"]
     assert plan["Actual Rows"] == 1
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= _BLOCKS_MAX, found
