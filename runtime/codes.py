@@ -40,6 +40,7 @@ _ROWS: Final = (
     ("validation_failed",           422, _NO,  "the request breaks rules",                             "see errors for every violation"),
     ("route_not_found",             404, _NO,  "there is no such route",                               "check the path"),
     ("method_not_allowed",          405, _NO,  "the route does not take this method",                  "see the allow header"),
+    ("version_unknown",             400, _NO,  "there is no such version of the API",                 "name one of those in known, or none"),
     ("verb_unknown",                404, _NO,  "the door has no such verb",                            "use zentra.intents.create"),
     ("batch_too_large",             413, _NO,  "the request holds too many intents",                   "send at most 1,000 in one request"),
     # Who is asking.
@@ -63,7 +64,6 @@ _ROWS: Final = (
     ("not_cancellable",             409, _NO,  "the intent went to a rail or has settled",             "ask for a reversal once it is SUCCESSFUL"),
     ("transaction_not_found",       409, _NO,  "nothing was posted that could be reversed",            "wait until it is SUCCESSFUL"),
     ("already_reversed",            409, _NO,  "everything was reversed already",                      "look at the intent"),
-    ("reversal_of_reversal",        409, _NO,  "a reversal is not reversed",                           "make a new intent"),
     ("exceeds_original",            422, _NO,  "more than is left would be reversed",                  "ask for less, or for full"),
     ("insufficient_funds",          422, _NO,  "the account has not enough",                           "fund the account and ask again with a new key"),
     ("amount_zero",                 422, _NO,  "an amount is at least one minor unit",                 "send a positive amount"),

@@ -2,8 +2,8 @@
 
 The tenant is a token of the subject the server wrote, so it cannot be forged; the reply subject is the server's too,
 and a message with any other reply subject did not come through an import and is refused. Of the headers only the
-trace and the idempotency key survive. Requests are handed over in batches of what arrived together. What is
-unanswered is bounded; above the bound the answer is immediate.
+trace, the idempotency key and the version survive. Requests are handed over in batches of what arrived together. What
+is unanswered is bounded; above the bound the answer is immediate.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ _KEPT_HEADERS = {
     "traceparent": "traceparent",
     "idempotency-key": "idempotency-key",
     "x-idempotency-key": "idempotency-key",
+    "zentra-version": "zentra-version",
 }
 _UNANSWERED_MAX = 8192
 
 
 class ServiceRequest(msgspec.Struct, frozen=True, gc=False):
-    """One request of a tenant; `headers` has at most `traceparent` and `idempotency-key`; `reply` may be empty."""
+    """One request of a tenant; `headers` has at most `traceparent`, `idempotency-key` and `zentra-version`; `reply` may
+    be empty."""
 
     tenant: str
     verb: str

@@ -36,6 +36,7 @@ from zentra.gateway.metrics import Metrics
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
 from zentra.gateway.routes.accounts import AccountRoutes
 from zentra.gateway.routes.callbacks import CallbackRoutes
+from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.health import HealthRoutes
 from zentra.gateway.routes.intents import IntentRoutes
 from zentra.gateway.routes.operations import OperationRoutes
@@ -177,7 +178,6 @@ class _Builder:
         stack.push_async_callback(http.aclose)
         partitions = await border_reads.partitions(writer_pool)
         clock = DatabaseClock()
-
         denials = Denials(partial(_write_denials, writer_pool), metrics)
         stack.push_async_callback(denials.aclose)
         sending = Sending(writer_pool, publisher)
@@ -208,6 +208,7 @@ class _Builder:
             *callbacks.routes(),
             *health.routes(),
         ]
+        routes += DescriptionRoutes(lambda: routes).routes()
         authenticator = Authenticator(partial(_find_key, tenant_pool))
         application = Application(
             routes, authenticator, on_denial=denials.add, observer=metrics, requests_max=settings.requests_max

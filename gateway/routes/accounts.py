@@ -26,9 +26,9 @@ from zentra.storage.pool import Pool
 from zentra.storage.reads import tenant as reads
 from zentra.storage.reads.tenant import AccountView, EntryCursor, EntryView
 
-__all__ = ["AccountRoutes"]
+__all__ = ["ACCOUNT", "AccountRoutes"]
 
-_FIELDS: Final[Mapping[str, Field]] = {
+ACCOUNT: Final[Mapping[str, Field]] = {
     "account_id": Field(identifier),
     "owner": Field(text),
     "type": Field(account_type),
@@ -54,7 +54,7 @@ class AccountRoutes:
 
     async def create(self, request: Request) -> Reply:
         """Open an account."""
-        values, in_body = read_fields(request.json, _FIELDS)
+        values, in_body = read_fields(request.json, ACCOUNT)
         key, asker = request.idempotency_key(in_body), request.principal
         account_id = values["account_id"]
         link = f"/accounts/{account_id}"

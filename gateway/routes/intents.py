@@ -28,15 +28,15 @@ from zentra.storage.pool import Pool
 from zentra.storage.reads import work as work_reads
 from zentra.storage.reads.tenant import IntentView
 
-__all__ = ["IntentRoutes"]
+__all__ = ["CANCEL", "REVERSAL", "IntentRoutes"]
 
 BULK: Final = "/runtime/intents/bulk"
 BULK_BYTES_MAX: Final = 1024 * 1024  # as over NATS; a thousand intents without metadata are a quarter of it
 PACKET_TYPE: Final = b"application/vnd.zentra.audit-packet+json"
 TRANSFERS: Final = frozenset({IntentKind.TRANSFER.value, IntentKind.BOOK_TRANSFER.value})
 PAYMENTS: Final = frozenset({IntentKind.PAYMENT.value})
-_REVERSAL: Final[Mapping[str, Field]] = {"amount": Field(amount_or_full, "full"), "reason": Field(text)}
-_CANCEL: Final[Mapping[str, Field]] = {"reason": Field(text, "")}
+REVERSAL: Final[Mapping[str, Field]] = {"amount": Field(amount_or_full, "full"), "reason": Field(text)}
+CANCEL: Final[Mapping[str, Field]] = {"reason": Field(text, "")}
 
 
 class IntentRoutes:
@@ -111,14 +111,14 @@ class IntentRoutes:
 
     async def cancel(self, request: Request) -> Reply:
         """Cancel before anything was sent to a rail."""
-        values, in_body = read_fields(request.json, _CANCEL)
+        values, in_body = read_fields(request.json, CANCEL)
         key = request.idempotency_key(in_body)
         seen = await find_intent(self._pool, request.principal.tenant, request.params["id"])
         return await self._commands.give(request, key, _order("cancel", seen, dict(values)))
 
     async def reverse(self, request: Request) -> Reply:
         """Give back all that is left, or a part."""
-        values, in_body = read_fields(request.json, _REVERSAL)
+        values, in_body = read_fields(request.json, REVERSAL)
         key = request.idempotency_key(in_body)
         seen = await find_intent(self._pool, request.principal.tenant, request.params["id"])
         return await self._commands.give(request, key, _order("reverse", seen, dict(values), Reversal(**values)))

@@ -23,14 +23,14 @@ from zentra.storage.pool import Pool
 from zentra.storage.reads import border as border_reads
 from zentra.storage.reads import work as work_reads
 
-__all__ = ["OperationRoutes", "page"]
+__all__ = ["RESOLUTION", "VERDICT", "OperationRoutes", "page"]
 
 REVIEW_STATUSES: Final = ("open", "approved", "rejected", "cancelled", "expired")
 CASE_STATUSES: Final = ("open", "resolved")
 RESOLUTIONS: Final = ("succeeded", "declined", "retry", "dismissed")
 POISON: Final = "poison_message"
-_VERDICT: Final[Mapping[str, Field]] = {"reason": Field(text)}
-_RESOLUTION: Final[Mapping[str, Field]] = {
+VERDICT: Final[Mapping[str, Field]] = {"reason": Field(text)}
+RESOLUTION: Final[Mapping[str, Field]] = {
     "resolution": Field(one_of("resolution_unknown", *RESOLUTIONS)),
     "reason": Field(text),
 }
@@ -79,7 +79,7 @@ class OperationRoutes:
         return await self._decide(request, "rejected")
 
     async def _decide(self, request: Request, verdict: str) -> Reply:
-        values, in_body = read_fields(request.json, _VERDICT)
+        values, in_body = read_fields(request.json, VERDICT)
         key, asker = request.idempotency_key(in_body), request.principal
         seen = await work_reads.review(self._pool, asker.tenant, uuid_of(request.params["id"]))
         if seen is None:
@@ -111,7 +111,7 @@ class OperationRoutes:
 
     async def resolve(self, request: Request) -> Reply:
         """End a case with a fact: what the rail did, try again, or nothing to be done."""
-        values, in_body = read_fields(request.json, _RESOLUTION)
+        values, in_body = read_fields(request.json, RESOLUTION)
         key, asker = request.idempotency_key(in_body), request.principal
         seen = await work_reads.case(self._pool, asker.tenant, uuid_of(request.params["id"]))
         if seen is None:

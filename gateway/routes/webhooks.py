@@ -34,12 +34,12 @@ from zentra.storage.pool import Pool
 from zentra.storage.reads import border as border_reads
 from zentra.storage.reads import work as work_reads
 
-__all__ = ["EVENTS_DEFAULT", "WebhookRoutes"]
+__all__ = ["ENDPOINT", "EVENTS_DEFAULT", "NOTHING", "WebhookRoutes"]
 
 EVENTS_DEFAULT: Final = ("ledger.posted", "ledger.released", "ledger.reversal", "policy.review", "policy.denied")
 SECRET_BYTES: Final = 32
-_FIELDS: Final[Mapping[str, Field]] = {"url": Field(url), "events": Field(event_filters, EVENTS_DEFAULT)}
-_NOTHING: Final[Mapping[str, Field]] = {}
+ENDPOINT: Final[Mapping[str, Field]] = {"url": Field(url), "events": Field(event_filters, EVENTS_DEFAULT)}
+NOTHING: Final[Mapping[str, Field]] = {}
 
 
 class WebhookRoutes:
@@ -61,7 +61,7 @@ class WebhookRoutes:
 
     async def create(self, request: Request) -> Reply:
         """Set up an endpoint and show its secret, once."""
-        values, in_body = read_fields(request.json, _FIELDS)
+        values, in_body = read_fields(request.json, ENDPOINT)
         key, asker = request.idempotency_key(in_body), request.principal
         secret, endpoint = generate_secret(secrets.token_bytes(SECRET_BYTES)), f"ep_{self._new_id()}"
         shown: dict[str, Any] = {
@@ -104,7 +104,7 @@ class WebhookRoutes:
 
     async def replay(self, request: Request) -> Reply:
         """Send a delivery again: the same id, the same bytes, the schedule from its start."""
-        _, in_body = read_fields(request.json, _NOTHING)
+        _, in_body = read_fields(request.json, NOTHING)
         key, tenant = request.idempotency_key(in_body), request.principal.tenant
         delivery = uuid_of(request.params["id"])
         endpoint = await border_reads.delivery_endpoint(self._pool, tenant, delivery)
