@@ -79,9 +79,9 @@ _PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "one per logical call; or `idempotency-key`, bare or quoted, or `idempotency_key` in the body",
     },
     "prefer": {
-        "name": "prefer", "in": "header", "schema": {"type": "string", "pattern": "^wait=[0-9]{1,2}$"},
+        "name": "prefer", "in": "header", "schema": {"type": "string"},
         "description": f"`wait=N` holds the answer for N seconds, {WAIT_SECONDS_MAX:g} at most, until nothing more"
-        " happens by itself",
+        " happens by itself; other preferences are ignored",
     },
     "none_match": {
         "name": "if-none-match", "in": "header", "schema": {"type": "string"},

@@ -33,7 +33,7 @@ class Violation(Struct, frozen=True):
     """One thing that is wrong with a request: where (a JSON pointer into the body, or into the query as an object), a
     stable code, and what was expected."""
 
-    pointer: Annotated[str, Meta(pattern="^(/.*)?$")]
+    pointer: Annotated[str, Meta(pattern=r"^(/[\s\S]*)?$")]
     code: Code
     detail: str
 

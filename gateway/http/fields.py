@@ -26,6 +26,7 @@ __all__ = [
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_LIMIT: Final = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
 TEXT_CHARACTERS_MAX: Final = 1000  # a reason, not an essay
 URL_CHARACTERS_MAX: Final = 2048
 FILTERS_MAX: Final = 64
@@ -161,7 +162,7 @@ def limit_of(query: Mapping[str, str]) -> int:
     given = query.get("limit")
     if given is None:
         return LIMIT_DEFAULT
-    if not given.isascii() or not given.isdigit() or not 1 <= int(given[:4]) <= LIMIT_MAX:
+    if not _LIMIT.fullmatch(given) or int(given) > LIMIT_MAX:
         violation = Violation("/limit", "limit_malformed", f"a number from 1 to {LIMIT_MAX}")
         raise Problem("query_malformed", errors=[violation])
     return int(given)
