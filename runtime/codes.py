@@ -105,6 +105,7 @@ FIELD_CODES: Final = frozenset(
         "country_malformed",
         "currency_unknown",
         "event_filter_malformed",
+        "event_unknown",
         "field_missing",
         "field_type",
         "field_unknown",
@@ -114,11 +115,14 @@ FIELD_CODES: Final = frozenset(
         "metadata_malformed",
         "metadata_too_large",
         "money_model_unknown",
+        "parameter_unknown",
         "primitive_unknown",
         "resolution_unknown",
         "scope_malformed",
+        "side_unknown",
         "status_unknown",
         "text_malformed",
+        "time_malformed",
         "url_malformed",
     }
 )

@@ -29,6 +29,7 @@ from zentra.gateway.doors.pressure import Pressure, PressureLimits
 from zentra.gateway.http.app import Application
 from zentra.gateway.http.auth import Authenticator, StoredApiKey
 from zentra.gateway.http.denials import Collected, Denials
+from zentra.gateway.http.lists import Lists
 from zentra.gateway.http.sending import Sending
 from zentra.gateway.http.waiting import CommandWaiters, IntentWaiters
 from zentra.gateway.listening import BACKLOG, quiet_config
@@ -200,11 +201,12 @@ class _Builder:
         callbacks = CallbackRoutes(partial(border_reads.rails, writer_pool), http, callback_intake, metrics)
         stack.push_async_callback(callbacks.aclose)
         health = HealthRoutes(_probes(writer_pool, tenant_pool, client, cache), metrics)
+        lists = Lists(settings.secret_bytes())
         routes = [
-            *IntentRoutes(tenant_pool, door, commands, intent_waiters).routes(),
-            *AccountRoutes(tenant_pool).routes(),
-            *OperationRoutes(tenant_pool, commands).routes(),
-            *WebhookRoutes(tenant_pool, commands, sealer).routes(),
+            *IntentRoutes(tenant_pool, door, commands, intent_waiters, lists).routes(),
+            *AccountRoutes(tenant_pool, lists).routes(),
+            *OperationRoutes(tenant_pool, commands, lists).routes(),
+            *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
             *callbacks.routes(),
             *health.routes(),
         ]
