@@ -15,7 +15,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import uvicorn
 
@@ -31,12 +31,14 @@ from zentra.gateway.http.auth import Authenticator, StoredApiKey
 from zentra.gateway.http.denials import Collected, Denials
 from zentra.gateway.http.lists import Lists
 from zentra.gateway.http.sending import Sending
+from zentra.gateway.http.streaming import Streams
 from zentra.gateway.http.waiting import CommandWaiters, IntentWaiters
 from zentra.gateway.listening import BACKLOG, quiet_config
 from zentra.gateway.metrics import Metrics
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
 from zentra.gateway.routes.accounts import AccountRoutes
 from zentra.gateway.routes.callbacks import CallbackRoutes
+from zentra.gateway.routes.events import EventRoutes, NatsEvents
 from zentra.gateway.routes.health import HealthRoutes
 from zentra.gateway.routes.intents import IntentRoutes
 from zentra.gateway.routes.operations import OperationRoutes
@@ -51,7 +53,6 @@ from zentra.storage.pool import Pool, assert_tenant_role, open_pool
 from zentra.storage.reads import border as border_reads
 from zentra.storage.reads import tenant as reads
 from zentra.storage.reads.backlog import Backlog, read_backlog
-from zentra.storage.reads.border import OutcomeRow
 from zentra.streams.connection import Connection, connect
 from zentra.streams.feed import EventTail
 from zentra.streams.load_tail import LoadTail
@@ -66,6 +67,14 @@ NAME: Final = "zentra gateway"
 DRAIN_SECONDS_MAX: Final = 10  # waiting clients are let go at once; the longest thing left is a commit
 
 
+class Drained(Protocol):
+    """A part that lets go of whoever waits for it."""
+
+    def drain(self) -> None:
+        """Let nobody wait any longer."""
+        ...
+
+
 class GatewayApp:
     """A gateway that is built and may serve; `opened` makes one. `application` is its ASGI callable."""
 
@@ -73,14 +82,12 @@ class GatewayApp:
         self,
         application: Application,
         metrics: Metrics,
-        health: HealthRoutes,
-        intake: Intake,
+        drained: Sequence[Drained],
         intent_waiters: IntentWaiters,
-        command_waiters: CommandWaiters[OutcomeRow],
     ) -> None:
+        """`drained` are let go in this order."""
         self.application, self.metrics = application, metrics
-        self._health, self._intake = health, intake
-        self._intent_waiters, self._command_waiters = intent_waiters, command_waiters
+        self._drained, self._intent_waiters = drained, intent_waiters
 
     @classmethod
     @asynccontextmanager
@@ -94,10 +101,8 @@ class GatewayApp:
 
     def drain(self) -> None:
         """Be unready, and let nobody wait any longer."""
-        self._health.drain()
-        self._intake.drain()
-        self._intent_waiters.drain()
-        self._command_waiters.drain()
+        for part in self._drained:
+            part.drain()
 
     def statistics(self) -> Mapping[str, int]:
         """Return how much is waited for now."""
@@ -201,9 +206,11 @@ class _Builder:
         callbacks = CallbackRoutes(partial(border_reads.rails, writer_pool), http, callback_intake, metrics)
         stack.push_async_callback(callbacks.aclose)
         health = HealthRoutes(_probes(writer_pool, tenant_pool, client, cache), metrics)
-        lists = Lists(settings.secret_bytes())
+        secret = settings.secret_bytes()
+        lists, streams = Lists(secret), Streams()
         routes = [
             *IntentRoutes(tenant_pool, door, commands, intent_waiters, lists).routes(),
+            *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
             *AccountRoutes(tenant_pool, lists).routes(),
             *OperationRoutes(tenant_pool, commands, lists).routes(),
             *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
@@ -218,6 +225,7 @@ class _Builder:
         await nats_door.start()
         stack.push_async_callback(nats_door.aclose)
         metrics.probe(lambda: {
+            "event_streams": streams.count,
             "intents_waiting": intake.statistics().waiting,
             "nats_requests_unanswered": nats_door.unanswered,
             "redis_degraded": cache.statistics().degraded,
@@ -227,7 +235,9 @@ class _Builder:
             "intake_held_seconds": admission.held_seconds,
             "workers_waiting_events": admission.waiting,
         })  # fmt: skip
-        return GatewayApp(application, metrics, health, intake, intent_waiters, command_waiters)
+        return GatewayApp(
+            application, metrics, (health, intake, streams, intent_waiters, command_waiters), intent_waiters
+        )
 
     async def _listen_to(self, client: Connection, admission: Admission) -> None:
         tail = LoadTail(client, admission.heard)

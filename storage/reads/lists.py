@@ -29,7 +29,7 @@ __all__ = [
 
 FIRST_WINDOW: Final = 200  # enough for a page of a tenant that is not alone, and nothing to read
 WINDOW_GROWTH: Final = 6
-CLOCKS_APART: Final = timedelta(seconds=5)  # between an id and the time of its row
+CLOCKS_APART: Final = timedelta(seconds=1)  # between an id and the time of its row, should the clock be set back
 _FIRST, _LAST = "0" * 32, "f" * 32
 
 

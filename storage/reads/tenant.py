@@ -39,6 +39,7 @@ __all__ = [
     "intent",
     "intent_states",
     "record_denials",
+    "records",
 ]
 
 
@@ -173,6 +174,17 @@ async def intent_states(pool: Pool, tenant: str, ids: Collection[str]) -> dict[s
     async with tenant_transaction(pool, tenant) as connection:
         rows = await connection.fetch(_STATES, tenant, list(ids))
     return {row["intent"]: IntentState(*row) for row in rows}
+
+
+async def records(pool: Pool, tenant: str, intent: str, *, after: int, limit: int) -> list[bytes]:
+    """Return the records of the tenant's intent behind a sequence, at most so many, in order; raises Unavailable."""
+    async with tenant_transaction(pool, tenant) as connection:
+        rows = await connection.fetch(
+            "select record from transitions where tenant = $1 and intent = $2 and sequence > $3"
+            " order by sequence limit $4",
+            tenant, intent, after, limit,
+        )  # fmt: skip
+    return [row[0] for row in rows]
 
 
 async def account(pool: Pool, tenant: str, account_id: str) -> AccountView | None:
