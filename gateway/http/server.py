@@ -224,7 +224,22 @@ class _Builder:
         nats_door = NatsDoor(client, door)
         await nats_door.start()
         stack.push_async_callback(nats_door.aclose)
-        metrics.probe(lambda: {
+        self._show(intake, nats_door, cache, pressure, admission, streams)
+        return GatewayApp(
+            application, metrics, (health, intake, streams, intent_waiters, command_waiters), intent_waiters
+        )
+
+    def _show(
+        self,
+        intake: Intake,
+        nats_door: NatsDoor,
+        cache: RedisIdempotency,
+        pressure: Pressure,
+        admission: Admission,
+        streams: Streams,
+    ) -> None:
+        """Show in the metrics how these stand whenever somebody asks."""
+        self.metrics.probe(lambda: {
             "event_streams": streams.count,
             "intents_waiting": intake.statistics().waiting,
             "nats_requests_unanswered": nats_door.unanswered,
@@ -235,9 +250,6 @@ class _Builder:
             "intake_held_seconds": admission.held_seconds,
             "workers_waiting_events": admission.waiting,
         })  # fmt: skip
-        return GatewayApp(
-            application, metrics, (health, intake, streams, intent_waiters, command_waiters), intent_waiters
-        )
 
     async def _listen_to(self, client: Connection, admission: Admission) -> None:
         tail = LoadTail(client, admission.heard)
