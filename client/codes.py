@@ -20,6 +20,9 @@ class Code(StrEnum):
     CONTENT_TYPE_UNSUPPORTED = "content_type_unsupported"
     QUERY_MALFORMED = "query_malformed"
     CURSOR_MALFORMED = "cursor_malformed"
+    EVENT_ID_MALFORMED = "event_id_malformed"
+    EVENTS_GONE = "events_gone"
+    STREAMS_TOO_MANY = "streams_too_many"
     VALIDATION_FAILED = "validation_failed"
     ROUTE_NOT_FOUND = "route_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
@@ -78,6 +81,7 @@ RETRYABLE: Final = frozenset(
         Code.EVIDENCE_NOT_SEALED,
         Code.IDEMPOTENCY_IN_FLIGHT,
         Code.OVERLOADED,
+        Code.STREAMS_TOO_MANY,
         Code.UNAVAILABLE,
     }
 )

@@ -67,11 +67,11 @@ def _channels() -> dict[str, Any]:
             "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in ("answer", "answers", "problem")},
         },
         "feed": {
-            "address": "zentra.feed.{tenant}.{topic}",
+            "address": "zentra.feed.{topic}.{intent}",
             "description": "every committed event of the tenant; each is on the feed at least once",
             "parameters": {
-                "tenant": {"description": "the tenant's own name"},
                 "topic": {"description": "the event", "enum": [str(topic) for topic in Topic]},
+                "intent": {"description": "the uuid of the intent"},
             },
             "messages": {"record": {"$ref": "#/components/messages/record"}},
         },

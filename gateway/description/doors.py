@@ -17,11 +17,12 @@ from msgspec import Struct
 from zentra.actors.commands import COMMAND_CODES
 from zentra.gateway.description import shapes
 from zentra.gateway.http.app import Route
-from zentra.gateway.http.fields import LIMIT_DEFAULT, LIMIT_MAX, SCHEMAS, Field
-from zentra.gateway.routes.accounts import ACCOUNT
-from zentra.gateway.routes.intents import CANCEL, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
-from zentra.gateway.routes.operations import CASE_STATUSES, RESOLUTION, REVIEW_STATUSES, VERDICT
-from zentra.gateway.routes.webhooks import ENDPOINT, NOTHING
+from zentra.gateway.http.fields import SCHEMAS, Check, Field
+from zentra.gateway.http.lists import LIMIT_DEFAULT, LIMIT_MAX
+from zentra.gateway.routes.accounts import ACCOUNT, ACCOUNT_FILTERS, ENTRY_FILTERS
+from zentra.gateway.routes.intents import CANCEL, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
+from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION, REVIEW_FILTERS, VERDICT
+from zentra.gateway.routes.webhooks import DELIVERY_FILTERS, ENDPOINT, NOTHING
 from zentra.runtime.intents.command import KEY_PATTERN, intent_schema
 from zentra.runtime.rails.port import CallbackCode
 
@@ -47,8 +48,8 @@ class Query(Struct, frozen=True):
 
 class Door(Struct, frozen=True, kw_only=True):
     """The row of one route. `answers` are the answers that are no problem; `key` says where the idempotency key goes;
-    `waits` that `prefer: wait=N` is heard; `headers` and `problem_headers` are those beyond what all answers have: the
-    refusal of a command is an outcome that is replayed."""
+    `waits` that `prefer: wait=N` is heard, `last_id` that `last-event-id` is; `headers` and `problem_headers` are those
+    beyond what all answers have: the refusal of a command is an outcome that is replayed."""
 
     name: str
     tag: str
@@ -57,6 +58,7 @@ class Door(Struct, frozen=True, kw_only=True):
     takes: Schema | None = None
     key: Literal["", "once", "each"] = ""
     waits: bool = False
+    last_id: bool = False
     query: tuple[Query, ...] = ()
     headers: tuple[str, ...] = ()
     problem_headers: tuple[str, ...] = ()
@@ -106,11 +108,13 @@ WITHOUT_ROUTE: Final = frozenset({"route_not_found", "method_not_allowed"})
 _KEY: Final = f"^{KEY_PATTERN.pattern.removesuffix(chr(92) + 'Z')}$"
 _CALLBACK_CODES: Final = tuple(str(code) for code in CallbackCode)
 _REPLAYED: Final = ("idempotent-replayed", "idempotency-first-seen", "x-original-request-id")
+_STREAM: Final = Media("text/event-stream", "server-sent events: the name of each is its topic, its data the record")
 _COMMAND_ANSWERS: Final = {200: shapes.CommandAnswer, 202: shapes.CommandAnswer}
 _COMMAND_HEADERS: Final = ("location", "preference-applied", *_REPLAYED)
 _INTENT_ANSWERS: Final = {200: shapes.Intent, 202: shapes.Accepted | shapes.Intent}
 _INTENT_HEADERS: Final = ("location", "preference-applied", *_REPLAYED)
 _INTENT_CODES: Final = ("idempotency_in_flight", "intent_id_conflict")
+_CURSOR: Final = Query("cursor", {"type": "string"}, "`next_cursor` of the page before, with the same filters")
 _LIMIT: Final = Query(
     "limit",
     {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
@@ -132,8 +136,13 @@ def _command(name: str, tag: str, summary: str, takes: Mapping[str, Field], *cod
     )  # fmt: skip
 
 
-def _status(statuses: tuple[str, ...]) -> Query:
-    return Query("status", {"enum": list(statuses)}, "only those that stand so")
+def _list(name: str, tag: str, summary: str, shape: type, filters: Mapping[str, Check], *codes: str) -> Door:
+    """The row of a list: its filters are those that its handler reads."""
+    asked = [Query(one, SCHEMAS[check], "only those that fit") for one, check in filters.items()]
+    return Door(
+        name=name, tag=tag, summary=summary, answers={200: shape}, headers=("link",),
+        codes=("cursor_malformed", *codes), query=(_LIMIT, _CURSOR, *asked),
+    )  # fmt: skip
 
 
 DOORS: Final[Mapping[str, Door]] = {
@@ -145,6 +154,17 @@ DOORS: Final[Mapping[str, Door]] = {
         summary="Create up to a thousand intents, each with a key and an answer of its own.",
         answers={200: shapes.BulkAnswers},
         takes={"type": "array", "maxItems": 1000, "items": intent_schema(None)},
+    ),
+    "GET /runtime/intents": _list(
+        "list_intents", "intents", "The tenant's intents, the newest first.", shapes.Intents, INTENT_FILTERS
+    ),
+    "GET /runtime/events": Door(
+        name="stream_events", tag="events", summary="What happens to the tenant's intents, from now on or an event on.",
+        answers={200: _STREAM}, last_id=True, codes=("event_id_malformed", "events_gone", "streams_too_many"),
+    ),
+    "GET /runtime/intents/{id}/events": Door(
+        name="stream_intent_events", tag="events", summary="What happened to an intent, and what will.",
+        answers={200: _STREAM}, last_id=True, codes=("event_id_malformed", "streams_too_many", "not_found"),
     ),
     "GET /runtime/intents/{id}": Door(
         name="show_intent", tag="intents", summary="An intent with everything around it.", answers={200: shapes.Intent},
@@ -173,14 +193,15 @@ DOORS: Final[Mapping[str, Door]] = {
         name="show_account", tag="accounts", summary="An account and its balances.", answers={200: shapes.Account},
         codes=("not_found",),
     ),
-    "GET /accounts/{id}/entries": Door(
-        name="list_entries", tag="accounts", summary="A page of an account's entries, newest first.",
-        answers={200: shapes.Entries}, codes=("not_found", "cursor_malformed"),
-        query=(_LIMIT, Query("cursor", {"type": "string"}, "`next_cursor` of the page before")),
+    "GET /accounts": _list(
+        "list_accounts", "accounts", "The tenant's accounts, the newest first.", shapes.Accounts, ACCOUNT_FILTERS
     ),
-    "GET /reviews": Door(
-        name="list_reviews", tag="reviews", summary="Reviews, newest first.", answers={200: shapes.Reviews},
-        query=(_LIMIT, _status(REVIEW_STATUSES)),
+    "GET /accounts/{id}/entries": _list(
+        "list_entries", "accounts", "A page of an account's entries, newest first.", shapes.Entries, ENTRY_FILTERS,
+        "not_found",
+    ),
+    "GET /reviews": _list(
+        "list_reviews", "reviews", "Reviews, the last opened first.", shapes.Reviews, REVIEW_FILTERS
     ),
     "GET /reviews/{id}": Door(
         name="show_review", tag="reviews", summary="One review.", answers={200: shapes.ReviewView},
@@ -194,19 +215,16 @@ DOORS: Final[Mapping[str, Door]] = {
         "reject_review", "reviews", "End the intent.", VERDICT, "self_approval", "review_already_decided",
         *COMMAND_CODES["decide_review"],
     ),
-    "GET /cases": Door(
-        name="list_cases", tag="cases", summary="Cases, newest first.", answers={200: shapes.Cases},
-        query=(_LIMIT, _status(CASE_STATUSES)),
-    ),
+    "GET /cases": _list("list_cases", "cases", "Cases, the last opened first.", shapes.Cases, CASE_FILTERS),
     "GET /cases/{id}": Door(
         name="show_case", tag="cases", summary="One case.", answers={200: shapes.CaseView}, codes=("not_found",),
     ),
     "POST /cases/{id}/resolve": _command(
         "resolve_case", "cases", "End a case with a fact.", RESOLUTION, *COMMAND_CODES["resolve_case"]
     ),
-    "GET /denials": Door(
-        name="list_denials", tag="denials", summary="What the tenant's people were refused, the latest first.",
-        answers={200: shapes.Denials}, query=(_LIMIT,),
+    "GET /denials": _list(
+        "list_denials", "denials", "What the tenant's people were refused, the latest first.", shapes.Denials,
+        DENIAL_FILTERS,
     ),
     "POST /webhooks/endpoints": Door(
         name="create_endpoint", tag="webhooks", summary="Set up an endpoint and show its secret, once.",
@@ -217,13 +235,9 @@ DOORS: Final[Mapping[str, Door]] = {
         name="list_endpoints", tag="webhooks", summary="The tenant's endpoints, without secrets.",
         answers={200: shapes.Endpoints},
     ),
-    "GET /webhooks/deliveries": Door(
-        name="list_deliveries", tag="webhooks", summary="Deliveries, newest first.", answers={200: shapes.Deliveries},
-        codes=("not_found",), query=(
-            _LIMIT,
-            Query("endpoint", {"type": "string"}, "only those to this endpoint"),
-            Query("intent", {"type": "string"}, "only those about this intent, by either id"),
-        ),
+    "GET /webhooks/deliveries": _list(
+        "list_deliveries", "webhooks", "Deliveries, the newest first.", shapes.Deliveries, DELIVERY_FILTERS,
+        "not_found",
     ),
     "POST /webhooks/deliveries/{id}/replay": _command(
         "replay_delivery", "webhooks", "Send a delivery again: the same id, the same bytes.", NOTHING,

@@ -46,6 +46,7 @@ _HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "x-request-id": {"description": "the client's where it is well-formed, else ours", "schema": {"type": "string"}},
     "zentra-version": {"description": "the version that was spoken", "schema": {"enum": sorted(VERSIONS)}},
     "location": {"description": "where to look for what was made", "schema": {"type": "string"}},
+    "link": {"description": "the next page, where there is one", "schema": {"type": "string"}},
     "etag": {"description": "names these very bytes", "schema": {"type": "string"}},
     "preference-applied": {"description": "how long the client was held at most", "schema": {"type": "string"}},
     "idempotent-replayed": {"description": "this is the answer of an earlier request", "schema": {"const": "true"}},
@@ -83,6 +84,10 @@ _PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": f"`wait=N` holds the answer for N seconds, {WAIT_SECONDS_MAX:g} at most, until nothing more"
         " happens by itself; other preferences are ignored",
     },
+    "last_id": {
+        "name": "last-event-id", "in": "header", "schema": {"type": "string"},
+        "description": "the id of the last event that the client has; the stream goes on behind it",
+    },
     "none_match": {
         "name": "if-none-match", "in": "header", "schema": {"type": "string"},
         "description": "the etag that the client has; the same one is answered 304",
@@ -95,6 +100,7 @@ _PATH: Final[Mapping[str, str]] = {
 }
 _TAGS: Final[Mapping[str, str]] = {
     "intents": "what a client wants to happen with money, and what became of it",
+    "events": "what happens, as it happens",
     "accounts": "accounts, balances, entries",
     "reviews": "what waits for a person",
     "cases": "what has gone wrong beside an intent",
@@ -221,6 +227,7 @@ def _parameters(route: Route, door: Door) -> list[dict[str, Any]]:
     names = ["version", "request_id", "traceparent"]
     names += ["key"] if door.key == "once" else []
     names += ["prefer"] if door.waits else []
+    names += ["last_id"] if door.last_id else []
     names += ["none_match"] if 304 in door.answers else []
     return found + [{"$ref": f"#/components/parameters/{name}"} for name in names]
 

@@ -17,9 +17,32 @@ from zentra.storage.reads.border import DenialView
 from zentra.storage.reads.work import AttemptView, CaseView, CommandView, EndpointView, ReviewView
 
 __all__ = [
-    "Accepted", "Account", "AccountOpened", "BulkAnswer", "BulkAnswers", "CallbackTaken", "CaseView", "Cases",
-    "CommandAnswer", "CommandView", "Deliveries", "Denials", "EndpointMade", "Endpoints", "Entries", "ErrorPage",
-    "Intent", "Live", "ProblemDocument", "Readiness", "RecordShown", "ReviewView", "Reviews", "VersionShown",
+    "Accepted",
+    "Account",
+    "AccountOpened",
+    "Accounts",
+    "BulkAnswer",
+    "BulkAnswers",
+    "CallbackTaken",
+    "CaseView",
+    "Cases",
+    "CommandAnswer",
+    "CommandView",
+    "Deliveries",
+    "Denials",
+    "EndpointMade",
+    "Endpoints",
+    "Entries",
+    "ErrorPage",
+    "Intent",
+    "Intents",
+    "Live",
+    "ProblemDocument",
+    "Readiness",
+    "RecordShown",
+    "ReviewView",
+    "Reviews",
+    "VersionShown",
     "WebhookBody",
 ]  # fmt: skip
 
@@ -367,6 +390,49 @@ class EndpointMade(Struct, frozen=True, kw_only=True):
     secret: str | None
 
 
+class IntentLink(Struct, frozen=True):
+    """Where to look next."""
+
+    self: str
+
+
+class IntentShown(Struct, frozen=True, kw_only=True):
+    """An intent as a list shows it: without history, which the intent itself has."""
+
+    id: Uuid
+    intent_id: str
+    status: Lifecycle
+    step: str | None
+    kind: IntentKind
+    amount: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    currency: str
+    source: str
+    destination: str
+    scope: str
+    metadata: dict[str, str]
+    created_by: str
+    created_at: datetime
+    updated_at: datetime
+    version: int
+    links: IntentLink
+
+
+class Intents(Struct, frozen=True):
+    """Intents, newest first."""
+
+    data: list[IntentShown]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Accounts(Struct, frozen=True):
+    """Accounts, newest first."""
+
+    data: list[Account]
+    has_more: bool
+    next_cursor: str | None
+
+
 class Entries(Struct, frozen=True):
     """A page of entries, newest first."""
 
@@ -380,6 +446,7 @@ class Reviews(Struct, frozen=True):
 
     data: list[ReviewView]
     has_more: bool
+    next_cursor: str | None
 
 
 class Cases(Struct, frozen=True):
@@ -387,6 +454,7 @@ class Cases(Struct, frozen=True):
 
     data: list[CaseView]
     has_more: bool
+    next_cursor: str | None
 
 
 class Denials(Struct, frozen=True):
@@ -394,6 +462,7 @@ class Denials(Struct, frozen=True):
 
     data: list[DenialView]
     has_more: bool
+    next_cursor: str | None
 
 
 class Endpoints(Struct, frozen=True):
@@ -401,6 +470,7 @@ class Endpoints(Struct, frozen=True):
 
     data: list[EndpointView]
     has_more: bool
+    next_cursor: str | None
 
 
 class Deliveries(Struct, frozen=True):
@@ -408,6 +478,7 @@ class Deliveries(Struct, frozen=True):
 
     data: list[Delivery]
     has_more: bool
+    next_cursor: str | None
 
 
 class CallbackTaken(Struct, frozen=True):

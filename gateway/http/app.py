@@ -24,6 +24,7 @@ from zentra.gateway.doors.pressure import Cause, Overloaded
 from zentra.gateway.http.auth import Authenticator, Permission, Principal
 from zentra.gateway.http.problems import DOCUMENT_TYPE, Caller, Problem, document, of_error
 from zentra.gateway.http.reading import one_key, strict_json, trace_of
+from zentra.gateway.http.streaming import EventStream
 from zentra.gateway.http.versions import CURRENT, VERSIONS, Version, version_of
 from zentra.gateway.listening import Receive, Scope, Send
 from zentra.storage.identifiers import Uuid7
@@ -42,7 +43,7 @@ RETRY_SECONDS: Final = 2
 _WANTED: Final = frozenset(
     {
         b"authorization", b"content-type", b"content-length", b"if-none-match", b"x-request-id", b"traceparent",
-        b"prefer", b"zentra-version",
+        b"prefer", b"zentra-version", b"last-event-id",
     }
 )  # fmt: skip
 _KEY_HEADERS: Final = frozenset({b"x-idempotency-key", b"idempotency-key"})
@@ -56,12 +57,13 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class Reply(NamedTuple):
-    """An answer: its status, its bytes, and the headers beyond content type, length and request id."""
+    """An answer: its status, its bytes, and the headers beyond content type, length and request id; or a stream."""
 
     status: int
     body: bytes
     headers: Headers = ()
     content_type: bytes = _JSON
+    stream: EventStream | None = None
 
 
 def json_reply(status: int, value: object, headers: Headers = ()) -> Reply:
@@ -212,6 +214,9 @@ class Application:
             reply = await self._reply(request, route, receive)
         except Exception as error:
             reply = self._refusal(request, route, error)
+        if reply.stream is not None:
+            await self._stream(request, reply.stream, scope, receive, send, began)
+            return
         version = request.version
         if version.answer is not None:
             action = "-" if route is None else route.action
@@ -228,6 +233,16 @@ class Application:
         label = "-" if route is None else route.template
         method = scope["method"] if route is not None else "-"  # anybody may invent methods
         self._observer.http(label, method, reply.status, time.perf_counter() - began)
+
+    async def _stream(
+        self, request: Request, stream: EventStream, scope: Scope, receive: Receive, send: Send, began: float
+    ) -> None:
+        """Hold a stream open; it is counted as answered when it begins."""
+        route = self._find(scope["path"], scope["method"], request)
+        self._observer.http(route.template, route.method, 200, time.perf_counter() - began)
+        headers = ((b"x-request-id", request.request_id.encode()), (b"zentra-version", request.version.name.encode()))
+        given = request.headers.get(b"authorization")
+        await stream.run(receive, send, headers, lambda: self._authenticator.authenticate(given))
 
     async def _reply(self, request: Request, route: Route, receive: Receive) -> Reply:
         if route.permission is None:

@@ -6,13 +6,13 @@ characters: the store would refuse some of them, and nobody could read the other
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from zentra.gateway.http.problems import Problem, of_violations
+from zentra.gateway.http.problems import of_violations
 from zentra.runtime.errors import Refusal
 from zentra.runtime.intents.command import Violation
 from zentra.runtime.ledger.money import AMOUNT_SCHEMA, currencies, is_currency, parse_minor
@@ -21,16 +21,14 @@ from zentra.storage.intake.configuration import CLIENT_ACCOUNT_TYPES
 
 __all__ = [
     "SCHEMAS", "Field", "Objection", "account_type", "amount_or_full", "currency", "event_filters", "identifier",
-    "limit_of", "one_of", "read_fields", "status_of", "text", "url",
+    "one_of", "read_fields", "text", "url",
 ]  # fmt: skip
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_LIMIT: Final = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
 TEXT_CHARACTERS_MAX: Final = 1000  # a reason, not an essay
 URL_CHARACTERS_MAX: Final = 2048
 FILTERS_MAX: Final = 64
-LIMIT_DEFAULT, LIMIT_MAX = 25, 100
 
 
 class Objection(Exception):
@@ -153,28 +151,6 @@ def event_filters(value: Any) -> tuple[str, ...]:
         if not isinstance(one, str) or not filter_is_valid(one):
             raise Objection("event_filter_malformed", "a topic, its beginning followed by .*, or *", f"/{place}")
     return tuple(dict.fromkeys(value))
-
-
-def limit_of(query: Mapping[str, str]) -> int:
-    """Return how many rows a list shall have; raise Problem where the parameter is no number from 1 to 100.
-
-    A pointer leads into the query as if it were an object."""
-    given = query.get("limit")
-    if given is None:
-        return LIMIT_DEFAULT
-    if not _LIMIT.fullmatch(given) or int(given) > LIMIT_MAX:
-        violation = Violation("/limit", "limit_malformed", f"a number from 1 to {LIMIT_MAX}")
-        raise Problem("query_malformed", errors=[violation])
-    return int(given)
-
-
-def status_of(query: Mapping[str, str], statuses: Sequence[str]) -> str | None:
-    """Return the status that a list is narrowed to, if any; raise Problem for one that does not exist."""
-    given = query.get("status")
-    if given is not None and given not in statuses:
-        violation = Violation("/status", "status_unknown", f"one of {', '.join(statuses)}")
-        raise Problem("query_malformed", errors=[violation])
-    return given
 
 
 def _string(value: Any) -> None:

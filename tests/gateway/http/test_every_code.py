@@ -66,6 +66,13 @@ def asked_by(method: str, target: str, **headers: str) -> Scenario:
     return scenario
 
 
+def streamed(last: str) -> Scenario:
+    async def scenario(world: World) -> Answer:
+        return await world.operator.get("/runtime/events", last_event_id=last)
+
+    return scenario
+
+
 async def revoked(world: World) -> Answer:
     headers = {"authorization": f"Bearer {world.keys.revoked}"}
     return await call(world.gateway.application, "GET", "/reviews", headers=headers)
@@ -133,6 +140,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "body_too_large": sent(INTENTS, b'"' + b"x" * (1 << 18) + b'"'),
     "content_type_unsupported": sent(INTENTS, b"{}", content_type="text/plain"),
     "query_malformed": looked_at("/reviews?limit=0"),
+    "event_id_malformed": streamed("x"),
     "cursor_malformed": looked_at("/accounts/settlement-ngn/entries?cursor=x"),
     "validation_failed": sent(INTENTS, {}),
     "route_not_found": looked_at("/nowhere"),
