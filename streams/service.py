@@ -30,6 +30,7 @@ _QUEUE = "gateway"
 _IMPORTED_REPLY = "_R_."
 _KEPT_HEADERS = {
     "traceparent": "traceparent",
+    "tracestate": "tracestate",
     "idempotency-key": "idempotency-key",
     "x-idempotency-key": "idempotency-key",
 }
@@ -37,7 +38,8 @@ _UNANSWERED_MAX = 8192
 
 
 class ServiceRequest(msgspec.Struct, frozen=True, gc=False):
-    """One request of a tenant; `headers` has at most `traceparent` and `idempotency-key`; `reply` may be empty."""
+    """One request of a tenant; `headers` has at most `traceparent`, `tracestate` and `idempotency-key`; `reply` may be
+    empty."""
 
     tenant: str
     verb: str

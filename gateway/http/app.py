@@ -23,7 +23,7 @@ import msgspec
 from zentra.gateway.doors.pressure import Cause, Overloaded
 from zentra.gateway.http.auth import Authenticator, Permission, Principal
 from zentra.gateway.http.problems import DOCUMENT_TYPE, Caller, Problem, document, of_error
-from zentra.gateway.http.reading import one_key, strict_json, trace_of
+from zentra.gateway.http.reading import one_key, strict_json, trace_of, tracestate_of
 from zentra.gateway.http.streaming import EventStream
 from zentra.gateway.listening import Receive, Scope, Send
 from zentra.storage.identifiers import Uuid7
@@ -48,6 +48,7 @@ _WANTED: Final = frozenset(
         b"x-request-id",
         b"traceparent",
         b"prefer",
+        b"tracestate",
         b"last-event-id",
     }
 )
@@ -114,6 +115,11 @@ class Request:
         """Who is asking, as far as is known."""
         known = self._principal
         return Caller() if known is None else Caller(known.tenant, known.id, known.role)
+
+    @property
+    def tracestate(self) -> str:
+        """What others carry along the trace; empty where they carry nothing."""
+        return tracestate_of(self.headers.get(b"traceparent"), self.headers.get(b"tracestate"))
 
     @property
     def wait_seconds(self) -> float | None:
