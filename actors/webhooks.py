@@ -77,6 +77,8 @@ def _body(tx: Transaction, transition: Transition) -> bytes:
                 "destination": command.destination,
                 "scope": command.scope,
                 "metadata": command.metadata,
+                "trace_id": tx.trace,
+                **({"tracestate": tx.tracestate} if tx.tracestate else {}),
             },
         }
     )

@@ -127,6 +127,7 @@ FIELD_CODES: Final = frozenset(
         "text_malformed",
         "time_malformed",
         "url_malformed",
+        "wait_malformed",
     }
 )
 """What can be wrong with one field; a field may also have a code of the table, like `amount_zero`."""

@@ -30,6 +30,7 @@ _QUEUE = "gateway"
 _IMPORTED_REPLY = "_R_."
 _KEPT_HEADERS = {
     "traceparent": "traceparent",
+    "tracestate": "tracestate",
     "idempotency-key": "idempotency-key",
     "x-idempotency-key": "idempotency-key",
     "zentra-version": "zentra-version",
@@ -38,8 +39,7 @@ _UNANSWERED_MAX = 8192
 
 
 class ServiceRequest(msgspec.Struct, frozen=True, gc=False):
-    """One request of a tenant; `headers` has at most `traceparent`, `idempotency-key` and `zentra-version`; `reply` may
-    be empty."""
+    """One request of a tenant; `headers` has at most those of `_KEPT_HEADERS`; `reply` may be empty."""
 
     tenant: str
     verb: str

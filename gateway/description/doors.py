@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from zentra.actors.commands import COMMAND_CODES
-from zentra.gateway.description import shapes
+from zentra.gateway.description import pages, shapes
 from zentra.gateway.http.app import Route
 from zentra.gateway.http.fields import SCHEMAS, Check, Field
 from zentra.gateway.http.lists import LIMIT_DEFAULT, LIMIT_MAX
@@ -156,7 +156,7 @@ DOORS: Final[Mapping[str, Door]] = {
         takes={"type": "array", "maxItems": 1000, "items": intent_schema(None)},
     ),
     "GET /runtime/intents": _list(
-        "list_intents", "intents", "The tenant's intents, the newest first.", shapes.Intents, INTENT_FILTERS
+        "list_intents", "intents", "The tenant's intents, the newest first.", pages.Intents, INTENT_FILTERS
     ),
     "GET /runtime/events": Door(
         name="stream_events", tag="events", summary="What happens to the tenant's intents, from now on or an event on.",
@@ -194,14 +194,14 @@ DOORS: Final[Mapping[str, Door]] = {
         codes=("not_found",),
     ),
     "GET /accounts": _list(
-        "list_accounts", "accounts", "The tenant's accounts, the newest first.", shapes.Accounts, ACCOUNT_FILTERS
+        "list_accounts", "accounts", "The tenant's accounts, the newest first.", pages.Accounts, ACCOUNT_FILTERS
     ),
     "GET /accounts/{id}/entries": _list(
-        "list_entries", "accounts", "A page of an account's entries, newest first.", shapes.Entries, ENTRY_FILTERS,
+        "list_entries", "accounts", "A page of an account's entries, newest first.", pages.Entries, ENTRY_FILTERS,
         "not_found",
     ),
     "GET /reviews": _list(
-        "list_reviews", "reviews", "Reviews, the last opened first.", shapes.Reviews, REVIEW_FILTERS
+        "list_reviews", "reviews", "Reviews, the last opened first.", pages.Reviews, REVIEW_FILTERS
     ),
     "GET /reviews/{id}": Door(
         name="show_review", tag="reviews", summary="One review.", answers={200: shapes.ReviewView},
@@ -215,7 +215,7 @@ DOORS: Final[Mapping[str, Door]] = {
         "reject_review", "reviews", "End the intent.", VERDICT, "self_approval", "review_already_decided",
         *COMMAND_CODES["decide_review"],
     ),
-    "GET /cases": _list("list_cases", "cases", "Cases, the last opened first.", shapes.Cases, CASE_FILTERS),
+    "GET /cases": _list("list_cases", "cases", "Cases, the last opened first.", pages.Cases, CASE_FILTERS),
     "GET /cases/{id}": Door(
         name="show_case", tag="cases", summary="One case.", answers={200: shapes.CaseView}, codes=("not_found",),
     ),
@@ -223,7 +223,7 @@ DOORS: Final[Mapping[str, Door]] = {
         "resolve_case", "cases", "End a case with a fact.", RESOLUTION, *COMMAND_CODES["resolve_case"]
     ),
     "GET /denials": _list(
-        "list_denials", "denials", "What the tenant's people were refused, the latest first.", shapes.Denials,
+        "list_denials", "denials", "What the tenant's people were refused, the latest first.", pages.Denials,
         DENIAL_FILTERS,
     ),
     "POST /webhooks/endpoints": Door(
@@ -233,10 +233,10 @@ DOORS: Final[Mapping[str, Door]] = {
     ),
     "GET /webhooks/endpoints": Door(
         name="list_endpoints", tag="webhooks", summary="The tenant's endpoints, without secrets.",
-        answers={200: shapes.Endpoints},
+        answers={200: pages.Endpoints},
     ),
     "GET /webhooks/deliveries": _list(
-        "list_deliveries", "webhooks", "Deliveries, the newest first.", shapes.Deliveries, DELIVERY_FILTERS,
+        "list_deliveries", "webhooks", "Deliveries, the newest first.", pages.Deliveries, DELIVERY_FILTERS,
         "not_found",
     ),
     "POST /webhooks/deliveries/{id}/replay": _command(

@@ -13,37 +13,12 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from zentra.runtime.intents.vocabulary import IntentKind, Lifecycle, Topic
-from zentra.storage.reads.border import DenialView
-from zentra.storage.reads.work import AttemptView, CaseView, CommandView, EndpointView, ReviewView
+from zentra.storage.reads.work import AttemptView, CaseView, CommandView, ReviewView
 
 __all__ = [
-    "Accepted",
-    "Account",
-    "AccountOpened",
-    "Accounts",
-    "BulkAnswer",
-    "BulkAnswers",
-    "CallbackTaken",
-    "CaseView",
-    "Cases",
-    "CommandAnswer",
-    "CommandView",
-    "Deliveries",
-    "Denials",
-    "EndpointMade",
-    "Endpoints",
-    "Entries",
-    "ErrorPage",
-    "Intent",
-    "Intents",
-    "Live",
-    "ProblemDocument",
-    "Readiness",
-    "RecordShown",
-    "ReviewView",
-    "Reviews",
-    "VersionShown",
-    "WebhookBody",
+    "Accepted", "Account", "AccountEntry", "AccountOpened", "BulkAnswer", "BulkAnswers", "CallbackTaken",
+    "CaseView", "CommandAnswer", "CommandView", "Delivery", "EndpointMade", "ErrorPage", "Intent", "IntentShown",
+    "Live", "ProblemDocument", "Readiness", "RecordShown", "ReviewView", "VersionShown", "WebhookBody",
 ]  # fmt: skip
 
 Digits = Annotated[str, Meta(pattern="^-?[0-9]+$", description="minor units, as digits: sums may be wide")]
@@ -208,6 +183,8 @@ class WebhookData(Struct, frozen=True, kw_only=True):
     destination: str
     scope: str
     metadata: dict[str, str]
+    trace_id: str
+    tracestate: str | UnsetType = UNSET
 
 
 class WebhookBody(Struct, frozen=True):
@@ -415,70 +392,6 @@ class IntentShown(Struct, frozen=True, kw_only=True):
     updated_at: datetime
     version: int
     links: IntentLink
-
-
-class Intents(Struct, frozen=True):
-    """Intents, newest first."""
-
-    data: list[IntentShown]
-    has_more: bool
-    next_cursor: str | None
-
-
-class Accounts(Struct, frozen=True):
-    """Accounts, newest first."""
-
-    data: list[Account]
-    has_more: bool
-    next_cursor: str | None
-
-
-class Entries(Struct, frozen=True):
-    """A page of entries, newest first."""
-
-    data: list[AccountEntry]
-    has_more: bool
-    next_cursor: str | None
-
-
-class Reviews(Struct, frozen=True):
-    """Reviews, newest first."""
-
-    data: list[ReviewView]
-    has_more: bool
-    next_cursor: str | None
-
-
-class Cases(Struct, frozen=True):
-    """Cases, newest first."""
-
-    data: list[CaseView]
-    has_more: bool
-    next_cursor: str | None
-
-
-class Denials(Struct, frozen=True):
-    """Refusals, the latest first."""
-
-    data: list[DenialView]
-    has_more: bool
-    next_cursor: str | None
-
-
-class Endpoints(Struct, frozen=True):
-    """The tenant's endpoints, without secrets."""
-
-    data: list[EndpointView]
-    has_more: bool
-    next_cursor: str | None
-
-
-class Deliveries(Struct, frozen=True):
-    """Deliveries, newest first."""
-
-    data: list[Delivery]
-    has_more: bool
-    next_cursor: str | None
 
 
 class CallbackTaken(Struct, frozen=True):

@@ -20,7 +20,7 @@ import msgspec
 from zentra.gateway.doors.intents import Asker, BatchAnswer, IntentDoor
 from zentra.gateway.doors.pressure import Cause, Overloaded
 from zentra.gateway.http.problems import Problem, document, of_error
-from zentra.gateway.http.reading import one_key, strict_json, trace_of
+from zentra.gateway.http.reading import one_key, strict_json, trace_of, tracestate_of
 from zentra.gateway.http.versions import version_of
 from zentra.runtime.stream_ports import StreamError
 from zentra.storage.identifiers import Uuid7
@@ -104,7 +104,12 @@ class NatsDoor:
         self._door.check(SOURCE)  # before the body is looked at: refusing has to be cheap
         given = strict_json(request.body)
         keys = [request.headers["idempotency-key"]] if "idempotency-key" in request.headers else []
-        asker = Asker(tenant=request.tenant, principal=PRINCIPAL, role=ROLE, trace=trace, source=SOURCE)
+        state = tracestate_of(
+            request.headers.get("traceparent", "").encode(), request.headers.get("tracestate", "").encode()
+        )  # fmt: skip
+        asker = Asker(
+            tenant=request.tenant, principal=PRINCIPAL, role=ROLE, trace=trace, source=SOURCE, tracestate=state
+        )  # fmt: skip
         if isinstance(given, list):
             if keys:
                 raise Problem("idempotency_key_ambiguous", "in an array every intent has a key of its own, in its body")

@@ -23,7 +23,7 @@ import msgspec
 from zentra.gateway.doors.pressure import Cause, Overloaded
 from zentra.gateway.http.auth import Authenticator, Permission, Principal
 from zentra.gateway.http.problems import DOCUMENT_TYPE, Caller, Problem, document, of_error
-from zentra.gateway.http.reading import one_key, strict_json, trace_of
+from zentra.gateway.http.reading import one_key, strict_json, trace_of, tracestate_of
 from zentra.gateway.http.streaming import EventStream
 from zentra.gateway.http.versions import CURRENT, VERSIONS, Version, version_of
 from zentra.gateway.listening import Receive, Scope, Send
@@ -43,7 +43,7 @@ RETRY_SECONDS: Final = 2
 _WANTED: Final = frozenset(
     {
         b"authorization", b"content-type", b"content-length", b"if-none-match", b"x-request-id", b"traceparent",
-        b"prefer", b"zentra-version", b"last-event-id",
+        b"tracestate", b"prefer", b"zentra-version", b"last-event-id",
     }
 )  # fmt: skip
 _KEY_HEADERS: Final = frozenset({b"x-idempotency-key", b"idempotency-key"})
@@ -110,6 +110,11 @@ class Request:
         """Who is asking, as far as is known."""
         known = self._principal
         return Caller() if known is None else Caller(known.tenant, known.id, known.role)
+
+    @property
+    def tracestate(self) -> str:
+        """What others carry along the trace; empty where they carry nothing."""
+        return tracestate_of(self.headers.get(b"traceparent"), self.headers.get(b"tracestate"))
 
     @property
     def wait_seconds(self) -> float | None:

@@ -2,7 +2,8 @@
 
 - Creation answers 202 once the intent is committed; a replay is the first answer byte for byte and says so in a header.
 - Up to a thousand intents in one array have an answer each, in one answer; each has its key in its body.
-- With `Prefer: wait=N` a client is held until nothing more happens without somebody, and sees the state as it then is.
+- With `Prefer: wait=N`, or `?wait=N` on a look, a client is held until nothing more happens without somebody, and sees
+  the state as it then is.
 - An id that is unknown and one that is another tenant's are the same 404, and both are kept as denials.
 """
 
@@ -15,7 +16,7 @@ from typing import Final
 from zentra.actors.commands import Reversal
 from zentra.gateway.doors.commands import CommandDoor, Order
 from zentra.gateway.doors.intents import Asker, Created, IntentDoor
-from zentra.gateway.http.app import Headers, Reply, Request, Route, json_reply
+from zentra.gateway.http.app import WAIT_SECONDS_MAX, Headers, Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.fields import Field, amount_or_full, currency, identifier, one_of, read_fields, text
 from zentra.gateway.http.lists import CREATED, Check, Lists, amount
@@ -23,6 +24,7 @@ from zentra.gateway.http.problems import Problem
 from zentra.gateway.http.waiting import IntentWaiters
 from zentra.gateway.routes.intent_view import is_stable, row_of, view_of
 from zentra.gateway.routes.packets import find_intent, sealed_packet, uuid_of
+from zentra.runtime.intents.command import Violation
 from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.intents.vocabulary import SETTLED, IntentKind, Lifecycle, State
 from zentra.storage.pool import Pool
@@ -116,12 +118,12 @@ class IntentRoutes:
         """An intent with everything around it."""
         tenant = request.principal.tenant
         seen = await find_intent(self._pool, tenant, request.params["id"])
-        seconds = request.wait_seconds
-        if seconds is None:
-            return json_reply(200, view_of(seen))
+        preferred, asked = request.wait_seconds, _wait_of(request)
+        seconds = asked if preferred is None else preferred
         if seconds and not is_stable(seen):
             seen = await self._wait(tenant, seen.id, seconds)
-        return json_reply(200, view_of(seen), ((b"preference-applied", b"wait=%d" % seconds),))
+        headers = () if preferred is None else ((b"preference-applied", b"wait=%d" % preferred),)
+        return json_reply(200, view_of(seen), headers)
 
     async def evidence(self, request: Request) -> Reply:
         """The packet, as bytes that a verifier takes."""
@@ -154,9 +156,24 @@ class IntentRoutes:
         return await self._waiters.wait(intent, lambda: find_intent(self._pool, tenant, intent), is_stable, seconds)
 
 
+def _wait_of(request: Request) -> float:
+    """Return how long the query asks to wait, at most 30 s; raise Problem for what is no number of seconds."""
+    given = request.query().get("wait", "0")
+    if not given.isascii() or not given.isdigit() or len(given) > 6:
+        raise Problem("query_malformed", errors=[Violation("wait", "wait_malformed", "a number of seconds")])
+    return min(float(given), WAIT_SECONDS_MAX)
+
+
 def _asker(request: Request) -> Asker:
     who = request.principal
-    return Asker(tenant=who.tenant, principal=who.id, role=who.role, trace=request.trace, source="http")
+    return Asker(
+        tenant=who.tenant,
+        principal=who.id,
+        role=who.role,
+        trace=request.trace,
+        source="http",
+        tracestate=request.tracestate,
+    )
 
 
 def _headers_of(created: Created) -> Headers:

@@ -12,6 +12,7 @@ from zentra.runtime.codes import CODES
 BY_STATUS = {
     400: errors.BadRequestError, 401: errors.AuthenticationError, 403: errors.PermissionDeniedError,
     404: errors.NotFoundError, 405: errors.APIStatusError, 408: errors.APIStatusError, 409: errors.ConflictError,
+    410: errors.APIStatusError,
     413: errors.APIStatusError, 415: errors.APIStatusError, 422: errors.UnprocessableEntityError,
     429: errors.RateLimitError, 500: errors.InternalServerError, 503: errors.InternalServerError,
 }  # fmt: skip

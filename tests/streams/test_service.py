@@ -258,8 +258,8 @@ async def test_a_guessed_message_id_drops_nobody_elses_message(core: Connection,
 @pytest.mark.parametrize("subject", [
     "zc.1.policy", "ze.0.acme.ledger-posted", "ze.0.globex.ledger-posted", "zd.poison.1", "zl.worker-1",
     "zentra.feed.acme.ledger.posted.x", "zentra.feed.globex.ledger.posted.x", "zentra.feed.x",
-    "zentra.api.globex.create", "$JS.API.STREAM.PURGE.ZC", "$JS.API.STREAM.DELETE.ZE", "$JS.API.CONSUMER.DELETE.ZE.feed-globex-a", "$JS.ACK.ZE.x",
-    "$SYS.REQ.SERVER.PING.SUBSZ", "_R_.x", "_INBOX.x",
+    "zentra.api.globex.create", "$JS.API.STREAM.PURGE.ZC", "$JS.API.STREAM.DELETE.ZE",
+    "$JS.API.CONSUMER.DELETE.ZE.feed-globex-a", "$JS.ACK.ZE.x", "$SYS.REQ.SERVER.PING.SUBSZ", "_R_.x", "_INBOX.x",
 ])  # fmt: skip
 async def test_a_tenant_publishes_nowhere_but_to_its_door(
     door: Door, core: Connection, acme: Connection, server: NatsServer, subject: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -230,7 +231,7 @@ async def test_a_new_tenant_is_heard_after_a_reload_and_nobody_is_disturbed(
     async with listening(server, "acme") as acme, working(core, interest) as worker:
         await until_reading(core)
         path.write_text(before[: before.index("accounts {")] + accounts)
-        server.process.signal(1)
+        server.process.signal(signal.SIGHUP)
         while True:
             try:
                 async with listening(server, "initech") as initech:
