@@ -50,6 +50,7 @@ _HELP: Final = {
     "backlog_oldest_seconds": "Age of the oldest of them",
     "backlog_readings_failed": "Readings of the backlog that failed; the doors stay as they are until one succeeds",
     "intake_closed": "1 while new intents are sent away because the workers do not keep up",
+    "event_streams": "Event streams that clients hold open",
     "intake_held_seconds": "For how long groups of new intents were held because workers had enough to do",
     "workers_waiting_events": "Events that wait at the workers, as they reported lately",
     "intents_shed": "Requests for new intents sent away, by what there was too much of and by door",

@@ -20,6 +20,7 @@ from zentra.actors.reporting import Reporter
 from zentra.actors.supervisor import Supervisor
 from zentra.actors.tick import Rules
 from zentra.actors.worker import Worker, WorkerSettings
+from zentra.gateway.feeding import copy_feeds
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
 from zentra.gateway.outward.rails import RailBook
 from zentra.gateway.outward.webhooks import WebhookSender
@@ -125,6 +126,7 @@ async def _build(settings: Settings, instruments: Instruments, opened: AsyncExit
     supervisor.add("marking", relay.keep_marking)
     supervisor.add("sweeping", relay.keep_sweeping)
     supervisor.add("load reports", Reporter(limits.name, lambda: worker.waiting, LoadReports(client), instruments).run)
+    supervisor.add("feeds", partial(copy_feeds, settings, client, lambda: 0 in worker.leases))
     supervisor.add("upkeep", Upkeep(worker, store, relay, client, instruments).run)
     return worker, supervisor
 

@@ -20,20 +20,30 @@ import msgspec
 from zentra.gateway.doors.intents import Asker, BatchAnswer, IntentDoor
 from zentra.gateway.doors.pressure import Cause, Overloaded
 from zentra.gateway.http.problems import Problem, document, of_error
-from zentra.gateway.http.reading import one_key, strict_json, trace_of
+from zentra.gateway.http.reading import one_key, strict_json, trace_of, tracestate_of
+from zentra.gateway.http.versions import version_of
 from zentra.runtime.stream_ports import StreamError
 from zentra.storage.identifiers import Uuid7
 from zentra.streams.connection import Connection
 from zentra.streams.service import IntentService, ServiceRequest
 
-__all__ = ["NatsDoor", "overloaded_answer"]
+__all__ = ["NATS_CODES", "VERB", "NatsDoor", "overloaded_answer"]
 
 _log = logging.getLogger(__name__)
 
 PRINCIPAL: Final = "nats"
 ROLE: Final = "developer"
 SOURCE: Final = "nats"
-_VERB: Final = "create"
+VERB: Final = "create"
+NATS_CODES: Final = frozenset(
+    {
+        "batch_too_large", "body_key_repeated", "body_malformed", "body_too_deep", "idempotency_in_flight",
+        "idempotency_key_ambiguous", "idempotency_key_malformed", "idempotency_key_missing", "idempotency_key_reused",
+        "intent_id_conflict", "internal", "overloaded", "unavailable", "validation_failed", "verb_unknown",
+        "version_unknown",
+    }
+)  # fmt: skip
+"""Every code that this door answers with."""
 RETRY_SECONDS: Final = 2
 _encode: Final = msgspec.json.Encoder().encode
 _new_id: Final = Uuid7()
@@ -87,12 +97,19 @@ class NatsDoor:
             _log.warning("answer was not sent", extra={"tenant": request.tenant, "error": str(error)})
 
     async def _work(self, request: ServiceRequest, request_id: str, trace: str) -> bytes:
-        if request.verb != _VERB:
+        if request.verb != VERB:
             raise Problem("verb_unknown", f"there is no verb {request.verb[:64]!r}")
+        if "zentra-version" in request.headers:
+            version_of(request.headers["zentra-version"].encode("utf-8", "replace"))
         self._door.check(SOURCE)  # before the body is looked at: refusing has to be cheap
         given = strict_json(request.body)
         keys = [request.headers["idempotency-key"]] if "idempotency-key" in request.headers else []
-        asker = Asker(tenant=request.tenant, principal=PRINCIPAL, role=ROLE, trace=trace, source=SOURCE)
+        state = tracestate_of(
+            request.headers.get("traceparent", "").encode(), request.headers.get("tracestate", "").encode()
+        )  # fmt: skip
+        asker = Asker(
+            tenant=request.tenant, principal=PRINCIPAL, role=ROLE, trace=trace, source=SOURCE, tracestate=state
+        )  # fmt: skip
         if isinstance(given, list):
             if keys:
                 raise Problem("idempotency_key_ambiguous", "in an array every intent has a key of its own, in its body")

@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 DOCUMENT_TYPE: Final = b"application/problem+json"
 TYPE_PREFIX: Final = "/problems/"
+INSTANCE_PREFIX: Final = "urn:zentra:request:"  # this very occurrence, and nothing that a path would give away
 RETRY_AFTER_SECONDS: Final = 1
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -77,6 +78,7 @@ def document(problem: Problem, request_id: str, trace_id: str) -> bytes:
         "status": row.status,
         "code": row.code,
         "detail": problem.detail or row.advice,
+        "instance": INSTANCE_PREFIX + request_id,
         "retryable": row.retryable,
         "request_id": request_id,
         "trace_id": trace_id,

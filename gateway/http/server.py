@@ -15,7 +15,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import uvicorn
 
@@ -29,13 +29,17 @@ from zentra.gateway.doors.pressure import Pressure, PressureLimits
 from zentra.gateway.http.app import Application
 from zentra.gateway.http.auth import Authenticator, StoredApiKey
 from zentra.gateway.http.denials import Collected, Denials
+from zentra.gateway.http.lists import Lists
 from zentra.gateway.http.sending import Sending
+from zentra.gateway.http.streaming import Streams
 from zentra.gateway.http.waiting import CommandWaiters, IntentWaiters
 from zentra.gateway.listening import BACKLOG, quiet_config
 from zentra.gateway.metrics import Metrics
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
 from zentra.gateway.routes.accounts import AccountRoutes
 from zentra.gateway.routes.callbacks import CallbackRoutes
+from zentra.gateway.routes.description import DescriptionRoutes
+from zentra.gateway.routes.events import EventRoutes, NatsEvents
 from zentra.gateway.routes.health import HealthRoutes
 from zentra.gateway.routes.intents import IntentRoutes
 from zentra.gateway.routes.operations import OperationRoutes
@@ -50,7 +54,6 @@ from zentra.storage.pool import Pool, assert_tenant_role, open_pool
 from zentra.storage.reads import border as border_reads
 from zentra.storage.reads import tenant as reads
 from zentra.storage.reads.backlog import Backlog, read_backlog
-from zentra.storage.reads.border import OutcomeRow
 from zentra.streams.connection import Connection, connect
 from zentra.streams.feed import EventTail
 from zentra.streams.load_tail import LoadTail
@@ -65,6 +68,14 @@ NAME: Final = "zentra gateway"
 DRAIN_SECONDS_MAX: Final = 10  # waiting clients are let go at once; the longest thing left is a commit
 
 
+class Drained(Protocol):
+    """A part that lets go of whoever waits for it."""
+
+    def drain(self) -> None:
+        """Let nobody wait any longer."""
+        ...
+
+
 class GatewayApp:
     """A gateway that is built and may serve; `opened` makes one. `application` is its ASGI callable."""
 
@@ -72,14 +83,12 @@ class GatewayApp:
         self,
         application: Application,
         metrics: Metrics,
-        health: HealthRoutes,
-        intake: Intake,
+        drained: Sequence[Drained],
         intent_waiters: IntentWaiters,
-        command_waiters: CommandWaiters[OutcomeRow],
     ) -> None:
+        """`drained` are let go in this order."""
         self.application, self.metrics = application, metrics
-        self._health, self._intake = health, intake
-        self._intent_waiters, self._command_waiters = intent_waiters, command_waiters
+        self._drained, self._intent_waiters = drained, intent_waiters
 
     @classmethod
     @asynccontextmanager
@@ -93,10 +102,8 @@ class GatewayApp:
 
     def drain(self) -> None:
         """Be unready, and let nobody wait any longer."""
-        self._health.drain()
-        self._intake.drain()
-        self._intent_waiters.drain()
-        self._command_waiters.drain()
+        for part in self._drained:
+            part.drain()
 
     def statistics(self) -> Mapping[str, int]:
         """Return how much is waited for now."""
@@ -177,7 +184,6 @@ class _Builder:
         stack.push_async_callback(http.aclose)
         partitions = await border_reads.partitions(writer_pool)
         clock = DatabaseClock()
-
         denials = Denials(partial(_write_denials, writer_pool), metrics)
         stack.push_async_callback(denials.aclose)
         sending = Sending(writer_pool, publisher)
@@ -200,14 +206,18 @@ class _Builder:
         callbacks = CallbackRoutes(partial(border_reads.rails, writer_pool), http, callback_intake, metrics)
         stack.push_async_callback(callbacks.aclose)
         health = HealthRoutes(_probes(writer_pool, tenant_pool, client, cache), metrics)
+        secret = settings.secret_bytes()
+        lists, streams = Lists(secret), Streams()
         routes = [
-            *IntentRoutes(tenant_pool, door, commands, intent_waiters).routes(),
-            *AccountRoutes(tenant_pool).routes(),
-            *OperationRoutes(tenant_pool, commands).routes(),
-            *WebhookRoutes(tenant_pool, commands, sealer).routes(),
+            *IntentRoutes(tenant_pool, door, commands, intent_waiters, lists).routes(),
+            *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
+            *AccountRoutes(tenant_pool, lists).routes(),
+            *OperationRoutes(tenant_pool, commands, lists).routes(),
+            *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
             *callbacks.routes(),
             *health.routes(),
         ]
+        routes += DescriptionRoutes(lambda: routes).routes()
         authenticator = Authenticator(partial(_find_key, tenant_pool))
         application = Application(
             routes, authenticator, on_denial=denials.add, observer=metrics, requests_max=settings.requests_max
@@ -215,7 +225,23 @@ class _Builder:
         nats_door = NatsDoor(client, door)
         await nats_door.start()
         stack.push_async_callback(nats_door.aclose)
-        metrics.probe(lambda: {
+        self._show(intake, nats_door, cache, pressure, admission, streams)
+        return GatewayApp(
+            application, metrics, (health, intake, streams, intent_waiters, command_waiters), intent_waiters
+        )
+
+    def _show(
+        self,
+        intake: Intake,
+        nats_door: NatsDoor,
+        cache: RedisIdempotency,
+        pressure: Pressure,
+        admission: Admission,
+        streams: Streams,
+    ) -> None:
+        """Show in the metrics how these stand whenever somebody asks."""
+        self.metrics.probe(lambda: {
+            "event_streams": streams.count,
             "intents_waiting": intake.statistics().waiting,
             "nats_requests_unanswered": nats_door.unanswered,
             "redis_degraded": cache.statistics().degraded,
@@ -225,7 +251,6 @@ class _Builder:
             "intake_held_seconds": admission.held_seconds,
             "workers_waiting_events": admission.waiting,
         })  # fmt: skip
-        return GatewayApp(application, metrics, health, intake, intent_waiters, command_waiters)
 
     async def _listen_to(self, client: Connection, admission: Admission) -> None:
         tail = LoadTail(client, admission.heard)

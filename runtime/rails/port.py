@@ -87,6 +87,8 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     destination: str
     scenario: str | None = None  # what a sandbox rail shall play; real rails never see it
     trace: str = ""
+    tracestate: str = ""
+    sequence: int = 0  # of the record that asks for it: the span that the call follows from
 
 
 class RailSettings(msgspec.Struct, frozen=True):

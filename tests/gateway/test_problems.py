@@ -78,6 +78,7 @@ def test_a_document_has_every_member() -> None:
         "status": 422,
         "code": "validation_failed",
         "detail": "2 rules are broken",
+        "instance": "urn:zentra:request:req_1",
         "retryable": False,
         "request_id": "req_1",
         "trace_id": "t" * 32,

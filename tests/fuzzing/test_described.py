@@ -1,0 +1,17 @@
+"""A small part of asking at random, so that it stays possible; `make fuzz` asks for longer."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.catalogue import declared_routes
+from tests.fuzzing.described import ask_at_random
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_nothing_that_is_asked_at_random_is_answered_in_another_way_than_described() -> None:
+    found = ask_at_random(examples=2, seconds=45)
+    assert (found.failures, found.errors, found.server_errors_logged) == ((), (), 0), found.output[-5000:]
+    assert found.operations == len(declared_routes()) - 1, "schemathesis leaves out the description itself"
+    assert found.cases > 500
