@@ -65,8 +65,8 @@ def create_tenant(
         "next:",
         f"  zentra principals create {tenant} dev --role developer",
         f"  zentra keys create {tenant} dev",
-        "  zentra nats-config --output nats.conf   its account is new to NATS: write this and reload the server",
-        "                                          (a running `zentra dev` does both on SIGHUP)",
+        "  zentra nats-config --output nats.conf   its account is new to NATS: write this, reload the server twice",
+        "                                          (a running `zentra dev` does it all on SIGHUP)",
     )
 
 

@@ -52,7 +52,7 @@ ACCOUNT_FILTERS: Final[Mapping[str, Check]] = {
     "status": one_of("status_unknown", "open", "frozen", "closed"),
 }  # fmt: skip
 ENTRY_FILTERS: Final[Mapping[str, Check]] = {
-    **CREATED, "intent": identifier, "kind": one_of("kind_unknown", *POSTINGS),
+    **CREATED, "intent": text, "kind": one_of("kind_unknown", *POSTINGS),
     "side": one_of("side_unknown", "debit", "credit"), "amount_min": amount, "amount_max": amount,
 }  # fmt: skip
 _COUNTERS: Final = ("debits_pending", "credits_pending", "debits_posted", "credits_posted")

@@ -16,7 +16,7 @@ import msgspec
 from zentra.gateway.doors.commands import CommandDoor, Order, replay_headers, reused
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
-from zentra.gateway.http.fields import Field, event_filters, identifier, one_of, read_fields, url
+from zentra.gateway.http.fields import Field, event_filters, identifier, one_of, read_fields, text, url
 from zentra.gateway.http.lists import CREATED, Check, Lists
 from zentra.gateway.http.problems import Problem
 from zentra.gateway.routes.intent_view import delivery_shown
@@ -44,7 +44,7 @@ EVENTS_DEFAULT: Final = ("ledger.posted", "ledger.released", "ledger.reversal", 
 SECRET_BYTES: Final = 32
 ENDPOINT: Final[Mapping[str, Field]] = {"url": Field(url), "events": Field(event_filters, EVENTS_DEFAULT)}
 DELIVERY_FILTERS: Final[Mapping[str, Check]] = {
-    **CREATED, "endpoint": identifier, "intent": identifier, "event": one_of("event_unknown", *Topic),
+    **CREATED, "endpoint": identifier, "intent": text, "event": one_of("event_unknown", *Topic),
     "status": one_of("status_unknown", *DeliveryState),
 }  # fmt: skip
 NOTHING: Final[Mapping[str, Field]] = {}
