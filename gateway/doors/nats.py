@@ -5,6 +5,7 @@
   in order. An intent that is refused harms no other.
 - Where new intents are sent away, the whole request has one answer, `overloaded` with `retry_after_seconds`.
 - The tenant was written by the server; the principal is `nats`, a developer of that tenant.
+- Requests count against the tenant's limits like those over HTTP, as money requests of the key `nats`.
 - Requests pipeline: each has a task of its own and nobody waits for the one before. How many are unanswered is bounded
   by the service in front, how many intents are waiting by the intake behind.
 """
@@ -13,14 +14,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
+from zentra.gateway.access.limits import Limiter
 from zentra.gateway.doors.intents import Asker, BatchAnswer, IntentDoor
 from zentra.gateway.doors.pressure import Cause, Overloaded
-from zentra.gateway.http.problems import Problem, document, of_error
+from zentra.gateway.http.problems import Caller, Problem, document, of_error
 from zentra.gateway.http.reading import one_key, strict_json, trace_of
+from zentra.runtime.limits import RouteClass
 from zentra.runtime.stream_ports import StreamError
 from zentra.storage.identifiers import Uuid7
 from zentra.streams.connection import Connection
@@ -33,6 +37,7 @@ _log = logging.getLogger(__name__)
 PRINCIPAL: Final = "nats"
 ROLE: Final = "developer"
 SOURCE: Final = "nats"
+ACTION: Final = "REQUEST zentra.intents.create"
 _VERB: Final = "create"
 RETRY_SECONDS: Final = 2
 _encode: Final = msgspec.json.Encoder().encode
@@ -48,7 +53,15 @@ def overloaded_answer() -> bytes:
 class NatsDoor:
     """Serves the requests of one service subscription; `start` opens it, `aclose` answers what is left."""
 
-    def __init__(self, client: Connection, door: IntentDoor) -> None:
+    def __init__(
+        self,
+        client: Connection,
+        door: IntentDoor,
+        limiter: Limiter | None = None,
+        on_denial: Callable[[Caller, str, str, str], None] = lambda caller, action, reason, request_id: None,
+    ) -> None:
+        """`on_denial` is told caller, action, reason and request id."""
+        self._limiter, self._on_denial = limiter, on_denial
         self._service = IntentService(client, overloaded_answer=overloaded_answer())
         self._door = door
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,7 +92,10 @@ class NatsDoor:
         try:
             body = await self._work(request, request_id, trace)
         except Exception as error:
-            body = document(of_error(error), request_id, trace)
+            problem = of_error(error)
+            if problem.denied and problem.caller is not None:
+                self._on_denial(problem.caller, ACTION, problem.row.code, request_id)
+            body = document(problem, request_id, trace)
         try:
             await self._service.respond(request, body)
         except StreamError as error:
@@ -91,6 +107,11 @@ class NatsDoor:
             raise Problem("verb_unknown", f"there is no verb {request.verb[:64]!r}")
         self._door.check(SOURCE)  # before the body is looked at: refusing has to be cheap
         given = strict_json(request.body)
+        if self._limiter is not None:
+            tenant, weight = request.tenant, len(given) if isinstance(given, list) else 1
+            await self._limiter.spend(
+                Caller(tenant, PRINCIPAL, ROLE), f"{tenant}/{PRINCIPAL}", RouteClass.MONEY, weight
+            )
         keys = [request.headers["idempotency-key"]] if "idempotency-key" in request.headers else []
         asker = Asker(tenant=request.tenant, principal=PRINCIPAL, role=ROLE, trace=trace, source=SOURCE)
         if isinstance(given, list):

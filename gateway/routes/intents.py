@@ -51,7 +51,15 @@ class IntentRoutes:
         one = "/runtime/intents/{id}"
         return [
             Route("POST", "/runtime/intents", self.create, P.INTENTS_CREATE, body="json"),
-            Route("POST", BULK, self.create_many, P.INTENTS_CREATE, body="json", body_bytes_max=BULK_BYTES_MAX),
+            Route(
+                "POST",
+                BULK,
+                self.create_many,
+                P.INTENTS_CREATE,
+                body="json",
+                body_bytes_max=BULK_BYTES_MAX,
+                weigh=_weigh,
+            ),
             Route("POST", "/transfers", self.create_transfer, P.INTENTS_CREATE, body="json"),
             Route("POST", "/payments", self.create_payment, P.INTENTS_CREATE, body="json"),
             Route("GET", one, self.show, P.INTENTS_READ),
@@ -132,6 +140,10 @@ class IntentRoutes:
 
     async def _wait(self, tenant: str, intent: str, seconds: float) -> IntentView:
         return await self._waiters.wait(intent, lambda: find_intent(self._pool, tenant, intent), is_stable, seconds)
+
+
+def _weigh(body: object) -> int:
+    return len(body) if isinstance(body, list) else 1
 
 
 def _asker(request: Request) -> Asker:
