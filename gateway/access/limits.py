@@ -50,7 +50,9 @@ class _Lease:
     )  # fmt: skip
 
     def __init__(self, name: str, per: Per, quota: Quota) -> None:
-        self.name, self.per, self.quota = name, per, quota
+        # A new quota is a new bucket: what was used up of the old one says nothing of it.
+        self.name = f"{name}:{quota.quota}/{quota.window_seconds}"
+        self.per, self.quota = per, quota
         self.tokens = self.left = self.wanted = 0
         self.size = self.dry_from = 1
         self.least = quota.quota
