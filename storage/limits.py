@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from zentra.runtime.limits import Ask, Grant
+from zentra.storage.caching import open_redis
 
 __all__ = ["RedisLimits"]
 
 PREFIX: Final = "gateway:limits:"
-TIMEOUT_SECONDS_MAX: Final = 0.1  # a request waits this long for a server that hangs, once a second
 PAUSE_SECONDS: Final = 1.0
 CONNECTIONS_MAX: Final = 4
 _SCRIPT: Final = (Path(__file__).parent / "lua" / "limits.lua").read_text(encoding="utf-8")
@@ -40,17 +38,7 @@ class RedisLimits:
     @classmethod
     def open(cls, url: str) -> RedisLimits:
         """Return a store on `url`. Nothing is sent yet; a server that is not there is found out at the first use."""
-        return cls(
-            Redis.from_url(
-                url,
-                socket_timeout=TIMEOUT_SECONDS_MAX,
-                socket_connect_timeout=TIMEOUT_SECONDS_MAX,
-                retry=Retry(NoBackoff(), 0),
-                max_connections=CONNECTIONS_MAX,
-                protocol=2,
-                driver_info=None,
-            )
-        )
+        return cls(open_redis(url, connections_max=CONNECTIONS_MAX))
 
     @property
     def degraded(self) -> bool:
