@@ -8,6 +8,8 @@ The pages in `docs/` are made from the tables here and in the code, so neither c
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -16,12 +18,23 @@ from typing import Final
 from prometheus_client.core import Metric
 
 from tests.architecture import ROOT, Source, python_sources
+from zentra.gateway import routes as route_modules
+from zentra.gateway.http.app import Route
 from zentra.gateway.metrics import Metrics
 from zentra.runtime.codes import CODES, FIELD_CODES
 from zentra.runtime.intents.machine import INITIAL, MOVES
 from zentra.runtime.intents.vocabulary import SETTLED, State, Topic
+from zentra.runtime.roles import ROLES
 
-__all__ = ["PAGES", "counted", "explained_metrics", "exposed_metrics", "metric_families", "said_codes"]
+__all__ = [
+    "PAGES",
+    "counted",
+    "explained_metrics",
+    "exposed_metrics",
+    "gateway_routes",
+    "metric_families",
+    "said_codes",
+]
 
 _SUFFIXES: Final = {"counter": "_total"}
 _REWRITE: Final = "Rewrite it with `.venv/bin/python -m tests.catalogue`."
@@ -202,10 +215,46 @@ def metrics_page() -> str:
     return "\n".join(lines)
 
 
+def gateway_routes() -> list[Route]:
+    """Return every route that a gateway serves, in the order of its modules; their handlers cannot be called."""
+    found: list[Route] = []
+    for module in sorted(info.name for info in pkgutil.iter_modules(route_modules.__path__)):
+        for value in vars(importlib.import_module(f"{route_modules.__name__}.{module}")).values():
+            if isinstance(value, type) and value.__module__.endswith(f".{module}") and hasattr(value, "routes"):
+                found += value.routes(object.__new__(value))
+    return found
+
+
+def roles_page() -> str:
+    """Return `docs/roles.md`."""
+    guarded = [route for route in gateway_routes() if route.permission is not None]
+    open_routes = [route for route in gateway_routes() if route.permission is None]
+    lines = [
+        "# Roles", "",
+        f"Made from `runtime/roles.py` and the routes of the gateway. {_REWRITE}", "",
+        "A role is a set of permissions. Keys, tokens and certificates may narrow it by scopes, which are names of",
+        "permissions, and never widen it. Deny is the default; every denial is kept as evidence.", "",
+        f"{len(guarded)} guarded routes and {len(ROLES)} roles make {len(guarded) * len(ROLES)} cells; each is tried",
+        "against a running gateway by `tests/gateway/http/test_roles.py`.", "",
+        f"| route | permission | limit | {' | '.join(ROLES)} |",
+        f"|---|---|---|{'---|' * len(ROLES)}",
+        *(
+            f"| `{route.action}` | `{route.permission}` | {route.rate} | "
+            + " | ".join("yes" if route.permission in ROLES[role] else "" for role in ROLES) + " |"
+            for route in guarded
+        ),
+        "", "Open to everybody, because they tell nothing of anybody or check a signature of their own: "
+        + ", ".join(f"`{route.action}`" for route in open_routes) + ".",
+        "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/errors.md": errors_page,
     "docs/events.md": events_page,
     "docs/metrics.md": metrics_page,
+    "docs/roles.md": roles_page,
 }
 """Pages that are made, by path."""
 

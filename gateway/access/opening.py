@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from functools import partial
 
 from zentra.gateway.access.issuers import IssuerKeys, fetching, parse_issuers
@@ -20,37 +19,34 @@ from zentra.storage.limits import RedisLimits
 from zentra.storage.pool import Pool
 from zentra.storage.reads import access
 
-__all__ = ["default_quotas", "open_authenticator", "open_limiter"]
+__all__ = ["default_quotas", "open_access"]
 
 
-async def open_authenticator(
+def open_access(
     settings: Settings, stack: AsyncExitStack, tenant_pool: Pool, writer_pool: Pool, http: OutwardHttp, metrics: Metrics
-) -> Authenticator:
-    """Return who lets in keys, and tokens and certificates where they are configured; raises SettingsError."""
+) -> tuple[Authenticator, Limiter]:
+    """Return who lets in keys, tokens and certificates, and who holds the limits; both end with `stack`.
+
+    Raises SettingsError for issuers and limits that cannot be read."""
     issuers = parse_issuers(settings.issuers, plain_allowed=settings.private_addresses)
     known = {name: (issuer, IssuerKeys(name, fetching(issuer, http))) for name, issuer in issuers.items()}
     used = UsedKeys(partial(access.note_used, writer_pool))
     stack.push_async_callback(used.aclose)
-    return Authenticator(
+    authenticator = Authenticator(
         partial(_find_key, tenant_pool),
         find_certificate=partial(_find_certificate, tenant_pool),
         certificates_required=settings.client_certificates == "required",
         tokens=TokenVerifier(known, partial(_find_claims, tenant_pool), time.time) if known else None,
         on_used=used.add,
         instruments=metrics,
-        now=lambda: datetime.now(UTC),
     )
-
-
-async def open_limiter(settings: Settings, stack: AsyncExitStack, tenant_pool: Pool, metrics: Metrics) -> Limiter:
-    """Return who holds the limits, over Redis; raises SettingsError."""
     store = RedisLimits.open(settings.redis_url)
     stack.push_async_callback(store.aclose)
     limiter = Limiter(
         store, partial(access.tenant_quotas, tenant_pool), default_quotas(settings), instruments=metrics
     )  # fmt: skip
     stack.push_async_callback(limiter.aclose)
-    return limiter
+    return authenticator, limiter
 
 
 def default_quotas(settings: Settings) -> Quotas:

@@ -180,20 +180,20 @@ class HttpObserver(Protocol):
 
 
 class Application:
-    """The ASGI callable."""
+    """The ASGI callable; `routes` is what it serves."""
 
     def __init__(
         self,
         routes: Sequence[Route],
         authenticator: Authenticator,
+        limiter: Limiter | None = None,
         *,
         on_denial: Callable[[Caller, str, str, str], None],
         observer: HttpObserver,
         requests_max: int = REQUESTS_MAX,
-        limiter: Limiter | None = None,
     ) -> None:
         """`on_denial` is told caller, action, reason and request id. Raises ValueError where two routes collide."""
-        self._limiter = limiter
+        self._limiter, self.routes = limiter, tuple(routes)
         strangers_max = max(requests_max // STRANGERS_SHARE, STRANGERS_MIN)
         self._known, self._asking, self._open = _Places(requests_max), _Places(strangers_max), _Places(strangers_max)
         self._exact: dict[str, dict[str, Route]] = {}

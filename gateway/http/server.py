@@ -21,7 +21,7 @@ from typing import Final
 import uvicorn
 
 from zentra.gateway.access.certificates import secured
-from zentra.gateway.access.opening import open_authenticator, open_limiter
+from zentra.gateway.access.opening import open_access
 from zentra.gateway.doors.admission import Admission
 from zentra.gateway.doors.callbacks import CallbackIntake
 from zentra.gateway.doors.commands import CommandDoor
@@ -215,12 +215,10 @@ class _Builder:
             *callbacks.routes(),
             *health.routes(),
         ]
-        authenticator = await open_authenticator(settings, stack, tenant_pool, writer_pool, http, metrics)
-        limiter = await open_limiter(settings, stack, tenant_pool, metrics)
+        authenticator, limiter = open_access(settings, stack, tenant_pool, writer_pool, http, metrics)
         application = Application(
-            routes, authenticator, on_denial=denials.add, observer=metrics, requests_max=settings.requests_max,
-            limiter=limiter,
-        )  # fmt: skip
+            routes, authenticator, limiter, on_denial=denials.add, observer=metrics, requests_max=settings.requests_max
+        )
         nats_door = NatsDoor(client, door, limiter, denials.add)
         await nats_door.start()
         stack.push_async_callback(nats_door.aclose)

@@ -195,6 +195,34 @@ def test_an_installation_is_set_up_from_the_command_line(fresh: Zentra, tmp_path
     assert answer(fresh, "principals create acme dev --role developer")["created"] is True
     assert [one["role"] for one in answer(fresh, "principals list acme")] == ["developer"]
 
+    (tmp_path / "secret").write_text("of the rail\n")
+    rail = f"rails create sandbox_a --base-url http://127.0.0.1:8090 --secret-file {tmp_path / 'secret'}"
+    assert answer(fresh, rail) == {"rail": "sandbox_a", "changed": True}
+    assert [(one["name"], one["secret"]) for one in answer(fresh, "rails list")] == [("sandbox_a", "***")]
+
+    corridor = "corridors create acme ng-transfer --currency NGN --rail sandbox_a"
+    assert answer(fresh, corridor)["changed"] is True
+    assert answer(fresh, "corridors list acme")[0]["rails"] == ["sandbox_a"]
+    code, _, err = fresh(corridor.replace("sandbox_a", "nobody"))
+    assert (code, "rail_unknown" in err) == (1, True)
+
+    rules = tmp_path / "rules.json"
+    rules.write_text('{"limits": {"NGN": {"transaction_minor_max": 5}}}')
+    assert answer(fresh, f"policies create acme --file {rules}")["version"] == 1
+    assert answer(fresh, "policies list acme")[0]["limits"]["NGN"]["transaction_minor_max"] == 5
+    rules.write_text('{"limits": {"NGN": {"transaction_minor_mux": 5}}}')
+    code, _, err = fresh(f"policies create acme --file {rules}")
+    assert (code, "limits.NGN.transaction_minor_mux" in err) == (3, True)
+
+    config = tmp_path / "nats.conf"
+    assert fresh(f"nats-config --output {config}")[0] == 0
+    assert "T_ACME" in config.read_text()
+    assert config.stat().st_mode & 0o777 == 0o600
+
+
+def test_who_may_come_in_is_set_up_from_the_command_line(fresh: Zentra) -> None:
+    for line in ("migrate", "tenants create acme", "principals create acme dev --role developer"):
+        answer(fresh, line)
     made = answer(fresh, "keys create acme dev --expires-days 30")
     assert parse_key(made["key"]) is not None
     listed = answer(fresh, "keys list acme")
@@ -220,30 +248,6 @@ def test_an_installation_is_set_up_from_the_command_line(fresh: Zentra, tmp_path
     assert answer(fresh, "tenants create acme-live --live")["mode"] == "live"
     assert answer(fresh, "principals create acme-live dev --role developer")["created"] is True
     assert answer(fresh, "keys create acme-live dev")["key"].startswith("zk_live_")
-
-    (tmp_path / "secret").write_text("of the rail\n")
-    rail = f"rails create sandbox_a --base-url http://127.0.0.1:8090 --secret-file {tmp_path / 'secret'}"
-    assert answer(fresh, rail) == {"rail": "sandbox_a", "changed": True}
-    assert [(one["name"], one["secret"]) for one in answer(fresh, "rails list")] == [("sandbox_a", "***")]
-
-    corridor = "corridors create acme ng-transfer --currency NGN --rail sandbox_a"
-    assert answer(fresh, corridor)["changed"] is True
-    assert answer(fresh, "corridors list acme")[0]["rails"] == ["sandbox_a"]
-    code, _, err = fresh(corridor.replace("sandbox_a", "nobody"))
-    assert (code, "rail_unknown" in err) == (1, True)
-
-    rules = tmp_path / "rules.json"
-    rules.write_text('{"limits": {"NGN": {"transaction_minor_max": 5}}}')
-    assert answer(fresh, f"policies create acme --file {rules}")["version"] == 1
-    assert answer(fresh, "policies list acme")[0]["limits"]["NGN"]["transaction_minor_max"] == 5
-    rules.write_text('{"limits": {"NGN": {"transaction_minor_mux": 5}}}')
-    code, _, err = fresh(f"policies create acme --file {rules}")
-    assert (code, "limits.NGN.transaction_minor_mux" in err) == (3, True)
-
-    config = tmp_path / "nats.conf"
-    assert fresh(f"nats-config --output {config}")[0] == 0
-    assert "T_ACME" in config.read_text()
-    assert config.stat().st_mode & 0o777 == 0o600
 
 
 def _request(curl: str) -> urllib.request.Request:

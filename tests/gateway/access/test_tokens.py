@@ -200,7 +200,7 @@ async def test_a_role_that_was_taken_away_is_worth_nothing_whatever_the_token_sa
 
 async def test_scopes_of_a_token_narrow_its_role() -> None:
     spoken = await Known().verifier.verify(signed({"scope": "intents:read denials:read"}))
-    assert spoken.scopes == {"intents:read", "denials:read"}
+    assert spoken.scopes == frozenset({"intents:read", "denials:read"})
 
 
 @pytest.mark.parametrize(

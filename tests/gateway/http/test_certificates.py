@@ -58,7 +58,7 @@ class Site:
             context.load_cert_chain(pair.certificate, pair.key)
         return context
 
-    async def ask(self, base: str, pair: Pair | None, *, times: int = 1, **headers: str) -> Any:
+    async def ask(self, base: str, pair: Pair | None, times: int = 1, **headers: Any) -> Any:
         """Return the latest answer's status and code over one connection."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connector = aiohttp.TCPConnector(ssl=self.context(pair))
@@ -147,7 +147,7 @@ async def test_a_certificate_that_expires_while_connected_opens_nothing_more(sit
     async with site.serving(site.settings()) as base:
         connector = aiohttp.TCPConnector(ssl=site.context(brief))
         async with aiohttp.ClientSession(connector=connector) as session:
-            codes = []
+            codes: list[str] = []
             while not codes or codes[-1] == "not_found":
                 async with session.get(f"{base}/runtime/intents/unknown") as answer:
                     codes.append(msgspec.json.decode(await answer.read())["code"])
