@@ -32,7 +32,7 @@ IDENTITY_LENGTH_MAX: Final = 255
 class ClientCertificate(Struct, frozen=True):
     """What a client proved: its identity, empty where the certificate names nobody, and until when.
 
-    `not_after` is in seconds since 1970. `digest` is what the identity is remembered by; it is longer than any digest of
+    `not_after` is in seconds since 1970. `digest` is what the identity is remembered by: longer than any digest of
     a key, so that no text of a key can be taken for it."""
 
     identity: str

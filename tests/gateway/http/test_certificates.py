@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from zentra.storage.administration import Administration
 from zentra.storage.pool import Pool
 
 PAYROLL = "spiffe://acme/payroll"
+_NONE: Mapping[str, str] = {}
 
 
 class Site:
@@ -58,7 +59,7 @@ class Site:
             context.load_cert_chain(pair.certificate, pair.key)
         return context
 
-    async def ask(self, base: str, pair: Pair | None, times: int = 1, **headers: Any) -> Any:
+    async def ask(self, base: str, pair: Pair | None, headers: Mapping[str, str] = _NONE, times: int = 1) -> Any:
         """Return the latest answer's status and code over one connection."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connector = aiohttp.TCPConnector(ssl=self.context(pair))
@@ -101,7 +102,7 @@ async def test_a_service_is_who_its_certificate_says(site: Site, keys: Keys) -> 
     async with site.serving(site.settings()) as base:
         assert base.startswith("https://")
         for pair, headers, answer in cases:
-            assert await site.ask(base, pair, times=2, **headers) == answer
+            assert await site.ask(base, pair, headers, times=2) == answer
 
 
 SPOOFED = {
@@ -114,13 +115,13 @@ SPOOFED = {
 @pytest.mark.parametrize("demand", ["none", "optional"])
 async def test_no_header_makes_anybody_somebody(site: Site, demand: str) -> None:
     async with site.serving(site.settings(demand)) as base:
-        assert await site.ask(base, None, **SPOOFED) == (401, "authentication_required")
+        assert await site.ask(base, None, SPOOFED) == (401, "authentication_required")
 
 
 async def test_a_header_changes_nothing_about_what_was_proved(site: Site) -> None:
     async with site.serving(site.settings()) as base:
         nobody = site.authority.client("nobody")
-        assert await site.ask(base, nobody, **SPOOFED) == (401, "certificate_unknown")
+        assert await site.ask(base, nobody, SPOOFED) == (401, "certificate_unknown")
 
 
 async def test_where_certificates_are_required_nobody_connects_without(site: Site, keys: Keys) -> None:
@@ -132,13 +133,13 @@ async def test_where_certificates_are_required_nobody_connects_without(site: Sit
             site.authority.client(uris=[PAYROLL], lasts=-timedelta(hours=1)),
         ):
             with pytest.raises((aiohttp.ClientError, ssl.SSLError)):
-                await site.ask(base, pair, authorization=f"Bearer {keys.of('acme', 'developer')}")
+                await site.ask(base, pair, {"authorization": f"Bearer {keys.of('acme', 'developer')}"})
 
 
 async def test_where_they_are_optional_a_key_alone_is_enough(site: Site, keys: Keys) -> None:
     async with site.serving(site.settings("optional")) as base:
         key = f"Bearer {keys.of('acme', 'developer')}"
-        assert await site.ask(base, None, authorization=key) == (404, "not_found")
+        assert await site.ask(base, None, {"authorization": key}) == (404, "not_found")
         assert await site.ask(base, site.authority.client(uris=[PAYROLL])) == (404, "not_found")
 
 
