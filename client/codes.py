@@ -33,6 +33,25 @@ class Code(StrEnum):
     KEY_INVALID = "key_invalid"
     KEY_REVOKED = "key_revoked"
     KEY_EXPIRED = "key_expired"
+    PRINCIPAL_DISABLED = "principal_disabled"
+    NETWORK_REFUSED = "network_refused"
+    TOKEN_TOO_LARGE = "token_too_large"
+    TOKEN_MALFORMED = "token_malformed"
+    TOKEN_ISSUER_UNKNOWN = "token_issuer_unknown"
+    TOKEN_ALGORITHM_REFUSED = "token_algorithm_refused"
+    TOKEN_KEY_UNKNOWN = "token_key_unknown"
+    TOKEN_SIGNATURE_INVALID = "token_signature_invalid"
+    TOKEN_CLAIMS_MALFORMED = "token_claims_malformed"
+    TOKEN_AUDIENCE_WRONG = "token_audience_wrong"
+    TOKEN_EXPIRED = "token_expired"
+    TOKEN_NOT_YET_VALID = "token_not_yet_valid"
+    TOKEN_TENANT_REFUSED = "token_tenant_refused"
+    TOKEN_ROLE_REFUSED = "token_role_refused"
+    CERTIFICATE_REQUIRED = "certificate_required"
+    CERTIFICATE_UNKNOWN = "certificate_unknown"
+    CERTIFICATE_REVOKED = "certificate_revoked"
+    CERTIFICATE_EXPIRED = "certificate_expired"
+    CREDENTIALS_DISAGREE = "credentials_disagree"
     PERMISSION_DENIED = "permission_denied"
     SELF_APPROVAL = "self_approval"
     NOT_FOUND = "not_found"
@@ -69,6 +88,7 @@ class Code(StrEnum):
     SIGNATURE_MISSING = "signature_missing"
     SIGNATURE_INVALID = "signature_invalid"
     TIMESTAMP_OUT_OF_TOLERANCE = "timestamp_out_of_tolerance"
+    RATE_LIMITED = "rate_limited"
     OVERLOADED = "overloaded"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
@@ -81,6 +101,7 @@ RETRYABLE: Final = frozenset(
         Code.EVIDENCE_NOT_SEALED,
         Code.IDEMPOTENCY_IN_FLIGHT,
         Code.OVERLOADED,
+        Code.RATE_LIMITED,
         Code.STREAMS_TOO_MANY,
         Code.UNAVAILABLE,
     }

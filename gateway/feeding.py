@@ -9,6 +9,7 @@ from typing import Final
 
 import anyio
 
+from zentra.gateway.production import nats_tls
 from zentra.gateway.settings import Settings
 from zentra.runtime.stream_ports import StreamError
 from zentra.streams.accounts import system_url
@@ -27,7 +28,9 @@ async def copy_feeds(settings: Settings, client: Connection, owns: Callable[[], 
     while True:
         try:
             system = await connect(
-                system_url(settings.nats_url, settings.secret_bytes()), name=f"{settings.worker_name} feeds"
+                system_url(settings.nats_url, settings.secret_bytes()),
+                name=f"{settings.worker_name} feeds",
+                tls=nats_tls(settings),
             )
         except StreamError as error:
             logger.info("feeds wait for the system account", extra={"error": str(error)})

@@ -65,12 +65,15 @@ _HELP: Final = {
     "frames_lost": "Command frames that a stream lost before anybody consumed them; they were sent again",
     "publish_failures": "Frames that the stream did not take at once",
     "outbox_swept": "Frames published by the sweep",
+    "requests_limited": "Requests sent away because a tenant or a key asked for more than its limit",
+    "limits_degraded": "Questions about limits that Redis did not answer; each gateway held the limits by itself",
+    "failures_shut": "Requests with unknown credentials sent away unseen because their address had failed too often",
     "denials_collected": "Refusals counted under a collective actor because too many were waiting",
 }
 # An alert on a counter needs its zero.
 _FROM_ZERO: Final = (
     "fence_refusals", "poison_messages", "stream_rollbacks", "frames_lost", "denials_collected",
-    "backlog_readings_failed",
+    "backlog_readings_failed", "requests_limited", "limits_degraded", "failures_shut",
 )  # fmt: skip
 
 _Labels = tuple[tuple[str, str], ...]

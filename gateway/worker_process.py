@@ -24,6 +24,7 @@ from zentra.gateway.feeding import copy_feeds
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
 from zentra.gateway.outward.rails import RailBook
 from zentra.gateway.outward.webhooks import WebhookSender
+from zentra.gateway.production import assert_production, nats_tls
 from zentra.gateway.sealing import Sealer
 from zentra.gateway.settings import Settings
 from zentra.gateway.upkeep import Upkeep
@@ -87,6 +88,7 @@ async def run_worker(
 
 async def _build(settings: Settings, instruments: Instruments, opened: AsyncExitStack) -> tuple[Worker, Supervisor]:
     """Return a worker on real adapters and its services; what was opened for it is closed with `opened`."""
+    assert_production(settings)
     pool = await open_pool(
         settings.postgres_writer_url,
         name=f"zentra {settings.worker_name}",
@@ -95,7 +97,7 @@ async def _build(settings: Settings, instruments: Instruments, opened: AsyncExit
         lock_seconds_max=settings.lease_seconds / 2.5,
     )
     opened.push_async_callback(pool.close)
-    client = await connect(settings.nats_url, name=settings.worker_name)
+    client = await connect(settings.nats_url, name=settings.worker_name, tls=nats_tls(settings))
     opened.push_async_callback(client.close)
     http = OutwardHttp(AddressPolicy(allow_private=settings.private_addresses))
     opened.push_async_callback(http.aclose)

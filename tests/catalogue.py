@@ -34,6 +34,7 @@ from zentra.gateway.metrics import Metrics
 from zentra.runtime.codes import CODES, FIELD_CODES
 from zentra.runtime.intents.machine import INITIAL, MOVES
 from zentra.runtime.intents.vocabulary import SETTLED, State, Topic
+from zentra.runtime.roles import ROLES
 
 __all__ = [
     "PAGES",
@@ -282,6 +283,31 @@ def metrics_page() -> str:
     return "\n".join(lines)
 
 
+def roles_page() -> str:
+    """Return `docs/roles.md`."""
+    guarded = [route for route in declared_routes() if route.permission is not None]
+    open_routes = [route for route in declared_routes() if route.permission is None]
+    lines = [
+        "# Roles", "",
+        f"Made from `runtime/roles.py` and the routes of the gateway. {_REWRITE}", "",
+        "A role is a set of permissions. Keys, tokens and certificates may narrow it by scopes, which are names of",
+        "permissions, and never widen it. Deny is the default; every denial is kept as evidence.", "",
+        f"{len(guarded)} guarded routes and {len(ROLES)} roles make {len(guarded) * len(ROLES)} cells; each is tried",
+        "against a running gateway by `tests/gateway/http/test_roles.py`.", "",
+        f"| route | permission | limit | {' | '.join(ROLES)} |",
+        f"|---|---|---|{'---|' * len(ROLES)}",
+        *(
+            f"| `{route.action}` | `{route.permission}` | {route.rate} | "
+            + " | ".join("yes" if route.permission in ROLES[role] else "" for role in ROLES) + " |"
+            for route in guarded
+        ),
+        "", "Open to everybody, because they tell nothing of anybody or check a signature of their own: "
+        + ", ".join(f"`{route.action}`" for route in open_routes) + ".",
+        "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/errors.md": errors_page,
     "docs/events.md": events_page,
@@ -289,6 +315,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/openapi.json": openapi_page,
     "docs/asyncapi.json": asyncapi_page,
     "client/codes.py": client_codes,
+    "docs/roles.md": roles_page,
 }
 """Pages that are made, by path."""
 

@@ -86,9 +86,7 @@ def codes_of(route: Route, door: Door) -> list[str]:
     """Return every code that a route can be answered with, sorted; by what the route is, and by what its row says."""
     codes = {"internal", "unavailable", "version_unknown", *door.codes}
     if route.permission is not None:
-        codes |= {
-            "authentication_required", "key_invalid", "key_revoked", "key_expired", "permission_denied", "overloaded",
-        }  # fmt: skip
+        codes |= _GUARDED_CODES
     if route.body:
         codes |= {"body_too_large", "body_too_slow", "body_malformed", "overloaded"}
     if route.body.startswith("json"):
@@ -105,6 +103,17 @@ def codes_of(route: Route, door: Door) -> list[str]:
 WITHOUT_ROUTE: Final = frozenset({"route_not_found", "method_not_allowed"})
 """What is answered where there is no route."""
 
+_GUARDED_CODES: Final = frozenset(
+    {
+        "authentication_required", "certificate_expired", "certificate_required", "certificate_revoked",
+        "certificate_unknown", "credentials_disagree", "key_expired", "key_invalid", "key_revoked", "network_refused",
+        "overloaded", "permission_denied", "principal_disabled", "rate_limited", "token_algorithm_refused",
+        "token_audience_wrong", "token_claims_malformed", "token_expired", "token_issuer_unknown", "token_key_unknown",
+        "token_malformed", "token_not_yet_valid", "token_role_refused", "token_signature_invalid",
+        "token_tenant_refused", "token_too_large",
+    }
+)  # fmt: skip
+"""What everybody may be answered with at a door that asks who comes."""
 _KEY: Final = f"^{KEY_PATTERN.pattern.removesuffix(chr(92) + 'Z')}$"
 _CALLBACK_CODES: Final = tuple(str(code) for code in CallbackCode)
 _REPLAYED: Final = ("idempotent-replayed", "idempotency-first-seen", "x-original-request-id")

@@ -58,9 +58,18 @@ _HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "seconds until it is worth asking again", "schema": {"type": "string", "pattern": "^[0-9]+$"},
     },
     "allow": {"description": "the methods that the route takes", "schema": {"type": "string"}},
+    "ratelimit": {
+        "description": "what is left of the leaner quota, and the seconds until it is full: `\"money-key\";r=99;t=1`",
+        "schema": {"type": "string"},
+    },
+    "ratelimit-policy": {
+        "description": "the quotas of this sort of request, the tenant's and the key's: q requests within w seconds",
+        "schema": {"type": "string"},
+    },
     "www-authenticate": {"description": "how to authenticate", "schema": {"type": "string"}},
 }  # fmt: skip
 _EVERY: Final = ("x-request-id", "zentra-version")
+_LIMITS: Final = ("ratelimit", "ratelimit-policy")
 
 _PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "version": {
@@ -137,7 +146,16 @@ def openapi(routes: Sequence[Route]) -> dict[str, Any]:
             "securitySchemes": {
                 "apiKey": {
                     "type": "http", "scheme": "bearer", "bearerFormat": "zk_test_… or zk_live_…",
-                    "description": "an API key; what it may do is the role of its principal",
+                    "description": "an API key; what it may do is the role of its principal, or less",
+                },
+                "token": {
+                    "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
+                    "description": "a token of an issuer that the installation knows",
+                },
+                "certificate": {
+                    "type": "mutualTLS",
+                    "description": "a client certificate whose identity the installation knows; alone, or beside a key"
+                    " or token of the same tenant",
                 },
             },
         },
@@ -201,7 +219,7 @@ def _operation(route: Route, door: Door) -> dict[str, Any]:
         "summary": door.summary,
         "tags": [door.tag],
         "parameters": _parameters(route, door),
-        "responses": _responses(door, codes),
+        "responses": _responses(route, door, codes),
     }
     if route.body:
         schema = {} if door.takes is None else {"$ref": REFERENCES.format(name=_body_name(door))}
@@ -209,7 +227,7 @@ def _operation(route: Route, door: Door) -> dict[str, Any]:
         operation["requestBody"] = {"required": route.body == "json", "content": {media: {"schema": schema}}}
     if route.permission is not None:
         # OpenAPI 3.1 lets a scheme of any type name roles; here it is the permission that the role has to have.
-        operation["security"] = [{"apiKey": [str(route.permission)]}]
+        operation["security"] = [{name: [str(route.permission)]} for name in ("apiKey", "token", "certificate")]
     else:
         operation["security"] = []
     return operation
@@ -232,18 +250,18 @@ def _parameters(route: Route, door: Door) -> list[dict[str, Any]]:
     return found + [{"$ref": f"#/components/parameters/{name}"} for name in names]
 
 
-def _responses(door: Door, codes: Sequence[str]) -> dict[str, Any]:
+def _responses(route: Route, door: Door, codes: Sequence[str]) -> dict[str, Any]:
     responses: dict[int, dict[str, Any]] = {}
     for status, answer in door.answers.items():
-        responses[status] = {"description": _said(answer, status), "headers": _headers(*_EVERY, *door.headers)}
+        responses[status] = {"description": _said(answer, status), "headers": _headers(*_always(route), *door.headers)}
         if not isinstance(answer, Media):
             responses[status]["content"] = {_JSON: {"schema": _schema(answer)}}
         elif answer.type:
             responses[status]["content"] = {answer.type: {"schema": {}}}
     for status, those in _by_status(codes).items():
-        problem = _problem(status, those, door)
+        problem = _problem(status, those, route, door)
         if status not in responses:
-            responses[status] = {"$ref": f"#/components/responses/{_response_name(status, those, door)}"}
+            responses[status] = {"$ref": f"#/components/responses/{_response_name(status, those, route, door)}"}
         else:  # what says that a gateway is not ready may also be a problem
             mine = responses[status]
             mine["description"] += f"; or {problem['description']}"
@@ -258,7 +276,7 @@ def _problems(routes: Sequence[Route]) -> dict[str, Any]:
     for route in routes:
         door = DOORS[route.action]
         for status, those in _by_status(codes_of(route, door)).items():
-            problems[_response_name(status, those, door)] = _problem(status, those, door)
+            problems[_response_name(status, those, route, door)] = _problem(status, those, route, door)
     return dict(sorted(problems.items()))
 
 
@@ -269,22 +287,30 @@ def _by_status(codes: Sequence[str]) -> dict[int, list[str]]:
     return by_status
 
 
-def _response_name(status: int, codes: Sequence[str], door: Door) -> str:
-    return f"{status}-{crc32(' '.join([*codes, *door.problem_headers]).encode()):08x}"
+def _always(route: Route) -> tuple[str, ...]:
+    """Return the headers of every answer of a route; who asks without anybody knowing who it is has no limits."""
+    return _EVERY if route.permission is None else (*_EVERY, *_LIMITS)
 
 
-def _problem(status: int, codes: Sequence[str], door: Door) -> dict[str, Any]:
+def _response_name(status: int, codes: Sequence[str], route: Route, door: Door) -> str:
+    return f"{status}-{crc32(' '.join([*codes, *_problem_headers(status, codes, route, door)]).encode()):08x}"
+
+
+def _problem_headers(status: int, codes: Sequence[str], route: Route, door: Door) -> tuple[str, ...]:
     retry = any(CODES[code].retryable for code in codes)
-    names = (
-        *_EVERY,
+    return (
+        *(_EVERY if status == 401 else _always(route)),
         *door.problem_headers,
         *(("www-authenticate",) if status == 401 else ()),
         *(("retry-after",) if retry else ()),
     )
+
+
+def _problem(status: int, codes: Sequence[str], route: Route, door: Door) -> dict[str, Any]:
     told = {"properties": {"code": {"enum": list(codes)}, "status": {"const": status}}}
     return {
         "description": "; ".join(f"`{code}`: {CODES[code].title}" for code in codes),
-        "headers": _headers(*names),
+        "headers": _headers(*_problem_headers(status, codes, route, door)),
         "content": {PROBLEM_TYPE: {"schema": {"allOf": [{"$ref": REFERENCES.format(name="ProblemDocument")}, told]}}},
     }
 

@@ -2,7 +2,8 @@
 
 - One pass over the headers, one look-up of the route, one await of the handler: a request costs no task of its own.
 - Every answer carries `x-request-id`; the id is the client's where it is well-formed, else ours.
-- Authentication comes before everything that depends on the tenant, permission before the body is read.
+- Authentication comes before everything that depends on the tenant, then the limits of tenant and key, then permission,
+  and only then is the body read.
 - Bodies are bounded in bytes, depth and the time they take, and no object in them may name a key twice.
 - How many requests are under way is bounded; beyond the bound the answer is immediate, health checks excepted. Nobody
   takes the place of those who are known: who is being asked for, and whose body only will tell, have bounds apart.
@@ -20,6 +21,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from zentra.gateway.access.limits import Limiter
 from zentra.gateway.doors.pressure import Cause, Overloaded
 from zentra.gateway.http.auth import Authenticator, Permission, Principal
 from zentra.gateway.http.problems import DOCUMENT_TYPE, Caller, Problem, document, of_error
@@ -27,6 +29,7 @@ from zentra.gateway.http.reading import one_key, strict_json, trace_of, tracesta
 from zentra.gateway.http.streaming import EventStream
 from zentra.gateway.http.versions import CURRENT, VERSIONS, Version, version_of
 from zentra.gateway.listening import Receive, Scope, Send
+from zentra.runtime.limits import RouteClass
 from zentra.storage.identifiers import Uuid7
 
 __all__ = ["Application", "Handler", "Headers", "Reply", "Request", "Route", "json_reply"]
@@ -74,7 +77,9 @@ def json_reply(status: int, value: object, headers: Headers = ()) -> Reply:
 class Request:
     """One request as handlers see it."""
 
-    __slots__ = ("_keys", "_principal", "body", "headers", "json", "params", "request_id", "scope", "trace", "version")
+    __slots__ = (
+        "_keys", "_principal", "body", "headers", "json", "limits", "params", "request_id", "scope", "trace", "version",
+    )  # fmt: skip
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
@@ -84,6 +89,7 @@ class Request:
         self.version = CURRENT
         self._principal: Principal | None = None
         self._keys: list[bytes] = []
+        self.limits: Headers = ()
         headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
             if name in _WANTED:
@@ -148,7 +154,9 @@ Handler = Callable[[Request], Awaitable[Reply]]
 class Route:
     """One door: a method, a path with `{names}`, who may use it (None: everybody), and whether it takes a body."""
 
-    __slots__ = ("action", "body", "body_bytes_max", "handler", "label", "method", "permission", "segments", "template")
+    __slots__ = (
+        "action", "body", "body_bytes_max", "handler", "method", "permission", "rate", "segments", "template", "weigh",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -159,12 +167,21 @@ class Route:
         *,
         body: str = "",
         body_bytes_max: int = BODY_BYTES_MAX,
+        weigh: Callable[[Any], int] | None = None,
     ) -> None:
-        """`body` is "json" (checked and decoded), "json or nothing" (nothing counts as `{}`), "raw", or empty."""
+        """`body` is "json" (checked and decoded), "json or nothing" (nothing counts as `{}`), "raw", or empty.
+
+        `weigh` says how many requests a decoded body counts as."""
         self.method, self.template, self.handler = method, template, handler
-        self.permission, self.body, self.body_bytes_max = permission, body, body_bytes_max
+        self.permission, self.body, self.body_bytes_max, self.weigh = permission, body, body_bytes_max, weigh
+        self.rate = RouteClass.READ if method == "GET" else _RATES.get(permission, RouteClass.WRITE)
         self.action = f"{method} {template}"
         self.segments = template.strip("/").split("/")
+
+
+_RATES: Final[Mapping[Permission | None, RouteClass]] = dict.fromkeys(
+    (Permission.INTENTS_CREATE, Permission.INTENTS_CANCEL, Permission.INTENTS_REVERSE), RouteClass.MONEY
+)
 
 
 class HttpObserver(Protocol):
@@ -176,12 +193,13 @@ class HttpObserver(Protocol):
 
 
 class Application:
-    """The ASGI callable."""
+    """The ASGI callable; `routes` is what it serves."""
 
     def __init__(
         self,
         routes: Sequence[Route],
         authenticator: Authenticator,
+        limiter: Limiter | None = None,
         *,
         on_denial: Callable[[Caller, str, str, str], None],
         observer: HttpObserver,
@@ -189,6 +207,7 @@ class Application:
         versions: Mapping[str, Version] = VERSIONS,
     ) -> None:
         """`on_denial` is told caller, action, reason and request id. Raises ValueError where two routes collide."""
+        self._limiter, self.routes = limiter, tuple(routes)
         strangers_max = max(requests_max // STRANGERS_SHARE, STRANGERS_MIN)
         self._known, self._asking, self._open = _Places(requests_max), _Places(strangers_max), _Places(strangers_max)
         self._exact: dict[str, dict[str, Route]] = {}
@@ -197,7 +216,6 @@ class Application:
         self._on_denial = on_denial
         self._observer = observer
         self._versions = versions
-        self.routes = tuple(routes)
         for route in routes:
             self._add(route)
 
@@ -231,6 +249,7 @@ class Application:
             (b"content-length", b"%d" % len(reply.body)),
             (b"x-request-id", request.request_id.encode()),
             (b"zentra-version", version.name.encode()),
+            *request.limits,
             *reply.headers,
         ]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -245,9 +264,19 @@ class Application:
         """Hold a stream open; it is counted as answered when it begins."""
         route = self._find(scope["path"], scope["method"], request)
         self._observer.http(route.template, route.method, 200, time.perf_counter() - began)
-        headers = ((b"x-request-id", request.request_id.encode()), (b"zentra-version", request.version.name.encode()))
+        headers = (
+            (b"x-request-id", request.request_id.encode()),
+            (b"zentra-version", request.version.name.encode()),
+            *request.limits,
+        )
         given = request.headers.get(b"authorization")
-        await stream.run(receive, send, headers, lambda: self._authenticator.authenticate(given))
+
+        async def check() -> None:
+            principal = await self._authenticator.authenticate(given, scope)
+            if route.permission not in principal.permissions:
+                raise Problem("permission_denied")
+
+        await stream.run(receive, send, headers, check)
 
     async def _reply(self, request: Request, route: Route, receive: Receive) -> Reply:
         if route.permission is None:
@@ -258,17 +287,25 @@ class Application:
                 return await route.handler(request)
         with self._asking:
             request.principal = principal = await self._authenticator.authenticate(
-                request.headers.get(b"authorization")
+                request.headers.get(b"authorization"), request.scope
             )
+        limiter, credential = self._limiter, principal.credential
         with self._known:
+            if limiter is not None:
+                at_hand = limiter.spend_nowait(credential, route.rate)
+                request.limits = at_hand or await limiter.spend(request.caller, credential, route.rate)
             if route.permission not in principal.permissions:
                 raise Problem("permission_denied", f"the role {principal.role} has no {route.permission}")
             if route.body:
                 await _read(request, receive, route)
+            if limiter is not None and route.weigh is not None and (more := route.weigh(request.json) - 1) > 0:
+                request.limits = await limiter.spend(request.caller, credential, route.rate, more)
             return await route.handler(request)
 
     def _refusal(self, request: Request, route: Route | None, error: Exception) -> Reply:
         problem = of_error(error)
+        if problem.row.code == "rate_limited":
+            request.limits = ()  # the refusal says them as they are now
         if problem.denied and route is not None:
             self._on_denial(problem.caller or request.caller, route.action, problem.row.code, request.request_id)
         body = document(problem, request.request_id, request.trace)

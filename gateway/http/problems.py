@@ -2,7 +2,8 @@
 
 - A code's status, title and advice come from `runtime.codes` and from nowhere else; the sentence is about this request.
 - What went wrong inside leaves as `internal` or `unavailable` and tells nothing more; the request id leads to the log.
-- A refusal for who is asking, or for an id that is not theirs, is a denial; unknown and foreign ids answer alike.
+- A refusal for who is asking, how often, or for an id that is not theirs, is a denial; unknown and foreign ids answer
+  alike.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ class Problem(Exception):
 
     @property
     def denied(self) -> bool:
-        """Whether this is evidence: a refusal for who is asking, or for an id that is not theirs."""
-        return self.row.status in (401, 403) or self.row.code == "not_found"
+        """Whether this is evidence: a refusal for who is asking, how often, or for an id that is not theirs."""
+        return self.row.status in (401, 403, 429) or self.row.code == "not_found"
 
 
 def document(problem: Problem, request_id: str, trace_id: str) -> bytes:

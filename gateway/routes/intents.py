@@ -63,7 +63,15 @@ class IntentRoutes:
         one = "/runtime/intents/{id}"
         return [
             Route("POST", "/runtime/intents", self.create, P.INTENTS_CREATE, body="json"),
-            Route("POST", BULK, self.create_many, P.INTENTS_CREATE, body="json", body_bytes_max=BULK_BYTES_MAX),
+            Route(
+                "POST",
+                BULK,
+                self.create_many,
+                P.INTENTS_CREATE,
+                body="json",
+                body_bytes_max=BULK_BYTES_MAX,
+                weigh=_weigh,
+            ),
             Route("POST", "/transfers", self.create_transfer, P.INTENTS_CREATE, body="json"),
             Route("POST", "/payments", self.create_payment, P.INTENTS_CREATE, body="json"),
             Route("GET", "/runtime/intents", self.intents, P.INTENTS_READ),
@@ -162,6 +170,10 @@ def _wait_of(request: Request) -> float:
     if not given.isascii() or not given.isdigit() or len(given) > 6:
         raise Problem("query_malformed", errors=[Violation("wait", "wait_malformed", "a number of seconds")])
     return min(float(given), WAIT_SECONDS_MAX)
+
+
+def _weigh(body: object) -> int:
+    return len(body) if isinstance(body, list) else 1
 
 
 def _asker(request: Request) -> Asker:

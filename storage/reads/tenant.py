@@ -1,4 +1,4 @@
-"""What a tenant may read of its intents and accounts; and the two questions that come before a tenant is known.
+"""What a tenant may read of its intents and accounts; and the refusals, which may have no tenant.
 
 - Every read runs under row security and names its tenant as well: either alone would keep tenants apart.
 - What is not there and what is somebody else's are the same None.
@@ -15,7 +15,6 @@ from typing import Final
 from msgspec import Raw, Struct
 
 from zentra.runtime.ports import DenialRow
-from zentra.storage.errors import translated
 from zentra.storage.pool import Connection, Pool, tenant_transaction, transaction
 from zentra.storage.reads.work import (
     CallbackView,
@@ -32,26 +31,13 @@ __all__ = [
     "AccountView",
     "IntentState",
     "IntentView",
-    "KeyRow",
     "LeafView",
     "account",
-    "authenticate",
     "intent",
     "intent_states",
     "record_denials",
     "records",
 ]
-
-
-class KeyRow(Struct, frozen=True):
-    """Whose key it is, and the hash that its text has to have."""
-
-    tenant: str
-    principal: str
-    role: str
-    secret_hash: bytes
-    expires_at: datetime | None
-    revoked_at: datetime | None
 
 
 class IntentState(Struct, frozen=True):
@@ -113,11 +99,6 @@ class AccountView(Struct, frozen=True, kw_only=True):
     credits_posted: int
 
 
-async def authenticate(pool: Pool, key_id: str) -> KeyRow | None:
-    """Return the row of a key id, or None; raises Unavailable. The caller compares the hash and the times."""
-    with translated():
-        row = await pool.fetchrow("select * from authenticate($1)", key_id)
-    return KeyRow(*row) if row is not None else None
 
 
 async def record_denials(pool: Pool, rows: Sequence[DenialRow]) -> None:

@@ -14,7 +14,9 @@ from zentra.gateway.description.openapi import openapi
 
 __all__ = ["assert_described"]
 
-_PLAIN: Final = frozenset({"content-type", "content-length", "cache-control", "connection", "date"})
+_PLAIN: Final = frozenset(
+    {"content-type", "content-length", "cache-control", "connection", "date", "x-accel-buffering"}
+)
 
 
 def assert_described(method: str, target: str, answer: Answer) -> None:
