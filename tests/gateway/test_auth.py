@@ -135,3 +135,10 @@ async def test_a_store_that_is_away_is_not_a_wrong_key(keys: Keys) -> None:
     assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
     keys.down = False
     assert (await keys.authenticator.authenticate(HEADER)).id == "dev-1"
+
+
+async def test_where_certificates_are_required_a_key_alone_opens_nothing(keys: Keys) -> None:
+    authenticator = Authenticator(keys.find, certificates_required=True)
+    with pytest.raises(Problem, match="certificate_required"):
+        await authenticator.authenticate(HEADER)
+    assert keys.asked == 0
