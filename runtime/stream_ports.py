@@ -42,12 +42,14 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """A message to publish; the stream drops a second message with the same id inside its dedupe window.
 
     `told` names the records, (intent, sequence), where the body is a JSON array of them and nothing else: the store has
-    them already, so it keeps these names instead of the body."""
+    them already, so it keeps these names instead of the body. `kept`, where it is not empty, is what the store keeps of
+    another body: the same events without what it has of them, for whoever has to send the message again."""
 
     subject: str
     body: bytes
     id: str
     told: tuple[tuple[str, int], ...] = ()
+    kept: bytes = b""
 
 
 class Inbound(msgspec.Struct, frozen=True, gc=False):

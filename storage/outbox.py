@@ -3,6 +3,8 @@
 - A frame holds events of one partition and one stage, and fits into a message of the stream with room to spare.
 - A row that nobody marks as sent is published again by the owner of its partition; the id makes that harmless.
 - A frame of the feed is an array of stored records: its row names them, and its body is made when it is asked for.
+- The first event of an intent brings its first record along, to spare the worker a look; the row does without, and so
+  does the frame when it has to be sent again.
 - The row of a command frame is deleted by the commit that consumes the frame, and by nothing else: a row that is there
   is a frame that was not consumed. Whoever touches rows beside a tick steps around those that one is deleting.
 """
@@ -13,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from zentra.runtime.intents.transaction import Transition
-from zentra.runtime.messages import Event, encode_frame
+from zentra.runtime.messages import Due, Event, encode_frame
 from zentra.runtime.stream_ports import Outgoing
 from zentra.runtime.subjects import command_subject, event_subject
 from zentra.storage.copying import OutboxRow, copy_outbox
@@ -57,7 +59,7 @@ def command_frames(partition: int, stage: str, events: Sequence[tuple[Event, int
     """Yield frames of the events, in order; each event comes with about how many bytes it has."""
     subject = command_subject(partition, stage)
     for part in _cut(events):
-        yield partition, Outgoing(subject, encode_frame(part), _new_id())
+        yield partition, Outgoing(subject, encode_frame(part), _new_id(), kept=_without_openings(part))
 
 
 def feed_frames(partition: int, tenant: str, topic: str, transitions: Sequence[Transition]) -> Iterator[Row]:
@@ -75,8 +77,9 @@ async def write_outbox(connection: Connection, rows: Iterable[Row]) -> None:
 
 
 def outbox_rows(rows: Iterable[Row]) -> list[OutboxRow]:
-    """Return the rows as their table has them; of a frame that tells of stored records only their names."""
-    return [(m.id, partition, m.subject, None if m.told else m.body, m.told) for partition, m in rows]
+    """Return the rows as their table has them; of a frame that tells of stored records only their names, and of one
+    that brings records with it the frame without them."""
+    return [(m.id, partition, m.subject, None if m.told else m.kept or m.body, m.told) for partition, m in rows]
 
 
 async def unsent(
@@ -104,6 +107,13 @@ async def mark_sent(pool: Pool, ids: Sequence[str]) -> None:
             " where id = any($1::uuid[]) and sent_at is null order by id for update skip locked)",
             sorted(ids),
         )
+
+
+def _without_openings(events: list[Event]) -> bytes:
+    """Return the frame of the events without the records that some open with; nothing where none does."""
+    if not any(isinstance(event, Due) and event.opening is not None for event in events):
+        return b""
+    return encode_frame([Due(e.intent, e.tenant, e.version) if isinstance(e, Due) else e for e in events])
 
 
 def _cut(items: Sequence[tuple[_T, int]]) -> Iterator[list[_T]]:

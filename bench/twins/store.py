@@ -122,11 +122,10 @@ class StoreTwin:
         self.rows.timers[timer.kind, timer.key, timer.name] = timer
         return outcome, [self.put(timer.partition, *frame) for frame in frames_of(item, feed=feed)]
 
-    def put(self, partition: int, subject: str, body: bytes, key: str) -> Outgoing:
+    def put(self, partition: int, subject: str, body: bytes, key: str, kept: bytes = b"") -> Outgoing:
         """Put a message into the outbox as the gateway does with its facts; return it."""
-        message = Outgoing(subject, body, key)
-        self.rows.outbox[key] = OutboxRow(partition, message, self._clock())
-        return message
+        self.rows.outbox[key] = OutboxRow(partition, Outgoing(subject, kept or body, key), self._clock())
+        return Outgoing(subject, body, key, kept=kept)
 
     def balance(self, account: int) -> Balance:
         """Return the counters of an account over all stripes."""

@@ -53,12 +53,14 @@ class Intake:
         return self.keys[place]
 
 
-def frames_of(item: Registration, *, feed: bool) -> Iterator[tuple[str, bytes, str]]:
-    """Yield subject, body and id of what a registration publishes: its first event, and its record for the feed."""
+def frames_of(item: Registration, *, feed: bool) -> Iterator[tuple[str, bytes, str, bytes]]:
+    """Yield subject, body, id and what is kept of the body where that is less, of what a registration publishes: its
+    first event, and its record for the feed."""
     transition, partition = item.transition, item.timer.partition
     due = Due(item.intent, item.tenant, transition.sequence, Opening(transition.record, transition.hash))
-    yield command_subject(partition, "policy"), encode_frame([due]), f"f{item.intent[1:]}"
+    kept = encode_frame([msgspec.structs.replace(due, opening=None)])
+    yield command_subject(partition, "policy"), encode_frame([due]), f"f{item.intent[1:]}", kept
     if not feed:
         return
     subject = event_subject(partition, item.tenant, transition.event)
-    yield subject, b"[" + transition.record + b"]", f"e{item.intent[1:]}"
+    yield subject, b"[" + transition.record + b"]", f"e{item.intent[1:]}", b""

@@ -187,8 +187,8 @@ def listening(fleet: Fleet) -> list[Call]:
         calls.append(Call("registered", (item.transition, decode_command(item.command))))
         return result
 
-    def put(partition: int, subject: str, body: bytes, key: str) -> Outgoing:
-        message = puts(partition, subject, body, key)
+    def put(partition: int, subject: str, body: bytes, key: str, kept: bytes = b"") -> Outgoing:
+        message = puts(partition, subject, body, key, kept)
         calls.append(Call("put", (partition, message)))
         return message
 
