@@ -105,6 +105,21 @@ async def test_a_revocation_reaches_every_gateway_within_five_seconds(
         assert [(await look(gateway, issued.text)).code for gateway in (first, second)] == ["key_revoked"] * 2
 
 
+async def test_a_revoked_key_gets_no_answer_again(settings: Settings, administration: Administration) -> None:
+    """What a key was answered once is not its own for ever: the replay is behind the door like everything else."""
+    issued = await administration.create_api_key("acme", "developer")
+    headers = {"authorization": f"Bearer {issued.text}", "x-idempotency-key": uuid.uuid4().hex}
+    body = intent_body()
+    async with GatewayApp.opened(settings) as gateway:
+        first, again = [await call(gateway.application, "POST", "/runtime/intents", body, headers) for _ in range(2)]
+        assert (first.status, again.body) == (202, first.body)
+    await administration.revoke_api_key("acme", issued.id)
+    async with GatewayApp.opened(settings) as gateway:
+        refused = await call(gateway.application, "POST", "/runtime/intents", body, headers)
+    assert (refused.status, refused.code) == (401, "key_revoked")
+    assert first.json["id"].encode() not in refused.body
+
+
 async def test_who_is_disabled_opens_nothing(
     gateway: GatewayApp, administration: Administration, admin_pool: Pool
 ) -> None:
