@@ -20,6 +20,7 @@ from nats.aio.msg import Msg
 from zentra.runtime.stream_ports import StreamError
 from zentra.runtime.subjects import EVENTS, event_filter
 from zentra.streams.connection import Connection, Hook
+from zentra.streams.ending import ended
 from zentra.streams.errors import StreamUnavailable
 from zentra.streams.pull import Pull, wait_or_watch
 from zentra.streams.topology import stream_state
@@ -83,8 +84,7 @@ class _Following:
             self._remove_hooks = None
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+            await ended(task)
         await self._discard_pull()
         self._forget()
 

@@ -33,6 +33,7 @@ from zentra.runtime.stream_ports import StreamError
 from zentra.runtime.subjects import EVENTS, event_filter, feed_subject
 from zentra.runtime.tracing import traceparent
 from zentra.streams.connection import Connection
+from zentra.streams.ending import ended
 from zentra.streams.errors import STREAM_CONSUMER_NOT_FOUND, StreamRefused, StreamUnavailable, failure_of_exception
 from zentra.streams.pull import Pull, wait_or_watch
 from zentra.streams.topology import stream_state
@@ -199,8 +200,7 @@ class _Copy:
         """Copy no more; what is not counted as told comes again."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+            await ended(task)
         await self._discard()
 
     async def _run(self) -> None:

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, Protocol
 from zentra.gateway.http.problems import Problem
 from zentra.gateway.listening import Receive, Send
 from zentra.runtime.errors import ZentraError
+from zentra.streams.ending import ended
 
 __all__ = ["EventStream", "Source", "StreamEvent", "Streams"]
 
@@ -117,8 +118,7 @@ class EventStream:
             pass  # the client comes back with the last id that it has: nothing has to be told
         finally:
             self._left()
-            over.cancel()
-            await asyncio.wait([over])
+            await ended(over)
             await self._source.aclose()
 
     async def _send_all(self, send: Send, over: asyncio.Task[None]) -> None:
@@ -137,8 +137,7 @@ class EventStream:
                     lead = _HEARTBEAT
         finally:
             if coming is not None:
-                coming.cancel()
-                await asyncio.gather(coming, return_exceptions=True)
+                await ended(coming)
         await _sent(send, b"", more=False)
 
     async def _over(self, receive: Receive, check: Callable[[], Awaitable[object]]) -> None:
