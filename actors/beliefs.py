@@ -6,7 +6,7 @@ that commit is on its way, and rows are locked only for as long as it takes to a
 with other workers is deceived all the time, and stops believing for a while."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec.structs import astuple
 
@@ -19,8 +19,17 @@ __all__ = ["Beliefs", "Believed"]
 BELIEFS_MAX: Final = 200_000  # balances, and as many counters: some 30 MiB
 DOUBTING_TICKS: Final = 16  # half a second under load
 
-Believed = tuple[dict[int, Balance], dict[VelocityKey, Usage]]
-"""Balances of accounts with a floor by account id, and counters by key."""
+NOTHING: Final = Balance()
+UNCORRECTED: Final[Mapping[int, Balance]] = {}
+
+
+class Believed(NamedTuple):
+    """What a draft stands on: balances of accounts with a floor by account id, and counters by key."""
+
+    balances: dict[int, Balance]
+    usage: dict[VelocityKey, Usage]
+    corrected: Mapping[int, Balance]  # what these balances had been corrected by until then, since the era began
+    era: int
 
 
 class Beliefs:
@@ -29,6 +38,8 @@ class Beliefs:
     def __init__(self) -> None:
         self._balances: dict[int, Balance] = {}
         self._usage: dict[VelocityKey, Usage] = {}
+        self._corrected: dict[int, Balance] = {}  # all that was ever added to a balance by `correct`, in this era
+        self._era = 0  # ends when everything is forgotten
         self._doubting = 0
 
     def unknown(self, plan: TickPlan) -> tuple[tuple[VelocityKey, ...], tuple[AccountRef, ...]]:
@@ -54,7 +65,10 @@ class Beliefs:
                 usage[key] = self._usage.get(key) or usage[key]
         except KeyError:  # forgotten since
             return None
-        return balances, usage
+        corrected = UNCORRECTED
+        if known := self._corrected:
+            corrected = {ref.id: known[ref.id] for ref in plan.accounts if ref.id in known}
+        return Believed(balances, usage, corrected, self._era)
 
     def affords(self, ref: AccountRef, minor: int) -> bool:
         """Return whether an account is believed to hold what is to be taken from it."""
@@ -70,19 +84,33 @@ class Beliefs:
 
     def follow(self, balances: dict[int, Balance], usage: dict[VelocityKey, Usage]) -> None:
         """Believe what a tick was decided to leave behind."""
-        if len(self._balances) > BELIEFS_MAX or len(self._usage) > BELIEFS_MAX:
+        if max(len(self._balances), len(self._usage), len(self._corrected)) > BELIEFS_MAX:
             self._balances.clear()
             self._usage.clear()
+            self._corrected = {}
+            self._era += 1
         self._balances.update(balances)
         self._usage.update(usage)
 
-    def correct(self, believed: Mapping[int, Balance], actual: Mapping[int, Balance]) -> None:
-        """Take in what others have added meanwhile."""
+    def correct(self, believed: Believed, actual: Mapping[int, Balance]) -> None:
+        """Take in what others have added since a draft was made on what was `believed`.
+
+        Another draft that was on its way at the same time may have found it before: that was taken in already."""
+        if believed.era != self._era:  # nobody knows what was taken in since
+            return
+        corrected = self._corrected
         for key, found in actual.items():
-            before, now = believed[key], self._balances.get(key)
-            if found != before and now is not None:
-                counters = zip(astuple(now), astuple(found), astuple(before), strict=True)
-                self._balances[key] = Balance(*[stands + is_ - was for stands, is_, was in counters])
+            before, then, by_now = believed.balances[key], believed.corrected.get(key), corrected.get(key)
+            now = self._balances.get(key)
+            if now is None or (found == before and by_now is then):
+                continue
+            sums = zip(
+                astuple(found), astuple(before), astuple(by_now or NOTHING), astuple(then or NOTHING), strict=True
+            )
+            missed = [is_ - was - (known - known_then) for is_, was, known, known_then in sums]
+            if any(missed):
+                self._balances[key] = _plus(now, missed)
+                corrected[key] = _plus(by_now or NOTHING, missed)
 
     def deceived(self) -> None:
         """Believe nothing for a while: somebody else writes to the same rows."""
@@ -94,3 +122,7 @@ class Beliefs:
             self._balances.pop(ref.id, None)
         for key in plan.velocity:
             self._usage.pop(key, None)
+
+
+def _plus(balance: Balance, counters: list[int]) -> Balance:
+    return Balance(*[stands + added for stands, added in zip(astuple(balance), counters, strict=True)])

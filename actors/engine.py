@@ -69,7 +69,7 @@ class Engine:
         loaded."""
         believed = tick.believed
         if believed is not None:
-            tick.stand_on(plan, *believed)
+            tick.stand_on(plan, believed.balances, believed.usage)
         poisoned, lost, last_of_slice = batch.poisoned, tick.lost, self.slice_events - 1
         held_back: set[str] = set()  # intents with an event that waits: what follows it has to wait as well
         for index, entry in enumerate(batch.inputs):
@@ -113,10 +113,11 @@ class Engine:
             raise MissingGround(Missing(configuration=True))
         self.day = ground.now.date().isoformat()
         if draft is not None and draft.believed is not None:
-            balances, usage = draft.believed
+            believed = draft.believed
+            usage, balances = believed.usage, believed.balances
             proved = usage == ground.usage and draft.book.stands(balances, ground.balances)
             if proved and draft.configuration is self.memory.configuration:
-                self.memory.beliefs.correct(balances, ground.balances)
+                self.memory.beliefs.correct(believed, ground.balances)
                 return draft
             if not proved:
                 self.memory.beliefs.deceived()

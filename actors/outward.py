@@ -5,6 +5,9 @@ waits here while the stream is away. A result that is lost with its process leav
 its object says what then: a rail is polled, a webhook is sent again. Concurrency is bounded per rail and, by the width
 of its lane, per endpoint.
 
+Endpoints are other people's and may all be slow at once, so they hold nothing up but each other: only what is asked of
+rails holds the worker back, and past `CALLS_MAX` webhook calls a further one is not started, as if its report was lost.
+
 Nothing is asked of anybody for an object that this worker may have lost: an effect that had to wait is performed only
 where `permitted` says, at the last moment, that its partition is still held. What a worker was stopped over is its
 successor's, which polls before it does anything; a late first submission would reach a rail that was given up. So a
@@ -32,7 +35,8 @@ __all__ = ["Outward"]
 
 logger = logging.getLogger(__name__)
 
-BACKLOG_MAX: Final = 4096  # effects under way or waiting for their rail; past it the worker takes no new events
+BACKLOG_MAX: Final = 4096  # effects on rails under way or waiting for theirs; past it the worker takes no new events
+CALLS_MAX: Final = 4096  # webhook calls under way
 PUBLISH_TRIES: Final = 3
 AGAIN_SECONDS: Final = 0.25  # between two tries of what a stream that is away did not take
 UNSENT_MAX: Final = 4096  # frames of reports that wait for the stream; past it they are lost as with their process
@@ -67,12 +71,17 @@ class Outward:
         self._serial = 0
         self._waiting: Counter[int] = Counter()  # effects by partition that were not yet allowed to begin
         self._begun = anyio.Event()
-        self.backlog = 0
+        self._asking = self._calling = 0  # effects on rails, and webhook calls, that wait or are under way
+
+    @property
+    def backlog(self) -> int:
+        """Return how many effects wait or are under way."""
+        return self._asking + self._calling
 
     @property
     def congested(self) -> bool:
-        """Return whether so much is under way that taking more events would only pile up."""
-        return self.backlog + len(self._unsent) > BACKLOG_MAX
+        """Return whether so much is asked of rails, or to be reported, that taking more events would only pile up."""
+        return self._asking + len(self._unsent) > BACKLOG_MAX
 
     def waits_in(self, partition: int) -> bool:
         """Return whether effects of a partition were committed as started and have not begun."""
@@ -99,6 +108,7 @@ class Outward:
                     await self._send(reports)
         finally:
             self._group = None
+            self._asking = self._calling = 0  # who was cancelled before it could begin has not said so
             self._waiting.clear()
 
     def perform(
@@ -113,7 +123,7 @@ class Outward:
         group = self._group
         if group is None:
             return
-        self.backlog += len(submissions) + len(polls) + len(calls)
+        self._asking += len(submissions) + len(polls)
         immediate = []
         for submission in submissions:
             place = self._wait_in(submission.reference)
@@ -125,10 +135,14 @@ class Outward:
             group.start_soon(self._submit_inline, immediate, permitted)
         for poll in polls:
             group.start_soon(self._poll, poll, self._wait_in(poll.reference), permitted)
-        for tenant, endpoint, call in calls:
+        started = calls[: max(0, CALLS_MAX - self._calling)]
+        self._calling += len(started)
+        for tenant, endpoint, call in started:
             place = self._partition_of(lane_key(tenant, endpoint))
             self._waiting[place] += 1
             group.start_soon(self._call, tenant, endpoint, call, place, permitted)
+        if len(started) < len(calls):
+            self._instruments.count("webhook_attempts", {"outcome": "not_started"}, by=len(calls) - len(started))
 
     def _wait_in(self, reference: str) -> int:
         """Count an effect as waiting in the partition of its reference, and return that."""
@@ -159,7 +173,7 @@ class Outward:
                 if await self._begins(place, permitted) and rail is not None:
                     self._report_rail(await rail.submit(submission), "submit")
         finally:
-            self.backlog -= len(submissions)
+            self._asking -= len(submissions)
 
     async def _submit(self, submission: Submission, place: int, permitted: Permitted) -> None:
         await self._ask(submission.rail, place, permitted, "submit", lambda rail: rail.submit(submission))
@@ -183,7 +197,7 @@ class Outward:
                 outcome = await ask(rail)
             self._report_rail(outcome, how)
         finally:
-            self.backlog -= 1
+            self._asking -= 1
 
     async def _call(self, tenant: str, endpoint: str, call: WebhookCall, place: int, permitted: Permitted) -> None:
         try:
@@ -193,7 +207,7 @@ class Outward:
             self._instruments.count("webhook_attempts", {"outcome": str(result.error or result.status)})
             self._report(place, "webhook", AttemptReported(tenant, endpoint, result))
         finally:
-            self.backlog -= 1
+            self._calling -= 1
 
     def _limit(self, rail: Rail) -> anyio.CapacityLimiter:
         settings = rail.settings

@@ -58,7 +58,7 @@ _HELP: Final = {
     "idempotency_replays": "Answers given again, by the door they left through",
     "callbacks": "Provider callbacks by rail: new, repeated, or why one was refused",
     "fence_refusals": "Partitions of a tick that another worker owned by then",
-    "webhook_attempts": "Webhook attempts by outcome",
+    "webhook_attempts": "Webhook attempts by outcome; those not started came while too many calls were under way",
     "rail_calls": "Calls to rails by outcome",
     "poison_messages": "Events set aside because they could not be decided",
     "stream_rollbacks": "Partitions whose stream had lost its tail",

@@ -4,11 +4,11 @@ The wiring of the engine stands here and nowhere else; `actors` knows ports, not
 
 import logging
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import anyio
 
@@ -32,6 +32,7 @@ from zentra.runtime.evidence.heads import load_private_key, sign_head
 from zentra.runtime.instruments import SILENCE, Instruments
 from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.partitions import partition_of
+from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.subjects import command_subject, dead_subject, event_subject
 from zentra.storage.engine.store import PostgresStore
 from zentra.storage.pool import open_pool
@@ -41,9 +42,11 @@ from zentra.streams.publisher import Publisher
 from zentra.streams.source import CommandSource
 from zentra.streams.topology import ensure_streams
 
-__all__ = ["run_worker"]
+__all__ = ["open_ways_out", "run_worker"]
 
 logger = logging.getLogger(__name__)
+
+CONNECTIONS_MAX: Final = 1024  # to rails, and as many to endpoints
 
 
 def make_rules(settings: Settings, partitions: int) -> Rules:
@@ -62,6 +65,23 @@ def make_rules(settings: Settings, partitions: int) -> Rules:
         sign_head=signed,
         open_secret=Sealer(settings.secret_bytes()).open,
     )
+
+
+def open_ways_out(
+    policy: AddressPolicy,
+    rails: Callable[[], Mapping[str, RailSettings]],
+    opened: AsyncExitStack,
+    *,
+    connections_max: int = CONNECTIONS_MAX,
+) -> tuple[RailBook, WebhookSender]:
+    """Return the rails and the webhook sender, each with at most `connections_max` connections of its own: whatever
+    endpoints do, no rail has to wait for a connection. What was opened is closed with `opened`."""
+    pools = [OutwardHttp(policy, connections_max=connections_max) for _ in range(2)]
+    for pool in pools:
+        opened.push_async_callback(pool.aclose)
+    book = RailBook(rails, pools[0])
+    opened.push_async_callback(book.aclose)
+    return book, WebhookSender(pools[1])
 
 
 async def run_worker(
@@ -99,8 +119,6 @@ async def _build(settings: Settings, instruments: Instruments, opened: AsyncExit
     opened.push_async_callback(pool.close)
     client = await connect(settings.nats_url, name=settings.worker_name, tls=nats_tls(settings))
     opened.push_async_callback(client.close)
-    http = OutwardHttp(AddressPolicy(allow_private=settings.private_addresses))
-    opened.push_async_callback(http.aclose)
     await ensure_streams(client, replicas=settings.stream_replicas)
     publisher = Publisher(client)
     await publisher.start()
@@ -109,9 +127,8 @@ async def _build(settings: Settings, instruments: Instruments, opened: AsyncExit
     partitions = await store.partitions()
     rules = make_rules(settings, partitions)
     memory = Memory(await store.configuration(), rules.partition_of)
-    rails = RailBook(lambda: memory.configuration.rails, http)
-    opened.push_async_callback(rails.aclose)
-    sender = WebhookSender(http)
+    policy = AddressPolicy(allow_private=settings.private_addresses)
+    rails, sender = open_ways_out(policy, lambda: memory.configuration.rails, opened)
     outward = Outward(rails.adapter, sender, publisher, rules.partition_of, command_subject, instruments)
     relay = Relay(store, publisher, lambda: tuple(worker.leases), instruments)
     limits = WorkerSettings(

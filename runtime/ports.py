@@ -278,9 +278,10 @@ class Store(Protocol):
         `draft` runs between the fences and the locks on counters and balances, on a ground that has only what the plan
         calls unknown, as it was a moment ago: what it decides, and the rows that it returns, keep nobody waiting. What
         only the owner of a partition writes is written at once, the rest under the locks where `decide` returns the
-        very same writes. `turn` returns when it may lock counters and balances. Raises what the two raise with nothing
-        written; Contended on a deadlock or serialization failure; InDoubt where nobody knows whether the commit
-        happened; DataError where the store refuses the data."""
+        very same writes. Where it returns others, all of these are written behind what is there already, but for the
+        first transitions that they say were `drafted`. `turn` returns when it may lock counters and balances. Raises
+        what the three raise with nothing written; Contended on a deadlock or serialization failure; InDoubt where
+        nobody knows whether the commit happened; DataError where the store refuses the data."""
         ...
 
     async def unsent(

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from zentra.bench.twins.store_commit import OpenCommit, lease_lock
 from zentra.bench.twins.store_intake import Intake, frames_of
-from zentra.bench.twins.store_rows import OutboxRow, Rows, add, check, refuse_non_uuids
+from zentra.bench.twins.store_rows import OutboxRow, Rows, add, behind, check, owned, refuse_non_uuids
 from zentra.runtime.errors import DataError, InDoubt
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
@@ -390,14 +390,19 @@ class StoreTwin:
                 await self.pause("locks", opened)
             assert opened.ground is not None
             ground = opened.ground
+            drafted = staged = None
             if draft is not None:
-                await draft(ground)
+                drafted = await draft(ground)
+                staged = owned(drafted)
+                check(self.rows, plan, staged)
             if turn is not None:
                 await turn()
             while not opened.lock():
                 await self.pause("locks", opened)
             await self.pause("fenced", opened)
             writes = decide(ground)
+            if staged is not None:
+                writes = behind(staged, writes, same=writes is drafted)
             check(self.rows, plan, writes)
             if failure is not None and not isinstance(failure.error, InDoubt):
                 raise failure.error

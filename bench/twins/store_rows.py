@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from zentra.runtime.errors import DataError
 from zentra.runtime.intents.transaction import Transition
@@ -18,9 +19,21 @@ from zentra.runtime.ports import CaseRow, DenialRow, LogHead, TickPlan, TickWrit
 from zentra.runtime.stream_ports import Outgoing
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
 
-__all__ = ["CaseFile", "DeliveryRow", "OutboxRow", "Rows", "add", "apply", "check", "refuse_non_uuids"]
+__all__ = [
+    "CaseFile",
+    "DeliveryRow",
+    "OutboxRow",
+    "Rows",
+    "add",
+    "apply",
+    "behind",
+    "check",
+    "owned",
+    "refuse_non_uuids",
+]
 
 _UUID: Final = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
+_TimerKey = tuple[str, str, str]
 _COUNTERS: Final = ("debits_pending", "credits_pending", "debits_posted", "credits_posted")
 
 
@@ -96,6 +109,51 @@ def _once(table: str, taken: Collection[Any], keys: Sequence[Any]) -> None:
         if key in taken or key in seen:
             raise DataError(f"duplicate key: {table} {key}")
         seen.add(key)
+
+
+def owned(writes: TickWrites) -> TickWrites:
+    """Return what only the owner of a partition writes, as it stands now, without what a draft has handed over."""
+    return TickWrites(
+        transitions=writes.transitions[writes.drafted :],
+        postings=writes.postings[:],
+        outbox=writes.outbox[:],
+        timers_set=dict(writes.timers_set),
+        timers_cleared=set(writes.timers_cleared),
+        deliveries=[(copy.copy(delivery), number) for delivery, number in writes.deliveries],
+        deliveries_begun=set(writes.deliveries_begun),
+        delivery_states={key: (copy.copy(row), at) for key, (row, at) in writes.delivery_states.items()},
+        delivery_attempts=writes.delivery_attempts[:],
+        leaves=writes.leaves[:],
+        tiles=writes.tiles[:],
+        heads=writes.heads[:],
+    )
+
+
+def behind(staged: TickWrites, writes: TickWrites, *, same: bool) -> TickWrites:
+    """Return what is stored in the end where rows were `staged` before: of the same writes nothing that an owner writes
+    is written again, of others all is. Raises DataError for a delivery that both begin."""
+    later = TickWrites() if same else owned(writes)
+    _once("delivery_states", staged.deliveries_begun, sorted(later.deliveries_begun))
+    return replace(
+        writes,
+        drafted=0,
+        transitions=staged.transitions + later.transitions,
+        postings=staged.postings + later.postings,
+        outbox=staged.outbox + later.outbox,
+        timers_set=_without(staged.timers_set, staged.timers_cleared) | later.timers_set,
+        timers_cleared=(staged.timers_cleared - later.timers_set.keys()) | later.timers_cleared,
+        deliveries=staged.deliveries + later.deliveries,
+        deliveries_begun=staged.deliveries_begun | later.deliveries_begun,
+        delivery_states=staged.delivery_states | later.delivery_states,
+        delivery_attempts=staged.delivery_attempts + later.delivery_attempts,
+        leaves=staged.leaves + later.leaves,
+        tiles=staged.tiles + later.tiles,
+        heads=staged.heads + later.heads,
+    )
+
+
+def _without(timers: Mapping[_TimerKey, Timer], cleared: Collection[_TimerKey]) -> dict[_TimerKey, Timer]:
+    return {key: timer for key, timer in timers.items() if key not in cleared}
 
 
 def check(rows: Rows, plan: TickPlan, writes: TickWrites) -> None:

@@ -8,13 +8,15 @@ import pytest
 from msgspec import structs
 
 from tests.actors.world import ACCOUNTS, MakeFleet, account, configuration, transfer
-from zentra.actors.beliefs import DOUBTING_TICKS, Beliefs
-from zentra.actors.tick import Batch
+from zentra.actors import beliefs as module
+from zentra.actors.beliefs import DOUBTING_TICKS, Beliefs, Believed
+from zentra.actors.tick import Batch, Tick
+from zentra.bench.twins.fleet import at_once
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import Balance, Book, Objection
 from zentra.runtime.ledger.money import MINOR_MAX
 from zentra.runtime.policy import Usage, VelocityKey
-from zentra.runtime.ports import Ground, TickPlan
+from zentra.runtime.ports import Ground, TickPlan, TickWrites
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 PAYER, PAYEE, SETTLEMENT, HOLDER = (
@@ -71,14 +73,94 @@ def test_what_is_not_known_is_read_and_what_was_left_behind_is_believed() -> Non
     beliefs, seen = Beliefs(), Ground(NOW, 1, frozenset(), {1: Balance(1)}, {KEY: Usage(1, 1)})
     assert beliefs.unknown(plan()) == ((KEY,), (PAYER,))
     assert beliefs.on(plan(), Ground(NOW, 1, frozenset(), {}, {})) is None
-    assert beliefs.on(plan(), seen) == ({1: Balance(1)}, {KEY: Usage(1, 1)})
+    first = beliefs.on(plan(), seen)
+    assert first == Believed({1: Balance(1)}, {KEY: Usage(1, 1)}, {}, 0)
     beliefs.follow({1: Balance(2)}, {KEY: Usage(2, 2)})
     assert beliefs.unknown(plan()) == ((), ())
-    assert beliefs.on(plan(), seen) == ({1: Balance(2)}, {KEY: Usage(2, 2)})
-    beliefs.correct({1: Balance(1)}, {1: Balance(11)})
-    assert beliefs.on(plan(), seen) == ({1: Balance(12)}, {KEY: Usage(2, 2)})
+    assert beliefs.on(plan(), seen) == Believed({1: Balance(2)}, {KEY: Usage(2, 2)}, {}, 0)
+    beliefs.correct(first, {1: Balance(11)})
+    assert beliefs.on(plan(), seen) == Believed({1: Balance(12)}, {KEY: Usage(2, 2)}, {1: Balance(10)}, 0)
     beliefs.forget(plan())
     assert beliefs.unknown(plan()) == ((KEY,), (PAYER,))
+
+
+# fmt: off
+TAPES = [  # capitals draft a tick that adds 1, small letters lock its rows; +7 is what others add
+    ("both find it",                                "A B +7 a b"),
+    ("each finds something",                        "A B +7 a +5 b"),
+    ("it is taken back in between",                 "A B +7 a -7 b"),
+    ("the third was drafted after the first found", "A B +7 a C b c"),
+    ("three at once",                               "A B +3 C a +4 b c"),
+    ("many laps",                                   "A B +7 a C b D c +2 E d F e f"),
+    ("it was forgotten in between",                 "A B +7 a forget C b c"),
+    ("all was forgotten in between",                "A B +7 a clear C b +5 c D d"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("tape", [row[1] for row in TAPES], ids=[row[0] for row in TAPES])
+def test_what_others_have_added_is_believed_once_however_many_find_it(
+    tape: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beliefs, drafts, true, places = Beliefs(), dict[str, Believed](), 0, TickPlan((), (), (PAYER,), 1)
+
+    def believed() -> Believed:
+        found = beliefs.on(places, Ground(NOW, 1, frozenset(), {1: Balance(credits_posted=true)}, {}))
+        assert found is not None
+        return found
+
+    for step in tape.split():
+        if step == "forget":
+            beliefs.forget(places)
+        elif step == "clear":
+            monkeypatch.setattr(module, "BELIEFS_MAX", 0)
+        elif step.isupper():
+            drafts[step.lower()] = on = believed()
+            beliefs.follow({1: Balance(credits_posted=on.balances[1].credits_posted + 1)}, {})
+            monkeypatch.undo()
+        elif step in drafts:
+            beliefs.correct(drafts[step], {1: Balance(credits_posted=true)})
+            true += 1
+        else:
+            true += int(step)
+    assert believed().balances == {1: Balance(credits_posted=true)}
+
+
+def test_two_ticks_on_their_way_count_what_others_have_added_once(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(configuration(limits=None))
+    fleet.submit(transfer(1_000))
+    fleet.run_until_idle()  # from here on the balances are known
+    worker = fleet.workers[0]
+    for _ in range(8):
+        fleet.submit(transfer(1_000))
+    worker.take()
+    worker.tick()  # judged
+    worker.take()
+    engine, beliefs = worker.engine, worker.engine.memory.beliefs
+    of_partition = {entry.partition: entry for entry, _ in worker.inbox if entry.stage == "ledger"}
+    drafted = []
+    for entry in list(of_partition.values())[:2]:
+        batch = Batch([entry], {})
+        missing, needs = engine.look(batch)
+        assert not missing
+        locks = engine.plan(batch, needs, worker.leases, 1)
+        ground = Ground(fleet.now, fleet.store.current.version, frozenset(), {}, {})
+        tick = Tick(engine.memory, engine.rules, batch, ground)
+        tick.believed = beliefs.on(locks, ground)
+        assert tick.believed is not None
+        assert False not in engine.draft(batch, locks, tick)
+        drafted.append((batch, locks, tick))
+    customer, liquidity = fleet.store.refs["acme", "customer"], fleet.store.refs["acme", "liquidity-ngn"]
+    fleet.store.book(liquidity, customer, 7)
+    for batch, locks, tick in drafted:
+
+        def decide(ground: Ground, batch: Batch = batch, locks: TickPlan = locks, tick: Tick = tick) -> TickWrites:
+            return engine.decide(batch, locks, ground, tick).writes
+
+        at_once(fleet.store.commit(locks, decide))
+    after = beliefs.on(drafted[0][1], Ground(fleet.now, 1, frozenset(), {}, {}))
+    assert after is not None
+    assert after[0][customer.id] == fleet.store.balance(customer.id)
 
 
 def test_whoever_is_deceived_believes_nothing_for_a_while() -> None:

@@ -1,20 +1,24 @@
-"""What outward effects report while the stream is away: it waits, and is not lost."""
+"""Outward effects: what they report while the stream is away waits, and endpoints that hang hold up no rail."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import anyio
 import pytest
 
 from tests.actors.test_supervisor import in_virtual_time
 from zentra.actors import outward as module
-from zentra.actors.outward import Outward
-from zentra.runtime.instruments import SILENCE
-from zentra.runtime.messages import AttemptReported, decode_frame
+from zentra.actors.outward import BACKLOG_MAX, CALLS_MAX, Outward
+from zentra.gateway.outward.rail_inline import InlineRail
+from zentra.runtime.instruments import SILENCE, Instruments, Silence
+from zentra.runtime.messages import AttemptReported, RailReported, decode_frame
+from zentra.runtime.rails.port import Rail, RailOutcome, RailSettings, Submission
+from zentra.runtime.rails.routing import reference_of
 from zentra.runtime.stream_ports import Outgoing, StreamError
 from zentra.runtime.subjects import command_subject
-from zentra.runtime.webhooks.standard import AttemptResult, WebhookCall
+from zentra.runtime.webhooks.standard import AttemptResult, WebhookCall, WebhookTransport
 
 AWAY_SECONDS = 30.0
 
@@ -48,8 +52,53 @@ class Endpoints:
         return AttemptResult(call.delivery, call.attempt, status=200, latency_ms=1)
 
 
-def make_outward(stream: AwayStream) -> Outward:
-    return Outward(lambda name: None, Endpoints(), stream, lambda key: 0, command_subject, SILENCE)
+class HangingEndpoints(Endpoints):
+    """A webhook transport that is answered when it is told to."""
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+        self.answer = anyio.Event()
+
+    async def send(self, call: WebhookCall) -> AttemptResult:
+        self.called.append(call.delivery)
+        await self.answer.wait()
+        return await super().send(call)
+
+
+class HangingRail(InlineRail):
+    """A rail that answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(RailSettings("alpha", "sandbox"))
+        self.answer = anyio.Event()
+
+    async def submit(self, submission: Submission) -> RailOutcome:
+        await self.answer.wait()
+        return await super().submit(submission)
+
+
+class Counts(Silence):
+    """Instruments that count attempts by their outcome."""
+
+    def __init__(self) -> None:
+        self.attempts: Counter[str] = Counter()
+
+    def count(self, name: str, labels: Mapping[str, str] | None = None, by: int = 1) -> None:
+        if name == "webhook_attempts" and labels is not None:
+            self.attempts[labels["outcome"]] += by
+
+
+def make_outward(
+    stream: AwayStream,
+    transport: WebhookTransport | None = None,
+    rail: Rail | None = None,
+    instruments: Instruments = SILENCE,
+) -> Outward:
+    return Outward(lambda name: rail, transport or Endpoints(), stream, lambda key: 0, command_subject, instruments)
+
+
+def submission(number: int) -> Submission:
+    return Submission("acme", "alpha", reference_of(f"{number:032x}", 1), 100, "NGN", "merchant")
 
 
 async def passed(seconds: float) -> None:
@@ -116,3 +165,75 @@ async def test_what_waits_is_bounded() -> None:
                 await anyio.sleep(0.1)
         group.cancel_scope.cancel()
     assert stream.told == ["d0", "d1"]
+
+
+@in_virtual_time
+async def test_endpoints_that_hang_hold_up_neither_a_rail_nor_what_arrives() -> None:
+    stream, endpoints = AwayStream(0.0), HangingEndpoints()
+    outward = make_outward(stream, endpoints, InlineRail(RailSettings("alpha", "sandbox")))
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        outward.perform([], [], [call(f"d{number}") for number in range(BACKLOG_MAX + 10)])
+        await anyio.wait_all_tasks_blocked()
+        assert not outward.congested
+        outward.perform([submission(1)], [], [])
+        await anyio.wait_all_tasks_blocked()
+        events = [event for message in stream.taken for event in decode_frame(message.body)]
+        assert [event.outcome.reference for event in events if isinstance(event, RailReported)] == [
+            submission(1).reference
+        ]
+        group.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_a_rail_that_hangs_holds_up_what_arrives() -> None:
+    rail = HangingRail()
+    outward = make_outward(AwayStream(0.0), rail=rail)
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        outward.perform([submission(number) for number in range(BACKLOG_MAX)], [], [call("d1")])
+        await anyio.wait_all_tasks_blocked()
+        assert (outward.congested, outward.backlog) == (False, BACKLOG_MAX)
+        outward.perform([submission(BACKLOG_MAX)], [], [])
+        assert outward.congested
+        rail.answer.set()
+        await anyio.wait_all_tasks_blocked()
+        assert (outward.congested, outward.backlog) == (False, 0)
+        group.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_past_so_many_calls_a_further_one_is_not_started_until_one_has_ended() -> None:
+    stream, endpoints, counts = AwayStream(0.0), HangingEndpoints(), Counts()
+    outward = make_outward(stream, endpoints, instruments=counts)
+    names = [f"d{number}" for number in range(CALLS_MAX + 2)]
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        outward.perform([], [], [call(name) for name in names[:-1]])
+        outward.perform([], [], [call(names[-1])])
+        await anyio.wait_all_tasks_blocked()
+        assert sorted(endpoints.called) == sorted(names[:CALLS_MAX])
+        assert (counts.attempts, outward.backlog) == ({"not_started": 2}, CALLS_MAX)
+        assert not outward.waits_in(0), "nobody has to wait for a call that was not started"
+        endpoints.answer.set()
+        await anyio.wait_all_tasks_blocked()
+        assert sorted(stream.told) == sorted(names[:CALLS_MAX])
+        outward.perform([], [], [call(names[-1])])
+        await anyio.wait_all_tasks_blocked()
+        assert (stream.told[-1], outward.backlog) == (names[-1], 0)
+        group.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_a_call_that_was_cancelled_before_it_began_does_not_count_for_ever() -> None:
+    outward = make_outward(AwayStream(0.0), HangingEndpoints(), HangingRail())
+    for _ in range(2):
+        async with anyio.create_task_group() as group:
+            group.start_soon(outward.run)
+            await anyio.wait_all_tasks_blocked()
+            outward.perform([submission(1)], [], [call("d1")])
+            group.cancel_scope.cancel()
+        assert outward.backlog == 0

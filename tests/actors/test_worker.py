@@ -19,9 +19,11 @@ from zentra.actors.outward import BACKLOG_MAX, Outward
 from zentra.actors.relay import Relay
 from zentra.actors.supervisor import Supervisor
 from zentra.actors.tick import Batch, Input
+from zentra.actors.webhooks import ATTEMPT_LOST_AFTER
 from zentra.actors.worker import Worker, WorkerSettings
 from zentra.bench.twins.fleet import Fleet, at_once
 from zentra.bench.twins.stream import SourceTwin
+from zentra.bench.twins.transport import ScriptedEndpoints
 from zentra.gateway.outward.rail_inline import InlineRail
 from zentra.runtime.errors import DataError, InDoubt, Unavailable
 from zentra.runtime.instruments import SILENCE
@@ -30,6 +32,8 @@ from zentra.runtime.messages import Due, TimerFired
 from zentra.runtime.partitions import lane_key
 from zentra.runtime.ports import Ground, Lease, TickPlan, TickWrites, Timer
 from zentra.runtime.stream_ports import Position
+from zentra.runtime.webhooks.delivery import DeliveryState
+from zentra.runtime.webhooks.standard import AttemptResult, WebhookCall
 
 
 def make_world(partitions: int = 8, **changes: Any) -> Fleet:
@@ -175,6 +179,37 @@ async def test_looking_ends_the_lost_attempts_at_an_endpoint_that_was_removed(mo
         await until(all_exhausted(fleet, intent))
 
 
+async def test_a_call_that_was_one_too_many_is_made_when_it_counts_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Endpoints that hang may take up all calls there are; what waits for them is attempted once more."""
+    monkeypatch.setattr("zentra.actors.outward.CALLS_MAX", 3)
+    monkeypatch.setattr("zentra.actors.worker.LANES_EVERY_SECONDS", 0.0)
+    fleet = make_world(endpoints=(endpoint("hook", "*"),))
+    worker, hang, called = make_worker(fleet, "w"), anyio.Event(), list[str]()
+
+    class Hanging(ScriptedEndpoints):
+        async def send(self, call: WebhookCall) -> AttemptResult:
+            called.append(call.delivery)
+            await hang.wait()
+            return await super().send(call)
+
+    worker.outward._transport = Hanging(fleet.seconds)
+    async with running(worker):
+        intent = fleet.submit(transfer())
+        await until(all_in(fleet, [intent]))
+        await until(lambda: len(fleet.store.rows.delivery_states) == len(fleet.store.rows.deliveries) > 3)
+        states = fleet.store.rows.delivery_states.values()
+        await until(lambda: all(row.state is DeliveryState.DELIVERING for row in states))
+        await until(lambda: worker.outward.backlog == len(called) == 3)
+        hang.set()
+        await until(lambda: worker.outward.backlog == 0)
+        assert len(called) == 3
+        fleet.now += ATTEMPT_LOST_AFTER
+        fleet.store.members = dict.fromkeys(fleet.store.members, fleet.now)
+        count = len(fleet.store.rows.deliveries)
+        await until(lambda: fleet.events(intent).count("webhook.delivered") == count)
+    assert len(called) == len(set(called)) == count
+
+
 async def test_a_drained_worker_gives_its_leases_up_and_leaves_nothing_half_done() -> None:
     fleet = make_world()
     worker = make_worker(fleet, "w", events_max=3)
@@ -275,12 +310,12 @@ async def test_while_too_much_is_under_way_outside_nothing_more_is_taken() -> No
     worker = make_worker(fleet, "w")
     async with running(worker):
         await until(lambda: len(worker.leases) == 8)
-        worker.outward.backlog += BACKLOG_MAX + 1
+        worker.outward._asking += BACKLOG_MAX + 1
         intents = [fleet.submit(transfer(1_000)) for _ in range(5)]
         for _ in range(100):
             await anyio.lowlevel.checkpoint()
         assert all_in(fleet, intents, State.ACCEPTED)()
-        worker.outward.backlog -= BACKLOG_MAX + 1
+        worker.outward._asking -= BACKLOG_MAX + 1
         await until(all_in(fleet, intents))
 
 
