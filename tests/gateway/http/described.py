@@ -34,7 +34,7 @@ def assert_described(method: str, target: str, answer: Answer) -> None:
     if "json" in media:
         validator = _validator(template, method.lower(), str(answer.status), media)
         faults = [f"{fault.instance_path}: {fault.message}" for fault in validator.iter_errors(answer.json)]
-        assert faults == [], where
+        assert not faults, f"{where}: {faults}"
 
 
 def _template(method: str, path: str) -> str | None:
