@@ -125,7 +125,10 @@ async def record_denials(pool: Pool, rows: Sequence[DenialRow]) -> None:
 async def intent(pool: Pool, tenant: str, *, intent_id: str | None = None, id: str | None = None) -> IntentView | None:
     """Return the tenant's intent of that `intent_id` or uuid, or None; raises Unavailable."""
     async with tenant_transaction(pool, tenant) as connection:
-        row = await connection.fetchrow(_INTENT, tenant, intent_id, id)
+        if id is not None:
+            row = await connection.fetchrow(_INTENT_OF_UUID, tenant, id)
+        else:
+            row = await connection.fetchrow(_INTENT_OF_ID, tenant, intent_id)
         if row is None:
             return None
         uuid = row["id"]
@@ -203,8 +206,9 @@ cross join lateral (
     select sequence, state, event, at from transitions
     where tenant = $1 and intent = i.id order by sequence desc limit 1
 ) as last
-where i.tenant = $1 and (i.intent_id = $2 or i.id = $3)
-"""
+where i.tenant = $1 and """
+_INTENT_OF_ID: Final = _INTENT + "i.intent_id = $2"
+_INTENT_OF_UUID: Final = _INTENT + "i.id = $2"
 _STATES: Final = """
 select last.intent, last.sequence, last.state, last.event, last.at
 from unnest($2::uuid[]) as wanted (id)

@@ -162,7 +162,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "leaf-twice-sql", "the log takes the same leaf twice", "S",
-        (Edit("storage/migrations/0007_fewer_indexes.sql", "create unique index", "create index"),),
+        (Edit("storage/migrations/0008_intent_and_tenant.sql", "create unique index", "create index"),),
         (f"{_STORE_CONTRACT}test_a_leaf_is_logged_once_wherever_it_would_stand",),
         _SQL,
     ),

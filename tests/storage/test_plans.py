@@ -1,0 +1,48 @@
+"""What is asked about one intent costs the same however much its tenant has, also before the planner knows how much."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.services import Database
+from zentra.storage.pool import open_pool, tenant_transaction
+from zentra.storage.reads import tenant as reads
+
+_BLOCKS_MAX = 60  # a step down an index is three or four, and there are seven of them
+_FILLED = """
+with made as (select gen_random_uuid() as id, $1 || n as name from generate_series(1, 20000) n),
+intent as (
+    insert into intents (id, tenant, intent_id, digest, command, principal, role, key, trace, created_at)
+    select id, $1, name, '', '', '', '', name, '', now() from made),
+transition as (
+    insert into transitions (intent, sequence, tenant, at, state, event, record, hash)
+    select id, 1, $1, now(), '', '', '', '' from made),
+delivery as (
+    insert into deliveries (id, tenant, endpoint, intent, sequence, event, body, created_at)
+    select gen_random_uuid(), $1, 'e', id, 1, '', '', now() from made)
+insert into log_leaves (tenant, index, intent, data, hash)
+select $1, row_number() over (order by id), id, '', sha256(id::text::bytea) from made
+returning intent::text
+"""
+
+
+@pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("by", ["uuid", "id"])
+async def test_a_view_of_an_intent_does_not_walk_through_its_tenant(database: Database, plans: str, by: str) -> None:
+    """The tables are as a load leaves them that no analyze has followed."""
+    tenant = f"crowd-{plans}-{by}-"
+    async with await open_pool(database.writer_url, name="test-writer") as pool:
+        intent = (await pool.fetch(_FILLED, tenant))[-1][0]
+    asked = (reads._INTENT_OF_UUID, intent) if by == "uuid" else (reads._INTENT_OF_ID, f"{tenant}20000")
+    async with (
+        await open_pool(database.tenant_url, name="test-tenant") as pool,
+        tenant_transaction(pool, tenant) as own,
+    ):
+        await own.execute(f"set local plan_cache_mode = {plans}")
+        await own.execute(f"prepare view as {asked[0]}")
+        found = await own.fetchval(f"explain (analyze, buffers, format json) execute view('{tenant}', '{asked[1]}')")
+        plan = json.loads(found)[0]["Plan"]
+    assert plan["Actual Rows"] == 1
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= _BLOCKS_MAX, found
