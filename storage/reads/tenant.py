@@ -99,8 +99,6 @@ class AccountView(Struct, frozen=True, kw_only=True):
     credits_posted: int
 
 
-
-
 async def record_denials(pool: Pool, rows: Sequence[DenialRow]) -> None:
     """Keep refusals, over the writer's pool: one row per tenant, actor, action, reason and minute, with a count.
 
