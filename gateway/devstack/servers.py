@@ -60,7 +60,7 @@ POSTGRES_SETTINGS = {
     "wal_level": "replica",
     "max_connections": "100",
     "max_wal_size": "4GB",  # fewer checkpoints under load, hence fewer full page images
-    "autovacuum_naptime": "15s",  # until its tables are first analyzed a new installation lives with plans for empty ones
+    "autovacuum_naptime": "15s",  # until tables are first analyzed, a new installation has plans for empty ones
     "timezone": "'UTC'",
     "log_timezone": "'UTC'",
 }
