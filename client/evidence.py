@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import zip_longest
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -68,7 +68,7 @@ class _Strict(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What has exactly these members."""
 
 
-class _Head(_Strict):
+class _Head(_Strict, frozen=True):
     tenant: str
     size: int
     root: str
@@ -77,25 +77,25 @@ class _Head(_Strict):
     signature: str
 
 
-class _Leaf(_Strict):
+class _Leaf(_Strict, frozen=True):
     data: str
     index: int
 
 
-class _Attachment(_Strict):
+class _Attachment(_Strict, frozen=True):
     content: str
-    encoding: str
+    encoding: Literal["text", "base64"]
     sha256: str
 
 
-class _Part(_Strict):
+class _Part(_Strict, frozen=True):
     hashes: list[str]
     leaf: _Leaf | None
     proof: list[str]
     records: list[str]
 
 
-class _Packet(_Part):
+class _Packet(_Part, frozen=True):
     addenda: list[_Part]
     attachments: list[_Attachment]
     callbacks: list[int]
@@ -109,7 +109,7 @@ class _Packet(_Part):
     tenant: str
 
 
-class _Envelope(_Strict, rename={"from_": "from"}):
+class _Envelope(_Strict, frozen=True, rename={"from_": "from"}):
     actor: str
     at: str
     cause: str

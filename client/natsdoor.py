@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from asyncio import sleep
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from random import SystemRandom
 from time import monotonic
 from types import TracebackType
@@ -129,7 +129,7 @@ class NatsIntents:
         body = {name: value for name, value in intent_body(wanted).items() if value is not None}
         body["idempotency_key"] = wanted.idempotency_key
         answer = await self._door.ask(msgspec.json.encode(body), wanted.idempotency_key)
-        return bulk_results([wanted], [msgspec.Raw(answer)])[0].unwrap()
+        return _results([wanted], [msgspec.Raw(answer)])[0].unwrap()
 
     async def create_many(self, intents: Sequence[NewIntent]) -> tuple[BulkResult, ...]:
         """Make up to 1,000 intents in one request; return what became of each, in order.
@@ -137,9 +137,10 @@ class NatsIntents:
         Raises APIError where the whole request failed, and ValueError for too many or a key that two of them have."""
         answer = await self._door.ask(bulk_body(intents), None)
         try:
-            return bulk_results(intents, _answers(answer))
+            answers = _answers(answer)
         except msgspec.MsgspecError as error:
             raise APIResponseError(f"the answer is not what was asked for: {error}") from error
+        return _results(intents, answers)
 
 
 class NatsEvents:
@@ -148,7 +149,7 @@ class NatsEvents:
     def __init__(self, door: _Door) -> None:
         self._door = door
 
-    async def listen(self, topic: str = "*.*", intent: str = "*") -> AsyncIterator[Record]:
+    async def listen(self, topic: str = "*.*", intent: str = "*") -> AsyncGenerator[Record, None]:
         """Yield the records of events from now on: all, or those of a topic such as `ledger.posted`, or of an intent.
 
         An event may come twice; `intent` and `sequence` tell. Raises APIConnectionError where it cannot listen."""
@@ -231,7 +232,12 @@ class _Door:
             said = f"no answer over NATS: {error or type(error).__name__}"
             raise APIConnectionError(said, idempotency_key=idempotency_key, retryable=True) from error
         answer = bytes(message.data)
-        if _refusal(answer):
+        try:
+            refused = not answer.startswith(b"[") and _code(answer).code
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            said = f"the answer is not what was asked for: {error}"
+            raise APIResponseError(said, idempotency_key=idempotency_key) from error
+        if refused:
             raise problem_error(answer, idempotency_key)
         return answer
 
@@ -243,14 +249,12 @@ class _Code(msgspec.Struct):
 _code: Final = msgspec.json.Decoder(_Code).decode
 
 
-def _refusal(answer: bytes) -> bool:
-    """Return whether the whole answer is a problem. Raises APIResponseError for what is no answer at all."""
-    if answer.startswith(b"["):
-        return False
+def _results(wanted: Sequence[NewIntent], answers: Sequence[msgspec.Raw]) -> tuple[BulkResult, ...]:
     try:
-        return bool(_code(answer).code)
+        return bulk_results(wanted, answers)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise APIResponseError(f"the answer is not what was asked for: {error}") from error
+        key = wanted[0].idempotency_key if len(wanted) == 1 else None
+        raise APIResponseError(f"the answer is not what was asked for: {error}", idempotency_key=key) from error
 
 
 async def _ignore(error: Exception) -> None:

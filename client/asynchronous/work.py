@@ -12,7 +12,7 @@ from zentra.client.calls import Time
 from zentra.client.errors import ConflictError
 from zentra.client.evidence import Verdict, verify_packet
 from zentra.client.models import Case, Command, Delivery, Denial, Endpoint, ErrorPage, Review, Version
-from zentra.client.webhooks import Webhooks
+from zentra.client.webhooks import WebhookVerifier
 
 __all__ = [
     "AsyncCases",
@@ -173,7 +173,7 @@ class AsyncDeliveries:
         return await self._transport.send(calls.replay_delivery(id, idempotency_key, wait))
 
 
-class AsyncWebhooks(Webhooks):
+class AsyncWebhooks(WebhookVerifier):
     """Endpoints and deliveries; and `verify`, for whoever receives."""
 
     def __init__(self, transport: AsyncTransport) -> None:

@@ -13,7 +13,7 @@ from zentra.client.calls import Time
 from zentra.client.errors import ConflictError
 from zentra.client.evidence import Verdict, verify_packet
 from zentra.client.models import Case, Command, Delivery, Denial, Endpoint, ErrorPage, Review, Version
-from zentra.client.webhooks import Webhooks
+from zentra.client.webhooks import WebhookVerifier
 
 __all__ = [
     "Cases",
@@ -168,7 +168,7 @@ class Deliveries:
         return self._transport.send(calls.replay_delivery(id, idempotency_key, wait))
 
 
-class Webhooks(Webhooks):
+class Webhooks(WebhookVerifier):
     """Endpoints and deliveries; and `verify`, for whoever receives."""
 
     def __init__(self, transport: Transport) -> None:
