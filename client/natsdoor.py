@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import os
-from asyncio import sleep
+from asyncio import sleep, timeout
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from random import SystemRandom
 from time import monotonic
@@ -40,7 +40,7 @@ __all__ = ["NatsEvents", "NatsIntents", "NatsRuntime", "NatsZentra"]
 SUBJECT: Final = "zentra.intents.create"
 FEED: Final = "zentra.feed"
 _HEADERS: Final = {"zentra-version": SCHEMA_VERSION}
-_CONNECT_SECONDS: Final = 5
+_CONNECT_SECONDS: Final = 10.0
 _RECONNECT_PAUSE_SECONDS: Final = 0.2
 _PING_SECONDS: Final = 10  # a server that is gone without a word is noticed within half a minute
 _FLUSH_SECONDS: Final = 2.0
@@ -152,13 +152,20 @@ class NatsEvents:
     async def listen(self, topic: str = "*.*", intent: str = "*") -> AsyncGenerator[Record, None]:
         """Yield the records of events from now on: all, or those of a topic such as `ledger.posted`, or of an intent.
 
-        An event may come twice; `intent` and `sequence` tell. Raises APIConnectionError where it cannot listen."""
+        The feed begins about a second after the first of the tenant listens, and an event may come twice; `intent` and
+        `sequence` tell. Raises APIConnectionError where it cannot listen, and APIResponseError for what is no record.
+        """
+        from nats.errors import Error
+
         client = self._door.client
-        subscription = await client.subscribe(f"{FEED}.{topic}.{intent}")
-        await client.flush()
+        try:
+            subscription = await client.subscribe(f"{FEED}.{topic}.{intent}")
+            await client.flush()
+        except (Error, OSError, TimeoutError) as error:
+            raise APIConnectionError(f"cannot listen: {error or type(error).__name__}") from error
         try:
             async for message in subscription.messages:
-                yield _record(message.data)
+                yield _read_record(message.data)
         finally:
             if not client.is_closed:
                 await subscription.unsubscribe()
@@ -186,18 +193,22 @@ class _Door:
         if self._client is not None:
             return
         try:
-            import nats
+            from nats.aio.client import Client
             from nats.errors import Error
         except ImportError as error:
             raise MissingExtraError("NATS", "nats") from error
+        client = Client()
         try:
-            self._client = await nats.connect(
-                servers=self._urls, name="zentra-python", connect_timeout=_CONNECT_SECONDS, error_cb=_ignore,
-                allow_reconnect=True, max_reconnect_attempts=-1, reconnect_time_wait=_RECONNECT_PAUSE_SECONDS,
-                ping_interval=_PING_SECONDS, max_outstanding_pings=2, flush_timeout=_FLUSH_SECONDS,
-            )  # fmt: skip
+            async with timeout(_CONNECT_SECONDS):  # it would try for ever
+                await client.connect(
+                    servers=self._urls, name="zentra-python", error_cb=_ignore, max_reconnect_attempts=-1,
+                    reconnect_time_wait=_RECONNECT_PAUSE_SECONDS,  # type: ignore[arg-type]  # annotated int
+                    ping_interval=_PING_SECONDS, max_outstanding_pings=2, flush_timeout=_FLUSH_SECONDS,
+                )  # fmt: skip
         except (Error, OSError, TimeoutError) as error:
+            await client.close()
             raise APIConnectionError(f"NATS does not answer: {error or type(error).__name__}") from error
+        self._client = client
 
     async def aclose(self) -> None:
         """Close the connection that was opened here."""
@@ -247,6 +258,13 @@ class _Code(msgspec.Struct):
 
 
 _code: Final = msgspec.json.Decoder(_Code).decode
+
+
+def _read_record(data: bytes) -> Record:
+    try:
+        return _record(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise APIResponseError(f"what the feed brought is not a record: {error}") from error
 
 
 def _results(wanted: Sequence[NewIntent], answers: Sequence[msgspec.Raw]) -> tuple[BulkResult, ...]:

@@ -145,9 +145,10 @@ class AsyncPages(Generic[T]):
 class AsyncEventStream:
     """Events as they happen, in order and none twice: iterate, in an `async with` or until `aclose`.
 
-    A stream that breaks off is opened again behind `last_id`, at another address where there is one. Whoever keeps
-    `last_id` goes on later with a new stream. The first iteration raises APIError where there is no such stream, and
-    any later one where it could not be opened again in time (APIConnectionError), or may not be (APIStatusError)."""
+    It begins where the `async with` does, or else with the first iteration; that raises APIError where there is no such
+    stream. One that breaks off is opened again behind `last_id`, at another address where there is one; iterating
+    raises APIConnectionError where that takes too long, and APIStatusError where it may not be. Whoever keeps `last_id`
+    goes on later with a new stream."""
 
     def __init__(
         self, transport: AsyncTransport, call_of: Callable[[str | None], Call[bytes]], last_id: str | None
@@ -166,6 +167,7 @@ class AsyncEventStream:
         await self._leave()
 
     async def __aenter__(self) -> Self:
+        await self._open()
         return self
 
     async def __aexit__(
@@ -187,16 +189,21 @@ class AsyncEventStream:
             if event.data:
                 return stream_event(event)
 
-    async def _read(self) -> None:
-        """Take the next piece, or open the stream again."""
+    async def _open(self) -> AsyncIterator[bytes]:
+        """Return the pieces of the stream, which is opened where it is not."""
         if self._pieces is None:
             call = self._call_of(self.last_id)
             self._response = await self._transport.open(call, _PERSISTENT if self._begun else None)
             self._parser = EventParser(self.last_id)
             self._pieces = self._response.aiter_bytes()
             self._begun = True
+        return self._pieces
+
+    async def _read(self) -> None:
+        """Take the next piece, of a stream that is opened again where it broke off."""
+        pieces = await self._open()
         try:
-            piece = await anext(self._pieces, None)
+            piece = await anext(pieces, None)
         except httpx2.RequestError:
             piece = None  # whatever broke it, the place to go on at is known
         if piece is not None:

@@ -145,9 +145,10 @@ class Pages(Generic[T]):
 class EventStream:
     """Events as they happen, in order and none twice: iterate, in an `with` or until `close`.
 
-    A stream that breaks off is opened again behind `last_id`, at another address where there is one. Whoever keeps
-    `last_id` goes on later with a new stream. The first iteration raises APIError where there is no such stream, and
-    any later one where it could not be opened again in time (APIConnectionError), or may not be (APIStatusError)."""
+    It begins where the `with` does, or else with the first iteration; that raises APIError where there is no such
+    stream. One that breaks off is opened again behind `last_id`, at another address where there is one; iterating
+    raises APIConnectionError where that takes too long, and APIStatusError where it may not be. Whoever keeps `last_id`
+    goes on later with a new stream."""
 
     def __init__(self, transport: Transport, call_of: Callable[[str | None], Call[bytes]], last_id: str | None) -> None:
         self.last_id = last_id
@@ -164,6 +165,7 @@ class EventStream:
         self._leave()
 
     def __enter__(self) -> Self:
+        self._open()
         return self
 
     def __exit__(
@@ -185,16 +187,21 @@ class EventStream:
             if event.data:
                 return stream_event(event)
 
-    def _read(self) -> None:
-        """Take the next piece, or open the stream again."""
+    def _open(self) -> Iterator[bytes]:
+        """Return the pieces of the stream, which is opened where it is not."""
         if self._pieces is None:
             call = self._call_of(self.last_id)
             self._response = self._transport.open(call, _PERSISTENT if self._begun else None)
             self._parser = EventParser(self.last_id)
             self._pieces = self._response.iter_bytes()
             self._begun = True
+        return self._pieces
+
+    def _read(self) -> None:
+        """Take the next piece, of a stream that is opened again where it broke off."""
+        pieces = self._open()
         try:
-            piece = next(self._pieces, None)
+            piece = next(pieces, None)
         except httpx2.RequestError:
             piece = None  # whatever broke it, the place to go on at is known
         if piece is not None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.client import servers
 from tests.client.servers import Script, Step, problem
-from zentra.client.errors import APIResponseError
+from zentra.client.errors import APIError, APIResponseError
 from zentra.client.events import EVENT_BYTES_MAX, EventParser, ServerEvent
 
 Run = Callable[..., Any]
@@ -122,6 +122,14 @@ def test_a_stream_that_there_is_not_is_an_error(run: Run) -> None:
     assert (
         run(Script(problem(404, "not_found", False)), lambda api: api.runtime.intents.events("x")).code == "not_found"
     )
+
+
+def test_a_stream_begins_where_its_block_does() -> None:
+    script = Script((200, told(1), {}), GONE)
+    with script.blocking().runtime.events.stream():
+        assert len(script.requests) == 1
+    with pytest.raises(APIError), script.blocking().runtime.events.stream():
+        raise AssertionError("there is no such stream")
 
 
 def test_what_is_no_record_is_an_error(run: Run) -> None:

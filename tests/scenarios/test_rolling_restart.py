@@ -81,9 +81,8 @@ class Work:
                 self.failures.append(error)
 
     async def listen(self, client: AsyncZentra, begun: asyncio.Event) -> None:
-        stream = client.runtime.events.stream()
-        begun.set()
-        async with stream:
+        async with client.runtime.events.stream() as stream:
+            begun.set()
             async for event in stream:
                 if event.event == "ingress.accepted":
                     self.heard.add(event.record.intent)
