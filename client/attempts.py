@@ -5,6 +5,8 @@
   Only when all addresses were tried is there a pause.
 - Pauses double, with jitter. What Retry-After asks for is waited for in full; where that is more than a minute, or than
   the time that is left, the error is the answer.
+- Who hears that the key is in flight after an attempt without an answer has met that attempt of its own: how it ends is
+  waited for, however often that takes asking, since a gateway that died took its word with it.
 - The whole of a call has an end, whatever the single attempts do."""
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from zentra.client.errors import APIConnectionError, APIError
+from zentra.client.errors import APIConnectionError, APIError, IdempotencyInFlightError
 
 __all__ = ["Addresses", "Attempts"]
 
@@ -45,12 +47,13 @@ class Addresses:
 class Attempts:
     """The attempts of one call."""
 
-    __slots__ = ("_addresses", "_end", "_place", "_retries_left", "_rounds", "_tried")
+    __slots__ = ("_addresses", "_end", "_place", "_retries_left", "_rounds", "_tried", "_unanswered")
 
     def __init__(self, addresses: Addresses, *, retries: int, now: float, seconds: float) -> None:
         """`retries` is how often there is a pause; `seconds` is what the whole may take from `now` on."""
         self._addresses, self._place = addresses, addresses.current
         self._retries_left, self._rounds, self._tried = retries, 0, 0
+        self._unanswered = False
         self._end = now + seconds
 
     @property
@@ -69,18 +72,20 @@ class Attempts:
         if not error.retryable:
             return None
         asked = error.retry_after_seconds
+        self._unanswered = self._unanswered or isinstance(error, APIConnectionError)
+        own = self._unanswered and isinstance(error, IdempotencyInFlightError)
         if isinstance(error, APIConnectionError) or (error.status or 0) >= 500:
             self._place = self._addresses.behind(self._place)
             self._tried += 1
             if asked is None and self._tried < len(self._addresses.urls) and now < self._end:
                 return 0.0
-        if self._retries_left <= 0 or (asked or 0.0) > RETRY_AFTER_SECONDS_MAX:
+        if (self._retries_left <= 0 and not own) or (asked or 0.0) > RETRY_AFTER_SECONDS_MAX:
             return None
         backoff = min(PAUSE_SECONDS_FIRST * 2.0 ** min(self._rounds, 16), PAUSE_SECONDS_MAX)
         seconds = (asked or 0.0) + backoff * (0.5 + chance / 2)
         if now + seconds >= self._end:
             return None
-        self._retries_left -= 1
+        self._retries_left -= not own
         self._rounds += 1
         self._tried = 0
         return seconds

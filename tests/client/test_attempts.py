@@ -11,7 +11,7 @@ import pytest
 from tests.client import servers
 from tests.client.servers import ACCEPTED, Script, Step, problem
 from zentra.client.attempts import Addresses, Attempts
-from zentra.client.errors import APIConnectionError, APIError, APIStatusError
+from zentra.client.errors import APIConnectionError, APIError, APIStatusError, IdempotencyInFlightError
 
 Run = Callable[..., Any]
 A, B, C = "http://a.test", "http://b.test", "http://c.test"
@@ -19,6 +19,7 @@ LOST = APIConnectionError("lost", retryable=True)
 BROKEN = APIStatusError("502", status=502, retryable=True)
 BUSY = APIStatusError("503", status=503, retryable=True, retry_after_seconds=3.0)
 FLIGHT = APIStatusError("409", status=409, retryable=True, retry_after_seconds=1.0)
+OWN = IdempotencyInFlightError("409", status=409, retryable=True, retry_after_seconds=1.0)
 LIMITED = APIStatusError("429", status=429, retryable=True)
 FINAL = APIStatusError("422", status=422, retryable=False)
 
@@ -37,6 +38,8 @@ COURSES: list[tuple[list[str], list[APIError], list[float | None], list[str]]] =
     ([A, B],     [BUSY, BUSY],               [3.5, 4.0],                  [B, A]),
     ([A, B],     [FLIGHT, LIMITED],          [1.5, 1.0],                  [A, A]),
     ([A, B],     [FINAL],                    [None],                      [A]),
+    ([A],        [OWN, OWN, OWN],            [1.5, 2.0, None],            [A, A, A]),
+    ([A, B],     [LOST, *[OWN] * 4],         [0.0, 1.5, 2.0, 3.0, 5.0],   [B] * 5),
 ]
 # fmt: on
 

@@ -30,7 +30,8 @@ def dev() -> Iterator[dict[str, Any]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            yield json.loads(process.stdout.readline())
+            lines = iter(process.stdout.readline, "}\n")
+            yield json.loads("".join(lines) + "}")
         finally:
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=START_SECONDS_MAX)
