@@ -25,6 +25,7 @@ import msgspec
 from prometheus_client.core import Metric
 
 from tests.architecture import ROOT, Source, python_sources
+from tests.client.blocking_source import BLOCKING_PAGES
 from zentra.gateway import routes as routes_package
 from zentra.gateway.description.asyncapi import asyncapi
 from zentra.gateway.description.openapi import openapi, rendered
@@ -316,6 +317,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/asyncapi.json": asyncapi_page,
     "client/codes.py": client_codes,
     "docs/roles.md": roles_page,
+    **BLOCKING_PAGES,
 }
 """Pages that are made, by path."""
 
