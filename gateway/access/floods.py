@@ -1,7 +1,7 @@
 """Failed authentication, counted by address: who only guesses is sent away before anybody is asked.
 
 - An address may fail a hundred times at once and ten times a second; beyond that, what is not known to be good is
-  refused unseen. A key that is known goes on working, so nobody can lock others of the same address out.
+  refused unseen. What was good lately is looked at as ever, so nobody can lock others of the same address out.
 - IPv6 is counted by /64, because whoever has one address has all of its network.
 - The memory is bounded; where it is full, addresses that have behaved longest are forgotten first.
 """

@@ -6,7 +6,8 @@
 - Requests that ask about one credential at once ask the store once.
 - A key is of one world, test or live, and works for a tenant of that world alone.
 - Who shows a certificate and a key or token needs both to be good and of one tenant; the key says who is asking.
-- An address that fails too often is refused unseen, but for credentials that are known to be good.
+- An address that fails too often is refused unseen, but for credentials that were good within the last ten minutes:
+  those are judged as ever, so a revocation is in force for them as soon as for others.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ __all__ = ["ROLES", "Authenticator", "Permission", "Principal", "StoredApiKey", 
 
 REMEMBERED_SECONDS_MAX: Final = 5.0
 REMEMBERED_MAX: Final = 10_000  # an attacker's guesses must not fill the memory
+FAMILIAR_SECONDS: Final = 600.0  # beyond the end of belief
 
 
 class Principal(Struct, frozen=True):
@@ -110,7 +112,7 @@ class Authenticator:
         self._floods = floods if floods is not None else Floods(monotonic=monotonic)
         self._on_used, self._instruments = on_used, instruments
         self._monotonic, self._now = monotonic, now
-        # Apart, so that a flood of wrong keys cannot push out the right ones.
+        # Apart, so that a flood of wrong keys cannot push out the right ones. Whoever was believed stays familiar.
         self._believed: dict[bytes, tuple[float, Principal]] = {}
         self._refused: dict[bytes, tuple[float, _Refused]] = {}
         self._asking: dict[bytes, asyncio.Future[_Verdict]] = {}
@@ -171,7 +173,7 @@ class Authenticator:
         """Return who a credential is that is not known to be good; raises Problem and Unavailable."""
         address = _address(scope)
         seconds = self._floods.shut_seconds(address)
-        if seconds > 0:
+        if seconds > 0 and not self._is_familiar(digest):
             self._instruments.count("failures_shut")
             raise Problem("rate_limited", "too many failures from this address", retry_after=math.ceil(seconds))
         known = self._refused.get(digest)
@@ -180,6 +182,11 @@ class Authenticator:
             self._floods.failed(address)
             raise Problem(verdict.code, headers=_CHALLENGE, caller=verdict.caller)
         return verdict
+
+    def _is_familiar(self, digest: bytes) -> bool:
+        """Return whether a credential was good a while ago, and has not been found worthless since."""
+        known = self._believed.get(digest)
+        return known is not None and self._monotonic() < known[0] + FAMILIAR_SECONDS
 
     async def _ask(self, digest: bytes, judge: _Judge) -> _Verdict:
         asking = self._asking.get(digest)
@@ -267,8 +274,10 @@ _NOWHERE: Final[Mapping[str, Any]] = {}
 
 
 def _remember(kept: dict[bytes, Any], digest: bytes, verdict: object) -> None:
+    """Keep a verdict as the latest; where there is no room, what was judged longest ago is forgotten."""
+    kept.pop(digest, None)
     if len(kept) >= REMEMBERED_MAX:
-        kept.clear()
+        del kept[next(iter(kept))]
     kept[digest] = verdict
 
 
