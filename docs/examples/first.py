@@ -4,29 +4,25 @@ pip install 'zentra[client,evidence]'; export ZENTRA_BASE_URL ZENTRA_API_KEY ZEN
 ("API", the key of acme's dev, "evidence"); python first.py"""
 
 import os
-import queue
-import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 from zentra.client.api import Zentra
 
-received: queue.Queue[tuple[bytes, dict[str, str]]] = queue.Queue()
-
 
 class Receiver(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
-        received.put((self.rfile.read(int(self.headers["content-length"])), dict(self.headers)))
+        body = self.rfile.read(int(self.headers["content-length"]))
+        event = client.webhooks.verify(body, dict(self.headers), endpoint.secret or "")
+        print("webhook", event.type, event.intent.intent_id)
         self.send_response(204)
         self.end_headers()
 
 
 with HTTPServer(("127.0.0.1", 0), Receiver) as server, Zentra() as client:
-    threading.Thread(target=server.handle_request).start()
     endpoint = client.webhooks.endpoints.create(url=f"http://127.0.0.1:{server.server_port}/", events=["ledger.posted"])
     made = client.transfers.create(amount=250_000, currency="NGN", source="customer-1", destination="merchant-1")
     print("intent", made.intent_id, client.runtime.intents.wait(made.id, timeout=30).status)
-    event = client.webhooks.verify(*received.get(timeout=30), endpoint.secret or "")
-    print("webhook", event.type, event.intent.intent_id)
+    server.handle_request()
     packet = client.evidence.wait(made.id, timeout=90)
     print("evidence", client.evidence.verify(packet, Path(os.environ["ZENTRA_PUBLIC_KEY"]).read_bytes()).ok)
