@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench dev format clean
+.PHONY: help demo test check bench fuzz dev format clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/'
@@ -33,6 +33,10 @@ check: $(STAMP)  ## format, lint, types and the fast tests
 
 bench: $(STAMP)  ## measure every row the runtime is held to, three rounds; fails where a bar is missed
 	$(BIN)/zentra bench suite --rounds 3
+
+fuzz: $(STAMP)  ## throw 100,000 malformed requests at a gateway, and ask it at random by its description
+	$(BIN)/python -m zentra.bench.fuzzing --requests 100000
+	$(BIN)/python -m tests.fuzzing.described --examples 100 --seconds 600
 
 format: $(STAMP)  ## rewrite the sources in the house format
 	$(BIN)/ruff format .

@@ -19,7 +19,7 @@ from zentra.runtime.ledger.book import Objection
 from zentra.runtime.ledger.money import parse_minor
 from zentra.runtime.messages import CommandGiven
 
-__all__ = ["ON_TRANSACTION", "CaseResolution", "Reversal", "ReviewVerdict", "command"]
+__all__ = ["COMMAND_CODES", "ON_TRANSACTION", "CaseResolution", "Reversal", "ReviewVerdict", "command"]
 
 
 class Reversal(Struct, frozen=True):
@@ -150,6 +150,19 @@ def _report(tick: Tick, at: Input, event: CommandGiven, tx: Transaction, body: C
     )
     tick.move(tx, fact, facts, at, actor=event.principal, cause=event.command)
 
+
+COMMAND_CODES: Final[Mapping[str, tuple[str, ...]]] = {
+    "cancel": ("not_cancellable",),
+    "reverse": (
+        "already_reversed", "transaction_not_found", "exceeds_original", "amount_zero", "amount_negative",
+        "amount_overflow", "account_not_found", "account_closed", "account_frozen", "currency_mismatch",
+        "insufficient_funds",
+    ),
+    "decide_review": ("review_not_open", "self_approval"),
+    "resolve_case": ("case_not_open", "not_awaiting_provider", "nothing_to_retry"),
+    "replay_delivery": ("delivery_under_way",),
+}  # fmt: skip
+"""What each kind of command can be refused for, beside `not_found`."""
 
 ON_TRANSACTION: Final[Mapping[str, Callable[[Tick, Input, CommandGiven, Transaction], str]]] = {
     "cancel": _cancel,

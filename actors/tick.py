@@ -317,7 +317,7 @@ class Tick:
         self.submissions.append(
             Submission(
                 tx.tenant, attempt.rail, attempt.reference, command.amount, command.currency, command.destination,
-                command.metadata.get("sandbox_scenario"), tx.trace,
+                command.metadata.get("sandbox_scenario"), tx.trace, tx.tracestate, tx.sequence,
             )
         )  # fmt: skip
         self.rearm(tx, partition, self.now + timedelta(seconds=settings.poll_after_seconds))

@@ -16,7 +16,7 @@ from zentra.runtime.intents.facts import Delivered
 from zentra.runtime.intents.transaction import Transaction, Transition, timestamp
 from zentra.runtime.messages import AttemptReported, DeliveryDue, DeliverySettled, LaneOpened, TimerFired
 from zentra.runtime.partitions import lane_key
-from zentra.runtime.webhooks.delivery import OPEN, Delivery, DeliveryFact, DeliveryState, move
+from zentra.runtime.webhooks.delivery import NEVER_DELIVERED, OPEN, Delivery, DeliveryFact, DeliveryState, move
 from zentra.runtime.webhooks.standard import AttemptResult, Verdict, WebhookCall, matches, next_delay, verdict
 
 if TYPE_CHECKING:
@@ -27,14 +27,12 @@ __all__ = ["OPEN", "attempt_ended", "deliver", "fan_out", "finish_lanes", "fire"
 # A transport waits 15 s, a worker that is stopped 10 s until it knows its lease; the rest is for the way of the report.
 # One that comes still later is ignored, and the endpoint is called once more than it had to be.
 ATTEMPT_LOST_AFTER: Final = timedelta(seconds=60)
-# They tell of deliveries and packets themselves: an endpoint that got them would be told of being told.
-_NEVER_DELIVERED: Final = ("webhook.", "money_runtime.", "evidence.", "review.closed")
 
 
 def fan_out(tick: "Tick", tx: Transaction, transition: Transition) -> None:
     """Open one delivery for every endpoint of the tenant that wants to hear of this transition."""
     endpoints = tick.configuration.endpoints.get(tx.tenant)
-    if not endpoints or transition.event.startswith(_NEVER_DELIVERED) or "events" not in tx.command.primitives:
+    if not endpoints or transition.event.startswith(NEVER_DELIVERED) or "events" not in tx.command.primitives:
         return
     body = b""
     for endpoint in endpoints:
@@ -79,6 +77,8 @@ def _body(tx: Transaction, transition: Transition) -> bytes:
                 "destination": command.destination,
                 "scope": command.scope,
                 "metadata": command.metadata,
+                "trace_id": tx.trace,
+                **({"tracestate": tx.tracestate} if tx.tracestate else {}),
             },
         }
     )

@@ -7,10 +7,14 @@
             amount=250_000, currency="NGN", source="customer-1", destination="merchant-1", wait=5
         )
 
-What can go wrong is drawn as one tree in `zentra.client.errors`; what comes back is in `zentra.client.models`."""
+What can go wrong is drawn as one tree in `zentra.client.errors`; what comes back is in `zentra.client.models`.
+`AsyncZentra` is the same for asyncio, `NatsZentra` makes intents over NATS."""
 
-from zentra.client.asynchronous import AsyncZentra
-from zentra.client.blocking import Zentra
+from zentra.client.answers import Answer, RateLimit, RawResponse
+from zentra.client.asynchronous.client import AsyncZentra
+from zentra.client.blocking.client import Zentra
+from zentra.client.bulk import BulkResult, NewIntent
+from zentra.client.codes import Code
 from zentra.client.errors import (
     APIConnectionError,
     APIError,
@@ -24,6 +28,7 @@ from zentra.client.errors import (
     IdempotencyInFlightError,
     IdempotencyMismatchError,
     InternalServerError,
+    MissingExtraError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitError,
@@ -31,7 +36,9 @@ from zentra.client.errors import (
     WebhookVerificationError,
     ZentraError,
 )
-from zentra.client.models import Account, AccountEntry, Command, Intent, Status, WebhookEvent
+from zentra.client.evidence import PacketProblem, Verdict, verify_packet
+from zentra.client.models import Account, AccountEntry, Command, Intent, Page, Record, Status, StreamEvent, WebhookEvent
+from zentra.client.natsdoor import NatsZentra
 from zentra.client.webhooks import verify_webhook
 
 __all__ = [
@@ -42,9 +49,12 @@ __all__ = [
     "APITimeoutError",
     "Account",
     "AccountEntry",
+    "Answer",
     "AsyncZentra",
     "AuthenticationError",
     "BadRequestError",
+    "BulkResult",
+    "Code",
     "Command",
     "ConflictError",
     "FieldError",
@@ -52,14 +62,25 @@ __all__ = [
     "IdempotencyMismatchError",
     "Intent",
     "InternalServerError",
+    "MissingExtraError",
+    "NatsZentra",
+    "NewIntent",
     "NotFoundError",
+    "PacketProblem",
+    "Page",
     "PermissionDeniedError",
+    "RateLimit",
     "RateLimitError",
+    "RawResponse",
+    "Record",
     "Status",
+    "StreamEvent",
     "UnprocessableEntityError",
+    "Verdict",
     "WebhookEvent",
     "WebhookVerificationError",
     "Zentra",
     "ZentraError",
+    "verify_packet",
     "verify_webhook",
 ]

@@ -1,41 +1,128 @@
 """Every call that the API has, as a value; both clients send these and nothing else.
 
-- What the caller leaves out is left out of the request: the defaults are the server's."""
+- What the caller leaves out is left out of the request: the defaults are the server's.
+- A list is a function from a cursor to the call of that page."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Final, Literal
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Final, Literal, TypeAlias, TypeVar
 
-from zentra.client.core import Answer, Call, body_call, get_call, json_of
-from zentra.client.models import Account, Command, EntryPage, Intent
+import msgspec
+
+from zentra.client.answers import Answer
+from zentra.client.bulk import BulkResult, NewIntent, bulk_body, bulk_results, intent_body
+from zentra.client.core import Call, body_call, get_call, json_of, new_key
+from zentra.client.models import (
+    Account,
+    AccountEntry,
+    Case,
+    Command,
+    CommandRecord,
+    Delivery,
+    Denial,
+    Endpoint,
+    ErrorPage,
+    Intent,
+    Page,
+    Review,
+    Version,
+)
 
 __all__ = [
     "LOOK_PAUSE_SECONDS",
+    "Filters",
+    "PageCall",
+    "Time",
     "cancel_intent",
     "create_account",
+    "create_endpoint",
     "create_intent",
+    "create_intents",
+    "decide_review",
     "get_account",
-    "get_entries",
+    "get_case",
+    "get_command",
+    "get_error",
     "get_evidence",
     "get_intent",
+    "get_review",
+    "get_version",
+    "list_accounts",
+    "list_cases",
+    "list_deliveries",
+    "list_denials",
+    "list_endpoints",
+    "list_entries",
+    "list_intents",
+    "list_reviews",
     "look_seconds",
+    "replay_delivery",
+    "resolve_case",
     "reverse_intent",
+    "stream_events",
+    "stream_intent_events",
 ]
 
 COMMAND_SECONDS: Final = 5.0  # how long the server holds whoever gives a command
 LOOK_SECONDS_MAX: Final = 25  # proxies like to give up on answers after 30 s
 LOOK_PAUSE_SECONDS: Final = 0.25  # where somebody in between drops the wish to wait, looks must not become a flood
+STREAM_SILENT_SECONDS_MAX: Final = 45.0  # three heartbeats
+
+T = TypeVar("T")
+Time: TypeAlias = datetime | str
+"""A time with its offset; as text it is RFC 3339."""
+Filters: TypeAlias = Mapping[str, object]
+PageCall: TypeAlias = Callable[[str | None], Call[Page[T]]]
 
 _intent: Final = json_of(Intent)
 _command: Final = json_of(Command)
+_command_record: Final = json_of(CommandRecord)
 _account: Final = json_of(Account)
-_page: Final = json_of(EntryPage)
+_review: Final = json_of(Review)
+_case: Final = json_of(Case)
+_endpoint: Final = json_of(Endpoint)
+_version: Final = json_of(Version)
+_error_page: Final = json_of(ErrorPage)
+_intents: Final = json_of(Page[Intent])
+_accounts: Final = json_of(Page[Account])
+_entries: Final = json_of(Page[AccountEntry])
+_reviews: Final = json_of(Page[Review])
+_cases: Final = json_of(Page[Case])
+_denials: Final = json_of(Page[Denial])
+_endpoints: Final = json_of(Page[Endpoint])
+_deliveries: Final = json_of(Page[Delivery])
+
+
+def _bytes(answer: Answer) -> bytes:
+    return answer.body
+
+
+def _pages(read: Callable[[Answer], Page[T]], *path: str, page_size: int | None, filters: Filters) -> PageCall[T]:
+    given = {name: _spelled(value) for name, value in filters.items()}
+
+    def call(cursor: str | None) -> Call[Page[T]]:
+        return get_call(read, *path, query={**given, "limit": page_size, "cursor": cursor})
+
+    return call
+
+
+def _spelled(value: object) -> object:
+    """Return a filter as it is written in a query. Raises ValueError for a time without its offset."""
+    if not isinstance(value, datetime):
+        return value
+    if value.tzinfo is None:
+        raise ValueError("a time has its offset: datetime(..., tzinfo=UTC)")
+    return value.isoformat()
+
+
+# Intents.
 
 
 def create_intent(
-    *,
+    *door: str,
     amount: int,
     currency: str,
     source: str,
@@ -43,16 +130,33 @@ def create_intent(
     kind: str,
     intent_id: str | None,
     scope: str | None,
+    country: str | None,
     metadata: Mapping[str, str] | None,
     idempotency_key: str | None,
     wait: int | None,
 ) -> Call[Intent]:
-    """Make an intent. The amount goes as digits, so that no reader of JSON on the way can round it."""
-    body = {
-        "kind": kind, "amount": str(amount), "currency": currency, "source": source, "destination": destination,
-        "intent_id": intent_id, "scope": scope, "metadata": None if metadata is None else dict(metadata),
-    }  # fmt: skip
-    return body_call(_intent, "runtime", "intents", body=body, idempotency_key=idempotency_key, wait=wait)
+    """Make an intent, at the general door or at that of transfers or payments."""
+    wanted = NewIntent(
+        amount=amount, currency=currency, source=source, destination=destination, kind=kind, intent_id=intent_id,
+        scope=scope, country=country, metadata=None if metadata is None else dict(metadata),
+        idempotency_key=new_key() if idempotency_key is None else idempotency_key,
+    )  # fmt: skip
+    return body_call(_intent, *door, body=intent_body(wanted), idempotency_key=wanted.idempotency_key, wait=wait)
+
+
+class _Bulk(msgspec.Struct):
+    results: list[msgspec.Raw]
+
+
+_bulk: Final = msgspec.json.Decoder(_Bulk).decode
+
+
+def create_intents(wanted: Sequence[NewIntent]) -> Call[tuple[BulkResult, ...]]:
+    """Make many intents in one request. Raises ValueError for too many, and where two have one key."""
+    return Call(
+        method="POST", path="/runtime/intents/bulk", headers={"content-type": "application/json"},
+        read=lambda answer: bulk_results(wanted, _bulk(answer.body).results), body=bulk_body(wanted),
+    )  # fmt: skip
 
 
 def get_intent(id: str, wait: int | None) -> Call[Intent]:
@@ -60,27 +164,60 @@ def get_intent(id: str, wait: int | None) -> Call[Intent]:
     return get_call(_intent, "runtime", "intents", id, wait=wait)
 
 
-def cancel_intent(id: str, reason: str | None, idempotency_key: str | None) -> Call[Command]:
+def list_intents(page_size: int | None, filters: Filters) -> PageCall[Intent]:
+    """List intents."""
+    return _pages(_intents, "runtime", "intents", page_size=page_size, filters=filters)
+
+
+def cancel_intent(id: str, reason: str | None, idempotency_key: str | None, wait: int | None) -> Call[Command]:
     """Cancel before anything was sent to a rail."""
-    return body_call(
-        _command, "runtime", "intents", id, "cancel", body={"reason": reason}, idempotency_key=idempotency_key,
-        held_seconds=COMMAND_SECONDS,
-    )  # fmt: skip
+    return _order("runtime", "intents", id, "cancel", body={"reason": reason}, key=idempotency_key, wait=wait)
 
 
 def reverse_intent(
-    id: str, amount: int | Literal["full"], reason: str, idempotency_key: str | None
+    id: str, amount: int | Literal["full"], reason: str, idempotency_key: str | None, wait: int | None
 ) -> Call[Command]:  # fmt: skip
     """Give back all that is left, or a part."""
-    return body_call(
-        _command, "runtime", "intents", id, "reversals", body={"amount": str(amount), "reason": reason},
-        idempotency_key=idempotency_key, held_seconds=COMMAND_SECONDS,
-    )  # fmt: skip
+    body = {"amount": str(amount), "reason": reason}
+    return _order("runtime", "intents", id, "reversals", body=body, key=idempotency_key, wait=wait)
 
 
 def get_evidence(id: str) -> Call[bytes]:
     """Fetch the sealed packet, as the bytes that a verifier takes."""
     return get_call(_bytes, "runtime", "intents", id, "evidence")
+
+
+def get_command(id: str) -> Call[CommandRecord]:
+    """Look at a command."""
+    return get_call(_command_record, "runtime", "commands", id)
+
+
+def stream_intent_events(id: str, last_id: str | None) -> Call[bytes]:
+    """Hear what happened to an intent, and what will."""
+    return _stream("runtime", "intents", id, "events", last_id=last_id)
+
+
+def stream_events(last_id: str | None) -> Call[bytes]:
+    """Hear what happens to all intents."""
+    return _stream("runtime", "events", last_id=last_id)
+
+
+def look_seconds(left: float) -> int:
+    """Return how long the next look may wait when `left` seconds are left."""
+    return max(0, min(math.ceil(left), LOOK_SECONDS_MAX))
+
+
+def _order(*path: str, body: Mapping[str, object], key: str | None, wait: int | None) -> Call[Command]:
+    return body_call(_command, *path, body=body, idempotency_key=key, wait=wait, held_seconds=COMMAND_SECONDS)
+
+
+def _stream(*path: str, last_id: str | None) -> Call[bytes]:
+    headers = {"accept": "text/event-stream"} | ({} if last_id is None else {"last-event-id": last_id})
+    call = get_call(_bytes, *path, headers=headers)
+    return msgspec.structs.replace(call, held_seconds=STREAM_SILENT_SECONDS_MAX)
+
+
+# Accounts.
 
 
 def create_account(
@@ -96,15 +233,91 @@ def get_account(id: str) -> Call[Account]:
     return get_call(_account, "accounts", id)
 
 
-def get_entries(id: str, cursor: str | None, page_size: int | None) -> Call[EntryPage]:
-    """Fetch a page of an account's entries."""
-    return get_call(_page, "accounts", id, "entries", query={"cursor": cursor, "limit": page_size})
+def list_accounts(page_size: int | None, filters: Filters) -> PageCall[Account]:
+    """List accounts."""
+    return _pages(_accounts, "accounts", page_size=page_size, filters=filters)
 
 
-def look_seconds(left: float) -> int:
-    """Return how long the next look may wait when `left` seconds are left."""
-    return max(0, min(math.ceil(left), LOOK_SECONDS_MAX))
+def list_entries(id: str, page_size: int | None, filters: Filters) -> PageCall[AccountEntry]:
+    """List the entries of an account."""
+    return _pages(_entries, "accounts", id, "entries", page_size=page_size, filters=filters)
 
 
-def _bytes(answer: Answer) -> bytes:
-    return answer.body
+# What people decide.
+
+
+def list_reviews(page_size: int | None, filters: Filters) -> PageCall[Review]:
+    """List reviews."""
+    return _pages(_reviews, "reviews", page_size=page_size, filters=filters)
+
+
+def get_review(id: str) -> Call[Review]:
+    """Look at a review."""
+    return get_call(_review, "reviews", id)
+
+
+def decide_review(
+    id: str, verdict: Literal["approve", "reject"], reason: str, idempotency_key: str | None, wait: int | None
+) -> Call[Command]:
+    """Let the intent go on, or end it."""
+    return _order("reviews", id, verdict, body={"reason": reason}, key=idempotency_key, wait=wait)
+
+
+def list_cases(page_size: int | None, filters: Filters) -> PageCall[Case]:
+    """List cases."""
+    return _pages(_cases, "cases", page_size=page_size, filters=filters)
+
+
+def get_case(id: str) -> Call[Case]:
+    """Look at a case."""
+    return get_call(_case, "cases", id)
+
+
+def resolve_case(
+    id: str, resolution: str, reason: str, idempotency_key: str | None, wait: int | None
+) -> Call[Command]:  # fmt: skip
+    """End a case with a fact."""
+    body = {"resolution": resolution, "reason": reason}
+    return _order("cases", id, "resolve", body=body, key=idempotency_key, wait=wait)
+
+
+def list_denials(page_size: int | None, filters: Filters) -> PageCall[Denial]:
+    """List what was refused."""
+    return _pages(_denials, "denials", page_size=page_size, filters=filters)
+
+
+# Webhooks.
+
+
+def create_endpoint(url: str, events: Sequence[str] | None, idempotency_key: str | None) -> Call[Endpoint]:
+    """Set up an endpoint."""
+    body = {"url": url, "events": None if events is None else list(events)}
+    return body_call(_endpoint, "webhooks", "endpoints", body=body, idempotency_key=idempotency_key)
+
+
+def list_endpoints() -> PageCall[Endpoint]:
+    """List endpoints, which are few."""
+    return _pages(_endpoints, "webhooks", "endpoints", page_size=None, filters={})
+
+
+def list_deliveries(page_size: int | None, filters: Filters) -> PageCall[Delivery]:
+    """List deliveries."""
+    return _pages(_deliveries, "webhooks", "deliveries", page_size=page_size, filters=filters)
+
+
+def replay_delivery(id: str, idempotency_key: str | None, wait: int | None) -> Call[Command]:
+    """Send a delivery again."""
+    return _order("webhooks", "deliveries", id, "replay", body={}, key=idempotency_key, wait=wait)
+
+
+# The API itself.
+
+
+def get_version() -> Call[Version]:
+    """Ask which version runs."""
+    return get_call(_version, "version")
+
+
+def get_error(code: str) -> Call[ErrorPage]:
+    """Ask what a code means."""
+    return get_call(_error_page, "problems", code)

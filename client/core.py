@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote, urlencode
@@ -18,10 +18,11 @@ import httpx2
 import msgspec
 from msgspec import Struct
 
+from zentra.client.answers import Answer
 from zentra.client.errors import (
     APIConnectionError,
-    APIError,
     APIResponseError,
+    APIStatusError,
     APITimeoutError,
     ProblemDocument,
     ZentraError,
@@ -29,24 +30,26 @@ from zentra.client.errors import (
 )
 
 __all__ = [
-    "Answer",
+    "SCHEMA_VERSION",
     "Call",
     "Settings",
     "body_call",
+    "check_key",
     "connection_error",
     "get_call",
     "json_of",
-    "pause_before_retry",
+    "new_key",
+    "problem_error",
     "read_answer",
+    "response_error",
     "timeout_of",
 ]
 
 SCHEMA_VERSION: Final = "2026.04"
 WAIT_SECONDS_MAX: Final = 30  # the server holds nobody longer
-PAUSE_SECONDS_FIRST, PAUSE_SECONDS_MAX = 0.5, 8.0  # doubled from try to try
-RETRY_AFTER_SECONDS_MAX: Final = 60.0  # whoever is told to wait longer decides that, not a library
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}\Z")
-_ORIGIN: Final = re.compile(r"https?://[^/?#\s]+[^?#\s]*\Z")
+_CREDENTIAL: Final = re.compile(r"[\x21-\x7e]{1,8192}\Z")
+_ORIGIN: Final = re.compile(r"https?://[^/?#\s,]+[^?#\s,]*\Z")
 # What went wrong on this side goes wrong again.
 _HOPELESS: Final = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)
 
@@ -57,40 +60,58 @@ _decode_problem: Final = msgspec.json.Decoder(ProblemDocument).decode
 class Settings:
     """How a client reaches the API."""
 
-    __slots__ = ("base_url", "headers", "max_retries", "timeout")
+    __slots__ = ("base_urls", "headers", "max_retries", "timeout", "total_timeout")
 
-    def __init__(self, api_key: str | None, base_url: str | None, timeout: float, max_retries: int) -> None:
-        """What is None is taken from ZENTRA_API_KEY and ZENTRA_BASE_URL. Raises ZentraError where there is none of
-        either, and ValueError for a URL, time or number that makes no sense."""
+    def __init__(
+        self,
+        api_key: str | None,
+        base_url: str | Sequence[str] | None,
+        timeout: float,
+        max_retries: int,
+        total_timeout: float,
+    ) -> None:
+        """What is None is taken from ZENTRA_API_KEY and ZENTRA_BASE_URL; several URLs have commas between them. Raises
+        ZentraError where there is none of either, and ValueError for a URL, time or number that makes no sense."""
         key = (api_key or os.environ.get("ZENTRA_API_KEY", "")).strip()
-        url = (base_url or os.environ.get("ZENTRA_BASE_URL", "")).strip().rstrip("/")
+        given = base_url or os.environ.get("ZENTRA_BASE_URL", "")
+        listed = given.split(",") if isinstance(given, str) else given
+        urls = tuple(url.strip().rstrip("/") for url in listed if url.strip())
         if not key:
             raise ZentraError("no API key: give api_key or set ZENTRA_API_KEY")
-        if not url:
+        if not urls:
             raise ZentraError("no base URL: give base_url or set ZENTRA_BASE_URL")
-        if not _KEY.match(key):
+        if not _CREDENTIAL.match(key):
             raise ValueError("an API key holds visible ASCII characters and nothing else")
-        if not _ORIGIN.match(url):
+        if not all(map(_ORIGIN.match, urls)):
             raise ValueError("a base URL begins with http:// or https:// and has no query")
-        if timeout <= 0 or max_retries < 0:
-            raise ValueError("timeout is more than 0, and max_retries at least 0")
-        self.base_url, self.timeout, self.max_retries = url, timeout, max_retries
+        self.base_urls = urls
+        self.timeout, self.max_retries, self.total_timeout = _sensible(timeout, max_retries, total_timeout)
         self.headers = {
             "authorization": f"Bearer {key}",
             "user-agent": "zentra-python",
             "zentra-version": SCHEMA_VERSION,
         }
 
+    def changed(self, timeout: float | None, max_retries: int | None, total_timeout: float | None) -> Settings:
+        """Return the same settings but for what is given. Raises ValueError for what makes no sense."""
+        other = object.__new__(Settings)
+        other.base_urls, other.headers = self.base_urls, self.headers
+        other.timeout, other.max_retries, other.total_timeout = _sensible(
+            self.timeout if timeout is None else timeout,
+            self.max_retries if max_retries is None else max_retries,
+            self.total_timeout if total_timeout is None else total_timeout,
+        )
+        return other
+
     def __repr__(self) -> str:
-        return f"{self.base_url!r}, timeout={self.timeout}, max_retries={self.max_retries}"
+        shown = ", ".join(self.base_urls)
+        return f"{shown!r}, timeout={self.timeout}, max_retries={self.max_retries}, total_timeout={self.total_timeout}"
 
 
-class Answer(Struct, frozen=True):
-    """An answer as far as it has to be read; the names of headers are in small letters."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
+def _sensible(timeout: float, max_retries: int, total_timeout: float) -> tuple[float, int, float]:
+    if timeout <= 0 or total_timeout <= 0 or max_retries < 0:
+        raise ValueError("timeout and total_timeout are more than 0, and max_retries at least 0")
+    return timeout, max_retries, total_timeout
 
 
 class Call(Struct, Generic[T], frozen=True, kw_only=True):
@@ -113,11 +134,14 @@ def get_call(
     *path: str,
     wait: int | None = None,
     query: Mapping[str, object] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Call[T]:
     """Return the call that looks at `path`. Raises ValueError for an empty id or a negative wait."""
     given = {name: value for name, value in (query or {}).items() if value is not None}
     target = _path(path) + (f"?{urlencode(given)}" if given else "")
-    return Call(method="GET", path=target, read=read, headers=_prefer(wait), held_seconds=_held(wait))
+    return Call(
+        method="GET", path=target, read=read, headers={**_prefer(wait), **(headers or {})}, held_seconds=_held(wait)
+    )
 
 
 def body_call(
@@ -130,10 +154,9 @@ def body_call(
 ) -> Call[T]:
     """Return the call that posts `body`, without what is None in it, under the given key or a new one.
 
-    Raises ValueError for an empty id, a negative wait or a malformed key, and TypeError for what is not JSON."""
-    key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
-    if not _KEY.match(key):
-        raise ValueError("an idempotency key is 1 to 255 visible ASCII characters")
+    `held_seconds` is how long the server holds the caller where `wait` does not say. Raises ValueError for an empty id,
+    a negative wait or a malformed key, and TypeError for what is not JSON."""
+    key = check_key(new_key() if idempotency_key is None else idempotency_key)
     return Call(
         method="POST",
         path=_path(path),
@@ -141,13 +164,27 @@ def body_call(
         headers={"content-type": "application/json", "x-idempotency-key": key, **_prefer(wait)},
         body=msgspec.json.encode({name: value for name, value in body.items() if value is not None}),
         idempotency_key=key,
-        held_seconds=max(held_seconds, _held(wait)),
+        held_seconds=held_seconds if wait is None else _held(wait),
     )
 
 
-def timeout_of(call: Call[Any], settings: Settings) -> httpx2.Timeout:
+def new_key() -> str:
+    """Return an idempotency key that nobody has used."""
+    return str(uuid.uuid4())
+
+
+def check_key(key: str) -> str:
+    """Return an idempotency key. Raises ValueError for what is none."""
+    if not _KEY.match(key):
+        raise ValueError("an idempotency key is 1 to 255 visible ASCII characters")
+    return key
+
+
+def timeout_of(call: Call[Any], settings: Settings, seconds_left: float) -> httpx2.Timeout:
     """Return the limits of one attempt: what the server is asked to wait comes on top of how long we wait for it."""
-    return httpx2.Timeout(settings.timeout, read=settings.timeout + call.held_seconds)
+    return httpx2.Timeout(
+        min(settings.timeout, seconds_left), read=min(settings.timeout + call.held_seconds, seconds_left)
+    )
 
 
 def _path(parts: tuple[str, ...]) -> str:
@@ -182,23 +219,33 @@ def json_of(kind: type[T]) -> Callable[[Answer], T]:
 
 def read_answer(call: Call[T], answer: Answer, now: float) -> T:
     """Return what an answer says; `now` is in seconds since 1970. Raises APIStatusError or APIResponseError."""
-    request_id = answer.headers.get("x-request-id", "")
-    if 200 <= answer.status < 300:
-        try:
-            return call.read(answer)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise APIResponseError(
-                f"{answer.status}, but the body is not what was asked for: {error}",
-                status=answer.status, request_id=request_id, idempotency_key=call.idempotency_key,
-            ) from error  # fmt: skip
+    if not 200 <= answer.status < 300:
+        raise response_error(call, answer, now)
     try:
-        problem = _decode_problem(answer.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        problem = ProblemDocument()  # not ours: something in between has answered
-    raise status_error(
-        answer.status, problem, request_id=request_id, idempotency_key=call.idempotency_key,
-        retry_after_seconds=_retry_after(answer.headers.get("retry-after", ""), now),
+        return call.read(answer)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise APIResponseError(
+            f"{answer.status}, but the body is not what was asked for: {error}",
+            status=answer.status, request_id=answer.request_id, idempotency_key=call.idempotency_key, response=answer,
+        ) from error  # fmt: skip
+
+
+def response_error(call: Call[Any], answer: Answer, now: float) -> APIStatusError:
+    """Return the error that an answer is; `now` is in seconds since 1970."""
+    problem = _problem(answer.body)
+    asked = _retry_after(answer.headers.get("retry-after", ""), now)
+    return status_error(
+        answer.status, problem, request_id=answer.request_id, idempotency_key=call.idempotency_key,
+        retry_after_seconds=problem.retry_after_seconds if asked is None else asked, response=answer,
     )  # fmt: skip
+
+
+def problem_error(body: bytes, idempotency_key: str | None) -> APIStatusError:
+    """Return the error of a problem document that came without a status line or headers of its own."""
+    problem = _problem(body)
+    return status_error(
+        problem.status, problem, idempotency_key=idempotency_key, retry_after_seconds=problem.retry_after_seconds
+    )
 
 
 def connection_error(call: Call[Any], error: httpx2.RequestError) -> APIConnectionError:
@@ -211,16 +258,11 @@ def connection_error(call: Call[Any], error: httpx2.RequestError) -> APIConnecti
     )
 
 
-def pause_before_retry(error: APIError, retries: int, retries_max: int, chance: float) -> float | None:
-    """Return how many seconds to wait before the next try, or None where `error` is the answer.
-
-    `retries` were made so far; `chance` in 0..1 keeps clients that failed together from coming back together. What
-    Retry-After asks for is waited for in full, or not at all where it is more than a minute."""
-    asked = error.retry_after_seconds or 0.0
-    if not error.retryable or retries >= retries_max or asked > RETRY_AFTER_SECONDS_MAX:
-        return None
-    backoff = min(PAUSE_SECONDS_FIRST * 2.0 ** min(retries, 16), PAUSE_SECONDS_MAX)
-    return asked + backoff * (0.5 + chance / 2)
+def _problem(body: bytes) -> ProblemDocument:
+    try:
+        return _decode_problem(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ProblemDocument()  # not ours: something in between has answered
 
 
 def _retry_after(text: str, now: float) -> float | None:

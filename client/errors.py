@@ -2,6 +2,7 @@
 
     ZentraError                               anything that this package raises on purpose
     ├── WebhookVerificationError              a webhook is not authentic, or not readable
+    ├── MissingExtraError                     this needs a library that was not installed
     └── APIError                              a call failed
         ├── APIConnectionError                no answer: the request may or may not have been carried out
         │   └── APITimeoutError               no answer in time
@@ -18,6 +19,7 @@
             ├── RateLimitError                429
             └── InternalServerError           500 and above
 
+`code` is one of `zentra.client.codes.Code`, which is made from the server's registry; so is what may be tried again.
 Every failed call carries the idempotency key that it used: whoever goes on with the same request goes on with that key,
 so that it happens once whatever became of the first try."""
 
@@ -27,6 +29,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from msgspec import Struct
+
+from zentra.client.answers import Answer
 
 __all__ = [
     "APIConnectionError",
@@ -41,6 +45,7 @@ __all__ = [
     "IdempotencyInFlightError",
     "IdempotencyMismatchError",
     "InternalServerError",
+    "MissingExtraError",
     "NotFoundError",
     "PermissionDeniedError",
     "ProblemDocument",
@@ -64,9 +69,11 @@ class ProblemDocument(Struct, frozen=True, kw_only=True):
     """The body of an error (RFC 9457), as far as the client needs it."""
 
     code: str = ""
+    status: int = 0
     title: str = ""
     detail: str = ""
     retryable: bool | None = None
+    retry_after_seconds: float | None = None
     request_id: str = ""
     trace_id: str = ""
     errors: tuple[FieldError, ...] = ()
@@ -84,8 +91,17 @@ class WebhookVerificationError(ZentraError):
         self.code = code
 
 
+class MissingExtraError(ZentraError, ImportError):
+    """Raised when a library is missing that only this needs; the message says what to install."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs more than the plain client: pip install 'zentra[client,{extra}]'")
+
+
 class APIError(ZentraError):
-    """The base of failed calls. `retryable` says whether the very same request may succeed later."""
+    """The base of failed calls. `retryable` says whether the very same request may succeed later.
+
+    `response` is the answer where there was one: its `status`, `headers` and `body`."""
 
     def __init__(
         self,
@@ -94,12 +110,15 @@ class APIError(ZentraError):
         code: str = "",
         status: int | None = None,
         request_id: str = "",
+        trace_id: str = "",
         idempotency_key: str | None = None,
         errors: tuple[FieldError, ...] = (),
         retryable: bool = False,
         retry_after_seconds: float | None = None,
+        response: Answer | None = None,
     ) -> None:
         super().__init__(message)
+        self.trace_id, self.response = trace_id, response
         self.code, self.status, self.request_id = code, status, request_id
         self.idempotency_key, self.errors = idempotency_key, errors
         self.retryable, self.retry_after_seconds = retryable, retry_after_seconds
@@ -184,6 +203,7 @@ def status_error(
     request_id: str = "",
     idempotency_key: str | None = None,
     retry_after_seconds: float | None = None,
+    response: Answer | None = None,
 ) -> APIStatusError:
     """Return the error for an answer; what its problem says of trying again counts before what its status says."""
     kind = _BY_CODE.get(problem.code) or _BY_STATUS.get(status)
@@ -199,8 +219,10 @@ def status_error(
         code=problem.code,
         status=status,
         request_id=problem.request_id or request_id,
+        trace_id=problem.trace_id,
         idempotency_key=idempotency_key,
         errors=problem.errors,
         retryable=retryable,
         retry_after_seconds=retry_after_seconds,
+        response=response,
     )

@@ -8,31 +8,43 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, Self, TypeVar
 
+import msgspec
 from msgspec import Struct, field
 
 __all__ = [
     "Account",
     "AccountEntry",
+    "Addendum",
     "AuditPacket",
     "Callback",
     "Case",
     "Command",
+    "CommandRecord",
     "Delivery",
     "DeliveryAttempt",
-    "EntryPage",
+    "Denial",
+    "Endpoint",
+    "ErrorPage",
     "Event",
     "Intent",
     "LedgerEntry",
     "LedgerState",
     "Links",
+    "Page",
     "Reason",
+    "Record",
     "Review",
     "Stage",
     "Status",
+    "StreamEvent",
+    "Version",
     "WebhookEvent",
+    "WebhookIntent",
 ]
+
+T = TypeVar("T")
 
 
 class Status(StrEnum):
@@ -80,6 +92,7 @@ class LedgerEntry(Struct, frozen=True, kw_only=True):
     """One posting of an intent; `pending` and `posted` are its signed effects on each layer."""
 
     entry_id: str
+    ordinal: int
     posting: str
     debit: str
     credit: str
@@ -115,6 +128,14 @@ class Event(Struct, frozen=True, kw_only=True):
     hash: str
 
 
+class Addendum(Struct, frozen=True):
+    """What was sealed after the packet."""
+
+    leaf_index: int
+    records: int
+    digest: str
+
+
 class AuditPacket(Struct, frozen=True, kw_only=True):
     """Whether the packet is sealed, and where its leaf stands in the tenant's log."""
 
@@ -123,6 +144,7 @@ class AuditPacket(Struct, frozen=True, kw_only=True):
     records: int | None = None
     digest: str | None = None
     leaf_index: int | None = None
+    addenda: tuple[Addendum, ...] = ()
     evidence: str | None = None
 
 
@@ -136,6 +158,8 @@ class Stage(Struct, frozen=True, kw_only=True):
     event: str | None = None
     state: str = ""
     proof: str = ""
+    boundary: str = ""
+    actor: str = ""
 
 
 class Callback(Struct, frozen=True, kw_only=True):
@@ -152,10 +176,12 @@ class DeliveryAttempt(Struct, frozen=True, kw_only=True):
     """One attempt to deliver a webhook."""
 
     number: int
+    trigger: str = ""
     at: datetime
     status_code: int | None = None
     error: str | None = None
     latency_ms: int = 0
+    excerpt: str = ""
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
@@ -164,30 +190,43 @@ class Delivery(Struct, frozen=True, kw_only=True):
     id: str
     webhook_id: str
     endpoint: str
+    intent: str = ""
+    intent_id: str = ""
+    sequence: int | None = None
     event: str
     status: str
     created_at: datetime
     next_at: datetime | None = None
     attempts_made: int = 0
     attempts: tuple[DeliveryAttempt, ...] = ()
+    payload: dict[str, Any] = {}
 
 
 class Case(Struct, frozen=True, kw_only=True):
-    """Something about an intent that somebody has to look into."""
+    """Something that somebody has to look into: about an intent, or a message that nobody could read."""
 
     id: str
+    intent: str | None = None
+    intent_id: str | None = None
     kind: str
     status: str
+    detail: Any = None
     opened_at: datetime
     deadline: datetime | None = None
     operator: str | None = None
+    resolution: Any = None
     resolved_at: datetime | None = None
 
 
 class Review(Struct, frozen=True, kw_only=True):
-    """A review that a rule asked for."""
+    """A review that a rule asked for; `id` is the uuid of its intent."""
 
     id: str
+    round: int | None = None
+    intent_id: str = ""
+    created_by: str = ""
+    rules: Any = None
+    version: int | None = None
     status: str
     opened_at: datetime
     expires_at: datetime
@@ -213,6 +252,8 @@ class Intent(Struct, frozen=True, kw_only=True):
     scope: str | None = None
     step: str | None = None
     country: str | None = None
+    money_model: str | None = None
+    primitives: tuple[str, ...] = ()
     metadata: dict[str, str] = {}
     created_by: str | None = None
     updated_at: datetime | None = None
@@ -240,13 +281,21 @@ class Intent(Struct, frozen=True, kw_only=True):
 
 
 class Command(Struct, frozen=True, kw_only=True):
-    """A command and where it stands: `accepted`, or `done` with its outcome. A refused one is an error instead."""
+    """A command and where it stands: `accepted`, or `done` with its outcome. A refused one is an error instead.
+
+    What it is about depends on its `kind`: an intent, a review, a case or a delivery."""
 
     command: str
     status: str
     kind: str
-    intent_id: str
-    intent: str
+    intent_id: str | None = None
+    intent: str | None = None
+    review: str | None = None
+    verdict: str | None = None
+    case: str | None = None
+    resolution: str | None = None
+    delivery: str | None = None
+    endpoint: str | None = None
     outcome: str | None = None
     detail: Any = None
     links: Links = Links()
@@ -255,6 +304,20 @@ class Command(Struct, frozen=True, kw_only=True):
     def done(self) -> bool:
         """Whether it has been carried out."""
         return self.status == "done"
+
+
+class CommandRecord(Struct, frozen=True, kw_only=True):
+    """A command as it was kept; `accepted` is None until it was decided."""
+
+    id: str
+    kind: str
+    subject: str
+    principal: str
+    created_at: datetime
+    accepted: bool | None = None
+    code: str | None = None
+    detail: Any = None
+    decided_at: datetime | None = None
 
 
 class Account(Struct, frozen=True, kw_only=True):
@@ -292,12 +355,101 @@ class AccountEntry(Struct, frozen=True, kw_only=True):
     hash: str
 
 
-class EntryPage(Struct, frozen=True, kw_only=True):
-    """One page of entries, newest first."""
+class Page(Struct, Generic[T], frozen=True, kw_only=True):
+    """One page of a list, newest first; `next_cursor` leads to the next."""
 
-    data: tuple[AccountEntry, ...]
+    data: tuple[T, ...]
     has_more: bool = False
     next_cursor: str | None = None
+
+
+class Endpoint(Struct, frozen=True, kw_only=True):
+    """A webhook endpoint; `secret` is shown in the answer that made it, and never again."""
+
+    id: str
+    url: str
+    events: tuple[str, ...]
+    status: str
+    created_by: str
+    created_at: datetime | None = None
+    secret: str | None = None
+
+
+class Denial(Struct, frozen=True, kw_only=True):
+    """A refusal, and how often it happened within its minute."""
+
+    actor: str
+    role: str
+    action: str
+    reason: str
+    minute: datetime
+    count: int
+    first_at: datetime
+    last_at: datetime
+    request_id: str
+
+
+class Version(Struct, frozen=True, kw_only=True):
+    """Which version runs, and which schema it speaks."""
+
+    version: str
+    schema: str
+
+
+class ErrorPage(Struct, frozen=True, kw_only=True):
+    """What an error code means, and what to do about it."""
+
+    code: str
+    status: int
+    retryable: bool
+    title: str
+    advice: str
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """One transition of an intent, as it is sealed: what event streams and feeds bring."""
+
+    intent: str
+    intent_id: str
+    sequence: int
+    event: str
+    from_: str | None = field(name="from", default=None)
+    to: str
+    step: str | None = None
+    at: datetime
+    actor: str
+    cause: str
+    facts: dict[str, Any] = {}
+    scope: str = ""
+    tenant: str = ""
+    trace: str = ""
+
+
+class StreamEvent(Struct, frozen=True):
+    """What a stream told: `id` is where to go on behind it, `event` the name, `record` what happened."""
+
+    id: str
+    event: str
+    record: Record
+
+
+class WebhookIntent(Struct, frozen=True, kw_only=True):
+    """The intent of a webhook as it was then; `object_version` orders the events of one intent."""
+
+    id: str
+    intent_id: str
+    object_version: int
+    status: Status
+    step: str | None = None
+    kind: str
+    amount: int
+    currency: str
+    source: str
+    destination: str
+    scope: str = ""
+    metadata: dict[str, str] = {}
+    trace_id: str = ""
+    tracestate: str = ""
 
 
 class WebhookEvent(Struct, frozen=True, kw_only=True):
@@ -307,3 +459,8 @@ class WebhookEvent(Struct, frozen=True, kw_only=True):
     type: str
     timestamp: datetime
     data: dict[str, Any]
+
+    @property
+    def intent(self) -> WebhookIntent:
+        """The intent in `data`. Raises msgspec.ValidationError for an event that tells of something else."""
+        return msgspec.convert(self.data, WebhookIntent, strict=False)

@@ -18,7 +18,7 @@ import msgspec
 from zentra.client.errors import WebhookVerificationError
 from zentra.client.models import WebhookEvent
 
-__all__ = ["TOLERANCE_SECONDS", "Webhooks", "verify_webhook"]
+__all__ = ["TOLERANCE_SECONDS", "WebhookVerifier", "verify_webhook"]
 
 TOLERANCE_SECONDS: Final = 300  # what every Standard Webhooks library allows
 _PREFIX: Final = "whsec_"
@@ -55,7 +55,7 @@ def verify_webhook(body: bytes, headers: Mapping[str, str], secret: str, now: fl
         raise WebhookVerificationError("body_malformed") from None
 
 
-class Webhooks:
+class WebhookVerifier:
     """What clients have under `webhooks`; it needs neither a key nor a connection."""
 
     @staticmethod

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from zentra.actors.commands import CaseResolution
 from zentra.actors.tick import derived_id
+from zentra.gateway.production import assert_production, nats_tls
 from zentra.gateway.settings import Settings
 from zentra.runtime.errors import Refusal
 from zentra.runtime.messages import Event, decode_frame
@@ -65,10 +66,11 @@ class DeadLetters:
     async def opened(cls, settings: Settings) -> AsyncIterator[DeadLetters]:
         """Yield them; raises SettingsError, Unavailable or StreamUnavailable."""
         settings.need("postgres_writer_url", "nats_url")
+        assert_production(settings)
         async with AsyncExitStack() as stack:
             pool = await open_pool(settings.postgres_writer_url, name="zentra cli", connections_max=1)
             stack.push_async_callback(pool.close)
-            client = await connect(settings.nats_url, name="zentra cli")
+            client = await connect(settings.nats_url, name="zentra cli", tls=nats_tls(settings))
             stack.push_async_callback(client.close)
             yield cls(pool, client)
 

@@ -1,8 +1,9 @@
 """Logging of a process: one JSON object per line for machines, short lines for people, secrets in neither.
 
 - The message is fixed text; what a line is about stands in fields of its own, taken from `extra`.
-- Whatever looks like an API key, a webhook secret, a private key or the password of a URL is cut out of every text of a
-  line, also out of messages and stack traces of libraries.
+- Whatever looks like an API key, a token, a webhook secret, a private key or the password of a URL is cut out of every
+  text of a line, also out of messages and stack traces of libraries; so are the values of rows that Postgres rejects.
+- Fields that hold secrets, or say whose account it is, are hidden by their name, however deep they stand.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ __all__ = ["JsonFormatter", "TextFormatter", "configure", "redact"]
 
 HIDDEN: Final = "***"
 DEPTH_MAX: Final = 4  # fields are flat; deeper values are shown as text
-_SECRET_NAMES: Final = frozenset({"authorization", "password", "secret", "api_key", "evidence_key"})
+_SECRET_NAMES: Final = frozenset({
+    "account", "account_id", "api_key", "authorization", "cookie", "destination", "evidence_key", "idempotency_key",
+    "owner", "password", "private_key", "secret", "secrets", "token", "webhook_signature",
+})  # fmt: skip
 # The password of a URL may hold anything but blanks, so it reaches to the last @ of its word: too much is cut
 # rather than too little. The id of a key is no secret and finds the key that leaked.
 _SECRETS: Final = (
@@ -30,6 +34,10 @@ _SECRETS: Final = (
     (re.compile(r"(zk_(?:test|live)_[0-9A-Za-z]{12}_)[0-9A-Za-z]+"), rf"\1{HIDDEN}"),
     (re.compile(r"whsec_[0-9A-Za-z+/=_-]+"), f"whsec_{HIDDEN}"),
     (re.compile(r"(://[^\s/:@]*):\S+@"), rf"\1:{HIDDEN}@"),
+    (re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*"), HIDDEN),  # a JWT: a header in base64url, two more parts
+    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {HIDDEN}"),
+    (re.compile(r"(Key \([^)]*\))=\([^)]*\)"), rf"\1=({HIDDEN})"),
+    (re.compile(r"(Failing row contains) \(.*\)", re.DOTALL), rf"\1 ({HIDDEN})"),
 )
 _PLAIN: Final = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime", "taskName"}
 # Libraries that tell of every connection at INFO.
@@ -95,7 +103,7 @@ class TextFormatter(logging.Formatter):
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """Return what was given as `extra`, fit to be shown."""
     return {
-        name: HIDDEN if name in _SECRET_NAMES else _shown(value)
+        name: HIDDEN if _is_secret(name) else _shown(value)
         for name, value in record.__dict__.items()
         if name not in _PLAIN
     }
@@ -109,12 +117,16 @@ def _shown(value: object, depth: int = DEPTH_MAX) -> Any:
         return value if -(2**63) <= value < 2**63 else str(value)
     if isinstance(value, Mapping) and depth:
         return {
-            redact(str(name)): HIDDEN if name in _SECRET_NAMES else _shown(inner, depth - 1)
+            redact(str(name)): HIDDEN if _is_secret(str(name)) else _shown(inner, depth - 1)
             for name, inner in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset) and depth:
         return [_shown(inner, depth - 1) for inner in value]
     return redact(str(value))
+
+
+def _is_secret(name: str) -> bool:
+    return name.lower().replace("-", "_").removeprefix("x_") in _SECRET_NAMES
 
 
 def _stack(formatter: logging.Formatter, record: logging.LogRecord) -> str:

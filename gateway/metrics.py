@@ -50,6 +50,7 @@ _HELP: Final = {
     "backlog_oldest_seconds": "Age of the oldest of them",
     "backlog_readings_failed": "Readings of the backlog that failed; the doors stay as they are until one succeeds",
     "intake_closed": "1 while new intents are sent away because the workers do not keep up",
+    "event_streams": "Event streams that clients hold open",
     "intake_held_seconds": "For how long groups of new intents were held because workers had enough to do",
     "workers_waiting_events": "Events that wait at the workers, as they reported lately",
     "intents_shed": "Requests for new intents sent away, by what there was too much of and by door",
@@ -64,12 +65,15 @@ _HELP: Final = {
     "frames_lost": "Command frames that a stream lost before anybody consumed them; they were sent again",
     "publish_failures": "Frames that the stream did not take at once",
     "outbox_swept": "Frames published by the sweep",
+    "requests_limited": "Requests sent away because a tenant or a key asked for more than its limit",
+    "limits_degraded": "Questions about limits that Redis did not answer; each gateway held the limits by itself",
+    "failures_shut": "Requests with unknown credentials sent away unseen because their address had failed too often",
     "denials_collected": "Refusals counted under a collective actor because too many were waiting",
 }
 # An alert on a counter needs its zero.
 _FROM_ZERO: Final = (
     "fence_refusals", "poison_messages", "stream_rollbacks", "frames_lost", "denials_collected",
-    "backlog_readings_failed",
+    "backlog_readings_failed", "requests_limited", "limits_degraded", "failures_shut",
 )  # fmt: skip
 
 _Labels = tuple[tuple[str, str], ...]

@@ -6,7 +6,7 @@ secret need not stand in the environment. An unknown `ZENTRA_` name is refused w
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -39,6 +39,17 @@ class Settings(Struct, frozen=True, kw_only=True):
     backlog_seconds_max: float = 30.0  # or when a hundred of them have waited for that long
     stream_replicas: int = 1  # 3 on a cluster of NATS
     postgres_connections_max: int = 8
+    profile: Literal["development", "production"] = "development"  # production: TLS to every server, or no start
+    plain_loopback: bool = False  # lets a production process speak without TLS to servers on its own machine
+    nats_authority: str = ""  # path of the PEM of who signs the certificate of NATS; the system's authorities otherwise
+    tls_certificate: str = ""  # path of the gateway's own certificate (PEM, with its chain); without it: plain HTTP
+    tls_key: str = ""
+    tls_client_authority: str = ""  # path of the PEM of who signs the certificates of clients
+    client_certificates: Literal["none", "optional", "required"] = "none"
+    issuers: str = ""  # JSON: whose tokens are believed; see docs/access.md
+    rate_money: str = "100000/10"  # new intents, cancellations, reversals: so many within so many seconds, per tenant
+    rate_write: str = "10000/10"  # other changes
+    rate_read: str = "100000/10"
     private_addresses: bool = False  # whether webhooks and rails may be on private or loopback addresses
     log_format: str = "json"
     log_level: str = "INFO"

@@ -20,9 +20,11 @@ from zentra.actors.reporting import Reporter
 from zentra.actors.supervisor import Supervisor
 from zentra.actors.tick import Rules
 from zentra.actors.worker import Worker, WorkerSettings
+from zentra.gateway.feeding import copy_feeds
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
 from zentra.gateway.outward.rails import RailBook
 from zentra.gateway.outward.webhooks import WebhookSender
+from zentra.gateway.production import assert_production, nats_tls
 from zentra.gateway.sealing import Sealer
 from zentra.gateway.settings import Settings
 from zentra.gateway.upkeep import Upkeep
@@ -106,6 +108,7 @@ async def run_worker(
 
 async def _build(settings: Settings, instruments: Instruments, opened: AsyncExitStack) -> tuple[Worker, Supervisor]:
     """Return a worker on real adapters and its services; what was opened for it is closed with `opened`."""
+    assert_production(settings)
     pool = await open_pool(
         settings.postgres_writer_url,
         name=f"zentra {settings.worker_name}",
@@ -114,7 +117,7 @@ async def _build(settings: Settings, instruments: Instruments, opened: AsyncExit
         lock_seconds_max=settings.lease_seconds / 2.5,
     )
     opened.push_async_callback(pool.close)
-    client = await connect(settings.nats_url, name=settings.worker_name)
+    client = await connect(settings.nats_url, name=settings.worker_name, tls=nats_tls(settings))
     opened.push_async_callback(client.close)
     await ensure_streams(client, replicas=settings.stream_replicas)
     publisher = Publisher(client)
@@ -142,6 +145,7 @@ async def _build(settings: Settings, instruments: Instruments, opened: AsyncExit
     supervisor.add("marking", relay.keep_marking)
     supervisor.add("sweeping", relay.keep_sweeping)
     supervisor.add("load reports", Reporter(limits.name, lambda: worker.waiting, LoadReports(client), instruments).run)
+    supervisor.add("feeds", partial(copy_feeds, settings, client, lambda: 0 in worker.leases))
     supervisor.add("upkeep", Upkeep(worker, store, relay, client, instruments).run)
     return worker, supervisor
 

@@ -6,16 +6,24 @@ text: the secret has 160 bits, so nothing slower is needed. Nothing here makes r
 import re
 import zlib
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
-__all__ = ["RANDOM_BYTES", "make_key", "parse_key"]
+__all__ = ["RANDOM_BYTES", "ParsedKey", "make_key", "parse_key"]
 
 RANDOM_BYTES: Final = 29  # 9 for the id, 20 for the secret
 _DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ID_LENGTH: Final = 12
 _SECRET_LENGTH: Final = 27  # the least that holds 160 bits
 _CHECKSUM_LENGTH: Final = 6  # the least that holds 32 bits
-_KEY: Final = re.compile(r"zk_(?:test|live)_([0-9A-Za-z]{12})_[0-9A-Za-z]{27}([0-9A-Za-z]{6})\Z", re.ASCII)
+_KEY: Final = re.compile(r"zk_(test|live)_([0-9A-Za-z]{12})_[0-9A-Za-z]{27}([0-9A-Za-z]{6})\Z", re.ASCII)
+
+
+class ParsedKey(NamedTuple):
+    """What a key says of itself: its id, the hash to compare, and whether it is of the live world."""
+
+    id: str
+    secret_hash: bytes
+    live: bool
 
 
 def make_key(random_bytes: bytes, live: bool = False) -> tuple[str, str]:
@@ -28,12 +36,12 @@ def make_key(random_bytes: bytes, live: bool = False) -> tuple[str, str]:
     return key_id, body + _checksum(body)
 
 
-def parse_key(text: str) -> tuple[str, bytes] | None:
-    """Return the key id and the hash to compare, or None where `text` has not the shape or the checksum of a key."""
+def parse_key(text: str) -> ParsedKey | None:
+    """Return what `text` says, or None where it has not the shape or the checksum of a key."""
     match = _KEY.match(text)
-    if match is None or match[2] != _checksum(text[:-_CHECKSUM_LENGTH]):
+    if match is None or match[3] != _checksum(text[:-_CHECKSUM_LENGTH]):
         return None
-    return match[1], sha256(text.encode()).digest()
+    return ParsedKey(match[2], sha256(text.encode()).digest(), match[1] == "live")
 
 
 def _checksum(body: str) -> str:

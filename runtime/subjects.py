@@ -1,4 +1,5 @@
-"""The subjects of the three streams, commands, events and dead letters, and of the load reports, which no stream keeps.
+"""The subjects of the three streams, commands, events and dead letters; of the load reports and of the tenants' feeds,
+which no stream keeps.
 
 Builders and parsers are each other's inverse. Neither tenant nor key stands in a command subject: their number is
 partitions times stages, because every distinct subject costs memory on the server.
@@ -21,6 +22,7 @@ __all__ = [
     "dead_subject",
     "event_filter",
     "event_subject",
+    "feed_subject",
     "load_subject",
     "parse_command_subject",
     "parse_dead_subject",
@@ -51,6 +53,13 @@ def event_subject(partition: int, tenant: str, topic: str) -> str:
     Raises ValueError for a tenant or topic that does not fit into one token.
     """
     return f"ze.{partition}.{_token(tenant)}.{_token(topic.replace('.', '-'))}"
+
+
+def feed_subject(tenant: str, topic: str, intent: str) -> str:
+    """`zentra.feed.<tenant>.<topic>.<intent>`, the topic with its dots: the tenant subscribes without its own name.
+
+    Raises ValueError for a tenant or an intent that is not one token."""
+    return f"zentra.feed.{_token(tenant)}.{topic}.{_token(intent)}"
 
 
 def dead_subject(reason: str, partition: int) -> str:

@@ -16,18 +16,16 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from zentra.runtime.idempotency import IN_FLIGHT, InFlight, KeyRef, StoredKey, Taken
+from zentra.storage.caching import open_redis
 
 __all__ = ["RedisIdempotency", "RedisIdempotencyStatistics"]
 
 PREFIX = "gateway:idempotency:"
 ANSWER_SECONDS = 24 * 3600
 LOCK_SECONDS_MAX = 10.0  # above the longest commit, so a lock ends early only where its process has ended
-TIMEOUT_SECONDS_MAX = 0.1  # a request waits this long for a server that hangs, once a second
 PAUSE_SECONDS = 1.0
 CONNECTIONS_MAX = 16
 
@@ -66,15 +64,7 @@ class RedisIdempotency:
     @classmethod
     def open(cls, url: str, *, answer_seconds: int = ANSWER_SECONDS) -> RedisIdempotency:
         """Return a cache on `url`. Nothing is sent yet; a server that is not there is found out at the first use."""
-        client = Redis.from_url(
-            url,
-            socket_timeout=TIMEOUT_SECONDS_MAX,
-            socket_connect_timeout=TIMEOUT_SECONDS_MAX,
-            retry=Retry(NoBackoff(), 0),
-            max_connections=CONNECTIONS_MAX,
-            protocol=2,
-            driver_info=None,
-        )
+        client = open_redis(url, connections_max=CONNECTIONS_MAX)
         return cls(client, answer_seconds=answer_seconds)
 
     async def aclose(self) -> None:

@@ -131,9 +131,10 @@ async def _begun(pool: Pool, begin: str) -> AsyncIterator[Connection]:
 
 
 async def assert_tenant_role(pool: Pool) -> None:
-    """Return when the pool's role cannot step around row security.
+    """Return when the pool's role cannot step around row security, and each table that it may read keeps tenants apart.
 
-    Raises Misconfigured `tenant_role_unsafe` where it is a superuser, bypasses row security or owns a table."""
+    Raises Misconfigured `tenant_role_unsafe` where it is a superuser, bypasses row security or owns a table, and
+    `row_security_off` where a table with tenants in it has none, or has it for all but its owner."""
     with translated():
         row = await pool.fetchrow(_ROLE)
     if row is None:
@@ -148,12 +149,25 @@ async def assert_tenant_role(pool: Pool) -> None:
             raise Misconfigured(
                 "tenant_role_unsafe", f"role {row['rolname']} {sentence}; give the URL of zentra_tenant instead"
             )
+    with translated():
+        bare = await pool.fetch(_BARE)
+    if bare:
+        names = ", ".join(table["relname"] for table in bare)
+        raise Misconfigured("row_security_off", f"{names}: enable and force row level security, as the migrations do")
 
 
 _BEGIN = "begin;"
 _SNAPSHOT = "begin isolation level repeatable read read only;"
 # Several statements at once take no arguments; hex digits say any text and end no quote.
 _TENANT = "select set_config('zentra.tenant', convert_from('\\x{}'::bytea, 'utf8'), true)"
+_BARE = """
+select c.relname
+from pg_class c
+where c.relnamespace = to_regnamespace('zentra') and c.relkind in ('r', 'p')
+  and has_table_privilege(c.oid, 'select') and not (c.relrowsecurity and c.relforcerowsecurity)
+  and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant' and not a.attisdropped)
+order by 1
+"""
 _ROLE = """
 with owners as (select relowner as oid from pg_class where relnamespace = to_regnamespace('zentra'))
 select r.rolname, r.rolsuper, r.rolbypassrls,

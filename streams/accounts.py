@@ -2,8 +2,9 @@
 
 A tenant never publishes into a stream and never chooses whom it claims to be. Its account can request
 `zentra.intents.<verb>`; the server turns that into `zentra.api.<tenant>.<verb>` in the runtime's account, with a
-private reply subject. What comes back to it unasked is `zentra.feed.<tenant>.>`. Passwords are derived from one
-secret, so nothing but that secret needs to be kept.
+private reply subject. What comes back to it unasked is its feed: `zentra.feed.<tenant>.>` in the runtime's account is
+`zentra.feed.>` in its own, so no tenant can choose whose feed it reads. Passwords are derived from one secret, so
+nothing but that secret needs to be kept.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ __all__ = [
     "render_config",
     "runtime_password",
     "system_password",
+    "system_url",
     "tenant_password",
 ]
 
@@ -59,6 +61,12 @@ def runtime_password(secret: bytes) -> str:
 def system_password(secret: bytes) -> str:
     """The password of the system account's user `sys`. Raises ValueError for a secret under 16 bytes."""
     return _password(secret, "system")
+
+
+def system_url(url: str, secret: bytes) -> str:
+    """The URL of the same servers for the system account's user. Raises ValueError for a secret under 16 bytes."""
+    user = f"{_SYSTEM_USER}:{system_password(secret)}"
+    return ",".join(_as_user(one, user) for one in url.split(","))
 
 
 def account_name(tenant: str) -> str:
@@ -138,11 +146,11 @@ def _tenant_account(tenant: str, password: str) -> list[str]:
         f"  {account_name(tenant)} {{",
         f"    users: [ {{ user: {_quoted(tenant)}, password: {_quoted(password)}, permissions: {{",
         '      publish: { allow: ["zentra.intents.>"] }',
-        f'      subscribe: {{ allow: ["_INBOX.>", "zentra.feed.{tenant}.>"] }}',
+        '      subscribe: { allow: ["_INBOX.>", "zentra.feed.>"] }',
         "    } } ]",
         "    imports: [",
         f'      {{ service: {{ account: CORE, subject: "zentra.api.{tenant}.>" }}, to: "zentra.intents.>" }}',
-        f'      {{ stream: {{ account: CORE, subject: "zentra.feed.{tenant}.>" }} }}',
+        f'      {{ stream: {{ account: CORE, subject: "zentra.feed.{tenant}.>" }}, to: "zentra.feed.>" }}',
         "    ]",
         "  }",
     ]
@@ -155,6 +163,11 @@ def _tls(files: TlsFiles | None) -> list[str]:
     if files.client_authority is not None:
         lines += [f"  ca_file: {_quoted(files.client_authority)}", "  verify: true"]
     return [*lines, "}"]
+
+
+def _as_user(url: str, user: str) -> str:
+    scheme, _, rest = url.rpartition("://")
+    return f"{scheme or 'nats'}://{user}@{rest.rpartition('@')[2]}"
 
 
 def _password(secret: bytes, whose: str) -> str:

@@ -15,6 +15,7 @@ import nats.errors
 from zentra.runtime.stream_ports import StreamError
 
 __all__ = [
+    "STREAM_CONSUMER_NOT_FOUND",
     "STREAM_NAME_IN_USE",
     "STREAM_NOT_FOUND",
     "StreamFull",
@@ -26,6 +27,7 @@ __all__ = [
 
 STREAM_NAME_IN_USE = 10058
 STREAM_NOT_FOUND = 10059
+STREAM_CONSUMER_NOT_FOUND = 10014
 
 # 10077 is the store's own refusal, `maximum bytes exceeded` above all; the others are account and server limits.
 _FULL = frozenset({10002, 10023, 10028, 10047, 10077})

@@ -4,6 +4,9 @@ The consumer lives in the memory of one server, acknowledges nothing and disappe
 a while. It is used until the first doubt: a gap in its own numbering, a status that is not a heartbeat, silence, a
 lost connection. Then `broken` names the doubt, nothing more is delivered, and the owner builds another one.
 
+A consumer with a name of its own is kept on the server instead, with what was acknowledged: each of its messages
+acknowledges all before it, and it is left there when its owner goes.
+
 Requests overlap so that the pipe stays full. The server may still send `credit` messages; it serves open requests
 in turn, so only their sum is known, and that sum is what bounds memory.
 """
@@ -36,6 +39,10 @@ WATCH_S = 0.4
 _QUIET_ASK_AGAIN = 4
 _QUIET_BROKEN = 8
 _CREATE_DEADLINE_S = 2.0
+# Of a consumer that is kept: nothing comes again by itself, because its owner begins anew behind what was acknowledged.
+# It is forgotten with the oldest events.
+_ACK_WAIT_NS = 3600 * _SECOND_NS
+_FORGOTTEN_NS = 30 * 86_400 * _SECOND_NS
 _GAP = "gap in the consumer sequence"
 
 
@@ -55,6 +62,7 @@ class Pull:
         deliver: Callable[[int, Msg], None],
         has_room: Callable[[], bool],
         on_broken: Hook,
+        durable: str | None = None,
     ) -> None:
         self._client = client
         self._stream = stream
@@ -62,7 +70,8 @@ class Pull:
         self._deliver = deliver
         self._has_room = has_room
         self._on_broken = on_broken
-        self._name = f"z{secrets.token_hex(8)}"
+        self._durable = durable
+        self._name = durable or f"z{secrets.token_hex(8)}"
         self._request = msgspec.json.encode({"batch": batch, "expires": _EXPIRES_NS, "idle_heartbeat": _HEARTBEAT_NS})
         self._inbox = ""
         self._subscription: Subscription | None = None
@@ -113,6 +122,16 @@ class Pull:
             "inactive_threshold": _INACTIVE_NS,
             "max_deliver": -1,
         }
+        if self._durable is not None:
+            config |= {
+                "durable_name": self._durable,
+                "ack_policy": "all",
+                "ack_wait": _ACK_WAIT_NS,
+                "max_ack_pending": -1,
+                "mem_storage": False,
+                "num_replicas": 0,
+                "inactive_threshold": _FORGOTTEN_NS,
+            }
         if len(filters) == 1:
             config["filter_subject"] = filters[0]
         else:
@@ -164,7 +183,7 @@ class Pull:
             return
         try:
             await subscription.unsubscribe()
-            if self._client.is_connected:
+            if self._client.is_connected and self._durable is None:
                 # Nobody waits for the answer; a consumer that stays behind ends with its inactive threshold.
                 delete = f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}"
                 await self._client.publish(delete, b"", reply=self._inbox)

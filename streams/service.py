@@ -2,8 +2,8 @@
 
 The tenant is a token of the subject the server wrote, so it cannot be forged; the reply subject is the server's too,
 and a message with any other reply subject did not come through an import and is refused. Of the headers only the
-trace and the idempotency key survive. Requests are handed over in batches of what arrived together. What is
-unanswered is bounded; above the bound the answer is immediate.
+trace, the idempotency key and the version survive. Requests are handed over in batches of what arrived together. What
+is unanswered is bounded; above the bound the answer is immediate.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ _QUEUE = "gateway"
 _IMPORTED_REPLY = "_R_."
 _KEPT_HEADERS = {
     "traceparent": "traceparent",
+    "tracestate": "tracestate",
     "idempotency-key": "idempotency-key",
     "x-idempotency-key": "idempotency-key",
+    "zentra-version": "zentra-version",
 }
 _UNANSWERED_MAX = 8192
 
 
 class ServiceRequest(msgspec.Struct, frozen=True, gc=False):
-    """One request of a tenant; `headers` has at most `traceparent` and `idempotency-key`; `reply` may be empty."""
+    """One request of a tenant; `headers` has at most those of `_KEPT_HEADERS`; `reply` may be empty."""
 
     tenant: str
     verb: str

@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 from zentra.runtime.stream_ports import Inbound, Loss, Position, StreamError
 from zentra.runtime.subjects import COMMANDS, EVENTS, command_filters, parse_command_subject
 from zentra.streams.connection import Connection, Hook
+from zentra.streams.ending import ended
 from zentra.streams.pull import Pull, wait_or_watch
 from zentra.streams.rollback import end_of_commands, last_stored, partitions_rolled_back
 
@@ -126,8 +127,7 @@ class CommandSource:
             self._remove_hooks = None
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+            await ended(task)
         await self._discard_pull()
 
     def take_nowait(self, limit: int) -> list[Inbound]:

@@ -3,25 +3,50 @@
 The pages in `docs/` are made from the tables here and in the code, so neither can differ from what runs. Rewrite them:
 
     .venv/bin/python -m tests.catalogue
+
+What is promised to clients of a version stands in `docs/releases/`: nothing that is made later may break it. A release
+renews it:
+
+    .venv/bin/python -m tests.catalogue release
 """
 
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+import msgspec
 from prometheus_client.core import Metric
 
 from tests.architecture import ROOT, Source, python_sources
+from tests.client.blocking_source import BLOCKING_PAGES
+from zentra.gateway import routes as routes_package
+from zentra.gateway.description.asyncapi import asyncapi
+from zentra.gateway.description.openapi import openapi, rendered
+from zentra.gateway.http.app import Route
+from zentra.gateway.http.versions import CURRENT
 from zentra.gateway.metrics import Metrics
 from zentra.runtime.codes import CODES, FIELD_CODES
 from zentra.runtime.intents.machine import INITIAL, MOVES
 from zentra.runtime.intents.vocabulary import SETTLED, State, Topic
+from zentra.runtime.roles import ROLES
 
-__all__ = ["PAGES", "counted", "explained_metrics", "exposed_metrics", "metric_families", "said_codes"]
+__all__ = [
+    "PAGES",
+    "PROMISED",
+    "counted",
+    "declared_routes",
+    "explained_metrics",
+    "exposed_metrics",
+    "metric_families",
+    "said_codes",
+]
 
 _SUFFIXES: Final = {"counter": "_total"}
 _REWRITE: Final = "Rewrite it with `.venv/bin/python -m tests.catalogue`."
@@ -136,7 +161,64 @@ def _statistics(source: Source) -> Iterator[str]:
         yield from re.findall(r"\) as (\w+)(?:,|\n\Z)", query[1])
 
 
+# Routes.
+
+
+def declared_routes() -> list[Route]:
+    """Return the routes of every `…Routes` class in `gateway/routes/`, without a store behind them, by path and method.
+
+    A class declares its routes without looking at what it was given, so an empty shell of it can be asked."""
+    found: list[Route] = []
+    for module in pkgutil.iter_modules(routes_package.__path__):
+        name = f"{routes_package.__name__}.{module.name}"
+        for kind in vars(importlib.import_module(name)).values():
+            if isinstance(kind, type) and kind.__module__ == name and kind.__name__.endswith("Routes"):
+                found += object.__new__(kind).routes()
+    return sorted(found, key=lambda route: (route.template, route.method))
+
+
 # Pages.
+
+
+def openapi_page() -> str:
+    """Return `docs/openapi.json`."""
+    return rendered(openapi(declared_routes())).decode()
+
+
+def asyncapi_page() -> str:
+    """Return `docs/asyncapi.json`."""
+    return rendered(asyncapi()).decode()
+
+
+def client_codes() -> str:
+    """Return `client/codes.py`."""
+    lines = [
+        '"""Every error code of the API: `error.code == Code.INSUFFICIENT_FUNDS`.',
+        "",
+        f"Made from `runtime/codes.py` of the server. {_REWRITE}",
+        'A code that is newer than this package is the text that it is, and compares equal to nothing here."""',
+        "",
+        "from enum import StrEnum",
+        "from typing import Final",
+        "",
+        '__all__ = ["RETRYABLE", "Code"]',
+        "",
+        "",
+        "class Code(StrEnum):",
+        '    """What can be wrong with a request."""',
+        "",
+        *(f'    {code.upper()} = "{code}"' for code in CODES),
+        "",
+        "",
+        "RETRYABLE: Final = frozenset(",
+        "    {",
+        *(f"        Code.{code.upper()}," for code, row in sorted(CODES.items()) if row.retryable),
+        "    }",
+        ")",
+        '"""After these the very same request, with the same idempotency key, may succeed later."""',
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def errors_page() -> str:
@@ -202,10 +284,40 @@ def metrics_page() -> str:
     return "\n".join(lines)
 
 
+def roles_page() -> str:
+    """Return `docs/roles.md`."""
+    guarded = [route for route in declared_routes() if route.permission is not None]
+    open_routes = [route for route in declared_routes() if route.permission is None]
+    lines = [
+        "# Roles", "",
+        f"Made from `runtime/roles.py` and the routes of the gateway. {_REWRITE}", "",
+        "A role is a set of permissions. Keys, tokens and certificates may narrow it by scopes, which are names of",
+        "permissions, and never widen it. Deny is the default; every denial is kept as evidence.", "",
+        f"{len(guarded)} guarded routes and {len(ROLES)} roles make {len(guarded) * len(ROLES)} cells; each is tried",
+        "against a running gateway by `tests/gateway/http/test_roles.py`.", "",
+        f"| route | permission | limit | {' | '.join(ROLES)} |",
+        f"|---|---|---|{'---|' * len(ROLES)}",
+        *(
+            f"| `{route.action}` | `{route.permission}` | {route.rate} | "
+            + " | ".join("yes" if route.permission in ROLES[role] else "" for role in ROLES) + " |"
+            for route in guarded
+        ),
+        "", "Open to everybody, because they tell nothing of anybody or check a signature of their own: "
+        + ", ".join(f"`{route.action}`" for route in open_routes) + ".",
+        "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/errors.md": errors_page,
     "docs/events.md": events_page,
     "docs/metrics.md": metrics_page,
+    "docs/openapi.json": openapi_page,
+    "docs/asyncapi.json": asyncapi_page,
+    "client/codes.py": client_codes,
+    "docs/roles.md": roles_page,
+    **BLOCKING_PAGES,
 }
 """Pages that are made, by path."""
 
@@ -232,6 +344,12 @@ def _text(node: ast.expr | None) -> str:
     return str(node.value)
 
 
+PROMISED: Final = ROOT / f"docs/releases/openapi-{CURRENT.name}.json"
+"""What the last release of the current version of the API promised."""
+
+
 if __name__ == "__main__":
     for path, page in PAGES.items():
         (ROOT / path).write_text(page(), encoding="utf-8")
+    if sys.argv[1:] == ["release"]:
+        PROMISED.write_bytes(msgspec.json.encode(openapi(declared_routes())) + b"\n")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -23,8 +23,10 @@ from zentra.bench.histories.recording import (
     ReadIntent,
     Recorder,
 )
+from zentra.gateway.http.lists import Cursors
 from zentra.gateway.installation.installation import Installation
 from zentra.runtime.stream_ports import StreamError
+from zentra.storage.reads.entries import EntryPlace
 from zentra.streams.connection import Connection, connect
 
 __all__ = ["Clients", "Heard", "Target"]
@@ -41,6 +43,7 @@ class Target(Struct, frozen=True, kw_only=True):
     keys: Mapping[str, Mapping[str, str]]
     nats_urls: Mapping[str, str]
     postgres_url: str
+    secret: bytes  # of the installation: it makes the cursors
 
     @classmethod
     def of(cls, installation: Installation) -> Target:
@@ -50,6 +53,7 @@ class Target(Struct, frozen=True, kw_only=True):
             keys=installation.keys,
             nats_urls={tenant: installation.nats_url(tenant) for tenant in installation.keys},
             postgres_url=installation.postgres_admin_url,
+            secret=installation.settings.secret_bytes(),
         )
 
 
@@ -78,6 +82,7 @@ class Clients:
         self._stack = AsyncExitStack()
         self._nats: dict[str, Connection] = {}
         self._session: aiohttp.ClientSession | None = None
+        self._cursors = Cursors(target.secret)
 
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS_MAX)
@@ -131,7 +136,7 @@ class Clients:
                 wait=operation.wait,
             )  # fmt: skip
         else:
-            heard, headers = await self.send("GET", _path(operation), operation.tenant)
+            heard, headers = await self.send("GET", self._path(operation), operation.tenant)
         call.answer(heard.status, heard.body, headers)
         return heard
 
@@ -144,17 +149,17 @@ class Clients:
         call.answer(said.status, body, replayed=said.replayed)
         return Heard(said.status, body)
 
+    def _path(self, operation: ReadIntent | ReadAccount | ReadEntries) -> str:
+        if isinstance(operation, ReadIntent):
+            return f"/runtime/intents/{quote(operation.intent_id, safe='')}"
+        account = f"/accounts/{quote(operation.account_id, safe='')}"
+        if isinstance(operation, ReadAccount):
+            return account
+        cursor = "" if operation.after is None else f"&cursor={self._cursor(operation, operation.after)}"
+        return f"{account}/entries?limit={operation.limit}{cursor}"
 
-def _path(operation: ReadIntent | ReadAccount | ReadEntries) -> str:
-    if isinstance(operation, ReadIntent):
-        return f"/runtime/intents/{quote(operation.intent_id, safe='')}"
-    account = f"/accounts/{quote(operation.account_id, safe='')}"
-    if isinstance(operation, ReadAccount):
-        return account
-    cursor = f"&cursor={_cursor(operation.after)}" if operation.after is not None else ""
-    return f"{account}/entries?limit={operation.limit}{cursor}"
-
-
-def _cursor(place: Place) -> str:
-    """Return the cursor that says a place; clients get it whole, but a page may begin anywhere."""
-    return base64.urlsafe_b64encode(_encode([place.at, place.intent, place.ordinal])).decode().rstrip("=")
+    def _cursor(self, operation: ReadEntries, place: Place) -> str:
+        """Return the cursor that says a place; clients get it whole, but a page may begin anywhere."""
+        path = f"/accounts/{operation.account_id}/entries"
+        where = EntryPlace(datetime.fromisoformat(place.at), place.intent, place.ordinal)
+        return self._cursors.seal(operation.tenant, path, {}, where)

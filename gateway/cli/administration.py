@@ -8,15 +8,17 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import typer
 
 from zentra.gateway.cli.support import JSON_OPTION, administered, say, say_json, table
 from zentra.gateway.settings import SettingsError
+
+if TYPE_CHECKING:
+    from zentra.storage.administration import Mode
 
 __all__ = ["add_administration"]
 
@@ -30,7 +32,6 @@ def _group(help_text: str) -> typer.Typer:
 
 tenants_app = _group("Tenants: whose money it is.")
 principals_app = _group("Principals: the people and programs of a tenant.")
-keys_app = _group("API keys of a tenant's principals.")
 rails_app = _group("Rails: who carries money out of the installation.")
 corridors_app = _group("Corridors: which rails carry a tenant's money where.")
 policies_app = _group("Policies: a tenant's limits, in versions.")
@@ -41,7 +42,6 @@ def add_administration(app: typer.Typer) -> None:
     for name, group in (
         ("tenants", tenants_app),
         ("principals", principals_app),
-        ("keys", keys_app),
         ("rails", rails_app),
         ("corridors", corridors_app),
         ("policies", policies_app),
@@ -53,20 +53,22 @@ def add_administration(app: typer.Typer) -> None:
 def create_tenant(
     tenant: str = TENANT,
     name: str = typer.Option("", help="What people call it; its id where this is left out."),
+    live: bool = typer.Option(False, help="Live instead of test, for ever: live keys, live rails, real money."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Create a tenant: zentra tenants create acme --name 'Acme Ltd'"""
-    made = administered(lambda administration: administration.create_tenant(tenant, name or tenant))
+    mode: Mode = "live" if live else "test"
+    made = administered(lambda administration: administration.create_tenant(tenant, name or tenant, mode=mode))
     if as_json:
-        say_json({"tenant": tenant, "created": made})
+        say_json({"tenant": tenant, "mode": mode, "created": made})
         return
     say(_told(f"tenant {tenant}", made))
     say(
         "next:",
         f"  zentra principals create {tenant} dev --role developer",
         f"  zentra keys create {tenant} dev",
-        "  zentra nats-config --output nats.conf   its account is new to NATS: write this and reload the server",
-        "                                          (a running `zentra dev` does both on SIGHUP)",
+        "  zentra nats-config --output nats.conf   its account is new to NATS: write this, reload the server twice",
+        "                                          (a running `zentra dev` does it all on SIGHUP)",
     )
 
 
@@ -74,7 +76,7 @@ def create_tenant(
 def list_tenants(as_json: bool = JSON_OPTION) -> None:
     """List all tenants: zentra tenants list"""
     found = msgspec.to_builtins(administered(lambda administration: administration.tenants()))
-    _listed(found, ("id", "name", "created_at"), "no tenants; create one: zentra tenants create acme", as_json)
+    _listed(found, ("id", "name", "mode", "created_at"), "no tenants; create one: zentra tenants create acme", as_json)
 
 
 @principals_app.command("create")
@@ -97,47 +99,21 @@ def create_principal(
 def list_principals(tenant: str = TENANT, as_json: bool = JSON_OPTION) -> None:
     """List a tenant's principals: zentra principals list acme"""
     found = msgspec.to_builtins(administered(lambda administration: administration.principals(tenant)))
-    _listed(found, ("id", "name", "role", "created_at"), f"{tenant} has no principals", as_json)
+    _listed(found, ("id", "name", "role", "created_at", "disabled_at"), f"{tenant} has no principals", as_json)
 
 
-@keys_app.command("create")
-def create_key(
+@principals_app.command("disable")
+def disable_principal(
     tenant: str = TENANT,
-    principal: str = typer.Argument(metavar="PRINCIPAL", help="Whose key it is."),
-    live: bool = typer.Option(False, help="Mark it zk_live_ instead of zk_test_."),
-    expires_days: int | None = typer.Option(None, min=1, help="Let it expire; it lasts until revoked otherwise."),
+    principal: str = typer.Argument(metavar="ID", help="Whose keys, certificates and tokens shall open nothing."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Make an API key and print it, once: zentra keys create acme dev --expires-days 90"""
-    expires_at = None if expires_days is None else datetime.now(UTC) + timedelta(days=expires_days)
-    made = administered(lambda a: a.create_api_key(tenant, principal, live=live, expires_at=expires_at))
+    """Disable a principal: keys and certificates within five seconds, tokens within a minute."""
+    disabled = administered(lambda administration: administration.disable_principal(tenant, principal))
     if as_json:
-        say_json({"tenant": tenant, "principal": principal, "id": made.id, "key": made.text, "expires_at": expires_at})
-        return
-    say(made.text)
-    typer.echo(f"this is key {made.id}; keep its text now, it is stored nowhere and cannot be shown again", err=True)
-
-
-@keys_app.command("list")
-def list_keys(tenant: str = TENANT, as_json: bool = JSON_OPTION) -> None:
-    """List a tenant's keys, without their secrets: zentra keys list acme"""
-    found = msgspec.to_builtins(administered(lambda administration: administration.api_keys(tenant)))
-    columns = ("id", "principal", "created_at", "expires_at", "revoked_at")
-    _listed(found, columns, f"{tenant} has no keys; make one: zentra keys create {tenant} PRINCIPAL", as_json)
-
-
-@keys_app.command("revoke")
-def revoke_key(
-    tenant: str = TENANT,
-    key: str = typer.Argument(metavar="KEY_ID", help="The id, as `zentra keys list` shows it."),
-    as_json: bool = JSON_OPTION,
-) -> None:
-    """Revoke a key, in force everywhere within five seconds: zentra keys revoke acme 0AbC…"""
-    revoked = administered(lambda administration: administration.revoke_api_key(tenant, key))
-    if as_json:
-        say_json({"tenant": tenant, "id": key, "revoked": revoked})
+        say_json({"tenant": tenant, "principal": principal, "disabled": disabled})
     else:
-        say(f"key {key} is revoked" if revoked else f"key {key} was revoked before")
+        say(f"{principal} of {tenant} is disabled" if disabled else f"{principal} of {tenant} was disabled before")
 
 
 @rails_app.command("create")
@@ -147,6 +123,7 @@ def create_rail(
     base_url: str = typer.Option("", help="Where the rail is; its paths begin with /rails/NAME."),
     callback_url: str = typer.Option("", help="Where it calls back: <gateway>/providers/<NAME>/callbacks."),
     secret_file: Path | None = typer.Option(None, help="A file with the secret that signs callbacks."),
+    live: bool = typer.Option(False, help="For live tenants instead of test ones, for ever."),
     file: Path | None = typer.Option(None, help="JSON with further settings, such as deadline_seconds."),
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -160,7 +137,9 @@ def create_rail(
     from zentra.runtime.rails.port import RailSettings
 
     given = {"base_url": base_url, "callback_url": callback_url, "secret": _read(secret_file) if secret_file else ""}
-    asked = {"name": name, "kind": kind} | {option: value for option, value in given.items() if value}
+    asked = {"name": name, "kind": kind, **({"mode": "live"} if live else {})} | {
+        option: value for option, value in given.items() if value
+    }
     rail = _converted({**(_json(file) if file else {}), **asked}, RailSettings, "the rail's settings")
     changed = administered(lambda administration: administration.put_rail(rail))
     if as_json:
@@ -175,7 +154,7 @@ def list_rails(as_json: bool = JSON_OPTION) -> None:
     found = msgspec.to_builtins(administered(lambda administration: administration.rails()))
     for rail in found:
         rail["secret"] = HIDDEN if rail["secret"] else ""
-    _listed(found, ("name", "kind", "base_url", "callback_url"), "no rails", as_json)
+    _listed(found, ("name", "kind", "mode", "base_url", "callback_url"), "no rails", as_json)
 
 
 @corridors_app.command("create")

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import typer
 
+from zentra.gateway.cli.access import add_access
 from zentra.gateway.cli.administration import add_administration
 from zentra.gateway.cli.deadletters import add_deadletters
 from zentra.gateway.cli.installation import add_installation
@@ -53,6 +54,7 @@ config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True
 add_installation(app)
 add_servers(app)
 add_administration(app)
+add_access(app)
 add_deadletters(app)
 app.add_typer(config_app, name="config")
 

@@ -162,8 +162,10 @@ def nats_config(
 
     \b
     An account for the runtime and one for each tenant of the database.
-    It holds passwords (derived from ZENTRA_SECRET). After `zentra tenants create`, write it again and reload:
-      zentra nats-config --output /etc/nats/nats.conf && nats-server --signal reload
+    It holds passwords (derived from ZENTRA_SECRET). After `zentra tenants create`, write it again and reload, twice:
+    a server leads the requests of a new account nowhere until it has loaded the file once more.
+      zentra nats-config --output /etc/nats/nats.conf
+      nats-server --signal reload && sleep 1 && nats-server --signal reload
     """
     known = settings()
     need(known, "secret")
@@ -189,7 +191,9 @@ def nats_config(
     from zentra.gateway.devstack.directory import write_private
 
     write_private(output, text)
-    typer.echo(f"wrote {output} with the accounts of {len(tenants)} tenants; reload the server to have it in force")
+    typer.echo(
+        f"wrote {output} with the accounts of {len(tenants)} tenants; reload the server twice to have it in force"
+    )
 
 
 def _work(known: Settings) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 import typer
 
+from zentra.gateway.production import assert_production
 from zentra.gateway.settings import Settings, SettingsError, read_settings
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def administered(work: Callable[[Administration], Coroutine[Any, Any, T]]) -> T:
     """Return what `work` returns of the installation behind ZENTRA_POSTGRES_ADMIN_URL; raise as the store does."""
     known = settings()
     need(known, "postgres_admin_url")
+    assert_production(known)
     from zentra.storage.administration import Administration
     from zentra.storage.pool import open_pool
 

@@ -90,6 +90,7 @@ class IntakeItem(Struct, frozen=True, kw_only=True):
     request_id: str
     trace: str
     intent_id: str | None = None
+    tracestate: str = ""
 
 
 class IntakeOutcome(StrEnum):
@@ -368,6 +369,7 @@ class Intake:
             transition = register(
                 intent=intent, tenant=item.tenant, intent_id=intent_id, command=command, digest=digest, key=item.key,
                 principal=item.principal, role=item.role, trace=item.trace, at=at, cause=item.request_id,
+                tracestate=item.tracestate,
             )  # fmt: skip
             link = f"/runtime/intents/{intent_id}"
             answer = _encode(

@@ -43,6 +43,7 @@ class Asker(Struct, frozen=True, kw_only=True):
     role: str
     trace: str
     source: str
+    tracestate: str = ""
 
 
 class BatchAnswer(Struct, frozen=True):
@@ -140,7 +141,7 @@ class IntentDoor:
             raise of_violations([replace(one, pointer=root + one.pointer) for one in violations])
         return IntakeItem(
             tenant=asker.tenant, principal=asker.principal, role=asker.role, command=command, key=key_of(key_in_body),
-            request_id=request_id, trace=asker.trace, intent_id=command.intent_id,
+            request_id=request_id, trace=asker.trace, intent_id=command.intent_id, tracestate=asker.tracestate,
         )  # fmt: skip
 
     def _submit(self, item: IntakeItem, asked: Together, place: int, source: str) -> None:

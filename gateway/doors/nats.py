@@ -5,6 +5,7 @@
   in order. An intent that is refused harms no other.
 - Where new intents are sent away, the whole request has one answer, `overloaded` with `retry_after_seconds`.
 - The tenant was written by the server; the principal is `nats`, a developer of that tenant.
+- Requests count against the tenant's limits like those over HTTP, as money requests of the key `nats`.
 - Requests pipeline: each has a task of its own and nobody waits for the one before. How many are unanswered is bounded
   by the service in front, how many intents are waiting by the intake behind.
 """
@@ -13,27 +14,41 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
+from zentra.gateway.access.limits import Limiter
 from zentra.gateway.doors.intents import Asker, BatchAnswer, IntentDoor
 from zentra.gateway.doors.pressure import Cause, Overloaded
-from zentra.gateway.http.problems import Problem, document, of_error
-from zentra.gateway.http.reading import one_key, strict_json, trace_of
+from zentra.gateway.http.problems import Caller, Problem, document, of_error
+from zentra.gateway.http.reading import one_key, strict_json, trace_of, tracestate_of
+from zentra.gateway.http.versions import version_of
+from zentra.runtime.limits import RouteClass
 from zentra.runtime.stream_ports import StreamError
 from zentra.storage.identifiers import Uuid7
 from zentra.streams.connection import Connection
 from zentra.streams.service import IntentService, ServiceRequest
 
-__all__ = ["NatsDoor", "overloaded_answer"]
+__all__ = ["NATS_CODES", "VERB", "NatsDoor", "overloaded_answer"]
 
 _log = logging.getLogger(__name__)
 
 PRINCIPAL: Final = "nats"
 ROLE: Final = "developer"
 SOURCE: Final = "nats"
-_VERB: Final = "create"
+ACTION: Final = "REQUEST zentra.intents.create"
+VERB: Final = "create"
+NATS_CODES: Final = frozenset(
+    {
+        "batch_too_large", "body_key_repeated", "body_malformed", "body_too_deep", "idempotency_in_flight",
+        "idempotency_key_ambiguous", "idempotency_key_malformed", "idempotency_key_missing", "idempotency_key_reused",
+        "intent_id_conflict", "internal", "overloaded", "rate_limited", "unavailable", "validation_failed",
+        "verb_unknown", "version_unknown",
+    }
+)  # fmt: skip
+"""Every code that this door answers with."""
 RETRY_SECONDS: Final = 2
 _encode: Final = msgspec.json.Encoder().encode
 _new_id: Final = Uuid7()
@@ -48,7 +63,15 @@ def overloaded_answer() -> bytes:
 class NatsDoor:
     """Serves the requests of one service subscription; `start` opens it, `aclose` answers what is left."""
 
-    def __init__(self, client: Connection, door: IntentDoor) -> None:
+    def __init__(
+        self,
+        client: Connection,
+        door: IntentDoor,
+        limiter: Limiter | None = None,
+        on_denial: Callable[[Caller, str, str, str], None] = lambda caller, action, reason, request_id: None,
+    ) -> None:
+        """`on_denial` is told caller, action, reason and request id."""
+        self._limiter, self._on_denial = limiter, on_denial
         self._service = IntentService(client, overloaded_answer=overloaded_answer())
         self._door = door
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,7 +102,10 @@ class NatsDoor:
         try:
             body = await self._work(request, request_id, trace)
         except Exception as error:
-            body = document(of_error(error), request_id, trace)
+            problem = of_error(error)
+            if problem.denied and problem.caller is not None:
+                self._on_denial(problem.caller, ACTION, problem.row.code, request_id)
+            body = document(problem, request_id, trace)
         try:
             await self._service.respond(request, body)
         except StreamError as error:
@@ -87,12 +113,24 @@ class NatsDoor:
             _log.warning("answer was not sent", extra={"tenant": request.tenant, "error": str(error)})
 
     async def _work(self, request: ServiceRequest, request_id: str, trace: str) -> bytes:
-        if request.verb != _VERB:
+        if request.verb != VERB:
             raise Problem("verb_unknown", f"there is no verb {request.verb[:64]!r}")
+        if "zentra-version" in request.headers:
+            version_of(request.headers["zentra-version"].encode("utf-8", "replace"))
         self._door.check(SOURCE)  # before the body is looked at: refusing has to be cheap
         given = strict_json(request.body)
+        if self._limiter is not None:
+            tenant, weight = request.tenant, len(given) if isinstance(given, list) else 1
+            await self._limiter.spend(
+                Caller(tenant, PRINCIPAL, ROLE), f"{tenant}/{PRINCIPAL}", RouteClass.MONEY, weight
+            )
         keys = [request.headers["idempotency-key"]] if "idempotency-key" in request.headers else []
-        asker = Asker(tenant=request.tenant, principal=PRINCIPAL, role=ROLE, trace=trace, source=SOURCE)
+        state = tracestate_of(
+            request.headers.get("traceparent", "").encode(), request.headers.get("tracestate", "").encode()
+        )  # fmt: skip
+        asker = Asker(
+            tenant=request.tenant, principal=PRINCIPAL, role=ROLE, trace=trace, source=SOURCE, tracestate=state
+        )  # fmt: skip
         if isinstance(given, list):
             if keys:
                 raise Problem("idempotency_key_ambiguous", "in an array every intent has a key of its own, in its body")

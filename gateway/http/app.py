@@ -2,7 +2,8 @@
 
 - One pass over the headers, one look-up of the route, one await of the handler: a request costs no task of its own.
 - Every answer carries `x-request-id`; the id is the client's where it is well-formed, else ours.
-- Authentication comes before everything that depends on the tenant, permission before the body is read.
+- Authentication comes before everything that depends on the tenant, then the limits of tenant and key, then permission,
+  and only then is the body read.
 - Bodies are bounded in bytes, depth and the time they take, and no object in them may name a key twice.
 - How many requests are under way is bounded; beyond the bound the answer is immediate, health checks excepted. Nobody
   takes the place of those who are known: who is being asked for, and whose body only will tell, have bounds apart.
@@ -20,14 +21,18 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from zentra.gateway.access.limits import Limiter
 from zentra.gateway.doors.pressure import Cause, Overloaded
 from zentra.gateway.http.auth import Authenticator, Permission, Principal
 from zentra.gateway.http.problems import DOCUMENT_TYPE, Caller, Problem, document, of_error
-from zentra.gateway.http.reading import one_key, strict_json, trace_of
+from zentra.gateway.http.reading import one_key, strict_json, trace_of, tracestate_of
+from zentra.gateway.http.streaming import EventStream
+from zentra.gateway.http.versions import CURRENT, VERSIONS, Version, version_of
 from zentra.gateway.listening import Receive, Scope, Send
+from zentra.runtime.limits import RouteClass
 from zentra.storage.identifiers import Uuid7
 
-__all__ = ["SCHEMA_VERSION", "Application", "Handler", "Headers", "Reply", "Request", "Route", "json_reply"]
+__all__ = ["Application", "Handler", "Headers", "Reply", "Request", "Route", "json_reply"]
 
 BODY_BYTES_MAX: Final = 256 * 1024
 BODY_SECONDS_MAX: Final = 15.0  # for all of it: whoever is slower holds what others wait for
@@ -37,11 +42,13 @@ REQUESTS_MAX: Final = 10_000  # under way at once; each costs some ten kilobytes
 STRANGERS_SHARE: Final = 10  # of as many requests as may be under way, one may be of somebody unknown
 STRANGERS_MIN: Final = 16
 RETRY_SECONDS: Final = 2
-SCHEMA_VERSION: Final = b"2026.04"
 
 _WANTED: Final = frozenset(
-    {b"authorization", b"content-type", b"content-length", b"x-request-id", b"traceparent", b"prefer"}
-)
+    {
+        b"authorization", b"content-type", b"content-length", b"if-none-match", b"x-request-id", b"traceparent",
+        b"tracestate", b"prefer", b"zentra-version", b"last-event-id",
+    }
+)  # fmt: skip
 _KEY_HEADERS: Final = frozenset({b"x-idempotency-key", b"idempotency-key"})
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
 _WAIT: Final = re.compile(rb"(?:\A|[,;\s])wait=\"?([0-9]{1,6})\"?(?=\Z|[,;\s])")
@@ -53,12 +60,13 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class Reply(NamedTuple):
-    """An answer: its status, its bytes, and the headers beyond content type, length and request id."""
+    """An answer: its status, its bytes, and the headers beyond content type, length and request id; or a stream."""
 
     status: int
     body: bytes
     headers: Headers = ()
     content_type: bytes = _JSON
+    stream: EventStream | None = None
 
 
 def json_reply(status: int, value: object, headers: Headers = ()) -> Reply:
@@ -69,15 +77,19 @@ def json_reply(status: int, value: object, headers: Headers = ()) -> Reply:
 class Request:
     """One request as handlers see it."""
 
-    __slots__ = ("_keys", "_principal", "body", "headers", "json", "params", "request_id", "scope", "trace")
+    __slots__ = (
+        "_keys", "_principal", "body", "headers", "json", "limits", "params", "request_id", "scope", "trace", "version",
+    )  # fmt: skip
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
         self.params: Mapping[str, str] = _NO_PARAMS
         self.body = b""
         self.json: Any = None
+        self.version = CURRENT
         self._principal: Principal | None = None
         self._keys: list[bytes] = []
+        self.limits: Headers = ()
         headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
             if name in _WANTED:
@@ -104,6 +116,11 @@ class Request:
         """Who is asking, as far as is known."""
         known = self._principal
         return Caller() if known is None else Caller(known.tenant, known.id, known.role)
+
+    @property
+    def tracestate(self) -> str:
+        """What others carry along the trace; empty where they carry nothing."""
+        return tracestate_of(self.headers.get(b"traceparent"), self.headers.get(b"tracestate"))
 
     @property
     def wait_seconds(self) -> float | None:
@@ -137,7 +154,9 @@ Handler = Callable[[Request], Awaitable[Reply]]
 class Route:
     """One door: a method, a path with `{names}`, who may use it (None: everybody), and whether it takes a body."""
 
-    __slots__ = ("action", "body", "body_bytes_max", "handler", "label", "method", "permission", "segments", "template")
+    __slots__ = (
+        "action", "body", "body_bytes_max", "handler", "method", "permission", "rate", "segments", "template", "weigh",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -148,12 +167,21 @@ class Route:
         *,
         body: str = "",
         body_bytes_max: int = BODY_BYTES_MAX,
+        weigh: Callable[[Any], int] | None = None,
     ) -> None:
-        """`body` is "json" (checked and decoded), "json or nothing" (nothing counts as `{}`), "raw", or empty."""
+        """`body` is "json" (checked and decoded), "json or nothing" (nothing counts as `{}`), "raw", or empty.
+
+        `weigh` says how many requests a decoded body counts as."""
         self.method, self.template, self.handler = method, template, handler
-        self.permission, self.body, self.body_bytes_max = permission, body, body_bytes_max
+        self.permission, self.body, self.body_bytes_max, self.weigh = permission, body, body_bytes_max, weigh
+        self.rate = RouteClass.READ if method == "GET" else _RATES.get(permission, RouteClass.WRITE)
         self.action = f"{method} {template}"
         self.segments = template.strip("/").split("/")
+
+
+_RATES: Final[Mapping[Permission | None, RouteClass]] = dict.fromkeys(
+    (Permission.INTENTS_CREATE, Permission.INTENTS_CANCEL, Permission.INTENTS_REVERSE), RouteClass.MONEY
+)
 
 
 class HttpObserver(Protocol):
@@ -165,18 +193,21 @@ class HttpObserver(Protocol):
 
 
 class Application:
-    """The ASGI callable."""
+    """The ASGI callable; `routes` is what it serves."""
 
     def __init__(
         self,
         routes: Sequence[Route],
         authenticator: Authenticator,
+        limiter: Limiter | None = None,
         *,
         on_denial: Callable[[Caller, str, str, str], None],
         observer: HttpObserver,
         requests_max: int = REQUESTS_MAX,
+        versions: Mapping[str, Version] = VERSIONS,
     ) -> None:
         """`on_denial` is told caller, action, reason and request id. Raises ValueError where two routes collide."""
+        self._limiter, self.routes = limiter, tuple(routes)
         strangers_max = max(requests_max // STRANGERS_SHARE, STRANGERS_MIN)
         self._known, self._asking, self._open = _Places(requests_max), _Places(strangers_max), _Places(strangers_max)
         self._exact: dict[str, dict[str, Route]] = {}
@@ -184,6 +215,7 @@ class Application:
         self._authenticator = authenticator
         self._on_denial = on_denial
         self._observer = observer
+        self._versions = versions
         for route in routes:
             self._add(route)
 
@@ -200,14 +232,24 @@ class Application:
         route: Route | None = None
         try:
             route = self._find(scope["path"], scope["method"], request)
+            if b"zentra-version" in request.headers:
+                request.version = version_of(request.headers[b"zentra-version"], self._versions)
             reply = await self._reply(request, route, receive)
         except Exception as error:
             reply = self._refusal(request, route, error)
+        if reply.stream is not None:
+            await self._stream(request, reply.stream, scope, receive, send, began)
+            return
+        version = request.version
+        if version.answer is not None:
+            action = "-" if route is None else route.action
+            reply = reply._replace(body=version.answer(action, reply.status, reply.body))
         headers = [
             (b"content-type", reply.content_type),
             (b"content-length", b"%d" % len(reply.body)),
             (b"x-request-id", request.request_id.encode()),
-            (b"zentra-version", SCHEMA_VERSION),
+            (b"zentra-version", version.name.encode()),
+            *request.limits,
             *reply.headers,
         ]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -216,26 +258,54 @@ class Application:
         method = scope["method"] if route is not None else "-"  # anybody may invent methods
         self._observer.http(label, method, reply.status, time.perf_counter() - began)
 
+    async def _stream(
+        self, request: Request, stream: EventStream, scope: Scope, receive: Receive, send: Send, began: float
+    ) -> None:
+        """Hold a stream open; it is counted as answered when it begins."""
+        route = self._find(scope["path"], scope["method"], request)
+        self._observer.http(route.template, route.method, 200, time.perf_counter() - began)
+        headers = (
+            (b"x-request-id", request.request_id.encode()),
+            (b"zentra-version", request.version.name.encode()),
+            *request.limits,
+        )
+        given = request.headers.get(b"authorization")
+
+        async def check() -> None:
+            principal = await self._authenticator.authenticate(given, scope)
+            if route.permission not in principal.permissions:
+                raise Problem("permission_denied")
+
+        await stream.run(receive, send, headers, check)
+
     async def _reply(self, request: Request, route: Route, receive: Receive) -> Reply:
         if route.permission is None:
             if not route.body:
                 return await route.handler(request)
             with self._open:
-                await _read(request, receive, route.body, route.body_bytes_max)
+                await _read(request, receive, route)
                 return await route.handler(request)
         with self._asking:
             request.principal = principal = await self._authenticator.authenticate(
-                request.headers.get(b"authorization")
+                request.headers.get(b"authorization"), request.scope
             )
+        limiter, credential = self._limiter, principal.credential
         with self._known:
+            if limiter is not None:
+                at_hand = limiter.spend_nowait(credential, route.rate)
+                request.limits = at_hand or await limiter.spend(request.caller, credential, route.rate)
             if route.permission not in principal.permissions:
                 raise Problem("permission_denied", f"the role {principal.role} has no {route.permission}")
             if route.body:
-                await _read(request, receive, route.body, route.body_bytes_max)
+                await _read(request, receive, route)
+            if limiter is not None and route.weigh is not None and (more := route.weigh(request.json) - 1) > 0:
+                request.limits = await limiter.spend(request.caller, credential, route.rate, more)
             return await route.handler(request)
 
     def _refusal(self, request: Request, route: Route | None, error: Exception) -> Reply:
         problem = of_error(error)
+        if problem.row.code == "rate_limited":
+            request.limits = ()  # the refusal says them as they are now
         if problem.denied and route is not None:
             self._on_denial(problem.caller or request.caller, route.action, problem.row.code, request.request_id)
         body = document(problem, request.request_id, request.trace)
@@ -310,9 +380,9 @@ def _match(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
     return params
 
 
-async def _read(request: Request, receive: Receive, wanted: str, bytes_max: int) -> None:
+async def _read(request: Request, receive: Receive, route: Route) -> None:
     """Read the body; raise Problem for one that is too large, too slow, of another type, or not JSON."""
-    headers = request.headers
+    headers, wanted, bytes_max = request.headers, route.body, route.body_bytes_max
     length = headers.get(b"content-length")
     if length is not None and len(length) < 20 and length.isdigit() and int(length) > bytes_max:
         raise Problem("body_too_large", f"send at most {bytes_max // 1024} KiB", headers=_CLOSE)
@@ -338,6 +408,8 @@ async def _read(request: Request, receive: Receive, wanted: str, bytes_max: int)
         if body:
             _check_type(headers)
         request.json = strict_json(body) if body else {}
+    if request.version.request is not None and wanted != "raw":
+        request.json = request.version.request(route.action, request.json)
 
 
 def _check_type(headers: Mapping[bytes, bytes]) -> None:

@@ -6,23 +6,22 @@ characters: the store would refuse some of them, and nobody could read the other
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from zentra.gateway.http.problems import Problem, of_violations
+from zentra.gateway.http.problems import of_violations
 from zentra.runtime.errors import Refusal
 from zentra.runtime.intents.command import Violation
-from zentra.runtime.ledger.money import is_currency, parse_minor
-from zentra.runtime.webhooks.standard import filter_is_valid
+from zentra.runtime.ledger.money import AMOUNT_SCHEMA, currencies, is_currency, parse_minor
+from zentra.runtime.webhooks.standard import FILTER, filter_is_valid
 from zentra.storage.intake.configuration import CLIENT_ACCOUNT_TYPES
 
 __all__ = [
-    "Field", "Objection", "account_type", "amount_or_full", "currency", "event_filters", "identifier", "limit_of",
-    "one_of", "read_fields",
-    "status_of", "text", "url",
+    "SCHEMAS", "Field", "Objection", "account_type", "amount_or_full", "currency", "event_filters", "identifier",
+    "one_of", "read_fields", "text", "url",
 ]  # fmt: skip
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z", re.ASCII)
@@ -30,7 +29,6 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 TEXT_CHARACTERS_MAX: Final = 1000  # a reason, not an essay
 URL_CHARACTERS_MAX: Final = 2048
 FILTERS_MAX: Final = 64
-LIMIT_DEFAULT, LIMIT_MAX = 25, 100
 
 
 class Objection(Exception):
@@ -42,6 +40,8 @@ class Objection(Exception):
 
 
 Check = Callable[[Any], Any]
+SCHEMAS: Final[dict[Check, dict[str, Any]]] = {}
+"""What each check lets through, as JSON Schema: what the description of the API says of a field."""
 
 
 class Field(Struct, frozen=True):
@@ -112,6 +112,7 @@ def one_of(code: str, *words: str) -> Check:
             raise Objection(code, f"one of {', '.join(words)}")
         return str(value)
 
+    SCHEMAS[check] = {"type": "string", "enum": list(words)}
     return check
 
 
@@ -152,26 +153,6 @@ def event_filters(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value))
 
 
-def limit_of(query: Mapping[str, str]) -> int:
-    """Return how many rows a list shall have; raise Problem where the parameter is no number from 1 to 100."""
-    given = query.get("limit")
-    if given is None:
-        return LIMIT_DEFAULT
-    if not given.isascii() or not given.isdigit() or not 1 <= int(given[:4]) <= LIMIT_MAX:
-        violation = Violation("limit", "limit_malformed", f"a number from 1 to {LIMIT_MAX}")
-        raise Problem("query_malformed", errors=[violation])
-    return int(given)
-
-
-def status_of(query: Mapping[str, str], statuses: Sequence[str]) -> str | None:
-    """Return the status that a list is narrowed to, if any; raise Problem for one that does not exist."""
-    given = query.get("status")
-    if given is not None and given not in statuses:
-        violation = Violation("status", "status_unknown", f"one of {', '.join(statuses)}")
-        raise Problem("query_malformed", errors=[violation])
-    return given
-
-
 def _string(value: Any) -> None:
     if not isinstance(value, str):
         raise Objection("field_type", "expected a string")
@@ -182,4 +163,15 @@ def _key(value: Any) -> str:
     return str(value)
 
 
+SCHEMAS.update({
+    text: {"type": "string", "minLength": 1, "maxLength": TEXT_CHARACTERS_MAX, "pattern": "^[^\\x00-\\x1f\\x7f]*$"},
+    identifier: {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"},
+    currency: {"type": "string", "enum": currencies()},
+    amount_or_full: {"anyOf": [{"const": "full"}, *AMOUNT_SCHEMA["anyOf"]]},
+    url: {"type": "string", "format": "uri", "maxLength": URL_CHARACTERS_MAX, "pattern": "^https?://"},
+    event_filters: {
+        "type": "array", "minItems": 1, "maxItems": FILTERS_MAX,
+        "items": {"type": "string", "pattern": f"^({FILTER.pattern})$"},
+    },
+})  # fmt: skip
 _KEY: Final = Field(_key)  # which keys are well-formed is asked once the headers are known too

@@ -2,7 +2,8 @@
 
 - A code's status, title and advice come from `runtime.codes` and from nowhere else; the sentence is about this request.
 - What went wrong inside leaves as `internal` or `unavailable` and tells nothing more; the request id leads to the log.
-- A refusal for who is asking, or for an id that is not theirs, is a denial; unknown and foreign ids answer alike.
+- A refusal for who is asking, how often, or for an id that is not theirs, is a denial; unknown and foreign ids answer
+  alike.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 DOCUMENT_TYPE: Final = b"application/problem+json"
 TYPE_PREFIX: Final = "/problems/"
+INSTANCE_PREFIX: Final = "urn:zentra:request:"  # this very occurrence, and nothing that a path would give away
 RETRY_AFTER_SECONDS: Final = 1
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -64,8 +66,8 @@ class Problem(Exception):
 
     @property
     def denied(self) -> bool:
-        """Whether this is evidence: a refusal for who is asking, or for an id that is not theirs."""
-        return self.row.status in (401, 403) or self.row.code == "not_found"
+        """Whether this is evidence: a refusal for who is asking, how often, or for an id that is not theirs."""
+        return self.row.status in (401, 403, 429) or self.row.code == "not_found"
 
 
 def document(problem: Problem, request_id: str, trace_id: str) -> bytes:
@@ -77,6 +79,7 @@ def document(problem: Problem, request_id: str, trace_id: str) -> bytes:
         "status": row.status,
         "code": row.code,
         "detail": problem.detail or row.advice,
+        "instance": INSTANCE_PREFIX + request_id,
         "retryable": row.retryable,
         "request_id": request_id,
         "trace_id": trace_id,

@@ -15,9 +15,10 @@ import msgspec
 
 from zentra.gateway.http.problems import Problem
 from zentra.runtime.intents.command import KEY_PATTERN
+from zentra.runtime.tracing import checked_tracestate
 from zentra.storage.identifiers import RandomHex
 
-__all__ = ["one_key", "strict_json", "trace_of"]
+__all__ = ["one_key", "strict_json", "trace_of", "tracestate_of"]
 
 DEPTH_MAX: Final = 8  # no body of the API is deeper than three
 _TRACEPARENT: Final = re.compile(
@@ -87,6 +88,13 @@ def trace_of(traceparent: bytes | None) -> str:
     """Return the trace id that a W3C traceparent names, or a new one where it names none."""
     parent = _TRACEPARENT.match(traceparent) if traceparent else None
     return parent[1].decode() if parent else _new_trace()
+
+
+def tracestate_of(traceparent: bytes | None, tracestate: bytes | None) -> str:
+    """Return what others carry along the trace; nothing where the trace is ours or the header breaks its rules."""
+    if not tracestate or not traceparent or not _TRACEPARENT.match(traceparent):
+        return ""
+    return checked_tracestate(tracestate.decode("latin-1"))
 
 
 def _unquoted(text: str) -> str:

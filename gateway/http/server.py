@@ -1,6 +1,7 @@
 """The gateway process: everything built from one frozen value, served, and drained in order.
 
-- It refuses to start on a tenant role that could step around row security.
+- It refuses to start on a tenant role that could step around row security, without the TLS that the production profile
+  demands, and where client certificates are demanded and would not be enforced.
 - SIGTERM drains: unready, nobody waits any longer, what was taken is answered, what was committed is published, closed.
 - What was opened is closed in reverse, whatever fails on the way.
 """
@@ -15,10 +16,12 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import uvicorn
 
+from zentra.gateway.access.certificates import secured
+from zentra.gateway.access.opening import open_access
 from zentra.gateway.doors.admission import Admission
 from zentra.gateway.doors.callbacks import CallbackIntake
 from zentra.gateway.doors.commands import CommandDoor
@@ -27,15 +30,19 @@ from zentra.gateway.doors.intents import IntentDoor
 from zentra.gateway.doors.nats import NatsDoor
 from zentra.gateway.doors.pressure import Pressure, PressureLimits
 from zentra.gateway.http.app import Application
-from zentra.gateway.http.auth import Authenticator, StoredApiKey
 from zentra.gateway.http.denials import Collected, Denials
+from zentra.gateway.http.lists import Lists
 from zentra.gateway.http.sending import Sending
+from zentra.gateway.http.streaming import Streams
 from zentra.gateway.http.waiting import CommandWaiters, IntentWaiters
-from zentra.gateway.listening import BACKLOG, quiet_config
+from zentra.gateway.listening import BACKLOG, Receive, Scope, Send, quiet_config
 from zentra.gateway.metrics import Metrics
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
+from zentra.gateway.production import assert_production, nats_tls
 from zentra.gateway.routes.accounts import AccountRoutes
 from zentra.gateway.routes.callbacks import CallbackRoutes
+from zentra.gateway.routes.description import DescriptionRoutes
+from zentra.gateway.routes.events import EventRoutes, NatsEvents
 from zentra.gateway.routes.health import HealthRoutes
 from zentra.gateway.routes.intents import IntentRoutes
 from zentra.gateway.routes.operations import OperationRoutes
@@ -47,10 +54,10 @@ from zentra.runtime.subjects import COMMANDS
 from zentra.storage.idempotency import RedisIdempotency
 from zentra.storage.intake.clock import DatabaseClock
 from zentra.storage.pool import Pool, assert_tenant_role, open_pool
+from zentra.storage.reads import access as access_reads
 from zentra.storage.reads import border as border_reads
 from zentra.storage.reads import tenant as reads
 from zentra.storage.reads.backlog import Backlog, read_backlog
-from zentra.storage.reads.border import OutcomeRow
 from zentra.streams.connection import Connection, connect
 from zentra.streams.feed import EventTail
 from zentra.streams.load_tail import LoadTail
@@ -65,6 +72,14 @@ NAME: Final = "zentra gateway"
 DRAIN_SECONDS_MAX: Final = 10  # waiting clients are let go at once; the longest thing left is a commit
 
 
+class Drained(Protocol):
+    """A part that lets go of whoever waits for it."""
+
+    def drain(self) -> None:
+        """Let nobody wait any longer."""
+        ...
+
+
 class GatewayApp:
     """A gateway that is built and may serve; `opened` makes one. `application` is its ASGI callable."""
 
@@ -72,14 +87,13 @@ class GatewayApp:
         self,
         application: Application,
         metrics: Metrics,
-        health: HealthRoutes,
-        intake: Intake,
+        drained: Sequence[Drained],
         intent_waiters: IntentWaiters,
-        command_waiters: CommandWaiters[OutcomeRow],
+        settings: Settings,
     ) -> None:
-        self.application, self.metrics = application, metrics
-        self._health, self._intake = health, intake
-        self._intent_waiters, self._command_waiters = intent_waiters, command_waiters
+        """`drained` are let go in this order."""
+        self.application, self.metrics, self._settings = application, metrics, settings
+        self._drained, self._intent_waiters = drained, intent_waiters
 
     @classmethod
     @asynccontextmanager
@@ -88,15 +102,15 @@ class GatewayApp:
 
         Raises SettingsError, Misconfigured, Unavailable or StreamError where it cannot be built."""
         settings.need("postgres_writer_url", "postgres_tenant_url", "nats_url", "redis_url", "secret")
+        assert_production(settings)
+        secured(quiet_config(_nobody), settings)
         async with AsyncExitStack() as stack:
             yield await _Builder(settings, stack).build()
 
     def drain(self) -> None:
         """Be unready, and let nobody wait any longer."""
-        self._health.drain()
-        self._intake.drain()
-        self._intent_waiters.drain()
-        self._command_waiters.drain()
+        for part in self._drained:
+            part.drain()
 
     def statistics(self) -> Mapping[str, int]:
         """Return how much is waited for now."""
@@ -114,14 +128,14 @@ class GatewayApp:
 
         `on_ready` is told the base URL. Raises OSError where the address cannot be bound."""
         with socket.create_server((host, port), backlog=BACKLOG) as listener:
-            config = quiet_config(self.application)
+            config = secured(quiet_config(self.application), self._settings)
             config.timeout_graceful_shutdown = DRAIN_SECONDS_MAX
             server = _Server(config)
             with self._stopping(server) if signals else contextlib.nullcontext():
                 running = asyncio.create_task(server.serve(sockets=[listener]))
                 try:
                     await server.wait_started(running)
-                    base = f"http://{host}:{listener.getsockname()[1]}"
+                    base = f"{'https' if config.is_ssl else 'http'}://{host}:{listener.getsockname()[1]}"
                     _log.info("gateway serves", extra={"url": base})
                     if on_ready is not None:
                         await on_ready(base)
@@ -177,7 +191,6 @@ class _Builder:
         stack.push_async_callback(http.aclose)
         partitions = await border_reads.partitions(writer_pool)
         clock = DatabaseClock()
-
         denials = Denials(partial(_write_denials, writer_pool), metrics)
         stack.push_async_callback(denials.aclose)
         sending = Sending(writer_pool, publisher)
@@ -200,22 +213,41 @@ class _Builder:
         callbacks = CallbackRoutes(partial(border_reads.rails, writer_pool), http, callback_intake, metrics)
         stack.push_async_callback(callbacks.aclose)
         health = HealthRoutes(_probes(writer_pool, tenant_pool, client, cache), metrics)
+        secret = settings.secret_bytes()
+        lists, streams = Lists(secret), Streams()
         routes = [
-            *IntentRoutes(tenant_pool, door, commands, intent_waiters).routes(),
-            *AccountRoutes(tenant_pool).routes(),
-            *OperationRoutes(tenant_pool, commands).routes(),
-            *WebhookRoutes(tenant_pool, commands, sealer).routes(),
+            *IntentRoutes(tenant_pool, door, commands, intent_waiters, lists).routes(),
+            *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
+            *AccountRoutes(tenant_pool, lists).routes(),
+            *OperationRoutes(tenant_pool, commands, lists).routes(),
+            *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
             *callbacks.routes(),
             *health.routes(),
         ]
-        authenticator = Authenticator(partial(_find_key, tenant_pool))
+        routes += DescriptionRoutes(lambda: routes).routes()
+        authenticator, limiter = open_access(settings, stack, tenant_pool, writer_pool, http, metrics)
         application = Application(
-            routes, authenticator, on_denial=denials.add, observer=metrics, requests_max=settings.requests_max
+            routes, authenticator, limiter, on_denial=denials.add, observer=metrics, requests_max=settings.requests_max
         )
-        nats_door = NatsDoor(client, door)
+        nats_door = NatsDoor(client, door, limiter, denials.add)
         await nats_door.start()
         stack.push_async_callback(nats_door.aclose)
-        metrics.probe(lambda: {
+        self._show(intake, nats_door, cache, pressure, admission, streams)
+        drained = (health, intake, streams, intent_waiters, command_waiters)
+        return GatewayApp(application, metrics, drained, intent_waiters, settings)
+
+    def _show(
+        self,
+        intake: Intake,
+        nats_door: NatsDoor,
+        cache: RedisIdempotency,
+        pressure: Pressure,
+        admission: Admission,
+        streams: Streams,
+    ) -> None:
+        """Show in the metrics how these stand whenever somebody asks."""
+        self.metrics.probe(lambda: {
+            "event_streams": streams.count,
             "intents_waiting": intake.statistics().waiting,
             "nats_requests_unanswered": nats_door.unanswered,
             "redis_degraded": cache.statistics().degraded,
@@ -225,7 +257,6 @@ class _Builder:
             "intake_held_seconds": admission.held_seconds,
             "workers_waiting_events": admission.waiting,
         })  # fmt: skip
-        return GatewayApp(application, metrics, health, intake, intent_waiters, command_waiters)
 
     async def _listen_to(self, client: Connection, admission: Admission) -> None:
         tail = LoadTail(client, admission.heard)
@@ -259,7 +290,7 @@ class _Builder:
         return tenant_pool, writer_pool
 
     async def _streams(self) -> tuple[Connection, Publisher]:
-        client = await connect(self.settings.nats_url, name=NAME)
+        client = await connect(self.settings.nats_url, name=NAME, tls=nats_tls(self.settings))
         self.stack.push_async_callback(client.close)
         await ensure_streams(client, replicas=self.settings.stream_replicas)
         publisher = Publisher(client)
@@ -295,11 +326,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _find_key(pool: Pool, key_id: str) -> StoredApiKey | None:
-    row = await reads.authenticate(pool, key_id)
-    return None if row is None else StoredApiKey(
-        row.tenant, row.principal, row.role, row.secret_hash, row.expires_at, row.revoked_at
-    )  # fmt: skip
+async def _nobody(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer nobody: for a look at a configuration."""
 
 
 async def _write_denials(pool: Pool, collected: Sequence[Collected]) -> None:
@@ -313,7 +341,7 @@ def _probes(
 ) -> Mapping[str, Callable[[], Awaitable[None]]]:
     async def postgres() -> None:
         await border_reads.partitions(writer_pool)
-        await reads.authenticate(tenant_pool, "-")
+        await access_reads.find_key(tenant_pool, "-")
 
     async def redis() -> None:
         await cache.release([("-", "readyz")])  # one round trip that changes nothing

@@ -64,6 +64,7 @@ class IntentWaiters:
         self._feed = make_feed(self._on_frames)
         self._idle_seconds = idle_seconds
         self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._watching: dict[str, set[asyncio.Event]] = {}
         self._starting = asyncio.Lock()
         self._live = self._draining = False
         self._idle: asyncio.TimerHandle | None = None
@@ -98,6 +99,21 @@ class IntentWaiters:
         finally:
             self._leave(intent, told)
 
+    async def watch(self, intent: str) -> asyncio.Event:
+        """Return an event that is set whenever something happens to the intent, until `unwatch` is called."""
+        told = asyncio.Event()
+        self._watching.setdefault(intent, set()).add(told)
+        try:
+            await self._start()
+        except BaseException:
+            self.unwatch(intent, told)
+            raise
+        return told
+
+    def unwatch(self, intent: str, told: asyncio.Event) -> None:
+        """Tell no more."""
+        self._forget(self._watching, intent, told)
+
     def drain(self) -> None:
         """Let nobody wait any longer: all get the state as it is."""
         self._draining = True
@@ -125,11 +141,14 @@ class IntentWaiters:
                 self._live = True
 
     def _leave(self, intent: str, told: asyncio.Event) -> None:
-        others = self._waiting[intent]
+        self._forget(self._waiting, intent, told)
+
+    def _forget(self, those: dict[str, set[asyncio.Event]], intent: str, told: asyncio.Event) -> None:
+        others = those[intent]
         others.discard(told)
         if not others:
-            del self._waiting[intent]
-        if not self._waiting and self._idle is None:
+            del those[intent]
+        if not self._waiting and not self._watching and self._idle is None:
             self._idle = asyncio.get_running_loop().call_later(self._idle_seconds, self._rest)
 
     def _rest(self) -> None:
@@ -138,7 +157,7 @@ class IntentWaiters:
 
     async def _stop_when_idle(self) -> None:
         async with self._starting:
-            if not self._waiting:
+            if not self._waiting and not self._watching:
                 await self._stop()
 
     async def _stop(self) -> None:
@@ -146,8 +165,8 @@ class IntentWaiters:
         await self._feed.stop()  # also where its start was given up: it goes on trying by itself
 
     def _on_frames(self, frames: Frames) -> None:
-        waiting = self._waiting
-        if not waiting:
+        waiting, watching = self._waiting, self._watching
+        if not waiting and not watching:
             return
         for _, body in frames:
             try:
@@ -156,6 +175,8 @@ class IntentWaiters:
                 _log.warning("event frame cannot be read")
                 continue
             for record in records:
+                for told in watching.get(record.intent, ()):
+                    told.set()
                 if record.intent in waiting and (record.to in _NEWS or record.event.startswith("case.")):
                     for told in waiting[record.intent]:
                         told.set()

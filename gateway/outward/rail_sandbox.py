@@ -32,6 +32,8 @@ from zentra.runtime.rails.port import (
     minor_from_text,
     raw_digest,
 )
+from zentra.runtime.rails.routing import parse_reference
+from zentra.runtime.tracing import traceparent
 
 __all__ = [
     "SIGNATURE_HEADER",
@@ -164,11 +166,11 @@ class SandboxRail:
             scenario=submission.scenario,
         )
         encoded = msgspec.json.encode(body)
-        return await self._ask("POST", self._payments_url, submission.reference, encoded, submission.trace)
+        return await self._ask("POST", self._payments_url, submission.reference, encoded, _trace_headers(submission))
 
     async def poll(self, reference: str) -> RailOutcome:
         """Ask the rail what became of a reference. Ambiguity is `unknown`, never an exception."""
-        return await self._ask("GET", f"{self._payments_url}/{quote(reference, safe='')}", reference, None, "")
+        return await self._ask("GET", f"{self._payments_url}/{quote(reference, safe='')}", reference, None, {})
 
     def verify_callback(self, raw: bytes, headers: Mapping[str, str], now: float) -> RailOutcome:
         """Return what an authentic callback says. Raises `CallbackRejected`."""
@@ -180,12 +182,13 @@ class SandboxRail:
             await self._http.aclose()
             self._http = None
 
-    async def _ask(self, method: str, url: str, reference: str, body: bytes | None, trace: str) -> RailOutcome:
+    async def _ask(
+        self, method: str, url: str, reference: str, body: bytes | None, headers: dict[str, str]
+    ) -> RailOutcome:
         trust: Trust = "direct" if method == "POST" else "polled"
         refused = OutcomeStatus.NOT_ACCEPTED if method == "POST" else OutcomeStatus.UNKNOWN
-        headers = {"content-type": "application/json"} if body is not None else {}
-        if trace:
-            headers["x-trace-id"] = trace
+        if body is not None:
+            headers["content-type"] = "application/json"
         try:
             async with self._turns:
                 http = self._opened()
@@ -243,3 +246,12 @@ class SandboxRail:
             trust=trust,
             raw_digest=digest,
         )
+
+
+def _trace_headers(submission: Submission) -> dict[str, str]:
+    """Return the W3C headers of a submission; none where it has no trace or a reference that is not an intent's."""
+    named = parse_reference(submission.reference)
+    if not submission.trace or named is None:
+        return {}
+    headers = {"traceparent": traceparent(submission.trace, named[0], submission.sequence)}
+    return headers | ({"tracestate": submission.tracestate} if submission.tracestate else {})

@@ -15,8 +15,10 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 import aiohttp
+import msgspec
 
 from zentra.gateway.outward.http import AddressRefused, OutwardHttp
+from zentra.runtime.tracing import traceparent
 from zentra.runtime.webhooks.standard import (
     RETRY_AFTER_SECONDS_MAX,
     AttemptError,
@@ -55,6 +57,7 @@ class WebhookSender:
             "webhook-timestamp": str(int(now)),
             "webhook-signature": signature_header(call.secrets, call.id, int(now), call.body),
         }
+        headers |= _trace_headers(call.body)
         started = time.perf_counter()
         try:
             answer = await self._http.request("POST", call.url, body=call.body, headers=headers, timeout=self._timeout)
@@ -74,6 +77,30 @@ class WebhookSender:
             # A zero character is valid UTF-8 and no valid text in Postgres.
             response_excerpt=answer.body.decode("utf-8", "replace").replace("\x00", "\ufffd"),
         )
+
+
+class _Data(msgspec.Struct):
+    id: str
+    object_version: int
+    trace_id: str
+    tracestate: str = ""
+
+
+class _Event(msgspec.Struct):
+    data: _Data
+
+
+_decode_event = msgspec.json.Decoder(_Event).decode
+
+
+def _trace_headers(body: bytes) -> dict[str, str]:
+    """Return the W3C headers of an event: the span it follows from is the record that it tells of."""
+    try:
+        data = _decode_event(body).data
+    except msgspec.MsgspecError:  # committed before events had a trace, or no event of an intent
+        return {}
+    headers = {"traceparent": traceparent(data.trace_id, data.id, data.object_version)}
+    return headers | ({"tracestate": data.tracestate} if data.tracestate else {})
 
 
 def retry_after_seconds(value: str | None, now: float) -> int | None:

@@ -1,11 +1,9 @@
-"""The doors to accounts: open one, see its balances, page through its entries.
+"""The doors to accounts: open one, list them, see balances, page through entries.
 
 Amounts are strings of digits, because sums may be wider than what every JSON reader takes."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,47 +12,71 @@ import msgspec
 from zentra.gateway.doors.commands import replay_headers, reused
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
-from zentra.gateway.http.fields import Field, account_type, currency, identifier, limit_of, read_fields, text
+from zentra.gateway.http.fields import (
+    Field,
+    account_type,
+    currency,
+    identifier,
+    one_of,
+    read_fields,
+    text,
+)  # fmt: skip
+from zentra.gateway.http.lists import CREATED, Check, Lists, amount
 from zentra.gateway.http.problems import Problem
+from zentra.gateway.routes.packets import find_intent
 from zentra.runtime.errors import Refusal
 from zentra.runtime.idempotency import KeyOutcome, decide
 from zentra.runtime.intents.command import digest_of
+from zentra.runtime.intents.vocabulary import AccountType
 from zentra.runtime.ledger.book import AccountRef, Balance, available
 from zentra.storage.intake.commands import KeyedAnswer
 from zentra.storage.intake.configuration import NewAccount, create_account
 from zentra.storage.pool import Pool
+from zentra.storage.reads import lists as list_reads
 from zentra.storage.reads import tenant as reads
-from zentra.storage.reads.tenant import AccountView, EntryCursor, EntryView
+from zentra.storage.reads.entries import EntryPlace, EntryView, entries
+from zentra.storage.reads.lists import AccountPlace
+from zentra.storage.reads.tenant import AccountView
 
-__all__ = ["AccountRoutes"]
+__all__ = ["ACCOUNT", "ACCOUNT_FILTERS", "ENTRY_FILTERS", "AccountRoutes"]
 
-_FIELDS: Final[Mapping[str, Field]] = {
+ACCOUNT: Final[Mapping[str, Field]] = {
     "account_id": Field(identifier),
     "owner": Field(text),
     "type": Field(account_type),
     "currency": Field(currency),
 }
+POSTINGS: Final = ("reserve", "release", "post", "settle", "book", "reversal")
+ACCOUNT_FILTERS: Final[Mapping[str, Check]] = {
+    **CREATED, "type": one_of("account_type_unknown", *AccountType), "currency": currency, "owner": text,
+    "status": one_of("status_unknown", "open", "frozen", "closed"),
+}  # fmt: skip
+ENTRY_FILTERS: Final[Mapping[str, Check]] = {
+    **CREATED, "intent": text, "kind": one_of("kind_unknown", *POSTINGS),
+    "side": one_of("side_unknown", "debit", "credit"), "amount_min": amount, "amount_max": amount,
+}  # fmt: skip
 _COUNTERS: Final = ("debits_pending", "credits_pending", "debits_posted", "credits_posted")
 
 
 class AccountRoutes:
     """The handlers and their routes."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: Pool, lists: Lists) -> None:
+        self._pool, self._lists = pool, lists
 
     def routes(self) -> list[Route]:
         """Return what these doors serve."""
         P = Permission
         return [
             Route("POST", "/accounts", self.create, P.ACCOUNTS_CREATE, body="json"),
+            Route("GET", "/accounts", self.accounts, P.ACCOUNTS_READ),
             Route("GET", "/accounts/{id}", self.show, P.ACCOUNTS_READ),
             Route("GET", "/accounts/{id}/entries", self.entries, P.ACCOUNTS_READ),
         ]
 
     async def create(self, request: Request) -> Reply:
         """Open an account."""
-        values, in_body = read_fields(request.json, _FIELDS)
+        values, in_body = read_fields(request.json, ACCOUNT)
         key, asker = request.idempotency_key(in_body), request.principal
         account_id = values["account_id"]
         link = f"/accounts/{account_id}"
@@ -82,16 +104,26 @@ class AccountRoutes:
             raise Problem("not_found")
         return json_reply(200, _shown(account))
 
+    async def accounts(self, request: Request) -> Reply:
+        """The tenant's accounts, the newest first."""
+        asked = self._lists.asked(request, ACCOUNT_FILTERS, AccountPlace)
+        found = await list_reads.accounts(
+            self._pool, asked.tenant, asked.filters, after=asked.after, limit=asked.limit
+        )  # fmt: skip
+        return asked.page([_shown(row) for row in found.rows], found.after)
+
     async def entries(self, request: Request) -> Reply:
-        """A page of an account's entries, newest first."""
-        query = request.query()
-        limit, after = limit_of(query), _cursor(query.get("cursor"))
-        rows = await reads.entries(self._pool, request.principal.tenant, _id_of(request), after=after, limit=limit + 1)
-        if rows is None:
+        """A page of an account's entries, newest first, as of the first page."""
+        asked = self._lists.asked(request, ENTRY_FILTERS, EntryPlace)
+        account_id, filters = _id_of(request), dict(asked.filters)
+        if "intent" in filters:
+            filters["intent"] = (await find_intent(self._pool, asked.tenant, filters["intent"])).id
+        found = await entries(
+            self._pool, asked.tenant, account_id, filters, after=asked.after, limit=asked.limit
+        )  # fmt: skip
+        if found is None:
             raise Problem("not_found")
-        page, more = rows[:limit], len(rows) > limit
-        following = _cursor_text(page[-1]) if more else None
-        return json_reply(200, {"data": [_entry(row) for row in page], "has_more": more, "next_cursor": following})
+        return asked.page([_entry(row) for row in found.rows], found.after)
 
 
 def _id_of(request: Request) -> str:
@@ -139,24 +171,3 @@ def _entry(row: EntryView) -> dict[str, Any]:
         "posted": str(row.posted),
         "hash": row.hash.hex(),
     }
-
-
-_decode_cursor: Final = msgspec.json.Decoder(EntryCursor).decode
-
-
-def _cursor_text(last: EntryView) -> str:
-    """Return the place behind an entry: opaque to clients, and of no use with another account."""
-    cursor = EntryCursor(last.at, last.intent, last.ordinal)
-    return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).decode().rstrip("=")
-
-
-def _cursor(given: str | None) -> EntryCursor | None:
-    if given is None:
-        return None
-    try:
-        cursor = _decode_cursor(base64.urlsafe_b64decode(given + "=" * (-len(given) % 4)))
-        if len(bytes.fromhex(cursor.intent)) != 16 or cursor.at.tzinfo is None or not 0 <= cursor.ordinal < 2**31:
-            raise ValueError("not a place")
-    except (ValueError, binascii.Error, msgspec.MsgspecError):
-        raise Problem("cursor_malformed") from None
-    return cursor

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
-from zentra.gateway.http.app import SCHEMA_VERSION, Reply, Request, Route, json_reply
+from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.problems import Problem
+from zentra.gateway.http.versions import CURRENT
 from zentra.gateway.metrics import CONTENT_TYPE, Metrics
 from zentra.runtime.codes import CODES
 from zentra.runtime.errors import ZentraError
@@ -65,7 +66,7 @@ class HealthRoutes:
 
     async def version(self, request: Request) -> Reply:
         """Which version runs, and which schema it speaks."""
-        return json_reply(200, {"version": version("zentra"), "schema": SCHEMA_VERSION.decode()})
+        return json_reply(200, {"version": version("zentra"), "schema": CURRENT.name})
 
     async def problem(self, request: Request) -> Reply:
         """What an error code means: the page behind the `type` of a problem."""

@@ -12,10 +12,11 @@ import msgspec
 
 from zentra.runtime.evidence.chain import GENESIS, chain
 from zentra.runtime.intents.vocabulary import SETTLED, State
+from zentra.storage.reads.lists import IntentRow
 from zentra.storage.reads.tenant import IntentView, LeafView
 from zentra.storage.reads.work import CallbackView, DeliveryView
 
-__all__ = ["STAGES", "delivery_shown", "is_stable", "stages_of", "view_of"]
+__all__ = ["STAGES", "delivery_shown", "is_stable", "row_of", "stages_of", "view_of"]
 
 _SETTLED: Final = frozenset(state.lifecycle for state in SETTLED)
 
@@ -82,6 +83,30 @@ def view_of(intent: IntentView) -> dict[str, Any]:
         "cases": intent.cases,
         "review": intent.review,
         "links": {"self": link, "evidence": f"{link}/evidence"},
+    }
+
+
+def row_of(intent: IntentRow) -> dict[str, Any]:
+    """Return an intent as a list shows it: without history, which the intent itself has."""
+    command, last = intent.command, intent.last
+    state = State(last.state)
+    return {
+        "id": intent.id,
+        "intent_id": intent.intent_id,
+        "status": state.lifecycle,
+        "step": state.step,
+        "kind": command.kind,
+        "amount": command.amount,
+        "currency": command.currency,
+        "source": command.source,
+        "destination": command.destination,
+        "scope": command.scope,
+        "metadata": command.metadata,
+        "created_by": intent.principal,
+        "created_at": intent.created_at,
+        "updated_at": last.at,
+        "version": last.sequence,
+        "links": {"self": f"/runtime/intents/{intent.intent_id}"},
     }
 
 

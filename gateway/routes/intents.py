@@ -1,8 +1,9 @@
-"""The doors to intents: create, look, wait, cancel, reverse, export the evidence.
+"""The doors to intents: create, list, look, wait, cancel, reverse, export the evidence.
 
 - Creation answers 202 once the intent is committed; a replay is the first answer byte for byte and says so in a header.
 - Up to a thousand intents in one array have an answer each, in one answer; each has its key in its body.
-- With `Prefer: wait=N` a client is held until nothing more happens without somebody, and sees the state as it then is.
+- With `Prefer: wait=N`, or `?wait=N` on a look, a client is held until nothing more happens without somebody, and sees
+  the state as it then is.
 - An id that is unknown and one that is another tenant's are the same 404, and both are kept as denials.
 """
 
@@ -15,35 +16,46 @@ from typing import Final
 from zentra.actors.commands import Reversal
 from zentra.gateway.doors.commands import CommandDoor, Order
 from zentra.gateway.doors.intents import Asker, Created, IntentDoor
-from zentra.gateway.http.app import Headers, Reply, Request, Route, json_reply
+from zentra.gateway.http.app import WAIT_SECONDS_MAX, Headers, Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
-from zentra.gateway.http.fields import Field, amount_or_full, read_fields, text
+from zentra.gateway.http.fields import Field, amount_or_full, currency, identifier, one_of, read_fields, text
+from zentra.gateway.http.lists import CREATED, Check, Lists, amount
 from zentra.gateway.http.problems import Problem
 from zentra.gateway.http.waiting import IntentWaiters
-from zentra.gateway.routes.intent_view import is_stable, view_of
+from zentra.gateway.routes.intent_view import is_stable, row_of, view_of
 from zentra.gateway.routes.packets import find_intent, find_uuid, sealed_packet, uuid_of
+from zentra.runtime.intents.command import Violation
 from zentra.runtime.intents.transaction import timestamp
-from zentra.runtime.intents.vocabulary import SETTLED, IntentKind
+from zentra.runtime.intents.vocabulary import SETTLED, IntentKind, Lifecycle, State
 from zentra.storage.pool import Pool
+from zentra.storage.reads import lists as list_reads
 from zentra.storage.reads import work as work_reads
+from zentra.storage.reads.lists import IntentPlace
 from zentra.storage.reads.tenant import IntentView
 
-__all__ = ["IntentRoutes"]
+__all__ = ["CANCEL", "INTENT_FILTERS", "REVERSAL", "IntentRoutes"]
 
 BULK: Final = "/runtime/intents/bulk"
 BULK_BYTES_MAX: Final = 1024 * 1024  # as over NATS; a thousand intents without metadata are a quarter of it
 PACKET_TYPE: Final = b"application/vnd.zentra.audit-packet+json"
 TRANSFERS: Final = frozenset({IntentKind.TRANSFER.value, IntentKind.BOOK_TRANSFER.value})
 PAYMENTS: Final = frozenset({IntentKind.PAYMENT.value})
-_REVERSAL: Final[Mapping[str, Field]] = {"amount": Field(amount_or_full, "full"), "reason": Field(text)}
-_CANCEL: Final[Mapping[str, Field]] = {"reason": Field(text, "")}
+INTENT_FILTERS: Final[Mapping[str, Check]] = {
+    **CREATED, "state": one_of("status_unknown", *Lifecycle), "intent_id": identifier, "account": identifier,
+    "kind": one_of("kind_unknown", *IntentKind), "currency": currency, "amount_min": amount, "amount_max": amount,
+}  # fmt: skip
+REVERSAL: Final[Mapping[str, Field]] = {"amount": Field(amount_or_full, "full"), "reason": Field(text)}
+CANCEL: Final[Mapping[str, Field]] = {"reason": Field(text, "")}
 
 
 class IntentRoutes:
     """The handlers and their routes."""
 
-    def __init__(self, pool: Pool, door: IntentDoor, commands: CommandDoor, waiters: IntentWaiters) -> None:
+    def __init__(
+        self, pool: Pool, door: IntentDoor, commands: CommandDoor, waiters: IntentWaiters, lists: Lists
+    ) -> None:
         self._pool, self._door, self._commands, self._waiters = pool, door, commands, waiters
+        self._lists = lists
 
     def routes(self) -> list[Route]:
         """Return what these doors serve."""
@@ -51,9 +63,18 @@ class IntentRoutes:
         one = "/runtime/intents/{id}"
         return [
             Route("POST", "/runtime/intents", self.create, P.INTENTS_CREATE, body="json"),
-            Route("POST", BULK, self.create_many, P.INTENTS_CREATE, body="json", body_bytes_max=BULK_BYTES_MAX),
+            Route(
+                "POST",
+                BULK,
+                self.create_many,
+                P.INTENTS_CREATE,
+                body="json",
+                body_bytes_max=BULK_BYTES_MAX,
+                weigh=_weigh,
+            ),
             Route("POST", "/transfers", self.create_transfer, P.INTENTS_CREATE, body="json"),
             Route("POST", "/payments", self.create_payment, P.INTENTS_CREATE, body="json"),
+            Route("GET", "/runtime/intents", self.intents, P.INTENTS_READ),
             Route("GET", one, self.show, P.INTENTS_READ),
             Route("GET", f"{one}/evidence", self.evidence, P.EVIDENCE_READ),
             Route("POST", f"{one}/cancel", self.cancel, P.INTENTS_CANCEL, body="json or nothing"),
@@ -92,16 +113,25 @@ class IntentRoutes:
         status = 200 if seen.last.state in SETTLED else 202
         return json_reply(status, view_of(seen), (*headers, (b"preference-applied", b"wait=%d" % seconds)))
 
+    async def intents(self, request: Request) -> Reply:
+        """The tenant's intents, the newest first."""
+        asked = self._lists.asked(request, INTENT_FILTERS, IntentPlace)
+        filters = dict(asked.filters)
+        if (state := filters.pop("state", None)) is not None:
+            filters["states"] = [one for one in State if one.lifecycle == state]
+        found = await list_reads.intents(self._pool, asked.tenant, filters, after=asked.after, limit=asked.limit)
+        return asked.page([row_of(row) for row in found.rows], found.after)
+
     async def show(self, request: Request) -> Reply:
         """An intent with everything around it."""
         tenant = request.principal.tenant
         seen = await find_intent(self._pool, tenant, request.params["id"])
-        seconds = request.wait_seconds
-        if seconds is None:
-            return json_reply(200, view_of(seen))
+        preferred, asked = request.wait_seconds, _wait_of(request)
+        seconds = asked if preferred is None else preferred
         if seconds and not is_stable(seen):
             seen = await self._wait(tenant, seen.id, seconds)
-        return json_reply(200, view_of(seen), ((b"preference-applied", b"wait=%d" % seconds),))
+        headers = () if preferred is None else ((b"preference-applied", b"wait=%d" % preferred),)
+        return json_reply(200, view_of(seen), headers)
 
     async def evidence(self, request: Request) -> Reply:
         """The packet, as bytes that a verifier takes."""
@@ -111,14 +141,14 @@ class IntentRoutes:
 
     async def cancel(self, request: Request) -> Reply:
         """Cancel before anything was sent to a rail."""
-        values, in_body = read_fields(request.json, _CANCEL)
+        values, in_body = read_fields(request.json, CANCEL)
         key = request.idempotency_key(in_body)
         seen = await find_intent(self._pool, request.principal.tenant, request.params["id"])
         return await self._commands.give(request, key, _order("cancel", seen, dict(values)))
 
     async def reverse(self, request: Request) -> Reply:
         """Give back all that is left, or a part."""
-        values, in_body = read_fields(request.json, _REVERSAL)
+        values, in_body = read_fields(request.json, REVERSAL)
         key = request.idempotency_key(in_body)
         seen = await find_intent(self._pool, request.principal.tenant, request.params["id"])
         return await self._commands.give(request, key, _order("reverse", seen, dict(values), Reversal(**values)))
@@ -134,9 +164,28 @@ class IntentRoutes:
         return await self._waiters.wait(intent, lambda: find_uuid(self._pool, tenant, intent), is_stable, seconds)
 
 
+def _wait_of(request: Request) -> float:
+    """Return how long the query asks to wait, at most 30 s; raise Problem for what is no number of seconds."""
+    given = request.query().get("wait", "0")
+    if not given.isascii() or not given.isdigit() or len(given) > 6:
+        raise Problem("query_malformed", errors=[Violation("wait", "wait_malformed", "a number of seconds")])
+    return min(float(given), WAIT_SECONDS_MAX)
+
+
+def _weigh(body: object) -> int:
+    return len(body) if isinstance(body, list) else 1
+
+
 def _asker(request: Request) -> Asker:
     who = request.principal
-    return Asker(tenant=who.tenant, principal=who.id, role=who.role, trace=request.trace, source="http")
+    return Asker(
+        tenant=who.tenant,
+        principal=who.id,
+        role=who.role,
+        trace=request.trace,
+        source="http",
+        tracestate=request.tracestate,
+    )
 
 
 def _headers_of(created: Created) -> Headers:

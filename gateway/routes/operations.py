@@ -8,29 +8,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from zentra.actors.commands import CaseResolution, ReviewVerdict
 from zentra.gateway.doors.commands import CommandDoor, Order
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
-from zentra.gateway.http.fields import Field, limit_of, one_of, read_fields, status_of, text
+from zentra.gateway.http.fields import Field, identifier, one_of, read_fields, text
+from zentra.gateway.http.lists import CREATED, Check, Lists
 from zentra.gateway.http.problems import Problem
 from zentra.gateway.routes.packets import uuid_of
 from zentra.storage.intake.commands import Decision
 from zentra.storage.pool import Pool
-from zentra.storage.reads import border as border_reads
+from zentra.storage.reads import lists as list_reads
 from zentra.storage.reads import work as work_reads
+from zentra.storage.reads.lists import DenialPlace, WorkPlace
 
-__all__ = ["OperationRoutes", "page"]
+__all__ = ["CASE_FILTERS", "DENIAL_FILTERS", "RESOLUTION", "REVIEW_FILTERS", "VERDICT", "OperationRoutes"]
 
 REVIEW_STATUSES: Final = ("open", "approved", "rejected", "cancelled", "expired")
 CASE_STATUSES: Final = ("open", "resolved")
 RESOLUTIONS: Final = ("succeeded", "declined", "retry", "dismissed")
+REVIEW_FILTERS: Final[Mapping[str, Check]] = {
+    **CREATED, "status": one_of("status_unknown", *REVIEW_STATUSES), "intent_id": identifier,
+}  # fmt: skip
+CASE_FILTERS: Final[Mapping[str, Check]] = {
+    **CREATED, "status": one_of("status_unknown", *CASE_STATUSES), "intent_id": identifier, "kind": identifier,
+}  # fmt: skip
+DENIAL_FILTERS: Final[Mapping[str, Check]] = {**CREATED, "actor": identifier, "action": text, "reason": identifier}
 POISON: Final = "poison_message"
-_VERDICT: Final[Mapping[str, Field]] = {"reason": Field(text)}
-_RESOLUTION: Final[Mapping[str, Field]] = {
+VERDICT: Final[Mapping[str, Field]] = {"reason": Field(text)}
+RESOLUTION: Final[Mapping[str, Field]] = {
     "resolution": Field(one_of("resolution_unknown", *RESOLUTIONS)),
     "reason": Field(text),
 }
@@ -39,8 +48,8 @@ _RESOLUTION: Final[Mapping[str, Field]] = {
 class OperationRoutes:
     """The handlers and their routes."""
 
-    def __init__(self, pool: Pool, commands: CommandDoor) -> None:
-        self._pool, self._commands = pool, commands
+    def __init__(self, pool: Pool, commands: CommandDoor, lists: Lists) -> None:
+        self._pool, self._commands, self._lists = pool, commands, lists
 
     def routes(self) -> list[Route]:
         """Return what these doors serve."""
@@ -57,11 +66,10 @@ class OperationRoutes:
         ]
 
     async def reviews(self, request: Request) -> Reply:
-        """Reviews, newest first; `status` narrows them."""
-        query = request.query()
-        limit, status = limit_of(query), status_of(query, REVIEW_STATUSES)
-        tenant = request.principal.tenant
-        return page(await work_reads.reviews(self._pool, tenant, status=status, limit=limit + 1), limit)
+        """Reviews, the last opened first."""
+        asked = self._lists.asked(request, REVIEW_FILTERS, WorkPlace)
+        found = await list_reads.reviews(self._pool, asked.tenant, asked.filters, after=asked.after, limit=asked.limit)
+        return asked.page(found.rows, found.after)
 
     async def review(self, request: Request) -> Reply:
         """One review."""
@@ -79,7 +87,7 @@ class OperationRoutes:
         return await self._decide(request, "rejected")
 
     async def _decide(self, request: Request, verdict: str) -> Reply:
-        values, in_body = read_fields(request.json, _VERDICT)
+        values, in_body = read_fields(request.json, VERDICT)
         key, asker = request.idempotency_key(in_body), request.principal
         seen = await work_reads.review(self._pool, asker.tenant, uuid_of(request.params["id"]))
         if seen is None:
@@ -96,11 +104,10 @@ class OperationRoutes:
         return await self._commands.give(request, key, order)
 
     async def cases(self, request: Request) -> Reply:
-        """Cases, newest first; `status` narrows them."""
-        query = request.query()
-        limit, status = limit_of(query), status_of(query, CASE_STATUSES)
-        tenant = request.principal.tenant
-        return page(await work_reads.cases(self._pool, tenant, status=status, limit=limit + 1), limit)
+        """Cases, the last opened first."""
+        asked = self._lists.asked(request, CASE_FILTERS, WorkPlace)
+        found = await list_reads.cases(self._pool, asked.tenant, asked.filters, after=asked.after, limit=asked.limit)
+        return asked.page(found.rows, found.after)
 
     async def case(self, request: Request) -> Reply:
         """One case."""
@@ -111,7 +118,7 @@ class OperationRoutes:
 
     async def resolve(self, request: Request) -> Reply:
         """End a case with a fact: what the rail did, try again, or nothing to be done."""
-        values, in_body = read_fields(request.json, _RESOLUTION)
+        values, in_body = read_fields(request.json, RESOLUTION)
         key, asker = request.idempotency_key(in_body), request.principal
         seen = await work_reads.case(self._pool, asker.tenant, uuid_of(request.params["id"]))
         if seen is None:
@@ -127,11 +134,7 @@ class OperationRoutes:
         return await self._commands.give(request, key, order)
 
     async def denials(self, request: Request) -> Reply:
-        """What the tenant's people were refused, the latest first."""
-        limit = limit_of(request.query())
-        return page(await border_reads.denials(self._pool, request.principal.tenant, limit=limit + 1), limit)
-
-
-def page(rows: Sequence[object], limit: int) -> Reply:
-    """Return the first `limit` rows and whether there are more."""
-    return json_reply(200, {"data": rows[:limit], "has_more": len(rows) > limit})
+        """What the tenant's people were refused, the latest minute first."""
+        asked = self._lists.asked(request, DENIAL_FILTERS, DenialPlace)
+        found = await list_reads.denials(self._pool, asked.tenant, asked.filters, after=asked.after, limit=asked.limit)
+        return asked.page(found.rows, found.after)

@@ -16,37 +16,45 @@ import msgspec
 from zentra.gateway.doors.commands import CommandDoor, Order, replay_headers, reused
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
-from zentra.gateway.http.fields import Field, event_filters, limit_of, read_fields, url
+from zentra.gateway.http.fields import Field, event_filters, identifier, one_of, read_fields, text, url
+from zentra.gateway.http.lists import CREATED, Check, Lists
 from zentra.gateway.http.problems import Problem
 from zentra.gateway.routes.intent_view import delivery_shown
-from zentra.gateway.routes.operations import page
 from zentra.gateway.routes.packets import find_intent, uuid_of
 from zentra.gateway.sealing import Sealer
 from zentra.runtime.errors import Refusal
 from zentra.runtime.idempotency import KeyOutcome, decide
 from zentra.runtime.intents.command import digest_of
+from zentra.runtime.intents.vocabulary import Topic
 from zentra.runtime.partitions import lane_key
+from zentra.runtime.webhooks.delivery import DeliveryState
 from zentra.runtime.webhooks.standard import generate_secret, parse_secret
 from zentra.storage.identifiers import Uuid7
 from zentra.storage.intake.commands import KeyedAnswer
 from zentra.storage.intake.configuration import NewEndpoint, create_endpoint
 from zentra.storage.pool import Pool
 from zentra.storage.reads import border as border_reads
+from zentra.storage.reads import lists as list_reads
 from zentra.storage.reads import work as work_reads
+from zentra.storage.reads.lists import DeliveryPlace
 
-__all__ = ["EVENTS_DEFAULT", "WebhookRoutes"]
+__all__ = ["DELIVERY_FILTERS", "ENDPOINT", "EVENTS_DEFAULT", "NOTHING", "WebhookRoutes"]
 
 EVENTS_DEFAULT: Final = ("ledger.posted", "ledger.released", "ledger.reversal", "policy.review", "policy.denied")
 SECRET_BYTES: Final = 32
-_FIELDS: Final[Mapping[str, Field]] = {"url": Field(url), "events": Field(event_filters, EVENTS_DEFAULT)}
-_NOTHING: Final[Mapping[str, Field]] = {}
+ENDPOINT: Final[Mapping[str, Field]] = {"url": Field(url), "events": Field(event_filters, EVENTS_DEFAULT)}
+DELIVERY_FILTERS: Final[Mapping[str, Check]] = {
+    **CREATED, "endpoint": identifier, "intent": text, "event": one_of("event_unknown", *Topic),
+    "status": one_of("status_unknown", *DeliveryState),
+}  # fmt: skip
+NOTHING: Final[Mapping[str, Field]] = {}
 
 
 class WebhookRoutes:
     """The handlers and their routes."""
 
-    def __init__(self, pool: Pool, commands: CommandDoor, sealer: Sealer) -> None:
-        self._pool, self._commands, self._sealer = pool, commands, sealer
+    def __init__(self, pool: Pool, commands: CommandDoor, sealer: Sealer, lists: Lists) -> None:
+        self._pool, self._commands, self._sealer, self._lists = pool, commands, sealer, lists
         self._new_id = Uuid7()
 
     def routes(self) -> list[Route]:
@@ -61,7 +69,7 @@ class WebhookRoutes:
 
     async def create(self, request: Request) -> Reply:
         """Set up an endpoint and show its secret, once."""
-        values, in_body = read_fields(request.json, _FIELDS)
+        values, in_body = read_fields(request.json, ENDPOINT)
         key, asker = request.idempotency_key(in_body), request.principal
         secret, endpoint = generate_secret(secrets.token_bytes(SECRET_BYTES)), f"ep_{self._new_id()}"
         shown: dict[str, Any] = {
@@ -90,21 +98,22 @@ class WebhookRoutes:
     async def endpoints(self, request: Request) -> Reply:
         """The tenant's endpoints, without secrets."""
         rows = await work_reads.endpoints(self._pool, request.principal.tenant)
-        return page(rows, len(rows))
+        return json_reply(200, {"data": rows, "has_more": False, "next_cursor": None})
 
     async def deliveries(self, request: Request) -> Reply:
-        """Deliveries, newest first; `endpoint` and `intent` (either id) narrow them."""
-        query, tenant = request.query(), request.principal.tenant
-        limit = limit_of(query)
-        intent = (await find_intent(self._pool, tenant, query["intent"])).id if "intent" in query else None
-        rows = await work_reads.deliveries(
-            self._pool, tenant, endpoint=_printable(query.get("endpoint")), intent=intent, limit=limit + 1
-        )
-        return page([delivery_shown(row) for row in rows], limit)
+        """Deliveries, the newest first; `intent` takes either id."""
+        asked = self._lists.asked(request, DELIVERY_FILTERS, DeliveryPlace)
+        filters = dict(asked.filters)
+        if "intent" in filters:
+            filters["intent"] = (await find_intent(self._pool, asked.tenant, filters["intent"])).id
+        found = await list_reads.deliveries(
+            self._pool, asked.tenant, filters, after=asked.after, limit=asked.limit
+        )  # fmt: skip
+        return asked.page([delivery_shown(row) for row in found.rows], found.after)
 
     async def replay(self, request: Request) -> Reply:
         """Send a delivery again: the same id, the same bytes, the schedule from its start."""
-        _, in_body = read_fields(request.json, _NOTHING)
+        _, in_body = read_fields(request.json, NOTHING)
         key, tenant = request.idempotency_key(in_body), request.principal.tenant
         delivery = uuid_of(request.params["id"])
         endpoint = await border_reads.delivery_endpoint(self._pool, tenant, delivery)
@@ -116,8 +125,3 @@ class WebhookRoutes:
             location=f"/webhooks/deliveries?endpoint={endpoint}",
         )  # fmt: skip
         return await self._commands.give(request, key, order)
-
-
-def _printable(given: str | None) -> str | None:
-    """Return a filter that the store can be asked for; what no id can be matches nothing."""
-    return given if given is None or (given.isascii() and given.isprintable()) else "-"

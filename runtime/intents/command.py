@@ -14,7 +14,7 @@ from msgspec import UNSET, Struct, UnsetType
 from zentra.runtime.errors import Refusal
 from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.vocabulary import IntentKind
-from zentra.runtime.ledger.money import is_currency, parse_minor
+from zentra.runtime.ledger.money import AMOUNT_SCHEMA, currencies, is_currency, parse_minor
 
 __all__ = [
     "KEY_PATTERN",
@@ -24,6 +24,7 @@ __all__ = [
     "Violation",
     "decode_command",
     "digest_of",
+    "intent_schema",
     "parse_intent",
 ]
 
@@ -144,6 +145,48 @@ def parse_intent(
     values["kind"] = IntentKind(values.get("kind", _KIND_DEFAULT))
     values["primitives"] = tuple(p for p in PRIMITIVES if p in values.get("primitives", PRIMITIVES))
     return IntentCommand(minor=str(minor), **values), key, violations
+
+
+def intent_schema(kinds: frozenset[str] | None = None) -> dict[str, Any]:
+    """Return what `parse_intent` takes, as JSON Schema; `kinds` as there."""
+    allowed = sorted(kinds or _KINDS)
+    name = {"type": "string", "pattern": _as_ecma(_ID)}
+    label = {"type": "string", "maxLength": METADATA_CHARACTERS_MAX, "pattern": "^[^\\x00]*$"}
+    properties: dict[str, dict[str, Any]] = {
+        "kind": {"enum": allowed},
+        "amount": dict(AMOUNT_SCHEMA),
+        "currency": {"enum": currencies()},
+        "source": name,
+        "destination": name,
+        "scope": {"type": "string", "pattern": _as_ecma(_SCOPE)},
+        "country": {"type": ["string", "null"], "pattern": _as_ecma(_COUNTRY)},
+        "intent_id": name,
+        "money_model": {"const": MONEY_MODEL},
+        "primitives": {"type": "array", "items": {"enum": list(PRIMITIVES)}},
+        "metadata": {
+            "type": "object",
+            "maxProperties": METADATA_ENTRIES_MAX,
+            "propertyNames": {"maxLength": METADATA_CHARACTERS_MAX, "pattern": "^[\\x01-\\x7f]*$"},
+            "additionalProperties": label,
+        },
+        "idempotency_key": {"type": "string", "pattern": _as_ecma(KEY_PATTERN)},
+    }
+    defaults = {"scope": "default", "money_model": MONEY_MODEL, "primitives": list(PRIMITIVES)}
+    if len(allowed) == 1 or _KIND_DEFAULT in allowed:
+        defaults["kind"] = allowed[0] if len(allowed) == 1 else str(_KIND_DEFAULT)
+    for field, default in defaults.items():
+        properties[field] = {**properties[field], "default": default}
+    return {
+        "type": "object",
+        "properties": {field: properties[field] for field in _FIELDS},
+        "required": [field.name for field in _FIELDS.values() if field.required],
+        "additionalProperties": False,
+    }
+
+
+def _as_ecma(pattern: re.Pattern[str]) -> str:
+    """Return a pattern that is matched from its beginning as one that JSON Schema reads."""
+    return f"^{pattern.pattern.removesuffix(chr(92) + 'Z')}$"
 
 
 def _flawless(body: dict[str, Any], kinds: frozenset[str]) -> tuple[IntentCommand, str | None] | None:

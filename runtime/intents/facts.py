@@ -3,7 +3,7 @@
 They are stored in sealed records for ever: new fields come last and have defaults, no field changes its type. Amounts
 are strings. `kind` says which Struct it is."""
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from zentra.runtime.intents.command import IntentCommand
 
@@ -39,12 +39,13 @@ class Entry(Struct, frozen=True, gc=False):
 
 
 class Registered(Struct, frozen=True, gc=False, tag_field="kind", tag="registered"):
-    """The command as it was accepted."""
+    """The command as it was accepted; `tracestate` is what others carry along the trace, where they do."""
 
     command: IntentCommand
     digest: str
     idempotency_key: str
     role: str
+    tracestate: str | UnsetType = UNSET
 
 
 class VelocityUse(Struct, frozen=True, gc=False):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from zentra.runtime.evidence.chain import GENESIS, chain
 from zentra.runtime.intents import facts as f
@@ -84,6 +84,7 @@ class Transaction(Struct, kw_only=True, gc=False):
     principal: str
     role: str
     trace: str
+    tracestate: str = ""
     state: State = State.ACCEPTED
     sequence: int = 0
     at: datetime = _EPOCH
@@ -137,9 +138,12 @@ def register(
     trace: str,
     at: datetime,
     cause: str,
+    tracestate: str = "",
 ) -> Transition:
     """Return the first transition of a new intent."""
-    facts = f.Registered(command=command, digest=digest.hex(), idempotency_key=key, role=role)
+    facts = f.Registered(
+        command=command, digest=digest.hex(), idempotency_key=key, role=role, tracestate=tracestate or UNSET
+    )  # fmt: skip
     seed = Transaction(
         id=intent, tenant=tenant, intent_id=intent_id, command=command, principal=principal, role=role, trace=trace
     )
@@ -165,7 +169,8 @@ def restore(rows: Sequence[tuple[bytes, bytes]], deliveries: frozenset[str] = fr
         raise ValueError("an intent's records start with its registration")
     tx = Transaction(
         id=first.intent, tenant=first.tenant, intent_id=first.intent_id, command=first.facts.command,
-        principal=first.actor, role=first.facts.role, trace=first.trace, deliveries_open=deliveries,
+        principal=first.actor, role=first.facts.role, trace=first.trace, tracestate=first.facts.tracestate or "",
+        deliveries_open=deliveries,
     )  # fmt: skip
     for number, (data, link) in enumerate(rows):
         record = first if number == 0 else _decode(data)

@@ -4,15 +4,23 @@ Amounts fit signed 64 bits. A bool, a float, an exponent, a plus or a blank is n
 refused by name."""
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from iso4217 import Currency
 
 from zentra.runtime.errors import Refusal
 
-__all__ = ["MINOR_MAX", "exponent", "is_currency", "parse_minor"]
+__all__ = ["AMOUNT_SCHEMA", "MINOR_MAX", "currencies", "exponent", "is_currency", "parse_minor"]
 
 MINOR_MAX: Final = 2**63 - 1
+AMOUNT_SCHEMA: Final[Mapping[str, Any]] = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": MINOR_MAX},
+        {"type": "string", "pattern": "^0*[1-9][0-9]{0,18}$"},
+    ]
+}
+"""What `parse_minor` takes, as JSON Schema; that a string of nineteen digits may be too much is beyond it."""
 _DIGITS: Final = re.compile(r"(-?)0*([0-9]+)\Z", re.ASCII)
 _DIGITS_MAX: Final = len(str(MINOR_MAX))  # reading more would cost time and still overflow
 # Codes without minor units of their own (metals, funds, XXX) cannot be held, so they are no currencies here.
@@ -22,6 +30,11 @@ _EXPONENTS: Final = {str(unit.code): unit.exponent for unit in Currency if unit.
 def is_currency(code: str) -> bool:
     """Return whether `code` is an ISO 4217 currency that money can be held in."""
     return code in _EXPONENTS
+
+
+def currencies() -> list[str]:
+    """Return the codes of all currencies that money can be held in, sorted."""
+    return sorted(_EXPONENTS)
 
 
 def exponent(code: str) -> int:

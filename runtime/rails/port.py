@@ -27,6 +27,7 @@ __all__ = [
     "OutcomeStatus",
     "Rail",
     "RailKind",
+    "RailMode",
     "RailOutcome",
     "RailSettings",
     "Submission",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 RailKind = Literal["sandbox", "inline"]
+RailMode = Literal["test", "live"]
 Trust = Literal["body_signed", "polled", "direct"]
 
 MINOR_MAX = 2**63 - 1  # what the ledger's signed 64-bit columns hold
@@ -87,6 +89,8 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     destination: str
     scenario: str | None = None  # what a sandbox rail shall play; real rails never see it
     trace: str = ""
+    tracestate: str = ""
+    sequence: int = 0  # of the record that asks for it: the span that the call follows from
 
 
 class RailSettings(msgspec.Struct, frozen=True):
@@ -104,6 +108,7 @@ class RailSettings(msgspec.Struct, frozen=True):
     poll_interval_max_seconds: float = 60.0
     deadline_seconds: float = 900.0  # an outcome still unknown then opens a case
     concurrency_max: int = 64
+    mode: RailMode = "test"  # of the tenants whose corridors may lead here; fixed once the rail is set up
 
 
 class CallbackCode(StrEnum):

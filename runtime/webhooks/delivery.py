@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from zentra.runtime.errors import IllegalFact
 
-__all__ = ["OPEN", "Delivery", "DeliveryFact", "DeliveryState", "move"]
+__all__ = ["NEVER_DELIVERED", "OPEN", "Delivery", "DeliveryFact", "DeliveryState", "move"]
 
 
 class DeliveryState(StrEnum):
@@ -37,6 +37,8 @@ class DeliveryFact(StrEnum):
 
 
 S, F = DeliveryState, DeliveryFact
+# They tell of deliveries and packets themselves: an endpoint that got them would be told of being told.
+NEVER_DELIVERED: Final = ("webhook.", "money_runtime.", "evidence.", "review.closed")
 OPEN: Final = frozenset({S.PENDING, S.DELIVERING, S.RETRYING})
 
 # A table is read down its columns.

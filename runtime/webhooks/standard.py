@@ -25,6 +25,7 @@ from zentra.runtime.errors import Refusal
 
 __all__ = [
     "ATTEMPTS_MAX",
+    "FILTER",
     "RETRY_AFTER_SECONDS_MAX",
     "AttemptError",
     "AttemptResult",

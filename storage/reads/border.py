@@ -16,7 +16,7 @@ from zentra.runtime.rails.port import RailSettings
 from zentra.storage.errors import translated
 from zentra.storage.pool import Pool, tenant_transaction
 
-__all__ = ["DenialView", "OutcomeRow", "command_outcomes", "delivery_endpoint", "denials", "partitions", "rails"]
+__all__ = ["DenialView", "OutcomeRow", "command_outcomes", "delivery_endpoint", "partitions", "rails"]
 
 
 class OutcomeRow(Struct, frozen=True):
@@ -57,13 +57,6 @@ async def delivery_endpoint(pool: Pool, tenant: str, delivery: str) -> str | Non
     return endpoint
 
 
-async def denials(pool: Pool, tenant: str, *, limit: int) -> list[DenialView]:
-    """Return the refusals of the tenant's people, the latest first; raises Unavailable."""
-    async with tenant_transaction(pool, tenant) as connection:
-        rows = await connection.fetch(_DENIALS, tenant, limit)
-    return [DenialView(*row) for row in rows]
-
-
 async def partitions(pool: Pool) -> int:
     """Return the number of partitions, fixed when the installation was made; over the writer's pool."""
     with translated():
@@ -82,8 +75,4 @@ _OUTCOMES: Final = """
 select o.command, o.accepted, o.code, o.detail
 from command_outcomes o join unnest($1::text[], $2::uuid[]) as given (tenant, command)
   on o.command = given.command and o.tenant = given.tenant
-"""
-_DENIALS: Final = """
-select actor, role, action, reason, minute, count, first_at, last_at, request_id
-from denials where tenant = $1 order by last_at desc, actor, action, reason limit $2
 """

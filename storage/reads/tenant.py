@@ -1,4 +1,4 @@
-"""What a tenant may read of its intents and accounts; and the two questions that come before a tenant is known.
+"""What a tenant may read of its intents and accounts; and the refusals, which may have no tenant.
 
 - Every read runs under row security and names its tenant as well: either alone would keep tenants apart.
 - What is not there and what is somebody else's are the same None.
@@ -15,7 +15,6 @@ from typing import Final
 from msgspec import Raw, Struct
 
 from zentra.runtime.ports import DenialRow
-from zentra.storage.errors import translated
 from zentra.storage.pool import Connection, Pool, tenant_transaction, transaction
 from zentra.storage.reads.work import (
     CallbackView,
@@ -30,30 +29,15 @@ from zentra.storage.reads.work import (
 
 __all__ = [
     "AccountView",
-    "EntryCursor",
-    "EntryView",
     "IntentState",
     "IntentView",
-    "KeyRow",
     "LeafView",
     "account",
-    "authenticate",
-    "entries",
     "intent",
     "intent_states",
     "record_denials",
+    "records",
 ]
-
-
-class KeyRow(Struct, frozen=True):
-    """Whose key it is, and the hash that its text has to have."""
-
-    tenant: str
-    principal: str
-    role: str
-    secret_hash: bytes
-    expires_at: datetime | None
-    revoked_at: datetime | None
 
 
 class IntentState(Struct, frozen=True):
@@ -115,36 +99,6 @@ class AccountView(Struct, frozen=True, kw_only=True):
     credits_posted: int
 
 
-class EntryCursor(Struct, frozen=True, array_like=True):
-    """The entry after which a page begins."""
-
-    at: datetime
-    intent: str
-    ordinal: int
-
-
-class EntryView(Struct, frozen=True, kw_only=True):
-    """One side of a posting: `side` is the account's own, `other` the account on the other side."""
-
-    intent: str
-    ordinal: int
-    at: datetime
-    kind: str
-    side: str
-    other: str
-    currency: str
-    pending: int
-    posted: int
-    hash: bytes
-
-
-async def authenticate(pool: Pool, key_id: str) -> KeyRow | None:
-    """Return the row of a key id, or None; raises Unavailable. The caller compares the hash and the times."""
-    with translated():
-        row = await pool.fetchrow("select * from authenticate($1)", key_id)
-    return KeyRow(*row) if row is not None else None
-
-
 async def record_denials(pool: Pool, rows: Sequence[DenialRow]) -> None:
     """Keep refusals, over the writer's pool: one row per tenant, actor, action, reason and minute, with a count.
 
@@ -197,28 +151,22 @@ async def intent_states(pool: Pool, tenant: str, ids: Collection[str]) -> dict[s
     return {row["intent"]: IntentState(*row) for row in rows}
 
 
+async def records(pool: Pool, tenant: str, intent: str, *, after: int, limit: int) -> list[bytes]:
+    """Return the records of the tenant's intent behind a sequence, at most so many, in order; raises Unavailable."""
+    async with tenant_transaction(pool, tenant) as connection:
+        rows = await connection.fetch(
+            "select record from transitions where tenant = $1 and intent = $2 and sequence > $3"
+            " order by sequence limit $4",
+            tenant, intent, after, limit,
+        )  # fmt: skip
+    return [row[0] for row in rows]
+
+
 async def account(pool: Pool, tenant: str, account_id: str) -> AccountView | None:
     """Return the tenant's account with its counters summed over stripes, or None; raises Unavailable."""
     async with tenant_transaction(pool, tenant) as connection:
         row = await connection.fetchrow(_ACCOUNT, tenant, account_id)
     return AccountView(**dict(row)) if row is not None else None
-
-
-async def entries(
-    pool: Pool, tenant: str, account_id: str, *, after: EntryCursor | None = None, limit: int = 50
-) -> list[EntryView] | None:
-    """Return a page of the account's entries, newest first, or None where there is no such account.
-
-    `after` is the last entry of the page before. Raises Unavailable."""
-    async with tenant_transaction(pool, tenant) as connection:
-        number = await connection.fetchval(
-            "select id from accounts where tenant = $1 and account_id = $2", tenant, account_id
-        )
-        if number is None:
-            return None
-        cursor = (after.at, after.intent, after.ordinal) if after is not None else (None, None, None)
-        rows = await connection.fetch(_ENTRIES, tenant, number, limit, *cursor)
-    return [EntryView(**dict(row)) for row in rows]
 
 
 async def _leaves(connection: Connection, tenant: str, uuid: str) -> tuple[LeafView, ...]:
@@ -280,22 +228,4 @@ cross join lateral (
     from balances where account = a.id and tenant = $1
 ) as b
 where a.tenant = $1 and a.account_id = $2
-"""
-# Each side is read from its own index, newest first and no further than the page.
-_ENTRIES: Final = """
-with sides as (
-    (select intent, ordinal, at, kind, 'debit' as side, credit as opposite, currency, pending, posted, hash
-     from postings
-     where debit = $2 and tenant = $1 and ($4::timestamptz is null or (at, intent, ordinal) < ($4, $5::uuid, $6::int))
-     order by at desc, intent desc, ordinal desc limit $3)
-    union all
-    (select intent, ordinal, at, kind, 'credit', debit, currency, pending, posted, hash
-     from postings
-     where credit = $2 and tenant = $1 and ($4::timestamptz is null or (at, intent, ordinal) < ($4, $5::uuid, $6::int))
-     order by at desc, intent desc, ordinal desc limit $3)
-)
-select s.intent, s.ordinal, s.at, s.kind, s.side, a.account_id as other, s.currency, s.pending, s.posted, s.hash
-from sides s join accounts a on a.id = s.opposite and a.tenant = $1
-order by s.at desc, s.intent desc, s.ordinal desc
-limit $3
 """

@@ -4,9 +4,11 @@ Every read runs under row security and names its tenant as well. Lists are newes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
+import asyncpg
 from msgspec import Raw, Struct
 
 from zentra.storage.pool import Connection, Pool, tenant_transaction
@@ -21,18 +23,18 @@ __all__ = [
     "ReviewView",
     "callbacks_of",
     "case",
-    "cases",
+    "case_view",
     "cases_of",
     "command",
-    "deliveries",
+    "deliveries_by_id",
     "deliveries_of",
     "endpoints",
     "review",
     "review_of",
-    "reviews",
+    "review_view",
 ]
 
-PAGE_MAX: Final = 200  # a page of a console; whoever wants more asks again with what it has
+PAGE_MAX: Final = 200  # deliveries shown with an intent; the list of deliveries has all of them
 
 
 class ReviewView(Struct, frozen=True, kw_only=True):
@@ -134,16 +136,6 @@ class CommandView(Struct, frozen=True, kw_only=True):
     decided_at: datetime | None
 
 
-async def reviews(pool: Pool, tenant: str, *, status: str | None = None, limit: int = PAGE_MAX) -> list[ReviewView]:
-    """Return the tenant's reviews; raises Unavailable."""
-    async with tenant_transaction(pool, tenant) as connection:
-        rows = await connection.fetch(
-            _REVIEWS + " and ($2::text is null or status = $2) order by opened_at desc limit $3",
-            tenant, status, min(limit, PAGE_MAX),
-        )  # fmt: skip
-    return [_review(dict(row)) for row in rows]
-
-
 async def review(pool: Pool, tenant: str, id: str) -> ReviewView | None:
     """Return one review by its uuid, or None; raises Unavailable."""
     async with tenant_transaction(pool, tenant) as connection:
@@ -153,30 +145,20 @@ async def review(pool: Pool, tenant: str, id: str) -> ReviewView | None:
 async def review_of(connection: Connection, tenant: str, id: str) -> ReviewView | None:
     """Return one review within the caller's transaction, or None."""
     row = await connection.fetchrow(_REVIEWS + " and id = $2", tenant, id)
-    return _review(dict(row)) if row is not None else None
-
-
-async def cases(pool: Pool, tenant: str, *, status: str | None = None, limit: int = PAGE_MAX) -> list[CaseView]:
-    """Return the tenant's cases; raises Unavailable."""
-    async with tenant_transaction(pool, tenant) as connection:
-        rows = await connection.fetch(
-            _CASES + " and ($2::text is null or status = $2) order by opened_at desc limit $3",
-            tenant, status, min(limit, PAGE_MAX),
-        )  # fmt: skip
-    return [_case(dict(row)) for row in rows]
+    return review_view(dict(row)) if row is not None else None
 
 
 async def case(pool: Pool, tenant: str, id: str) -> CaseView | None:
     """Return one case by its uuid, or None; raises Unavailable."""
     async with tenant_transaction(pool, tenant) as connection:
         row = await connection.fetchrow(_CASES + " and id = $2", tenant, id)
-    return _case(dict(row)) if row is not None else None
+    return case_view(dict(row)) if row is not None else None
 
 
 async def cases_of(connection: Connection, tenant: str, *, intent: str) -> tuple[CaseView, ...]:
     """Return the cases of an intent within the caller's transaction, oldest first."""
     rows = await connection.fetch(_CASES + " and intent = $2 order by opened_at", tenant, intent)
-    return tuple(_case(dict(row)) for row in rows)
+    return tuple(case_view(dict(row)) for row in rows)
 
 
 async def callbacks_of(connection: Connection, tenant: str, *, intent: str) -> tuple[CallbackView, ...]:
@@ -195,30 +177,24 @@ async def endpoints(pool: Pool, tenant: str) -> list[EndpointView]:
     return [EndpointView(**{**row, "events": tuple(row["events"])}) for row in rows]
 
 
-async def deliveries(
-    pool: Pool, tenant: str, *, endpoint: str | None = None, intent: str | None = None, limit: int = PAGE_MAX
-) -> list[DeliveryView]:
-    """Return the tenant's deliveries, of one endpoint or intent where named; raises Unavailable."""
-    async with tenant_transaction(pool, tenant) as connection:
-        return list(await deliveries_of(connection, tenant, endpoint=endpoint, intent=intent, limit=limit))
+async def deliveries_of(connection: Connection, tenant: str, *, intent: str) -> tuple[DeliveryView, ...]:
+    """Return the newest deliveries of an intent with their attempts within the caller's transaction."""
+    rows = await connection.fetch(_DELIVERIES_OF, tenant, intent, PAGE_MAX)
+    return tuple(await _with_attempts(connection, tenant, rows))
 
 
-async def deliveries_of(
-    connection: Connection,
-    tenant: str,
-    *,
-    endpoint: str | None = None,
-    intent: str | None = None,
-    limit: int = PAGE_MAX,
-) -> tuple[DeliveryView, ...]:
-    """Return deliveries with their attempts within the caller's transaction."""
-    rows = await connection.fetch(_DELIVERIES, tenant, endpoint, intent, min(limit, PAGE_MAX))
+async def deliveries_by_id(connection: Connection, tenant: str, ids: Sequence[str]) -> list[DeliveryView]:
+    """Return the deliveries of these uuids with their attempts within the caller's transaction, the newest first."""
+    return await _with_attempts(connection, tenant, await connection.fetch(_DELIVERIES_BY_ID, tenant, ids))
+
+
+async def _with_attempts(connection: Connection, tenant: str, rows: Sequence[asyncpg.Record]) -> list[DeliveryView]:
     attempts = await connection.fetch(_ATTEMPTS, tenant, [row["id"] for row in rows]) if rows else []
     by_delivery: dict[str, list[AttemptView]] = {row["id"]: [] for row in rows}
     for row in attempts:
         fields = dict(row)
         by_delivery[fields.pop("delivery")].append(AttemptView(**fields))
-    return tuple(DeliveryView(**dict(row), attempts=tuple(by_delivery[row["id"]])) for row in rows)
+    return [DeliveryView(**dict(row), attempts=tuple(by_delivery[row["id"]])) for row in rows]
 
 
 async def command(pool: Pool, tenant: str, id: str) -> CommandView | None:
@@ -228,11 +204,13 @@ async def command(pool: Pool, tenant: str, id: str) -> CommandView | None:
     return CommandView(**{**row, "detail": _raw(row["detail"])}) if row is not None else None
 
 
-def _review(fields: dict[str, Any]) -> ReviewView:
+def review_view(fields: dict[str, Any]) -> ReviewView:
+    """Return the view that a row of reviews is."""
     return ReviewView(**{**fields, "rules": _raw(fields["rules"])})
 
 
-def _case(fields: dict[str, Any]) -> CaseView:
+def case_view(fields: dict[str, Any]) -> CaseView:
+    """Return the view that a row of cases is."""
     return CaseView(**{**fields, "detail": _raw(fields["detail"]), "resolution": _raw(fields["resolution"])})
 
 
@@ -257,10 +235,9 @@ _DELIVERIES: Final = """
 select d.id, d.endpoint, d.intent, d.sequence, d.event, d.body, d.created_at, coalesce(s.status, 'pending') as status,
        coalesce(s.attempts, 0) as attempts_made, s.next_at
 from deliveries d left join delivery_states s on s.delivery = d.id and s.tenant = $1
-where d.tenant = $1 and ($2::text is null or d.endpoint = $2) and ($3::uuid is null or d.intent = $3)
-order by d.created_at desc, d.id desc
-limit $4
-"""
+where d.tenant = $1 and """
+_DELIVERIES_OF: Final = _DELIVERIES + "d.intent = $2 order by d.created_at desc, d.id desc limit $3"
+_DELIVERIES_BY_ID: Final = _DELIVERIES + "d.id = any($2::uuid[]) order by d.created_at desc, d.id desc"
 _ATTEMPTS: Final = """
 select delivery, number, trigger, at, status_code, error, latency_ms, excerpt
 from delivery_attempts where tenant = $1 and delivery = any($2::uuid[])

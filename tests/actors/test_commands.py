@@ -269,6 +269,24 @@ def test_an_operators_proof_settles_what_the_rail_never_answered(
     assert verdict(fleet, again) == "case_not_open"
 
 
+@pytest.mark.parametrize(
+    ("resolution", "code"),
+    [("succeeded", "not_awaiting_provider"), ("declined", "not_awaiting_provider"), ("retry", "nothing_to_retry")],
+)
+def test_a_case_beside_a_settled_intent_takes_neither_proof_nor_retry(
+    make_fleet: MakeFleet, resolution: str, code: str
+) -> None:
+    fleet = make_fleet()
+    intent = bring_to(fleet, State.SUCCESSFUL)
+    fleet.report(outcome(intent, "declined", event="evt-late"))
+    fleet.run_until_idle()
+    case, before = next(iter(fleet.store.rows.cases)), fleet.transaction(intent)
+    body = {"case": case, "resolution": resolution, "reason": "seen", "intent": intent}
+    assert verdict(fleet, _run(fleet, "resolve_case", intent, body)) == code
+    assert fleet.transaction(intent) == before
+    assert fleet.cases() == ["provider_contradiction"]
+
+
 def test_what_a_rail_says_after_an_operators_proof_is_decided_after_it(make_fleet: MakeFleet) -> None:
     """A command waits for locked balances and a report does not: it has to wait all the same."""
     fleet = make_fleet()

@@ -221,6 +221,18 @@ def test_a_replay_sends_the_same_bytes_again(make_fleet: MakeFleet) -> None:
     assert [row[1] for row in fleet.store.rows.delivery_attempts.values()] == ["automatic", "replay"]
 
 
+def test_what_is_being_sent_is_not_replayed(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(configuration(endpoints=(endpoint(),)), lane_width=1)
+    fleet.effects_lost = True
+    fleet.submit(transfer(1_000, kind="book_transfer"))
+    fleet.run_until_idle()
+    delivery = next(iter(fleet.store.rows.deliveries))
+    command = fleet.command("replay_delivery", delivery, partition=lane_partition(fleet))
+    fleet.run_until_idle()
+    assert verdict(fleet, command) == "delivery_under_way"
+    assert states(fleet) == [DeliveryState.DELIVERING]
+
+
 def test_a_replay_command_that_comes_again_sends_nothing(make_fleet: MakeFleet) -> None:
     fleet = make_fleet(configuration(endpoints=(endpoint(),)))
     fleet.submit(transfer())

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx2
 import msgspec
+import pytest
 
 from zentra.client.api import APIError, AsyncZentra, Zentra
+from zentra.client.asynchronous import money as async_money
+from zentra.client.asynchronous import transport as async_transport
+from zentra.client.asynchronous import work as async_work
+from zentra.client.blocking import money, transport, work
 
-__all__ = ["ACCEPTED", "BASE_URL", "KEY", "Script", "problem", "shown"]
+__all__ = [
+    "ACCEPTED",
+    "BASE_URL",
+    "KEY",
+    "Ask",
+    "Script",
+    "Step",
+    "awaiting",
+    "blocking",
+    "no_pauses",
+    "problem",
+    "shown",
+]
 
 BASE_URL, KEY = "http://zentra.test", "zk_test_key_secret"
 ACCEPTED: dict[str, Any] = {
@@ -56,22 +74,23 @@ class Script:
         """The idempotency keys of the requests."""
         return [request.headers["x-idempotency-key"] for request in self.requests]
 
-    def blocking(self, **options: Any) -> Zentra:
-        return Zentra(KEY, BASE_URL, http_client=httpx2.Client(transport=httpx2.MockTransport(self)), **options)
+    def blocking(self, base_url: Any = BASE_URL, **options: Any) -> Zentra:
+        return Zentra(KEY, base_url, http_client=httpx2.Client(transport=httpx2.MockTransport(self)), **options)
 
-    def awaiting(self, **options: Any) -> AsyncZentra:
+    def awaiting(self, base_url: Any = BASE_URL, **options: Any) -> AsyncZentra:
         http = httpx2.AsyncClient(transport=httpx2.MockTransport(self))
-        return AsyncZentra(KEY, BASE_URL, http_client=http, **options)
+        return AsyncZentra(KEY, base_url, http_client=http, **options)
 
 
 Ask = Callable[[Any], Any]
+FEW = 20  # of what comes one by one
 
 
 def blocking(script: Script, ask: Ask, **options: Any) -> Any:
-    """Return what `ask` gets from the client that blocks: a value, a list, or the error."""
+    """Return what `ask` gets from the client that blocks: a value, the first of what comes one by one, or the error."""
     try:
         got = ask(script.blocking(**options))
-        return list(got) if isinstance(got, Iterator) else got
+        return list(itertools.islice(got, FEW)) if isinstance(got, transport.Pages | transport.EventStream) else got
     except APIError as error:
         return error
 
@@ -79,11 +98,33 @@ def blocking(script: Script, ask: Ask, **options: Any) -> Any:
 def awaiting(script: Script, ask: Ask, **options: Any) -> Any:
     """Return what `ask` gets from the client that awaits."""
 
+    async def few(got: Any) -> list[Any]:
+        taken: list[Any] = []
+        async for one in got:
+            taken.append(one)
+            if len(taken) == FEW:
+                break
+        return taken
+
     async def run() -> Any:
         try:
             got = ask(script.awaiting(**options))
-            return [entry async for entry in got] if hasattr(got, "__aiter__") else await got
+            return await few(got) if hasattr(got, "__aiter__") else await got
         except APIError as error:
             return error
 
     return asyncio.run(run())
+
+
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return a list of every pause that a client makes from now on; none takes time."""
+    made: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        made.append(seconds)
+
+    for module in (transport, money, work):
+        monkeypatch.setattr(module, "sleep", made.append)
+    for module in (async_transport, async_money, async_work):
+        monkeypatch.setattr(module, "sleep", pause)
+    return made

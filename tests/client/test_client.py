@@ -6,9 +6,6 @@
 from __future__ import annotations
 
 import email.utils
-import inspect
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +17,8 @@ import pytest
 from tests.client import servers
 from tests.client.servers import ACCEPTED, BASE_URL, KEY, Script, Step, problem, shown
 from zentra.client import api as client
-from zentra.client import asynchronous, blocking, core, errors
+from zentra.client import core, errors
+from zentra.client.answers import Answer, RateLimit
 from zentra.client.errors import APIError
 
 Run = Callable[..., Any]
@@ -45,14 +43,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Every pause that a client makes; none takes time."""
-    made: list[float] = []
-
-    async def pause(seconds: float) -> None:
-        made.append(seconds)
-
-    monkeypatch.setattr(blocking, "sleep", made.append)
-    monkeypatch.setattr(asynchronous, "sleep", pause)
-    return made
+    return servers.no_pauses(monkeypatch)
 
 
 def create(api: Any) -> Any:
@@ -148,6 +139,8 @@ STEPS: list[tuple[Step, int]] = [
     (httpx2.UnsupportedProtocol,                        1),
     ((408, b"", {}),                                    3),
     ((429, b"", {}),                                    3),
+    (problem(429, "rate_limited", True),                3),
+    (problem(429, "streams_too_many", True),            3),
     ((500, b"<html>", {}),                              3),
     ((502, b"", {}),                                    3),
     ((503, b"", {"retry-after": "60"}),                 3),
@@ -198,13 +191,8 @@ RETRY_AFTER = [
 def test_retry_after_is_a_number_or_a_date(header: str, seconds: float | None) -> None:
     call = core.get_call(core.json_of(dict), "x")
     with pytest.raises(client.APIStatusError) as caught:
-        core.read_answer(call, core.Answer(503, {"retry-after": header}, b""), now=1_000_000)
+        core.read_answer(call, Answer(503, {"retry-after": header}, b""), now=1_000_000)
     assert caught.value.retry_after_seconds == seconds
-
-
-def test_the_longest_pause_is_bounded() -> None:
-    error = APIError("x", retryable=True)
-    assert core.pause_before_retry(error, 1000, 2000, 1.0) == 8.0
 
 
 # Errors.
@@ -219,7 +207,8 @@ ERRORS: list[tuple[Step, type[APIError]]] = [
     (problem(409, "idempotency_in_flight"),   client.IdempotencyInFlightError),
     (problem(422, "idempotency_key_reused"),  client.IdempotencyMismatchError),
     (problem(422, "validation_failed"),       client.UnprocessableEntityError),
-    (problem(429, "too_many"),                client.RateLimitError),
+    (problem(429, "rate_limited"),            client.RateLimitError),
+    (problem(429, "streams_too_many"),        client.RateLimitError),
     (problem(500, "internal"),                client.InternalServerError),
     (problem(503, "overloaded"),              client.InternalServerError),
     (problem(413, "body_too_large"),          client.APIStatusError),
@@ -237,6 +226,11 @@ def test_each_failure_has_its_class(run: Run, step: Step, kind: type[APIError]) 
     assert type(error) is kind
     assert uuid.UUID(error.idempotency_key).version == 4, "whoever goes on needs the key"
     assert KEY not in str(error)
+
+
+def test_an_error_has_the_answer(run: Run) -> None:
+    error = run(Script((404, b"{}", {"x-request-id": "req_9"})), create)
+    assert (error.request_id, error.response.status, error.response.body) == ("req_9", 404, b"{}")
 
 
 def test_an_error_tells_what_the_problem_says(run: Run) -> None:
@@ -318,7 +312,65 @@ def test_waiting_ends_with_the_state_as_it_is(run: Run) -> None:
     assert len(script.requests) == 1
 
 
+def test_waiting_for_evidence_asks_until_it_is_sealed(run: Run, pauses: list[float]) -> None:
+    script = Script(problem(409, "evidence_not_sealed", True, retry_after="2"), (200, b"{}", {}))
+    assert run(script, lambda api: api.evidence.wait("order-1", timeout=60)) == b"{}"
+    assert pauses == [2.0]
+
+
+@pytest.mark.parametrize("code", ["evidence_not_sealed", "intent_id_conflict"])
+def test_waiting_for_evidence_ends(run: Run, pauses: list[float], code: str) -> None:
+    error = run(Script(problem(409, code, True)), lambda api: api.evidence.wait("order-1", timeout=0))
+    assert (error.code, pauses) == (code, [])
+
+
+# Seeing the answer.
+
+HEADERS = {"x-request-id": "req_7", "idempotent-replayed": "true", "ratelimit": '"write-tenant";r=41;t=7'}
+
+
+def test_the_answer_behind_a_value_can_be_seen(run: Run) -> None:
+    script = Script(httpx2.ReadError, (202, ACCEPTED, HEADERS))
+    raw = run(script, lambda api: api.with_raw_response(api.runtime.intents.create, **BODY))
+    assert (raw.value.intent_id, raw.status, raw.request_id, raw.replayed) == ("order-1", 202, "req_7", True)
+    assert raw.rate_limit == RateLimit("write-tenant", 41, 7)
+    assert raw.headers["Idempotent-Replayed"] == "true"
+
+
+def test_the_answer_behind_a_page_can_be_seen(run: Run) -> None:
+    raw = run(Script((200, PAGE, {})), lambda api: api.with_raw_response(api.accounts.entries("a").page))
+    assert (len(raw.value.data), raw.rate_limit, raw.request_id) == (1, None, "")
+
+
+def test_there_is_no_answer_to_see_where_nothing_was_asked() -> None:
+    with pytest.raises(TypeError, match="page"):
+        Script(OK).blocking().with_raw_response(lambda: 1)
+
+
+@pytest.mark.parametrize(
+    ("header", "limit"),
+    [
+        ('"a-key";r=0', RateLimit("a-key", 0)), ("default;r=5;t=30", RateLimit("default", 5, 30)),
+        ('"b" ; r=1 ; t=2', RateLimit("b", 1, 2)), ("", None), ("r=5", None), ('"a";t=3', None),
+    ],
+)  # fmt: skip
+def test_what_is_left_of_a_limit_is_read(header: str, limit: RateLimit | None) -> None:
+    assert Answer(200, {"ratelimit": header}, b"").rate_limit == limit
+
+
 # Setting up.
+
+
+def test_options_are_for_a_client_of_their_own(run: Run) -> None:
+    script = Script(httpx2.ConnectError)
+    run(script, lambda api: create(api.with_options(max_retries=0, timeout=3)))
+    assert len(script.requests) == 1
+    assert script.requests[0].extensions["timeout"]["read"] == 3
+
+
+def test_several_urls_come_from_one_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZENTRA_BASE_URL", "http://a.test, http://b.test/")
+    assert client.Zentra(KEY)._transport.settings.base_urls == ("http://a.test", "http://b.test")
 
 
 @pytest.mark.parametrize("kind", [client.Zentra, client.AsyncZentra])
@@ -337,7 +389,15 @@ def test_key_and_url_come_from_the_environment(kind: Any, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"base_url": "ftp://x"}, {"base_url": "http://x?y"}, {"timeout": 0}, {"max_retries": -1}, {"api_key": "ü"}],
+    [
+        {"base_url": "ftp://x"},
+        {"base_url": "http://x?y"},
+        {"base_url": ["http://x", "y"]},
+        {"timeout": 0},
+        {"max_retries": -1},
+        {"total_timeout": 0},
+        {"api_key": "ü"},
+    ],
 )
 def test_senseless_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - each says something else
@@ -359,18 +419,3 @@ async def test_an_asynchronous_client_closes_its_connections_and_leaves_yours_op
             pass
         assert not yours.is_closed
         assert own._transport._http.is_closed
-
-
-@pytest.mark.parametrize("name", ["Intents", "Accounts"])
-def test_both_clients_have_one_surface(name: str) -> None:
-    def surface(kind: type) -> dict[str, str]:
-        methods = {name: inspect.signature(method) for name, method in vars(kind).items() if inspect.isfunction(method)}
-        return {name: str(signature).replace("Async", "") for name, signature in methods.items()}
-
-    assert surface(getattr(blocking, name)) == surface(getattr(asynchronous, f"Async{name}"))
-
-
-def test_the_client_brings_nothing_of_the_server() -> None:
-    program = "import sys, zentra.client.api; print(*sorted(m for m in sys.modules if m.startswith('zentra.')))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
-    assert {name.split(".")[1] for name in done.stdout.split()} == {"client"}

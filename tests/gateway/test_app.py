@@ -15,6 +15,7 @@ from zentra.gateway.http.app import Application, Reply, Request, Route, json_rep
 from zentra.gateway.http.auth import Authenticator, Permission, StoredApiKey
 from zentra.gateway.http.problems import Caller, Problem
 from zentra.gateway.http.reading import one_key, strict_json
+from zentra.gateway.http.versions import CURRENT, Version
 from zentra.gateway.listening import Message
 from zentra.runtime.errors import Unavailable
 from zentra.runtime.keys import make_key, parse_key
@@ -30,7 +31,7 @@ class Border:
         self.denials: list[tuple[Caller, str, str]] = []
         self.observed: list[tuple[str, str, int]] = []
         P = Permission
-        routes = [
+        self.routes = routes = [
             Route("POST", "/things", self.echo, P.INTENTS_CREATE, body="json"),
             Route("GET", "/things", self.show, P.INTENTS_READ),
             Route("GET", "/things/{id}", self.show, P.INTENTS_READ),
@@ -277,6 +278,39 @@ def test_a_request_has_one_key(given: list[str], in_body: str | None, expected: 
 def test_colons_in_texts_do_not_hide_a_repeated_key() -> None:
     value: Any = strict_json(b'{"a":"::::","b":[{"c":"d:e"}]}')
     assert value == {"a": "::::", "b": [{"c": "d:e"}]}
+
+
+OLDER = Version(
+    "2025.01",
+    request=lambda action, body: {"renamed": body, "by": action},
+    answer=lambda action, status, body: b"%b|%d|%b" % (action.encode(), status, body),
+)
+VERSIONS = {version.name: version for version in (CURRENT, OLDER)}
+
+
+@pytest.mark.parametrize(
+    ("version", "method", "target", "status", "begins"),
+    [
+        ("2026.04", "POST", "/things", 200, b'{"json":{"a":1}'),
+        ("2025.01", "POST", "/things", 200, b'POST /things|200|{"json":{"renamed":{"a":1},"by":"POST /things"}'),
+        ("2025.01", "POST", "/things/1/raw", 200, b'POST /things/{id}/raw|200|{"a":1}'),
+        ("2025.01", "GET", "/fails/bug", 500, b'GET /fails/{how}|500|{"type":"/problems/internal"'),
+        ("2024.01", "POST", "/things", 400, b'{"type":"/problems/version_unknown"'),
+    ],
+)
+async def test_an_older_version_is_translated_at_the_border(
+    border: Border, version: str, method: str, target: str, status: int, begins: bytes
+) -> None:
+    app = Application(
+        border.routes, Authenticator(border.find), on_denial=lambda *_: None, observer=border, versions=VERSIONS
+    )
+    headers = {"authorization": f"Bearer {KEY}", "x-idempotency-key": "k", "zentra-version": version}
+    answer = await call(app, method, target, {"a": 1} if method == "POST" else None, headers)
+    assert (answer.status, answer.body[: len(begins)]) == (status, begins)
+    assert answer.headers["zentra-version"] == (version if version in VERSIONS else CURRENT.name)
+    assert answer.headers["content-length"] == str(len(answer.body))
+    if status == 400:
+        assert answer.json["known"] == sorted(VERSIONS)
 
 
 async def test_two_routes_for_one_door_are_a_mistake(border: Border) -> None:

@@ -8,11 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from zentra.gateway.http import auth as module
-from zentra.gateway.http.auth import REMEMBERED_SECONDS_MAX, ROLES, Authenticator, Permission, StoredApiKey
+from zentra.gateway.http.auth import REMEMBERED_SECONDS_MAX, Authenticator, StoredApiKey
 from zentra.gateway.http.problems import Caller, Problem
 from zentra.runtime.errors import Unavailable
 from zentra.runtime.keys import make_key, parse_key
-from zentra.storage.administration import ROLES as STORED_ROLES
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 KEY_ID, KEY = make_key(bytes(range(29)))
@@ -138,30 +137,8 @@ async def test_a_store_that_is_away_is_not_a_wrong_key(keys: Keys) -> None:
     assert (await keys.authenticator.authenticate(HEADER)).id == "dev-1"
 
 
-def test_every_role_of_the_store_has_a_row() -> None:
-    assert set(ROLES) == set(STORED_ROLES)
-
-
-P = Permission
-
-
-@pytest.mark.parametrize(
-    ("role", "may", "may_not"),
-    [
-        ("developer", {P.INTENTS_CREATE, P.INTENTS_CANCEL, P.INTENTS_REVERSE, P.ACCOUNTS_CREATE, P.ENDPOINTS_CREATE,
-                       P.EVIDENCE_READ}, {P.REVIEWS_DECIDE, P.CASES_RESOLVE, P.DELIVERIES_REPLAY, P.DENIALS_READ}),
-        ("operator", {P.INTENTS_CREATE, P.REVIEWS_DECIDE, P.CASES_RESOLVE, P.DELIVERIES_REPLAY, P.DENIALS_READ}, set()),
-        ("auditor", {P.INTENTS_READ, P.EVIDENCE_READ, P.DENIALS_READ}, {P.INTENTS_CREATE, P.REVIEWS_DECIDE}),
-        ("support", {P.INTENTS_READ, P.DELIVERIES_READ}, {P.INTENTS_CREATE, P.DELIVERIES_REPLAY, P.EVIDENCE_READ}),
-        ("finance", {P.ACCOUNTS_READ, P.EVIDENCE_READ}, {P.INTENTS_CREATE, P.ENDPOINTS_READ, P.REVIEWS_DECIDE}),
-        ("admin", set(Permission), set()),
-    ],
-)  # fmt: skip
-def test_a_role_has_its_row_and_no_more(role: str, may: set[Permission], may_not: set[Permission]) -> None:
-    assert may <= ROLES[role]
-    assert not may_not & ROLES[role]
-
-
-def test_roles_that_only_look_change_nothing() -> None:
-    for role in ("auditor", "support", "finance"):
-        assert all(permission.endswith(":read") for permission in ROLES[role])
+async def test_where_certificates_are_required_a_key_alone_opens_nothing(keys: Keys) -> None:
+    authenticator = Authenticator(keys.find, certificates_required=True)
+    with pytest.raises(Problem, match="certificate_required"):
+        await authenticator.authenticate(HEADER)
+    assert keys.asked == 0

@@ -180,8 +180,12 @@ def test_an_installation_is_set_up_from_the_command_line(fresh: Zentra, tmp_path
     code, _, err = fresh("migrate --partitions 32")
     assert (code, "run it with 8" in err) == (3, True)
 
-    assert answer(fresh, "tenants create acme --name 'Acme Ltd'") == {"tenant": "acme", "created": True}
-    assert answer(fresh, "tenants create acme --name 'Acme Ltd'") == {"tenant": "acme", "created": False}
+    assert answer(fresh, "tenants create acme --name 'Acme Ltd'") == {
+        "tenant": "acme", "mode": "test", "created": True,
+    }  # fmt: skip
+    assert answer(fresh, "tenants create acme --name 'Acme Ltd'") == {
+        "tenant": "acme", "mode": "test", "created": False,
+    }  # fmt: skip
     code, _, err = fresh("tenants create acme --name Other")
     assert (code, "tenant_exists" in err) == (1, True)
     assert [tenant["name"] for tenant in answer(fresh, "tenants list")] == ["Acme Ltd"]
@@ -190,13 +194,6 @@ def test_an_installation_is_set_up_from_the_command_line(fresh: Zentra, tmp_path
 
     assert answer(fresh, "principals create acme dev --role developer")["created"] is True
     assert [one["role"] for one in answer(fresh, "principals list acme")] == ["developer"]
-
-    made = answer(fresh, "keys create acme dev --expires-days 30")
-    assert parse_key(made["key"]) is not None
-    listed = answer(fresh, "keys list acme")
-    assert [key["id"] for key in listed] == [made["id"]]
-    assert made["key"] not in json.dumps(listed)
-    assert answer(fresh, f"keys revoke acme {made['id']}")["revoked"] is True
 
     (tmp_path / "secret").write_text("of the rail\n")
     rail = f"rails create sandbox_a --base-url http://127.0.0.1:8090 --secret-file {tmp_path / 'secret'}"
@@ -221,6 +218,36 @@ def test_an_installation_is_set_up_from_the_command_line(fresh: Zentra, tmp_path
     assert fresh(f"nats-config --output {config}")[0] == 0
     assert "T_ACME" in config.read_text()
     assert config.stat().st_mode & 0o777 == 0o600
+
+
+def test_who_may_come_in_is_set_up_from_the_command_line(fresh: Zentra) -> None:
+    for line in ("migrate", "tenants create acme", "principals create acme dev --role developer"):
+        answer(fresh, line)
+    made = answer(fresh, "keys create acme dev --expires-days 30")
+    assert parse_key(made["key"]) is not None
+    listed = answer(fresh, "keys list acme")
+    assert [key["id"] for key in listed] == [made["id"]]
+    assert made["key"] not in json.dumps(listed)
+    follower = answer(fresh, f"keys rotate acme {made['id']} --overlap-hours 1")
+    assert (follower["replaces"], follower["key"].startswith("zk_test_")) == (made["id"], True)
+    assert answer(fresh, f"keys revoke acme {made['id']}")["revoked"] is True
+    narrow = answer(fresh, "keys create acme dev --name job --scope intents:read --network 192.0.2.0/24")
+    assert [(key["name"], key["scopes"]) for key in answer(fresh, "keys list acme") if key["id"] == narrow["id"]] == [
+        ("job", ["intents:read"])
+    ]
+    assert answer(fresh, "certificates add acme dev spiffe://acme/dev")["created"] is True
+    assert answer(fresh, "certificates revoke acme spiffe://acme/dev")["revoked"] is True
+    assert answer(fresh, "certificates list acme")[0]["revoked_at"] is not None
+    assert answer(fresh, "limits set acme money 600/60 --per key")["changed"] is True
+    assert answer(fresh, "limits list acme") == [
+        {"route_class": "money", "per": "key", "quota": 600, "window_seconds": 60}
+    ]
+    assert fresh("limits set acme gold 1/1")[0] == 3
+    assert answer(fresh, "principals disable acme dev")["disabled"] is True
+
+    assert answer(fresh, "tenants create acme-live --live")["mode"] == "live"
+    assert answer(fresh, "principals create acme-live dev --role developer")["created"] is True
+    assert answer(fresh, "keys create acme-live dev")["key"].startswith("zk_live_")
 
 
 def _request(curl: str) -> urllib.request.Request:

@@ -26,6 +26,14 @@ TEXTS = (
     ("redis://:hidden@cache:6379/0 is away", "redis://:***@cache:6379/0 is away"),
     ("http://127.0.0.1:8080/readyz", "http://127.0.0.1:8080/readyz"),
     (f"loaded {PEM} now", "loaded *** now"),
+    ("token eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJkZXYifQ.c2ln-_x was refused", "token *** was refused"),
+    ("authorization: Bearer abcdefgh12345678==", "authorization: Bearer ***"),
+    ("a bearer of news", "a bearer of news"),
+    (
+        "DETAIL:  Key (tenant, account_id)=(acme, 0123456789) already exists.",
+        "DETAIL:  Key (tenant, account_id)=(***) already exists.",
+    ),
+    ("DETAIL:  Failing row contains (7, acme, 0123456789, Ada (Ltd)).", "DETAIL:  Failing row contains (***)."),
 )
 
 
@@ -79,6 +87,16 @@ def test_a_line_is_one_object_with_the_fields_beside_the_message(restored: None)
         "level_": "mine",
         "big": str(2**70),
     }
+
+
+@pytest.mark.parametrize("name", [
+    "account_id", "destination", "Authorization", "X-Idempotency-Key", "webhook-signature", "owner", "token", "Cookie",
+])  # fmt: skip
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_a_field_is_hidden_by_its_name_however_deep(restored: None, log_format: str, name: str) -> None:
+    shown = written(Settings(log_format=log_format), fields={name: "0123456789", "asked": [{name: "0123456789"}]})
+    assert shown.count("***") == 2
+    assert "0123456789" not in shown
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])

@@ -16,6 +16,8 @@ from tests.streams.nats_server import NatsServer, run_nats_server
 from zentra.gateway.devstack.servers import NatsPorts
 from zentra.gateway.http.server import GatewayApp
 from zentra.gateway.settings import Settings
+from zentra.runtime.limits import Per, Quota, RouteClass
+from zentra.storage.administration import Administration
 from zentra.storage.pool import Pool
 from zentra.streams.accounts import render_config, runtime_password, tenant_password
 from zentra.streams.connection import Connection, connect
@@ -104,6 +106,30 @@ async def test_in_an_array_every_intent_has_its_own_answer(acme: Connection) -> 
     assert (again["replayed"], again["body"]) == (True, answers[0]["body"])
     reused = await ask(acme, intent_body(idempotency_key=key))
     assert (reused["code"], reused["status"]) == ("idempotency_key_reused", 422)
+
+
+async def test_a_tenants_limit_holds_over_nats_and_its_refusals_are_kept(
+    server: NatsServer, gateway: GatewayApp, admin_pool: Pool
+) -> None:
+    administration = Administration(admin_pool)
+    await administration.create_tenant("globex", "Globex")
+    await administration.put_rate_limit("globex", RouteClass.MONEY, Per.TENANT, Quota(3, 3600))
+    client = await connect(url_of(server, "globex", tenant_password(SECRET, "globex")), name="globex")
+    try:
+        batch = [intent_body(idempotency_key=uuid.uuid4().hex) for _ in range(2)]
+        assert [answer["status"] for answer in await ask(client, batch)] == [202, 202]
+        refused = await ask(client, batch)
+        assert (refused["code"], refused["retryable"]) == ("rate_limited", True)
+        assert 1100 < refused["retry_after_seconds"] <= 1200, "each counts, and one more fills up in twenty minutes"
+        assert (await ask(client, batch[0]))["replayed"] is True
+        assert (await ask(client, batch[0]))["code"] == "rate_limited"
+    finally:
+        await client.close()
+    statement = "select actor, role, action from denials where tenant = 'globex' and reason = 'rate_limited'"
+    async with asyncio.timeout(5):
+        while (row := await admin_pool.fetchrow(statement)) is None:
+            await asyncio.sleep(0.01)
+    assert tuple(row) == ("nats", "developer", "REQUEST zentra.intents.create")
 
 
 async def test_a_thousand_intents_fit_into_one_request(acme: Connection, admin_pool: Pool) -> None:

@@ -28,7 +28,7 @@ def test_a_code_stands_once_and_says_what_to_do() -> None:
 def test_retryable_codes_are_those_that_may_pass_with_time() -> None:
     assert {row.code for row in CODES.values() if row.retryable} == {
         "body_too_slow", "idempotency_in_flight", "delivery_under_way", "evidence_not_sealed", "overloaded",
-        "unavailable",
+        "unavailable", "rate_limited", "streams_too_many",
     }  # fmt: skip
 
 
@@ -78,6 +78,7 @@ def test_a_document_has_every_member() -> None:
         "status": 422,
         "code": "validation_failed",
         "detail": "2 rules are broken",
+        "instance": "urn:zentra:request:req_1",
         "retryable": False,
         "request_id": "req_1",
         "trace_id": "t" * 32,

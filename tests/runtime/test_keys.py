@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zentra.runtime.keys import RANDOM_BYTES, make_key, parse_key
+from zentra.runtime.keys import RANDOM_BYTES, ParsedKey, make_key, parse_key
 
 _RANDOM = st.binary(min_size=RANDOM_BYTES, max_size=RANDOM_BYTES)
 
@@ -15,7 +15,7 @@ _RANDOM = st.binary(min_size=RANDOM_BYTES, max_size=RANDOM_BYTES)
 def test_a_key_that_was_made_is_read_back(random_bytes: bytes, live: bool) -> None:
     key_id, text = make_key(random_bytes, live)
     assert text.startswith(f"zk_{'live' if live else 'test'}_{key_id}_")
-    assert parse_key(text) == (key_id, hashlib.sha256(text.encode()).digest())
+    assert parse_key(text) == ParsedKey(key_id, hashlib.sha256(text.encode()).digest(), live)
 
 
 @given(_RANDOM, st.integers(8, 53), st.sampled_from("0Az~_ \n"))

@@ -23,8 +23,8 @@ def installation() -> Iterator[Installation]:
 
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    """Connections to the gateway."""
-    async with aiohttp.ClientSession() as opened:
+    """Connections to the gateway, as many as a test wants at once."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as opened:
         yield opened
 
 

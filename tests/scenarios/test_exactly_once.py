@@ -15,12 +15,12 @@ from zentra.gateway.installation.installation import Installation
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(90)]
 
-CROWD = 50
+CROWD = 200
 IN_FLIGHT = {"idempotency_in_flight"}
 
 
 async def crowd(dev: Person, body: dict[str, Any], key: str) -> list[Answer]:
-    """Send the same request fifty times at once."""
+    """Send the same request two hundred times at once."""
     return await asyncio.gather(*(dev.post("/runtime/intents", body, key=key) for _ in range(CROWD)))
 
 
@@ -60,7 +60,7 @@ def restart_everything(installation: Installation) -> None:
     installation.restart_all()
 
 
-async def test_fifty_requests_at_once_are_one_intent(dev: Person, books: Books) -> None:
+async def test_two_hundred_requests_at_once_are_one_intent(dev: Person, books: Books) -> None:
     body, key = intent_body(), uuid.uuid4().hex
     assert len(given_answers(await crowd(dev, body, key))) == 1
     await has_one_effect(dev, books, body, key)
@@ -101,9 +101,7 @@ async def recovered(dev: Person, body: dict[str, Any], key: str) -> Answer:
         assert answer.json["retryable"], answer.body
 
 
-async def test_without_redis_fifty_requests_are_one_intent(
-    dev: Person, books: Books, installation: Installation
-) -> None:
+async def test_without_redis_a_crowd_is_one_intent(dev: Person, books: Books, installation: Installation) -> None:
     body, key = intent_body(), uuid.uuid4().hex
     await asyncio.to_thread(installation.servers.redis.kill)
     try:
@@ -114,6 +112,23 @@ async def test_without_redis_fifty_requests_are_one_intent(
     finally:
         await asyncio.to_thread(installation.servers.redis.restart)
     assert given_answers(await crowd(dev, body, key)) == answers
+
+
+async def test_redis_emptied_under_a_crowd_changes_nothing(
+    dev: Person, books: Books, installation: Installation
+) -> None:
+    body, key, answers = intent_body(), uuid.uuid4().hex, list[Answer]()
+
+    async def flushed() -> None:
+        while len(answers) < CROWD:
+            await asyncio.to_thread(flush_redis, installation)
+
+    async def ask() -> None:
+        answers.append(await dev.post("/runtime/intents", body, key=key))
+
+    await asyncio.gather(flushed(), *(ask() for _ in range(CROWD)))
+    assert len(given_answers(answers)) == 1
+    await has_one_effect(dev, books, body, key)
 
 
 async def test_both_doors_lead_to_one_intent(dev: Person, books: Books, installation: Installation) -> None:

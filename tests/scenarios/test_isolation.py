@@ -29,7 +29,7 @@ def stranger(installation: Installation, session: aiohttp.ClientSession) -> Pers
 
 def without_its_own_ids(answer: Answer) -> tuple[int, dict[str, Any], set[str]]:
     """Return what an answer says: status, body without the ids of the request, names of its headers."""
-    own = ("request_id", "trace_id")
+    own = ("request_id", "trace_id", "instance")
     body = {name: value for name, value in answer.json.items() if name not in own}
     return answer.status, body, set(answer.headers) - {"date"}
 

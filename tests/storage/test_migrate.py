@@ -78,6 +78,16 @@ async def test_only_the_tenant_role_may_serve_tenants(admin_pool: Pool, writer_p
     [
         ("alter table zentra.members owner to zentra_tenant", "alter table zentra.members owner to postgres", "owns"),
         ("grant zentra_writer to zentra_tenant", "revoke zentra_writer from zentra_tenant", "member of a role"),
+        (
+            "alter table zentra.intents disable row level security",
+            "alter table zentra.intents enable row level security",
+            "row_security_off: intents",
+        ),
+        (
+            "alter table zentra.rate_limits no force row level security",
+            "alter table zentra.rate_limits force row level security",
+            "row_security_off: rate_limits",
+        ),
     ],
 )
 async def test_a_tenant_role_that_could_step_around_is_refused(

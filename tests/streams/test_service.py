@@ -11,8 +11,11 @@ from nats.aio.msg import Msg
 
 from tests.streams.nats_server import NatsServer, fresh_streams, run_nats_server
 from zentra.gateway.devstack.servers import NatsPorts
+from zentra.runtime.stream_ports import Outgoing
+from zentra.runtime.subjects import feed_subject
 from zentra.streams.accounts import account_name, render_config, runtime_password, system_password, tenant_password
 from zentra.streams.connection import Connection, connect
+from zentra.streams.publisher import Publisher
 from zentra.streams.service import IntentService, ServiceRequest
 from zentra.streams.topology import stream_state
 
@@ -170,21 +173,117 @@ async def test_a_failing_handler_leaves_the_door_open(door: Door, core: Connecti
     assert door.service.statistics().unanswered == 1
 
 
-async def test_each_tenant_hears_its_own_feed(core: Connection, acme: Connection) -> None:
+@pytest.mark.parametrize("subject", ["zentra.feed.>", "zentra.feed.ledger.posted.*", "zentra.feed.*.posted.>"])
+async def test_each_tenant_hears_its_own_feed(core: Connection, acme: Connection, subject: str) -> None:
     heard: asyncio.Queue[str] = asyncio.Queue()
 
     async def note(message: Msg) -> None:
         heard.put_nowait(message.subject)
 
-    await acme.subscribe("zentra.feed.acme.>", cb=note)
+    await acme.subscribe(subject, cb=note)
     await acme.flush()
     # The server may learn a moment after its answer to the flush that the import has a reader: publish until heard.
     while heard.empty():
         for tenant in ("globex", "acme-2", "acme"):
-            await core.publish(f"zentra.feed.{tenant}.intent", b"event")
+            await core.publish(feed_subject(tenant, "ledger.posted", tenant), b"event")
         await core.flush()
         await acme.flush()
-    assert {heard.get_nowait() for _ in range(heard.qsize())} == {"zentra.feed.acme.intent"}
+    assert {heard.get_nowait() for _ in range(heard.qsize())} == {"zentra.feed.ledger.posted.acme"}
+
+
+@pytest.mark.parametrize("subject", [
+    "zentra.feed.globex.>", "zentra.api.>", "ze.>", "zc.>", "zl.*", "$JS.>", "$SYS.>", ">", "_R_.>",
+])  # fmt: skip
+async def test_what_is_not_its_own_a_tenant_never_hears(
+    core: Connection, acme: Connection, server: NatsServer, subject: str
+) -> None:
+    """Whatever it subscribes to, and whether the server refuses the subscription or has nothing for it."""
+    heard: list[str] = []
+
+    async def note(message: Msg) -> None:
+        heard.append(message.subject)
+
+    await acme.subscribe(subject, cb=note)
+    await acme.flush()
+    publisher = Publisher(core)
+    await publisher.start()
+    await publisher.publish([Outgoing("ze.0.globex.ledger-posted", b"[]", "globex-1")])
+    for published in ("zentra.feed.globex.ledger.posted.x", "zl.worker-1", "zentra.api.globex.create"):
+        await core.publish(published, b"theirs")
+    await core.flush()
+    await acme.flush()
+    await acme.flush()
+    await publisher.close()
+    assert heard == []
+
+
+async def stored(core: Connection) -> list[int]:
+    return [(await stream_state(core, stream)).messages for stream in ("ZC", "ZE", "ZD")]
+
+
+HOSTILE_HEADERS: list[dict[str, str]] = [
+    {"Nats-Schedule": "@every 1s", "Nats-Schedule-Target": "zc.1.policy"},
+    {"Nats-Scheduler": "globex", "Nats-Schedule-Next": "purge"},
+    {"Nats-Msg-Id": "globex:k7"},
+    {"Nats-Rollup": "all"}, {"Nats-Expected-Last-Sequence": "0"}, {"Nats-TTL": "1s"}, {"Nats-Batch-Id": "b"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("headers", HOSTILE_HEADERS, ids=lambda headers: next(iter(headers)))
+async def test_headers_of_a_tenant_reach_no_stream(
+    door: Door, core: Connection, acme: Connection, headers: dict[str, str]
+) -> None:
+    """Schedules into others' subjects, purged schedules, guessed message ids: the door sees none of it."""
+    before = await stored(core)
+    asked = asyncio.create_task(acme.request("zentra.intents.create", b"body", timeout=5, headers=headers))
+    request = await door.next()
+    assert request.headers == {}
+    await door.service.respond(request, b"ok")
+    await asked
+    assert await stored(core) == before
+
+
+async def test_a_guessed_message_id_drops_nobody_elses_message(core: Connection, acme: Connection) -> None:
+    for subject in ("ze.0.globex.ledger-posted", "zc.1.policy", "zentra.intents.create"):
+        await acme.publish(subject, b"forged", headers={"Nats-Msg-Id": "globex-k7"})
+    await acme.flush()
+    assert await stored(core) == [0, 0, 0]
+    publisher = Publisher(core)
+    await publisher.start()
+    assert await publisher.publish([Outgoing("ze.0.globex.ledger-posted", b"[]", "globex-k7")]) == [None]
+    assert (publisher.statistics().duplicates, await stored(core)) == (0, [0, 1, 0])
+    await publisher.close()
+
+
+@pytest.mark.parametrize("subject", [
+    "zc.1.policy", "ze.0.acme.ledger-posted", "ze.0.globex.ledger-posted", "zd.poison.1", "zl.worker-1",
+    "zentra.feed.acme.ledger.posted.x", "zentra.feed.globex.ledger.posted.x", "zentra.feed.x",
+    "zentra.api.globex.create", "$JS.API.STREAM.PURGE.ZC", "$JS.API.STREAM.DELETE.ZE",
+    "$JS.API.CONSUMER.DELETE.ZE.feed-globex-a", "$JS.ACK.ZE.x", "$SYS.REQ.SERVER.PING.SUBSZ", "_R_.x", "_INBOX.x",
+])  # fmt: skip
+async def test_a_tenant_publishes_nowhere_but_to_its_door(
+    door: Door, core: Connection, acme: Connection, server: NatsServer, subject: str
+) -> None:
+    heard: list[str] = []
+    globex = await connect_as(server, "globex", tenant_password(SECRET, "globex"))
+
+    async def note(message: Msg) -> None:
+        heard.append(message.subject)
+
+    # In the runtime's account what can be heard is what went past the streams; a stream's own traffic is not.
+    for listened in ("zc.>", "ze.>", "zd.>", "zl.*", "zentra.>"):
+        await core.subscribe(listened, cb=note)
+    await core.flush()
+    await globex.subscribe("zentra.feed.>", cb=note)
+    await globex.flush()
+    before = await stored(core)
+    await acme.publish(subject, b"forged")
+    await acme.publish(subject, b"forged", reply="zc.1.policy")
+    await acme.flush()
+    await globex.flush()
+    await core.flush()
+    assert (heard, await stored(core), door.requests.empty()) == ([], before, True)
+    await globex.close()
 
 
 def test_a_password_is_its_owners_alone() -> None:

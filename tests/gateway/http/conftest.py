@@ -11,6 +11,7 @@ import pytest
 from msgspec import Struct
 
 from tests.gateway.asgi import Answer, call
+from tests.gateway.http.described import assert_described
 from tests.services import Database, admin_pool, database, database_template, redis_flushed, tenant_pool, writer_pool
 from zentra.gateway.devstack.stack import DevStack
 from zentra.gateway.http.server import GatewayApp
@@ -99,7 +100,9 @@ class Api:
     async def _call(self, method: str, target: str, body: object, headers: dict[str, str]) -> Answer:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         given = {"authorization": f"Bearer {self.keys.of(self.tenant, self.principal)}"} | named
-        return await call(self.gateway.application, method, target, body, given)
+        answer = await call(self.gateway.application, method, target, body, given)
+        assert_described(method, target, answer)
+        return answer
 
 
 @pytest.fixture

@@ -126,6 +126,6 @@ async def test_an_endpoint_has_a_url_and_filters(api: Api, body: object, errors:
 async def test_empty_lists_are_lists(api: Api) -> None:
     operator = api.as_("operator", "globex")
     for target in ("/reviews", "/reviews?status=open", "/cases?status=resolved&limit=1", "/webhooks/deliveries"):
-        assert (await operator.get(target)).json == {"data": [], "has_more": False}
+        assert (await operator.get(target)).json == {"data": [], "has_more": False, "next_cursor": None}
     for target in ("/reviews?status=x", "/cases?status=approved", "/denials?limit=x"):
         assert (await operator.get(target)).code == "query_malformed"

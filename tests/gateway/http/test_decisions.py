@@ -67,7 +67,7 @@ async def test_nobody_decides_on_their_own_intent_and_leaves_no_trace(api: Api, 
 
 
 @pytest.mark.parametrize(
-    ("code", "status"), [("done", 200), ("review_not_open", 409), ("insufficient_funds", 422), ("made_up", 500)]
+    ("code", "status"), [("done", 200), ("review_not_open", 409), ("not_found", 404), ("made_up", 500)]
 )
 async def test_a_decision_is_answered_by_its_outcome(api: Api, admin_pool: Pool, code: str, status: int) -> None:
     review, key = await open_review(admin_pool), uuid.uuid4().hex

@@ -93,6 +93,24 @@ async def test_a_key_used_for_something_else_names_the_fields(api: Api) -> None:
     assert answer.json["fields"] == ["destination", "minor"]
 
 
+@pytest.mark.parametrize(
+    ("target", "other"),
+    [
+        ("/payments", intent_body(kind=...)),
+        ("/accounts", {"account_id": "a-1", "owner": "o", "type": "customer", "currency": "NGN"}),
+        ("/webhooks/endpoints", {"url": "https://example.com/hooks"}),
+        ("/runtime/intents/{id}/cancel", {}),
+        ("/runtime/intents/{id}/reversals", {"reason": "x"}),
+    ],
+)
+async def test_a_key_of_one_route_is_no_key_of_another(api: Api, target: str, other: dict[str, Any]) -> None:
+    key, somebody = uuid.uuid4().hex, api.as_("admin")
+    made = await somebody.post("/runtime/intents", intent_body(), key=key)
+    assert made.status == 202
+    answer = await somebody.post(target.format(id=made.json["id"]), other, key=key)
+    assert (answer.status, answer.code) == (422, "idempotency_key_reused")
+
+
 async def test_another_key_with_the_same_intent_is_the_same_intent(api: Api) -> None:
     body = intent_body()
     first = await api.post("/runtime/intents", body)

@@ -18,6 +18,7 @@ from zentra.storage.pool import Pool
 # Method, path with the id of something, body.
 DOORS_TO_AN_INTENT = [
     ("GET", "/runtime/intents/{id}", None),
+    ("GET", "/runtime/intents/{id}/events", None),
     ("GET", "/runtime/intents/{id}/evidence", None),
     ("POST", "/runtime/intents/{id}/cancel", {}),
     ("POST", "/runtime/intents/{id}/reversals", {"reason": "x"}),
@@ -39,7 +40,7 @@ DOORS_TO_A_UUID = [
 async def ask(api: Api, method: str, target: str, body: object) -> tuple[int, object]:
     answer = await (api.get(target) if method == "GET" else api.post(target, body))
     shown = answer.json
-    for name in ("request_id", "trace_id"):
+    for name in ("request_id", "trace_id", "instance"):
         del shown[name]
     return answer.status, shown
 
@@ -82,12 +83,16 @@ DOORS = [
     ("POST", "/runtime/intents", "intents:create"),
     ("POST", "/transfers", "intents:create"),
     ("POST", "/payments", "intents:create"),
+    ("GET", "/runtime/intents", "intents:read"),
+    ("GET", "/runtime/events", "intents:read"),
     ("GET", "/runtime/intents/x", "intents:read"),
+    ("GET", "/runtime/intents/x/events", "intents:read"),
     ("GET", "/runtime/intents/x/evidence", "evidence:read"),
     ("POST", "/runtime/intents/x/cancel", "intents:cancel"),
     ("POST", "/runtime/intents/x/reversals", "intents:reverse"),
     ("GET", "/runtime/commands/x", "intents:read"),
     ("POST", "/accounts", "accounts:create"),
+    ("GET", "/accounts", "accounts:read"),
     ("GET", "/accounts/x", "accounts:read"),
     ("GET", "/accounts/x/entries", "accounts:read"),
     ("GET", "/reviews", "reviews:read"),

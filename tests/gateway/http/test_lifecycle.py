@@ -11,7 +11,9 @@ import aiohttp
 import pytest
 import redis
 
+from tests.gateway.asgi import Answer
 from tests.gateway.http.conftest import intent_body
+from tests.gateway.http.described import assert_described
 from zentra.gateway.installation.installation import Installation
 from zentra.runtime.evidence.heads import load_public_key
 from zentra.runtime.evidence.packet import verify_packet
@@ -44,7 +46,9 @@ class Client:
         async with self.session.request(method, self.base + path, json=body, headers=headers) as answer:
             data = await answer.read()
             shown = await answer.json(content_type=None) if "json" in answer.content_type else None
-            return Said(answer.status, {n.lower(): v for n, v in answer.headers.items()}, data, shown)
+            said = {name.lower(): value for name, value in answer.headers.items()}
+            assert_described(method, path, Answer(answer.status, said, data))
+            return Said(answer.status, said, data, shown)
 
     async def get(self, path: str, *, wait: int | None = None) -> Said:
         return await self.ask("GET", path, wait=wait)

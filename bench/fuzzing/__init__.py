@@ -1,0 +1,1 @@
+"""Malformed requests by the hundred thousand, and proof that they change nothing."""

@@ -1,0 +1,1 @@
+"""The client that awaits. The one that blocks is made from it: `python -m tests.catalogue`."""

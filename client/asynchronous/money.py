@@ -1,0 +1,303 @@
+"""Intents, transfers, payments and accounts. Methods raise APIError, and ValueError for what cannot be sent."""
+
+from __future__ import annotations
+
+from asyncio import sleep
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from typing import Literal
+
+from zentra.client import calls
+from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages, AsyncTransport
+from zentra.client.bulk import BulkResult, NewIntent
+from zentra.client.calls import Time
+from zentra.client.models import Account, AccountEntry, Command, CommandRecord, Intent
+
+__all__ = ["AsyncAccounts", "AsyncCommands", "AsyncEvents", "AsyncIntents", "AsyncPayments", "AsyncTransfers"]
+
+
+class AsyncIntents:
+    """Intents: make, look, wait, list, listen, cancel, reverse, export the evidence."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def create(
+        self,
+        *,
+        amount: int,
+        currency: str,
+        source: str,
+        destination: str,
+        kind: str = "transfer",
+        intent_id: str | None = None,
+        scope: str | None = None,
+        country: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        wait: int | None = None,
+    ) -> Intent:
+        """Return the intent as accepted or, after up to `wait` seconds (the server allows 30), as it then is.
+
+        `amount` is in minor units. Without an `idempotency_key` one is made for this call and all its attempts; give
+        one of yours, kept with the order that it is for, to be safe against a crash of your own process as well.
+        Raises APIError and ValueError."""
+        return await self._transport.send(
+            calls.create_intent(
+                "runtime",
+                "intents",
+                amount=amount,
+                currency=currency,
+                source=source,
+                destination=destination,
+                kind=kind,
+                intent_id=intent_id,
+                scope=scope,
+                country=country,
+                metadata=metadata,
+                idempotency_key=idempotency_key,
+                wait=wait,
+            )
+        )
+
+    async def create_many(self, intents: Sequence[NewIntent]) -> tuple[BulkResult, ...]:
+        """Make up to 1,000 intents in one request; return what became of each, in order.
+
+        One that is refused harms no other, and has its error in its result. Sending the same values again is safe.
+        Raises APIError where the whole request failed, and ValueError for too many or a key that two of them have."""
+        return await self._transport.send(calls.create_intents(intents))
+
+    async def get(self, id: str, wait: int | None = None) -> Intent:
+        """Return the intent with this intent_id or uuid, after up to `wait` seconds if it is not stable before.
+
+        Raises APIError and ValueError."""
+        return await self._transport.send(calls.get_intent(id, wait))
+
+    async def wait(self, id: str, timeout: float) -> Intent:  # noqa: ASYNC109 - the state at the end is the answer
+        """Return the intent once it is `stable`, or after `timeout` seconds as it then is.
+
+        Raises APIError and ValueError."""
+        end = monotonic() + timeout
+        while True:
+            left = end - monotonic()
+            intent = await self.get(id, wait=calls.look_seconds(left))
+            left = end - monotonic()
+            if intent.stable or left <= 0:
+                return intent
+            await sleep(min(calls.LOOK_PAUSE_SECONDS, left))
+
+    def list(
+        self,
+        *,
+        state: str | None = None,
+        intent_id: str | None = None,
+        account: str | None = None,
+        kind: str | None = None,
+        currency: str | None = None,
+        amount_min: int | None = None,
+        amount_max: int | None = None,
+        created_from: Time | None = None,
+        created_before: Time | None = None,
+        page_size: int | None = None,
+    ) -> AsyncPages[Intent]:
+        """Return the intents that fit, newest first; each without its history, which `get` shows."""
+        filters = {
+            "state": state, "intent_id": intent_id, "account": account, "kind": kind, "currency": currency,
+            "amount_min": amount_min, "amount_max": amount_max,
+            "created_from": created_from, "created_before": created_before,
+        }  # fmt: skip
+        return AsyncPages(self._transport, calls.list_intents(page_size, filters))
+
+    def events(self, id: str, *, last_id: str | None = None) -> AsyncEventStream:
+        """Return what happened to an intent, from the beginning or behind `last_id`, and what will."""
+        return AsyncEventStream(self._transport, lambda behind: calls.stream_intent_events(id, behind), last_id)
+
+    async def cancel(
+        self, id: str, *, reason: str | None = None, idempotency_key: str | None = None, wait: int | None = None
+    ) -> Command:
+        """Cancel an intent before anything was sent to a rail; return where the command stands.
+
+        Raises APIError (ConflictError `not_cancellable` where it is too late) and ValueError."""
+        return await self._transport.send(calls.cancel_intent(id, reason, idempotency_key, wait))
+
+    async def reverse(
+        self,
+        id: str,
+        amount: int | Literal["full"] = "full",
+        *,
+        reason: str,
+        idempotency_key: str | None = None,
+        wait: int | None = None,
+    ) -> Command:
+        """Give back all that is left, or a part in minor units; return where the command stands.
+
+        The reason becomes part of the evidence. Raises APIError and ValueError."""
+        return await self._transport.send(calls.reverse_intent(id, amount, reason, idempotency_key, wait))
+
+    async def evidence(self, id: str) -> bytes:
+        """Return the sealed audit packet, for `client.evidence.verify` or `zentra evidence verify`.
+
+        Raises APIError (ConflictError `evidence_not_sealed` until it is sealed) and ValueError."""
+        return await self._transport.send(calls.get_evidence(id))
+
+
+class AsyncCommands:
+    """What was asked of an intent, a review, a case or a delivery."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def get(self, id: str) -> CommandRecord:
+        """Return a command and what became of it. Raises APIError and ValueError."""
+        return await self._transport.send(calls.get_command(id))
+
+
+class AsyncEvents:
+    """Everything that happens to the tenant's intents."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    def stream(self, *, last_id: str | None = None) -> AsyncEventStream:
+        """Return what happens from now on, or what happened behind `last_id`.
+
+        An id that the server has forgotten is APIStatusError `events_gone`: read the lists, then begin anew."""
+        return AsyncEventStream(self._transport, calls.stream_events, last_id)
+
+
+class AsyncTransfers:
+    """Transfers, between accounts (`book_transfer`) or out to a rail."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def create(
+        self,
+        *,
+        amount: int,
+        currency: str,
+        source: str,
+        destination: str,
+        kind: Literal["transfer", "book_transfer"] = "transfer",
+        intent_id: str | None = None,
+        scope: str | None = None,
+        country: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        wait: int | None = None,
+    ) -> Intent:
+        """As `runtime.intents.create`; anything that is no transfer is refused."""
+        return await self._transport.send(
+            calls.create_intent(
+                "transfers",
+                amount=amount,
+                currency=currency,
+                source=source,
+                destination=destination,
+                kind=kind,
+                intent_id=intent_id,
+                scope=scope,
+                country=country,
+                metadata=metadata,
+                idempotency_key=idempotency_key,
+                wait=wait,
+            )
+        )
+
+
+class AsyncPayments:
+    """Payments."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def create(
+        self,
+        *,
+        amount: int,
+        currency: str,
+        source: str,
+        destination: str,
+        intent_id: str | None = None,
+        scope: str | None = None,
+        country: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        wait: int | None = None,
+    ) -> Intent:
+        """As `runtime.intents.create`, for a payment."""
+        return await self._transport.send(
+            calls.create_intent(
+                "payments",
+                amount=amount,
+                currency=currency,
+                source=source,
+                destination=destination,
+                kind="payment",
+                intent_id=intent_id,
+                scope=scope,
+                country=country,
+                metadata=metadata,
+                idempotency_key=idempotency_key,
+                wait=wait,
+            )
+        )
+
+
+class AsyncAccounts:
+    """Accounts: open, look, list, page through entries."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def create(
+        self, *, account_id: str, owner: str, type: str, currency: str, idempotency_key: str | None = None
+    ) -> Account:
+        """Open an account and return it, without balances. Raises APIError and ValueError."""
+        return await self._transport.send(
+            calls.create_account(
+                account_id=account_id, owner=owner, type=type, currency=currency, idempotency_key=idempotency_key
+            )
+        )
+
+    async def get(self, id: str) -> Account:
+        """Return an account with its balances. Raises APIError and ValueError."""
+        return await self._transport.send(calls.get_account(id))
+
+    def list(
+        self,
+        *,
+        type: str | None = None,
+        currency: str | None = None,
+        owner: str | None = None,
+        status: str | None = None,
+        created_from: Time | None = None,
+        created_before: Time | None = None,
+        page_size: int | None = None,
+    ) -> AsyncPages[Account]:
+        """Return the accounts that fit, newest first, with their balances."""
+        filters = {
+            "type": type, "currency": currency, "owner": owner, "status": status,
+            "created_from": created_from, "created_before": created_before,
+        }  # fmt: skip
+        return AsyncPages(self._transport, calls.list_accounts(page_size, filters))
+
+    def entries(
+        self,
+        id: str,
+        *,
+        intent: str | None = None,
+        kind: str | None = None,
+        side: Literal["debit", "credit"] | None = None,
+        amount_min: int | None = None,
+        amount_max: int | None = None,
+        created_from: Time | None = None,
+        created_before: Time | None = None,
+        page_size: int | None = None,
+    ) -> AsyncPages[AccountEntry]:
+        """Return the entries of an account that fit, newest first, as of the first page."""
+        filters = {
+            "intent": intent, "kind": kind, "side": side, "amount_min": amount_min, "amount_max": amount_max,
+            "created_from": created_from, "created_before": created_before,
+        }  # fmt: skip
+        return AsyncPages(self._transport, calls.list_entries(id, page_size, filters))

@@ -1,0 +1,225 @@
+"""What people decide, what endpoints are told, and what proves it. Every method may raise APIError and ValueError.
+
+Made from its twin in `client/asynchronous` by `python -m tests.catalogue`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic, sleep
+
+from zentra.client import calls
+from zentra.client.blocking.transport import Pages, Transport
+from zentra.client.calls import Time
+from zentra.client.errors import ConflictError
+from zentra.client.evidence import Verdict, verify_packet
+from zentra.client.models import Case, Command, Delivery, Denial, Endpoint, ErrorPage, Review, Version
+from zentra.client.webhooks import WebhookVerifier
+
+__all__ = [
+    "Cases",
+    "Deliveries",
+    "Denials",
+    "Endpoints",
+    "Evidence",
+    "Meta",
+    "Reviews",
+    "Webhooks",
+]
+
+NOT_SEALED = "evidence_not_sealed"
+SEAL_PAUSE_SECONDS = 1.0
+
+
+class Reviews:
+    """Reviews that a rule asked for; nobody decides on their own intent."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(
+        self,
+        *,
+        status: str | None = None,
+        intent_id: str | None = None,
+        created_from: Time | None = None,
+        created_before: Time | None = None,
+        page_size: int | None = None,
+    ) -> Pages[Review]:
+        """Return the reviews that fit, the last opened first."""
+        filters = {
+            "status": status, "intent_id": intent_id, "created_from": created_from, "created_before": created_before,
+        }  # fmt: skip
+        return Pages(self._transport, calls.list_reviews(page_size, filters))
+
+    def get(self, id: str) -> Review:
+        """Return a review; its id is the uuid of its intent."""
+        return self._transport.send(calls.get_review(id))
+
+    def approve(self, id: str, *, reason: str, idempotency_key: str | None = None, wait: int | None = None) -> Command:
+        """Let the intent go on. Raises ConflictError `review_already_decided` for the second who decides."""
+        return self._transport.send(calls.decide_review(id, "approve", reason, idempotency_key, wait))
+
+    def reject(self, id: str, *, reason: str, idempotency_key: str | None = None, wait: int | None = None) -> Command:
+        """End the intent. Raises ConflictError `review_already_decided` for the second who decides."""
+        return self._transport.send(calls.decide_review(id, "reject", reason, idempotency_key, wait))
+
+
+class Cases:
+    """Cases that somebody has to look into."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(
+        self,
+        *,
+        status: str | None = None,
+        intent_id: str | None = None,
+        kind: str | None = None,
+        created_from: Time | None = None,
+        created_before: Time | None = None,
+        page_size: int | None = None,
+    ) -> Pages[Case]:
+        """Return the cases that fit, the last opened first."""
+        filters = {
+            "status": status, "intent_id": intent_id, "kind": kind,
+            "created_from": created_from, "created_before": created_before,
+        }  # fmt: skip
+        return Pages(self._transport, calls.list_cases(page_size, filters))
+
+    def get(self, id: str) -> Case:
+        """Return a case."""
+        return self._transport.send(calls.get_case(id))
+
+    def resolve(
+        self, id: str, resolution: str, *, reason: str, idempotency_key: str | None = None, wait: int | None = None
+    ) -> Command:
+        """End a case with a fact: `succeeded`, `declined`, `retry` or `dismissed`."""
+        return self._transport.send(calls.resolve_case(id, resolution, reason, idempotency_key, wait))
+
+
+class Denials:
+    """What the tenant's people were refused."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(
+        self,
+        *,
+        actor: str | None = None,
+        action: str | None = None,
+        reason: str | None = None,
+        created_from: Time | None = None,
+        created_before: Time | None = None,
+        page_size: int | None = None,
+    ) -> Pages[Denial]:
+        """Return the refusals that fit, the latest minute first."""
+        filters = {
+            "actor": actor, "action": action, "reason": reason,
+            "created_from": created_from, "created_before": created_before,
+        }  # fmt: skip
+        return Pages(self._transport, calls.list_denials(page_size, filters))
+
+
+class Endpoints:
+    """Where webhooks are sent."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(self, *, url: str, events: Sequence[str] | None = None, idempotency_key: str | None = None) -> Endpoint:
+        """Set up an endpoint and return it with its `secret`, which is shown this once.
+
+        `events` are topics such as `ledger.posted`, beginnings such as `ledger.*`, or `*`."""
+        return self._transport.send(calls.create_endpoint(url, events, idempotency_key))
+
+    def list(self) -> Pages[Endpoint]:
+        """Return the endpoints, without their secrets."""
+        return Pages(self._transport, calls.list_endpoints())
+
+
+class Deliveries:
+    """Webhooks that were sent, or are to be."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(
+        self,
+        *,
+        endpoint: str | None = None,
+        intent: str | None = None,
+        event: str | None = None,
+        status: str | None = None,
+        created_from: Time | None = None,
+        created_before: Time | None = None,
+        page_size: int | None = None,
+    ) -> Pages[Delivery]:
+        """Return the deliveries that fit, newest first, with every attempt; `intent` is either id."""
+        filters = {
+            "endpoint": endpoint, "intent": intent, "event": event, "status": status,
+            "created_from": created_from, "created_before": created_before,
+        }  # fmt: skip
+        return Pages(self._transport, calls.list_deliveries(page_size, filters))
+
+    def replay(self, id: str, *, idempotency_key: str | None = None, wait: int | None = None) -> Command:
+        """Send a delivery again: the same id, the same bytes."""
+        return self._transport.send(calls.replay_delivery(id, idempotency_key, wait))
+
+
+class Webhooks(WebhookVerifier):
+    """Endpoints and deliveries; and `verify`, for whoever receives."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.endpoints = Endpoints(transport)
+        self.deliveries = Deliveries(transport)
+
+
+class Evidence:
+    """Audit packets."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def get(self, id: str) -> bytes:
+        """Return the sealed packet of an intent.
+
+        Raises APIError (ConflictError `evidence_not_sealed` until it is sealed) and ValueError."""
+        return self._transport.send(calls.get_evidence(id))
+
+    def wait(self, id: str, timeout: float) -> bytes:
+        """Return the packet once it is sealed, at most a minute after the intent has settled.
+
+        Raises ConflictError `evidence_not_sealed` where it is not after `timeout` seconds, any other APIError at once,
+        and ValueError."""
+        end = monotonic() + timeout
+        while True:
+            try:
+                return self._transport.send(calls.get_evidence(id), max_retries=0)
+            except ConflictError as error:
+                left = end - monotonic()
+                if error.code != NOT_SEALED or left <= 0:
+                    raise
+                pause = min(error.retry_after_seconds or SEAL_PAUSE_SECONDS, left)
+            sleep(pause)
+
+    @staticmethod
+    def verify(packet: bytes, public_key: bytes) -> Verdict:
+        """See `zentra.client.evidence.verify_packet`."""
+        return verify_packet(packet, public_key)
+
+
+class Meta:
+    """The API itself; these need no key."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def version(self) -> Version:
+        """Return which version runs, and which schema it speaks."""
+        return self._transport.send(calls.get_version())
+
+    def error(self, code: str) -> ErrorPage:
+        """Return what an error code means and what to do about it."""
+        return self._transport.send(calls.get_error(code))

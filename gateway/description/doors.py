@@ -1,0 +1,286 @@
+"""What is said of every route beyond what the route itself says: one row each, by `METHOD /template`.
+
+- A route without a row, and a row without a route, fail a test and the generator; so do an answer and a code of the
+  HTTP suite that the row does not name.
+- `codes` are those of the handler; what every route of its sort can answer (authentication, reading a body, a key, our
+  own trouble) is added by `codes_of` from what the route is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import UnionType
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+from zentra.actors.commands import COMMAND_CODES
+from zentra.gateway.description import pages, shapes
+from zentra.gateway.http.app import Route
+from zentra.gateway.http.fields import SCHEMAS, Check, Field
+from zentra.gateway.http.lists import LIMIT_DEFAULT, LIMIT_MAX
+from zentra.gateway.routes.accounts import ACCOUNT, ACCOUNT_FILTERS, ENTRY_FILTERS
+from zentra.gateway.routes.intents import CANCEL, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
+from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION, REVIEW_FILTERS, VERDICT
+from zentra.gateway.routes.webhooks import DELIVERY_FILTERS, ENDPOINT, NOTHING
+from zentra.runtime.intents.command import KEY_PATTERN, intent_schema
+from zentra.runtime.rails.port import CallbackCode
+
+__all__ = ["DOORS", "WITHOUT_ROUTE", "Door", "Media", "Query", "codes_of", "schema_of_fields"]
+
+Schema = Mapping[str, Any]
+
+
+class Media(Struct, frozen=True):
+    """An answer that is not JSON of ours: its type and a sentence."""
+
+    type: str
+    description: str
+
+
+class Query(Struct, frozen=True):
+    """One query parameter."""
+
+    name: str
+    schema: Schema
+    description: str
+
+
+class Door(Struct, frozen=True, kw_only=True):
+    """The row of one route. `answers` are the answers that are no problem; `key` says where the idempotency key goes;
+    `waits` that `prefer: wait=N` is heard, `last_id` that `last-event-id` is; `headers` and `problem_headers` are those
+    beyond what all answers have: the refusal of a command is an outcome that is replayed."""
+
+    name: str
+    tag: str
+    summary: str
+    answers: Mapping[int, type | UnionType | Media]
+    takes: Schema | None = None
+    key: Literal["", "once", "each"] = ""
+    waits: bool = False
+    last_id: bool = False
+    query: tuple[Query, ...] = ()
+    headers: tuple[str, ...] = ()
+    problem_headers: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()
+
+
+def schema_of_fields(fields: Mapping[str, Field]) -> Schema:
+    """Return what `read_fields` takes, as JSON Schema."""
+    properties: dict[str, Any] = {}
+    for name, field in fields.items():
+        properties[name] = dict(SCHEMAS[field.check])
+        if field.default is not ... and field.default != "":
+            properties[name]["default"] = field.default
+    properties["idempotency_key"] = {"type": "string", "pattern": _KEY}
+    required = [name for name, field in fields.items() if field.default is ...]
+    return {
+        "type": "object",
+        "properties": properties,
+        **({"required": required} if required else {}),
+        "additionalProperties": False,
+    }
+
+
+def codes_of(route: Route, door: Door) -> list[str]:
+    """Return every code that a route can be answered with, sorted; by what the route is, and by what its row says."""
+    codes = {"internal", "unavailable", "version_unknown", *door.codes}
+    if route.permission is not None:
+        codes |= _GUARDED_CODES
+    if route.body:
+        codes |= {"body_too_large", "body_too_slow", "body_malformed", "overloaded"}
+    if route.body.startswith("json"):
+        codes |= {"body_key_repeated", "body_too_deep", "content_type_unsupported", "validation_failed"}
+    if door.key:
+        codes |= {"idempotency_key_ambiguous"}
+    if door.key == "once":
+        codes |= {"idempotency_key_missing", "idempotency_key_malformed", "idempotency_key_reused"}
+    if door.query:
+        codes |= {"query_malformed"}
+    return sorted(codes)
+
+
+WITHOUT_ROUTE: Final = frozenset({"route_not_found", "method_not_allowed"})
+"""What is answered where there is no route."""
+
+_GUARDED_CODES: Final = frozenset(
+    {
+        "authentication_required", "certificate_expired", "certificate_required", "certificate_revoked",
+        "certificate_unknown", "credentials_disagree", "key_expired", "key_invalid", "key_revoked", "network_refused",
+        "overloaded", "permission_denied", "principal_disabled", "rate_limited", "token_algorithm_refused",
+        "token_audience_wrong", "token_claims_malformed", "token_expired", "token_issuer_unknown", "token_key_unknown",
+        "token_malformed", "token_not_yet_valid", "token_role_refused", "token_signature_invalid",
+        "token_tenant_refused", "token_too_large",
+    }
+)  # fmt: skip
+"""What everybody may be answered with at a door that asks who comes."""
+_KEY: Final = f"^{KEY_PATTERN.pattern.removesuffix(chr(92) + 'Z')}$"
+_CALLBACK_CODES: Final = tuple(str(code) for code in CallbackCode)
+_REPLAYED: Final = ("idempotent-replayed", "idempotency-first-seen", "x-original-request-id")
+_STREAM: Final = Media("text/event-stream", "server-sent events: the name of each is its topic, its data the record")
+_COMMAND_ANSWERS: Final = {200: shapes.CommandAnswer, 202: shapes.CommandAnswer}
+_COMMAND_HEADERS: Final = ("location", "preference-applied", *_REPLAYED)
+_INTENT_ANSWERS: Final = {200: shapes.Intent, 202: shapes.Accepted | shapes.Intent}
+_INTENT_HEADERS: Final = ("location", "preference-applied", *_REPLAYED)
+_INTENT_CODES: Final = ("idempotency_in_flight", "intent_id_conflict")
+_CURSOR: Final = Query("cursor", {"type": "string"}, "`next_cursor` of the page before, with the same filters")
+_LIMIT: Final = Query(
+    "limit",
+    {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
+    "how many rows at most",
+)
+
+
+def _create(name: str, summary: str, kinds: frozenset[str] | None) -> Door:
+    return Door(
+        name=name, tag="intents", summary=summary, answers=_INTENT_ANSWERS, takes=intent_schema(kinds), key="once",
+        waits=True, headers=_INTENT_HEADERS, codes=_INTENT_CODES,
+    )  # fmt: skip
+
+
+def _command(name: str, tag: str, summary: str, takes: Mapping[str, Field], *codes: str) -> Door:
+    return Door(
+        name=name, tag=tag, summary=summary, answers=_COMMAND_ANSWERS, takes=schema_of_fields(takes), key="once",
+        waits=True, headers=_COMMAND_HEADERS, problem_headers=_COMMAND_HEADERS[1:], codes=("not_found", *codes),
+    )  # fmt: skip
+
+
+def _list(name: str, tag: str, summary: str, shape: type, filters: Mapping[str, Check], *codes: str) -> Door:
+    """The row of a list: its filters are those that its handler reads."""
+    asked = [Query(one, SCHEMAS[check], "only those that fit") for one, check in filters.items()]
+    return Door(
+        name=name, tag=tag, summary=summary, answers={200: shape}, headers=("link",),
+        codes=("cursor_malformed", *codes), query=(_LIMIT, _CURSOR, *asked),
+    )  # fmt: skip
+
+
+DOORS: Final[Mapping[str, Door]] = {
+    "POST /runtime/intents": _create("create_intent", "Create an intent.", None),
+    "POST /transfers": _create("create_transfer", "Create a transfer, between accounts or out to a rail.", TRANSFERS),
+    "POST /payments": _create("create_payment", "Create a payment.", PAYMENTS),
+    "POST /runtime/intents/bulk": Door(
+        name="create_intents", tag="intents", key="each", codes=("batch_too_large",),
+        summary="Create up to a thousand intents, each with a key and an answer of its own.",
+        answers={200: shapes.BulkAnswers},
+        takes={"type": "array", "maxItems": 1000, "items": intent_schema(None)},
+    ),
+    "GET /runtime/intents": _list(
+        "list_intents", "intents", "The tenant's intents, the newest first.", pages.Intents, INTENT_FILTERS
+    ),
+    "GET /runtime/events": Door(
+        name="stream_events", tag="events", summary="What happens to the tenant's intents, from now on or an event on.",
+        answers={200: _STREAM}, last_id=True, codes=("event_id_malformed", "events_gone", "streams_too_many"),
+    ),
+    "GET /runtime/intents/{id}/events": Door(
+        name="stream_intent_events", tag="events", summary="What happened to an intent, and what will.",
+        answers={200: _STREAM}, last_id=True, codes=("event_id_malformed", "streams_too_many", "not_found"),
+    ),
+    "GET /runtime/intents/{id}": Door(
+        name="show_intent", tag="intents", summary="An intent with everything around it.", answers={200: shapes.Intent},
+        waits=True, headers=("preference-applied",), codes=("not_found",),
+    ),
+    "GET /runtime/intents/{id}/evidence": Door(
+        name="show_evidence", tag="intents", summary="The sealed packet, as the bytes that a verifier takes.",
+        answers={200: Media(PACKET_TYPE.decode(), "the packet; `zentra evidence verify` checks it offline")},
+        headers=("etag",), codes=("not_found", "evidence_not_sealed"),
+    ),
+    "POST /runtime/intents/{id}/cancel": _command(
+        "cancel_intent", "intents", "Cancel before anything was sent to a rail.", CANCEL, *COMMAND_CODES["cancel"]
+    ),
+    "POST /runtime/intents/{id}/reversals": _command(
+        "reverse_intent", "intents", "Give back all that is left, or a part.", REVERSAL, *COMMAND_CODES["reverse"]
+    ),
+    "GET /runtime/commands/{id}": Door(
+        name="show_command", tag="intents", summary="What became of a command.",
+        answers={200: shapes.CommandView}, codes=("not_found",),
+    ),
+    "POST /accounts": Door(
+        name="create_account", tag="accounts", summary="Open an account.", answers={201: shapes.AccountOpened},
+        takes=schema_of_fields(ACCOUNT), key="once", headers=("location", *_REPLAYED), codes=("account_exists",),
+    ),
+    "GET /accounts/{id}": Door(
+        name="show_account", tag="accounts", summary="An account and its balances.", answers={200: shapes.Account},
+        codes=("not_found",),
+    ),
+    "GET /accounts": _list(
+        "list_accounts", "accounts", "The tenant's accounts, the newest first.", pages.Accounts, ACCOUNT_FILTERS
+    ),
+    "GET /accounts/{id}/entries": _list(
+        "list_entries", "accounts", "A page of an account's entries, newest first.", pages.Entries, ENTRY_FILTERS,
+        "not_found",
+    ),
+    "GET /reviews": _list(
+        "list_reviews", "reviews", "Reviews, the last opened first.", pages.Reviews, REVIEW_FILTERS
+    ),
+    "GET /reviews/{id}": Door(
+        name="show_review", tag="reviews", summary="One review.", answers={200: shapes.ReviewView},
+        codes=("not_found",),
+    ),
+    "POST /reviews/{id}/approve": _command(
+        "approve_review", "reviews", "Let the intent go on.", VERDICT, "self_approval", "review_already_decided",
+        *COMMAND_CODES["decide_review"],
+    ),
+    "POST /reviews/{id}/reject": _command(
+        "reject_review", "reviews", "End the intent.", VERDICT, "self_approval", "review_already_decided",
+        *COMMAND_CODES["decide_review"],
+    ),
+    "GET /cases": _list("list_cases", "cases", "Cases, the last opened first.", pages.Cases, CASE_FILTERS),
+    "GET /cases/{id}": Door(
+        name="show_case", tag="cases", summary="One case.", answers={200: shapes.CaseView}, codes=("not_found",),
+    ),
+    "POST /cases/{id}/resolve": _command(
+        "resolve_case", "cases", "End a case with a fact.", RESOLUTION, *COMMAND_CODES["resolve_case"]
+    ),
+    "GET /denials": _list(
+        "list_denials", "denials", "What the tenant's people were refused, the latest first.", pages.Denials,
+        DENIAL_FILTERS,
+    ),
+    "POST /webhooks/endpoints": Door(
+        name="create_endpoint", tag="webhooks", summary="Set up an endpoint and show its secret, once.",
+        answers={201: shapes.EndpointMade}, takes=schema_of_fields(ENDPOINT), key="once", headers=_REPLAYED,
+        codes=("endpoint_exists",),
+    ),
+    "GET /webhooks/endpoints": Door(
+        name="list_endpoints", tag="webhooks", summary="The tenant's endpoints, without secrets.",
+        answers={200: pages.Endpoints},
+    ),
+    "GET /webhooks/deliveries": _list(
+        "list_deliveries", "webhooks", "Deliveries, the newest first.", pages.Deliveries, DELIVERY_FILTERS,
+        "not_found",
+    ),
+    "POST /webhooks/deliveries/{id}/replay": _command(
+        "replay_delivery", "webhooks", "Send a delivery again: the same id, the same bytes.", NOTHING,
+        *COMMAND_CODES["replay_delivery"],
+    ),
+    "POST /providers/{rail}/callbacks": Door(
+        name="take_callback", tag="rails", summary="Take a signed callback of a rail, in the rail's own format.",
+        answers={200: shapes.CallbackTaken}, codes=("not_found", *_CALLBACK_CODES),
+    ),
+    "GET /livez": Door(
+        name="live", tag="health", summary="The process answers.", answers={200: shapes.Live},
+    ),
+    "GET /readyz": Door(
+        name="ready", tag="health", summary="Whether requests should be sent here.",
+        answers={200: shapes.Readiness, 503: shapes.Readiness},
+    ),
+    "GET /metrics": Door(
+        name="metrics", tag="health", summary="Everything that is counted.",
+        answers={200: Media("text/plain", "the Prometheus text format")},
+    ),
+    "GET /version": Door(
+        name="version", tag="health", summary="Which version runs, and which schema it speaks.",
+        answers={200: shapes.VersionShown},
+    ),
+    "GET /problems/{code}": Door(
+        name="show_problem", tag="description", summary="What an error code means: where `type` of a problem leads.",
+        answers={200: shapes.ErrorPage}, codes=("route_not_found",),
+    ),
+    "GET /openapi.json": Door(
+        name="openapi", tag="description", summary="This description.",
+        answers={200: Media("application/json", "OpenAPI 3.1"), 304: Media("", "as the etag says")}, headers=("etag",),
+    ),
+    "GET /asyncapi.json": Door(
+        name="asyncapi", tag="description", summary="The description of the doors over NATS.",
+        answers={200: Media("application/json", "AsyncAPI 3.0"), 304: Media("", "as the etag says")}, headers=("etag",),
+    ),
+}  # fmt: skip

@@ -1,0 +1,75 @@
+"""What lists answer, as types: a page, whether there is more, and the cursor of the next one."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from zentra.gateway.description.shapes import Account, AccountEntry, Delivery, IntentShown
+from zentra.storage.reads.border import DenialView
+from zentra.storage.reads.work import CaseView, EndpointView, ReviewView
+
+__all__ = ["Accounts", "Cases", "Deliveries", "Denials", "Endpoints", "Entries", "Intents", "Reviews"]
+
+
+class Intents(Struct, frozen=True):
+    """Intents, newest first."""
+
+    data: list[IntentShown]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Accounts(Struct, frozen=True):
+    """Accounts, newest first."""
+
+    data: list[Account]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Entries(Struct, frozen=True):
+    """A page of entries, newest first."""
+
+    data: list[AccountEntry]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Reviews(Struct, frozen=True):
+    """Reviews, newest first."""
+
+    data: list[ReviewView]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Cases(Struct, frozen=True):
+    """Cases, newest first."""
+
+    data: list[CaseView]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Denials(Struct, frozen=True):
+    """Refusals, the latest first."""
+
+    data: list[DenialView]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Endpoints(Struct, frozen=True):
+    """The tenant's endpoints, without secrets."""
+
+    data: list[EndpointView]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Deliveries(Struct, frozen=True):
+    """Deliveries, newest first."""
+
+    data: list[Delivery]
+    has_more: bool
+    next_cursor: str | None

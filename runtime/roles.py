@@ -1,0 +1,62 @@
+"""What each role may do: one table of permission sets, for keys, tokens and certificates alike.
+
+- Deny is the default: a role has the permissions of its row and no others, and a role without a row has none.
+- A scope is the name of a permission. Scopes narrow a role and never widen it.
+- `auditor`, `support` and `finance` only look.
+"""
+
+from collections.abc import Collection, Mapping
+from enum import StrEnum
+from typing import Final
+
+__all__ = ["ROLES", "Permission", "granted", "unknown_scopes"]
+
+
+class Permission(StrEnum):
+    """One thing that a role may do."""
+
+    INTENTS_CREATE = "intents:create"
+    INTENTS_READ = "intents:read"
+    INTENTS_CANCEL = "intents:cancel"
+    INTENTS_REVERSE = "intents:reverse"
+    ACCOUNTS_CREATE = "accounts:create"
+    ACCOUNTS_READ = "accounts:read"
+    ENDPOINTS_CREATE = "endpoints:create"
+    ENDPOINTS_READ = "endpoints:read"
+    DELIVERIES_READ = "deliveries:read"
+    DELIVERIES_REPLAY = "deliveries:replay"
+    EVIDENCE_READ = "evidence:read"
+    REVIEWS_READ = "reviews:read"
+    REVIEWS_DECIDE = "reviews:decide"
+    CASES_READ = "cases:read"
+    CASES_RESOLVE = "cases:resolve"
+    DENIALS_READ = "denials:read"
+
+
+P = Permission
+_READS: Final = frozenset({
+    P.INTENTS_READ, P.ACCOUNTS_READ, P.ENDPOINTS_READ, P.DELIVERIES_READ, P.EVIDENCE_READ, P.REVIEWS_READ, P.CASES_READ,
+})  # fmt: skip
+_DEVELOPER: Final = _READS | {
+    P.INTENTS_CREATE, P.INTENTS_CANCEL, P.INTENTS_REVERSE, P.ACCOUNTS_CREATE, P.ENDPOINTS_CREATE,
+}  # fmt: skip
+
+ROLES: Final[Mapping[str, frozenset[Permission]]] = {
+    "developer": _DEVELOPER,
+    "operator": _DEVELOPER | {P.REVIEWS_DECIDE, P.CASES_RESOLVE, P.DELIVERIES_REPLAY, P.DENIALS_READ},
+    "support": _READS - {P.EVIDENCE_READ},
+    "finance": frozenset({P.INTENTS_READ, P.ACCOUNTS_READ, P.EVIDENCE_READ, P.CASES_READ}),
+    "auditor": _READS | {P.DENIALS_READ},
+    "admin": frozenset(Permission),
+}
+
+
+def granted(role: str, scopes: Collection[str] | None) -> frozenset[Permission]:
+    """Return what `role` may do, narrowed to `scopes` unless they are None; a role without a row may do nothing."""
+    permissions = ROLES.get(role, frozenset())
+    return permissions if scopes is None else frozenset(one for one in permissions if one in scopes)
+
+
+def unknown_scopes(scopes: Collection[str]) -> list[str]:
+    """Return those of `scopes` that are no permission, in order."""
+    return sorted(set(scopes) - set(Permission))

@@ -1,0 +1,236 @@
+"""The client has all of the API: every operation, every parameter, every field; what it leaves out is named here."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+import pytest
+from msgspec import Struct
+
+from tests.architecture import ROOT
+from tests.client import servers
+from tests.client.servers import Script
+from zentra.client import models
+from zentra.client.api import AsyncZentra, NewIntent, Zentra
+from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages
+from zentra.client.blocking.transport import EventStream, Pages
+
+API = json.loads((ROOT / "docs/openapi.json").read_text(encoding="utf-8"))
+OVER_NATS = json.loads((ROOT / "docs/asyncapi.json").read_text(encoding="utf-8"))
+OPERATIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    operation["operationId"]: (method.upper(), path, operation)
+    for path, methods in API["paths"].items()
+    for method, operation in methods.items()
+}
+
+LEFT_OUT: Mapping[str, str] = {
+    "live": "for whoever runs the gateway",
+    "ready": "for whoever runs the gateway",
+    "metrics": "for whoever runs the gateway",
+    "openapi": "for tools that read the description",
+    "asyncapi": "for tools that read the description",
+    "take_callback": "for rails, which sign what they send",
+}
+"""Operations that the client does not have, each with the reason."""
+
+FIELDS_LEFT_OUT: Mapping[str, str] = {
+    "idempotency_key": "goes as a header",
+    "money_model": "there is only one",
+    "primitives": "all of them is the default, and the only choice that does anything",
+}
+
+AT = datetime(2026, 4, 1, tzinfo=UTC)
+CREATED = {"created_from": AT, "created_before": "2026-05-01T00:00:00Z", "page_size": 2}
+AMOUNTS = {"amount_min": 1, "amount_max": 2}
+ORDER = {"reason": "why", "wait": 3, "idempotency_key": "k"}
+MONEY: dict[str, Any] = {
+    "amount": 1, "currency": "NGN", "source": "a", "destination": "b", "intent_id": "i", "scope": "s", "country": "NG",
+    "metadata": {"a": "b"}, "wait": 3,
+}  # fmt: skip
+MANY = [NewIntent(kind="payment", **{name: value for name, value in MONEY.items() if name != "wait"})]
+# fmt: off
+ASKED: dict[str, Callable[[Any], Any]] = {
+    "list_accounts": lambda api: api.accounts.list(type="t", currency="c", owner="o", status="s", **CREATED).page("c"),
+    "create_account": lambda api: api.accounts.create(account_id="a", owner="o", type="t", currency="c"),
+    "show_account": lambda api: api.accounts.get("x"),
+    "list_entries": lambda api: api.accounts.entries(
+        "x", intent="i", kind="k", side="debit", **AMOUNTS, **CREATED).page("c"),
+    "list_cases": lambda api: api.cases.list(status="s", intent_id="i", kind="k", **CREATED).page("c"),
+    "show_case": lambda api: api.cases.get("x"),
+    "resolve_case": lambda api: api.cases.resolve("x", "dismissed", **ORDER),
+    "list_denials": lambda api: api.denials.list(actor="a", action="b", reason="c", **CREATED).page("c"),
+    "create_payment": lambda api: api.payments.create(**MONEY),
+    "create_transfer": lambda api: api.transfers.create(**MONEY),
+    "create_intent": lambda api: api.runtime.intents.create(**MONEY),
+    "create_intents": lambda api: api.runtime.intents.create_many(MANY),
+    "list_intents": lambda api: api.runtime.intents.list(
+        state="s", intent_id="i", account="a", kind="k", currency="c", **AMOUNTS, **CREATED).page("c"),
+    "show_intent": lambda api: api.runtime.intents.get("x", wait=3),
+    "cancel_intent": lambda api: api.runtime.intents.cancel("x", **ORDER),
+    "reverse_intent": lambda api: api.runtime.intents.reverse("x", 5, **ORDER),
+    "show_evidence": lambda api: api.evidence.get("x"),
+    "stream_intent_events": lambda api: api.runtime.intents.events("x", last_id="1"),
+    "stream_events": lambda api: api.runtime.events.stream(last_id="1"),
+    "show_command": lambda api: api.runtime.commands.get("x"),
+    "list_reviews": lambda api: api.reviews.list(status="s", intent_id="i", **CREATED).page("c"),
+    "show_review": lambda api: api.reviews.get("x"),
+    "approve_review": lambda api: api.reviews.approve("x", **ORDER),
+    "reject_review": lambda api: api.reviews.reject("x", **ORDER),
+    "list_endpoints": lambda api: api.webhooks.endpoints.list().page(),
+    "create_endpoint": lambda api: api.webhooks.endpoints.create(url="http://x", events=["*"]),
+    "list_deliveries": lambda api: api.webhooks.deliveries.list(
+        endpoint="e", intent="i", event="v", status="s", **CREATED).page("c"),
+    "replay_delivery": lambda api: api.webhooks.deliveries.replay("x", wait=3, idempotency_key="k"),
+    "version": lambda api: api.meta.version(),
+    "show_problem": lambda api: api.meta.error("x"),
+}
+# fmt: on
+
+
+@pytest.fixture(params=["blocking", "awaiting"])
+def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """One of the two clients."""
+    servers.no_pauses(monkeypatch)
+    chosen: Callable[..., Any] = getattr(servers, request.param)
+    return chosen
+
+
+def test_no_operation_is_missing() -> None:
+    assert sorted([*ASKED, *LEFT_OUT]) == sorted(OPERATIONS)
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_an_operation_is_asked_for_with_everything_that_it_takes(run: Callable[..., Any], name: str) -> None:
+    method, path, operation = OPERATIONS[name]
+    script = Script((200, b"", {}), (404, b"", {}))  # what comes back is not what is looked at
+    run(script, ASKED[name], max_retries=0)
+    request = script.requests[0]
+    assert request.method == method
+    assert re.fullmatch(re.sub(r"\{\w+\}", "x", path), request.url.path)
+    query, headers = parameters(operation)
+    assert dict(parse_qsl(request.url.query.decode())).keys() == query
+    assert headers <= set(request.headers)
+    assert sent(request.content) == taken(operation) - (FIELDS_LEFT_OUT.keys() - inside(operation))
+
+
+def parameters(operation: dict[str, Any]) -> tuple[set[str], set[str]]:
+    """Return the names of the query, and the headers that tell what is wanted."""
+    given = [API["components"]["parameters"][one["$ref"].rsplit("/")[-1]] if "$ref" in one else one
+             for one in operation["parameters"]]  # fmt: skip
+    headers = {one["name"] for one in given if one["in"] == "header"}
+    return {one["name"] for one in given if one["in"] == "query"}, headers - {"x-request-id", "traceparent"}
+
+
+def taken(operation: dict[str, Any]) -> set[str]:
+    """Return the fields of the body, or those of each where it is an array."""
+    content = operation.get("requestBody", {"content": {}})["content"]
+    if not content:
+        return set()
+    schema = resolved(content["application/json"]["schema"])
+    return set(resolved(schema["items"] if schema["type"] == "array" else schema)["properties"])
+
+
+def inside(operation: dict[str, Any]) -> set[str]:
+    """Return what is sent in the body although it is elsewhere a header: the key of one intent of many."""
+    return {"idempotency_key"} if operation["operationId"] == "create_intents" else set()
+
+
+def sent(content: bytes) -> set[str]:
+    body = msgspec.json.decode(content) if content else {}
+    return set(body[0] if isinstance(body, list) else body)
+
+
+def resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = API["components"]["schemas"][schema["$ref"].rsplit("/")[-1]] if "$ref" in schema else schema
+    return found
+
+
+# Answers.
+
+SCHEMAS: dict[type[Struct], list[str]] = {
+    models.Account: ["Account", "AccountOpened"],
+    models.AccountEntry: ["AccountEntry"],
+    models.Addendum: ["Addendum"],
+    models.AuditPacket: ["AuditPacket"],
+    models.Callback: ["CallbackShown"],
+    models.Case: ["Case"],
+    models.Command: ["CommandAnswer"],
+    models.CommandRecord: ["Command"],
+    models.Delivery: ["Delivery"],
+    models.DeliveryAttempt: ["Attempt"],
+    models.Denial: ["Denial"],
+    models.Endpoint: ["Endpoint", "EndpointMade"],
+    models.ErrorPage: ["ErrorPage"],
+    models.Event: ["EventShown"],
+    models.Intent: ["Intent", "Accepted", "IntentShown"],
+    models.LedgerEntry: ["LedgerEntry"],
+    models.LedgerState: ["LedgerState"],
+    models.Links: ["IntentLinks", "AccountLinks", "CommandLinks", "SelfLink", "IntentLink"],
+    models.Page: ["Intents", "Accounts", "Entries", "Reviews", "Cases", "Denials", "Endpoints", "Deliveries"],
+    models.Reason: ["Reason"],
+    models.Record: ["RecordShown"],
+    models.Review: ["Review"],
+    models.Stage: ["StageShown"],
+    models.Version: ["VersionShown"],
+    models.WebhookIntent: ["WebhookData"],
+}
+
+
+def test_every_answer_is_compared() -> None:
+    kinds = {kind for kind in vars(models).values() if isinstance(kind, type) and issubclass(kind, Struct)}
+    assert kinds - SCHEMAS.keys() == {Struct, models.StreamEvent, models.WebhookEvent}
+
+
+@pytest.mark.parametrize("kind", SCHEMAS, ids=lambda kind: kind.__name__)
+def test_an_answer_has_every_field_and_what_may_be_absent_has_a_default(kind: type[Struct]) -> None:
+    known = OVER_NATS["components"]["schemas"] | API["components"]["schemas"]
+    shapes = [known[name] for name in SCHEMAS[kind]]
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    assert fields.keys() == {name for shape in shapes for name in shape["properties"]}
+    required = {name for name, field in fields.items() if field.required}
+    assert all(required <= set(shape["required"]) for shape in shapes)
+
+
+# Two clients, one surface.
+
+
+def methods(owner: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every public method below a client, by its path."""
+    for name, value in inspect.getmembers(owner):
+        if name.startswith("_"):
+            continue
+        if inspect.isroutine(value):
+            yield prefix + name, value
+        elif type(value).__module__.startswith("zentra.client"):
+            yield from methods(value, f"{prefix}{name}.")
+
+
+def test_both_clients_have_one_surface() -> None:
+    def surface(client: Any) -> dict[str, str]:
+        return {
+            name.replace("aclose", "close"): re.sub(r"Async|Awaitable\[(\w+)\]", r"\1", str(inspect.signature(method)))
+            for name, method in methods(client)
+        }
+
+    one, other = surface(Zentra("k", "http://x.test")), surface(AsyncZentra("k", "http://x.test"))
+    assert one == other
+    assert len(one) > len(ASKED)
+
+
+def test_every_method_says_what_it_returns() -> None:
+    for client, kinds in ((Zentra("k", "http://x.test"), (Pages, EventStream)),
+                          (AsyncZentra("k", "http://x.test"), (AsyncPages, AsyncEventStream))):  # fmt: skip
+        for name, method in methods(client):
+            given = typing.get_type_hints(inspect.unwrap(getattr(method, "__func__", method)))["return"]
+            assert given is not Any, name
+            assert inspect.getdoc(method), name
+            if name.endswith(".list"):
+                assert typing.get_origin(given) in kinds
