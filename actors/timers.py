@@ -10,7 +10,7 @@ out twice. One whose event came to nothing (it was set aside as poison, so its r
 a while, longer each time, and then handed out again: it neither spins nor is forgotten."""
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Final
 
 from zentra.actors.tick import Input, Tick
@@ -91,8 +91,10 @@ class Timers:
         """Return when the next timer is due, or None where none is known."""
         return min((due for due in (self._row_due(), self._soon_due()) if due is not None), default=None)
 
-    def take(self, now: float, limit: int, *, only_rows: bool = False) -> list[Input]:
-        """Return the events of timers that are due, where asked for without those that are sooner than their rows."""
+    def take(self, now: float, limit: int, owned: Container[int], *, only_rows: bool = False) -> list[Input]:
+        """Return the events of timers that are due, where asked for without those that are sooner than their rows.
+
+        One of a partition that is not `owned` is forgotten: it was learnt of while the partition changed hands."""
         taken: list[Input] = []
         while len(taken) < limit:
             soon = None if only_rows else self._soon_due()
@@ -107,6 +109,8 @@ class Timers:
                 timer = self._due[key][1]
                 partition, tenant = timer.partition, timer.tenant
             self._not_due(key)
+            if partition not in owned:
+                continue
             self._handed_out.add(key)
             taken.append(Input(partition, "timer", TimerFired(*key, tenant), f"timer/{key[2]}"))
         return taken

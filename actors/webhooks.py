@@ -6,6 +6,7 @@ attempt that is acknowledged and halves with each that is not (AIMD, as congesti
 commit of the transition that it tells of."""
 
 import hashlib
+from collections.abc import Iterable
 from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -160,7 +161,9 @@ def open_lane(tick: "Tick", event: LaneOpened) -> None:
 
     An attempt that has not reported for so long was lost on its way; its delivery waits again."""
     lane = tick.lane(event.tenant, event.endpoint)
-    for delivery_id in [key for key, since in lane.in_flight.items() if tick.now - since >= ATTEMPT_LOST_AFTER]:
+    lost = [key for key, since in lane.in_flight.items() if tick.now - since >= ATTEMPT_LOST_AFTER]
+    _ask_together(tick, lost)
+    for delivery_id in lost:
         del lane.in_flight[delivery_id]
         delivery = tick.delivery(delivery_id)
         if delivery is not None and delivery.state is DeliveryState.DELIVERING:
@@ -204,19 +207,23 @@ def _wait(tick: "Tick", delivery: Delivery) -> None:
         lane.more = True
 
 
+def _ask_together(tick: "Tick", deliveries: Iterable[str]) -> None:
+    """Raise MissingGround for those that memory does not have: one by one a whole lane would take a round for each."""
+    known = tick.memory.deliveries
+    absent = {key for key in deliveries if key not in tick.deliveries and key not in known}
+    if absent:
+        raise MissingGround(Missing(deliveries=absent))
+
+
 def finish_lanes(tick: "Tick") -> None:
     """Start what the width of each touched lane allows; an endpoint that is gone ends its deliveries."""
     for (tenant, endpoint_id), lane in tick.lanes.items():
         endpoints = tick.configuration.endpoints.get(tenant, ())
         gone = (tenant, endpoint_id) in tick.writes.endpoints_disabled
         endpoint = None if gone else next((e for e in endpoints if e.id == endpoint_id), None)
-        # what is going to be started is asked for together: a whole lane one by one would take a round for each
         width = lane.width or tick.rules.lane_width
         room = None if endpoint is None else max(0, width - len(lane.in_flight))
-        known = tick.memory.deliveries
-        absent = {key for key in islice(lane.waiting, room) if key not in tick.deliveries and key not in known}
-        if absent:
-            raise MissingGround(Missing(deliveries=absent))
+        _ask_together(tick, islice(lane.waiting, room))
         while lane.waiting and (endpoint is None or len(lane.in_flight) < width):
             key = next(iter(lane.waiting))
             del lane.waiting[key]

@@ -243,11 +243,9 @@ class Worker(Owner):
                 read_at = now
             # what an early timer would ask for may be among what waits; should it not be, its row fires
             crowded = self.waiting >= self.settings.events_max
-            for fired in self.timers.take(now, self.settings.events_max, only_rows=crowded):
-                queue = self._queues.get(fired.partition)
-                if queue is not None:
-                    queue.append((fired, None))
-                    self._wake.set()
+            for fired in self.timers.take(now, self.settings.events_max, self._queues, only_rows=crowded):
+                self._queues[fired.partition].append((fired, None))
+                self._wake.set()
             due = None if crowded else self.timers.next_due()
             left = HORIZON_SECONDS / 2 if due is None else due - anyio.current_time()
             await anyio.sleep(min(max(left, 0.005), 0.25))

@@ -277,10 +277,8 @@ class SimulatedWorker(Worker):
         if time - self._learned_at >= HORIZON_SECONDS / 2:
             await self._learn_timers()
             self._learned_at = time
-        for fired in self.timers.take(anyio.current_time(), self.settings.events_max):
-            queue = self._queues.get(fired.partition)
-            if queue is not None:
-                queue.append((fired, None))
+        for fired in self.timers.take(anyio.current_time(), self.settings.events_max, self._queues):
+            self._queues[fired.partition].append((fired, None))
 
     def tick_once(self) -> bool:
         """Start a tick where there is something for one; return whether there was."""

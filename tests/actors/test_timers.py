@@ -19,7 +19,7 @@ def timer(key: str = "a", partition: int = 1, name: str = "state") -> Timer:
 
 
 def keys(timers: Timers, now: float, limit: int = 10) -> list[str]:
-    taken = timers.take(now, limit)
+    taken = timers.take(now, limit, owned=range(8))
     assert all(isinstance(entry.event, TimerFired) for entry in taken)
     return [entry.event.key for entry in taken if isinstance(entry.event, TimerFired)]
 
@@ -75,6 +75,14 @@ def test_a_cleared_timer_never_fires(handed_out: bool) -> None:
     assert keys(timers, 9.0) == []
 
 
+def test_a_timer_that_was_learnt_of_while_its_partition_was_lost_is_there_again_when_it_is_regained() -> None:
+    timers = Timers()
+    timers.remember(timer(), 1.0, now=0.0)
+    assert timers.take(2.0, 10, owned={3}) == []
+    timers.learn([(timer(), 0.0)], now=3.0)
+    assert keys(timers, 3.0) == ["a"]
+
+
 def test_the_timers_of_a_lost_partition_are_forgotten() -> None:
     timers = Timers()
     timers.learn([(timer("mine", 1), 0.0), (timer("lost", 2), 0.0)], now=0.0)
@@ -94,7 +102,7 @@ def test_a_timer_that_came_to_nothing_rests_longer_each_time_and_is_handed_out_a
         assert timers.next_due() is None
         now += rest
     timers.learn([(timer(), -1.0)], now)
-    timers.take(now, 1)
+    timers.take(now, 1, range(8))
     timers.committed([], [key], now)
     timers.learn([(timer(), -1.0)], now)
     assert keys(timers, now) == ["a"]  # set anew: what was before is forgotten
@@ -158,8 +166,8 @@ def test_where_only_rows_are_asked_for_a_sooner_timer_waits_for_its_turn_or_its_
     for key in ("a", "b"):
         timers.remember(timer(key), 1.0, now=0.0)
     timers.learn([(timer("a"), 2.0)], now=0.0)
-    assert timers.take(1.5, 10, only_rows=True) == []
-    assert [entry.cause for entry in timers.take(2.0, 10, only_rows=True)] == ["timer/state"]
+    assert timers.take(1.5, 10, range(8), only_rows=True) == []
+    assert [entry.cause for entry in timers.take(2.0, 10, range(8), only_rows=True)] == ["timer/state"]
     assert keys(timers, 3.0) == ["b"]
     assert keys(timers, 9.0) == []
 

@@ -393,3 +393,22 @@ def test_a_long_lane_of_an_endpoint_that_is_gone_is_given_up_by_a_worker_that_re
     assert fleet.cases() == []
     assert sorted(set(states(fleet))) == [DeliveryState.DELIVERING, DeliveryState.EXHAUSTED]
     assert states(fleet).count(DeliveryState.DELIVERING) == 1  # its attempt has still to report
+
+
+def test_many_attempts_that_never_reported_are_made_again_by_a_worker_that_remembers_nothing(
+    make_fleet: MakeFleet,
+) -> None:
+    fleet = make_fleet(configuration(endpoints=(endpoint("hook", "*"),)), lane_width=200)
+    fleet.effects_lost = True
+    for _ in range(80):
+        fleet.submit(transfer(1_000))
+    fleet.run_until_idle()
+    assert states(fleet).count(DeliveryState.DELIVERING) == 200
+    fleet.advance(61)
+    assert states(fleet).count(DeliveryState.DELIVERING) == 200
+    fleet.effects_lost = False
+    fleet.forgetful = True
+    fleet.workers[0].look_after_lanes(fleet.workers[0].leases)
+    fleet.run_until_idle()
+    assert fleet.cases() == []
+    assert set(states(fleet)) == {DeliveryState.DELIVERED}
