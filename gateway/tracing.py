@@ -1,6 +1,6 @@
-"""Whether this process exports its spans over OTLP, as the standard `OTEL_` variables say: off unless they name where to.
+"""Whether this process exports spans over OTLP, as the standard `OTEL_` variables say: off unless they name where to.
 
-- Without an endpoint nothing of OpenTelemetry is imported, and whoever could export holds None.
+- Without an endpoint nothing here imports OpenTelemetry, and whoever could export holds None.
 - With one and without the extra `otel`, the process does not start, and says what to install.
 """
 

@@ -192,11 +192,14 @@ class SandboxRail:
 
     async def _follow(self, method: str, url: str, reference: str, body: bytes | None, cause: Cause) -> RailOutcome:
         """Ask, in a span where spans are exported and a record is known that the call follows from."""
-        headers, named, spans = _trace_headers(reference, cause), parse_reference(reference), self._spans
-        if spans is None or named is None or not cause.trace:
+        headers, spans = _trace_headers(reference, cause), self._spans
+        named = parse_reference(reference) if spans is not None and headers else None
+        if spans is None or named is None:
             return await self._ask(method, url, reference, body, headers)
         template = "/payments" if method == "POST" else "/payments/{reference}"
-        told = {"url.template": template, "zentra.rail": self._settings.name, "zentra.rail.attempt": named[1]}
+        told: dict[str, str | int] = {
+            "url.template": template, "zentra.rail": self._settings.name, "zentra.rail.attempt": named[1],
+        }  # fmt: skip
         name = f"{method} {template}"
         with spans.client(name, cause.trace, cause.tracestate, named[0], cause.sequence, url, told) as span:
             headers["traceparent"] = span.traceparent

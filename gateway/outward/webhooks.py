@@ -69,7 +69,7 @@ class WebhookSender:
 
     @staticmethod
     def _begun(spans: Spans, call: WebhookCall, data: _Data) -> Span:
-        told = {
+        told: dict[str, str | int] = {
             "zentra.webhook.endpoint": call.endpoint,
             "zentra.webhook.delivery": call.delivery,
             "zentra.webhook.attempt": call.attempt,
