@@ -179,7 +179,7 @@ class Outward:
         await self._ask(submission.rail, place, permitted, "submit", lambda rail: rail.submit(submission))
 
     async def _poll(self, poll: Poll, place: int, permitted: Permitted) -> None:
-        await self._ask(poll.rail, place, permitted, "poll", lambda rail: rail.poll(poll.reference))
+        await self._ask(poll.rail, place, permitted, "poll", lambda rail: rail.poll(poll.reference, poll.cause))
 
     async def _ask(
         self, name: str, place: int, permitted: Permitted, how: str, ask: Callable[[Rail], Awaitable[RailOutcome]]

@@ -18,6 +18,7 @@ from zentra.runtime.messages import DeliverySettled, Due, LeafDue, TimerFired
 from zentra.runtime.partitions import log_key
 from zentra.runtime.policy import DEFAULT_RULES, VelocityKey, decide, velocity_keys
 from zentra.runtime.rails import routing
+from zentra.runtime.rails.port import Cause
 
 __all__ = ["HANDLERS", "REGISTERED_TIMER", "close", "counters", "due", "fire", "path_of", "release", "try_next_rail"]
 
@@ -286,7 +287,7 @@ def _look_after(tick: Tick, at: Input, tx: Transaction) -> None:
     if tick.now < first:
         tick.rearm(tx, at.partition, first)
         return
-    tick.polls.append(Poll(attempt.rail, attempt.reference))
+    tick.polls.append(Poll(attempt.rail, attempt.reference, Cause(tx.trace, tx.tracestate, tx.sequence)))
     if elapsed >= settings.deadline_seconds:
         detail = {"rail": attempt.rail, "reference": attempt.reference, "held": str(tx.held)}
         tick.open_case(tx, "provider_outcome_unknown", detail, at)

@@ -35,7 +35,7 @@ from zentra.runtime.messages import Due, Event, LeafDue, encode_frame
 from zentra.runtime.names import is_tenant
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import CaseRow, DenialRow, Ground, LogHead, TickPlan, TickWrites, Timer
-from zentra.runtime.rails.port import Submission
+from zentra.runtime.rails.port import Cause, Submission
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import Delivery
 from zentra.runtime.webhooks.standard import WebhookCall
@@ -81,6 +81,7 @@ class Poll(NamedTuple):
 
     rail: str
     reference: str
+    cause: Cause
 
 
 class Rules(Struct, frozen=True):

@@ -240,7 +240,13 @@ def finish_lanes(tick: "Tick") -> None:
                 lane.in_flight[delivery.id] = tick.now
                 secrets = tuple(tick.rules.open_secret(secret) for secret in endpoint.secrets)
                 call = WebhookCall(
-                    endpoint.url, f"msg_{delivery.id}", delivery.body, secrets, delivery.attempts, delivery.id
+                    endpoint.url,
+                    f"msg_{delivery.id}",
+                    delivery.body,
+                    secrets,
+                    delivery.attempts,
+                    delivery.id,
+                    endpoint_id,
                 )
                 tick.calls.append((tenant, endpoint_id, call))
             tick.writes.delivery_states[delivery.id] = (delivery, None)

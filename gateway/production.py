@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from zentra.gateway.settings import Settings, SettingsError
 
-__all__ = ["assert_production", "nats_tls"]
+__all__ = ["assert_exporter", "assert_production", "nats_tls"]
 
 _POSTGRES: Final = ("postgres_writer_url", "postgres_tenant_url", "postgres_admin_url")
 
@@ -29,6 +29,14 @@ def assert_production(settings: Settings) -> None:
     for name, url, secure, fix in _links(settings):
         if not secure(url) and not (settings.plain_loopback and _on_loopback(url)):
             raise SettingsError(f"ZENTRA_{name.upper()}: the production profile demands TLS; {fix}")
+
+
+def assert_exporter(settings: Settings, variable: str, url: str) -> None:
+    """Return where the profile is not `production`, or spans go to `url` over TLS; raise SettingsError."""
+    if settings.profile != "production" or urlsplit(url).scheme == "https":
+        return
+    if not (settings.plain_loopback and _on_loopback(url)):
+        raise SettingsError(f"{variable}: the production profile demands TLS; begin it with https://")
 
 
 def nats_tls(settings: Settings) -> ssl.SSLContext | None:

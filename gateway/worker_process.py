@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -42,6 +42,9 @@ from zentra.streams.publisher import Publisher
 from zentra.streams.source import CommandSource
 from zentra.streams.topology import ensure_streams
 
+if TYPE_CHECKING:
+    from zentra.gateway.spans import Spans
+
 __all__ = ["open_ways_out", "run_worker"]
 
 logger = logging.getLogger(__name__)
@@ -73,15 +76,16 @@ def open_ways_out(
     opened: AsyncExitStack,
     *,
     connections_max: int = CONNECTIONS_MAX,
+    spans: "Spans | None" = None,
 ) -> tuple[RailBook, WebhookSender]:
     """Return the rails and the webhook sender, each with at most `connections_max` connections of its own: whatever
     endpoints do, no rail has to wait for a connection. What was opened is closed with `opened`."""
     pools = [OutwardHttp(policy, connections_max=connections_max) for _ in range(2)]
     for pool in pools:
         opened.push_async_callback(pool.aclose)
-    book = RailBook(rails, pools[0])
+    book = RailBook(rails, pools[0], spans)
     opened.push_async_callback(book.aclose)
-    return book, WebhookSender(pools[1])
+    return book, WebhookSender(pools[1], spans=spans)
 
 
 async def run_worker(
@@ -90,11 +94,14 @@ async def run_worker(
     *,
     on_ready: Callable[[Worker], Coroutine[Any, Any, None]] | None = None,
     signals: bool = True,
+    spans: "Spans | None" = None,
 ) -> None:
-    """Run a worker until SIGTERM or SIGINT (or cancellation), then drain; raise what its supervisor gave up on."""
+    """Run a worker until SIGTERM or SIGINT (or cancellation), then drain; raise what its supervisor gave up on.
+
+    `spans` makes one for every call to a rail or an endpoint; it stays open."""
     settings.need("postgres_writer_url", "nats_url", "secret", "evidence_key")
     async with AsyncExitStack() as opened:
-        worker, supervisor = await _build(settings, instruments, opened)
+        worker, supervisor = await _build(settings, instruments, opened, spans)
         async with anyio.create_task_group() as group:
             if signals:
                 group.start_soon(_stop_on_signal, worker, supervisor)
@@ -106,7 +113,9 @@ async def run_worker(
                 group.cancel_scope.cancel()
 
 
-async def _build(settings: Settings, instruments: Instruments, opened: AsyncExitStack) -> tuple[Worker, Supervisor]:
+async def _build(
+    settings: Settings, instruments: Instruments, opened: AsyncExitStack, spans: "Spans | None"
+) -> tuple[Worker, Supervisor]:
     """Return a worker on real adapters and its services; what was opened for it is closed with `opened`."""
     assert_production(settings)
     pool = await open_pool(
@@ -128,7 +137,7 @@ async def _build(settings: Settings, instruments: Instruments, opened: AsyncExit
     rules = make_rules(settings, partitions)
     memory = Memory(await store.configuration(), rules.partition_of)
     policy = AddressPolicy(allow_private=settings.private_addresses)
-    rails, sender = open_ways_out(policy, lambda: memory.configuration.rails, opened)
+    rails, sender = open_ways_out(policy, lambda: memory.configuration.rails, opened, spans=spans)
     outward = Outward(rails.adapter, sender, publisher, rules.partition_of, command_subject, instruments)
     relay = Relay(store, publisher, lambda: tuple(worker.leases), instruments)
     limits = WorkerSettings(

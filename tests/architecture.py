@@ -42,6 +42,7 @@ _VENDORS: Final[Mapping[str, frozenset[str]]] = {
     "asyncpg": frozenset({"storage"}),
     "redis": frozenset({"storage"}),
     "aiohttp": _BORDER,
+    "opentelemetry": frozenset({"gateway"}),
     "prometheus_client": _BORDER,
     "starlette": _BORDER,
     "typer": _BORDER,

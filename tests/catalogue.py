@@ -280,6 +280,28 @@ def metrics_page() -> str:
             for family in metric_families()
         ),
         "",
+        "## Traces", "",
+        "With `OTEL_EXPORTER_OTLP_ENDPOINT` (or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) set, gateways and workers export",
+        "spans over OTLP/HTTP; without it, they load nothing of that. Install it: `pip install 'zentra[server,otel]'`.",
+        "Set it for both: the span of a request goes along with its intent, as the member `zentra` of its tracestate,",
+        "and workers put their calls under it, also days later and on other machines.", "",
+        "| span | kind | attributes beside those of the conventions |",
+        "|---|---|---|",
+        "| `POST /runtime/intents`, and so on by route; `HTTP` without one | server | |",
+        "| `process zentra.intents.create` | server | |",
+        "| `POST /payments`, `GET /payments/{reference}` | client | `zentra.intent.id`, `zentra.rail`, "
+        "`zentra.rail.attempt`, `zentra.rail.outcome` |",
+        "| `POST` (a webhook) | client | `zentra.intent.id`, `zentra.webhook.endpoint`, `zentra.webhook.delivery`, "
+        "`zentra.webhook.attempt` |",
+        "",
+        "The `traceparent` of a call names its own span. No body, account, key, path or query is exported. A trace is",
+        "sampled as whoever began it said in its `traceparent`; for those begun here `OTEL_TRACES_SAMPLER` decides.",
+        "The SDK reads the other `OTEL_` variables too (`OTEL_SERVICE_NAME`, which is else `zentra-gateway` or",
+        "`zentra-worker`; `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_BSP_MAX_QUEUE_SIZE`, …).",
+        "`OTEL_SDK_DISABLED=true` or `OTEL_TRACES_EXPORTER=none` switch it off; the one protocol is `http/protobuf`.",
+        "A collector that is away costs spans and nothing else: a bounded queue drops what does not fit, and a stop",
+        "waits three seconds at most. The production profile demands `https://`, or `ZENTRA_PLAIN_LOOPBACK` and a",
+        "collector on the same machine.", "",
     ]  # fmt: skip
     return "\n".join(lines)
 

@@ -75,6 +75,8 @@ PLANTED = [
     (rules.vendors,         "actors/a.py",      "import anyio.abc",                                             False),
     (rules.vendors,         "streams/a.py",     "import prometheus_client",                                     True),
     (rules.vendors,         "storage/a.py",     "import aiohttp",                                               True),
+    (rules.vendors,         "actors/a.py",      "from opentelemetry.trace import Tracer",                       True),
+    (rules.vendors,         "gateway/a.py",     "from opentelemetry.trace import Tracer",                       False),
     (rules.vendors,         "actors/a.py",      "import uvicorn",                                               True),
     (rules.vendors,         "bench/a.py",       "import typer",                                                 False),
     (rules.vendors,         "client/a.py",      "import cryptography",                                          True),

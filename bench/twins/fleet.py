@@ -20,7 +20,7 @@ from zentra.actors.committing import Committer
 from zentra.actors.engine import Engine
 from zentra.actors.memory import Memory
 from zentra.actors.stages import REGISTERED_TIMER
-from zentra.actors.tick import Batch, Input, Rules, Tick
+from zentra.actors.tick import Batch, Input, Poll, Rules, Tick
 from zentra.actors.unpacking import unpack
 from zentra.bench.twins.rails import ScriptedRail
 from zentra.bench.twins.store import StoreTwin
@@ -63,7 +63,7 @@ class Effects(Struct):
     """The outward effects that committed ticks asked for."""
 
     submissions: list[Submission]
-    polls: list[tuple[str, str]]
+    polls: list[Poll]
     calls: list[tuple[str, str, WebhookCall]]
 
 
@@ -322,8 +322,8 @@ class Fleet:
         for submission in tick.submissions:
             outcome = at_once(self.rails[submission.rail].submit(submission))
             self.report(outcome, f"submit/{outcome.reference}/{self._next()}")
-        for rail, reference in tick.polls:
-            self.report(at_once(self.rails[rail].poll(reference)), f"poll/{reference}/{self._next()}")
+        for rail, reference, cause in tick.polls:
+            self.report(at_once(self.rails[rail].poll(reference, cause)), f"poll/{reference}/{self._next()}")
         for tenant, endpoint, call in tick.calls:
             result = at_once(self.endpoints.send(call))
             partition = self.partition_of(lane_key(tenant, endpoint))

@@ -24,7 +24,7 @@ from zentra.gateway.outward.rail_sandbox import (
 )
 from zentra.gateway.sandbox.scenarios import Order, Payment, PaymentBook, RailProfile, ReplyKind
 from zentra.gateway.sandbox.server import callback_bytes
-from zentra.runtime.rails.port import OutcomeStatus, RailOutcome, RailSettings, Submission, Trust
+from zentra.runtime.rails.port import UNKNOWN_CAUSE, Cause, OutcomeStatus, RailOutcome, RailSettings, Submission, Trust
 
 __all__ = ["ScriptedCallback", "ScriptedRail"]
 
@@ -103,7 +103,7 @@ class ScriptedRail:
                 reason = "rejected" if reply.kind is ReplyKind.REFUSED else None
                 return self._stated(reply.payment, now, "direct", reason)
 
-    async def poll(self, reference: str) -> RailOutcome:
+    async def poll(self, reference: str, cause: Cause = UNKNOWN_CAUSE) -> RailOutcome:
         """Return the payment's status by now, or `not_found`."""
         now = self._clock()
         self.polls[reference] += 1

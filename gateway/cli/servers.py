@@ -62,11 +62,17 @@ def gateway() -> None:
         import anyio
 
         from zentra.gateway.http.server import run_gateway
+        from zentra.gateway.tracing import open_tracing
 
         async def ready(_: str) -> None:
             _settle_memory()
 
-        anyio.run(partial(run_gateway, known, on_ready=ready), backend_options={"use_uvloop": True})
+        spans = open_tracing(known, "zentra-gateway")
+        try:
+            anyio.run(partial(run_gateway, known, on_ready=ready, spans=spans), backend_options={"use_uvloop": True})
+        finally:
+            if spans is not None:
+                spans.close()
 
     _run_for_ever(run)
 
@@ -202,9 +208,10 @@ def _work(known: Settings) -> None:
     import anyio
 
     from zentra.gateway.metrics import Metrics, serve_metrics
+    from zentra.gateway.tracing import open_tracing
     from zentra.gateway.worker_process import run_worker
 
-    metrics = Metrics()
+    metrics, spans = Metrics(), open_tracing(known, "zentra-worker", known.worker_name)
     server = None
 
     async def ready(worker: Worker) -> None:
@@ -215,8 +222,11 @@ def _work(known: Settings) -> None:
         logger.info("worker is ready", extra={"worker": known.worker_name, "metrics_port": known.metrics_port})
 
     try:
-        anyio.run(partial(run_worker, known, metrics, on_ready=ready), backend_options={"use_uvloop": True})
+        run = partial(run_worker, known, metrics, on_ready=ready, spans=spans)
+        anyio.run(run, backend_options={"use_uvloop": True})
     finally:
+        if spans is not None:
+            spans.close()
         if server is not None:
             server.close()
 

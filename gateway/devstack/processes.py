@@ -269,7 +269,9 @@ def _launch(
     uid, gid = (account.uid, account.gid) if account is not None else (-1, -1)
     launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(death), str(os.getpid()), str(uid), str(gid)]
     passed_on = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
-    environment = {name: os.environ[name] for name in passed_on if name in os.environ} | {"LANG": "C.UTF-8"}
+    # Where spans go is said to the commands that start processes as it is to processes.
+    environment = {name: text for name, text in os.environ.items() if name in passed_on or name.startswith("OTEL_")}
+    environment["LANG"] = "C.UTF-8"
     with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as output:
         return subprocess.Popen(  # noqa: S603
             [*launcher, *command],

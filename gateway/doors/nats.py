@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -31,6 +31,9 @@ from zentra.storage.identifiers import Uuid7
 from zentra.streams.connection import Connection
 from zentra.streams.service import IntentService, ServiceRequest
 
+if TYPE_CHECKING:
+    from zentra.gateway.spans import Span, Spans
+
 __all__ = ["NATS_CODES", "VERB", "NatsDoor", "overloaded_answer"]
 
 _log = logging.getLogger(__name__)
@@ -40,6 +43,13 @@ ROLE: Final = "developer"
 SOURCE: Final = "nats"
 ACTION: Final = "REQUEST zentra.intents.create"
 VERB: Final = "create"
+SPAN: Final = "process zentra.intents.create"
+SPAN_ATTRIBUTES: Final = {
+    "messaging.system": "nats",
+    "messaging.operation.name": "process",
+    "messaging.operation.type": "process",
+    "messaging.destination.name": "zentra.intents.create",
+}
 NATS_CODES: Final = frozenset(
     {
         "batch_too_large", "body_key_repeated", "body_malformed", "body_too_deep", "idempotency_in_flight",
@@ -69,9 +79,10 @@ class NatsDoor:
         door: IntentDoor,
         limiter: Limiter | None = None,
         on_denial: Callable[[Caller, str, str, str], None] = lambda caller, action, reason, request_id: None,
+        spans: Spans | None = None,
     ) -> None:
-        """`on_denial` is told caller, action, reason and request id."""
-        self._limiter, self._on_denial = limiter, on_denial
+        """`on_denial` is told caller, action, reason and request id; `spans` makes one for every request."""
+        self._limiter, self._on_denial, self._spans = limiter, on_denial, spans
         self._service = IntentService(client, overloaded_answer=overloaded_answer())
         self._door = door
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,21 +109,31 @@ class NatsDoor:
             task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, request: ServiceRequest) -> None:
-        request_id, trace = f"req_{_new_id()}", trace_of(request.headers.get("traceparent", "").encode())
+        if self._spans is None:
+            await self._answer_in(None, request)
+            return
+        with self._spans.server(request.headers.get("traceparent", "").encode(), SPAN, SPAN_ATTRIBUTES) as span:
+            await self._answer_in(span, request)
+
+    async def _answer_in(self, span: Span | None, request: ServiceRequest) -> None:
+        request_id = f"req_{_new_id()}"
+        trace = trace_of(request.headers.get("traceparent", "").encode()) if span is None else span.trace
         try:
-            body = await self._work(request, request_id, trace)
+            body = await self._work(request, request_id, trace, span)
         except Exception as error:
             problem = of_error(error)
             if problem.denied and problem.caller is not None:
                 self._on_denial(problem.caller, ACTION, problem.row.code, request_id)
             body = document(problem, request_id, trace)
+            if span is not None and problem.row.status >= 500:
+                span.failed(problem.row.code)
         try:
             await self._service.respond(request, body)
         except StreamError as error:
             # The tenant hears nothing, asks again with the same key, and gets the same answer.
             _log.warning("answer was not sent", extra={"tenant": request.tenant, "error": str(error)})
 
-    async def _work(self, request: ServiceRequest, request_id: str, trace: str) -> bytes:
+    async def _work(self, request: ServiceRequest, request_id: str, trace: str, span: Span | None) -> bytes:
         if request.verb != VERB:
             raise Problem("verb_unknown", f"there is no verb {request.verb[:64]!r}")
         if "zentra-version" in request.headers:
@@ -127,10 +148,12 @@ class NatsDoor:
         keys = [request.headers["idempotency-key"]] if "idempotency-key" in request.headers else []
         state = tracestate_of(
             request.headers.get("traceparent", "").encode(), request.headers.get("tracestate", "").encode()
-        )  # fmt: skip
+        )
+        if span is not None:
+            state = span.tracestate(state)
         asker = Asker(
             tenant=request.tenant, principal=PRINCIPAL, role=ROLE, trace=trace, source=SOURCE, tracestate=state
-        )  # fmt: skip
+        )
         if isinstance(given, list):
             if keys:
                 raise Problem("idempotency_key_ambiguous", "in an array every intent has a key of its own, in its body")

@@ -16,7 +16,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -31,6 +31,9 @@ from zentra.gateway.http.versions import CURRENT, VERSIONS, Version, version_of
 from zentra.gateway.listening import Receive, Scope, Send
 from zentra.runtime.limits import RouteClass
 from zentra.storage.identifiers import Uuid7
+
+if TYPE_CHECKING:
+    from zentra.gateway.spans import Span, Spans
 
 __all__ = ["Application", "Handler", "Headers", "Reply", "Request", "Route", "json_reply"]
 
@@ -78,10 +81,12 @@ class Request:
     """One request as handlers see it."""
 
     __slots__ = (
-        "_keys", "_principal", "body", "headers", "json", "limits", "params", "request_id", "scope", "trace", "version",
+        "_keys", "_principal", "body", "headers", "json", "limits", "params", "request_id", "scope", "span", "trace",
+        "version",
     )  # fmt: skip
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, spans: Spans | None = None) -> None:
+        """With `spans`, the request begins one; whoever answers ends it."""
         self.scope = scope
         self.params: Mapping[str, str] = _NO_PARAMS
         self.body = b""
@@ -99,7 +104,12 @@ class Request:
         self.headers = headers
         given = headers.get(b"x-request-id")
         self.request_id = given.decode() if given and _REQUEST_ID.match(given) else f"req_{_new_id()}"
-        self.trace = trace_of(headers.get(b"traceparent"))
+        self.span: Span | None = None
+        if spans is None:
+            self.trace = trace_of(headers.get(b"traceparent"))
+        else:
+            self.span = spans.server(headers.get(b"traceparent"))
+            self.trace = self.span.trace
 
     @property
     def principal(self) -> Principal:
@@ -119,8 +129,9 @@ class Request:
 
     @property
     def tracestate(self) -> str:
-        """What others carry along the trace; empty where they carry nothing."""
-        return tracestate_of(self.headers.get(b"traceparent"), self.headers.get(b"tracestate"))
+        """What others carry along the trace, behind our span where it is exported; empty where there is neither."""
+        given = tracestate_of(self.headers.get(b"traceparent"), self.headers.get(b"tracestate"))
+        return given if self.span is None else self.span.tracestate(given)
 
     @property
     def wait_seconds(self) -> float | None:
@@ -205,8 +216,11 @@ class Application:
         observer: HttpObserver,
         requests_max: int = REQUESTS_MAX,
         versions: Mapping[str, Version] = VERSIONS,
+        spans: Spans | None = None,
     ) -> None:
-        """`on_denial` is told caller, action, reason and request id. Raises ValueError where two routes collide."""
+        """`on_denial` is told caller, action, reason and request id; `spans` makes one for every request.
+
+        Raises ValueError where two routes collide."""
         self._limiter, self.routes = limiter, tuple(routes)
         strangers_max = max(requests_max // STRANGERS_SHARE, STRANGERS_MIN)
         self._known, self._asking, self._open = _Places(requests_max), _Places(strangers_max), _Places(strangers_max)
@@ -214,7 +228,7 @@ class Application:
         self._patterns: dict[int, list[tuple[list[str], dict[str, Route]]]] = {}
         self._authenticator = authenticator
         self._on_denial = on_denial
-        self._observer = observer
+        self._observer, self._spans = observer, spans
         self._versions = versions
         for route in routes:
             self._add(route)
@@ -228,7 +242,7 @@ class Application:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
-        request = Request(scope)
+        request = Request(scope, self._spans)
         route: Route | None = None
         try:
             route = self._find(scope["path"], scope["method"], request)
@@ -257,6 +271,8 @@ class Application:
         label = "-" if route is None else route.template
         method = scope["method"] if route is not None else "-"  # anybody may invent methods
         self._observer.http(label, method, reply.status, time.perf_counter() - began)
+        if request.span is not None:
+            request.span.served("" if route is None else method, "" if route is None else label, reply.status)
 
     async def _stream(
         self, request: Request, stream: EventStream, scope: Scope, receive: Receive, send: Send, began: float
@@ -264,6 +280,8 @@ class Application:
         """Hold a stream open; it is counted as answered when it begins."""
         route = self._find(scope["path"], scope["method"], request)
         self._observer.http(route.template, route.method, 200, time.perf_counter() - began)
+        if request.span is not None:
+            request.span.served(route.method, route.template, 200)
         headers = (
             (b"x-request-id", request.request_id.encode()),
             (b"zentra-version", request.version.name.encode()),

@@ -15,14 +15,14 @@ import msgspec
 
 from zentra.gateway.http.problems import Problem
 from zentra.runtime.intents.command import KEY_PATTERN
-from zentra.runtime.tracing import checked_tracestate
+from zentra.runtime.tracing import Parent, checked_tracestate
 from zentra.storage.identifiers import RandomHex
 
-__all__ = ["one_key", "strict_json", "trace_of", "tracestate_of"]
+__all__ = ["one_key", "parent_of", "strict_json", "trace_of", "tracestate_of"]
 
 DEPTH_MAX: Final = 8  # no body of the API is deeper than three
 _TRACEPARENT: Final = re.compile(
-    rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-|\Z)"
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(?:-|\Z)"
 )
 _decode: Final = msgspec.json.Decoder().decode
 _new_trace: Final = RandomHex()
@@ -88,6 +88,12 @@ def trace_of(traceparent: bytes | None) -> str:
     """Return the trace id that a W3C traceparent names, or a new one where it names none."""
     parent = _TRACEPARENT.match(traceparent) if traceparent else None
     return parent[1].decode() if parent else _new_trace()
+
+
+def parent_of(traceparent: bytes | None) -> tuple[str, Parent] | None:
+    """Return the trace id and the span that a W3C traceparent names; None where it names none."""
+    found = _TRACEPARENT.match(traceparent) if traceparent else None
+    return (found[1].decode(), Parent(found[2].decode(), bool(int(found[3], 16) & 1))) if found else None
 
 
 def tracestate_of(traceparent: bytes | None, tracestate: bytes | None) -> str:

@@ -16,7 +16,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import uvicorn
 
@@ -64,6 +64,9 @@ from zentra.streams.load_tail import LoadTail
 from zentra.streams.publisher import Publisher
 from zentra.streams.topology import ensure_streams, stream_state
 
+if TYPE_CHECKING:
+    from zentra.gateway.spans import Spans
+
 __all__ = ["GatewayApp", "run_gateway"]
 
 _log = logging.getLogger(__name__)
@@ -97,15 +100,15 @@ class GatewayApp:
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, settings: Settings) -> AsyncIterator[GatewayApp]:
-        """Yield a gateway on the real stores, and close everything in order afterwards.
+    async def opened(cls, settings: Settings, spans: Spans | None = None) -> AsyncIterator[GatewayApp]:
+        """Yield a gateway on the real stores, and close everything in order afterwards but `spans`.
 
         Raises SettingsError, Misconfigured, Unavailable or StreamError where it cannot be built."""
         settings.need("postgres_writer_url", "postgres_tenant_url", "nats_url", "redis_url", "secret")
         assert_production(settings)
         secured(quiet_config(_nobody), settings)
         async with AsyncExitStack() as stack:
-            yield await _Builder(settings, stack).build()
+            yield await _Builder(settings, stack, spans).build()
 
     def drain(self) -> None:
         """Be unready, and let nobody wait any longer."""
@@ -166,18 +169,24 @@ class GatewayApp:
 
 
 async def run_gateway(
-    settings: Settings, *, signals: bool = True, on_ready: Callable[[str], Awaitable[None]] | None = None
+    settings: Settings,
+    *,
+    signals: bool = True,
+    on_ready: Callable[[str], Awaitable[None]] | None = None,
+    spans: Spans | None = None,
 ) -> None:
-    """Build a gateway, serve on the host and port of the settings, drain. Raises what building and binding raise."""
-    async with GatewayApp.opened(settings) as gateway:
+    """Build a gateway, serve on the host and port of the settings, drain. Raises what building and binding raise.
+
+    `spans` makes one for every request; it stays open."""
+    async with GatewayApp.opened(settings, spans) as gateway:
         await gateway.serve(settings.host, settings.port, signals=signals, on_ready=on_ready)
 
 
 class _Builder:
     """Builds a gateway; what it opens is pushed onto the stack at once."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
-        self.settings, self.stack = settings, stack
+    def __init__(self, settings: Settings, stack: AsyncExitStack, spans: Spans | None) -> None:
+        self.settings, self.stack, self.spans = settings, stack, spans
         self.metrics = Metrics()
 
     async def build(self) -> GatewayApp:
@@ -227,9 +236,10 @@ class _Builder:
         routes += DescriptionRoutes(lambda: routes).routes()
         authenticator, limiter = open_access(settings, stack, tenant_pool, writer_pool, http, metrics)
         application = Application(
-            routes, authenticator, limiter, on_denial=denials.add, observer=metrics, requests_max=settings.requests_max
-        )
-        nats_door = NatsDoor(client, door, limiter, denials.add)
+            routes, authenticator, limiter, on_denial=denials.add, observer=metrics,
+            requests_max=settings.requests_max, spans=self.spans,
+        )  # fmt: skip
+        nats_door = NatsDoor(client, door, limiter, denials.add, self.spans)
         await nats_door.start()
         stack.push_async_callback(nats_door.aclose)
         self._show(intake, nats_door, cache, pressure, admission, streams)

@@ -14,8 +14,10 @@ from collections.abc import Mapping
 import msgspec
 
 from zentra.runtime.rails.port import (
+    UNKNOWN_CAUSE,
     CallbackCode,
     CallbackRejected,
+    Cause,
     OutcomeStatus,
     RailOutcome,
     RailSettings,
@@ -69,7 +71,7 @@ class InlineRail:
         self._outcomes[reference] = outcome
         return outcome
 
-    async def poll(self, reference: str) -> RailOutcome:
+    async def poll(self, reference: str, cause: Cause = UNKNOWN_CAUSE) -> RailOutcome:
         """Return the remembered outcome, or `not_found`."""
         known = self._outcomes.get(reference)
         if known is None:

@@ -15,6 +15,7 @@ import asyncio
 import hmac
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import aiohttp
@@ -22,8 +23,10 @@ import msgspec
 
 from zentra.gateway.outward.http import AddressPolicy, AddressRefused, Answer, OutwardHttp
 from zentra.runtime.rails.port import (
+    UNKNOWN_CAUSE,
     CallbackCode,
     CallbackRejected,
+    Cause,
     OutcomeStatus,
     RailOutcome,
     RailSettings,
@@ -34,6 +37,9 @@ from zentra.runtime.rails.port import (
 )
 from zentra.runtime.rails.routing import parse_reference
 from zentra.runtime.tracing import traceparent
+
+if TYPE_CHECKING:
+    from zentra.gateway.spans import Span, Spans
 
 __all__ = [
     "SIGNATURE_HEADER",
@@ -140,9 +146,10 @@ def verify_sandbox_callback(rail: str, secret: str, raw: bytes, headers: Mapping
 class SandboxRail:
     """The sandbox rail over HTTP. Connections are opened with the first call, inside the caller's event loop."""
 
-    def __init__(self, settings: RailSettings, http: OutwardHttp | None = None) -> None:
-        """`http` is shared and stays open when the rail closes; without one the rail makes and closes its own."""
-        self._settings = settings
+    def __init__(self, settings: RailSettings, http: OutwardHttp | None = None, spans: Spans | None = None) -> None:
+        """`http` is shared and stays open when the rail closes; without one the rail makes and closes its own. `spans`
+        makes one for every call that follows from a record."""
+        self._settings, self._spans = settings, spans
         self._payments_url = f"{settings.base_url.rstrip('/')}/rails/{settings.name}/payments"
         self._shared = http is not None
         self._http = http
@@ -166,11 +173,12 @@ class SandboxRail:
             scenario=submission.scenario,
         )
         encoded = msgspec.json.encode(body)
-        return await self._ask("POST", self._payments_url, submission.reference, encoded, _trace_headers(submission))
+        cause = Cause(submission.trace, submission.tracestate, submission.sequence)
+        return await self._follow("POST", self._payments_url, submission.reference, encoded, cause)
 
-    async def poll(self, reference: str) -> RailOutcome:
+    async def poll(self, reference: str, cause: Cause = UNKNOWN_CAUSE) -> RailOutcome:
         """Ask the rail what became of a reference. Ambiguity is `unknown`, never an exception."""
-        return await self._ask("GET", f"{self._payments_url}/{quote(reference, safe='')}", reference, None, {})
+        return await self._follow("GET", f"{self._payments_url}/{quote(reference, safe='')}", reference, None, cause)
 
     def verify_callback(self, raw: bytes, headers: Mapping[str, str], now: float) -> RailOutcome:
         """Return what an authentic callback says. Raises `CallbackRejected`."""
@@ -182,8 +190,31 @@ class SandboxRail:
             await self._http.aclose()
             self._http = None
 
+    async def _follow(self, method: str, url: str, reference: str, body: bytes | None, cause: Cause) -> RailOutcome:
+        """Ask, in a span where spans are exported and a record is known that the call follows from."""
+        headers, spans = _trace_headers(reference, cause), self._spans
+        named = parse_reference(reference) if spans is not None and headers else None
+        if spans is None or named is None:
+            return await self._ask(method, url, reference, body, headers)
+        template = "/payments" if method == "POST" else "/payments/{reference}"
+        told: dict[str, str | int] = {
+            "url.template": template, "zentra.rail": self._settings.name, "zentra.rail.attempt": named[1],
+        }  # fmt: skip
+        name = f"{method} {template}"
+        with spans.client(name, cause.trace, cause.tracestate, named[0], cause.sequence, url, told) as span:
+            headers["traceparent"] = span.traceparent
+            outcome = await self._ask(method, url, reference, body, headers, span)
+            span.tell({"zentra.rail.outcome": str(outcome.status)})
+            return outcome
+
     async def _ask(
-        self, method: str, url: str, reference: str, body: bytes | None, headers: dict[str, str]
+        self,
+        method: str,
+        url: str,
+        reference: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        span: Span | None = None,
     ) -> RailOutcome:
         trust: Trust = "direct" if method == "POST" else "polled"
         refused = OutcomeStatus.NOT_ACCEPTED if method == "POST" else OutcomeStatus.UNKNOWN
@@ -194,14 +225,13 @@ class SandboxRail:
                 http = self._opened()
                 timeout = http.timeout(self._settings.submit_timeout_seconds)
                 answer = await http.request(method, url, body=body, headers=headers, timeout=timeout)
-        except AddressRefused:
-            return self._outcome(reference, refused, "address_refused", trust)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            return self._outcome(reference, refused, "connect_failed", trust)
-        except TimeoutError:
-            return self._outcome(reference, OutcomeStatus.UNKNOWN, "timeout", trust)
-        except (aiohttp.ClientError, OSError):
-            return self._outcome(reference, OutcomeStatus.UNKNOWN, "connection_dropped", trust)
+        except (aiohttp.ClientError, OSError, AddressRefused) as error:
+            status, reason = _failure(error, refused)
+            if span is not None:
+                span.failed(reason)
+            return self._outcome(reference, status, reason, trust)
+        if span is not None:
+            span.answered(answer.status)
         return self._read(answer, reference, trust)
 
     def _opened(self) -> OutwardHttp:
@@ -248,10 +278,27 @@ class SandboxRail:
         )
 
 
-def _trace_headers(submission: Submission) -> dict[str, str]:
-    """Return the W3C headers of a submission; none where it has no trace or a reference that is not an intent's."""
-    named = parse_reference(submission.reference)
-    if not submission.trace or named is None:
+def _failure(
+    error: aiohttp.ClientError | OSError | AddressRefused, refused: OutcomeStatus
+) -> tuple[OutcomeStatus, str]:
+    """Return what a call without an answer comes to, and why; `refused` is what no connection at all comes to.
+
+    The order is from the narrow class to the wide one: several of these inherit from one another."""
+    match error:
+        case AddressRefused():
+            return refused, "address_refused"
+        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+            return refused, "connect_failed"
+        case TimeoutError():
+            return OutcomeStatus.UNKNOWN, "timeout"
+        case _:
+            return OutcomeStatus.UNKNOWN, "connection_dropped"
+
+
+def _trace_headers(reference: str, cause: Cause) -> dict[str, str]:
+    """Return the W3C headers of a call; none where it has no trace or a reference that is not an intent's."""
+    named = parse_reference(reference)
+    if not cause.trace or named is None:
         return {}
-    headers = {"traceparent": traceparent(submission.trace, named[0], submission.sequence)}
-    return headers | ({"tracestate": submission.tracestate} if submission.tracestate else {})
+    headers = {"traceparent": traceparent(cause.trace, named[0], cause.sequence)}
+    return headers | ({"tracestate": cause.tracestate} if cause.tracestate else {})

@@ -2,21 +2,29 @@
 
 A rail whose settings change gets a new adapter; the old one is closed with the book."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from zentra.gateway.outward.http import OutwardHttp
 from zentra.gateway.outward.rail_inline import InlineRail
 from zentra.gateway.outward.rail_sandbox import SandboxRail
 from zentra.runtime.rails.port import Rail, RailSettings
 
+if TYPE_CHECKING:
+    from zentra.gateway.spans import Spans
+
 __all__ = ["RailBook"]
 
 
 class RailBook:
-    """Adapters by name. `settings` returns the rails as they are configured now."""
+    """Adapters by name. `settings` returns the rails as they are configured now; `spans` makes one for every call."""
 
-    def __init__(self, settings: Callable[[], Mapping[str, RailSettings]], http: OutwardHttp) -> None:
-        self._settings, self._http = settings, http
+    def __init__(
+        self, settings: Callable[[], Mapping[str, RailSettings]], http: OutwardHttp, spans: Spans | None = None
+    ) -> None:
+        self._settings, self._http, self._spans = settings, http, spans
         self._adapters: dict[str, Rail] = {}
         self._retired: list[Rail] = []
 
@@ -32,7 +40,7 @@ class RailBook:
             if known.settings == wanted:
                 return known
             self._retired.append(known)
-        made: Rail = InlineRail(wanted) if wanted.kind == "inline" else SandboxRail(wanted, self._http)
+        made: Rail = InlineRail(wanted) if wanted.kind == "inline" else SandboxRail(wanted, self._http, self._spans)
         self._adapters[name] = made
         return made
 

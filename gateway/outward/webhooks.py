@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 
 import aiohttp
 import msgspec
@@ -26,6 +27,9 @@ from zentra.runtime.webhooks.standard import (
     WebhookCall,
     signature_header,
 )
+
+if TYPE_CHECKING:
+    from zentra.gateway.spans import Span, Spans
 
 __all__ = ["WebhookSender", "retry_after_seconds"]
 
@@ -42,14 +46,37 @@ class WebhookSender:
         *,
         total_timeout_seconds: float = 15.0,
         clock: Callable[[], float] = time.time,
+        spans: Spans | None = None,
     ) -> None:
-        """The time to connect is the pool's; `clock` gives unix time for timestamps and HTTP dates."""
-        self._http = http
+        """The time to connect is the pool's; `clock` gives unix time for timestamps and HTTP dates; `spans` makes one
+        for every attempt."""
+        self._http, self._spans = http, spans
         self._timeout = http.timeout(total_timeout_seconds)
         self._clock = clock
 
     async def send(self, call: WebhookCall) -> AttemptResult:
         """Make one attempt and return what it met. Raises ValueError only for a call that cannot be signed."""
+        data = _told_of(call.body)
+        if self._spans is None or data is None:
+            return await self._send(call, _trace_headers(data))
+        with self._begun(self._spans, call, data) as span:
+            result = await self._send(call, _trace_headers(data) | {"traceparent": span.traceparent})
+            if result.error is not None:
+                span.failed(str(result.error))
+            elif result.status is not None:
+                span.answered(result.status)
+            return result
+
+    @staticmethod
+    def _begun(spans: Spans, call: WebhookCall, data: _Data) -> Span:
+        told: dict[str, str | int] = {
+            "zentra.webhook.endpoint": call.endpoint,
+            "zentra.webhook.delivery": call.delivery,
+            "zentra.webhook.attempt": call.attempt,
+        }
+        return spans.client("POST", data.trace_id, data.tracestate, data.id, data.object_version, call.url, told)
+
+    async def _send(self, call: WebhookCall, trace_headers: dict[str, str]) -> AttemptResult:
         now = self._clock()
         headers = {
             "content-type": "application/json",
@@ -57,7 +84,7 @@ class WebhookSender:
             "webhook-timestamp": str(int(now)),
             "webhook-signature": signature_header(call.secrets, call.id, int(now), call.body),
         }
-        headers |= _trace_headers(call.body)
+        headers |= trace_headers
         started = time.perf_counter()
         try:
             answer = await self._http.request("POST", call.url, body=call.body, headers=headers, timeout=self._timeout)
@@ -93,11 +120,17 @@ class _Event(msgspec.Struct):
 _decode_event = msgspec.json.Decoder(_Event).decode
 
 
-def _trace_headers(body: bytes) -> dict[str, str]:
-    """Return the W3C headers of an event: the span it follows from is the record that it tells of."""
+def _told_of(body: bytes) -> _Data | None:
+    """Return the trace of an event; None for one committed before events had a trace, or for no event of an intent."""
     try:
-        data = _decode_event(body).data
-    except msgspec.MsgspecError:  # committed before events had a trace, or no event of an intent
+        return _decode_event(body).data
+    except msgspec.MsgspecError:
+        return None
+
+
+def _trace_headers(data: _Data | None) -> dict[str, str]:
+    """Return the W3C headers of an event: the span it follows from is the record that it tells of."""
+    if data is None:
         return {}
     headers = {"traceparent": traceparent(data.trace_id, data.id, data.object_version)}
     return headers | ({"tracestate": data.tracestate} if data.tracestate else {})

@@ -15,15 +15,17 @@ import hashlib
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
 from zentra.runtime.errors import Refusal
 
 __all__ = [
+    "UNKNOWN_CAUSE",
     "CallbackCode",
     "CallbackRejected",
+    "Cause",
     "OutcomeStatus",
     "Rail",
     "RailKind",
@@ -76,6 +78,17 @@ class RailOutcome(msgspec.Struct, frozen=True, gc=False, array_like=True):
     reason: str | None = None
     trust: Trust = "direct"
     raw_digest: str | None = None  # SHA-256 hex of the raw bytes this was read from
+
+
+class Cause(NamedTuple):
+    """The record that a poll follows from; nothing where nobody knows."""
+
+    trace: str = ""
+    tracestate: str = ""
+    sequence: int = 0
+
+
+UNKNOWN_CAUSE: Final = Cause()
 
 
 class Submission(msgspec.Struct, frozen=True, gc=False):
@@ -142,7 +155,7 @@ class Rail(Protocol):
         """Ask the rail to pay; return what it answered. Ambiguity is `unknown`, never an exception."""
         ...
 
-    async def poll(self, reference: str) -> RailOutcome:
+    async def poll(self, reference: str, cause: Cause = UNKNOWN_CAUSE) -> RailOutcome:
         """Ask the rail what became of a reference. Ambiguity is `unknown`, never an exception."""
         ...
 

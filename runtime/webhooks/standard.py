@@ -96,6 +96,7 @@ class WebhookCall(msgspec.Struct, frozen=True):
     secrets: tuple[bytes, ...]
     attempt: int
     delivery: str
+    endpoint: str = ""
 
 
 class AttemptResult(msgspec.Struct, frozen=True, array_like=True):

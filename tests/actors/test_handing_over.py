@@ -19,7 +19,7 @@ from zentra.bench.twins.fleet import Fleet
 from zentra.gateway.outward.rail_inline import InlineRail
 from zentra.runtime.errors import Unavailable
 from zentra.runtime.intents.vocabulary import State
-from zentra.runtime.rails.port import RailOutcome, Submission
+from zentra.runtime.rails.port import UNKNOWN_CAUSE, Cause, RailOutcome, Submission
 from zentra.runtime.rails.routing import reference_of
 
 ONE_AT_A_TIME = 1
@@ -40,9 +40,9 @@ class GatedRail(InlineRail):
         self.submitted[submission.reference] += 1
         return await super().submit(submission)
 
-    async def poll(self, reference: str) -> RailOutcome:
+    async def poll(self, reference: str, cause: Cause = UNKNOWN_CAUSE) -> RailOutcome:
         self.polled[reference] += 1
-        return await super().poll(reference)
+        return await super().poll(reference, cause)
 
 
 def make_gated(partitions: int = 8) -> tuple[Fleet, GatedRail]:

@@ -30,8 +30,10 @@ from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.messages import TimerFired
 from zentra.runtime.ports import Claim, Ground, TickPlan, TickWrites, Timer
 from zentra.runtime.rails.port import (
+    UNKNOWN_CAUSE,
     CallbackCode,
     CallbackRejected,
+    Cause,
     OutcomeStatus,
     RailOutcome,
     RailSettings,
@@ -147,7 +149,7 @@ class NarrowRail:
         await self.answer.wait()
         return RailOutcome(self.settings.name, submission.reference, OutcomeStatus.PENDING)
 
-    async def poll(self, reference: str) -> RailOutcome:
+    async def poll(self, reference: str, cause: Cause = UNKNOWN_CAUSE) -> RailOutcome:
         return RailOutcome(self.settings.name, reference, OutcomeStatus.UNKNOWN)
 
     def verify_callback(self, raw: bytes, headers: Mapping[str, str], now: float) -> RailOutcome:

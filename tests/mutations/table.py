@@ -304,7 +304,8 @@ MUTATIONS: Final = (
     Mutation(
         "resubmit-after-restart", "whoever finds a payment without an outcome submits it instead of polling", "O",
         (Edit(_STAGES,
-              "    tick.polls.append(Poll(attempt.rail, attempt.reference))\n",
+              "    tick.polls.append("
+              "Poll(attempt.rail, attempt.reference, Cause(tx.trace, tx.tracestate, tx.sequence)))\n",
               "    tick.submit(tx, at.partition)\n"),),
         (f"{_OUTCOME_TESTS}test_an_unknown_outcome_keeps_the_hold_and_tries_no_other_rail",),
     ),

@@ -6,7 +6,15 @@ import re
 
 import pytest
 
-from zentra.runtime.tracing import TRACESTATE_CHARACTERS_MAX, checked_tracestate, span_id, traceparent
+from zentra.runtime.tracing import (
+    TRACESTATE_CHARACTERS_MAX,
+    Parent,
+    checked_tracestate,
+    parent_in,
+    span_id,
+    traceparent,
+    with_parent,
+)
 from zentra.storage.identifiers import Uuid7
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -39,3 +47,34 @@ def test_the_header_names_the_span() -> None:
 )  # fmt: skip
 def test_a_tracestate_is_carried_whole_or_not_at_all(given: str, kept: str) -> None:
     assert checked_tracestate(given) == kept
+
+
+SPAN = "00f067aa0ba902b7"
+LONG = "b=" + "x" * 250
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ("", f"zentra={SPAN}-01"),
+        ("rojo=1,congo=2", f"zentra={SPAN}-01,rojo=1,congo=2"),
+        (f"rojo=1,zentra={'1' * 16}-00,congo=2", f"zentra={SPAN}-01,rojo=1,congo=2"),
+        (",".join(f"k{n}=1" for n in range(32)), ",".join([f"zentra={SPAN}-01", *(f"k{n}=1" for n in range(31))])),
+        (f"a=1,{LONG},c{LONG}", f"zentra={SPAN}-01,a=1,{LONG}"),
+    ],
+)
+def test_our_span_goes_first_and_the_last_members_make_room(given: str, made: str) -> None:
+    assert with_parent(given, Parent(SPAN, True)) == made == checked_tracestate(made)
+    assert parent_in(made) == Parent(SPAN, True)
+
+
+@pytest.mark.parametrize(
+    ("state", "parent"),
+    [
+        ("", None), ("rojo=1", None), (f"rojo=1,zentra={SPAN}-00", Parent(SPAN, False)),
+        (f"zentra={'0' * 16}-01", None), (f"zentra={SPAN}-02", None), (f"zentra={SPAN[1:]}-01", None),
+        (f"zentra={SPAN.upper()}-01", None), (f"xzentra={SPAN}-01", None), (f"zentra={SPAN}-01x", None),
+    ],
+)  # fmt: skip
+def test_only_a_span_that_can_be_ours_is_a_parent(state: str, parent: Parent | None) -> None:
+    assert parent_in(state) == parent
