@@ -30,10 +30,17 @@ returning intent::text
 
 @pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
 @pytest.mark.parametrize("by", ["uuid", "id"])
-async def test_a_view_of_an_intent_does_not_walk_through_its_tenant(database: Database, plans: str, by: str) -> None:
-    """The tables are as a load leaves them that no analyze has followed."""
-    tenant = f"crowd-{plans}-{by}-"
+@pytest.mark.parametrize("known", ["nothing", "others"])
+async def test_a_view_of_an_intent_does_not_walk_through_its_tenant(
+    database: Database, plans: str, by: str, known: str
+) -> None:
+    """The tables are as a load leaves them that no analyze has followed; statistics may know other tenants."""
+    tenant = f"crowd-{plans}-{by}-{known}-"
     async with await open_pool(database.writer_url, name="test-writer") as pool:
+        if known == "others":
+            await pool.fetch(_FILLED, f"another-{plans}-{by}-")
+            async with await open_pool(database.admin_url, name="test-admin") as admin:
+                await admin.execute("analyze")
         intent = (await pool.fetch(_FILLED, tenant))[-1][0]
     asked = (reads._INTENT_OF_UUID, intent) if by == "uuid" else (reads._INTENT_OF_ID, f"{tenant}20000")
     async with (
