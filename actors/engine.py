@@ -15,6 +15,7 @@ from zentra.runtime.errors import DataError
 from zentra.runtime.intents.transaction import Transaction, restore
 from zentra.runtime.intents.vocabulary import IntentKind, State
 from zentra.runtime.ledger.book import AccountRef
+from zentra.runtime.ledger.names import is_number, settlement_name
 from zentra.runtime.policy import DEFAULT_RULES, VelocityKey, velocity_keys
 from zentra.runtime.ports import Fence, Ground, Lease, TickPlan
 from zentra.runtime.rails import routing
@@ -194,7 +195,8 @@ class Engine:
             return
         if stage == "policy":
             self._look_account((tx.tenant, tx.command.source), missing)
-            if self.day:  # before the first tick the day is not known; the tick asks for it
+            # Before the first tick the day is not known, and of a number not what it means; the tick asks for it.
+            if self.day and not is_number(tx.command.source):
                 rules = self.memory.configuration.policies.get(tx.tenant, DEFAULT_RULES)
                 needs.velocity.update(velocity_keys(rules, tx.tenant, tx.command, self.day))
         elif stage == "ledger":
@@ -205,9 +207,10 @@ class Engine:
         command, tenant, locks = tx.command, tx.tenant, needs.accounts
         whole = command.kind is IntentKind.BOOK_TRANSFER or tx.state is not State.RESERVING
         names = [(tenant, command.source), (tenant, command.destination)]
-        if command.kind is not IntentKind.BOOK_TRANSFER:
-            names.append((tenant, f"@settlement/{command.currency}"))
         refs = [self.memory.accounts.get(name) or self._look_account(name, missing) for name in names]
+        if command.kind is not IntentKind.BOOK_TRANSFER:
+            name = (tenant, settlement_name(command.currency, refs[0]))
+            refs.append(self.memory.accounts.get(name) or self._look_account(name, missing))
         for ref in refs if whole else (refs[0], refs[-1]):
             if ref is not None:
                 locks[ref.id] = ref

@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
+from msgspec import UNSET
+
+from zentra.actors import deposits
 from zentra.actors.tick import Input, Poll, Tick
 from zentra.runtime.evidence.packet import LeafKind, leaf_data
 from zentra.runtime.intents import facts as f
@@ -14,6 +17,7 @@ from zentra.runtime.intents.machine import TIMEOUTS
 from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.intents.vocabulary import SETTLED, Fact, IntentKind, State
 from zentra.runtime.ledger.book import AccountRef, Objection
+from zentra.runtime.ledger.names import settlement_name
 from zentra.runtime.messages import DeliverySettled, Due, LeafDue, TimerFired
 from zentra.runtime.partitions import log_key
 from zentra.runtime.policy import DEFAULT_RULES, VelocityKey, decide, velocity_keys
@@ -35,11 +39,12 @@ def judge(tick: Tick, at: Input, event: Due) -> None:
     if tx is None or tx.state not in _UNJUDGED:
         return
     rules = tick.configuration.policies.get(tx.tenant, DEFAULT_RULES)
-    keys = velocity_keys(rules, tx.tenant, tx.command, tick.day)
+    command = deposits.spelled(tick, tx)
+    keys = velocity_keys(rules, tx.tenant, command, tick.day)
     tick.counted(keys)
     decision = decide(
         rules,
-        tx.command,
+        command,
         tenant=tx.tenant,
         role=tx.role,
         source=tick.account(tx.tenant, tx.command.source),
@@ -82,13 +87,18 @@ def _reserve(tick: Tick, at: Input, tx: Transaction) -> None:
     source = tick.account(tx.tenant, command.source)
     destination = tick.account(tx.tenant, command.destination)
     if command.kind is IntentKind.BOOK_TRANSFER:
+        if command.deposit is not UNSET:
+            source = deposits.origin(tick, tx, destination) or source
         tick.lock(source, destination)
         done = tick.book.book(
             source, destination, command.amount, tick.now, currency=command.currency, intent=tx.id, ordinal=tx.ordinal
         )
         fact = Fact.BOOKED
+        if command.deposit is not UNSET and isinstance(done, Objection):
+            deposits.divert(tick, at, tx, source, done)
+            return
     else:
-        settlement = tick.account(tx.tenant, f"@settlement/{command.currency}")
+        settlement = tick.account(tx.tenant, settlement_name(command.currency, source))
         tick.lock(source, settlement)
         done = tick.book.reserve(
             source, settlement, destination, command.amount, tick.now, intent=tx.id, ordinal=tx.ordinal
@@ -135,9 +145,13 @@ def _refuse(tick: Tick, at: Input, tx: Transaction, objection: Objection) -> Non
 
 def path_of(tick: Tick, tx: Transaction) -> tuple[AccountRef, ...]:
     """Return the accounts that the money of a transaction went through, destination first, locked."""
-    names = [tx.command.destination, f"@settlement/{tx.command.currency}", tx.command.source]
-    if tx.command.kind is IntentKind.BOOK_TRANSFER:
-        del names[1]
+    command = tx.command
+    names = [command.destination, command.source]
+    if tx.booked is not None:
+        names = list(tx.booked)
+    if command.kind is not IntentKind.BOOK_TRANSFER:
+        source = tick.account(tx.tenant, command.source)
+        names.insert(1, settlement_name(command.currency, source))
     path = []
     for name in names:
         ref = tick.account(tx.tenant, name)

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from zentra.actors import webhooks
+from zentra.actors import monitoring, webhooks
 from zentra.actors.beliefs import Believed
 from zentra.actors.framing import Told, arrays_of, frames_of
 from zentra.actors.memory import Lane, LeafName, Memory, Missing, MissingGround
@@ -286,6 +286,8 @@ class Tick:
             self.effect(TIMEOUTS[state].effect, tx, facts, at)
         if tx.sealed and tx.sequence > tx.sealed and fact is not Fact.AMENDED:
             self.send(at.partition, "evidence", Due(tx.id, tx.tenant, tx.sequence))
+        if self.book.crossed:
+            monitoring.tell(self, tx, at)
         return transition
 
     def effect(self, effect: Effect, tx: Transaction, facts: f.Facts, at: Input) -> None:

@@ -220,9 +220,10 @@ class Store(Protocol):
         ...
 
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
-        """Return the accounts that (tenant, account id) name; a name that does not exist is absent.
+        """Return the accounts that (tenant, name) mean; a name that means none is absent.
 
-        The name `@settlement/<currency>` is the tenant's settlement account of that currency."""
+        A name is an account's id, a number of `ledger.names` that was given to one, or `@<type>/<currency>[/<book>]`:
+        the tenant's system account of that type, currency and book."""
         ...
 
     async def intents(self, ids: Collection[str]) -> dict[str, StoredIntent]:

@@ -2,7 +2,8 @@
 
 - Deny is the default: a role has the permissions of its row and no others, and a role without a row has none.
 - A scope is the name of a permission. Scopes narrow a role and never widen it.
-- `auditor`, `support` and `finance` only look.
+- `auditor` and `support` only look; `finance` looks and says how far an account may be overdrawn, which nobody who
+  moves money does.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,6 +22,9 @@ class Permission(StrEnum):
     INTENTS_REVERSE = "intents:reverse"
     ACCOUNTS_CREATE = "accounts:create"
     ACCOUNTS_READ = "accounts:read"
+    ACCOUNTS_MANAGE = "accounts:manage"
+    ACCOUNTS_LIMIT = "accounts:limit"
+    DEPOSITS_CREATE = "deposits:create"
     ENDPOINTS_CREATE = "endpoints:create"
     ENDPOINTS_READ = "endpoints:read"
     DELIVERIES_READ = "deliveries:read"
@@ -43,9 +47,17 @@ _DEVELOPER: Final = _READS | {
 
 ROLES: Final[Mapping[str, frozenset[Permission]]] = {
     "developer": _DEVELOPER,
-    "operator": _DEVELOPER | {P.REVIEWS_DECIDE, P.CASES_RESOLVE, P.DELIVERIES_REPLAY, P.DENIALS_READ},
+    "operator": _DEVELOPER
+    | {
+        P.REVIEWS_DECIDE,
+        P.CASES_RESOLVE,
+        P.DELIVERIES_REPLAY,
+        P.DENIALS_READ,
+        P.ACCOUNTS_MANAGE,
+        P.DEPOSITS_CREATE,
+    },
     "support": _READS - {P.EVIDENCE_READ},
-    "finance": frozenset({P.INTENTS_READ, P.ACCOUNTS_READ, P.EVIDENCE_READ, P.CASES_READ}),
+    "finance": frozenset({P.INTENTS_READ, P.ACCOUNTS_READ, P.ACCOUNTS_LIMIT, P.EVIDENCE_READ, P.CASES_READ}),
     "auditor": _READS | {P.DENIALS_READ},
     "admin": frozenset(Permission),
 }

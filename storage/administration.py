@@ -30,7 +30,6 @@ from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.roles import ROLES, unknown_scopes
 from zentra.storage.errors import translated
-from zentra.storage.intake.configuration import open_system_accounts
 from zentra.storage.pool import Connection, Pool, tenant_transaction, transaction
 
 __all__ = ["Administration", "ApiKey", "Certificate", "IssuedKey", "Mode", "Principal", "RateLimit", "Tenant"]
@@ -395,15 +394,6 @@ class Administration:
         async with tenant_transaction(self._pool, tenant) as connection:
             rows = await connection.fetch("select rules from policies where tenant = $1 order by version", tenant)
         return [msgspec.json.decode(row[0], type=PolicyRules) for row in rows]
-
-    async def ensure_system_accounts(self, tenant: str, currency: str) -> list[str]:
-        """Open what is missing of settlement, liquidity, fee and suspense in `currency`; return what was opened.
-
-        Refuses `currency_unknown`, `tenant_unknown`."""
-        _check(is_currency(currency), "currency_unknown", f"{currency!r}: an ISO 4217 code in capitals")
-        async with tenant_transaction(self._pool, tenant) as connection:
-            await _need_tenant(connection, tenant)
-            return await open_system_accounts(connection, tenant, currency)
 
 
 def _check(holds: object, reason: str, detail: str) -> None:

@@ -21,6 +21,7 @@ from zentra.bench.twins.store_rows import OutboxRow, Rows, add, behind, check, o
 from zentra.runtime.errors import DataError, InDoubt
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
+from zentra.runtime.ledger.names import parse_number, parse_system_name
 from zentra.runtime.ports import (
     Claim,
     Configuration,
@@ -72,6 +73,7 @@ class StoreTwin:
         self.partitions = partitions
         self.rows = Rows()
         self.refs: dict[tuple[str, str], AccountRef] = {}
+        self.numbers: dict[tuple[str, str, str], str] = {}  # account ids by tenant, scheme and number
         self.lease_rows = {number: LeaseRow(number) for number in range(partitions)}
         self.members: dict[str, datetime] = {}
         self.commits = 0
@@ -104,6 +106,12 @@ class StoreTwin:
         self.rows.postings[intent, 0] = posting
         for ref, change in ((debit, Balance(debits_posted=minor)), (credit, Balance(credits_posted=minor))):
             add(self.rows.balances.setdefault((ref.id, 0 if ref.guarded else 1), Balance()), change)
+
+    def change_account(self, ref: AccountRef) -> AccountRef:
+        """Change what may change of an account: in force from the next commit on."""
+        self.refs[ref.tenant, ref.account_id] = ref
+        self.configure(self.current)
+        return ref
 
     def configure(self, configuration: Configuration) -> None:
         """Change what is set up; the version grows by itself."""
@@ -198,13 +206,21 @@ class StoreTwin:
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
         """See Store.accounts."""
         self._meet("accounts")
-        found = {name: self.refs[name] for name in names if name in self.refs}
+        found = {}
         for tenant, name in names:
-            kind, _, currency = name.partition("/")
-            for ref in self.refs.values() if kind == "@settlement" else ():
-                if (ref.tenant, ref.type, ref.currency) == (tenant, "settlement", currency):
-                    found.setdefault((tenant, name), ref)
+            ref = self.refs.get((tenant, name)) or self._meant(tenant, name)
+            if ref is not None:
+                found[tenant, name] = ref
         return found
+
+    def _meant(self, tenant: str, name: str) -> AccountRef | None:
+        """Return the account that a number or the name of a system account means."""
+        system, number = parse_system_name(name), parse_number(name)
+        if number is not None:
+            return self.refs.get((tenant, self.numbers.get((tenant, *number), "")))
+        fitting = [ref for ref in self.refs.values() if (ref.tenant, ref.type, ref.currency, ref.book)
+                   == (tenant, *(system or ("", "", "")))]  # fmt: skip
+        return fitting[0] if fitting else None
 
     async def intents(self, ids: Collection[str]) -> dict[str, StoredIntent]:
         """See Store.intents."""
@@ -355,18 +371,18 @@ class StoreTwin:
     async def statistics(self) -> Mapping[str, float]:
         """See Store.statistics."""
         self._meet("statistics")
-        sums: dict[tuple[str, str, str], int] = {}
+        sums: dict[tuple[str, str, str, str], int] = {}
         for ref in self.refs.values():
             total = self.balance(ref.id)
             for layer in ("posted", "pending"):
-                key = (ref.tenant, ref.currency, layer)
+                key = (ref.tenant, ref.book, ref.currency, layer)
                 excess = getattr(total, f"debits_{layer}") - getattr(total, f"credits_{layer}")
                 sums[key] = sums.get(key, 0) + excess
         now = self._clock()
         waiting = [(now - row.created_at).total_seconds() for row in self.rows.outbox.values() if row.sent_at is None]
         return {
-            "ledger_imbalance_minor_units": float(sum(abs(v) for k, v in sums.items() if k[2] == "posted")),
-            "ledger_imbalance_pending_minor_units": float(sum(abs(v) for k, v in sums.items() if k[2] == "pending")),
+            "ledger_imbalance_minor_units": float(sum(abs(v) for k, v in sums.items() if k[3] == "posted")),
+            "ledger_imbalance_pending_minor_units": float(sum(abs(v) for k, v in sums.items() if k[3] == "pending")),
             "outbox_lag_seconds": max(waiting, default=0.0),
             "reviews_open": float(sum(review["status"] == "open" for review in self.rows.reviews.values())),
             "cases_open": float(sum(case.status == "open" for case in self.rows.cases.values())),

@@ -19,9 +19,13 @@ from zentra.gateway.description import pages, shapes
 from zentra.gateway.http.app import Route
 from zentra.gateway.http.fields import SCHEMAS, Check, Field
 from zentra.gateway.http.lists import LIMIT_DEFAULT, LIMIT_MAX
+from zentra.gateway.routes.account_orders import LIMIT, MONITOR, NUMBER, STATUS
 from zentra.gateway.routes.accounts import ACCOUNT, ACCOUNT_FILTERS, ENTRY_FILTERS
+from zentra.gateway.routes.books import BOOK, CHART_FILTERS
+from zentra.gateway.routes.deposits import DEPOSIT
 from zentra.gateway.routes.intents import CANCEL, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
 from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION, REVIEW_FILTERS, VERDICT
+from zentra.gateway.routes.statements import BALANCE_QUERY, STATEMENT_FILTERS
 from zentra.gateway.routes.webhooks import DELIVERY_FILTERS, ENDPOINT, NOTHING
 from zentra.runtime.intents.command import KEY_PATTERN, intent_schema
 from zentra.runtime.rails.port import CallbackCode
@@ -55,6 +59,7 @@ class Door(Struct, frozen=True, kw_only=True):
     tag: str
     summary: str
     answers: Mapping[int, type | UnionType | Media]
+    media: Media | None = None  # another form of the first answer, for whoever accepts that
     takes: Schema | None = None
     key: Literal["", "once", "each"] = ""
     waits: bool = False
@@ -145,11 +150,23 @@ def _command(name: str, tag: str, summary: str, takes: Mapping[str, Field], *cod
     )  # fmt: skip
 
 
-def _list(name: str, tag: str, summary: str, shape: type, filters: Mapping[str, Check], *codes: str) -> Door:
-    """The row of a list: its filters are those that its handler reads."""
+def _change(name: str, summary: str, takes: Mapping[str, Field], *codes: str, status: int = 200) -> Door:
+    """The row of a change of an account."""
+    return Door(
+        name=name, tag="accounts", summary=summary, answers={status: shapes.AccountChanged},
+        takes=schema_of_fields(takes), key="once", headers=_REPLAYED,
+        codes=("not_found", "account_is_system", "account_status_conflict", *codes),
+    )  # fmt: skip
+
+
+def _list(
+    name: str, tag: str, summary: str, shape: type, filters: Mapping[str, Check], *codes: str,
+    media: Media | None = None, more_headers: tuple[str, ...] = (),
+) -> Door:  # fmt: skip
+    """The row of a list: its filters are those that its handler reads; `media` is another form of the answer."""
     asked = [Query(one, SCHEMAS[check], "only those that fit") for one, check in filters.items()]
     return Door(
-        name=name, tag=tag, summary=summary, answers={200: shape}, headers=("link",),
+        name=name, tag=tag, summary=summary, answers={200: shape}, headers=("link", *more_headers), media=media,
         codes=("cursor_malformed", *codes), query=(_LIMIT, _CURSOR, *asked),
     )  # fmt: skip
 
@@ -196,7 +213,78 @@ DOORS: Final[Mapping[str, Door]] = {
     ),
     "POST /accounts": Door(
         name="create_account", tag="accounts", summary="Open an account.", answers={201: shapes.AccountOpened},
-        takes=schema_of_fields(ACCOUNT), key="once", headers=("location", *_REPLAYED), codes=("account_exists",),
+        takes=schema_of_fields(ACCOUNT), key="once", headers=("location", *_REPLAYED),
+        codes=("account_exists", "book_not_found"),
+    ),
+    **{
+        f"POST /accounts/{{id}}/{change}": _change(f"{change}_account", summary, STATUS, *codes)
+        for change, summary, codes in (
+            ("freeze", "Let nothing in and nothing out, from the next commit on.", ()),
+            ("unfreeze", "Let money move again.", ()),
+            ("close", "Close an account that has no money on it and no holds.", ("account_not_empty",)),
+            ("reopen", "Open a closed account again.", ()),
+        )
+    },
+    "POST /accounts/{id}/limit": _change(
+        "limit_account", "Say how far an account may be overdrawn.", LIMIT, "limit_below_use"
+    ),
+    "GET /accounts/{id}/changes": _list(
+        "list_account_changes", "accounts", "Who changed the account, when and why, the latest first.", pages.Changes,
+        {}, "not_found",
+    ),
+    "POST /accounts/{id}/numbers": _change(
+        "add_account_number", "Give a number to an account; a virtual one is made.", NUMBER, "number_taken",
+        "numbers_too_many", status=201,
+    ),
+    "GET /accounts/{id}/numbers": Door(
+        name="list_account_numbers", tag="accounts", summary="The numbers of an account.",
+        answers={200: pages.Numbers}, codes=("not_found",),
+    ),
+    "DELETE /accounts/{id}/numbers/{number}": Door(
+        name="retire_account_number", tag="accounts", summary="Let a number, `scheme:number`, mean nobody any more.",
+        answers={200: shapes.TakenAway}, codes=("not_found",),
+    ),
+    "POST /accounts/{id}/monitors": _change(
+        "add_account_monitor", "Be told whenever a balance comes to meet a condition.", MONITOR, "monitors_too_many",
+        status=201,
+    ),
+    "GET /accounts/{id}/monitors": Door(
+        name="list_account_monitors", tag="accounts", summary="The monitors of an account.",
+        answers={200: pages.Monitors}, codes=("not_found",),
+    ),
+    "DELETE /accounts/{id}/monitors/{monitor}": Door(
+        name="remove_account_monitor", tag="accounts", summary="Take a monitor away.",
+        answers={200: shapes.TakenAway}, codes=("not_found", "account_is_system"),
+    ),
+    "GET /accounts/{id}/balances": Door(
+        name="show_balance", tag="accounts", summary="The balance of an account at any moment.",
+        answers={200: shapes.BalanceAt}, codes=("not_found",),
+        query=(
+            Query("at", SCHEMAS[BALANCE_QUERY["at"]], "everything before it counts; now unless given"),
+            Query("by", SCHEMAS[BALANCE_QUERY["by"]], "when entries were recorded, or when they count"),
+        ),
+    ),
+    "GET /accounts/{id}/statement": _list(
+        "show_statement", "accounts", "Opening, entries with the balance after each, closing; as CSV for `text/csv`.",
+        pages.StatementPage, STATEMENT_FILTERS, "not_found",
+        media=Media("text/csv", "the whole statement, for whoever accepts that rather than JSON"),
+        more_headers=("content-disposition",),
+    ),
+    "POST /books": Door(
+        name="create_book", tag="accounts", summary="Open a book.", answers={201: shapes.BookMade},
+        takes=schema_of_fields(BOOK), key="once", headers=_REPLAYED, codes=("book_exists",),
+    ),
+    "GET /books": Door(
+        name="list_books", tag="accounts", summary="The tenant's books.", answers={200: pages.Books},
+    ),
+    "GET /chart": _list(
+        "show_chart", "accounts", "The tree that ids with colons make, added up per node and currency.", pages.Chart,
+        CHART_FILTERS, "chart_too_large",
+    ),
+    "POST /deposits": Door(
+        name="create_deposit", tag="intents", summary="Book money that has come in, to whom its number belongs.",
+        answers=_INTENT_ANSWERS, takes=schema_of_fields(DEPOSIT), key="once", waits=True, headers=_INTENT_HEADERS,
+        codes=(*_INTENT_CODES, "account_exists"),
     ),
     "GET /accounts/{id}": Door(
         name="show_account", tag="accounts", summary="An account and its balances.", answers={200: shapes.Account},

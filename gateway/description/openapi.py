@@ -45,6 +45,7 @@ for money, at most 256 KiB (1 MiB in bulk) and eight levels. Where there is no r
 _HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "x-request-id": {"description": "the client's where it is well-formed, else ours", "schema": {"type": "string"}},
     "zentra-version": {"description": "the version that was spoken", "schema": {"enum": sorted(VERSIONS)}},
+    "content-disposition": {"description": "the name of the file", "schema": {"type": "string"}},
     "location": {"description": "where to look for what was made", "schema": {"type": "string"}},
     "link": {"description": "the next page, where there is one", "schema": {"type": "string"}},
     "etag": {"description": "names these very bytes", "schema": {"type": "string"}},
@@ -106,11 +107,13 @@ _PATH: Final[Mapping[str, str]] = {
     "id": "an id of this tenant; unknown ids and those of others are the same 404",
     "rail": "the name of the rail",
     "code": "an error code",
+    "number": "an account number behind its scheme and a colon, like `virtual:123456789015`",
+    "monitor": "the id of a monitor",
 }
 _TAGS: Final[Mapping[str, str]] = {
     "intents": "what a client wants to happen with money, and what became of it",
     "events": "what happens, as it happens",
-    "accounts": "accounts, balances, entries",
+    "accounts": "books and accounts, balances, entries, statements",
     "reviews": "what waits for a person",
     "cases": "what has gone wrong beside an intent",
     "denials": "what was refused, as evidence",
@@ -256,6 +259,8 @@ def _responses(route: Route, door: Door, codes: Sequence[str]) -> dict[str, Any]
         responses[status] = {"description": _said(answer, status), "headers": _headers(*_always(route), *door.headers)}
         if not isinstance(answer, Media):
             responses[status]["content"] = {_JSON: {"schema": _schema(answer)}}
+            if door.media is not None:
+                responses[status]["content"][door.media.type] = {"schema": {}}
         elif answer.type:
             responses[status]["content"] = {answer.type: {"schema": {}}}
     for status, those in _by_status(codes).items():

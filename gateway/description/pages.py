@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from datetime import datetime
+from typing import Literal
 
-from zentra.gateway.description.shapes import Account, AccountEntry, Delivery, IntentShown
+from msgspec import Struct, field
+
+from zentra.gateway.description.shapes import (
+    Account,
+    AccountChange,
+    AccountEntry,
+    AccountMonitor,
+    AccountNumber,
+    Book,
+    ChartNode,
+    Delivery,
+    Figures,
+    IntentShown,
+    StatementLine,
+)
 from zentra.storage.reads.border import DenialView
 from zentra.storage.reads.work import CaseView, EndpointView, ReviewView
 
-__all__ = ["Accounts", "Cases", "Deliveries", "Denials", "Endpoints", "Entries", "Intents", "Reviews"]
+__all__ = [
+    "Accounts", "Books", "Cases", "Changes", "Chart", "Deliveries", "Denials", "Endpoints", "Entries", "Intents",
+    "Monitors", "Numbers", "Reviews", "StatementPage",
+]  # fmt: skip
 
 
 class Intents(Struct, frozen=True):
@@ -31,6 +49,65 @@ class Entries(Struct, frozen=True):
     """A page of entries, newest first."""
 
     data: list[AccountEntry]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Changes(Struct, frozen=True):
+    """The changes of an account, the latest first."""
+
+    data: list[AccountChange]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Numbers(Struct, frozen=True):
+    """The numbers of an account, the oldest first."""
+
+    data: list[AccountNumber]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Monitors(Struct, frozen=True):
+    """The monitors of an account, the oldest first."""
+
+    data: list[AccountMonitor]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Books(Struct, frozen=True):
+    """The tenant's books."""
+
+    data: list[Book]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Chart(Struct, frozen=True):
+    """Nodes of the chart in order of their names."""
+
+    book: str
+    prefix: str
+    depth: int
+    data: list[ChartNode]
+    has_more: bool
+    next_cursor: str | None
+
+
+class StatementPage(Struct, frozen=True):
+    """A page of a statement: what the account began with, entries in order, what it ended with. Opening, closing and
+    interval are the same on all pages."""
+
+    account_id: str
+    currency: str
+    by: Literal["recorded", "effective"]
+    from_: datetime = field(name="from")
+    to: datetime
+    opening: Figures
+    closing: Figures
+    data: list[StatementLine]
     has_more: bool
     next_cursor: str | None
 

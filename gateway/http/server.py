@@ -39,13 +39,17 @@ from zentra.gateway.listening import BACKLOG, Receive, Scope, Send, quiet_config
 from zentra.gateway.metrics import Metrics
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
 from zentra.gateway.production import assert_production, nats_tls
+from zentra.gateway.routes.account_orders import AccountOrderRoutes
 from zentra.gateway.routes.accounts import AccountRoutes
+from zentra.gateway.routes.books import BookRoutes
 from zentra.gateway.routes.callbacks import CallbackRoutes
+from zentra.gateway.routes.deposits import DepositRoutes
 from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
 from zentra.gateway.routes.health import HealthRoutes
 from zentra.gateway.routes.intents import IntentRoutes
 from zentra.gateway.routes.operations import OperationRoutes
+from zentra.gateway.routes.statements import StatementRoutes
 from zentra.gateway.routes.webhooks import WebhookRoutes
 from zentra.gateway.sealing import Sealer
 from zentra.gateway.settings import Settings
@@ -228,6 +232,10 @@ class _Builder:
             *IntentRoutes(tenant_pool, door, commands, intent_waiters, lists).routes(),
             *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
             *AccountRoutes(tenant_pool, lists).routes(),
+            *AccountOrderRoutes(tenant_pool, lists).routes(),
+            *StatementRoutes(tenant_pool, lists).routes(),
+            *BookRoutes(tenant_pool, lists).routes(),
+            *DepositRoutes(tenant_pool, door, intent_waiters).routes(),
             *OperationRoutes(tenant_pool, commands, lists).routes(),
             *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
             *callbacks.routes(),

@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from zentra.runtime.errors import Refusal
 from zentra.runtime.evidence import canonical
+from zentra.runtime.intents.terms import Deposit
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.money import AMOUNT_SCHEMA, currencies, is_currency, parse_minor
 
@@ -55,6 +56,7 @@ class IntentCommand(Struct, frozen=True, kw_only=True, gc=False):
     money_model: str = MONEY_MODEL
     primitives: tuple[str, ...] = PRIMITIVES
     metadata: dict[str, str] = {}
+    deposit: Deposit | UnsetType = UNSET
 
     @property
     def amount(self) -> int:

@@ -11,6 +11,7 @@ __all__ = [
     "Booked",
     "CaseNoted",
     "Closed",
+    "Crossed",
     "Decided",
     "Delivered",
     "Entry",
@@ -158,4 +159,29 @@ class Closed(Struct, frozen=True, gc=False, tag_field="kind", tag="closed"):
     deliveries_open: int = 0
 
 
-Facts = Registered | Judged | Noted | Booked | Refused | Routed | Reported | Decided | CaseNoted | Delivered | Closed
+class Crossed(Struct, frozen=True, gc=False, tag_field="kind", tag="crossed"):
+    """A balance monitor tripped on what the intent did to an account; `balance` is the figure `of` after it."""
+
+    monitor: str
+    account: str
+    currency: str
+    of: str
+    when: str
+    minor: str
+    balance: str
+
+
+Facts = (
+    Registered
+    | Judged
+    | Noted
+    | Booked
+    | Refused
+    | Routed
+    | Reported
+    | Decided
+    | CaseNoted
+    | Delivered
+    | Closed
+    | Crossed
+)

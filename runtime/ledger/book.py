@@ -1,6 +1,6 @@
 """The double-entry rules: commands over loaded balances give postings or the first objection.
 
-A posting moves one amount between two accounts of one tenant and one currency, so it balances by construction; its
+A posting moves one amount between two accounts of one tenant, book and currency, so it balances by construction; its
 `pending` and `posted` are signed effects on each layer of both sides:
 
     reserve  (+a,  0)   source -> settlement     the amount is spoken for
@@ -21,10 +21,11 @@ from itertools import pairwise
 from typing import Final
 
 from msgspec import Struct
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from zentra.runtime.intents.facts import Entry
 from zentra.runtime.ledger.money import MINOR_MAX
+from zentra.runtime.ledger.monitors import Crossing, Monitor, crossings
 
 __all__ = ["AccountRef", "Balance", "Book", "Objection", "Posting", "available"]
 
@@ -41,6 +42,8 @@ class AccountRef(Struct, frozen=True, gc=False):
     guarded: bool
     overdraft_limit: int = 0
     status: str = "open"
+    book: str = "default"
+    monitors: tuple[Monitor, ...] = ()
 
 
 class Balance(Struct, gc=False):
@@ -88,6 +91,7 @@ def available(ref: AccountRef, balance: Balance) -> int:
     return balance.debits_posted - balance.credits_posted - balance.credits_pending
 
 
+_UNWATCHED: Final[list[tuple[AccountRef, Balance]]] = []
 _ROLES: Final = ("source", "destination", "settlement")
 
 
@@ -103,6 +107,8 @@ class Book:
         self.postings: list[Posting] = []
         self.weighed: dict[int, AccountRef] = {}  # accounts whose balance a decision has rested on
         self.short: set[int] = set()  # those that had too little
+        self.exact: set[int] = set()  # those whose balance has to be what it was believed to be, and not only as much
+        self.crossed: list[Crossing] = []  # monitors that commands have tripped, until somebody tells of them
 
     def reserve(
         self, source: AccountRef | None, settlement: AccountRef | None, destination: AccountRef | None, minor: int,
@@ -192,7 +198,7 @@ class Book:
         for ref in named:  # nearly always all is well: it is looked for in one go, and what is not in order
             if ref is None or source is None or ref.status != "open" or ref.id in met:
                 return _accounts_objection(named, currency)
-            if ref.currency != (currency or source.currency):
+            if ref.currency != (currency or source.currency) or ref.book != source.book:
                 return _accounts_objection(named, currency)
             met.append(ref.id)
         assert source is not None
@@ -214,10 +220,14 @@ class Book:
     def _write(
         self, intent: str, ordinal: int, at: datetime, *legs: tuple[str, AccountRef, AccountRef, int, int]
     ) -> tuple[Posting, ...] | Objection:
-        balances, changes = self.balances, self.changes
+        balances, changes, watched = self.balances, self.changes, False
         for _, debit, credit, pending, posted in legs:
             if debit.id == credit.id or debit.tenant != credit.tenant or debit.currency != credit.currency:
                 raise ValueError(f"no posting can join {debit.account_id} and {credit.account_id}")
+            if debit.book != credit.book:
+                raise ValueError(f"no posting can join {debit.account_id} and {credit.account_id}: two books")
+            if debit.monitors or credit.monitors:
+                watched = True
             balance = balances.get(debit.id)
             if balance is not None:
                 objection = _beyond(debit, balance.debits_pending + pending, balance.debits_posted + posted)
@@ -228,6 +238,7 @@ class Book:
                 objection = _beyond(credit, balance.credits_pending + pending, balance.credits_posted + posted)
                 if objection is not None:
                     return objection
+        before = self._watch(legs) if watched else _UNWATCHED
         written = []
         for kind, debit, credit, pending, posted in legs:
             for counters in (changes[debit.id], balances.get(debit.id)):
@@ -243,19 +254,33 @@ class Book:
             written.append(Posting(intent, ordinal, tenant, kind, debit, credit, pending, posted, at, link))
             ordinal += 1
         self.postings += written
+        for ref, balance in before:
+            self.crossed += crossings(ref, balance, balances[ref.id])
         return tuple(written)
+
+    def _watch(
+        self, legs: tuple[tuple[str, AccountRef, AccountRef, int, int], ...]
+    ) -> list[tuple[AccountRef, Balance]]:
+        """Return the accounts with a floor and monitors that these legs touch, as they stand; they have to be exact."""
+        refs = {ref.id: ref for leg in legs for ref in leg[1:3] if ref.monitors and ref.id in self.balances}
+        self.exact.update(refs)
+        return [(ref, replace(self.balances[key])) for key, ref in refs.items()]
 
     def stands(self, believed: Mapping[int, Balance], actual: Mapping[int, Balance]) -> bool:
         """Return whether every decision would have been the same on the `actual` balances as on those `believed`.
 
         Whoever had enough has enough with more, and what is only added to an account does not depend on what is there,
-        as long as it fits into 64 bits."""
+        as long as it fits into 64 bits. Where a decision asked for more than that, the account is `exact`."""
         for key, before in believed.items():
             found = actual[key]
             if found == before:
                 continue
             ref, change = self.weighed.get(key), self.changes.get(key, Balance())
-            if key in self.short or (ref is not None and available(ref, found) < available(ref, before)):
+            if (
+                key in self.short
+                or key in self.exact
+                or (ref is not None and available(ref, found) < available(ref, before))
+            ):
                 return False
             for was, stands, added in zip(astuple(before), astuple(found), astuple(change), strict=True):
                 if (added < 0 and stands < was) or stands + abs(added) > MINOR_MAX // 2:
@@ -284,8 +309,11 @@ def _accounts_objection(named: tuple[AccountRef | None, ...], currency: str | No
             if ref.status == status:
                 return Objection(f"account_{status}", ref.account_id)
     expected = refs[0].currency if currency is None else currency
-    ref = next(ref for ref in refs if ref.currency != expected)
-    return Objection("currency_mismatch", f"{ref.account_id} is in {ref.currency}, not {expected}")
+    for ref in refs:
+        if ref.currency != expected:
+            return Objection("currency_mismatch", f"{ref.account_id} is in {ref.currency}, not {expected}")
+    ref = next(ref for ref in refs if ref.book != refs[0].book)
+    return Objection("book_mismatch", f"{ref.account_id} is in the book {ref.book}, not {refs[0].book}")
 
 
 def _amount_objection(minor: int) -> Objection | None:

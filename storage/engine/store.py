@@ -30,6 +30,7 @@ from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
 from zentra.storage import outbox
+from zentra.storage.engine.accounts import find_accounts
 from zentra.storage.engine.journal import UUID_DIGITS, commit_tick
 from zentra.storage.engine.ownership import claim_leases, give_up_leases, release_leases
 from zentra.storage.errors import translated
@@ -38,16 +39,6 @@ from zentra.storage.pool import Pool
 __all__ = ["PostgresStore"]
 
 UNSEND_ROWS: Final = 20_000  # well within the limit of a transaction
-_SETTLEMENT: Final = "@settlement/"
-_ACCOUNTS: Final = """
-select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status
-from accounts a join unnest($1::text[], $2::text[]) as n(tenant, account_id) using (tenant, account_id)
-"""
-_SETTLEMENTS: Final = """
-select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status
-from accounts a join unnest($1::text[], $2::text[]) as n(tenant, currency) using (tenant, currency)
-where a.type = 'settlement' order by a.id desc
-"""
 _RECORDS: Final = """
 select intent, array_agg(record order by sequence), array_agg(hash order by sequence)
 from transitions where intent = any($1::uuid[]) group by intent
@@ -114,10 +105,10 @@ _STATISTICS: Final = """
 select
     (select coalesce(sum(abs(total)), 0)::float8 from (
         select sum(b.debits_posted - b.credits_posted) as total from balances b join accounts a on a.id = b.account
-        group by a.tenant, a.currency) posted) as ledger_imbalance_minor_units,
+        group by a.tenant, a.book, a.currency) posted) as ledger_imbalance_minor_units,
     (select coalesce(sum(abs(total)), 0)::float8 from (
         select sum(b.debits_pending - b.credits_pending) as total from balances b join accounts a on a.id = b.account
-        group by a.tenant, a.currency) pending) as ledger_imbalance_pending_minor_units,
+        group by a.tenant, a.book, a.currency) pending) as ledger_imbalance_pending_minor_units,
     (select coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)::float8
         from outbox where sent_at is null) as outbox_lag_seconds,
     (select count(*)::float8 from reviews where status = 'open') as reviews_open,
@@ -186,16 +177,7 @@ class PostgresStore:
 
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
         """See Store.accounts."""
-        plain = [name for name in names if not name[1].startswith(_SETTLEMENT)]
-        settlements = [(tenant, name[len(_SETTLEMENT) :]) for tenant, name in names if name.startswith(_SETTLEMENT)]
-        found: dict[tuple[str, str], AccountRef] = {}
-        if plain:
-            for row in await self._fetch(_ACCOUNTS, [t for t, _ in plain], [n for _, n in plain]):
-                found[row[1], row[2]] = AccountRef(*row)
-        if settlements:
-            for row in await self._fetch(_SETTLEMENTS, [t for t, _ in settlements], [c for _, c in settlements]):
-                found[row[1], f"{_SETTLEMENT}{row[4]}"] = AccountRef(*row)
-        return found
+        return await find_accounts(self._pool, names)
 
     async def intents(self, ids: Collection[str]) -> dict[str, StoredIntent]:
         """See Store.intents."""

@@ -91,6 +91,7 @@ class AccountView(Struct, frozen=True, kw_only=True):
     guarded: bool
     overdraft_limit: int
     status: str
+    book: str
     created_by: str
     created_at: datetime
     debits_pending: int
@@ -220,7 +221,7 @@ cross join lateral (
 """
 _ACCOUNT: Final = """
 select a.id, a.account_id, a.owner, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status,
-       a.created_by, a.created_at, b.debits_pending, b.credits_pending, b.debits_posted, b.credits_posted
+       a.book, a.created_by, a.created_at, b.debits_pending, b.credits_pending, b.debits_posted, b.credits_posted
 from accounts a
 cross join lateral (
     select coalesce(sum(debits_pending), 0)::bigint as debits_pending,
