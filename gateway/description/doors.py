@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from zentra.actors.commands import COMMAND_CODES
-from zentra.gateway.description import pages, shapes
+from zentra.gateway.description import account_shapes, pages, shapes
 from zentra.gateway.http.app import Route
 from zentra.gateway.http.fields import SCHEMAS, Check, Field
 from zentra.gateway.http.lists import LIMIT_DEFAULT, LIMIT_MAX
@@ -153,7 +153,7 @@ def _command(name: str, tag: str, summary: str, takes: Mapping[str, Field], *cod
 def _change(name: str, summary: str, takes: Mapping[str, Field], *codes: str, status: int = 200) -> Door:
     """The row of a change of an account."""
     return Door(
-        name=name, tag="accounts", summary=summary, answers={status: shapes.AccountChanged},
+        name=name, tag="accounts", summary=summary, answers={status: account_shapes.AccountChanged},
         takes=schema_of_fields(takes), key="once", headers=_REPLAYED,
         codes=("not_found", "account_is_system", "account_status_conflict", *codes),
     )  # fmt: skip
@@ -212,7 +212,7 @@ DOORS: Final[Mapping[str, Door]] = {
         answers={200: shapes.CommandView}, codes=("not_found",),
     ),
     "POST /accounts": Door(
-        name="create_account", tag="accounts", summary="Open an account.", answers={201: shapes.AccountOpened},
+        name="create_account", tag="accounts", summary="Open an account.", answers={201: account_shapes.AccountOpened},
         takes=schema_of_fields(ACCOUNT), key="once", headers=("location", *_REPLAYED),
         codes=("account_exists", "book_not_found"),
     ),
@@ -242,7 +242,7 @@ DOORS: Final[Mapping[str, Door]] = {
     ),
     "DELETE /accounts/{id}/numbers/{number}": Door(
         name="retire_account_number", tag="accounts", summary="Let a number, `scheme:number`, mean nobody any more.",
-        answers={200: shapes.TakenAway}, codes=("not_found",),
+        answers={200: account_shapes.TakenAway}, codes=("not_found",),
     ),
     "POST /accounts/{id}/monitors": _change(
         "add_account_monitor", "Be told whenever a balance comes to meet a condition.", MONITOR, "monitors_too_many",
@@ -254,11 +254,11 @@ DOORS: Final[Mapping[str, Door]] = {
     ),
     "DELETE /accounts/{id}/monitors/{monitor}": Door(
         name="remove_account_monitor", tag="accounts", summary="Take a monitor away.",
-        answers={200: shapes.TakenAway}, codes=("not_found", "account_is_system"),
+        answers={200: account_shapes.TakenAway}, codes=("not_found", "account_is_system"),
     ),
     "GET /accounts/{id}/balances": Door(
         name="show_balance", tag="accounts", summary="The balance of an account at any moment.",
-        answers={200: shapes.BalanceAt}, codes=("not_found",),
+        answers={200: account_shapes.BalanceAt}, codes=("not_found",),
         query=(
             Query("at", SCHEMAS[BALANCE_QUERY["at"]], "everything before it counts; now unless given"),
             Query("by", SCHEMAS[BALANCE_QUERY["by"]], "when entries were recorded, or when they count"),
@@ -271,7 +271,7 @@ DOORS: Final[Mapping[str, Door]] = {
         more_headers=("content-disposition",),
     ),
     "POST /books": Door(
-        name="create_book", tag="accounts", summary="Open a book.", answers={201: shapes.BookMade},
+        name="create_book", tag="accounts", summary="Open a book.", answers={201: account_shapes.BookMade},
         takes=schema_of_fields(BOOK), key="once", headers=_REPLAYED, codes=("book_exists",),
     ),
     "GET /books": Door(
@@ -287,8 +287,8 @@ DOORS: Final[Mapping[str, Door]] = {
         codes=(*_INTENT_CODES, "account_exists"),
     ),
     "GET /accounts/{id}": Door(
-        name="show_account", tag="accounts", summary="An account and its balances.", answers={200: shapes.Account},
-        codes=("not_found",),
+        name="show_account", tag="accounts", summary="An account and its balances.",
+        answers={200: account_shapes.Account}, codes=("not_found",),
     ),
     "GET /accounts": _list(
         "list_accounts", "accounts", "The tenant's accounts, the newest first.", pages.Accounts, ACCOUNT_FILTERS

@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-from zentra.gateway.description.shapes import (
+from zentra.gateway.description.account_shapes import (
     Account,
     AccountChange,
     AccountEntry,
@@ -15,11 +15,10 @@ from zentra.gateway.description.shapes import (
     AccountNumber,
     Book,
     ChartNode,
-    Delivery,
     Figures,
-    IntentShown,
     StatementLine,
 )
+from zentra.gateway.description.shapes import Delivery, IntentShown
 from zentra.storage.reads.border import DenialView
 from zentra.storage.reads.work import CaseView, EndpointView, ReviewView
 

@@ -198,9 +198,7 @@ def _minor_schema(least: int) -> dict[str, Any]:
 SCHEMAS.update({
     text: {"type": "string", "minLength": 1, "maxLength": TEXT_CHARACTERS_MAX, "pattern": "^[^\\x00-\\x1f\\x7f]*$"},
     identifier: {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"},
-    account_identifier: {
-        "type": "string", "pattern": f"^(?!({'|'.join(SCHEMES)}):)[A-Za-z0-9][A-Za-z0-9._:-]{{0,127}}$",
-    },
+    account_identifier: {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"},
     limit_minor: _minor_schema(0),
     signed_minor: _minor_schema(-MINOR_MAX),
     currency: {"type": "string", "enum": currencies()},

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from zentra.gateway.doors.commands import replay_headers, reused
+from zentra.gateway.doors.ibans import proved_iban
 from zentra.gateway.http.app import Handler, Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.fields import (
@@ -125,6 +126,8 @@ class AccountOrderRoutes:
             number = intake.minted_number()
         try:
             given = NewNumber(scheme, account_number(scheme, number))
+            if scheme == "iban":
+                proved_iban(given.number)
         except Refusal as refusal:
             raise of_violations([Violation("/number", refusal.reason, refusal.detail)]) from None
         asked = {**values, "number": "" if scheme == "virtual" else given.number}

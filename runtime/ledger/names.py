@@ -107,19 +107,16 @@ def account_number(scheme: str, number: str) -> str:
 
 
 def iban(text: str) -> str:
-    """Return an IBAN (ISO 13616) in capitals without blanks.
+    """Return an IBAN in capitals without blanks, its check digits proved (ISO 13616 by ISO/IEC 7064, MOD 97-10).
 
-    Form, length, check digits and national account checks are schwifty's. Raises Refusal `number_malformed`."""
+    What each country asks for besides is looked at where a number is given to an account. Raises Refusal
+    `number_malformed`."""
     compact = text.replace(" ", "").upper()
     if not _IBAN.match(compact):
         raise Refusal("number_malformed", "an IBAN has two letters, two digits and up to 30 letters and digits")
-    from schwifty import IBAN  # its registry takes a moment to read, and most processes never see an IBAN
-    from schwifty.exceptions import SchwiftyException
-
-    try:
-        return str(IBAN(compact, validate_bban=True).compact)
-    except SchwiftyException as error:
-        raise Refusal("number_malformed", f"not an IBAN: {str(error).lower()}") from None
+    if int("".join(str(int(sign, 36)) for sign in compact[4:] + compact[:4])) % 97 != 1:
+        raise Refusal("number_malformed", "the check digits of the IBAN do not fit")
+    return compact
 
 
 def nuban(text: str) -> str:

@@ -68,6 +68,7 @@ STAYS: dict[str, set[str]] = {
     "reversed_in_part": {"SUCCESSFUL", "RECONCILED"},
     "case_opened": _ANYWHERE,
     "case_resolved": _ANYWHERE,
+    "monitor_tripped": _ANYWHERE,
     "delivered": _ANYWHERE,
     "delivery_retrying": _ANYWHERE,
     "delivery_exhausted": _ANYWHERE,
