@@ -27,9 +27,19 @@ BODIES: Mapping[str, Any] = {
     "POST /reviews/{id}/approve": {"reason": "x"},
     "POST /reviews/{id}/reject": {"reason": "x"},
     "POST /cases/{id}/resolve": {"resolution": "retry", "reason": "x"},
+    "POST /accounts/{id}/freeze": {"reason": "x"},
+    "POST /accounts/{id}/unfreeze": {"reason": "x"},
+    "POST /accounts/{id}/close": {"reason": "x"},
+    "POST /accounts/{id}/reopen": {"reason": "x"},
+    "POST /accounts/{id}/limit": {"overdraft_limit": 5, "reason": "x"},
+    "POST /accounts/{id}/numbers": {"scheme": "virtual"},
+    "POST /accounts/{id}/monitors": {"of": "available", "when": "below", "minor": 5},
 }
 OWN = ("request_id", "trace_id", "instance")
-WRITTEN = ("intents", "idempotency", "commands", "review_decisions", "accounts", "endpoints")
+WRITTEN = (
+    "intents", "idempotency", "commands", "review_decisions", "accounts", "endpoints", "account_changes",
+    "account_numbers", "account_monitors",
+)  # fmt: skip
 UNKNOWN = ("0" * 32, "no-such-thing")
 
 
@@ -49,6 +59,8 @@ async def things_of(api: Api, admin_pool: Pool) -> dict[str, str]:
     account, case, delivery = (uuid.uuid4().hex for _ in range(3))
     body = {"account_id": account, "owner": "o", "type": "customer", "currency": "NGN"}
     assert (await api.as_("admin").post("/accounts", body)).status == 201
+    number = await api.as_("admin").post(f"/accounts/{account}/numbers", {"scheme": "virtual"})
+    monitor = await api.as_("admin").post(f"/accounts/{account}/monitors", BODIES["POST /accounts/{id}/monitors"])
     endpoint = await api.as_("admin").post("/webhooks/endpoints", {"url": f"https://example.com/{account}"})
     await admin_pool.execute(
         "insert into zentra.reviews (id, tenant, intent_id, created_by, rules, version, status, opened_at, expires_at)"
@@ -68,6 +80,7 @@ async def things_of(api: Api, admin_pool: Pool) -> dict[str, str]:
     return {
         "intent": made["id"], "intent_id": made["intent_id"], "command": command.json["command"], "account": account,
         "review": made["id"], "case": case, "delivery": delivery, "endpoint": endpoint.json["id"],
+        "number": f"virtual:{number.json['number']}", "monitor": monitor.json["monitor"],
     }  # fmt: skip
 
 
@@ -84,6 +97,8 @@ def said(answer: Answer) -> tuple[int, bytes, frozenset[tuple[str, str]]]:
 
 async def ask(api: Api, route: Route, given: str) -> Answer:
     target = re.sub(r"\{\w+\}", given, route.template)
+    if route.method == "DELETE":
+        return await api.delete(target)
     return await (api.get(target) if route.method == "GET" else api.post(target, BODIES.get(route.action, {})))
 
 
