@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from zentra.actors.tick import derived_id
 from zentra.bench.twins.store import StoreTwin
@@ -18,6 +19,7 @@ from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.transaction import Transaction, Transition, advance, register, restore
 from zentra.runtime.intents.vocabulary import Fact, IntentKind
 from zentra.runtime.ledger.book import AccountRef, Balance, Book, Posting
+from zentra.runtime.ledger.monitors import Monitor
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import Configuration, Fence, Ground, Lease, LogHead, Store, TickPlan, TickWrites, Timer
 from zentra.runtime.stream_ports import Outgoing, Position
@@ -40,14 +42,26 @@ def uuid() -> str:
 class World:
     """A store with one worker that owns every partition, and how accounts come into it."""
 
-    def __init__(self, store: Store, open_account: Callable[..., object]) -> None:
-        self.store, self._open = store, open_account
+    def __init__(
+        self, store: Store, open_account: Callable[..., object], give_number: Callable[[AccountRef, str], object]
+    ) -> None:
+        self.store, self._open, self._give = store, open_account, give_number
         self.worker = f"worker-{next(numbers)}"
 
-    async def account(self, *, guarded: bool = True) -> AccountRef:
+    async def number(self, ref: AccountRef, digits: str) -> None:
+        """Give a virtual number to an account."""
+        given = self._give(ref, digits)
+        if hasattr(given, "__await__"):
+            await given
+
+    async def account(
+        self, *, guarded: bool = True, book: str = "default", monitors: tuple[Monitor, ...] = ()
+    ) -> AccountRef:
         """Open an account that nobody else uses."""
         name = f"account-{next(numbers)}"
-        ref = AccountRef(0, "acme", name, "customer" if guarded else "fee", "NGN", "credit", guarded)
+        ref = AccountRef(
+            0, "acme", name, "customer" if guarded else "fee", "NGN", "credit", guarded, book=book, monitors=monitors
+        )
         opened = self._open(ref)
         if hasattr(opened, "__await__"):
             await opened
@@ -109,9 +123,12 @@ async def world(pools: tuple[Pool, Pool] | None) -> AsyncIterator[World]:
         twin = StoreTwin(lambda: datetime.now(UTC), Configuration(1, {}, {}, {}, {}))
 
         def open_twin(ref: AccountRef) -> object:
-            return twin.open_account(AccountRef(next(numbers), *_columns(ref)))
+            return twin.open_account(structs.replace(ref, id=next(numbers)))
 
-        made = World(twin, open_twin)
+        def give_twin(ref: AccountRef, digits: str) -> None:
+            twin.numbers[ref.tenant, "virtual", digits] = ref.account_id
+
+        made = World(twin, open_twin, give_twin)
     else:
         made = await _postgres(*pools)
     await made.store.claim(made.worker, 60)
@@ -123,15 +140,29 @@ async def _postgres(writer: Pool, admin: Pool) -> World:
     await admin.execute("insert into tenants values ('acme', 'Acme') on conflict do nothing")
 
     async def open_row(ref: AccountRef) -> None:
+        await admin.execute("insert into books values ('acme', $1, 'b', 'test') on conflict do nothing", ref.book)
         account = await admin.fetchval(
-            "insert into accounts (tenant, account_id, owner, type, currency, normal_side, guarded, created_by)"
-            " values ($1, $2, 'o', $3, $4, $5, $6, 'test') returning id",
-            *_columns(ref)[:6],
-        )
+            "insert into accounts"
+            " (tenant, account_id, owner, type, currency, normal_side, guarded, book, monitored, created_by)"
+            " values ($1, $2, 'o', $3, $4, $5, $6, $7, $8, 'test') returning id",
+            *_columns(ref), ref.book, bool(ref.monitors),
+        )  # fmt: skip
+        for one in ref.monitors:
+            await admin.execute(
+                "insert into account_monitors values ($1, $2, $3, $4, $5, $6, 'test')",
+                ref.tenant, one.id, account, one.of, one.when, one.minor,
+            )  # fmt: skip
         if ref.guarded:
             await admin.execute("insert into balances (account, stripe, tenant) values ($1, 0, 'acme')", account)
 
-    return World(PostgresStore(writer), open_row)
+    async def give_row(ref: AccountRef, digits: str) -> None:
+        await admin.execute("insert into account_numbers values ('acme', 'virtual', $1, $2, 't')", digits, ref.id)
+        await admin.execute(
+            "insert into account_numbers values ('acme', 'virtual', '0', $1, 't', now(), now())"
+            " on conflict do nothing", ref.id,
+        )  # fmt: skip
+
+    return World(PostgresStore(writer), open_row, give_row)
 
 
 def _columns(ref: AccountRef) -> tuple[str, str, str, str, str, bool]:
@@ -410,6 +441,21 @@ async def test_a_row_that_is_there_already_is_refused_and_nothing_of_its_tick_is
             await world.commit(again)
         assert await world.store.intents([bystander[0].intent]) == {}, name
         assert await world.store.leases([0]) == before, name
+
+
+async def test_an_account_is_found_by_id_by_number_and_by_what_it_is_for(world: World) -> None:
+    """A number that is retired, or of somebody else, means nobody; a system account is that of its book."""
+    plain, watched = await world.account(), await world.account(monitors=(Monitor(uuid(), "posted", "above", 5),))
+    book, digits = f"b{next(numbers)}", f"{next(numbers):012d}"
+    abroad = await world.account(guarded=False, book=book)
+    await world.number(plain, digits)
+    names = [("acme", plain.account_id), ("acme", watched.account_id), ("acme", f"virtual:{digits}"),
+             ("globex", f"virtual:{digits}"), ("acme", "virtual:0"), ("acme", f"@fee/NGN/{book}"), ("acme", "@fee/JPY"),
+             ("acme", "@customer/NGN")]  # fmt: skip
+    assert await world.store.accounts(names) == {
+        names[0]: plain, names[1]: watched, names[2]: plain, names[5]: abroad,
+    }  # fmt: skip
+    assert (plain.book, abroad.book, len(watched.monitors), plain.monitors) == ("default", book, 1, ())
 
 
 async def test_a_leaf_is_logged_once_wherever_it_would_stand(world: World) -> None:
