@@ -12,7 +12,7 @@ from zentra.runtime.intents.vocabulary import SETTLED, Fact
 if TYPE_CHECKING:
     from zentra.actors.tick import Input, Tick
 
-__all__ = ["seal_later", "tell"]
+__all__ = ["SEAL_AFTER", "seal_later", "tell"]
 
 SEAL_AFTER: Final = timedelta(seconds=60)
 

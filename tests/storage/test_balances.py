@@ -13,7 +13,7 @@ from zentra.runtime.ledger.book import Balance
 from zentra.storage.pool import Pool
 from zentra.storage.reads import balances as module
 from zentra.storage.reads.balances import By, balance_at, fold, leave_marks
-from zentra.storage.reads.statements import statement
+from zentra.storage.reads.statements import StatementPlace, statement
 
 DAY = datetime(2026, 4, 1, tzinfo=UTC)
 KINDS = ("reserve", "release", "post", "settle", "book", "reversal")
@@ -204,12 +204,14 @@ async def test_what_is_committed_between_two_pages_belongs_to_the_next_statement
     first = await statement(tenant_pool, "acme", "c", since=None, until=None, by="recorded", limit=5)
     assert first is not None
     assert first.after is not None
-    ids = dict(await admin_pool.fetch("select account_id, id from accounts where tenant = 'acme'"))
+    rows_of = await admin_pool.fetch("select account_id, id from accounts where tenant = 'acme'")
+    ids = {row["account_id"]: row["id"] for row in rows_of}
     insert = "insert into postings values ($1, 0, 'acme', 'book', $2, $3, 'NGN', 0, 5, $4, 'h')"
     late, soon = rows[100].at, datetime.now(UTC)
     await admin_pool.execute(insert, "f" * 31 + "1", ids["a"], ids["c"], soon)
     try:
-        shown, after = list(first.entries), first.after
+        shown = list(first.entries)
+        after: StatementPlace | None = first.after
         while after is not None:
             page = await statement(tenant_pool, "acme", "c", since=None, until=None, by="recorded", after=after)
             assert page is not None

@@ -421,10 +421,10 @@ async def test_a_deposit_is_one_intent_per_reference_whatever_key_it_comes_under
 async def test_a_deposit_says_where_to_and_money_for_nobody_is_taken_too(api: Api, admin_pool: Pool) -> None:
     operator = api.as_("operator", "globex")
     for body in ({}, {"number": "virtual:123456789015", "account": "x"}):
-        given = {"amount": 5, "currency": "NGN", "reference": uuid.uuid4().hex, **body}
+        given: dict[str, Any] = {"amount": 5, "currency": "NGN", "reference": uuid.uuid4().hex, **body}
         assert (await operator.post("/deposits", given)).code == "validation_failed"
-    body = {"account": "nobody", "amount": 5, "currency": "XOF", "reference": uuid.uuid4().hex}
-    assert (await operator.post("/deposits", body)).status == 202
+    unknown = {"account": "nobody", "amount": 5, "currency": "XOF", "reference": uuid.uuid4().hex}
+    assert (await operator.post("/deposits", unknown)).status == 202
     assert await admin_pool.fetchval(
         "select count(*) from accounts where tenant = 'globex' and currency = 'XOF' and book = 'default'"
     ) == 4  # fmt: skip
