@@ -14,10 +14,11 @@ from typing import Final
 
 import msgspec
 
+from zentra.bench.simulation.auditor_accounts import AuditedAccounts
 from zentra.bench.simulation.auditor_deliveries import AuditedDeliveries
 from zentra.bench.simulation.auditor_desk import AuditedDesk
 from zentra.bench.simulation.auditor_evidence import AuditedLogs
-from zentra.bench.simulation.auditor_histories import History, Record
+from zentra.bench.simulation.auditor_histories import History, Named, Record
 from zentra.bench.simulation.auditor_ledger import AuditedLedger
 from zentra.bench.simulation.auditor_outside import AuditedMessages, AuditedRails
 from zentra.bench.simulation.auditor_policy import AuditedPolicy
@@ -41,7 +42,8 @@ class Auditor:
 
     def __init__(self, store: StoreTwin) -> None:
         """`store` has accounts, funded or not, and nothing else has happened in it."""
-        self.ledger = AuditedLedger(store.refs.values(), store.rows.postings.values())
+        self.ledger = AuditedLedger(store.refs.values(), store.rows.postings.values(), store.numbers)
+        self.accounts = AuditedAccounts()
         self.histories: dict[str, History] = {}
         self.policy, self.logs, self.rails = AuditedPolicy(), AuditedLogs(), AuditedRails()
         self.deliveries, self.desk = AuditedDeliveries(), AuditedDesk()
@@ -56,6 +58,7 @@ class Auditor:
     def configured(self) -> None:
         """Take note of what is set up now; to be called whenever somebody changes it outside of a commit."""
         self._configurations[self._store.current.version] = self._store.current
+        self.accounts.configured(self._store.current.version, self._store.refs.values())
 
     def registered(self, transition: Transition, command: IntentCommand) -> None:
         """Follow an intent that was acknowledged, also where it is one that was acknowledged before."""
@@ -63,7 +66,7 @@ class Auditor:
         spelled = json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         digest = hashlib.sha256(b"intent\n" + spelled).hexdigest()
         known = self.histories.get(transition.intent)
-        history = known or History(transition.record, transition.hash, "")
+        history = known or History(transition.record, transition.hash)
         facts = history.first.facts
         where = f"intent {history.first.intent_id} of {history.tenant}"
         if facts["digest"] != digest or facts["command"] != asked:
@@ -74,7 +77,7 @@ class Auditor:
         if transition.tenant != history.tenant:
             raise Violation("M", f"{where} was registered for {transition.tenant}")
         if known is None:
-            history.settlement = self.ledger.settlement(history.tenant, history.currency)
+            history.names = self._named(history)
             self.histories[history.id] = history
             self.desk.timers.add(("intent", history.id, "state"))
 
@@ -85,9 +88,12 @@ class Auditor:
         self.messages.consumed(plan.consumed, held, self._store.rows.outbox)
         self.ledger.read(ground.balances)
         self.policy.read(ground.usage)
-        self.ledger.wrote(writes.postings, writes.balance_changes)
+        version = ground.configuration_version
+        self.ledger.wrote(writes.postings, writes.balance_changes, self.accounts.known(version))
+        self.accounts.stood(version, writes.postings)
         moved = [self._moved(transition, ground) for transition in writes.transitions]
         self._booked(writes.postings, moved)
+        self.accounts.crossed(version, self.ledger.steps, moved)
         self.policy.wrote(writes.velocity_changes)
         told = {history.records[record.sequence - 1]: record for history, record in moved}
         self.messages.wrote(writes.outbox, told)
@@ -131,7 +137,7 @@ class Auditor:
         self._touched.clear()
         held: dict[tuple[str, str], int] = {}
         for history in self.histories.values():
-            place = history.tenant, history.command["source"]
+            place = history.tenant, history.names.source
             held[place] = held.get(place, 0) + history.held
         self.ledger.rebuild(store, held)
         self.policy.rebuild(store.rows.velocity, self.histories)
@@ -147,9 +153,28 @@ class Auditor:
         self.deliveries.finish()
         self.desk.finish(store, self.histories, now)
         for history in self.histories.values():
+            diverted = history.path is not None and history.path[1] == history.names.suspense
+            if diverted and "deposit_unmatched" not in history.opened:
+                raise Violation("T", f"{history.id} waits in suspense without a case")
             self.rails.finish(history)
             self.rails.truth(history)
         self.logs.finish(self.histories)
+
+    def _named(self, history: History) -> Named:
+        """Return what accounts an intent is about, by the ids and numbers in its command."""
+        ledger, tenant, command, currency = self.ledger, history.tenant, history.command, history.currency
+        source, destination = (ledger.named(tenant, command[side]) for side in ("source", "destination"))
+        suspense = ""
+        if "deposit" in command:
+            book = destination.book if destination is not None else "default"
+            named = ledger.system("settlement", tenant, currency, book) or command["source"]
+            source, suspense = ledger.named(tenant, named), ledger.system("suspense", tenant, currency, book)
+        return Named(
+            command["source"] if source is None else source.account_id,
+            command["destination"] if destination is None else destination.account_id,
+            ledger.system("settlement", tenant, currency, "default" if source is None else source.book),
+            suspense,
+        )
 
     # One commit ---------------------------------------------------------------------------------------------------
 
@@ -207,7 +232,7 @@ class Auditor:
             raise Violation(letter, f"no record tells of posting {intent}/{ordinal}")
 
     def _fold_again(self, history: History) -> None:
-        again = History(history.records[0], history.links[0], history.settlement)
+        again = History(history.records[0], history.links[0], history.names)
         for record, link in zip(history.records[1:], history.links[1:], strict=True):
             again.step(record, link)
         if (again.state, again.posted, again.given_back, again.cases) != (

@@ -24,10 +24,11 @@ from zentra.bench.simulation.auditor_words import (
     is_move,
 )
 
-__all__ = ["Attempt", "History", "Record", "gives_back"]
+__all__ = ["Attempt", "History", "Named", "Record", "gives_back"]
 
 Leg = tuple[str, str, str, int, int]  # kind, debit, credit, pending, posted
 ZEROS: Final = bytes(32)
+NUMBERED: Final = ("iban", "nuban", "virtual")
 
 
 class Record(Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
@@ -66,19 +67,30 @@ class Attempt(Struct):
 _decode = msgspec.json.Decoder(Record).decode
 
 
-class History:
-    """One intent, folded from its records. `settlement` names the account that holds are made out to."""
+class Named(Struct, frozen=True):
+    """The ids of the accounts of an intent; `suspense` only of money that came in, empty where there is none."""
 
-    def __init__(self, record: bytes, link: bytes, settlement: str) -> None:
+    source: str
+    destination: str
+    settlement: str = ""
+    suspense: str = ""
+
+
+class History:
+    """One intent, folded from its records. `names` says what its accounts are, whatever the command calls them."""
+
+    def __init__(self, record: bytes, link: bytes, names: "Named | None" = None) -> None:
         first = _read(record)
         where = f"{first.intent}/1"
         if first.facts.get("kind") != "registered" or first.event != "ingress.accepted" or first.sequence != 1:
             raise Violation("J", f"{where} does not begin with a registration")
         if first.from_ is not None or first.state != "ACCEPTED":
             raise Violation("J", f"{where} moves from {first.from_} to {first.state}")
-        self.first, self.settlement = first, settlement
+        self.first = first
         self.id, self.tenant = first.intent, first.tenant
         self.command: dict[str, Any] = first.facts["command"]
+        self.names = names or Named(self.command["source"], self.command["destination"])
+        self.path: tuple[str, str] | None = None  # of a book transfer: where money came from and went
         self.amount, self.currency = int(self.command["minor"]), str(self.command["currency"])
         self.state, self.before = "ACCEPTED", ""
         self.records: list[bytes] = []
@@ -103,6 +115,13 @@ class History:
     def sequence(self) -> int:
         """Return how many records there are."""
         return len(self.records)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """Return the command as rules are asked about it: accounts instead of numbers for them."""
+        named = {"source": self.names.source, "destination": self.names.destination}
+        numbers = {field: named[field] for field in named if str(self.command[field]).partition(":")[0] in NUMBERED}
+        return {**self.command, **numbers}
 
     @property
     def held(self) -> int:
@@ -150,24 +169,28 @@ class History:
         if legs != expected:
             raise Violation(letter, f"{where} books {legs} where {expected} is due")
         self.posted += sum(leg[4] for leg in legs if leg[0] in ("post", "book"))
+        if legs and legs[0][0] == "book":
+            self.path = legs[0][1:3]
         if record.event == "ledger.reversal":
             self._reversed(record, legs, where)
 
     def _expected(self, event: str, legs: list[Leg]) -> tuple[str, list[Leg]]:
-        source, destination = self.command["source"], self.command["destination"]
-        between, amount = self.settlement, self.amount
+        source, destination, amount = self.names.source, self.names.destination, self.amount
+        between = self.names.settlement
         if event == "ledger.reserved":
             return "D", [("reserve", source, between, amount, 0)]
         if event == "ledger.released":
             return "E", [("release", source, between, -amount, 0)]
         if event == "ledger.posted" and self.before == RESERVING:
+            if legs == [("book", source, self.names.suspense, 0, amount)]:  # money that came in for nobody
+                return "A", legs
             return "A", [("book", source, destination, 0, amount)]
         if event == "ledger.posted":
             return "E", [("post", source, between, -amount, amount), ("settle", between, destination, 0, amount)]
         if event == "ledger.reversal":
             minor = legs[0][4] if legs else 0
-            if self.command["kind"] == "book_transfer":
-                return "L", [("reversal", destination, source, 0, minor)]
+            if self.path is not None:
+                return "L", [("reversal", self.path[1], self.path[0], 0, minor)]
             return "L", [("reversal", destination, between, 0, minor), ("reversal", between, source, 0, minor)]
         return "F", []  # a refusal books nothing
 

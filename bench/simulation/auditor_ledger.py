@@ -7,6 +7,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
+from zentra.bench.simulation.auditor_accounts import Step
 from zentra.bench.simulation.auditor_words import SIGNS, Violation
 from zentra.bench.twins.store import StoreTwin
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting
@@ -19,12 +20,20 @@ _NAMES = ("debits_pending", "credits_pending", "debits_posted", "credits_posted"
 class AuditedLedger:
     """Balances and open holds as the postings alone say."""
 
-    def __init__(self, accounts: Iterable[AccountRef], opening: Iterable[Posting]) -> None:
+    def __init__(
+        self, accounts: Iterable[AccountRef], opening: Iterable[Posting],
+        numbers: Mapping[tuple[str, str, str], str] | None = None,
+    ) -> None:  # fmt: skip
+        """`numbers` has account ids by tenant, scheme and number."""
         self.accounts = {ref.id: ref for ref in accounts}
         self._names = {(ref.tenant, ref.account_id): ref for ref in self.accounts.values()}
-        self._settlements = {
-            (ref.tenant, ref.currency): ref.account_id for ref in self.accounts.values() if ref.type == "settlement"
-        }
+        for (tenant, scheme, number), name in (numbers or {}).items():
+            self._names.setdefault((tenant, f"{scheme}:{number}"), self._names[tenant, name])
+        self._system = {
+            (ref.tenant, ref.type, ref.currency, ref.book): ref.account_id
+            for ref in self.accounts.values() if not ref.guarded
+        }  # fmt: skip
+        self.steps: dict[tuple[str, int], Step] = {}  # of the last commit, by posting
         self._counters: dict[int, list[int]] = {key: [0, 0, 0, 0] for key in self.accounts}
         self._held: dict[str, int] = {}  # by intent: what its postings have spoken for and not ended
         self._ordinals: Counter[str] = Counter()
@@ -34,12 +43,12 @@ class AuditedLedger:
             self._add(self._counters, posting)
 
     def named(self, tenant: str, account: str) -> AccountRef | None:
-        """Return an account of a tenant, or None where there is none."""
+        """Return the account of a tenant that an id or a number means, or None where there is none."""
         return self._names.get((tenant, account))
 
-    def settlement(self, tenant: str, currency: str) -> str:
-        """Return the name of the settlement account of a tenant and currency, empty where there is none."""
-        return self._settlements.get((tenant, currency), "")
+    def system(self, type_: str, tenant: str, currency: str, book: str) -> str:
+        """Return the id of a system account of a tenant, currency and book, empty where there is none."""
+        return self._system.get((tenant, type_, currency, book), "")
 
     def read(self, balances: Mapping[int, Balance]) -> None:
         """Object where a commit was decided on a balance that is not the sum of the postings before it."""
@@ -48,8 +57,13 @@ class AuditedLedger:
             if [getattr(balance, name) for name in _NAMES] != mine:
                 raise Violation("B", f"account {key} was read as {balance}, its postings say {mine}")
 
-    def wrote(self, postings: Iterable[Posting], changes: Mapping[int, tuple[AccountRef, Balance]]) -> None:
-        """Follow what a commit wrote."""
+    def wrote(
+        self, postings: Iterable[Posting], changes: Mapping[int, tuple[AccountRef, Balance]],
+        known: Mapping[int, AccountRef],
+    ) -> None:  # fmt: skip
+        """Follow what a commit wrote that knew accounts as they are in `known`: limits change."""
+        self.accounts |= known
+        self.steps = {}
         summed: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         for posting in postings:
             self._post(posting)
@@ -66,6 +80,8 @@ class AuditedLedger:
             raise Violation("A", f"{where} names an account that nobody opened")
         if debit.id == credit.id or debit.currency != credit.currency:
             raise Violation("A", f"{where} joins {debit.account_id} and {credit.account_id}")
+        if debit.book != credit.book:
+            raise Violation("A", f"{where} leads out of the book {debit.book} into {credit.book}")
         if {debit.tenant, credit.tenant} != {posting.tenant}:
             raise Violation("M", f"{where} of {posting.tenant} joins {debit.tenant} and {credit.tenant}")
         signs = tuple((amount > 0) - (amount < 0) for amount in (posting.pending, posting.posted))
@@ -78,11 +94,21 @@ class AuditedLedger:
         self._ordinals[posting.intent] += 1
         self._hold(posting, where)
         self._rows[posting.intent, posting.ordinal] = posting
+        before = self._both(posting)
         self._add(self._counters, posting)
+        after = self._both(posting)
+        self.steps[posting.intent, posting.ordinal] = {key: (before[key], after[key]) for key in after}
         for ref in (debit, credit):
             left = self._available(ref)
             if ref.guarded and left < -ref.overdraft_limit:
                 raise Violation("C", f"{where} leaves {left} on {ref.account_id}, its limit is {-ref.overdraft_limit}")
+
+    def _both(self, posting: Posting) -> dict[int, tuple[int, int, int, int]]:
+        found = {}
+        for key in (posting.debit.id, posting.credit.id):
+            one, two, three, four = self._counters[key]
+            found[key] = (one, two, three, four)
+        return found
 
     def _hold(self, posting: Posting, where: str) -> None:
         held = self._held.get(posting.intent)
@@ -111,11 +137,11 @@ class AuditedLedger:
             if ref.guarded and stored[key][0] != held.get((ref.tenant, ref.account_id), 0):
                 intents = held.get((ref.tenant, ref.account_id), 0)
                 raise Violation("D", f"{ref.account_id} has {stored[key][0]} pending, its intents hold {intents}")
-        sums: Counter[tuple[str, str, str]] = Counter()
+        sums: Counter[tuple[str, str, str, str]] = Counter()
         for key, (debits_pending, credits_pending, debits_posted, credits_posted) in stored.items():
             ref = self.accounts[key]
-            sums[ref.tenant, ref.currency, "pending"] += debits_pending - credits_pending
-            sums[ref.tenant, ref.currency, "posted"] += debits_posted - credits_posted
+            sums[ref.tenant, ref.book, ref.currency, "pending"] += debits_pending - credits_pending
+            sums[ref.tenant, ref.book, ref.currency, "posted"] += debits_posted - credits_posted
         for book, excess in sums.items():
             if excess:
                 raise Violation("A", f"the balances of {book} do not sum to zero: {excess}")

@@ -86,12 +86,13 @@ class AuditedPolicy:
         counted = history.command["kind"] != "book_transfer" and (
             limits.daily_minor_max is not None or limits.daily_count_max is not None
         )
-        key = VelocityKey(history.tenant, f"account/{history.command['source']}", day, history.currency)
+        asked = history.asked
+        key = VelocityKey(history.tenant, f"account/{asked['source']}", day, history.currency)
         due = self._decision(history, rules, limits, key if counted else None, source_type)
         if (facts["outcome"], facts["version"]) != (due, rules.version) or _DECISIONS[record.event] != due:
             raise Violation("R", f"{where} says {facts['outcome']} under {facts['version']}, the rules say {due}")
         seen = {
-            "command": history.command, "day": day, "role": history.first.facts["role"], "source": source_type or None,
+            "command": asked, "day": day, "role": history.first.facts["role"], "source": source_type or None,
             "tenant": history.tenant, "usage": [[str(self.counts[key]), str(self.minors[key])]] if counted else [],
             "version": rules.version, "waives": list(history.waived),
         }  # fmt: skip

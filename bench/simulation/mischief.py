@@ -12,7 +12,9 @@ from msgspec import structs
 
 from zentra.bench.simulation.faults import FAULTS, Fault
 from zentra.bench.simulation.outside import Callback
+from zentra.bench.simulation.setting import MONITORS
 from zentra.bench.simulation.shelf import LEASE_SECONDS
+from zentra.runtime.ledger.book import available
 from zentra.runtime.policy import PolicyRules
 
 if TYPE_CHECKING:
@@ -236,7 +238,7 @@ def repair(simulation: Simulation) -> None:
 
 
 def change_configuration(simulation: Simulation) -> None:
-    """Change what is set up: a policy, an endpoint, or the standing of an account."""
+    """Change what is set up: a policy, an endpoint, or an account."""
     random, store = simulation.random, simulation.store
     current = store.current
     match random.randrange(3):
@@ -255,8 +257,26 @@ def change_configuration(simulation: Simulation) -> None:
                 spare.append(members.pop(random.randrange(len(members))))
             store.configure(structs.replace(current, endpoints={**current.endpoints, tenant: tuple(members)}))
         case _:
-            name = random.choice([key for key, ref in sorted(store.refs.items()) if ref.type in ("customer", "payout")])
-            ref = store.refs[name]
-            store.refs[name] = structs.replace(ref, status="open" if ref.status == "frozen" else "frozen")
-            store.configure(current)
+            _change_account(simulation)
     simulation.auditor.configured()
+
+
+def _change_account(simulation: Simulation) -> None:
+    """Freeze an account or let it go, close it or open it again, set its limit, take its monitors or give them."""
+    random, store = simulation.random, simulation.store
+    name = random.choice([key for key, ref in sorted(store.refs.items()) if ref.guarded])
+    ref, balance = store.refs[name], store.balance(store.refs[name].id)
+    alone = not store.locks  # who closes an account, or sets its limit, waits for the commits that are under way
+    match random.randrange(5):
+        case 0 | 1 if ref.status != "closed":
+            store.change_account(structs.replace(ref, status="open" if ref.status == "frozen" else "frozen"))
+        case 2 if ref.status == "closed":
+            store.change_account(structs.replace(ref, status="open"))
+        case 2 if alone and available(ref, balance) == 0 == balance.debits_pending + balance.credits_pending:
+            store.change_account(structs.replace(ref, status="closed"))
+        case 3 if alone:
+            used = max(0, -available(ref, balance))
+            store.change_account(structs.replace(ref, overdraft_limit=used + random.choice((0, 0, 50_000))))
+        case 4:
+            monitors = () if ref.monitors else MONITORS.get(ref.account_id, ())
+            store.change_account(structs.replace(ref, monitors=monitors))

@@ -10,12 +10,16 @@ from typing import Final
 from zentra.bench.twins.store import StoreTwin
 from zentra.gateway.sandbox.scenarios import RailProfile, Timings
 from zentra.runtime.ledger.book import AccountRef
+from zentra.runtime.ledger.monitors import Monitor
 from zentra.runtime.policy import Limits, PolicyRules
 from zentra.runtime.ports import Configuration, Endpoint
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
 
-__all__ = ["COLD_ACCOUNTS", "CURRENCY", "PARTITIONS", "SECRET", "TENANTS", "configuration", "open_books", "profiles"]
+__all__ = [
+    "COLD_ACCOUNTS", "CURRENCY", "MONITORS", "NUMBERS", "PARTITIONS", "SECRET", "TENANTS", "configuration",
+    "open_books", "profiles",
+]  # fmt: skip
 
 PARTITIONS: Final = 8
 TENANTS: Final = ("acme", "globex", "initech")
@@ -23,7 +27,14 @@ CURRENCY: Final = "NGN"
 COLD_ACCOUNTS: Final = 6
 SECRET: Final = "s" * 32
 OPENING_MINOR: Final = 5_000_000
-_SYSTEM: Final = ("settlement", "liquidity")
+_SYSTEM: Final = ("settlement", "liquidity", "suspense")
+NUMBERS: Final = {"100": "hot", "200": "shop", "300": "closed", "400": "eu-shop"}
+MONITORS: Final = {
+    "hot": (Monitor("1" * 32, "available", "below", 49_900_000), Monitor("2" * 32, "pending", "at_most", -100_000)),
+    "shop": (Monitor("3" * 32, "posted", "at_least", 100_000), Monitor("4" * 32, "posted", "above", 400_000)),
+    "credit": (Monitor("5" * 32, "available", "below", -100_000),),
+    "eu-shop": (Monitor("6" * 32, "posted", "above", 0),),
+}
 
 
 def configuration() -> Configuration:
@@ -78,6 +89,8 @@ def open_books(store: StoreTwin) -> None:
         rows = [("hot", "customer"), *((f"cold-{n}", "customer") for n in range(COLD_ACCOUNTS)), ("poor", "customer")]
         rows += [("shop", "merchant"), ("out", "payout"), ("spare", "merchant"), ("credit", "customer")]
         rows += [("settlement-ngn", "settlement"), ("liquidity-ngn", "liquidity"), ("closed", "customer")]
+        rows += [("suspense-ngn", "suspense"), ("idle", "payout"), ("eu-hot", "customer"), ("eu-shop", "merchant")]
+        rows += [(f"eu:{kind}-ngn", kind) for kind in _SYSTEM]
         refs = {}
         for name, type_ in rows:
             number += 1
@@ -85,8 +98,12 @@ def open_books(store: StoreTwin) -> None:
                 AccountRef(
                     number, tenant, name, type_, CURRENCY, "credit", type_ not in _SYSTEM,
                     overdraft_limit=200_000 if name == "credit" else 0, status="closed" if name == "closed" else "open",
+                    book="eu" if name.startswith("eu") else "default", monitors=MONITORS.get(name, ()),
                 )
             )  # fmt: skip
         for name in ("hot", *(f"cold-{n}" for n in range(COLD_ACCOUNTS)), "spare"):
             store.book(refs["liquidity-ngn"], refs[name], OPENING_MINOR * (10 if name == "hot" else 1))
         store.book(refs["liquidity-ngn"], refs["poor"], 1_000)
+        store.book(refs["eu:liquidity-ngn"], refs["eu-hot"], OPENING_MINOR)
+        for digits, name in NUMBERS.items():
+            store.numbers[tenant, "virtual", digits] = name
