@@ -62,18 +62,17 @@ class AuditedLedger:
         known: Mapping[int, AccountRef],
     ) -> None:  # fmt: skip
         """Follow what a commit wrote that knew accounts as they are in `known`: limits change."""
-        self.accounts |= known
         self.steps = {}
         summed: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         for posting in postings:
-            self._post(posting)
+            self._post(posting, known)
             self._add(summed, posting)
         for key in summed.keys() | changes.keys():
             told = [getattr(changes[key][1], name) for name in _NAMES] if key in changes else [0, 0, 0, 0]
             if told != summed[key]:
                 raise Violation("B", f"account {key} changes by {told}, the postings say {summed[key]}")
 
-    def _post(self, posting: Posting) -> None:
+    def _post(self, posting: Posting, known: Mapping[int, AccountRef]) -> None:
         where = f"posting {posting.intent}/{posting.ordinal} ({posting.kind})"
         debit, credit = self.accounts.get(posting.debit.id), self.accounts.get(posting.credit.id)
         if debit is None or credit is None:
@@ -99,9 +98,9 @@ class AuditedLedger:
         after = self._both(posting)
         self.steps[posting.intent, posting.ordinal] = {key: (before[key], after[key]) for key in after}
         for ref in (debit, credit):
-            left = self._available(ref)
-            if ref.guarded and left < -ref.overdraft_limit:
-                raise Violation("C", f"{where} leaves {left} on {ref.account_id}, its limit is {-ref.overdraft_limit}")
+            left, limit = self._available(ref), known.get(ref.id, ref).overdraft_limit
+            if ref.guarded and left < -limit:
+                raise Violation("C", f"{where} leaves {left} on {ref.account_id}, its limit is {-limit}")
 
     def _both(self, posting: Posting) -> dict[int, tuple[int, int, int, int]]:
         found = {}

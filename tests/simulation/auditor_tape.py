@@ -19,16 +19,23 @@ from zentra.bench.twins.store import StoreTwin
 from zentra.bench.twins.store_rows import OutboxRow, Rows
 from zentra.runtime.evidence.chain import GENESIS
 from zentra.runtime.intents.command import decode_command
+from zentra.runtime.intents.terms import Deposit
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
+from zentra.runtime.ledger.monitors import Monitor
 from zentra.runtime.ports import Ground, TickPlan, TickWrites
 from zentra.runtime.stream_ports import Outgoing
 
 HIGH = 1_500_000  # above the review threshold
 FUNDS = 50_000_000
 FOREIGN = tuple(structs.replace(ref, id=ref.id + 100, tenant="globex") for ref in ACCOUNTS[:4])
-BOOKS = (*ACCOUNTS, *FOREIGN, structs.replace(account(50, "dollars", "customer"), currency="USD"))
+WATCHED = Monitor("m" * 32, "posted", "at_least", 1_000_000)  # which the reviewed intent alone brings about
+BOOKS = (
+    *(structs.replace(ref, monitors=(WATCHED,)) if ref.account_id == "merchant" else ref for ref in ACCOUNTS), *FOREIGN,
+    structs.replace(account(50, "dollars", "customer"), currency="USD"), account(51, "abroad", "customer", book="eu"),
+    structs.replace(account(52, "suspense-ngn", "suspense"), guarded=False),
+)  # fmt: skip
 
 __all__ = ["BOOKS", "HIGH", "Call", "Tape", "changed_by", "listening", "open_books", "record_story", "rehashed"]
 
@@ -245,7 +252,11 @@ def record_story() -> Tape:
         "stuck": fleet.submit(transfer(scenario="never_answers")),
         "lost": fleet.submit(transfer(scenario="unknown_reference")),
         "closed": fleet.submit(transfer(currency="EUR")),
-    }
+        "came": fleet.submit(
+            transfer(kind=IntentKind.BOOK_TRANSFER, source="settlement-ngn", destination="virtual:9",
+                     deposit=Deposit("ref", "virtual:9")), role="operator",
+        ),
+    }  # fmt: skip
     fleet.advance(10)
     for who, verdict in (("reviewed", "approved"), ("rejected", "rejected")):
         fleet.command("decide_review", names[who], {"verdict": "approved", "round": 1, "reason": ""}, principal="dev")
