@@ -1,4 +1,4 @@
-"""Every call that the API has, as a value; both clients send these and nothing else.
+"""Every call that the API has, as a value; both clients send these, those of `ledger_calls`, and nothing else.
 
 - What the caller leaves out is left out of the request: the defaults are the server's.
 - A list is a function from a cursor to the call of that page."""
@@ -16,8 +16,6 @@ from zentra.client.answers import Answer
 from zentra.client.bulk import BulkResult, NewIntent, bulk_body, bulk_results, intent_body
 from zentra.client.core import Call, body_call, get_call, json_of, new_key
 from zentra.client.models import (
-    Account,
-    AccountEntry,
     Case,
     Command,
     CommandRecord,
@@ -37,12 +35,10 @@ __all__ = [
     "PageCall",
     "Time",
     "cancel_intent",
-    "create_account",
     "create_endpoint",
     "create_intent",
     "create_intents",
     "decide_review",
-    "get_account",
     "get_case",
     "get_command",
     "get_error",
@@ -50,18 +46,18 @@ __all__ = [
     "get_intent",
     "get_review",
     "get_version",
-    "list_accounts",
     "list_cases",
     "list_deliveries",
     "list_denials",
     "list_endpoints",
-    "list_entries",
     "list_intents",
     "list_reviews",
     "look_seconds",
+    "pages_of",
     "replay_delivery",
     "resolve_case",
     "reverse_intent",
+    "spelled",
     "stream_events",
     "stream_intent_events",
 ]
@@ -80,15 +76,12 @@ PageCall: TypeAlias = Callable[[str | None], Call[Page[T]]]
 _intent: Final = json_of(Intent)
 _command: Final = json_of(Command)
 _command_record: Final = json_of(CommandRecord)
-_account: Final = json_of(Account)
 _review: Final = json_of(Review)
 _case: Final = json_of(Case)
 _endpoint: Final = json_of(Endpoint)
 _version: Final = json_of(Version)
 _error_page: Final = json_of(ErrorPage)
 _intents: Final = json_of(Page[Intent])
-_accounts: Final = json_of(Page[Account])
-_entries: Final = json_of(Page[AccountEntry])
 _reviews: Final = json_of(Page[Review])
 _cases: Final = json_of(Page[Case])
 _denials: Final = json_of(Page[Denial])
@@ -100,8 +93,9 @@ def _bytes(answer: Answer) -> bytes:
     return answer.body
 
 
-def _pages(read: Callable[[Answer], Page[T]], *path: str, page_size: int | None, filters: Filters) -> PageCall[T]:
-    given = {name: _spelled(value) for name, value in filters.items()}
+def pages_of(read: Callable[[Answer], Page[T]], *path: str, page_size: int | None, filters: Filters) -> PageCall[T]:
+    """Return the calls of a list, by cursor."""
+    given = {name: spelled(value) for name, value in filters.items()}
 
     def call(cursor: str | None) -> Call[Page[T]]:
         return get_call(read, *path, query={**given, "limit": page_size, "cursor": cursor})
@@ -109,7 +103,7 @@ def _pages(read: Callable[[Answer], Page[T]], *path: str, page_size: int | None,
     return call
 
 
-def _spelled(value: object) -> object:
+def spelled(value: object) -> object:
     """Return a filter as it is written in a query. Raises ValueError for a time without its offset."""
     if not isinstance(value, datetime):
         return value
@@ -166,7 +160,7 @@ def get_intent(id: str, wait: int | None) -> Call[Intent]:
 
 def list_intents(page_size: int | None, filters: Filters) -> PageCall[Intent]:
     """List intents."""
-    return _pages(_intents, "runtime", "intents", page_size=page_size, filters=filters)
+    return pages_of(_intents, "runtime", "intents", page_size=page_size, filters=filters)
 
 
 def cancel_intent(id: str, reason: str | None, idempotency_key: str | None, wait: int | None) -> Call[Command]:
@@ -217,38 +211,12 @@ def _stream(*path: str, last_id: str | None) -> Call[bytes]:
     return msgspec.structs.replace(call, held_seconds=STREAM_SILENT_SECONDS_MAX)
 
 
-# Accounts.
-
-
-def create_account(
-    *, account_id: str, owner: str, type: str, currency: str, idempotency_key: str | None
-) -> Call[Account]:  # fmt: skip
-    """Open an account."""
-    body = {"account_id": account_id, "owner": owner, "type": type, "currency": currency}
-    return body_call(_account, "accounts", body=body, idempotency_key=idempotency_key)
-
-
-def get_account(id: str) -> Call[Account]:
-    """Look at an account."""
-    return get_call(_account, "accounts", id)
-
-
-def list_accounts(page_size: int | None, filters: Filters) -> PageCall[Account]:
-    """List accounts."""
-    return _pages(_accounts, "accounts", page_size=page_size, filters=filters)
-
-
-def list_entries(id: str, page_size: int | None, filters: Filters) -> PageCall[AccountEntry]:
-    """List the entries of an account."""
-    return _pages(_entries, "accounts", id, "entries", page_size=page_size, filters=filters)
-
-
 # What people decide.
 
 
 def list_reviews(page_size: int | None, filters: Filters) -> PageCall[Review]:
     """List reviews."""
-    return _pages(_reviews, "reviews", page_size=page_size, filters=filters)
+    return pages_of(_reviews, "reviews", page_size=page_size, filters=filters)
 
 
 def get_review(id: str) -> Call[Review]:
@@ -265,7 +233,7 @@ def decide_review(
 
 def list_cases(page_size: int | None, filters: Filters) -> PageCall[Case]:
     """List cases."""
-    return _pages(_cases, "cases", page_size=page_size, filters=filters)
+    return pages_of(_cases, "cases", page_size=page_size, filters=filters)
 
 
 def get_case(id: str) -> Call[Case]:
@@ -283,7 +251,7 @@ def resolve_case(
 
 def list_denials(page_size: int | None, filters: Filters) -> PageCall[Denial]:
     """List what was refused."""
-    return _pages(_denials, "denials", page_size=page_size, filters=filters)
+    return pages_of(_denials, "denials", page_size=page_size, filters=filters)
 
 
 # Webhooks.
@@ -297,12 +265,12 @@ def create_endpoint(url: str, events: Sequence[str] | None, idempotency_key: str
 
 def list_endpoints() -> PageCall[Endpoint]:
     """List endpoints, which are few."""
-    return _pages(_endpoints, "webhooks", "endpoints", page_size=None, filters={})
+    return pages_of(_endpoints, "webhooks", "endpoints", page_size=None, filters={})
 
 
 def list_deliveries(page_size: int | None, filters: Filters) -> PageCall[Delivery]:
     """List deliveries."""
-    return _pages(_deliveries, "webhooks", "deliveries", page_size=page_size, filters=filters)
+    return pages_of(_deliveries, "webhooks", "deliveries", page_size=page_size, filters=filters)
 
 
 def replay_delivery(id: str, idempotency_key: str | None, wait: int | None) -> Call[Command]:

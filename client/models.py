@@ -78,6 +78,9 @@ class Links(Struct, frozen=True):
     evidence: str = ""
     entries: str = ""
     subject: str = ""
+    balances: str = ""
+    statement: str = ""
+    changes: str = ""
 
 
 class Reason(Struct, frozen=True):
@@ -331,11 +334,14 @@ class Account(Struct, frozen=True, kw_only=True):
     created_by: str
     created_at: datetime | None = None
     normal_side: str | None = None
+    book: str = "default"
     overdraft_limit: int | None = None
     posted: int | None = None
     pending: int | None = None
     available: int | None = None
+    spendable: int | None = None
     counters: dict[str, int] = {}
+    explained: dict[str, str] = {}
     links: Links = Links()
 
 

@@ -9,8 +9,8 @@ from typing import ParamSpec, Self, TypeVar
 import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
+from zentra.client.asynchronous.accounts import AsyncAccounts, AsyncBooks, AsyncDeposits
 from zentra.client.asynchronous.money import (
-    AsyncAccounts,
     AsyncCommands,
     AsyncEvents,
     AsyncIntents,
@@ -72,6 +72,8 @@ class AsyncZentra:
         self.transfers = AsyncTransfers(transport)
         self.payments = AsyncPayments(transport)
         self.accounts = AsyncAccounts(transport)
+        self.books = AsyncBooks(transport)
+        self.deposits = AsyncDeposits(transport)
         self.reviews = AsyncReviews(transport)
         self.cases = AsyncCases(transport)
         self.denials = AsyncDenials(transport)

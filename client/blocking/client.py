@@ -11,8 +11,8 @@ from typing import ParamSpec, Self, TypeVar
 import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
+from zentra.client.blocking.accounts import Accounts, Books, Deposits
 from zentra.client.blocking.money import (
-    Accounts,
     Commands,
     Events,
     Intents,
@@ -74,6 +74,8 @@ class Zentra:
         self.transfers = Transfers(transport)
         self.payments = Payments(transport)
         self.accounts = Accounts(transport)
+        self.books = Books(transport)
+        self.deposits = Deposits(transport)
         self.reviews = Reviews(transport)
         self.cases = Cases(transport)
         self.denials = Denials(transport)

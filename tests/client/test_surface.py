@@ -18,7 +18,7 @@ from msgspec import Struct
 from tests.architecture import ROOT
 from tests.client import servers
 from tests.client.servers import Script
-from zentra.client import models
+from zentra.client import ledger_models, models
 from zentra.client.api import AsyncZentra, NewIntent, Zentra
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages
 from zentra.client.blocking.transport import EventStream, Pages
@@ -51,6 +51,7 @@ AT = datetime(2026, 4, 1, tzinfo=UTC)
 CREATED = {"created_from": AT, "created_before": "2026-05-01T00:00:00Z", "page_size": 2}
 AMOUNTS = {"amount_min": 1, "amount_max": 2}
 ORDER = {"reason": "why", "wait": 3, "idempotency_key": "k"}
+WHY = {"reason": "why", "idempotency_key": "k"}
 MONEY: dict[str, Any] = {
     "amount": 1, "currency": "NGN", "source": "a", "destination": "b", "intent_id": "i", "scope": "s", "country": "NG",
     "metadata": {"a": "b"}, "wait": 3,
@@ -58,8 +59,30 @@ MONEY: dict[str, Any] = {
 MANY = [NewIntent(kind="payment", **{name: value for name, value in MONEY.items() if name != "wait"})]
 # fmt: off
 ASKED: dict[str, Callable[[Any], Any]] = {
-    "list_accounts": lambda api: api.accounts.list(type="t", currency="c", owner="o", status="s", **CREATED).page("c"),
-    "create_account": lambda api: api.accounts.create(account_id="a", owner="o", type="t", currency="c"),
+    "list_accounts": lambda api: api.accounts.list(
+        type="t", currency="c", owner="o", status="s", book="b", number="n", **CREATED).page("c"),
+    "create_account": lambda api: api.accounts.create(account_id="a", owner="o", type="t", currency="c", book="b"),
+    "freeze_account": lambda api: api.accounts.freeze("x", **WHY),
+    "unfreeze_account": lambda api: api.accounts.unfreeze("x", **WHY),
+    "close_account": lambda api: api.accounts.close("x", **WHY),
+    "reopen_account": lambda api: api.accounts.reopen("x", **WHY),
+    "limit_account": lambda api: api.accounts.limit("x", 5, **WHY),
+    "list_account_changes": lambda api: api.accounts.changes("x", page_size=2).page("c"),
+    "add_account_number": lambda api: api.accounts.add_number("x", "iban", "n", **WHY),
+    "list_account_numbers": lambda api: api.accounts.numbers("x").page(),
+    "retire_account_number": lambda api: api.accounts.retire_number("x", "x"),
+    "add_account_monitor": lambda api: api.accounts.add_monitor("x", "posted", "above", 5, **WHY),
+    "list_account_monitors": lambda api: api.accounts.monitors("x").page(),
+    "remove_account_monitor": lambda api: api.accounts.remove_monitor("x", "x"),
+    "show_balance": lambda api: api.accounts.balance("x", AT, "effective"),
+    "show_statement": lambda api: api.accounts.statement(
+        "x", since=AT, until=AT, by="recorded", cursor="c", page_size=2),
+    "create_book": lambda api: api.books.create("b", "n"),
+    "list_books": lambda api: api.books.list().page(),
+    "show_chart": lambda api: api.books.chart(
+        prefix="p", depth=2, currency="c", book="b", cursor="c", page_size=2),
+    "create_deposit": lambda api: api.deposits.create(
+        reference="r", amount=5, currency="c", number="n", account="a", wait=3, idempotency_key="k"),
     "show_account": lambda api: api.accounts.get("x"),
     "list_entries": lambda api: api.accounts.entries(
         "x", intent="i", kind="k", side="debit", **AMOUNTS, **CREATED).page("c"),
@@ -158,6 +181,19 @@ def resolved(schema: dict[str, Any]) -> dict[str, Any]:
 SCHEMAS: dict[type[Struct], list[str]] = {
     models.Account: ["Account", "AccountOpened"],
     models.AccountEntry: ["AccountEntry"],
+    ledger_models.AccountChange: ["AccountChange"],
+    ledger_models.AccountChanged: ["AccountChanged"],
+    ledger_models.AccountMonitor: ["AccountMonitor"],
+    ledger_models.AccountNumber: ["AccountNumber"],
+    ledger_models.BalanceAt: ["BalanceAt"],
+    ledger_models.Book: ["Book", "BookMade"],
+    ledger_models.ChartNode: ["ChartNode"],
+    ledger_models.ChartPage: ["Chart"],
+    ledger_models.Figures: ["Figures"],
+    ledger_models.RunningBalance: ["RunningBalance"],
+    ledger_models.StatementLine: ["StatementLine"],
+    ledger_models.StatementPage: ["StatementPage"],
+    ledger_models.TakenAway: ["TakenAway"],
     models.Addendum: ["Addendum"],
     models.AuditPacket: ["AuditPacket"],
     models.Callback: ["CallbackShown"],
@@ -174,7 +210,20 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.LedgerEntry: ["LedgerEntry"],
     models.LedgerState: ["LedgerState"],
     models.Links: ["IntentLinks", "AccountLinks", "CommandLinks", "SelfLink", "IntentLink"],
-    models.Page: ["Intents", "Accounts", "Entries", "Reviews", "Cases", "Denials", "Endpoints", "Deliveries"],
+    models.Page: [
+        "Intents",
+        "Accounts",
+        "Entries",
+        "Reviews",
+        "Cases",
+        "Denials",
+        "Endpoints",
+        "Deliveries",
+        "Books",
+        "Changes",
+        "Monitors",
+        "Numbers",
+    ],
     models.Reason: ["Reason"],
     models.Record: ["RecordShown"],
     models.Review: ["Review"],
@@ -185,7 +234,8 @@ SCHEMAS: dict[type[Struct], list[str]] = {
 
 
 def test_every_answer_is_compared() -> None:
-    kinds = {kind for kind in vars(models).values() if isinstance(kind, type) and issubclass(kind, Struct)}
+    known = [*vars(models).values(), *vars(ledger_models).values()]
+    kinds = {kind for kind in known if isinstance(kind, type) and issubclass(kind, Struct)}
     assert kinds - SCHEMAS.keys() == {Struct, models.StreamEvent, models.WebhookEvent}
 
 
