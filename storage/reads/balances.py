@@ -11,9 +11,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime, timedelta
-from typing import Final, Literal
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
 
 import asyncpg
 from msgspec import Struct
@@ -30,8 +30,8 @@ FINAL_AFTER: Final = timedelta(
 )  # no commit of the engine lasts that long: half a lease, 5 s unless configured
 MARK_EVERY: Final = 4_096  # entries
 MARKED_FROM: Final = 20_000  # entries behind the last mark: some 10 ms to fold
-MARKED_AT_ONCE: Final = 200_000  # entries, in one transaction: half a second
-MARKINGS_MAX: Final = 25  # transactions that one request makes marks in
+MARKED_AT_ONCE: Final = 200_000  # entries, in one transaction: about a second
+MARKINGS_MAX: Final = 10  # transactions that one request makes marks in
 
 
 class Folded(Struct, frozen=True, kw_only=True):
@@ -75,7 +75,8 @@ async def leave_marks(pool: Pool, tenant: str, account_id: str, at: datetime | N
             if row is None:
                 return False
             moment = at or row["now"]
-            if not await connection.fetchval(_IS_LONG, row["id"], tenant, moment, MARKED_FROM):
+            since = (await _mark(connection, tenant, row["id"], moment))[0]
+            if not await connection.fetchval(_IS_LONG, row["id"], tenant, moment, since, MARKED_FROM):
                 return True
             made = await connection.fetchval(
                 "select mark_balances($1, $2, $3, $4)", row["id"], moment, MARK_EVERY, MARKED_AT_ONCE
@@ -96,56 +97,55 @@ async def account_row(connection: Connection, tenant: str, account_id: str) -> a
 
 async def fold(connection: Connection, tenant: str, account: int, at: datetime, by: By) -> tuple[int, Balance]:
     """Return how many entries of an account lie before a moment, and the counters that they leave."""
-    row = await connection.fetchrow(_FOLDS[by], account, tenant, at)
+    since, *marked = await _mark(connection, tenant, account, at)
+    row = await connection.fetchrow(_FOLDS[by], account, tenant, at, since)
     assert row is not None
-    return int(row[0]), Balance(*(int(value) for value in row[1:]))
+    entries, *counters = (int(one) + int(other) for one, other in zip(marked, row, strict=True))
+    return entries, Balance(*counters)
 
 
+async def _mark(connection: Connection, tenant: str, account: int, at: datetime) -> Sequence[Any]:
+    """Return the last mark before a moment: its time, how many entries it holds, and their counters.
+
+    It is read by itself, because the planner has to know how little lies between a mark and the moment."""
+    row = await connection.fetchrow(_MARK, account, tenant, at)
+    return _NOTHING if row is None else tuple(row)
+
+
+_NOTHING: Final = (datetime.min.replace(tzinfo=UTC), 0, 0, 0, 0, 0)
 _MARK: Final = """
-mark as (
-    select at, entries, debits_pending, credits_pending, debits_posted, credits_posted
-    from balance_marks where account = $1 and tenant = $2 and at < $3 order by at desc limit 1
-)"""
-_SINCE: Final = "coalesce((select at from mark), '-infinity')"
-_IS_LONG: Final = f"""
-with {_MARK}
-select exists (select from postings where debit = $1 and tenant = $2 and at > {_SINCE} and at < $3
-               order by at offset $4 limit 1)
-    or exists (select from postings where credit = $1 and tenant = $2 and at > {_SINCE} and at < $3
-               order by at offset $4 limit 1)
-"""  # noqa: S608
+select at, entries, debits_pending, credits_pending, debits_posted, credits_posted
+from balance_marks where account = $1 and tenant = $2 and at < $3 order by at desc limit 1
+"""
+_IS_LONG: Final = """
+select exists (select from postings where debit = $1 and tenant = $2 and at < $3 and at > $4
+               order by at offset $5 limit 1)
+    or exists (select from postings where credit = $1 and tenant = $2 and at < $3 and at > $4
+               order by at offset $5 limit 1)
+"""
 
 
-def _sides(condition: str, sign: str = "") -> str:
-    """Return both sides of the postings that fit, as counters of the account."""
-    return f"""
+_SIDES: Final = """
     select {sign}count(*) as n, {sign}sum(pending) as dp, 0 as cp, {sign}sum(posted) as ds, 0 as cs
     from postings where debit = $1 and tenant = $2 and {condition}
     union all
     select {sign}count(*), 0, {sign}sum(pending), 0, {sign}sum(posted)
-    from postings where credit = $1 and tenant = $2 and {condition}"""  # noqa: S608
-
-
-def _fold(*sides: str) -> str:
-    return f"""
-with {_MARK}, sides as (
-    select entries as n, debits_pending as dp, credits_pending as cp, debits_posted as ds, credits_posted as cs
-    from mark
-    union all {" union all ".join(sides)}
-)
+    from postings where credit = $1 and tenant = $2 and {condition}"""
+_SUM: Final = """
 select coalesce(sum(n), 0), coalesce(sum(dp), 0), coalesce(sum(cp), 0), coalesce(sum(ds), 0), coalesce(sum(cs), 0)
-from sides
-"""  # noqa: S608
+from ({}) sides
+"""
 
 
-_RECORDED: Final = _sides(f"at > {_SINCE} and at < $3")
+def _fold(*terms: tuple[str, str]) -> str:
+    """Return the sum of both sides of the postings that fit, as counters of the account, each with its sign."""
+    return _SUM.format(" union all ".join(_SIDES.format(sign=sign, condition=condition) for sign, condition in terms))
+
+
+_RECORDED: Final = ("", "at < $3 and at > $4")
 # What was recorded by then, and of what counts from another time what is missing and what does not count yet: of that
 # there is an index.
 _FOLDS: Final[Mapping[By, str]] = {
     "recorded": _fold(_RECORDED),
-    "effective": _fold(
-        _RECORDED,
-        _sides("effective_at < $3 and at >= $3"),
-        _sides("effective_at >= $3 and at < $3", "-"),
-    ),
+    "effective": _fold(_RECORDED, ("", "effective_at < $3 and at >= $3"), ("-", "effective_at >= $3 and at < $3")),
 }
