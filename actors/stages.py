@@ -16,7 +16,7 @@ from zentra.runtime.intents.vocabulary import SETTLED, Fact, IntentKind, State
 from zentra.runtime.ledger.book import AccountRef, Objection
 from zentra.runtime.messages import DeliverySettled, Due, LeafDue, TimerFired
 from zentra.runtime.partitions import log_key
-from zentra.runtime.policy import DEFAULT_RULES, VelocityKey, decide, velocity_keys
+from zentra.runtime.policy import DEFAULT_RULES, Judging, VelocityKey, decide, is_plain, velocity_keys
 from zentra.runtime.rails import routing
 from zentra.runtime.rails.port import Cause
 
@@ -35,7 +35,11 @@ def judge(tick: Tick, at: Input, event: Due) -> None:
     if tx is None or tx.state not in _UNJUDGED:
         return
     rules = tick.configuration.policies.get(tx.tenant, DEFAULT_RULES)
-    keys = velocity_keys(rules, tx.tenant, tx.command, tick.day)
+    judging = None
+    if not is_plain(rules):
+        destination = tick.account(tx.tenant, tx.command.destination)
+        judging = Judging(tick.now, tx.principal, destination, tick.rules.scorers)
+    keys = velocity_keys(rules, tx.tenant, tx.command, tick.day, None if judging is None else tick.now)
     tick.counted(keys)
     decision = decide(
         rules,
@@ -46,10 +50,11 @@ def judge(tick: Tick, at: Input, event: Due) -> None:
         usage=tick.usage,
         day=tick.day,
         waives=tx.waives,
+        judging=judging,
     )
     if decision.outcome == "accepted":
-        for key in keys:
-            tick.count(key, 1, tx.command.amount)
+        for use in decision.velocity:
+            tick.count(VelocityKey(tx.tenant, use.counter, use.day, tx.command.currency), 1, tx.command.amount, use.bucket)
         tick.move(tx, Fact.POLICY_ACCEPTED, decision, at, actor="svc_policy")
         return
     if tx.state is State.ACCEPTED:  # what passes at once needs no row for having been judged

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 from msgspec.structs import replace
 
 from zentra.actors import webhooks
@@ -34,6 +34,8 @@ from zentra.runtime.ledger.book import AccountRef, Balance, Book
 from zentra.runtime.messages import Due, Event, LeafDue, encode_frame
 from zentra.runtime.names import is_tenant
 from zentra.runtime.policy import Usage, VelocityKey
+from zentra.runtime.policy.scoring import Scorer
+from zentra.runtime.policy.windows import add
 from zentra.runtime.ports import CaseRow, DenialRow, Ground, LogHead, TickPlan, TickWrites, Timer
 from zentra.runtime.rails.port import Cause, Submission
 from zentra.runtime.stream_ports import Outgoing, Position
@@ -95,6 +97,7 @@ class Rules(Struct, frozen=True):
     open_secret: Callable[[bytes], bytes]
     lane_width: int = 8  # attempts under way per endpoint at first, and at the least
     lane_width_max: int = 256  # where an endpoint takes everything
+    scorers: Mapping[str, Scorer] = {}  # the user's own, by name
 
 
 def derived_id(*parts: object) -> str:
@@ -297,7 +300,8 @@ class Tick:
             self.submit(tx, at.partition)
         elif effect is Effect.GIVE_BACK:
             for use in tx.velocity:
-                self.count(VelocityKey(tx.tenant, use.counter, use.day, tx.command.currency), -1, -tx.command.amount)
+                key = VelocityKey(tx.tenant, use.counter, use.day, tx.command.currency)
+                self.count(key, -1, -tx.command.amount, use.bucket)
         elif effect is Effect.SETTLE:
             self._settle(tx, at.partition)
         elif effect is Effect.OPEN_REVIEW:
@@ -337,10 +341,14 @@ class Tick:
             text = self._deadlines[seconds] = timestamp(self.now + timedelta(seconds=seconds))
         return text
 
-    def count(self, key: VelocityKey, count: int, minor: int) -> None:
-        """Add to a velocity counter that this tick has locked."""
+    def count(self, key: VelocityKey, count: int, minor: int, bucket: int | UnsetType = UNSET) -> None:
+        """Add to a velocity counter that this tick has locked; `bucket` is that of a rolling one."""
         if key not in self.usage:
             self.counted((key,))
+        if bucket is not UNSET:
+            add(self.usage[key], key.counter, bucket, count, minor)
+            self.writes.velocity_windows[key] = self.usage[key]
+            return
         for counted in (self.usage[key], self._counts[key]):
             counted.count += count
             counted.minor += minor

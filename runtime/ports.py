@@ -165,7 +165,8 @@ class TickWrites(Struct):
     drafted: int = 0  # so many of the transitions, the first ones, were handed over by a draft of some events already
     postings: list[Posting] = field(default_factory=list)
     balance_changes: dict[int, tuple[AccountRef, Balance]] = field(default_factory=dict)
-    velocity_changes: dict[VelocityKey, Usage] = field(default_factory=dict)
+    velocity_changes: dict[VelocityKey, Usage] = field(default_factory=dict)  # what is added
+    velocity_windows: dict[VelocityKey, Usage] = field(default_factory=dict)  # rolling counters as they are now
     outbox: list[tuple[int, Outgoing]] = field(default_factory=list)
     timers_set: dict[tuple[str, str, str], Timer] = field(default_factory=dict)
     timers_cleared: set[tuple[str, str, str]] = field(default_factory=set)

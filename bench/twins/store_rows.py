@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from zentra.runtime.errors import DataError
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import Balance, Posting
+from zentra.runtime.ledger.money import MINOR_MAX
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import CaseRow, DenialRow, LogHead, TickPlan, TickWrites, Timer
 from zentra.runtime.stream_ports import Outgoing
@@ -185,6 +186,9 @@ def check(rows: Rows, plan: TickPlan, writes: TickWrites) -> None:
         before = rows.velocity.get(counter, Usage())
         if before.count + used.count < 0 or before.minor + used.minor < 0:
             raise DataError(f"check constraint: velocity of {counter.counter}")
+    for counter, used in writes.velocity_windows.items():
+        if min(used.count, used.minor) < 0 or max(used.count, used.minor) > MINOR_MAX:
+            raise DataError(f"check constraint: velocity of {counter.counter}")
 
 
 def apply(rows: Rows, plan: TickPlan, writes: TickWrites, now: datetime) -> None:
@@ -203,6 +207,8 @@ def apply(rows: Rows, plan: TickPlan, writes: TickWrites, now: datetime) -> None
     for counter, used in writes.velocity_changes.items():
         usage = rows.velocity.setdefault(counter, Usage())
         usage.count, usage.minor = usage.count + used.count, usage.minor + used.minor
+    for counter, used in writes.velocity_windows.items():
+        rows.velocity[counter] = copy.copy(used)
     rows.outbox.update({message.id: OutboxRow(p, message, now) for p, message in writes.outbox})
     rows.timers.update(writes.timers_set)
     for timer in writes.timers_cleared:

@@ -21,6 +21,7 @@ __all__ = [
     "Registered",
     "Reported",
     "Routed",
+    "Seen",
     "VelocityUse",
 ]
 
@@ -53,6 +54,18 @@ class VelocityUse(Struct, frozen=True, gc=False):
 
     counter: str
     day: str
+    bucket: int | UnsetType = UNSET  # of a rolling window
+
+
+class Seen(Struct, frozen=True, gc=False):
+    """What a decision rested on and no other record tells: with it the decision can be made again.
+
+    `usage` is what each window held before, as (count, minor units), None where nobody knew; `fields` are values of
+    fields that may be another by now."""
+
+    at: str
+    usage: dict[str, tuple[str, str] | None] = {}
+    fields: dict[str, str | int | bool | None] = {}
 
 
 class Judged(Struct, frozen=True, gc=False, tag_field="kind", tag="judged"):
@@ -62,9 +75,10 @@ class Judged(Struct, frozen=True, gc=False, tag_field="kind", tag="judged"):
     version: int
     input_digest: str
     lane: str
-    results: dict[str, str]  # rule -> passed, review, denied, waived
+    results: dict[str, str]  # rule -> passed, review, denied, waived; of a rule that allows: passed, allowed
     reasons: tuple[str, ...] = ()
     velocity: tuple[VelocityUse, ...] = ()
+    seen: Seen | UnsetType = UNSET  # not where the intent and its account say it all
 
 
 class Noted(Struct, frozen=True, gc=False, tag_field="kind", tag="noted"):
