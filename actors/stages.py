@@ -54,7 +54,9 @@ def judge(tick: Tick, at: Input, event: Due) -> None:
     )
     if decision.outcome == "accepted":
         for use in decision.velocity:
-            tick.count(VelocityKey(tx.tenant, use.counter, use.day, tx.command.currency), 1, tx.command.amount, use.bucket)
+            tick.count(
+                VelocityKey(tx.tenant, use.counter, use.day, tx.command.currency), 1, tx.command.amount, use.bucket
+            )
         tick.move(tx, Fact.POLICY_ACCEPTED, decision, at, actor="svc_policy")
         return
     if tx.state is State.ACCEPTED:  # what passes at once needs no row for having been judged

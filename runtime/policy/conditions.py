@@ -15,7 +15,9 @@ from typing import Any, Final
 from zentra.runtime.intents.command import Violation
 from zentra.runtime.policy.fields import FieldType, field_of
 
-__all__ = ["DEPTH_MAX", "PARTS_MAX", "Test", "Unanswerable", "compile_condition", "fields_in", "violations_in"]
+__all__ = [
+    "DEPTH_MAX", "OPERATORS", "PARTS_MAX", "Test", "Unanswerable", "compile_condition", "fields_in", "violations_in",
+]  # fmt: skip
 
 DEPTH_MAX: Final = 8
 PARTS_MAX: Final = 256  # comparisons in one policy: some 30 microseconds
@@ -54,6 +56,7 @@ _OPERATORS: Final[Mapping[FieldType, Mapping[str, Callable[[Any, Any], bool]]]] 
     "text": {**_EQUAL, **_TEXTUAL, **_MEMBER},
     "flag": _EQUAL,
 }
+OPERATORS: Final = (*_EQUAL, *_ORDER, *_MEMBER, *_TEXTUAL, *_PRESENCE)
 _TYPES: Final[Mapping[FieldType, type]] = {"integer": int, "text": str, "flag": bool}
 _GROUPS: Final = ("all", "any")
 _MEMBERS: Final = frozenset({"field", "op", "value", "list", "default"})
@@ -141,9 +144,7 @@ def fields_in(condition: Any) -> set[str]:
     return found
 
 
-def compile_condition(
-    condition: Any, *, windows: Mapping[str, object], lists: Mapping[str, Collection[str]]
-) -> Test:
+def compile_condition(condition: Any, *, windows: Mapping[str, object], lists: Mapping[str, Collection[str]]) -> Test:
     """Return a valid condition as a function of the values of its fields, which raises Unanswerable.
 
     Raises KeyError for what `violations_in` would have named."""
@@ -180,20 +181,8 @@ def _comparison(name: str, kind: type, holds: Callable[[Any, Any], bool], given:
 
 
 def _all(tests: list[Test]) -> Test:
-    def test(values: Values) -> bool:
-        for one in tests:
-            if not one(values):
-                return False
-        return True
-
-    return test
+    return lambda values: all(one(values) for one in tests)
 
 
 def _any(tests: list[Test]) -> Test:
-    def test(values: Values) -> bool:
-        for one in tests:
-            if one(values):
-                return True
-        return False
-
-    return test
+    return lambda values: any(one(values) for one in tests)

@@ -14,14 +14,14 @@ import msgspec
 from zentra.runtime.intents.command import Violation
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.money import MINOR_MAX, is_currency
-from zentra.runtime.policy.conditions import PARTS_MAX, fields_in, violations_in
-from zentra.runtime.policy.decision import STANDARD_RULES
+from zentra.runtime.policy.conditions import OPERATORS, PARTS_MAX, fields_in, violations_in
 from zentra.runtime.policy.fields import FIELDS, RISK_SCORE
-from zentra.runtime.policy.rules import PolicyRules, Risk, Rule, Window, unusable
+from zentra.runtime.policy.rules import Limits, PolicyRules, Risk, Rule, Window, unusable
 from zentra.runtime.policy.scoring import SCORE_MAX
+from zentra.runtime.policy.standard import STANDARD_RULES
 from zentra.runtime.policy.windows import BUCKETS_MAX, CALENDARS, DIMENSIONS, SECONDS_MAX, SECONDS_MIN
 
-__all__ = ["DOCUMENT_BYTES_MAX", "digest_of_document", "parse_policy", "policy_schema", "rules_of"]
+__all__ = ["DOCUMENT_BYTES_MAX", "digest_of_document", "document_of", "parse_policy", "policy_schema", "rules_of"]
 
 DOCUMENT_BYTES_MAX: Final = 64 * 1024
 RULES_MAX: Final = 100
@@ -39,8 +39,24 @@ def digest_of_document(document: Any) -> str:
     return hashlib.sha256(b"policy\n" + _ENCODE(document)).hexdigest()
 
 
+def document_of(rules: PolicyRules) -> dict[str, Any]:
+    """Return the document that says these rules, without what is left at its default."""
+    document: dict[str, Any] = _without_defaults(rules, PolicyRules())
+    document.pop("version", None)
+    return document
+
+
+def _without_defaults(value: msgspec.Struct, default: msgspec.Struct) -> dict[str, Any]:
+    built: dict[str, Any] = msgspec.to_builtins(value)
+    return {name: given for name, given in built.items() if getattr(value, name) != getattr(default, name)}
+
+
 def rules_of(document: Any, version: int) -> PolicyRules:
-    """Return what stands in the store as rules; rules that let nothing pass where it is no valid document."""
+    """Return what stands in the store as rules; rules that let nothing pass where it is no valid document.
+
+    What was stored before there were documents names its version, which is not looked at."""
+    if isinstance(document, dict) and "version" in document:
+        document = {name: value for name, value in document.items() if name != "version"}
     rules, violations = parse_policy(document)
     if rules is None:
         first = violations[0]
@@ -83,7 +99,9 @@ def _zone(rules: PolicyRules) -> Iterator[Violation]:
     try:
         ZoneInfo(rules.time_zone)
     except (KeyError, ValueError, OSError):
-        yield Violation("/time_zone", "time_zone_unknown", "a name of the IANA time zone database, such as Africa/Lagos")
+        yield Violation(
+            "/time_zone", "time_zone_unknown", "a name of the IANA time zone database, such as Africa/Lagos"
+        )
 
 
 def _windows(rules: PolicyRules) -> Iterator[Violation]:
@@ -189,7 +207,11 @@ def _weights(risk: Risk) -> Iterator[Violation]:
     for name in ("new_counterparty_weight", "velocity_weight", "amount_weight"):
         if not 0 <= getattr(risk, name) <= SCORE_MAX:
             yield Violation(f"/risk/{name}", "risk_malformed", f"0 to {SCORE_MAX}")
-    for name, least, most in (("velocity_full", 1, 10**6), ("amount_full_percent", 101, 10**6), ("history_min", 1, 10**6)):
+    for name, least, most in (
+        ("velocity_full", 1, 10**6),
+        ("amount_full_percent", 101, 10**6),
+        ("history_min", 1, 10**6),
+    ):
         if not least <= getattr(risk, name) <= most:
             yield Violation(f"/risk/{name}", "risk_malformed", f"{least} to {most}")
 
@@ -217,13 +239,12 @@ def _escaped(name: str) -> str:
 def policy_schema() -> dict[str, Any]:
     """Return what `parse_policy` takes, as JSON Schema; what a condition may compare is said by `x-fields`."""
     limit = {"type": ["integer", "null"], "minimum": 0, "maximum": MINOR_MAX}
+    limits = _object({field.name: limit for field in msgspec.structs.fields(Limits)})
     slug = {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,62}$"}
     return _object(
         {
             "scopes": {"type": ["array", "null"], "items": {"type": "string"}},
-            "limits": {"type": "object", "additionalProperties": _object(
-                dict.fromkeys(("transaction_minor_max", "daily_minor_max", "daily_count_max", "review_minor_min"), limit)
-            )},
+            "limits": {"type": "object", "additionalProperties": limits},
             "time_zone": {"type": "string", "default": "UTC"},
             "windows": {
                 "type": "object", "maxProperties": WINDOWS_MAX, "additionalProperties": _window_schema(limit),
@@ -245,7 +266,9 @@ def policy_schema() -> dict[str, Any]:
 
 
 def _window_schema(limit: dict[str, Any]) -> dict[str, Any]:
-    limits = _object({"count_max": limit, "minor_max": limit, "outcome": {"enum": ["deny", "review"], "default": "deny"}})
+    limits = _object(
+        {"count_max": limit, "minor_max": limit, "outcome": {"enum": ["deny", "review"], "default": "deny"}}
+    )
     return _object(
         {
             "by": {"enum": list(DIMENSIONS)},
@@ -270,7 +293,7 @@ def _condition_schema() -> dict[str, Any]:
             "any": {"type": "array", "items": {"type": "object"}, "minItems": 1},
             "not": {"type": "object"},
             "field": {"type": "string"},
-            "op": {"enum": ["==", "!=", ">=", "<=", ">", "<", "in", "not_in", "starts_with", "ends_with", "present", "absent"]},
+            "op": {"enum": list(OPERATORS)},
             "value": {},
             "list": {"type": "string"},
             "default": {},

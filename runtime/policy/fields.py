@@ -14,7 +14,17 @@ from msgspec import Struct
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.ledger.book import AccountRef
 
-__all__ = ["FIELDS", "METADATA", "RISK_SCORE", "VELOCITY", "VELOCITY_FIGURES", "Field", "FieldType", "Subject", "field_of"]
+__all__ = [
+    "FIELDS",
+    "METADATA",
+    "RISK_SCORE",
+    "VELOCITY",
+    "VELOCITY_FIGURES",
+    "Field",
+    "FieldType",
+    "Subject",
+    "field_of",
+]
 
 FieldType = Literal["integer", "text", "flag"]
 Scalar = int | str | bool | None

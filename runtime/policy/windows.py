@@ -129,9 +129,7 @@ def add(usage: Usage, counter: str, bucket: int, count: int, minor: int) -> None
         kept[bucket] = (entries + count, amount + minor)
     newest = max(kept, default=0)
     first = _first(seconds, width, newest * width)
-    usage.buckets = tuple(
-        [(n, *kept[n]) for n in sorted(kept) if n == newest or (n >= first and kept[n] != (0, 0))]
-    )
+    usage.buckets = tuple([(n, *kept[n]) for n in sorted(kept) if n == newest or (n >= first and kept[n] != (0, 0))])
     usage.count = sum(entries for _, entries, _ in usage.buckets)
     usage.minor = sum(amount for _, _, amount in usage.buckets)
 

@@ -13,6 +13,7 @@ from zentra.runtime.evidence.merkle import Frontier
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.policy import PolicyRules
+from zentra.runtime.policy.document import rules_of
 from zentra.runtime.ports import (
     Claim,
     Configuration,
@@ -131,6 +132,7 @@ class PostgresStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._claimed = False
+        self._policies: dict[tuple[str, int], PolicyRules] = {}
 
     async def partitions(self) -> int:
         """Return the number of partitions, fixed when the installation was made."""
@@ -163,7 +165,7 @@ class PostgresStore:
         """See Store.configuration. The version is read first: what is read after it is at least as new."""
         version = (await self._fetch("select version from configuration_version"))[0][0]
         policies = await self._fetch(
-            "select distinct on (tenant) tenant, version, rules from policies order by 1, 2 desc"
+            "select tenant, version, rules from policies where state = 'active' order by tenant"
         )
         corridors = await self._fetch(
             "select tenant, name, currency, kind, rails, country, minor_min, minor_max from corridors"
@@ -174,11 +176,14 @@ class PostgresStore:
         )
         rails = await self._fetch("select settings from rails")
         settings = [msgspec.json.decode(row[0], type=RailSettings) for row in rails]
-        rules = {row[0]: msgspec.json.decode(row[2], type=PolicyRules) for row in policies}
-        versions = {row[0]: row[1] for row in policies}
+        known = self._policies  # a version never changes, so what was made of it is kept
+        self._policies = {
+            (row[0], row[1]): known.get((row[0], row[1])) or rules_of(msgspec.json.decode(row[2]), row[1])
+            for row in policies
+        }
         return Configuration(
             version=version,
-            policies={t: msgspec.structs.replace(rules[t], version=versions[t]) for t in rules},
+            policies={tenant: rules for (tenant, _), rules in self._policies.items()},
             corridors=_by_tenant(Corridor(r[0], r[1], r[2], r[3], tuple(r[4]), r[5], r[6], r[7]) for r in corridors),
             endpoints=_by_tenant(Endpoint(r[0], r[1], r[2], tuple(r[3]), tuple(r[4])) for r in endpoints),
             rails={rail.name: rail for rail in settings},
