@@ -74,18 +74,53 @@ def parse_policy(document: Any) -> tuple[PolicyRules | None, list[Violation]]:
     try:
         rules = msgspec.convert(document, PolicyRules)
     except msgspec.ValidationError as error:
-        return None, [_shapeless(str(error))]
+        return None, [_shapeless(document, str(error))]
     violations = [*_limits(rules), *_zone(rules), *_windows(rules), *_lists(rules), *_rules(rules), *_risk(rules)]
     return (None, violations) if violations else (rules, [])
 
 
-def _shapeless(sentence: str) -> Violation:
+def _shapeless(document: dict[str, Any], sentence: str) -> Violation:
     """Return what the shape of a document breaks, with msgspec's path as a JSON pointer."""
     detail, _, path = sentence.partition(" - at ")
-    pointer = re.sub(r"\[\.\.\.\]|\[(\d+)\]", r".\1", path.strip("`").removeprefix("key in ").strip("`"))
-    steps = [step for step in pointer.removeprefix("$").split(".") if step]
-    code = "field_unknown" if "unknown field" in detail else "field_missing" if "missing" in detail else "field_type"
-    return Violation("".join(f"/{step}" for step in steps), code, detail.lower())
+    path = path.removeprefix("key in ").strip("`").removeprefix("$")
+    steps = _named(document, re.findall(r"\.\.\.|[^.\[\]]+", path), sentence)
+    unknown = re.search("unknown field `(.*)`", detail)
+    if unknown is not None:
+        return Violation(
+            "".join(f"/{_escaped(step)}" for step in (*steps, unknown[1])), "field_unknown", "no such field"
+        )
+    code = "field_missing" if "missing" in detail else "field_type"
+    return Violation("".join(f"/{_escaped(step)}" for step in steps), code, detail.lower())
+
+
+def _named(document: dict[str, Any], steps: list[str], sentence: str) -> list[str]:
+    """Return the steps with names in the places of `...`, which is how msgspec calls the members of an object."""
+    named: list[str] = []
+    place: Any = document
+    for step in steps:
+        if step == "..." and isinstance(place, dict):
+            step = next((key for key in place if _breaks(document, named, key, sentence)), step)
+        named.append(step)
+        if isinstance(place, dict):
+            place = place.get(step)
+        elif isinstance(place, list) and step.isdigit():
+            place = place[int(step)]
+    return named
+
+
+def _breaks(document: dict[str, Any], steps: list[str], key: str, sentence: str) -> bool:
+    """Return whether a document breaks its shape the same way where an object has no member but this one."""
+    alone = msgspec.json.decode(msgspec.json.encode(document))
+    place = alone
+    for step in steps:
+        place = place[int(step)] if isinstance(place, list) else place[step]
+    for other in [name for name in place if name != key]:
+        del place[other]
+    try:
+        msgspec.convert(alone, PolicyRules)
+    except msgspec.ValidationError as error:
+        return str(error) == sentence
+    return False
 
 
 def _limits(rules: PolicyRules) -> Iterator[Violation]:

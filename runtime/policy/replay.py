@@ -109,7 +109,8 @@ def again(
 
 def same(one: f.Judged, other: f.Judged) -> bool:
     """Return whether two decisions say the same; what was taken from counters is no part of it."""
-    return _said(one) == _said(other)
+    saw_the_same = not isinstance(one.seen, f.Seen) or one.seen == other.seen
+    return saw_the_same and _said(one) == _said(other)
 
 
 def _said(judged: f.Judged) -> tuple[object, ...]:

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.vocabulary import IntentKind
+from zentra.runtime.ledger.money import MINOR_MAX
 from zentra.runtime.policy.rules import Window
 
 __all__ = [
@@ -131,7 +132,7 @@ def add(usage: Usage, counter: str, bucket: int, count: int, minor: int) -> None
     first = _first(seconds, width, newest * width)
     usage.buckets = tuple([(n, *kept[n]) for n in sorted(kept) if n == newest or (n >= first and kept[n] != (0, 0))])
     usage.count = sum(entries for _, entries, _ in usage.buckets)
-    usage.minor = sum(amount for _, _, amount in usage.buckets)
+    usage.minor = min(sum(amount for _, _, amount in usage.buckets), MINOR_MAX)  # what is too old counts here as well
 
 
 def _form_of(counter: str) -> tuple[int, int]:

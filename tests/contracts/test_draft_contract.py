@@ -244,6 +244,15 @@ async def test_a_draft_stands_on_what_is_unknown_is_seen_by_nobody_and_keeps_nob
     assert await shared.holds(world) == (12, 12)
 
 
+async def test_a_rolling_counter_of_a_draft_is_written_once_and_seen_by_the_next(world: World) -> None:
+    made, shared = Made(), Shared(await world.account())
+    shared.key = VelocityKey("acme", f"rolling-60-6/account/{uuid()}", "1970-01-01", "NGN")
+    usage, grounds = Usage(1, 5, ((100, 1, 5),)), list[Ground]()
+    for writes in (made.writes(velocity_windows={shared.key: usage}), Made().writes()):
+        await commit(world, writes, lambda ground, writes=writes: writes, shared, grounds=grounds)  # type: ignore[misc]
+    assert [ground.usage for ground in grounds] == [{shared.key: Usage()}, {shared.key: usage}]
+
+
 def _adds(shared: Shared, minor: int) -> Callable[[TickWrites], None]:
     def write(writes: TickWrites) -> None:
         writes.balance_changes = shared.added(minor)["balance_changes"]
