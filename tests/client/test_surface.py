@@ -38,6 +38,19 @@ LEFT_OUT: Mapping[str, str] = {
     "openapi": "for tools that read the description",
     "asyncapi": "for tools that read the description",
     "take_callback": "for rails, which sign what they send",
+    **dict.fromkeys(
+        (
+            "draft_policy",
+            "list_policies",
+            "show_policy",
+            "validate_policy",
+            "backtest_policy",
+            "promote_policy",
+            "roll_back_policy",
+            "explain_intent",
+        ),
+        "for whoever sets up a tenant: `zentra policy` and the doors",
+    ),
 }
 """Operations that the client does not have, each with the reason."""
 
