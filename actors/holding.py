@@ -3,7 +3,7 @@
 Each way of ending is one record with all of its entries, so a hold that has ended has nothing pending. Whether it has
 expired is asked of the time of the tick, never of its timer: the timer only books it."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -80,7 +80,7 @@ def capture(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str:
         minor = tx.held if body.amount == "full" else parse_minor(body.amount)
     except Refusal as refusal:
         return refusal.reason
-    objection = holds.ended(tx.hold, tick.now)
+    objection = holds.ended(tx.hold, _moment(tick, tx))
     if objection is not None:
         return objection.code
     source, settlement = _where_held(tick, tx)
@@ -106,7 +106,7 @@ def void(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str:
     """Give back what is still held, because somebody asks for it; return the code of the outcome."""
     if event.command in tx.commands:
         return "done"
-    objection = holds.ended(tx.hold, tick.now)
+    objection = holds.ended(tx.hold, _moment(tick, tx))
     if objection is not None:
         return objection.code
     reason = msgspec.json.decode(event.body, type=VoidOrder).reason
@@ -118,7 +118,7 @@ def void(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str:
 def run_out(tick: Tick, at: Input, tx: Transaction) -> None:
     """Book that a hold has expired; one whose time has not come is looked at again when it has."""
     assert tx.hold is not None
-    if tick.now < tx.hold.expires_at:
+    if _moment(tick, tx) < tx.hold.expires_at:
         tick.rearm(tx, at.partition, tx.hold.expires_at)
         return
     fact = Fact.LAPSED_REST if tx.posted else Fact.LAPSED
@@ -161,6 +161,11 @@ def _give_up(
     facts = f.HoldMoved(_entries(done), code, reason, command)
     tick.move(tx, fact, facts, at, actor=actor, cause=command or None)
     tick.writes.holds[tx.id] = _row(tx, source)
+
+
+def _moment(tick: Tick, tx: Transaction) -> datetime:
+    """Return the time that the next record of a transaction will have: what it says is decided as of then."""
+    return max(tick.now, tx.at + timedelta(microseconds=1))
 
 
 def _where_held(tick: Tick, tx: Transaction) -> tuple[AccountRef, AccountRef]:

@@ -31,6 +31,8 @@ class Permission(StrEnum):
     CASES_READ = "cases:read"
     CASES_RESOLVE = "cases:resolve"
     DENIALS_READ = "denials:read"
+    HOLDS_CAPTURE = "holds:capture"
+    HOLDS_VOID = "holds:void"
 
 
 P = Permission
@@ -39,6 +41,7 @@ _READS: Final = frozenset({
 })  # fmt: skip
 _DEVELOPER: Final = _READS | {
     P.INTENTS_CREATE, P.INTENTS_CANCEL, P.INTENTS_REVERSE, P.ACCOUNTS_CREATE, P.ENDPOINTS_CREATE,
+    P.HOLDS_CAPTURE, P.HOLDS_VOID,
 }  # fmt: skip
 
 ROLES: Final[Mapping[str, frozenset[Permission]]] = {

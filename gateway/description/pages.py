@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from zentra.gateway.description.holdings import HoldShown
 from zentra.gateway.description.shapes import Account, AccountEntry, Delivery, IntentShown
 from zentra.storage.reads.border import DenialView
 from zentra.storage.reads.work import CaseView, EndpointView, ReviewView
 
-__all__ = ["Accounts", "Cases", "Deliveries", "Denials", "Endpoints", "Entries", "Intents", "Reviews"]
+__all__ = ["Accounts", "Cases", "Deliveries", "Denials", "Endpoints", "Entries", "Holds", "Intents", "Reviews"]
 
 
 class Intents(Struct, frozen=True):
@@ -71,5 +72,13 @@ class Deliveries(Struct, frozen=True):
     """Deliveries, newest first."""
 
     data: list[Delivery]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Holds(Struct, frozen=True):
+    """Holds, the last placed first."""
+
+    data: list[HoldShown]
     has_more: bool
     next_cursor: str | None

@@ -306,7 +306,7 @@ def test_nothing_is_refused_for_a_hold_that_has_expired(
     make_fleet: MakeFleet, kind: IntentKind, undrafted: int
 ) -> None:
     fleet, expired = crowded(make_fleet, undrafted_max=undrafted)
-    terms = {"hold": HoldTerms()} if kind is IntentKind.HOLD else {}
+    terms: dict[str, Any] = {"hold": HoldTerms()} if kind is IntentKind.HOLD else {}
     intents = [fleet.submit(transfer(1_000, kind=kind, **terms)) for _ in range(5)]
     fleet.run_until_idle()  # the timer of the hold has not fired: it was asked to
     assert fleet.events(expired)[-1] != "ledger.reserved"
