@@ -88,7 +88,7 @@ _QUERIES: Final[Mapping[str, tuple[str, str]]] = {
         "D",
         """
         select h.intent::text, 'is ' || h.status || ' with ' || h.remaining || ' of ' || h.minor || ', the ledger says '
-            || p.held || ' held and ' || p.posted || ' posted, its intent is ' || t.state
+            || p.held || ' held and ' || p.posted || ' posted, its intent is ' || coalesce(t.state, 'nowhere')
         from holds h
         cross join lateral (select coalesce(sum(pending), 0) as held,
             coalesce(sum(posted) filter (where kind = 'post'), 0) as posted,

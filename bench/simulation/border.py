@@ -75,11 +75,15 @@ class Border:
         tenant = random.choices(TENANTS, (5, 3, 1))[0]
         kind = random.choices(_KINDS, (6, 2, 2, 3))[0]
         source = random.choices(("hot", "cold", "poor", "closed", "nobody", "liquidity-ngn", "credit"),
-                                (10, 8, 2, 0.3, 0.3, 0.3, 1))[0]  # fmt: skip
+                                (10, 8, 4, 0.3, 0.3, 0.3, 1))[0]  # fmt: skip
         destination = random.choices(("shop", "out", "spare", "hot", "nowhere"), (8, 3, 2, 1, 0.3))[0]
         if source == "cold":
             source = f"cold-{random.randrange(COLD_ACCOUNTS)}"
-        minor = random.choice((1, 100, 2_500, 40_000, 120_000, 180_000, random.randrange(1, 500_000)))
+        if source == "poor":  # what it has is easily spoken for
+            amounts = (1, 100, 700, 700, 1_000, 1_000, 5_000)
+        else:
+            amounts = (1, 100, 2_500, 40_000, 120_000, 180_000, random.randrange(1, 500_000))
+        minor = random.choice(amounts)
         scenario = random.choice(_SCENARIOS)
         command = IntentCommand(
             kind=kind, minor=str(minor), currency=CURRENCY if random.random() < 0.98 else "USD", source=source,
@@ -201,7 +205,11 @@ class Border:
         return request and (request.tenant, "void_hold", request.intent, request.intent, {"reason": "not needed"})
 
     def _held(self) -> Request | None:
-        """Return a hold, or now and then something else."""
+        """Return a hold, one that stands where there is one, or now and then something else."""
+        standing = [key for key, row in self._simulation.store.rows.holds.items() if row.status == "open"]
+        if standing and self._random.random() < 0.7:
+            intent = self._random.choice(standing)
+            return next((request for request in self.requests if request.intent == intent), None)
         recent = self.requests[-60:]
         holds = [one for one in recent if one.command.kind is IntentKind.HOLD]
         return self._random.choice(holds if holds and self._random.random() < 0.95 else recent) if recent else None
