@@ -6,6 +6,7 @@ still keeps, is held against that."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
@@ -42,9 +43,9 @@ class AuditedHolds:
         self._ledger = ledger
         self._holds: dict[str, Standing] = {}
 
-    def lowest(self, postings: Iterable[Posting]) -> dict[int, int]:
+    def lowest(self, postings: Iterable[Posting]) -> Counter[int]:
         """Return how little each account may have had left at some moment of a commit, before it is followed."""
-        left = {key: self._ledger.left(ref) for key, ref in self._ledger.accounts.items()}
+        left = Counter({key: self._ledger.left(ref) for key, ref in self._ledger.accounts.items()})
         for posting in postings:
             for ref, effect in ((posting.debit, -posting.pending - posting.posted), (posting.credit, posting.posted)):
                 sign = 1 if ref.normal_side == "credit" else -1
