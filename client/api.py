@@ -37,11 +37,11 @@ from zentra.client.errors import (
     ZentraError,
 )
 from zentra.client.evidence import PacketProblem, Verdict, verify_packet
+from zentra.client.holds import Hold
 from zentra.client.models import (
     Account,
     AccountEntry,
     Command,
-    Hold,
     Intent,
     Page,
     Record,

@@ -40,9 +40,9 @@ class AsyncIntents:
     ) -> Intent:
         """Return the intent as accepted or, after up to `wait` seconds (the server allows 30), as it then is.
 
-        `amount` is in minor units; `hold` has the terms of a hold, which alone needs no destination. Without an `idempotency_key` one is made for this call and all its attempts; give
-        one of yours, kept with the order that it is for, to be safe against a crash of your own process as well.
-        Raises APIError and ValueError."""
+        `amount` is in minor units; a hold has terms of its own and may do without a destination. Without an
+        `idempotency_key` one is made for this call and all its attempts; give one of yours, kept with the order that
+        it is for, to be safe against a crash of your own process as well. Raises APIError and ValueError."""
         return await self._transport.send(
             calls.create_intent(
                 "runtime",

@@ -18,7 +18,7 @@ from msgspec import Struct
 from tests.architecture import ROOT
 from tests.client import servers
 from tests.client.servers import Script
-from zentra.client import models
+from zentra.client import holds, models
 from zentra.client.api import AsyncZentra, NewIntent, Zentra
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages
 from zentra.client.blocking.transport import EventStream, Pages
@@ -184,8 +184,8 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.Endpoint: ["Endpoint", "EndpointMade"],
     models.ErrorPage: ["ErrorPage"],
     models.Event: ["EventShown"],
-    models.Hold: ["Hold", "HoldShown"],
-    models.HoldCapture: ["HoldCapture"],
+    holds.Hold: ["Hold", "HoldShown"],
+    holds.HoldCapture: ["HoldCapture"],
     models.Intent: ["Intent", "Accepted", "IntentShown"],
     models.LedgerEntry: ["LedgerEntry"],
     models.LedgerState: ["LedgerState"],
