@@ -452,6 +452,7 @@ class WebhookIntent(Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = {}
     trace_id: str = ""
     tracestate: str = ""
+    hold: dict[str, str] | None = None
 
 
 class WebhookEvent(Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from zentra.gateway.http.fields import SCHEMAS, Field, Objection
 from zentra.gateway.http.problems import Problem
 from zentra.gateway.http.versions import CURRENT, Version, version_of
 from zentra.gateway.routes.accounts import ACCOUNT
+from zentra.gateway.routes.holds import CAPTURE, VOID
 from zentra.gateway.routes.intents import CANCEL, REVERSAL
 from zentra.gateway.routes.operations import RESOLUTION, VERDICT
 from zentra.gateway.routes.webhooks import ENDPOINT
@@ -183,6 +184,7 @@ FIELDS: list[tuple[Field, list[Any], list[Any]]] = [
     (ACCOUNT["currency"], ["NGN"], ["ngn", "XXX", 5]),
     (REVERSAL["amount"], ["full", 1, "1", 2**63 - 1], ["", "Full", 0, -1, 1.5, True, None, 2**63]),
     (CANCEL["reason"], ["x"], [""]),
+    (CAPTURE["final"], [True, False], ["true", 1, None]),
     (VERDICT["reason"], ["x"], ["", 0]),
     (RESOLUTION["resolution"], ["retry", "dismissed"], ["forget"]),
     (ENDPOINT["url"], ["https://example.com/a?b=c", "http://127.0.0.1:8080"], ["ftp://x", "x", 5]),
@@ -202,7 +204,7 @@ def test_the_schema_of_a_field_takes_what_its_check_takes(field: Field, taken: l
 
 
 def test_every_check_of_a_body_has_a_schema() -> None:
-    for fields in (ACCOUNT, REVERSAL, CANCEL, VERDICT, RESOLUTION, ENDPOINT):
+    for fields in (ACCOUNT, REVERSAL, CANCEL, CAPTURE, VOID, VERDICT, RESOLUTION, ENDPOINT):
         schema = schema_of_fields(fields)
         assert schema["properties"].keys() == {*fields, "idempotency_key"}
 
@@ -216,7 +218,7 @@ def test_the_feed_and_the_webhooks_bring_what_is_described() -> None:
         constant for constant in _body.__code__.co_consts if isinstance(constant, tuple)
     }  # the members of the two inner objects, as the compiler keeps them
     assert {
-        tuple(sorted(set(WebhookData.__struct_fields__) - {"tracestate"})),
+        tuple(sorted(set(WebhookData.__struct_fields__) - {"tracestate", "hold"})),
         tuple(sorted(WebhookBody.__struct_fields__)),
     } <= {tuple(sorted(one)) for one in names}
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from tests.mutations.holds import HOLD_MUTATIONS
 from tests.mutations.mutation import Edit, Mutation
 
 __all__ = ["MUTATIONS"]
@@ -247,7 +248,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "velocity-not-given-back", "a failed intent keeps its share of the day", "R",
-        (Edit(_TICK, "            for use in tx.velocity:\n", "            for use in tx.velocity[:0]:\n"),),
+        (Edit(_TICK, "for use in tx.velocity if rest else ():", "for use in ():"),),
         (f"{_STAGE_TESTS}test_a_refused_intent_gives_its_share_of_the_day_back",),
     ),
     Mutation(
@@ -373,6 +374,7 @@ MUTATIONS: Final = (
         (f"{_UNNOTICED}test_row_security_holds_for_owners_too",),
         _SQL,
     ),
+    *HOLD_MUTATIONS,
     # Evidence and webhooks --------------------------------------------------------------------------------------------
     Mutation(
         "chain-forgets", "a link of the chain does not cover the one before", "S",
