@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from zentra.actors import stages, webhooks
+from zentra.actors import charging, stages, webhooks
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.errors import Refusal
 from zentra.runtime.intents import facts as f
@@ -87,8 +87,10 @@ def _reverse(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str
         minor = tx.posted - tx.given_back if body.amount == "full" else parse_minor(body.amount)
     except Refusal as refusal:
         return refusal.reason
+    path = stages.path_of(tick, tx)
+    fees, relief = charging.at_reversal(tick, tx, path, minor)
     done = tick.book.reverse(
-        stages.path_of(tick, tx), minor, tx.posted, tx.given_back, tick.now, intent=tx.id, ordinal=tx.ordinal
+        path, minor, tx.posted, tx.given_back, tick.now, intent=tx.id, ordinal=tx.ordinal, fees=fees, relief=relief
     )
     if isinstance(done, Objection):
         return done.code

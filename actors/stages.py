@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
+from zentra.actors import charging
 from zentra.actors.tick import Input, Poll, Tick
 from zentra.runtime.evidence.packet import LeafKind, leaf_data
 from zentra.runtime.intents import facts as f
@@ -81,17 +82,19 @@ def _reserve(tick: Tick, at: Input, tx: Transaction) -> None:
     command = tx.command
     source = tick.account(tx.tenant, command.source)
     destination = tick.account(tx.tenant, command.destination)
+    quoted, charges = charging.at_reserve(tick, tx, source, destination)
     if command.kind is IntentKind.BOOK_TRANSFER:
         tick.lock(source, destination)
         done = tick.book.book(
-            source, destination, command.amount, tick.now, currency=command.currency, intent=tx.id, ordinal=tx.ordinal
-        )
+            source, destination, command.amount, tick.now, currency=command.currency, intent=tx.id, ordinal=tx.ordinal,
+            charges=charges,
+        )  # fmt: skip
         fact = Fact.BOOKED
     else:
         settlement = tick.account(tx.tenant, f"@settlement/{command.currency}")
         tick.lock(source, settlement)
         done = tick.book.reserve(
-            source, settlement, destination, command.amount, tick.now, intent=tx.id, ordinal=tx.ordinal
+            source, settlement, destination, command.amount, tick.now, intent=tx.id, ordinal=tx.ordinal, charges=charges
         )
         fact = Fact.RESERVED
     if isinstance(done, Objection):
@@ -101,12 +104,15 @@ def _reserve(tick: Tick, at: Input, tx: Transaction) -> None:
         _refuse(tick, at, tx, done)
     else:
         entries = tuple([posting.entry() for posting in done])
-        tick.move(tx, fact, f.Booked(entries), at, actor="svc_ledger")
+        tick.move(tx, fact, f.Booked(entries, **charging.charged(quoted)), at, actor="svc_ledger")
 
 
 def _post(tick: Tick, at: Input, tx: Transaction) -> None:
     destination, settlement, source = _rail_path(tick, tx)
-    done = tick.book.post(source, settlement, destination, tx.held, tx.held, tick.now, intent=tx.id, ordinal=tx.ordinal)
+    done = tick.book.post(
+        source, settlement, destination, tx.held, tx.held, tick.now, intent=tx.id, ordinal=tx.ordinal,
+        fees=charging.at_post(tick, tx, source, destination),
+    )  # fmt: skip
     if isinstance(done, Objection):
         if "posting_refused" not in tx.cases_open.values():
             _refuse(tick, at, tx, done)
@@ -121,7 +127,10 @@ def release(
     """End the hold of a transaction without moving money, as part of `fact`."""
     _, settlement, source = _rail_path(tick, tx)
     tick.counted(counters(tx))
-    done = tick.book.release(source, settlement, tx.held, tick.now, intent=tx.id, ordinal=tx.ordinal)
+    done = tick.book.release(
+        source, settlement, tx.held, tick.now, intent=tx.id, ordinal=tx.ordinal,
+        fees=charging.at_release(tick, tx, source),
+    )  # fmt: skip
     if isinstance(done, Objection):
         raise AssertionError(f"a hold in state {tx.state} cannot be released: {done.code}")
     entries = tuple(posting.entry() for posting in done)

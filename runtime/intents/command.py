@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from zentra.runtime.errors import Refusal
 from zentra.runtime.evidence import canonical
+from zentra.runtime.intents.terms import FEE_SCHEMA, FeeTerms, fee_terms
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.money import AMOUNT_SCHEMA, currencies, is_currency, parse_minor
 
@@ -55,6 +56,7 @@ class IntentCommand(Struct, frozen=True, kw_only=True, gc=False):
     money_model: str = MONEY_MODEL
     primitives: tuple[str, ...] = PRIMITIVES
     metadata: dict[str, str] = {}
+    fee: FeeTerms | UnsetType = UNSET
 
     @property
     def amount(self) -> int:
@@ -83,9 +85,12 @@ class _Request(Struct, kw_only=True, forbid_unknown_fields=True):
     primitives: list[str] | UnsetType = UNSET
     metadata: dict[str, str] = {}
     idempotency_key: str | UnsetType = UNSET
+    fee: Any = UNSET
 
 
 _FIELDS: Final = {field.name: field for field in msgspec.structs.fields(_Request)}
+_NESTED: Final = {"fee": fee_terms}
+"""How the terms of a request are read that are objects themselves."""
 
 
 def digest_of(kind: str, fields: Struct | dict[str, Any]) -> bytes:
@@ -126,6 +131,10 @@ def parse_intent(
         if name not in body:
             if field.required:
                 violations.append(Violation(f"/{name}", "field_missing", "this field is required"))
+            continue
+        if name in _NESTED:
+            values[name], objections = _NESTED[name](body[name])
+            violations += [Violation(f"/{name}{below}", code, detail) for below, code, detail in objections]
             continue
         try:
             values[name] = body[name] if name == "amount" else msgspec.convert(body[name], field.type)
@@ -170,6 +179,7 @@ def intent_schema(kinds: frozenset[str] | None = None) -> dict[str, Any]:
             "additionalProperties": label,
         },
         "idempotency_key": {"type": "string", "pattern": _as_ecma(KEY_PATTERN)},
+        "fee": FEE_SCHEMA,
     }
     defaults = {"scope": "default", "money_model": MONEY_MODEL, "primitives": list(PRIMITIVES)}
     if len(allowed) == 1 or _KIND_DEFAULT in allowed:
@@ -213,13 +223,18 @@ def _flawless(body: dict[str, Any], kinds: frozenset[str]) -> tuple[IntentComman
         or not (not asked.metadata or _metadata_fits(asked.metadata))
     ):
         return None
+    fee: FeeTerms | UnsetType = UNSET
+    if asked.fee is not UNSET:
+        fee, objections = fee_terms(asked.fee)
+        if objections:
+            return None
     primitives: tuple[str, ...] = PRIMITIVES
     if asked.primitives is not UNSET:
         primitives = tuple([primitive for primitive in PRIMITIVES if primitive in asked.primitives])
     command = IntentCommand(
         kind=_KIND_OF[asked.kind], minor=str(minor), currency=asked.currency, source=asked.source,
         destination=asked.destination, scope=asked.scope, country=asked.country, intent_id=intent_id,
-        money_model=asked.money_model, primitives=primitives, metadata=asked.metadata,
+        money_model=asked.money_model, primitives=primitives, metadata=asked.metadata, fee=fee,
     )  # fmt: skip
     return command, key
 
