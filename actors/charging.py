@@ -5,12 +5,12 @@
     released   what was held no longer is; what was charged on submission goes back, unless its rule keeps it
     reversed   each line goes back as its rule said when it was charged: in full, pro rata, or not at all
 
-The schedule is asked once, when the ledger is first asked to move anything: the lines that it gives stand in that record
-with its version, and everything after reads them from there. A tenant without a schedule costs two look-ups."""
+The schedule is asked once, when the ledger is first asked to move anything: the lines that it gives stand in that
+record with its version, and everything after reads them from there. A tenant without a schedule costs two look-ups."""
 
 from typing import Final
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from zentra.actors.tick import Tick
 from zentra.runtime.fees.quoting import NO_FEES, FeeFacts, FeeQuote, quote, refund_due
@@ -61,9 +61,9 @@ def at_reserve(
     return quoted, Charges(tuple(legs), quoted.total_payer)
 
 
-def charged(quoted: FeeQuote) -> dict[str, f.FeesCharged]:
-    """Return what the record of a reserve says of its fees, as a keyword: nothing where there are none."""
-    return {"fees": f.FeesCharged(quoted.version, quoted.lines)} if quoted.lines else {}
+def charged(quoted: FeeQuote) -> f.FeesCharged | UnsetType:
+    """Return what the record of a reserve says of its fees: nothing where there are none."""
+    return f.FeesCharged(quoted.version, quoted.lines) if quoted.lines else UNSET
 
 
 def at_post(tick: Tick, tx: Transaction, source: AccountRef, destination: AccountRef) -> tuple[Leg, ...]:
@@ -108,9 +108,7 @@ def at_reversal(tick: Tick, tx: Transaction, path: tuple[AccountRef, ...], minor
     return tuple([("fee_refund", fee, ref, 0, due[payer]) for payer, ref in back if due[payer]]), due["payee"]
 
 
-def _facts(
-    tick: Tick, tx: Transaction, schedule: FeeSchedule, source: AccountRef, destination: AccountRef
-) -> FeeFacts:
+def _facts(tick: Tick, tx: Transaction, schedule: FeeSchedule, source: AccountRef, destination: AccountRef) -> FeeFacts:
     command = tx.command
     corridor = None
     if any(rule.applies.corridors for rule in schedule.rules):

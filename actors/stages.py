@@ -104,7 +104,7 @@ def _reserve(tick: Tick, at: Input, tx: Transaction) -> None:
         _refuse(tick, at, tx, done)
     else:
         entries = tuple([posting.entry() for posting in done])
-        tick.move(tx, fact, f.Booked(entries, **charging.charged(quoted)), at, actor="svc_ledger")
+        tick.move(tx, fact, f.Booked(entries, fees=charging.charged(quoted)), at, actor="svc_ledger")
 
 
 def _post(tick: Tick, at: Input, tx: Transaction) -> None:

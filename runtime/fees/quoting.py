@@ -82,7 +82,7 @@ def quote(schedule: FeeSchedule, facts: FeeFacts) -> FeeQuote:
 
 
 def refund_due(lines: Sequence[FeeLine], payer: str, given_back: int, posted: int) -> int:
-    """Return what is to have been given back of the fees that `payer` bore once `given_back` of `posted` minor units are.
+    """Return what is to have been given back of the fees that `payer` bore, once `given_back` of `posted` has been.
 
     A line that is kept gives nothing; a full one all of it with the last unit; a pro rata one its share, rounded down,
     so that parts add up and the last of them brings the rest."""

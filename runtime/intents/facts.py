@@ -76,7 +76,7 @@ class Noted(Struct, frozen=True, gc=False, tag_field="kind", tag="noted"):
 
 
 class FeeLine(Struct, frozen=True, gc=False):
-    """What one rule of a schedule charges one side, and what becomes of it: as the schedule said when it was charged."""
+    """What one rule of a schedule charges one side, and what becomes of it, as was said when it was charged."""
 
     rule: str
     payer: str  # payer: on top of the amount; payee: out of it

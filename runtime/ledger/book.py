@@ -252,9 +252,7 @@ class Book:
                     return Objection("insufficient_funds", ref.account_id)
         return None
 
-    def _write(
-        self, intent: str, ordinal: int, at: datetime, *legs: Leg
-    ) -> tuple[Posting, ...] | Objection:
+    def _write(self, intent: str, ordinal: int, at: datetime, *legs: Leg) -> tuple[Posting, ...] | Objection:
         balances, changes = self.balances, self.changes
         if len(legs) > 2:  # several legs may meet on one side of an account
             objection = self._together(legs)
