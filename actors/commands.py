@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from zentra.actors import charging, stages, webhooks
+from zentra.actors import charging, ledgering, stages, webhooks
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.errors import Refusal
 from zentra.runtime.intents import facts as f
@@ -66,10 +66,10 @@ def command(tick: Tick, at: Input, event: CommandGiven) -> None:
 def _cancel(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str:
     reason = f"cancelled by {event.principal}"
     if tx.state is State.ROUTING:
-        stages.release(tick, at, tx, Fact.CANCELLED, reason, actor=event.principal, cause=event.command)
+        ledgering.release(tick, at, tx, Fact.CANCELLED, reason, actor=event.principal, cause=event.command)
         return "done"
     if tx.state in (State.ACCEPTED, State.JUDGING, State.REVIEW, State.RESERVING):
-        tick.counted(stages.counters(tx))
+        tick.counted(ledgering.counters(tx))
         tick.move(tx, Fact.CANCELLED, f.Noted(reason), at, actor=event.principal, cause=event.command)
         return "done"
     return "not_cancellable"
@@ -87,7 +87,7 @@ def _reverse(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str
         minor = tx.posted - tx.given_back if body.amount == "full" else parse_minor(body.amount)
     except Refusal as refusal:
         return refusal.reason
-    path = stages.path_of(tick, tx)
+    path = ledgering.path_of(tick, tx)
     fees, relief = charging.at_reversal(tick, tx, path, minor)
     done = tick.book.reverse(
         path, minor, tx.posted, tx.given_back, tick.now, intent=tx.id, ordinal=tx.ordinal, fees=fees, relief=relief

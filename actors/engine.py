@@ -7,7 +7,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from zentra.actors import commands, outcomes, stages, webhooks
+from zentra.actors import commands, ledgering, outcomes, stages, webhooks
+from zentra.actors.finishing import finish
 from zentra.actors.memory import Memory, Missing, MissingGround, Needs
 from zentra.actors.tick import Batch, Input, Rules, Tick
 from zentra.runtime import messages as m
@@ -218,7 +219,7 @@ class Engine:
         if not tx.velocity or tx.state is State.CONFIRMED:  # what a rail confirmed gives nothing back
             return
         if tx.state is not State.RESERVING or not self._lets_through(refs, command.amount):
-            needs.velocity.update(stages.counters(tx))
+            needs.velocity.update(ledgering.counters(tx))
 
     def _lets_through(self, refs: list[AccountRef | None], minor: int) -> bool:
         """Return whether the ledger is believed to take a reserve. One that it refuses after all is decided again, with
@@ -270,7 +271,7 @@ class Engine:
 
 def _finish(tick: Tick, plan: TickPlan) -> None:
     try:
-        tick.finish(plan)
+        finish(tick, plan)
     except MissingGround:
         raise
     except Exception as error:  # what ends a tick cannot tell which event is to blame: the caller finds it

@@ -1,4 +1,4 @@
-"""The stages of a transaction: judge, reserve, route, settle, seal. One handler per stage, each a plain function.
+"""The stages of a transaction: judge, ledger, route, settle, seal. One handler per stage, each a plain function.
 
 A handler takes the tick, the place of the event and the event; it moves the transaction and asks the tick for what
 follows. Which handler runs is read off `HANDLERS`, by the stage of the subject."""
@@ -7,21 +7,20 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from zentra.actors import charging
+from zentra.actors import ledgering
 from zentra.actors.tick import Input, Poll, Tick
 from zentra.runtime.evidence.packet import LeafKind, leaf_data
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.machine import TIMEOUTS
 from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.intents.vocabulary import SETTLED, Fact, IntentKind, State
-from zentra.runtime.ledger.book import AccountRef, Objection
 from zentra.runtime.messages import DeliverySettled, Due, LeafDue, TimerFired
 from zentra.runtime.partitions import log_key
-from zentra.runtime.policy import DEFAULT_RULES, VelocityKey, decide, velocity_keys
+from zentra.runtime.policy import DEFAULT_RULES, decide, velocity_keys
 from zentra.runtime.rails import routing
 from zentra.runtime.rails.port import Cause
 
-__all__ = ["HANDLERS", "REGISTERED_TIMER", "close", "counters", "due", "fire", "path_of", "release", "try_next_rail"]
+__all__ = ["HANDLERS", "REGISTERED_TIMER", "close", "due", "fire", "try_next_rail"]
 
 
 # The gateway sets the first state timer when it registers an intent.
@@ -65,106 +64,25 @@ def judge(tick: Tick, at: Input, event: Due) -> None:
 
 
 def ledger(tick: Tick, at: Input, event: Due) -> None:
-    """Do what the state asks of the ledger: reserve or book, post a confirmed hold, release a refused one."""
+    """Do what the state asks of the ledger: what the kind begins with, post a confirmed hold, release a refused one."""
     tx = tick.arrived(event)
     if tx is None:
         return
     if tx.state is State.RESERVING:
-        _reserve(tick, at, tx)
+        _BEGINNINGS[tx.command.kind](tick, at, tx)
     elif tx.state is State.CONFIRMED:
-        _post(tick, at, tx)
+        ledgering.post(tick, at, tx)
     elif tx.state is State.REFUSED:
         attempt = tx.attempts[-1]
-        release(tick, at, tx, Fact.RELEASED, f"rail {attempt.rail}: {attempt.status}", actor="svc_ledger")
+        ledgering.release(tick, at, tx, Fact.RELEASED, f"rail {attempt.rail}: {attempt.status}", actor="svc_ledger")
 
 
-def _reserve(tick: Tick, at: Input, tx: Transaction) -> None:
-    command = tx.command
-    source = tick.account(tx.tenant, command.source)
-    destination = tick.account(tx.tenant, command.destination)
-    quoted, charges = charging.at_reserve(tick, tx, source, destination)
-    if command.kind is IntentKind.BOOK_TRANSFER:
-        tick.lock(source, destination)
-        done = tick.book.book(
-            source, destination, command.amount, tick.now, currency=command.currency, intent=tx.id, ordinal=tx.ordinal,
-            charges=charges,
-        )  # fmt: skip
-        fact = Fact.BOOKED
-    else:
-        settlement = tick.account(tx.tenant, f"@settlement/{command.currency}")
-        tick.lock(source, settlement)
-        done = tick.book.reserve(
-            source, settlement, destination, command.amount, tick.now, intent=tx.id, ordinal=tx.ordinal, charges=charges
-        )
-        fact = Fact.RESERVED
-    if isinstance(done, Objection):
-        tick.counted(counters(tx))  # it gives back under the counter's lock
-        if done.code == "account_not_found":
-            tick.deny(tx, "ledger.reserve", "not_found")
-        _refuse(tick, at, tx, done)
-    else:
-        entries = tuple([posting.entry() for posting in done])
-        tick.move(tx, fact, f.Booked(entries, fees=charging.charged(quoted)), at, actor="svc_ledger")
-
-
-def _post(tick: Tick, at: Input, tx: Transaction) -> None:
-    destination, settlement, source = _rail_path(tick, tx)
-    done = tick.book.post(
-        source, settlement, destination, tx.held, tx.held, tick.now, intent=tx.id, ordinal=tx.ordinal,
-        fees=charging.at_post(tick, tx, source, destination),
-    )  # fmt: skip
-    if isinstance(done, Objection):
-        if "posting_refused" not in tx.cases_open.values():
-            _refuse(tick, at, tx, done)
-        return
-    entries = tuple([posting.entry() for posting in done])
-    tick.move(tx, Fact.POSTED, f.Booked(entries), at, actor="svc_ledger")
-
-
-def release(
-    tick: Tick, at: Input, tx: Transaction, fact: Fact, reason: str, *, actor: str, cause: str | None = None
-) -> None:
-    """End the hold of a transaction without moving money, as part of `fact`."""
-    _, settlement, source = _rail_path(tick, tx)
-    tick.counted(counters(tx))
-    done = tick.book.release(
-        source, settlement, tx.held, tick.now, intent=tx.id, ordinal=tx.ordinal,
-        fees=charging.at_release(tick, tx, source),
-    )  # fmt: skip
-    if isinstance(done, Objection):
-        raise AssertionError(f"a hold in state {tx.state} cannot be released: {done.code}")
-    entries = tuple(posting.entry() for posting in done)
-    tick.move(tx, fact, f.Booked(entries, reason), at, actor=actor, cause=cause)
-
-
-def _refuse(tick: Tick, at: Input, tx: Transaction, objection: Objection) -> None:
-    facts = f.Refused(objection.code, objection.detail)
-    tick.move(tx, Fact.LEDGER_REFUSED, facts, at, actor="svc_ledger")
-
-
-def path_of(tick: Tick, tx: Transaction) -> tuple[AccountRef, ...]:
-    """Return the accounts that the money of a transaction went through, destination first, locked."""
-    names = [tx.command.destination, f"@settlement/{tx.command.currency}", tx.command.source]
-    if tx.command.kind is IntentKind.BOOK_TRANSFER:
-        del names[1]
-    path = []
-    for name in names:
-        ref = tick.account(tx.tenant, name)
-        if ref is None:
-            raise LookupError("an account that a reserve found is gone")
-        path.append(ref)
-    tick.lock(*path)
-    return tuple(path)
-
-
-def _rail_path(tick: Tick, tx: Transaction) -> tuple[AccountRef, AccountRef, AccountRef]:
-    destination, settlement, source = path_of(tick, tx)
-    return destination, settlement, source
-
-
-def counters(tx: Transaction) -> tuple[VelocityKey, ...]:
-    """Return the counters that a transaction was counted in, to be locked before it gives back."""
-    return tuple([VelocityKey(tx.tenant, use.counter, use.day, tx.command.currency) for use in tx.velocity])
+# What each kind of intent begins with once the policy has let it pass.
+_BEGINNINGS: Final[Mapping[IntentKind, Callable[[Tick, Input, Transaction], None]]] = {
+    IntentKind.TRANSFER: ledgering.reserve,
+    IntentKind.PAYMENT: ledgering.reserve,
+    IntentKind.BOOK_TRANSFER: ledgering.book,
+}
 
 
 def due(tx: Transaction) -> Due:
@@ -180,9 +98,9 @@ def route(tick: Tick, at: Input, event: Due) -> None:
     corridors = tick.configuration.corridors.get(tx.tenant, ())
     corridor = routing.find_corridor(corridors, tx.command)
     if corridor is None:
-        release(tick, at, tx, Fact.UNROUTABLE, "no_corridor", actor="svc_routes")
+        ledgering.release(tick, at, tx, Fact.UNROUTABLE, "no_corridor", actor="svc_routes")
     elif not try_next_rail(tick, at, tx, corridor, Fact.ROUTED):
-        release(tick, at, tx, Fact.UNROUTABLE, "no_rail_left", actor="svc_routes")
+        ledgering.release(tick, at, tx, Fact.UNROUTABLE, "no_rail_left", actor="svc_routes")
 
 
 def try_next_rail(tick: Tick, at: Input, tx: Transaction, corridor: routing.Corridor, fact: Fact) -> bool:

@@ -9,7 +9,6 @@ reason and the rest is decided again without it, so nobody waits for it. Ids are
 of frames from the fence that commits them, so deciding twice gives the same bytes."""
 
 import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -21,28 +20,24 @@ from msgspec.structs import replace
 
 from zentra.actors import webhooks
 from zentra.actors.beliefs import Believed
-from zentra.actors.framing import Told, arrays_of, frames_of
 from zentra.actors.memory import Lane, LeafName, Memory, Missing, MissingGround
-from zentra.actors.relay import row_of
 from zentra.runtime.errors import VersionGap
-from zentra.runtime.evidence.merkle import Frontier, leaf_hash
+from zentra.runtime.evidence.merkle import leaf_hash
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.machine import ENTER, TIMEOUTS
 from zentra.runtime.intents.transaction import Transaction, Transition, advance, timestamp
 from zentra.runtime.intents.vocabulary import SETTLED, Effect, Fact, State, Topic
 from zentra.runtime.ledger.book import AccountRef, Balance, Book
-from zentra.runtime.messages import Due, Event, LeafDue, encode_frame
-from zentra.runtime.names import is_tenant
+from zentra.runtime.messages import Due, Event, LeafDue
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import CaseRow, DenialRow, Ground, LogHead, TickPlan, TickWrites, Timer
 from zentra.runtime.rails.port import Cause, Submission
-from zentra.runtime.stream_ports import Outgoing, Position
+from zentra.runtime.stream_ports import Position
 from zentra.runtime.webhooks.delivery import Delivery
 from zentra.runtime.webhooks.standard import WebhookCall
 
 __all__ = ["Batch", "Input", "Poll", "Rules", "Tick", "derived_id"]
 
-_INTENT: Final = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
 SEAL_AFTER: Final = timedelta(seconds=60)
 REVIEW_EXPIRES_AFTER: Final = timedelta(hours=72)
 CASE_DEADLINE: Final = timedelta(hours=24)
@@ -131,9 +126,9 @@ class Tick:
         self.timers_soon: dict[str, Timer] = {}  # state timers by intent: earlier than their rows, and without
         self.repeats = 0
         self.waits: dict[str, list[float]] = defaultdict(list)  # by event: seconds since the record before
-        self._counts: dict[VelocityKey, Usage] = defaultdict(Usage)
-        self._frames: dict[tuple[int, str], list[Event]] = defaultdict(list)
-        self._feed: dict[tuple[int, str, str], list[Transition]] = defaultdict(list)
+        self.counts: dict[VelocityKey, Usage] = defaultdict(Usage)
+        self.frames: dict[tuple[int, str], list[Event]] = defaultdict(list)
+        self.feed: dict[tuple[int, str, str], list[Transition]] = defaultdict(list)
 
     def stand_on(self, plan: TickPlan, balances: Mapping[int, Balance], usage: Mapping[VelocityKey, Usage]) -> None:
         """Take balances and counters, that are locked or believed to be so."""
@@ -266,7 +261,7 @@ class Tick:
         transition = advance(tx, fact, facts, actor=actor, now=self.now, cause=cause or at.cause)
         event = transition.event
         self.writes.transitions.append(transition)
-        self._feed[at.partition, tx.tenant, event].append(transition)
+        self.feed[at.partition, tx.tenant, event].append(transition)
         self.waits[event].append((tx.at - since).total_seconds())
         if self.configuration.endpoints.get(tx.tenant):
             webhooks.fan_out(self, tx, transition)
@@ -292,7 +287,7 @@ class Tick:
         """Perform one effect of a move as far as a tick can: a frame, a row, a timer."""
         stage = _STAGE_OF.get(effect)
         if stage is not None:
-            self._frames[at.partition, stage].append(Due(tx.id, tx.tenant, tx.sequence))
+            self.frames[at.partition, stage].append(Due(tx.id, tx.tenant, tx.sequence))
         elif effect is Effect.SUBMIT:
             self.submit(tx, at.partition)
         elif effect is Effect.GIVE_BACK:
@@ -308,7 +303,7 @@ class Tick:
 
     def send(self, partition: int, stage: str, event: Event) -> None:
         """Put an event into the frame of a partition and stage."""
-        self._frames[partition, stage].append(event)
+        self.frames[partition, stage].append(event)
 
     def submit(self, tx: Transaction, partition: int) -> None:
         """Ask for the latest attempt to be sent to its rail, once it is committed as started."""
@@ -341,7 +336,7 @@ class Tick:
         """Add to a velocity counter that this tick has locked."""
         if key not in self.usage:
             self.counted((key,))
-        for counted in (self.usage[key], self._counts[key]):
+        for counted in (self.usage[key], self.counts[key]):
             counted.count += count
             counted.minor += minor
 
@@ -384,33 +379,6 @@ class Tick:
         """Keep a refusal that is evidence by itself."""
         self.writes.denials.append(DenialRow(tx.tenant, tx.principal, tx.role, action, reason, self.now, tx.trace))
 
-    # How it ends --------------------------------------------------------------------------------------------------
-
-    def finish(self, plan: TickPlan) -> TickWrites:
-        """Return everything to write: balances folded per account, logs appended, frames cut and named."""
-        writes = self.writes
-        writes.postings, writes.velocity_changes = self.book.postings, self._counts
-        refs = {ref.id: ref for ref in plan.accounts}
-        writes.balance_changes = {key: (refs[key], change) for key, change in self.book.changes.items()}
-        webhooks.finish_lanes(self)
-        self._append_leaves()
-        # a partition that was lost has been here before: its place may have named frames already
-        anchor = next((fence for fence in plan.fences if fence.partition not in self.lost), plan.fences[0])
-        prefix = f"{anchor.partition:04x}{anchor.epoch:08x}{anchor.version:012x}"
-        messages: list[tuple[int, str, bytes, Told]] = []
-        for (partition, stage), events in self._frames.items():
-            subject = self.rules.command_subject(partition, stage)
-            messages += [(partition, subject, body, ()) for body in frames_of(events)]
-        for (partition, tenant, topic), transitions in self._feed.items():
-            subject = self.rules.event_subject(partition, tenant, topic)
-            messages += [(partition, subject, body, told) for body, told in arrays_of(transitions)]
-        messages += self._dead_letters()
-        writes.outbox = [
-            (partition, Outgoing(subject, body, f"{prefix}{number:08x}", told))
-            for number, (partition, subject, body, told) in enumerate(messages)
-        ]
-        return writes
-
     def _settle(self, tx: Transaction, partition: int) -> None:
         """Ask for the packet to be sealed: now, or when the deliveries are drained, in a minute at the latest."""
         if tx.sealed:
@@ -443,47 +411,6 @@ class Tick:
         ended = "expired" if topic == Topic.REVIEW_EXPIRED else "cancelled"
         status = facts.verdict if isinstance(facts, f.Decided) else ended
         self.writes.reviews_closed.append((tx.id, status, actor, self.now, facts.reason))
-
-    def _append_leaves(self) -> None:
-        for tenant, due in self.leaves.items():
-            head = self.log_head(tenant)
-            size = head.size if head else 0
-            hashes = [leaf_hash(leaf.data) for leaf in due]
-            for offset, (leaf, link) in enumerate(zip(due, hashes, strict=True)):
-                self.writes.leaves.append((tenant, size + offset, leaf.intent, leaf.data, link))
-            frontier, tiles = (head.frontier if head else Frontier()).append(hashes)
-            self.writes.tiles += [(tenant, tile.level, tile.index, tile.hash) for tile in tiles if tile.level > 0]
-            root = frontier.root()
-            key_id, signature = self.rules.sign_head(tenant, frontier.size, root, self.now)
-            signed = LogHead(tenant, frontier.size, frontier, root, self.now, key_id, signature)
-            self.writes.heads.append(signed)
-            self.heads[tenant] = signed
-
-    def _dead_letters(self) -> list[tuple[int, str, bytes, Told]]:
-        """Return what poisoned events leave behind: a letter with the reason, and a case for an operator."""
-        letters: list[tuple[int, str, bytes, Told]] = []
-        for index, reason in self.batch.poisoned.items():
-            entry = self.batch.inputs[index]
-            if entry.partition in self.lost:
-                continue
-            body = entry.raw if entry.event is None else encode_frame([entry.event])
-            tenant, intent = getattr(entry.event, "tenant", "-"), getattr(entry.event, "intent", None)
-            if not (tenant == "-" or is_tenant(tenant)) or not (intent is None or _INTENT.match(intent)):
-                tenant, intent = "-", None  # whatever is wrong with it must not keep the case out of the store
-            reason = reason.replace("\x00", "\ufffd")
-            # A frame that a stream lost comes again under another id of the same row, and is the same poison. A frame
-            # comes once, but a timer again and again: once its case is resolved it gets another, a day later.
-            row = row_of(entry.cause) or entry.cause
-            seen = (row, self.day) if entry.stage == "timer" else (row,)
-            case = derived_id("poison", *seen, body.hex())
-            letter = {"reason": reason, "stage": entry.stage, "cause": entry.cause, "frame": body.hex(), "case": case}
-            subject = self.rules.dead_subject("poison", entry.partition)
-            letters.append((entry.partition, subject, msgspec.json.encode(letter), ()))
-            detail = {"stage": entry.stage, "cause": entry.cause, "reason": reason[:500]}
-            self.writes.cases_opened.append(
-                CaseRow(case, tenant, intent, None, "poison_message", detail, self.now, self.now + CASE_DEADLINE)
-            )
-        return letters
 
 
 _LASTS: Final = {

@@ -136,6 +136,7 @@ class Book:
         self.postings: list[Posting] = []
         self.weighed: dict[int, AccountRef] = {}  # accounts whose balance a decision has rested on
         self.short: set[int] = set()  # those that had too little
+        self.exact: set[int] = set()  # those of which more could be as bad as less
 
     def reserve(
         self, source: AccountRef | None, settlement: AccountRef | None, destination: AccountRef | None, minor: int,
@@ -313,13 +314,17 @@ class Book:
         """Return whether every decision would have been the same on the `actual` balances as on those `believed`.
 
         Whoever had enough has enough with more, and what is only added to an account does not depend on what is there,
-        as long as it fits into 64 bits."""
+        as long as it fits into 64 bits; of the accounts in `exact` nothing else will do than what was believed."""
         for key, before in believed.items():
             found = actual[key]
             if found == before:
                 continue
             ref, change = self.weighed.get(key), self.changes.get(key, Balance())
-            if key in self.short or (ref is not None and available(ref, found) < available(ref, before)):
+            if (
+                key in self.exact
+                or key in self.short
+                or (ref is not None and available(ref, found) < available(ref, before))
+            ):
                 return False
             for was, stands, added in zip(astuple(before), astuple(found), astuple(change), strict=True):
                 if (added < 0 and stands < was) or stands + abs(added) > MINOR_MAX // 2:

@@ -13,6 +13,7 @@ __all__ = ["MUTATIONS"]
 _OUTCOMES: Final = "actors/outcomes.py"
 _STAGES: Final = "actors/stages.py"
 _TICK: Final = "actors/tick.py"
+_END: Final = "actors/finishing.py"
 _ENGINE: Final = "actors/engine.py"
 _COMMANDS: Final = "actors/commands.py"
 _BOOK: Final = "runtime/ledger/book.py"
@@ -131,7 +132,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "lost-feed-frame", "a tick that has more than four frames forgets the last", "P",
-        (Edit(_TICK, "in enumerate(messages)\n", "in enumerate(messages[:-1] if len(messages) > 4 else messages)\n"),),
+        (Edit(_END, "in enumerate(messages)\n", "in enumerate(messages[:-1] if len(messages) > 4 else messages)\n"),),
         (f"{_ENGINE_TESTS}test_every_transition_is_on_the_feed_once",),
     ),
     # Events and requests that come again ------------------------------------------------------------------------------

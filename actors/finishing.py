@@ -1,0 +1,92 @@
+"""How a tick ends: all that its events asked for becomes rows, leaves, frames and dead letters, named and in order.
+
+Balances are folded per account, a tenant's log is appended to and its head signed once, events become frames of one
+partition and stage. The ids of frames follow from the fence that commits them, so ending twice gives the same bytes."""
+
+import re
+from typing import Final
+
+import msgspec
+
+from zentra.actors import webhooks
+from zentra.actors.framing import Told, arrays_of, frames_of
+from zentra.actors.relay import row_of
+from zentra.actors.tick import CASE_DEADLINE, Tick, derived_id
+from zentra.runtime.evidence.merkle import Frontier, leaf_hash
+from zentra.runtime.messages import encode_frame
+from zentra.runtime.names import is_tenant
+from zentra.runtime.ports import CaseRow, LogHead, TickPlan, TickWrites
+from zentra.runtime.stream_ports import Outgoing
+
+__all__ = ["finish"]
+
+_INTENT: Final = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
+
+
+def finish(tick: Tick, plan: TickPlan) -> TickWrites:
+    """Return everything to write: balances folded per account, logs appended, frames cut and named."""
+    writes = tick.writes
+    writes.postings, writes.velocity_changes = tick.book.postings, tick.counts
+    refs = {ref.id: ref for ref in plan.accounts}
+    writes.balance_changes = {key: (refs[key], change) for key, change in tick.book.changes.items()}
+    webhooks.finish_lanes(tick)
+    _append_leaves(tick)
+    # a partition that was lost has been here before: its place may have named frames already
+    anchor = next((fence for fence in plan.fences if fence.partition not in tick.lost), plan.fences[0])
+    prefix = f"{anchor.partition:04x}{anchor.epoch:08x}{anchor.version:012x}"
+    messages: list[tuple[int, str, bytes, Told]] = []
+    for (partition, stage), events in tick.frames.items():
+        subject = tick.rules.command_subject(partition, stage)
+        messages += [(partition, subject, body, ()) for body in frames_of(events)]
+    for (partition, tenant, topic), transitions in tick.feed.items():
+        subject = tick.rules.event_subject(partition, tenant, topic)
+        messages += [(partition, subject, body, told) for body, told in arrays_of(transitions)]
+    messages += _dead_letters(tick)
+    writes.outbox = [
+        (partition, Outgoing(subject, body, f"{prefix}{number:08x}", told))
+        for number, (partition, subject, body, told) in enumerate(messages)
+    ]
+    return writes
+
+
+def _append_leaves(tick: Tick) -> None:
+    for tenant, due in tick.leaves.items():
+        head = tick.log_head(tenant)
+        size = head.size if head else 0
+        hashes = [leaf_hash(leaf.data) for leaf in due]
+        for offset, (leaf, link) in enumerate(zip(due, hashes, strict=True)):
+            tick.writes.leaves.append((tenant, size + offset, leaf.intent, leaf.data, link))
+        frontier, tiles = (head.frontier if head else Frontier()).append(hashes)
+        tick.writes.tiles += [(tenant, tile.level, tile.index, tile.hash) for tile in tiles if tile.level > 0]
+        root = frontier.root()
+        key_id, signature = tick.rules.sign_head(tenant, frontier.size, root, tick.now)
+        signed = LogHead(tenant, frontier.size, frontier, root, tick.now, key_id, signature)
+        tick.writes.heads.append(signed)
+        tick.heads[tenant] = signed
+
+
+def _dead_letters(tick: Tick) -> list[tuple[int, str, bytes, Told]]:
+    """Return what poisoned events leave behind: a letter with the reason, and a case for an operator."""
+    letters: list[tuple[int, str, bytes, Told]] = []
+    for index, reason in tick.batch.poisoned.items():
+        entry = tick.batch.inputs[index]
+        if entry.partition in tick.lost:
+            continue
+        body = entry.raw if entry.event is None else encode_frame([entry.event])
+        tenant, intent = getattr(entry.event, "tenant", "-"), getattr(entry.event, "intent", None)
+        if not (tenant == "-" or is_tenant(tenant)) or not (intent is None or _INTENT.match(intent)):
+            tenant, intent = "-", None  # whatever is wrong with it must not keep the case out of the store
+        reason = reason.replace("\x00", "\ufffd")
+        # A frame that a stream lost comes again under another id of the same row, and is the same poison. A frame
+        # comes once, but a timer again and again: once its case is resolved it gets another, a day later.
+        row = row_of(entry.cause) or entry.cause
+        seen = (row, tick.day) if entry.stage == "timer" else (row,)
+        case = derived_id("poison", *seen, body.hex())
+        letter = {"reason": reason, "stage": entry.stage, "cause": entry.cause, "frame": body.hex(), "case": case}
+        subject = tick.rules.dead_subject("poison", entry.partition)
+        letters.append((entry.partition, subject, msgspec.json.encode(letter), ()))
+        detail = {"stage": entry.stage, "cause": entry.cause, "reason": reason[:500]}
+        tick.writes.cases_opened.append(
+            CaseRow(case, tenant, intent, None, "poison_message", detail, tick.now, tick.now + CASE_DEADLINE)
+        )
+    return letters
