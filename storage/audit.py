@@ -79,7 +79,7 @@ _QUERIES: Final[Mapping[str, tuple[str, str]]] = {
         """
         select intent::text, count(*) filter (where pending > 0) || ' holds, ' || count(*) filter (where pending < 0)
             || ' endings, ' || sum(pending) || ' left'
-        from postings group by intent
+        from postings group by intent, starts_with(kind, 'fee')
         having count(*) filter (where pending > 0) > 1 or count(*) filter (where pending < 0) > 1 or sum(pending) < 0
         """,
     ),
@@ -95,6 +95,22 @@ _QUERIES: Final[Mapping[str, tuple[str, str]]] = {
         select intent::text, 'more given back than was posted' from postings group by intent, credit
         having sum(posted) filter (where kind = 'reversal') > (
             select sum(o.posted) from postings o where o.intent = postings.intent and o.kind in ('post', 'book'))
+        """,
+    ),
+    "fees_apart": (
+        "A",
+        """
+        select p.intent::text || '/' || p.ordinal, 'a ' || p.kind || ' on ' || a.account_id || ', which takes no fees'
+        from postings p join accounts a on a.id = case p.kind when 'fee_refund' then p.debit else p.credit end
+        where p.kind in ('fee', 'fee_reserve', 'fee_release', 'fee_refund') and a.type <> 'fee'
+        """,
+    ),
+    "fees_refunded": (
+        "L",
+        """
+        select intent::text, 'more fees given back than were charged' from postings where starts_with(kind, 'fee')
+        group by intent having coalesce(sum(posted) filter (where kind = 'fee_refund'), 0)
+            > coalesce(sum(posted) filter (where kind = 'fee'), 0)
         """,
     ),
     "versions": (

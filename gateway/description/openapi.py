@@ -106,6 +106,7 @@ _PATH: Final[Mapping[str, str]] = {
     "id": "an id of this tenant; unknown ids and those of others are the same 404",
     "rail": "the name of the rail",
     "code": "an error code",
+    "version": "a version of this tenant's fees; unknown ones and those of others are the same 404",
 }
 _TAGS: Final[Mapping[str, str]] = {
     "intents": "what a client wants to happen with money, and what became of it",
@@ -114,6 +115,7 @@ _TAGS: Final[Mapping[str, str]] = {
     "reviews": "what waits for a person",
     "cases": "what has gone wrong beside an intent",
     "denials": "what was refused, as evidence",
+    "fees": "what is charged, and what a movement would cost",
     "webhooks": "where events go, and what became of each",
     "rails": "what providers call",
     "health": "what operators and their machines ask",

@@ -6,9 +6,10 @@ from msgspec import Struct
 
 from zentra.gateway.description.shapes import Account, AccountEntry, Delivery, IntentShown
 from zentra.storage.reads.border import DenialView
+from zentra.storage.reads.fees import ScheduleView
 from zentra.storage.reads.work import CaseView, EndpointView, ReviewView
 
-__all__ = ["Accounts", "Cases", "Deliveries", "Denials", "Endpoints", "Entries", "Intents", "Reviews"]
+__all__ = ["Accounts", "Cases", "Deliveries", "Denials", "Endpoints", "Entries", "FeeSchedules", "Intents", "Reviews"]
 
 
 class Intents(Struct, frozen=True):
@@ -71,5 +72,13 @@ class Deliveries(Struct, frozen=True):
     """Deliveries, newest first."""
 
     data: list[Delivery]
+    has_more: bool
+    next_cursor: str | None
+
+
+class FeeSchedules(Struct, frozen=True):
+    """Versions of the tenant's fees, newest first."""
+
+    data: list[ScheduleView]
     has_more: bool
     next_cursor: str | None

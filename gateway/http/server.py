@@ -43,6 +43,7 @@ from zentra.gateway.routes.accounts import AccountRoutes
 from zentra.gateway.routes.callbacks import CallbackRoutes
 from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
+from zentra.gateway.routes.fees import FeeRoutes
 from zentra.gateway.routes.health import HealthRoutes
 from zentra.gateway.routes.intents import IntentRoutes
 from zentra.gateway.routes.operations import OperationRoutes
@@ -230,6 +231,7 @@ class _Builder:
             *AccountRoutes(tenant_pool, lists).routes(),
             *OperationRoutes(tenant_pool, commands, lists).routes(),
             *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
+            *FeeRoutes(tenant_pool).routes(),
             *callbacks.routes(),
             *health.routes(),
         ]

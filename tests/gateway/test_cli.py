@@ -32,6 +32,7 @@ COMMANDS = (
     "rails", "rails create", "rails list",
     "corridors", "corridors create", "corridors list",
     "policies", "policies create", "policies list",
+    "fees", "fees put", "fees show", "fees list", "fees check", "fees quote",
     "deadletters", "deadletters list", "deadletters retry",
 )  # fmt: skip
 HEAVY = (
@@ -108,6 +109,9 @@ ERRORS: tuple[tuple[str, dict[str, str], int, str], ...] = (
     ("sandbox --rails /none",                 {},                                       3, "/none"),
     ("policies create acme --file /none",     {},                                       3, "/none"),
     ("rails create x --file /none",           {},                                       3, "/none"),
+    ("fees put acme /none",                   {},                                       3, "/none"),
+    ("fees check /none",                      {},                                       3, "/none"),
+    ("fees list acme",                        {},                                       3, "ADMIN_URL is not set"),
     ("tenants list",                          {"ZENTRA_POSTGRES_ADMIN_URL": NOBODY},    4, "is the server running"),
     ("deadletters list",                      {},                                       3, "WRITER_URL is not set"),
     ("deadletters retry",                     {},                                       2, "name one letter"),

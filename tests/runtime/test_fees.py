@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zentra.runtime.fees.quoting import FeeFacts, FeeQuote, quote, refund_due
@@ -203,6 +203,8 @@ def test_a_quote_is_the_same_by_what_it_charges_and_not_by_its_version() -> None
     assert len({first.digest, dearer.digest, other_amount.digest, kept.digest}) == 4
 
 
+BUSY = (HealthCheck.too_slow,)  # a machine that does something else too
+
 # Properties -----------------------------------------------------------------------------------------------------------
 
 MINOR = st.one_of(st.integers(1, 2_000), st.integers(1, 10**9), st.just(MINOR_MAX), st.integers(1, MINOR_MAX))
@@ -256,7 +258,7 @@ def rounded(fee: Fraction, rounding: str) -> int:
     return {"half_even": round(fee), "up": -(-fee // 1), "down": fee // 1}[rounding]
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, suppress_health_check=BUSY)
 @given(one=rules(), minor=MINOR)
 def test_a_fee_is_exact_against_fractions_and_within_its_bounds(one: FeeRule, minor: int) -> None:
     assert violations_of(FeeSchedule((one,))) == []
@@ -271,7 +273,7 @@ def test_a_fee_is_exact_against_fractions_and_within_its_bounds(one: FeeRule, mi
         assert one.max_minor is None or quoted.total_payer + quoted.total_payee <= one.max_minor
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, suppress_health_check=BUSY)
 @given(
     one=st.one_of(rules(model="percentage"), rules(model="graduated"), rules(model="flat")),
     minor=MINOR,
@@ -282,7 +284,7 @@ def test_more_never_costs_less_but_for_volume_tiers(one: FeeRule, minor: int, mo
     assert quote(schedule, facts(minor)).total_payer <= quote(schedule, facts(top)).total_payer
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, suppress_health_check=BUSY)
 @given(first=rules("fee"), second=rules("second"), tax=rules("tax", base="fee"), minor=MINOR)
 def test_payees_are_never_charged_more_than_they_get(first: FeeRule, second: FeeRule, tax: FeeRule, minor: int) -> None:
     quoted = quote(FeeSchedule((first, second, tax)), facts(minor))
@@ -291,7 +293,7 @@ def test_payees_are_never_charged_more_than_they_get(first: FeeRule, second: Fee
     assert quoted.total_payer + quoted.total_payee == sum(int(line.minor) for line in quoted.lines)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, suppress_health_check=BUSY)
 @given(
     fees=st.lists(st.tuples(st.integers(1, 10_000), st.sampled_from(("full", "pro_rata", "keep"))), max_size=4),
     parts=st.lists(st.integers(1, 1_000), min_size=1, max_size=8),
