@@ -76,6 +76,7 @@ class Code(StrEnum):
     ACCOUNT_CLOSED = "account_closed"
     ACCOUNT_FROZEN = "account_frozen"
     CURRENCY_MISMATCH = "currency_mismatch"
+    FEE_CHANGED = "fee_changed"
     HOLD_NOT_FOUND = "hold_not_found"
     EXCEEDS_HOLD = "exceeds_hold"
     REVIEW_NOT_OPEN = "review_not_open"

@@ -9,6 +9,7 @@ from typing import ParamSpec, Self, TypeVar
 import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
+from zentra.client.asynchronous.fees import AsyncFees
 from zentra.client.asynchronous.money import (
     AsyncAccounts,
     AsyncCommands,
@@ -72,6 +73,7 @@ class AsyncZentra:
         self.transfers = AsyncTransfers(transport)
         self.payments = AsyncPayments(transport)
         self.accounts = AsyncAccounts(transport)
+        self.fees = AsyncFees(transport)
         self.reviews = AsyncReviews(transport)
         self.cases = AsyncCases(transport)
         self.denials = AsyncDenials(transport)

@@ -34,6 +34,8 @@ class AsyncIntents:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        fee_max: int | None = None,
+        fee_quote: str | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Intent:
@@ -41,7 +43,8 @@ class AsyncIntents:
 
         `amount` is in minor units. Without an `idempotency_key` one is made for this call and all its attempts; give
         one of yours, kept with the order that it is for, to be safe against a crash of your own process as well.
-        Raises APIError and ValueError."""
+        `fee_max` is the most that may be charged on top, `fee_quote` the digest of the quote that was agreed to: with
+        another fee the intent fails as `fee_changed`. Raises APIError and ValueError."""
         return await self._transport.send(
             calls.create_intent(
                 "runtime",
@@ -55,6 +58,8 @@ class AsyncIntents:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                fee_max=fee_max,
+                fee_quote=fee_quote,
                 idempotency_key=idempotency_key,
                 wait=wait,
             )
@@ -183,6 +188,8 @@ class AsyncTransfers:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        fee_max: int | None = None,
+        fee_quote: str | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Intent:
@@ -199,6 +206,8 @@ class AsyncTransfers:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                fee_max=fee_max,
+                fee_quote=fee_quote,
                 idempotency_key=idempotency_key,
                 wait=wait,
             )
@@ -222,6 +231,8 @@ class AsyncPayments:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        fee_max: int | None = None,
+        fee_quote: str | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Intent:
@@ -238,6 +249,8 @@ class AsyncPayments:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                fee_max=fee_max,
+                fee_quote=fee_quote,
                 idempotency_key=idempotency_key,
                 wait=wait,
             )

@@ -16,12 +16,12 @@ import msgspec
 from msgspec import Struct
 
 from zentra.actors.commands import COMMAND_CODES
-from zentra.gateway.description import pages, shapes
+from zentra.gateway.description import fee_shapes, pages, shapes
 from zentra.gateway.http.app import Route
 from zentra.gateway.http.fields import SCHEMAS, Check, Field
 from zentra.gateway.http.lists import LIMIT_DEFAULT, LIMIT_MAX
 from zentra.gateway.routes.accounts import ACCOUNT, ACCOUNT_FILTERS, ENTRY_FILTERS
-from zentra.gateway.routes.fees import QUOTED
+from zentra.gateway.routes.fees import quote_schema
 from zentra.gateway.routes.intents import CANCEL, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
 from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION, REVIEW_FILTERS, VERDICT
 from zentra.gateway.routes.webhooks import DELIVERY_FILTERS, ENDPOINT, NOTHING
@@ -273,7 +273,7 @@ DOORS: Final[Mapping[str, Door]] = {
     ),
     "POST /quotes": Door(
         name="quote", tag="fees", summary="What an intent would be charged now; nothing is changed.",
-        answers={200: shapes.QuoteShown}, takes=intent_schema(QUOTED), codes=("not_found", "currency_mismatch"),
+        answers={200: fee_shapes.QuoteShown}, takes=quote_schema(), codes=("not_found", "currency_mismatch"),
     ),
     "GET /fee-schedules": Door(
         name="list_fee_schedules", tag="fees", summary="The versions of the tenant's fees, the newest first.",
@@ -281,11 +281,12 @@ DOORS: Final[Mapping[str, Door]] = {
     ),
     "GET /fee-schedules/{version}": Door(
         name="show_fee_schedule", tag="fees", summary="One version of the tenant's fees.",
-        answers={200: shapes.ScheduleView}, codes=("not_found",),
+        answers={200: fee_shapes.ScheduleView}, codes=("not_found",),
     ),
     "POST /fee-schedules": Door(
         name="put_fee_schedule", tag="fees", summary="Put a schedule in force, as a new version.",
-        answers={201: shapes.FeeSchedulePut}, takes=schema_of_type(FeeSchedule, "version"), key="once", headers=_REPLAYED,
+        answers={201: fee_shapes.FeeSchedulePut}, takes=schema_of_type(FeeSchedule, "version"), key="once",
+        headers=_REPLAYED,
     ),
     "POST /providers/{rail}/callbacks": Door(
         name="take_callback", tag="rails", summary="Take a signed callback of a rail, in the rail's own format.",

@@ -12,16 +12,13 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from zentra.runtime.fees.schedule import FeeRule
 from zentra.runtime.intents.facts import FeeLine
 from zentra.runtime.intents.vocabulary import IntentKind, Lifecycle, Topic
-from zentra.storage.reads.fees import ScheduleView
 from zentra.storage.reads.work import AttemptView, CaseView, CommandView, ReviewView
 
 __all__ = [
     "Accepted", "Account", "AccountEntry", "AccountOpened", "BulkAnswer", "BulkAnswers", "CallbackTaken",
-    "CaseView", "CommandAnswer", "CommandView", "Delivery", "EndpointMade", "ErrorPage", "FeeSchedulePut", "Intent",
-    "IntentShown", "QuoteShown", "ScheduleView",
+    "CaseView", "CommandAnswer", "CommandView", "Delivery", "EndpointMade", "ErrorPage", "Intent", "IntentShown",
     "Live", "ProblemDocument", "Readiness", "RecordShown", "ReviewView", "VersionShown", "WebhookBody",
 ]  # fmt: skip
 
@@ -371,30 +368,6 @@ class AccountEntry(Struct, frozen=True, kw_only=True):
     pending: Digits
     posted: Digits
     hash: Hash
-
-
-class QuoteShown(Struct, frozen=True, kw_only=True):
-    """What an intent would be charged now. It has no expiry: an intent that names its digest is charged just this, or
-    refused."""
-
-    version: int
-    digest: Hash
-    currency: str
-    amount: Digits
-    total_payer: Digits
-    total_payee: Digits
-    payer_pays: Digits
-    payee_gets: Digits
-    lines: list[FeeLine]
-
-
-class FeeSchedulePut(Struct, frozen=True, kw_only=True):
-    """A schedule that is in force; `new` is false where it was before."""
-
-    version: int
-    rules: list[FeeRule]
-    created_by: str
-    new: bool
 
 
 class EndpointMade(Struct, frozen=True, kw_only=True):

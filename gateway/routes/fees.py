@@ -1,7 +1,7 @@
 """The doors to fees: what is in force, what was, what shall be; and what a movement would cost.
 
-- A quote takes the body of the intent that it is for and changes nothing. It holds as long as the fee is the same: an
-  intent that carries its digest is charged just that, or refused.
+- A quote changes nothing and has no expiry: it holds as long as the fee is the same. An intent that carries its digest
+  is charged just that, or refused.
 - A schedule is put in force whole, as a new version, or not at all.
 """
 
@@ -18,16 +18,17 @@ from zentra.gateway.http.problems import Problem, of_violations
 from zentra.runtime.fees.quoting import FeeFacts, FeeQuote, quote
 from zentra.runtime.fees.schedule import CHARGEABLE_KINDS, parse_schedule
 from zentra.runtime.idempotency import KeyOutcome, StoredKey, decide
-from zentra.runtime.intents.command import Violation, digest_of, parse_intent
+from zentra.runtime.intents.command import Violation, digest_of, intent_schema, parse_intent
 from zentra.runtime.rails import routing
 from zentra.storage.intake.commands import KeyedAnswer
 from zentra.storage.intake.fees import put_schedule_once
 from zentra.storage.pool import Pool
 from zentra.storage.reads import fees as reads
 
-__all__ = ["QUOTED", "FeeRoutes"]
+__all__ = ["FeeRoutes", "quote_schema"]
 
-QUOTED: Final = frozenset(CHARGEABLE_KINDS)
+_KINDS: Final = frozenset(CHARGEABLE_KINDS)
+_ASKED: Final = ("kind", "amount", "currency", "source", "destination", "country")  # all that a fee can depend on
 _VERSION_DIGITS_MAX: Final = 9
 
 
@@ -48,9 +49,14 @@ class FeeRoutes:
         ]
 
     async def quote(self, request: Request) -> Reply:
-        """What the intent of this body would be charged now."""
-        command, _, violations = parse_intent(request.json, QUOTED)
-        if command is None:
+        """What an intent would be charged now."""
+        body = request.json
+        asked = {name: body[name] for name in _ASKED if name in body} if isinstance(body, dict) else body
+        command, _, violations = parse_intent(asked, _KINDS)
+        if isinstance(body, dict):
+            pointers = ["/" + name.replace("~", "~0").replace("/", "~1") for name in body if name not in _ASKED]
+            violations = [*(Violation(p, "field_unknown", "there is no such field") for p in pointers), *violations]
+        if command is None or violations:
             raise of_violations(violations)
         ground = await reads.quote_ground(
             self._pool, request.principal.tenant, command.source, command.destination
@@ -107,6 +113,12 @@ class FeeRoutes:
         if decide(digest, done) is KeyOutcome.REUSED:
             raise reused()
         return Reply(done.status, done.answer, replay_headers(done))
+
+
+def quote_schema() -> dict[str, Any]:
+    """Return what a quote is asked with, as JSON Schema: those fields of an intent that a fee can depend on."""
+    whole = intent_schema(_KINDS)
+    return {**whole, "properties": {name: whole["properties"][name] for name in _ASKED}}
 
 
 def shown(quoted: FeeQuote) -> dict[str, Any]:

@@ -56,8 +56,9 @@ def fee_terms(value: object) -> tuple[FeeTerms, Objections]:
     if "max" in value:
         try:
             # nothing at all is a bound like any other, and no amount
-            free = value["max"] in (0, "0") and not isinstance(value["max"], bool | float)
-            given["max"] = "0" if free else str(parse_minor(value["max"]))
+            most = value["max"]
+            free = type(most) in (int, str) and not str(most).strip("0") and most != ""
+            given["max"] = "0" if free else str(parse_minor(most))
         except Refusal as refusal:
             found.append(("/max", refusal.reason, "0 or more minor units, an integer or a string of digits"))
     if "quote_digest" in value:

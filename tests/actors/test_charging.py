@@ -1,5 +1,7 @@
 """What is charged on the way of an intent: postings by step, funds, agreed fees, refunds. Every fleet is audited."""
 
+# ruff: noqa: E501
+
 from __future__ import annotations
 
 from typing import Any

@@ -53,7 +53,7 @@ AMOUNTS = {"amount_min": 1, "amount_max": 2}
 ORDER = {"reason": "why", "wait": 3, "idempotency_key": "k"}
 MONEY: dict[str, Any] = {
     "amount": 1, "currency": "NGN", "source": "a", "destination": "b", "intent_id": "i", "scope": "s", "country": "NG",
-    "metadata": {"a": "b"}, "wait": 3,
+    "metadata": {"a": "b"}, "fee_max": 5, "wait": 3,
 }  # fmt: skip
 MANY = [NewIntent(kind="payment", **{name: value for name, value in MONEY.items() if name != "wait"})]
 # fmt: off
@@ -63,6 +63,10 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "show_account": lambda api: api.accounts.get("x"),
     "list_entries": lambda api: api.accounts.entries(
         "x", intent="i", kind="k", side="debit", **AMOUNTS, **CREATED).page("c"),
+    "quote": lambda api: api.fees.quote(amount=1, currency="NGN", source="a", destination="b", country="NG"),
+    "list_fee_schedules": lambda api: api.fees.list().page(),
+    "show_fee_schedule": lambda api: api.fees.get("x"),
+    "put_fee_schedule": lambda api: api.fees.put([{"name": "a", "model": "flat"}]),
     "list_cases": lambda api: api.cases.list(status="s", intent_id="i", kind="k", **CREATED).page("c"),
     "show_case": lambda api: api.cases.get("x"),
     "resolve_case": lambda api: api.cases.resolve("x", "dismissed", **ORDER),
@@ -170,11 +174,25 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.Endpoint: ["Endpoint", "EndpointMade"],
     models.ErrorPage: ["ErrorPage"],
     models.Event: ["EventShown"],
+    models.FeeLine: ["FeeLine"],
+    models.FeeSchedule: ["Schedule", "FeeSchedulePut"],
+    models.Fees: ["FeesShown"],
     models.Intent: ["Intent", "Accepted", "IntentShown"],
     models.LedgerEntry: ["LedgerEntry"],
     models.LedgerState: ["LedgerState"],
     models.Links: ["IntentLinks", "AccountLinks", "CommandLinks", "SelfLink", "IntentLink"],
-    models.Page: ["Intents", "Accounts", "Entries", "Reviews", "Cases", "Denials", "Endpoints", "Deliveries"],
+    models.Page: [
+        "Intents",
+        "Accounts",
+        "Entries",
+        "Reviews",
+        "Cases",
+        "Denials",
+        "Endpoints",
+        "Deliveries",
+        "FeeSchedules",
+    ],
+    models.Quote: ["QuoteShown"],
     models.Reason: ["Reason"],
     models.Record: ["RecordShown"],
     models.Review: ["Review"],

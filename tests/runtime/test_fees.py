@@ -219,7 +219,7 @@ def tiers(draw: st.DrawFn) -> tuple[FeeTier, ...]:
 
 
 @st.composite
-def rules(draw: st.DrawFn, name: str = "fee", base: str = "", **fixed: Any) -> FeeRule:
+def rules(draw: st.DrawFn, /, name: str = "fee", base: str = "", **fixed: Any) -> FeeRule:
     model = fixed.pop("model", None) or draw(st.sampled_from(("flat", "percentage", "graduated", "volume")))
     least = draw(FLATS)
     fields: dict[str, Any] = {
