@@ -120,8 +120,7 @@ def parse_schedule(body: object) -> tuple[FeeSchedule | None, list[Violation]]:
     try:
         schedule = msgspec.convert(body, FeeSchedule)
     except msgspec.ValidationError as error:
-        sentence, _, place = str(error).partition(" - at `$")
-        return None, [Violation(_pointer(place.rstrip("`")), "field_type", sentence.lower())]
+        return None, [_of_conversion(str(error))]
     found = violations_of(schedule)
     return (None, found) if found else (schedule, [])
 
@@ -218,6 +217,20 @@ def _amount_objections(rule: FeeRule) -> _Objections:
         yield "/applies/currencies", "fee_currency_missing", "minor units of what? name the currencies that it is for"
 
 
-def _pointer(path: str) -> str:
-    """Return the JSON pointer of a path as msgspec writes it, such as `.rules[0].name`."""
-    return "".join(f"/{part}" for part in re.split(r"[.\[\]]+", path) if part)
+_ABOUT_A_FIELD: Final = re.compile(
+    r"Object (?P<what>contains unknown|missing required) field `(?P<name>.*)`\Z", re.DOTALL
+)
+
+
+def _of_conversion(message: str) -> Violation:
+    """Return what msgspec objects to, such as `Expected ... - at `$.rules[0].name``, as a violation at its place."""
+    sentence, _, place = message.rpartition(" - at `$")
+    if not sentence:
+        sentence, place = message, ""
+    pointer = "".join(f"/{part}" for part in re.split(r"[.\[\]]+", place.rstrip("`")) if part)
+    about = _ABOUT_A_FIELD.match(sentence)
+    if about is None:
+        return Violation(pointer, "field_type", sentence.lower())
+    code = "field_missing" if about["what"] == "missing required" else "field_unknown"
+    detail = "this field is required" if code == "field_missing" else "there is no such field"
+    return Violation(f"{pointer}/{about['name'].replace('~', '~0').replace('/', '~1')}", code, detail)

@@ -172,9 +172,11 @@ def test_names_are_unique_and_rules_are_counted() -> None:
 # fmt: off
 BODIES: list[tuple[Any, str, str]] = [
     ([],                                                          "",                   "field_type"),
-    ({},                                                          "",                   "field_type"),
+    ({},                                                          "/rules",             "field_missing"),
+    ({"rules": [], "a/b": 1},                                     "/a~1b",              "field_unknown"),
+    ({"rules": [{"model": "flat"}]},                              "/rules/0/name",      "field_missing"),
     ({"rules": [{"name": "a", "model": "dear"}]},                 "/rules/0/model",     "field_type"),
-    ({"rules": [{"name": "a", "model": "flat", "flat": 1}]},      "/rules/0",           "field_type"),
+    ({"rules": [{"name": "a", "model": "flat", "flat": 1}]},      "/rules/0/flat",      "field_unknown"),
     ({"rules": [{"name": "a", "model": "flat", "flat_minor": 1.5}]}, "/rules/0/flat_minor", "field_type"),
     ({"rules": [{"name": "a", "model": "flat", "flat_minor": True}]}, "/rules/0/flat_minor", "field_type"),
     ({"rules": [{"name": "a", "model": "percentage", "rate_bps": 1.5}]}, "/rules/0/rate_bps", "field_type"),
