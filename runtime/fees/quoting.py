@@ -117,11 +117,10 @@ def _fee(rule: FeeRule, base: int) -> int:
     fee = rule.flat_minor
     if rule.model != "flat":
         scaled, flat = _MODELS[rule.model](rule, base)
-        whole, rest = divmod(scaled, RATE_UNIT)
+        fee, rest = divmod(scaled + (fee + flat) * RATE_UNIT, RATE_UNIT)
         if rest:
-            nearest = 2 * rest > RATE_UNIT or (2 * rest == RATE_UNIT and whole % 2 == 1)
-            whole += rule.rounding == "up" or (rule.rounding == "half_even" and nearest)
-        fee += whole + flat
+            nearest = 2 * rest > RATE_UNIT or (2 * rest == RATE_UNIT and fee % 2 == 1)
+            fee += rule.rounding == "up" or (rule.rounding == "half_even" and nearest)
     if fee < rule.min_minor:
         fee = rule.min_minor
     return fee if rule.max_minor is None or fee <= rule.max_minor else rule.max_minor

@@ -54,6 +54,7 @@ EXAMPLES: list[tuple[str, tuple[FeeRule, ...], FeeFacts, list[tuple[str, str, in
     ("percentage",              (RATE,),                                              facts(),        [("fee", "payer", 150)]),
     ("a half, to the even",     (rule("percentage", rate_bps="50"),),                 facts(100),     []),
     ("a half, to the even one", (rule("percentage", rate_bps="50"),),                 facts(300),     [("fee", "payer", 2)]),
+    ("a half, all counted",     (rule("percentage", rate_bps="50", flat_minor=1),),   facts(100),     [("fee", "payer", 2)]),
     ("a half, up",              (rule("percentage", rate_bps="50", rounding="up"),),  facts(100),     [("fee", "payer", 1)]),
     ("anything, up",            (rule("percentage", rate_bps="0.0001", rounding="up"),), facts(1),    [("fee", "payer", 1)]),
     ("nearly all, down",        (rule("percentage", rate_bps="9999", rounding="down"),), facts(1),    []),

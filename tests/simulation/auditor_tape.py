@@ -18,7 +18,9 @@ from zentra.bench.twins.fleet import START, Fleet
 from zentra.bench.twins.store import StoreTwin
 from zentra.bench.twins.store_rows import OutboxRow, Rows
 from zentra.runtime.evidence.chain import GENESIS
+from zentra.runtime.fees.schedule import FeeMatch, FeeRule, FeeSchedule
 from zentra.runtime.intents.command import decode_command
+from zentra.runtime.intents.terms import FeeTerms
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
@@ -30,7 +32,19 @@ FUNDS = 50_000_000
 FOREIGN = tuple(structs.replace(ref, id=ref.id + 100, tenant="globex") for ref in ACCOUNTS[:4])
 BOOKS = (*ACCOUNTS, *FOREIGN, structs.replace(account(50, "dollars", "customer"), currency="USD"))
 
-__all__ = ["BOOKS", "HIGH", "Call", "Tape", "changed_by", "listening", "open_books", "record_story", "rehashed"]
+# Only what goes to two countries is charged, so that the rest of the story is not about fees.
+_GHANA = FeeMatch(currencies=("NGN",), countries=("GH",))
+FEES = FeeSchedule(
+    (
+        FeeRule(name="transfer", model="percentage", rate_bps="100", applies=_GHANA),
+        FeeRule(name="desk", model="flat", flat_minor=70, charged="on_submission", on_reversal="full", applies=_GHANA),
+        FeeRule(name="discount", model="flat", flat_minor=41, payer="payee", applies=_GHANA),
+        FeeRule(name="kenya", model="flat", flat_minor=9, applies=FeeMatch(currencies=("NGN",), countries=("KE",))),
+    ),
+    version=1,
+)
+
+__all__ = ["BOOKS", "FEES", "HIGH", "Call", "Tape", "changed_by", "listening", "open_books", "record_story", "rehashed"]
 
 
 class Call(Struct):
@@ -229,7 +243,8 @@ def _asked(fleet: Fleet, rail: Any, calls: list[Call]) -> Any:
 def record_story() -> Tape:
     """Return the tape of a fleet to which about everything happens once."""
     limits = structs.replace(LIMITS, daily_minor_max=40_000_000)
-    fleet = Fleet(configuration(endpoints=(endpoint("hook", "*"),), limits=limits), events_max=3)
+    config = configuration(endpoints=(endpoint("hook", "*"),), limits=limits)
+    fleet = Fleet(structs.replace(config, fees={"acme": FEES}), events_max=3)
     open_books(fleet.store)
     calls = listening(fleet)
     names = {
@@ -245,6 +260,11 @@ def record_story() -> Tape:
         "stuck": fleet.submit(transfer(scenario="never_answers")),
         "lost": fleet.submit(transfer(scenario="unknown_reference")),
         "closed": fleet.submit(transfer(currency="EUR")),
+        "charged": fleet.submit(transfer(country="GH")),
+        "spared": fleet.submit(transfer(country="GH", scenario="decline")),
+        "at once": fleet.submit(transfer(country="GH", kind=IntentKind.BOOK_TRANSFER)),
+        "agreed": fleet.submit(transfer(country="KE", fee=FeeTerms(max="9"))),
+        "dear": fleet.submit(transfer(country="KE", fee=FeeTerms(max="8"))),
     }
     fleet.advance(10)
     for who, verdict in (("reviewed", "approved"), ("rejected", "rejected")):
@@ -257,6 +277,8 @@ def record_story() -> Tape:
         ("reverse", "booked", {}),
         ("reverse", "twice", {}),
         ("reverse", "declined", {}),
+        ("reverse", "charged", {"amount": "60000"}),
+        ("reverse", "at once", {}),
     ):
         names[f"{command} {who}"] = fleet.command(command, names[who], body)
     fleet.advance(600)
