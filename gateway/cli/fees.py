@@ -180,4 +180,4 @@ def _row(rule: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
