@@ -5,6 +5,7 @@ the transaction by what came of it, entries or an objection. What is charged for
 (`charging.py`)."""
 
 from zentra.actors import charging
+from zentra.actors.expiring import put_off
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.fees.quoting import FeeQuote
 from zentra.runtime.intents import facts as f
@@ -13,7 +14,7 @@ from zentra.runtime.intents.vocabulary import Fact, IntentKind
 from zentra.runtime.ledger.book import AccountRef, Objection, Posting
 from zentra.runtime.policy import VelocityKey
 
-__all__ = ["book", "counters", "path_of", "post", "release", "reserve"]
+__all__ = ["book", "counters", "path_of", "post", "refuse", "release", "reserve"]
 
 
 def reserve(tick: Tick, at: Input, tx: Transaction) -> None:
@@ -48,13 +49,22 @@ def _begun(
     tick: Tick, at: Input, tx: Transaction, fact: Fact, done: tuple[Posting, ...] | Objection, quoted: FeeQuote
 ) -> None:
     if isinstance(done, Objection):
-        tick.counted(counters(tx))  # it gives back under the counter's lock
-        if done.code == "account_not_found":
-            tick.deny(tx, "ledger.reserve", "not_found")
-        _refuse(tick, at, tx, done)
+        refuse(tick, at, tx, done, quoted.total_payer)
     else:
         entries = tuple([posting.entry() for posting in done])
         tick.move(tx, fact, f.Booked(entries, fees=charging.charged(quoted)), at, actor="svc_ledger")
+
+
+def refuse(tick: Tick, at: Input, tx: Transaction, objection: Objection, fee: int = 0) -> None:
+    """End a transaction that the ledger does not let begin, unless what it lacks is kept by holds that have expired.
+
+    It needs its amount and, on top of that, `fee`."""
+    if put_off(tick, at, tx, objection, tx.command.amount + fee):
+        return
+    tick.counted(counters(tx))  # it gives back under the counter's lock
+    if objection.code == "account_not_found":
+        tick.deny(tx, "ledger.reserve", "not_found")
+    _refuse(tick, at, tx, objection)
 
 
 def post(tick: Tick, at: Input, tx: Transaction) -> None:

@@ -21,6 +21,7 @@ from zentra.runtime.rails.routing import Corridor
 
 __all__ = ["AuditedFees"]
 
+_CHARGED: Final = ("transfer", "payment", "book_transfer")
 _BEGINNINGS: Final = ("ledger.reserved", "ledger.posted", "ledger.refused")
 
 
@@ -76,7 +77,7 @@ def _lines(
 ) -> Iterable[FeeLine]:  # fmt: skip
     """Yield what is charged, line by line."""
     minor, left = int(command["minor"]), int(command["minor"])
-    if "fee" in (source.type, destination.type):
+    if "fee" in (source.type, destination.type) or command["kind"] not in _CHARGED:
         return
     worth: dict[str, int] = {}
     taken: set[str] = set()

@@ -28,7 +28,7 @@ class AsyncIntents:
         amount: int,
         currency: str,
         source: str,
-        destination: str,
+        destination: str | None = None,
         kind: str = "transfer",
         intent_id: str | None = None,
         scope: str | None = None,
@@ -36,15 +36,17 @@ class AsyncIntents:
         metadata: Mapping[str, str] | None = None,
         fee_max: int | None = None,
         fee_quote: str | None = None,
+        hold: Mapping[str, object] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Intent:
         """Return the intent as accepted or, after up to `wait` seconds (the server allows 30), as it then is.
 
-        `amount` is in minor units. Without an `idempotency_key` one is made for this call and all its attempts; give
-        one of yours, kept with the order that it is for, to be safe against a crash of your own process as well.
-        `fee_max` is the most that may be charged on top, `fee_quote` the digest of the quote that was agreed to: with
-        another fee the intent fails as `fee_changed`. Raises APIError and ValueError."""
+        `amount` is in minor units; a hold has terms of its own and may do without a destination. Without an
+        `idempotency_key` one is made for this call and all its attempts; give one of yours, kept with the order that
+        it is for, to be safe against a crash of your own process as well. `fee_max` is the most that may be charged on
+        top, `fee_quote` the digest of the quote that was agreed to: with another fee the intent fails as
+        `fee_changed`. Raises APIError and ValueError."""
         return await self._transport.send(
             calls.create_intent(
                 "runtime",
@@ -60,6 +62,7 @@ class AsyncIntents:
                 metadata=metadata,
                 fee_max=fee_max,
                 fee_quote=fee_quote,
+                hold=hold,
                 idempotency_key=idempotency_key,
                 wait=wait,
             )

@@ -16,9 +16,10 @@ from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.problems import Problem, of_violations
 from zentra.runtime.fees.quoting import FeeFacts, FeeQuote, quote
-from zentra.runtime.fees.schedule import CHARGEABLE_KINDS, parse_schedule
+from zentra.runtime.fees.schedule import parse_schedule
 from zentra.runtime.idempotency import KeyOutcome, StoredKey, decide
 from zentra.runtime.intents.command import Violation, digest_of, intent_schema, parse_intent
+from zentra.runtime.intents.terms import CHARGEABLE_KINDS
 from zentra.runtime.rails import routing
 from zentra.storage.intake.commands import KeyedAnswer
 from zentra.storage.intake.fees import put_schedule_once

@@ -18,11 +18,11 @@ import msgspec
 from msgspec import Struct
 
 from zentra.runtime.intents.command import Violation
+from zentra.runtime.intents.terms import CHARGEABLE_KINDS
 from zentra.runtime.intents.vocabulary import AccountType
 from zentra.runtime.ledger.money import MINOR_MAX, is_currency
 
 __all__ = [
-    "CHARGEABLE_KINDS",
     "RATE_UNIT",
     "RULES_MAX",
     "FeeMatch",
@@ -38,9 +38,6 @@ RULES_MAX: Final = 32  # a tariff, not a program: each is looked at for every mo
 TIERS_MAX: Final = 16
 NAMES_MAX: Final = 64  # of one list in `applies`
 RATE_UNIT: Final = 10**8  # the whole, in the unit that rates are scaled to: a ten thousandth of a basis point
-CHARGEABLE_KINDS: Final = ("transfer", "payment", "book_transfer")
-"""The kinds of intent that fees are charged on; holds, journals and conversions carry their own or none."""
-
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z", re.ASCII)
 _RATE: Final = re.compile(r"(?P<whole>[0-9]{1,5})(?:\.(?P<rest>[0-9]{1,4}))?\Z", re.ASCII)
 _COUNTRY: Final = re.compile(r"[A-Z]{2}\Z", re.ASCII)

@@ -55,8 +55,7 @@ def test_every_code_is_described_where_it_is_answered() -> None:
     answered = {code for route in declared_routes() for code in codes_of(route, DOORS[route.action])}
     assert not answered - CODES.keys()
     assert not NATS_CODES - CODES.keys()
-    # shown as the reason of a failure
-    of_intents = {"hold_not_found", "exceeds_hold", "accounts_must_be_different", "fee_changed"}
+    of_intents = {"fee_changed"}  # shown as the reason of a failure
     assert CODES.keys() - answered - NATS_CODES - WITHOUT_ROUTE == of_intents
 
 
