@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from zentra.gateway.description.shapes import Digits, Hash
+from zentra.gateway.description.words import Digits, Hash
 from zentra.runtime.fees.schedule import FeeRule
 from zentra.runtime.intents.facts import FeeLine
 from zentra.storage.reads.fees import ScheduleView
 
-__all__ = ["FeeSchedulePut", "QuoteShown", "ScheduleView"]
+__all__ = ["FeeSchedulePut", "FeesShown", "QuoteShown", "ScheduleView"]
+
+
+class FeesShown(Struct, frozen=True, kw_only=True):
+    """What an intent is charged: `lines` as the schedule of that version said when it was; null before and without."""
+
+    held: Digits
+    posted: Digits
+    given_back: Digits
+    version: int | None
+    lines: list[FeeLine]
 
 
 class QuoteShown(Struct, frozen=True, kw_only=True):

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from zentra.runtime.intents.facts import FeeLine
+from zentra.gateway.description.fee_shapes import FeesShown
+from zentra.gateway.description.words import Code, Digits, Hash, Uuid
 from zentra.runtime.intents.vocabulary import IntentKind, Lifecycle, Topic
 from zentra.storage.policies import PolicyEvent
 from zentra.storage.reads.work import AttemptView, CaseView, CommandView, ReviewView
@@ -23,11 +24,6 @@ __all__ = [
     "PolicyShown", "PolicySummary", "PolicyVersion", "ProblemDocument", "Readiness", "RecordShown", "ReviewView",
     "VersionShown", "WebhookBody",
 ]  # fmt: skip
-
-Digits = Annotated[str, Meta(pattern="^-?[0-9]+$", description="minor units, as digits: sums may be wide")]
-Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="SHA-256, hexadecimal")]
-Uuid = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
-Code = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")]
 
 
 class Violation(Struct, frozen=True):
@@ -134,16 +130,6 @@ class LedgerEntry(Struct, frozen=True, kw_only=True):
     hash: Hash
     sequence: int
     at: datetime
-
-
-class FeesShown(Struct, frozen=True, kw_only=True):
-    """What an intent is charged: `lines` as the schedule of that version said when it was; null before and without."""
-
-    held: Digits
-    posted: Digits
-    given_back: Digits
-    version: int | None
-    lines: list[FeeLine]
 
 
 class LedgerState(Struct, frozen=True):

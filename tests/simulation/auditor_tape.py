@@ -240,14 +240,9 @@ def _asked(fleet: Fleet, rail: Any, calls: list[Call]) -> Any:
     return asked
 
 
-def record_story() -> Tape:
-    """Return the tape of a fleet to which about everything happens once."""
-    limits = structs.replace(LIMITS, daily_minor_max=40_000_000)
-    config = configuration(endpoints=(endpoint("hook", "*"),), limits=limits)
-    fleet = Fleet(structs.replace(config, fees={"acme": FEES}), events_max=3)
-    open_books(fleet.store)
-    calls = listening(fleet)
-    names = {
+def _asked_for(fleet: Fleet) -> dict[str, str]:
+    """Ask for an intent of every sort; return their uuids by what becomes of them."""
+    return {
         "happy": fleet.submit(transfer()),
         "booked": fleet.submit(transfer(kind=IntentKind.BOOK_TRANSFER)),
         "reviewed": fleet.submit(transfer(HIGH)),
@@ -269,6 +264,16 @@ def record_story() -> Tape:
         "voided": fleet.submit(transfer(kind=IntentKind.HOLD, hold=HoldTerms(3_600))),
         "lapsed": fleet.submit(transfer(kind=IntentKind.HOLD, hold=HoldTerms(15))),
     }
+
+
+def record_story() -> Tape:
+    """Return the tape of a fleet to which about everything happens once."""
+    limits = structs.replace(LIMITS, daily_minor_max=40_000_000)
+    config = configuration(endpoints=(endpoint("hook", "*"),), limits=limits)
+    fleet = Fleet(structs.replace(config, fees={"acme": FEES}), events_max=3)
+    open_books(fleet.store)
+    calls = listening(fleet)
+    names = _asked_for(fleet)
     fleet.advance(10)
     for who, verdict in (("reviewed", "approved"), ("rejected", "rejected")):
         fleet.command("decide_review", names[who], {"verdict": "approved", "round": 1, "reason": ""}, principal="dev")
