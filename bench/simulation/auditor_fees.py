@@ -47,6 +47,7 @@ class AuditedFees:
         schedule = configuration.fees.get(history.tenant)
         rules = () if schedule is None else schedule.rules
         due = list(_lines(rules, history.command, configuration.corridors.get(history.tenant, ()), source, destination))
+        history.fee_due = sum(minor for _, side, minor, *_ in due if side == "payer")
         agreed = _agreed(history, due)
         if record.event == "ledger.refused":
             if record.facts["code"] == "fee_changed" and agreed:
@@ -140,8 +141,7 @@ def _corridor(corridors: Iterable[Corridor], command: Mapping[str, Any]) -> str:
 def _agreed(history: History, due: list[FeeLine]) -> bool:
     """Return whether the client would have it: not above its most, and the very quote that it names."""
     terms = history.command.get("fee", {})
-    on_top = sum(minor for _, side, minor, *_ in due if side == "payer")
-    if "max" in terms and on_top > int(terms["max"]):
+    if "max" in terms and history.fee_due > int(terms["max"]):
         return False
     names = ("rule", "payer", "minor", "charged", "on_failure", "on_reversal")
     lines = [dict(zip(names, (line[0], line[1], str(line[2]), *line[3:]), strict=True)) for line in due]

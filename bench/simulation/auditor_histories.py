@@ -95,6 +95,7 @@ class History:
         self.posted = self.given_back = self.round = 0
         self.fees: list[FeeLine] = []
         self.fee_held = self.fee_posted = self.fee_given_back = 0
+        self.fee_due = 0  # what it would have been charged on top, where the ledger refused it
         self.attempts: list[Attempt] = []
         self.counted: list[tuple[str, str]] = []
         self.referred_at: datetime | None = None
