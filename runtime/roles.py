@@ -35,14 +35,23 @@ class Permission(StrEnum):
     CASES_READ = "cases:read"
     CASES_RESOLVE = "cases:resolve"
     DENIALS_READ = "denials:read"
+    FEES_READ = "fees:read"
+    FEES_MANAGE = "fees:manage"
+    POLICIES_READ = "policies:read"
+    POLICIES_WRITE = "policies:write"
+    POLICIES_PROMOTE = "policies:promote"
+    HOLDS_CAPTURE = "holds:capture"
+    HOLDS_VOID = "holds:void"
 
 
 P = Permission
 _READS: Final = frozenset({
     P.INTENTS_READ, P.ACCOUNTS_READ, P.ENDPOINTS_READ, P.DELIVERIES_READ, P.EVIDENCE_READ, P.REVIEWS_READ, P.CASES_READ,
+    P.FEES_READ, P.POLICIES_READ,
 })  # fmt: skip
 _DEVELOPER: Final = _READS | {
     P.INTENTS_CREATE, P.INTENTS_CANCEL, P.INTENTS_REVERSE, P.ACCOUNTS_CREATE, P.ENDPOINTS_CREATE,
+    P.HOLDS_CAPTURE, P.HOLDS_VOID,
 }  # fmt: skip
 
 ROLES: Final[Mapping[str, frozenset[Permission]]] = {
@@ -53,11 +62,22 @@ ROLES: Final[Mapping[str, frozenset[Permission]]] = {
         P.CASES_RESOLVE,
         P.DELIVERIES_REPLAY,
         P.DENIALS_READ,
+        P.POLICIES_WRITE,
+        P.POLICIES_PROMOTE,
         P.ACCOUNTS_MANAGE,
         P.DEPOSITS_CREATE,
     },
     "support": _READS - {P.EVIDENCE_READ},
-    "finance": frozenset({P.INTENTS_READ, P.ACCOUNTS_READ, P.ACCOUNTS_LIMIT, P.EVIDENCE_READ, P.CASES_READ}),
+    "finance": frozenset(
+        {
+            P.INTENTS_READ,
+            P.ACCOUNTS_READ,
+            P.ACCOUNTS_LIMIT,
+            P.EVIDENCE_READ,
+            P.CASES_READ,
+            P.FEES_READ,
+        }
+    ),
     "auditor": _READS | {P.DENIALS_READ},
     "admin": frozenset(Permission),
 }

@@ -10,6 +10,8 @@ import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
 from zentra.client.asynchronous.accounts import AsyncAccounts, AsyncBooks, AsyncDeposits
+from zentra.client.asynchronous.fees import AsyncFees
+from zentra.client.asynchronous.holding import AsyncHolds
 from zentra.client.asynchronous.money import (
     AsyncCommands,
     AsyncEvents,
@@ -71,9 +73,11 @@ class AsyncZentra:
         self.runtime = AsyncRuntime(transport)
         self.transfers = AsyncTransfers(transport)
         self.payments = AsyncPayments(transport)
+        self.holds = AsyncHolds(transport)
         self.accounts = AsyncAccounts(transport)
         self.books = AsyncBooks(transport)
         self.deposits = AsyncDeposits(transport)
+        self.fees = AsyncFees(transport)
         self.reviews = AsyncReviews(transport)
         self.cases = AsyncCases(transport)
         self.denials = AsyncDenials(transport)

@@ -12,6 +12,8 @@ import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
 from zentra.client.blocking.accounts import Accounts, Books, Deposits
+from zentra.client.blocking.fees import Fees
+from zentra.client.blocking.holding import Holds
 from zentra.client.blocking.money import (
     Commands,
     Events,
@@ -73,9 +75,11 @@ class Zentra:
         self.runtime = Runtime(transport)
         self.transfers = Transfers(transport)
         self.payments = Payments(transport)
+        self.holds = Holds(transport)
         self.accounts = Accounts(transport)
         self.books = Books(transport)
         self.deposits = Deposits(transport)
+        self.fees = Fees(transport)
         self.reviews = Reviews(transport)
         self.cases = Cases(transport)
         self.denials = Denials(transport)

@@ -79,6 +79,7 @@ class Account(Struct, frozen=True, kw_only=True):
     posted: Digits
     pending: Digits
     available: Digits
+    expired_holds: Digits
     spendable: Digits
     counters: Counters
     explained: Explained

@@ -18,13 +18,16 @@ from zentra.gateway.description.account_shapes import (
     Figures,
     StatementLine,
 )
-from zentra.gateway.description.shapes import Delivery, IntentShown
+from zentra.gateway.description.holdings import HoldShown
+from zentra.gateway.description.shapes import Delivery, IntentShown, PolicySummary
+from zentra.runtime.policy.replay import Explanation
 from zentra.storage.reads.border import DenialView
+from zentra.storage.reads.fees import ScheduleView
 from zentra.storage.reads.work import CaseView, EndpointView, ReviewView
 
 __all__ = [
-    "Accounts", "Books", "Cases", "Changes", "Chart", "Deliveries", "Denials", "Endpoints", "Entries", "Intents",
-    "Monitors", "Numbers", "Reviews", "StatementPage",
+    "Accounts", "Books", "Cases", "Changes", "Chart", "Decisions", "Deliveries", "Denials", "Endpoints", "Entries",
+    "FeeSchedules", "Holds", "Intents", "Monitors", "Numbers", "Policies", "Reviews", "StatementPage",
 ]  # fmt: skip
 
 
@@ -147,5 +150,35 @@ class Deliveries(Struct, frozen=True):
     """Deliveries, newest first."""
 
     data: list[Delivery]
+    has_more: bool
+    next_cursor: str | None
+
+
+class FeeSchedules(Struct, frozen=True):
+    """Versions of the tenant's fees, newest first."""
+
+    data: list[ScheduleView]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Policies(Struct, frozen=True):
+    """Versions of a policy, the newest first."""
+
+    data: list[PolicySummary]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Decisions(Struct, frozen=True):
+    """The decisions on an intent, in order."""
+
+    data: list[Explanation]
+
+
+class Holds(Struct, frozen=True):
+    """Holds, the last placed first."""
+
+    data: list[HoldShown]
     has_more: bool
     next_cursor: str | None

@@ -21,7 +21,7 @@ from zentra.runtime.webhooks.standard import FILTER, filter_is_valid
 from zentra.storage.intake.configuration import CLIENT_ACCOUNT_TYPES
 
 __all__ = [
-    "SCHEMAS", "Field", "Objection", "account_identifier", "account_type", "amount_or_full", "currency",
+    "SCHEMAS", "Field", "Objection", "account_identifier", "account_type", "amount_or_full", "boolean", "currency",
     "event_filters", "identifier", "limit_minor", "one_of", "read_fields", "signed_minor", "text", "url",
 ]  # fmt: skip
 
@@ -155,6 +155,13 @@ def amount_or_full(value: Any) -> str:
         raise Objection(refusal.reason, f"{refusal.detail}, or the word full") from None
 
 
+def boolean(value: Any) -> bool:
+    """Return true or false."""
+    if not isinstance(value, bool):
+        raise Objection("field_type", "expected true or false")
+    return value
+
+
 def url(value: Any) -> str:
     """Return an http or https URL without a user; which addresses may be called is decided when it is."""
     _string(value)
@@ -202,6 +209,7 @@ SCHEMAS.update({
     limit_minor: _minor_schema(0),
     signed_minor: _minor_schema(-MINOR_MAX),
     currency: {"type": "string", "enum": currencies()},
+    boolean: {"type": "boolean"},
     amount_or_full: {"anyOf": [{"const": "full"}, *AMOUNT_SCHEMA["anyOf"]]},
     url: {"type": "string", "format": "uri", "maxLength": URL_CHARACTERS_MAX, "pattern": "^https?://"},
     event_filters: {

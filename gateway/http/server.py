@@ -29,7 +29,7 @@ from zentra.gateway.doors.intake import Intake
 from zentra.gateway.doors.intents import IntentDoor
 from zentra.gateway.doors.nats import NatsDoor
 from zentra.gateway.doors.pressure import Pressure, PressureLimits
-from zentra.gateway.http.app import Application
+from zentra.gateway.http.app import Application, Route
 from zentra.gateway.http.denials import Collected, Denials
 from zentra.gateway.http.lists import Lists
 from zentra.gateway.http.sending import Sending
@@ -46,11 +46,15 @@ from zentra.gateway.routes.callbacks import CallbackRoutes
 from zentra.gateway.routes.deposits import DepositRoutes
 from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
+from zentra.gateway.routes.fees import FeeRoutes
 from zentra.gateway.routes.health import HealthRoutes
+from zentra.gateway.routes.holds import HoldRoutes
 from zentra.gateway.routes.intents import IntentRoutes
 from zentra.gateway.routes.operations import OperationRoutes
+from zentra.gateway.routes.policies import PolicyRoutes
 from zentra.gateway.routes.statements import StatementRoutes
 from zentra.gateway.routes.webhooks import WebhookRoutes
+from zentra.gateway.scorers import load_scorers
 from zentra.gateway.sealing import Sealer
 from zentra.gateway.settings import Settings
 from zentra.runtime.errors import Unavailable
@@ -231,13 +235,12 @@ class _Builder:
         routes = [
             *IntentRoutes(tenant_pool, door, commands, intent_waiters, lists).routes(),
             *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
-            *AccountRoutes(tenant_pool, lists).routes(),
-            *AccountOrderRoutes(tenant_pool, lists).routes(),
-            *StatementRoutes(tenant_pool, lists).routes(),
-            *BookRoutes(tenant_pool, lists).routes(),
-            *DepositRoutes(tenant_pool, door, intent_waiters).routes(),
+            *_account_routes(tenant_pool, lists, door, intent_waiters),
+            *HoldRoutes(tenant_pool, commands, lists).routes(),
             *OperationRoutes(tenant_pool, commands, lists).routes(),
+            *PolicyRoutes(tenant_pool, load_scorers(self.settings.risk_scorers)).routes(),
             *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
+            *FeeRoutes(tenant_pool).routes(),
             *callbacks.routes(),
             *health.routes(),
         ]
@@ -315,6 +318,17 @@ class _Builder:
         await publisher.start()
         self.stack.push_async_callback(publisher.close)
         return client, publisher
+
+
+def _account_routes(pool: Pool, lists: Lists, door: IntentDoor, waiters: IntentWaiters) -> list[Route]:
+    """Return the doors to books and accounts, and to money that comes in."""
+    return [
+        *AccountRoutes(pool, lists).routes(),
+        *AccountOrderRoutes(pool, lists).routes(),
+        *StatementRoutes(pool, lists).routes(),
+        *BookRoutes(pool, lists).routes(),
+        *DepositRoutes(pool, door, waiters).routes(),
+    ]
 
 
 class _Server(uvicorn.Server):

@@ -69,7 +69,9 @@ ACCOUNT: Final[Mapping[str, Field]] = {
     "currency": Field(currency),
     "book": Field(identifier, DEFAULT_BOOK),
 }
-POSTINGS: Final = ("reserve", "release", "post", "settle", "book", "reversal")
+POSTINGS: Final = (
+    "reserve", "release", "post", "settle", "book", "reversal", "fee", "fee_reserve", "fee_release", "fee_refund",
+)  # fmt: skip
 ACCOUNT_FILTERS: Final[Mapping[str, Check]] = {
     **CREATED, "type": one_of("account_type_unknown", *AccountType), "currency": currency, "owner": text,
     "status": one_of("status_unknown", "open", "frozen", "closed"), "book": identifier, "number": number_name,
@@ -85,7 +87,7 @@ FORMULAS: Final[Mapping[str, Mapping[str, str]]] = {
     "credit": {
         "posted": "credits_posted - debits_posted",
         "pending": "credits_pending - debits_pending",
-        "available": "posted - debits_pending",
+        "available": "posted - debits_pending + expired_holds",
         "spendable": "available + overdraft_limit",
     },
     "debit": {
@@ -183,6 +185,7 @@ def account_of(request: Request) -> str:
 
 def _shown(account: AccountView) -> dict[str, Any]:
     balance, link = Balance(*(getattr(account, name) for name in _COUNTERS)), f"/accounts/{account.account_id}"
+    free = account.expired_unbooked if account.normal_side == "credit" else 0  # holds that are over keep nothing
     return {
         "account_id": account.account_id,
         "owner": account.owner,
@@ -194,8 +197,9 @@ def _shown(account: AccountView) -> dict[str, Any]:
         "overdraft_limit": str(account.overdraft_limit),
         "created_by": account.created_by,
         "created_at": account.created_at,
-        **figures_shown(account.normal_side, balance),
-        "spendable": str(figure("available", account.normal_side, balance) + account.overdraft_limit),
+        **figures_shown(account.normal_side, balance, free),
+        "expired_holds": str(free),
+        "spendable": str(figure("available", account.normal_side, balance) + free + account.overdraft_limit),
         "explained": FORMULAS[account.normal_side],
         "links": {
             "self": link, "entries": f"{link}/entries", "balances": f"{link}/balances",
@@ -204,10 +208,12 @@ def _shown(account: AccountView) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def figures_shown(normal_side: str, balance: Balance) -> dict[str, Any]:
-    """Return the figures of an account and the counters that they come from, as answers show them."""
+def figures_shown(normal_side: str, balance: Balance, free: int = 0) -> dict[str, Any]:
+    """Return the figures of an account and the counters that they come from, as answers show them; `free` is what is
+    held by what has run out, and is available again."""
     shown: dict[str, Any] = {
-        name: str(figure(name, normal_side, balance)) for name in ("posted", "pending", "available")
+        name: str(figure(name, normal_side, balance) + (free if name == "available" else 0))
+        for name in ("posted", "pending", "available")
     }
     shown["counters"] = {name: str(getattr(balance, name)) for name in _COUNTERS}
     return shown

@@ -269,6 +269,36 @@ def _counted(key: VelocityKey, count: int, minor: int) -> Write:
     return lambda writes: writes.velocity_changes.update({key: Usage(count, minor)})
 
 
+async def test_a_rolling_counter_is_kept_as_it_was_written(world: World) -> None:
+    """Next to counters of one period, which are added to; buckets come back in order, with the sums over them."""
+    rolling = VelocityKey("acme", f"rolling-60-6/account/{uuid()}", "1970-01-01", "NGN")
+    daily = VelocityKey("acme", f"account/{uuid()}", "2026-01-05", "NGN")
+    held = [
+        Usage(1, 5, ((100, 1, 5),)),
+        Usage(3, 2**62 + 5, ((100, 1, 5), (101, 2, 2**62))),
+        Usage(0, 0, ((101, 0, 0),)),
+    ]
+    for usage in held:
+
+        def write(writes: TickWrites, usage: Usage = usage) -> None:
+            writes.velocity_windows[rolling] = usage
+            writes.velocity_changes[daily] = Usage(1, 7)
+
+        before = await world.commit(write, velocity=sorted([rolling, daily], key=lambda key: key.counter))
+        assert before.usage[daily].buckets == ()
+        found = (await world.commit(velocity=[rolling])).usage[rolling]
+        assert found == usage
+    assert await world.usage(daily) == (3, 21)
+
+
+async def test_no_rolling_counter_falls_below_zero(world: World) -> None:
+    key = VelocityKey("acme", f"rolling-60-6/account/{uuid()}", "1970-01-01", "NGN")
+    with pytest.raises(DataError):
+        await world.commit(
+            lambda writes: writes.velocity_windows.update({key: Usage(-1, 0, ((1, -1, 0),))}), velocity=[key]
+        )
+
+
 async def test_no_counter_falls_below_zero(world: World) -> None:
     key = VelocityKey("acme", f"account/{uuid()}", "2026-01-05", "NGN")
     ref = await world.account()
@@ -441,21 +471,6 @@ async def test_a_row_that_is_there_already_is_refused_and_nothing_of_its_tick_is
             await world.commit(again)
         assert await world.store.intents([bystander[0].intent]) == {}, name
         assert await world.store.leases([0]) == before, name
-
-
-async def test_an_account_is_found_by_id_by_number_and_by_what_it_is_for(world: World) -> None:
-    """A number that is retired, or of somebody else, means nobody; a system account is that of its book."""
-    plain, watched = await world.account(), await world.account(monitors=(Monitor(uuid(), "posted", "above", 5),))
-    book, digits = f"b{next(numbers)}", f"{next(numbers):012d}"
-    abroad = await world.account(guarded=False, book=book)
-    await world.number(plain, digits)
-    names = [("acme", plain.account_id), ("acme", watched.account_id), ("acme", f"virtual:{digits}"),
-             ("globex", f"virtual:{digits}"), ("acme", "virtual:0"), ("acme", f"@fee/NGN/{book}"), ("acme", "@fee/JPY"),
-             ("acme", "@customer/NGN")]  # fmt: skip
-    assert await world.store.accounts(names) == {
-        names[0]: plain, names[1]: watched, names[2]: plain, names[5]: abroad,
-    }  # fmt: skip
-    assert (plain.book, abroad.book, len(watched.monitors), plain.monitors) == ("default", book, 1, ())
 
 
 async def test_a_leaf_is_logged_once_wherever_it_would_stand(world: World) -> None:

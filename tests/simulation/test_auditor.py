@@ -14,6 +14,8 @@ import pytest
 from tests.simulation import (
     auditor_plants_accounts,
     auditor_plants_desk,
+    auditor_plants_fees,
+    auditor_plants_holds,
     auditor_plants_messages,
     auditor_plants_outside,
 )
@@ -26,7 +28,8 @@ FOLDER = Path(auditor.__file__).parent
 
 # they have entered their plants into the table
 assert auditor_plants_outside, auditor_plants_desk
-assert auditor_plants_messages, auditor_plants_accounts
+assert auditor_plants_messages, auditor_plants_holds
+assert auditor_plants_fees, auditor_plants_accounts
 
 
 @pytest.fixture(scope="module")

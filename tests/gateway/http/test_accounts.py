@@ -168,7 +168,7 @@ async def test_the_figures_of_an_account_are_explained_by_its_counters(api: Api,
     await funded(admin_pool, account, credits_posted=100, debits_posted=20, debits_pending=30, credits_pending=7)
     shown = (await api.get(f"/accounts/{account}")).json
     counters = {name: int(value) for name, value in shown["counters"].items()}
-    known: dict[str, int] = {**counters, "overdraft_limit": int(shown["overdraft_limit"])}
+    known: dict[str, int] = {**counters, **{name: int(shown[name]) for name in ("overdraft_limit", "expired_holds")}}
     for name, formula in shown["explained"].items():
         known[name] = int(eval(formula, {}, known))  # a formula of ours, over counters
         assert str(known[name]) == shown[name], formula

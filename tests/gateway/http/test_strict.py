@@ -19,6 +19,8 @@ ROUTES = [route for route in declared_routes() if route.body.startswith("json")]
 SOUND: dict[str, dict[str, Any]] = {
     "POST /runtime/intents/{id}/cancel": {},
     "POST /runtime/intents/{id}/reversals": {"reason": "x"},
+    "POST /holds/{id}/captures": {"amount": 1},
+    "POST /holds/{id}/void": {"reason": "x"},
     "POST /accounts": {"account_id": "a", "owner": "o", "type": "customer", "currency": "NGN"},
     **{f"POST /accounts/{{id}}/{change}": {"reason": "x"} for change in ("freeze", "unfreeze", "close", "reopen")},
     "POST /accounts/{id}/limit": {"overdraft_limit": 5, "reason": "x"},
@@ -26,6 +28,8 @@ SOUND: dict[str, dict[str, Any]] = {
     "POST /accounts/{id}/monitors": {"of": "posted", "when": "above", "minor": 5},
     "POST /books": {"book": "b", "name": "B"},
     "POST /deposits": {"reference": "r", "amount": 5, "currency": "NGN", "account": "a"},
+    "POST /quotes": {"amount": 5, "currency": "NGN", "source": "a", "destination": "b"},
+    "POST /fee-schedules": {"rules": []},
     "POST /reviews/{id}/approve": {"reason": "x"},
     "POST /reviews/{id}/reject": {"reason": "x"},
     "POST /cases/{id}/resolve": {"resolution": "retry", "reason": "x"},
