@@ -16,6 +16,7 @@ from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import Balance, Posting
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import CaseRow, DenialRow, LogHead, TickPlan, TickWrites, Timer
+from zentra.runtime.reviews import Workload
 from zentra.runtime.stream_ports import Outgoing
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
 
@@ -30,6 +31,8 @@ __all__ = [
     "check",
     "owned",
     "refuse_non_uuids",
+    "reviews_told",
+    "workloads",
 ]
 
 _UUID: Final = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
@@ -75,6 +78,7 @@ class Rows(Struct):
     outbox: dict[str, OutboxRow] = field(default_factory=dict)
     timers: dict[tuple[str, str, str], Timer] = field(default_factory=dict)
     reviews: dict[str, dict[str, Any]] = field(default_factory=dict)
+    decisions_refused: dict[str, str] = field(default_factory=dict)
     cases: dict[str, CaseFile] = field(default_factory=dict)
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     deliveries_made: dict[str, set[str]] = field(default_factory=dict)  # by intent
@@ -227,11 +231,45 @@ def _apply_deliveries(rows: Rows, writes: TickWrites) -> None:
     rows.delivery_attempts.update({(row[0], row[1]): row[2:] for row in writes.delivery_attempts})
 
 
+def workloads(rows: Rows, tenants: Collection[str], now: datetime) -> dict[str, Workload]:
+    """Return how many open reviews everybody of these tenants has."""
+    found = {tenant: Workload(now, {}) for tenant in tenants}
+    for review in rows.reviews.values():
+        owner = review["assigned_to"]
+        if review["status"] == "open" and owner is not None and review["tenant"] in found:
+            counts = found[review["tenant"]].open
+            counts[owner] = counts.get(owner, 0) + 1
+    return found
+
+
+def reviews_told(rows: Rows, now: datetime) -> dict[str, float]:
+    """Return the gauges of the reviews and approvals."""
+    waiting = [review for review in rows.reviews.values() if review["status"] == "open"]
+    return {
+        "reviews_open": float(len(waiting)),
+        "reviews_overdue": float(sum(review["due_at"] < now for review in waiting)),
+        "reviews_unassigned": float(sum(review["assigned_to"] is None for review in waiting)),
+        "reviews_oldest_seconds": max(((now - review["opened_at"]).total_seconds() for review in waiting), default=0.0),
+        "approvals_open": 0.0,  # they are the gateway's
+    }
+
+
+_REVIEW: Final = (
+    "round", "tenant", "intent_id", "created_by", "rules", "version", "opened_at", "expires_at", "due_at", "approvals",
+    "kind", "currency", "minor",
+)  # fmt: skip
+
+
 def _apply_desk(rows: Rows, writes: TickWrites) -> None:
     """Write what people work on."""
-    names = ("round", "tenant", "intent_id", "created_by", "rules", "version", "opened_at", "expires_at")
     for key, *opened in writes.reviews_opened:
-        rows.reviews[key] = {**dict(zip(names, opened, strict=True)), "status": "open"}
+        rows.reviews[key] = {**dict(zip(_REVIEW, opened, strict=True)), "status": "open", "assigned_to": None}
+    for key, desk in writes.reviews_changed.items():
+        rows.reviews[key] |= {
+            "assigned_to": desk.assigned_to, "level": desk.level, "breached": desk.breached,
+            "approved_by": list(desk.approved_by), "comments": desk.comments,
+        }  # fmt: skip
+    rows.decisions_refused.update(writes.decisions_refused)
     for key, status, decided_by, decided_at, reason in writes.reviews_closed:
         if key in rows.reviews:
             rows.reviews[key] |= {
