@@ -17,6 +17,7 @@ __all__ = [
     "Account",
     "AccountEntry",
     "Addendum",
+    "Approval",
     "AuditPacket",
     "Callback",
     "Case",
@@ -36,6 +37,8 @@ __all__ = [
     "Reason",
     "Record",
     "Review",
+    "ReviewCounts",
+    "ReviewStep",
     "Stage",
     "Status",
     "StreamEvent",
@@ -218,6 +221,17 @@ class Case(Struct, frozen=True, kw_only=True):
     resolved_at: datetime | None = None
 
 
+class ReviewStep(Struct, frozen=True, kw_only=True):
+    """A record about a review; `text` is what somebody said, whose SHA-256 is `facts["digest"]`."""
+
+    sequence: int
+    event: str
+    at: datetime
+    actor: str
+    facts: dict[str, Any] = {}
+    text: str | None = None
+
+
 class Review(Struct, frozen=True, kw_only=True):
     """A review that a rule asked for; `id` is the uuid of its intent."""
 
@@ -234,6 +248,48 @@ class Review(Struct, frozen=True, kw_only=True):
     decided_by: str | None = None
     decided_at: datetime | None = None
     reason: str | None = None
+    due_at: datetime | None = None
+    overdue: bool = False
+    escalations: int = 0
+    approvals: int = 1
+    approved_by: tuple[str, ...] = ()
+    comments: int = 0
+    kind: str | None = None
+    currency: str | None = None
+    amount: int | None = None
+    request_hash: str | None = None
+    history: tuple[ReviewStep, ...] = ()
+
+
+class ReviewCounts(Struct, frozen=True, kw_only=True):
+    """How the open reviews stand, at most 10,000 of them; `mine` are those of whoever asks."""
+
+    open: int
+    overdue: int = 0
+    unassigned: int = 0
+    mine: int = 0
+    escalated: int = 0
+    oldest_at: datetime | None = None
+
+
+class Approval(Struct, frozen=True, kw_only=True):
+    """What needs a second person and is no intent; from `request` on, only a look shows more than the defaults."""
+
+    id: str
+    kind: str
+    subject: str
+    status: str
+    request_hash: str
+    request: dict[str, Any] | None = None
+    reason: str = ""
+    created_by: str | None = None
+    role: str | None = None
+    opened_at: datetime | None = None
+    expires_at: datetime | None = None
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+    decision: str | None = None
+    links: Links = Links()
 
 
 class Intent(Struct, frozen=True, kw_only=True):
@@ -292,6 +348,9 @@ class Command(Struct, frozen=True, kw_only=True):
     intent: str | None = None
     review: str | None = None
     verdict: str | None = None
+    assigned_to: str | None = None
+    approval: str | None = None
+    request_hash: str | None = None
     case: str | None = None
     resolution: str | None = None
     delivery: str | None = None

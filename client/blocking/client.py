@@ -11,6 +11,7 @@ from typing import ParamSpec, Self, TypeVar
 import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
+from zentra.client.blocking.deciding import Approvals, Reviews
 from zentra.client.blocking.money import (
     Accounts,
     Commands,
@@ -25,7 +26,6 @@ from zentra.client.blocking.work import (
     Denials,
     Evidence,
     Meta,
-    Reviews,
     Webhooks,
 )
 from zentra.client.core import Settings
@@ -75,6 +75,7 @@ class Zentra:
         self.payments = Payments(transport)
         self.accounts = Accounts(transport)
         self.reviews = Reviews(transport)
+        self.approvals = Approvals(transport)
         self.cases = Cases(transport)
         self.denials = Denials(transport)
         self.webhooks = Webhooks(transport)

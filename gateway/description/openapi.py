@@ -112,6 +112,7 @@ _TAGS: Final[Mapping[str, str]] = {
     "events": "what happens, as it happens",
     "accounts": "accounts, balances, entries",
     "reviews": "what waits for a person",
+    "approvals": "what needs a second person and is no intent",
     "cases": "what has gone wrong beside an intent",
     "denials": "what was refused, as evidence",
     "webhooks": "where events go, and what became of each",

@@ -5,10 +5,12 @@ from __future__ import annotations
 from msgspec import Struct
 
 from zentra.gateway.description.shapes import Account, AccountEntry, Delivery, IntentShown
+from zentra.storage.reads.approvals import ApprovalView
 from zentra.storage.reads.border import DenialView
-from zentra.storage.reads.work import CaseView, EndpointView, ReviewView
+from zentra.storage.reads.reviews import ReviewView
+from zentra.storage.reads.work import CaseView, EndpointView
 
-__all__ = ["Accounts", "Cases", "Deliveries", "Denials", "Endpoints", "Entries", "Intents", "Reviews"]
+__all__ = ["Accounts", "Approvals", "Cases", "Deliveries", "Denials", "Endpoints", "Entries", "Intents", "Reviews"]
 
 
 class Intents(Struct, frozen=True):
@@ -39,6 +41,14 @@ class Reviews(Struct, frozen=True):
     """Reviews, newest first."""
 
     data: list[ReviewView]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Approvals(Struct, frozen=True):
+    """Approvals, newest first."""
+
+    data: list[ApprovalView]
     has_more: bool
     next_cursor: str | None
 

@@ -13,12 +13,15 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from zentra.runtime.intents.vocabulary import IntentKind, Lifecycle, Topic
-from zentra.storage.reads.work import AttemptView, CaseView, CommandView, ReviewView
+from zentra.storage.reads.approvals import ApprovalView
+from zentra.storage.reads.reviews import ReviewCounts, ReviewStep, ReviewView
+from zentra.storage.reads.work import AttemptView, CaseView, CommandView
 
 __all__ = [
-    "Accepted", "Account", "AccountEntry", "AccountOpened", "BulkAnswer", "BulkAnswers", "CallbackTaken",
-    "CaseView", "CommandAnswer", "CommandView", "Delivery", "EndpointMade", "ErrorPage", "Intent", "IntentShown",
-    "Live", "ProblemDocument", "Readiness", "RecordShown", "ReviewView", "VersionShown", "WebhookBody",
+    "Accepted", "Account", "AccountEntry", "AccountOpened", "ApprovalAnswer", "ApprovalView", "BulkAnswer",
+    "BulkAnswers", "CallbackTaken", "CaseView", "CommandAnswer", "CommandView", "Decisions", "Delivery", "EndpointMade",
+    "ErrorPage", "Intent", "IntentShown", "Live", "ProblemDocument", "Readiness", "RecordShown", "ReviewCounts",
+    "ReviewShown", "ReviewView", "VersionShown", "WebhookBody",
 ]  # fmt: skip
 
 Digits = Annotated[str, Meta(pattern="^-?[0-9]+$", description="minor units, as digits: sums may be wide")]
@@ -272,13 +275,19 @@ class CommandAnswer(Struct, frozen=True, kw_only=True):
     """A command: `accepted`, or `done` with its outcome; a refused one is a problem. What it is about depends on it."""
 
     command: Uuid
-    status: Literal["accepted", "done"]
-    kind: Literal["cancel", "reverse", "decide_review", "resolve_case", "replay_delivery"]
+    status: Literal["accepted", "done", "awaiting_approval"]
+    kind: Literal[
+        "cancel", "reverse", "decide_review", "assign_review", "comment_review", "escalate_review", "resolve_case",
+        "replay_delivery",
+    ]  # fmt: skip
     links: CommandLinks
     intent: Uuid | UnsetType = UNSET
     intent_id: str | UnsetType = UNSET
     verdict: Literal["approved", "rejected"] | UnsetType = UNSET
     review: Uuid | UnsetType = UNSET
+    assigned_to: str | UnsetType | None = UNSET
+    approval: Uuid | UnsetType = UNSET
+    request_hash: Hash | UnsetType = UNSET
     case: Uuid | UnsetType = UNSET
     resolution: str | UnsetType = UNSET
     delivery: Uuid | UnsetType = UNSET
@@ -287,10 +296,41 @@ class CommandAnswer(Struct, frozen=True, kw_only=True):
     detail: Any | UnsetType = UNSET
 
 
+class ReviewShown(ReviewView, frozen=True, kw_only=True):
+    """A review with what happened to it, in every round."""
+
+    history: list[ReviewStep]
+
+
+class Decision(Struct, frozen=True):
+    """What became of one decision of many: the answer that it would have had alone."""
+
+    id: str
+    status: int
+    body: Any
+
+
+class Decisions(Struct, frozen=True):
+    """One answer or problem per decision, in order."""
+
+    results: list[Decision]
+
+
 class SelfLink(Struct, frozen=True):
     """Where to look next."""
 
     self: str
+
+
+class ApprovalAnswer(Struct, frozen=True, kw_only=True):
+    """An approval that was asked for or has been decided: the same bytes for ever under its key."""
+
+    id: Uuid
+    kind: Literal["forced_reversal", "account_limit", "configuration"]
+    subject: str
+    status: Literal["open", "approved", "rejected", "cancelled"]
+    request_hash: Hash
+    links: SelfLink
 
 
 class AccountOpened(Struct, frozen=True, kw_only=True):

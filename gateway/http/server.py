@@ -40,12 +40,14 @@ from zentra.gateway.metrics import Metrics
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
 from zentra.gateway.production import assert_production, nats_tls
 from zentra.gateway.routes.accounts import AccountRoutes
+from zentra.gateway.routes.approvals import ApprovalRoutes, Asking
 from zentra.gateway.routes.callbacks import CallbackRoutes
 from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
 from zentra.gateway.routes.health import HealthRoutes
 from zentra.gateway.routes.intents import IntentRoutes
 from zentra.gateway.routes.operations import OperationRoutes
+from zentra.gateway.routes.reviews import ReviewRoutes
 from zentra.gateway.routes.webhooks import WebhookRoutes
 from zentra.gateway.sealing import Sealer
 from zentra.gateway.settings import Settings
@@ -225,9 +227,11 @@ class _Builder:
         secret = settings.secret_bytes()
         lists, streams = Lists(secret), Streams()
         routes = [
-            *IntentRoutes(tenant_pool, door, commands, intent_waiters, lists).routes(),
+            *IntentRoutes(tenant_pool, door, commands, intent_waiters, lists, Asking(writer_pool)).routes(),
             *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
             *AccountRoutes(tenant_pool, lists).routes(),
+            *ReviewRoutes(tenant_pool, commands, lists, denials.add).routes(),
+            *ApprovalRoutes(tenant_pool, writer_pool, commands, lists).routes(),
             *OperationRoutes(tenant_pool, commands, lists).routes(),
             *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
             *callbacks.routes(),

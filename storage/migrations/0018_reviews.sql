@@ -55,7 +55,6 @@ create table approvals (
     decided_by   text,
     decided_at   timestamptz,
     decision     text,                 -- why it was decided so
-    command      uuid,                 -- what carries it out
     check ((status = 'open') = (decided_at is null)),
     check (status <> 'approved' or decided_by <> created_by)
 );
@@ -63,7 +62,7 @@ create index approvals_in_order on approvals (tenant, opened_at, id);
 
 grant select on review_rules, approvals to zentra_writer, zentra_tenant;
 grant insert on approvals to zentra_writer;
-grant update (status, decided_by, decided_at, decision, command) on approvals to zentra_writer;
+grant update (status, decided_by, decided_at, decision) on approvals to zentra_writer;
 grant update (overdraft_limit) on accounts to zentra_writer;   -- by an approval
 
 do $$
