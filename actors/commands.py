@@ -134,7 +134,7 @@ def _report(tick: Tick, at: Input, event: CommandGiven, tx: Transaction, body: C
 
 
 COMMAND_CODES: Final[Mapping[str, tuple[str, ...]]] = {
-    "cancel": ("not_cancellable", "principal_disabled", "permission_denied"),
+    "cancel": ("not_cancellable", "permission_denied"),
     "reverse": (
         "already_reversed", "transaction_not_found", "exceeds_original", "amount_zero", "amount_negative",
         "amount_overflow", "account_not_found", "account_closed", "account_frozen", "currency_mismatch",

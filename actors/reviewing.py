@@ -233,12 +233,13 @@ def _in_time(
 
 
 def _objection(tick: Tick, event: CommandGiven, permission: Permission) -> str | None:
-    """Return why whoever gave a command may not, or None; a refusal of that kind is evidence."""
+    """Return why whoever gave a command may not, or None; a refusal of that kind is evidence, with the precise reason."""
     members = tick.configuration.members.get(event.tenant, _NOBODY)
-    code = reviews.objection(members, event.principal, event.role, permission)
-    if code is not None:
-        _deny(tick, event, code)
-    return code
+    reason = reviews.objection(members, event.principal, event.role, permission)
+    if reason is None:
+        return None
+    _deny(tick, event, reason)
+    return "permission_denied"
 
 
 def _deny(tick: Tick, event: CommandGiven, code: str) -> None:
@@ -282,16 +283,16 @@ ON_REVIEW: Final[Mapping[str, Callable[[Tick, Input, CommandGiven, Transaction],
 }
 REVIEW_CODES: Final[Mapping[str, tuple[str, ...]]] = {
     "decide_review": (
-        "review_not_open", "principal_disabled", "permission_denied", "self_approval", "review_changed",
+        "review_not_open", "permission_denied", "self_approval", "review_changed",
         "approval_repeated",
     ),
     "assign_review": (
-        "review_not_open", "principal_disabled", "permission_denied", "review_taken", "assignee_not_permitted",
+        "review_not_open", "permission_denied", "review_taken", "assignee_not_permitted",
         "review_notes_full",
     ),
-    "comment_review": ("review_not_open", "principal_disabled", "permission_denied", "review_notes_full"),
+    "comment_review": ("review_not_open", "permission_denied", "review_notes_full"),
     "escalate_review": (
-        "review_not_open", "principal_disabled", "permission_denied", "assignee_not_permitted", "review_notes_full",
+        "review_not_open", "permission_denied", "assignee_not_permitted", "review_notes_full",
     ),
 }  # fmt: skip
 """What each kind of command on a review can be refused for, in order of precedence, beside `not_found`."""

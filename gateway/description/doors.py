@@ -126,7 +126,7 @@ _INTENT_ANSWERS: Final = {200: shapes.Intent, 202: shapes.Accepted | shapes.Inte
 _INTENT_HEADERS: Final = ("location", "preference-applied", *_REPLAYED)
 _INTENT_CODES: Final = ("idempotency_in_flight", "intent_id_conflict")
 _CLOSING_CODES: Final = (
-    "not_found", "self_approval", "principal_disabled", "approval_not_open", "approval_changed",
+    "not_found", "self_approval", "approval_not_open", "approval_changed",
 )  # fmt: skip
 _CURSOR: Final = Query("cursor", {"type": "string"}, "`next_cursor` of the page before, with the same filters")
 _LIMIT: Final = Query(

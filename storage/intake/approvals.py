@@ -85,8 +85,8 @@ async def close_approval(pool: Pool, keyed: KeyedAnswer, how: Closing) -> Stored
 def closing(how: Closing) -> Callable[[Connection], Awaitable[None]]:
     """Return what ends an approval within a transaction, for whoever writes more in it.
 
-    It raises Refusal `permission_denied` or `principal_disabled` for whoever may not decide any more, `self_approval`
-    for the one who asked, `permission_denied` for a cancellation by another, `approval_not_open` where it has ended."""
+    It raises Refusal `approval_not_open` where it has ended, `permission_denied` for whoever may not decide any more
+    and for a cancellation by another, `self_approval` for the one who asked."""
 
     async def close(connection: Connection) -> None:
         row = await connection.fetchrow(_LOCK, how.tenant, how.approval)
@@ -134,9 +134,9 @@ async def _may_decide(connection: Connection, how: Closing) -> None:
         how.tenant, how.principal,
     )  # fmt: skip
     members = {} if row is None else {how.principal: Member(row[0], row[1])}
-    code = reviews.objection(members, how.principal, how.role, Permission.APPROVALS_DECIDE)
-    if code is not None:
-        raise Refusal(code)
+    reason = reviews.objection(members, how.principal, how.role, Permission.APPROVALS_DECIDE)
+    if reason is not None:
+        raise Refusal("permission_denied", reason)
 
 
 async def _once(

@@ -46,6 +46,25 @@ def filled() -> list[bool]:
     return []
 
 
+async def book(admin_pool: Pool, tenant: str, uuid: str) -> None:
+    """Open two accounts and post between them."""
+    ids = [
+        await admin_pool.fetchval(
+            "insert into accounts (tenant, account_id, owner, type, currency, normal_side, guarded, created_by)"
+            " values ($1, $2, 'o', 'customer', 'NGN', 'credit', true, 'ada') returning id",
+            tenant, name,
+        )
+        for name in ("c-1", "m-1")
+    ]  # fmt: skip
+    for stripe in (0, 1):
+        await admin_pool.execute("insert into balances values ($1, $2, $3, 1, 2, 3, 4)", ids[0], stripe, tenant)
+    for ordinal in range(5):
+        await admin_pool.execute(
+            "insert into postings values ($1, $2, $3, 'book', $4, $5, 'NGN', 0, 7, $6, 'h')",
+            uuid, ordinal, tenant, ids[ordinal % 2], ids[1 - ordinal % 2], AT + timedelta(seconds=ordinal // 2),
+        )  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 async def rows(admin_pool: Pool, filled: list[bool]) -> None:
     """Two tenants whose rows look the same, once per module."""
@@ -66,21 +85,7 @@ async def rows(admin_pool: Pool, filled: list[bool]) -> None:
             "insert into transitions values ($1, 1, $2, $3, $4, $5, $6, $7)",
             uuid, tenant, AT, made.state, made.event, made.record, made.hash,
         )  # fmt: skip
-        ids = [
-            await admin_pool.fetchval(
-                "insert into accounts (tenant, account_id, owner, type, currency, normal_side, guarded, created_by)"
-                " values ($1, $2, 'o', 'customer', 'NGN', 'credit', true, 'ada') returning id",
-                tenant, name,
-            )
-            for name in ("c-1", "m-1")
-        ]  # fmt: skip
-        for stripe in (0, 1):
-            await admin_pool.execute("insert into balances values ($1, $2, $3, 1, 2, 3, 4)", ids[0], stripe, tenant)
-        for ordinal in range(5):
-            await admin_pool.execute(
-                "insert into postings values ($1, $2, $3, 'book', $4, $5, 'NGN', 0, 7, $6, 'h')",
-                uuid, ordinal, tenant, ids[ordinal % 2], ids[1 - ordinal % 2], AT + timedelta(seconds=ordinal // 2),
-            )  # fmt: skip
+        await book(admin_pool, tenant, uuid)
         await admin_pool.execute(
             "insert into reviews (id, tenant, intent_id, created_by, rules, version, status, opened_at, expires_at)"
             " values ($1, $2, 'order-1', 'ada', '[]', 1, 'open', $3, $3)",

@@ -74,7 +74,8 @@ async def things_of(api: Api, admin_pool: Pool) -> dict[str, str]:
     asked = {"kind": "configuration", "subject": "limits", "request": {"a": 1}, "reason": "x"}
     approval = (await api.post("/approvals", asked)).json["id"]
     return {
-        "approval": approval, "intent": made["id"], "intent_id": made["intent_id"], "command": command.json["command"], "account": account,
+        "approval": approval,
+        "intent": made["id"], "intent_id": made["intent_id"], "command": command.json["command"], "account": account,
         "review": made["id"], "case": case, "delivery": delivery, "endpoint": endpoint.json["id"],
     }  # fmt: skip
 
