@@ -130,7 +130,7 @@ async def _limit(connection: Connection, tenant: str, account: str, request: byt
 
 async def _may_decide(connection: Connection, how: Closing) -> None:
     row = await connection.fetchrow(
-        "select role, disabled_at is not null from principals where tenant = $1 and id = $2 for share",
+        "select role, disabled_at is not null from principals where tenant = $1 and id = $2",
         how.tenant, how.principal,
     )  # fmt: skip
     members = {} if row is None else {how.principal: Member(row[0], row[1])}
