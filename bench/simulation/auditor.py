@@ -21,6 +21,7 @@ from zentra.bench.simulation.auditor_histories import History, Record
 from zentra.bench.simulation.auditor_ledger import AuditedLedger
 from zentra.bench.simulation.auditor_outside import AuditedMessages, AuditedRails
 from zentra.bench.simulation.auditor_policy import AuditedPolicy
+from zentra.bench.simulation.auditor_reviews import AuditedReviews
 from zentra.bench.simulation.auditor_words import Violation
 from zentra.bench.twins.store import StoreTwin
 from zentra.runtime.intents.command import IntentCommand
@@ -44,7 +45,7 @@ class Auditor:
         self.ledger = AuditedLedger(store.refs.values(), store.rows.postings.values())
         self.histories: dict[str, History] = {}
         self.policy, self.logs, self.rails = AuditedPolicy(), AuditedLogs(), AuditedRails()
-        self.deliveries, self.desk = AuditedDeliveries(), AuditedDesk()
+        self.deliveries, self.desk, self.reviews = AuditedDeliveries(), AuditedDesk(), AuditedReviews()
         self.messages = AuditedMessages(self.rails.said)
         self._store = store
         self._fences = {partition: row.version for partition, row in store.lease_rows.items()}
@@ -137,6 +138,7 @@ class Auditor:
         self.policy.rebuild(store.rows.velocity, self.histories)
         self.deliveries.rebuild(store)
         self.desk.rebuild(store, self.histories)
+        self.reviews.rebuild(store)
         self.logs.rebuild(store)
 
     def finish(self, store: StoreTwin, now: datetime) -> None:
@@ -146,6 +148,7 @@ class Auditor:
         self.messages.finish([key for key, row in store.rows.outbox.items() if row.sent_at is None])
         self.deliveries.finish()
         self.desk.finish(store, self.histories, now)
+        self.reviews.finish(now)
         for history in self.histories.values():
             self.rails.finish(history)
             self.rails.truth(history)
@@ -183,6 +186,7 @@ class Auditor:
         source = self.ledger.named(history.tenant, history.command["source"])
         day = ground.now.date().isoformat()
         self.policy.moved(history, record, configuration, day, source.type if source else "")
+        self.reviews.moved(history, record, configuration, ground.now, self.messages.commands)
         self.rails.grounds(history, record, self.messages.commands)
         self.deliveries.moved(history, record, configuration.endpoints.get(history.tenant, ()))
         return history, record

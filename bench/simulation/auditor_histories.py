@@ -204,10 +204,6 @@ class History:
                 raise Violation("Q", f"{where} approves round {facts['round']} and {facts['waives']}")
             self.waived |= set(facts["waives"])
             self.round += 1
-        elif record.event == "review.expired":
-            assert self.referred_at is not None
-            if (self.moment - self.referred_at).total_seconds() < REVIEW_SECONDS:
-                raise Violation("K", f"{where} expires a review before its time")
         elif record.event == "review.closed":
             self.seals.append(record.sequence)
 
@@ -260,7 +256,6 @@ _ABSORBERS: Final = {
     "case": History._case,
     "evidence": History._evidence,
 }
-REVIEW_SECONDS: Final = 72 * 3600
 
 
 def gives_back(before: str, after: str) -> bool:

@@ -34,6 +34,8 @@ class Given(Struct, frozen=True):
     kind: str
     subject: str
     principal: str
+    role: str = ""
+    body: bytes = b"{}"
 
 
 class Heard(Struct, frozen=True):
@@ -220,7 +222,7 @@ class AuditedMessages:
                 case RailReported():
                     self._heard(event.outcome)
                 case CommandGiven():
-                    given = Given(event.tenant, event.kind, event.subject, event.principal)
+                    given = Given(event.tenant, event.kind, event.subject, event.principal, event.role, event.body)
                     self.commands.setdefault(event.command, given)
 
     def finish(self, unsent: Collection[str]) -> None:

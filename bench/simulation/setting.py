@@ -14,8 +14,19 @@ from zentra.runtime.policy import Limits, PolicyRules
 from zentra.runtime.ports import Configuration, Endpoint
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
+from zentra.runtime.reviews import Approvals, Member, ReviewRules
 
-__all__ = ["COLD_ACCOUNTS", "CURRENCY", "PARTITIONS", "SECRET", "TENANTS", "configuration", "open_books", "profiles"]
+__all__ = [
+    "COLD_ACCOUNTS",
+    "CURRENCY",
+    "MEMBERS",
+    "PARTITIONS",
+    "SECRET",
+    "TENANTS",
+    "configuration",
+    "open_books",
+    "profiles",
+]
 
 PARTITIONS: Final = 8
 TENANTS: Final = ("acme", "globex", "initech")
@@ -24,6 +35,10 @@ COLD_ACCOUNTS: Final = 6
 SECRET: Final = "s" * 32
 OPENING_MINOR: Final = 5_000_000
 _SYSTEM: Final = ("settlement", "liquidity")
+MEMBERS: Final = {
+    "ops": Member("operator"), "amara": Member("operator"), "bisi": Member("admin"), "dele": Member("developer"),
+    "eze": Member("operator"),
+}  # fmt: skip
 
 
 def configuration() -> Configuration:
@@ -58,7 +73,11 @@ def configuration() -> Configuration:
         )
         for tenant, rows in wanted.items()
     }
-    return Configuration(version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails)
+    wants = ReviewRules(due_seconds=40, expires_seconds=3_000, approvals={CURRENCY: Approvals(minor_min=200_000)})
+    return Configuration(
+        version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails, reviews={"acme": wants},
+        members={"acme": dict(MEMBERS), "globex": dict(MEMBERS)},
+    )  # fmt: skip
 
 
 def profiles() -> dict[str, RailProfile]:
