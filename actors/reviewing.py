@@ -154,6 +154,7 @@ def _decide(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str:
     if not last:
         _note(tick, at, tx, Fact.ENDORSED, facts, actor=event.principal, cause=event.command)
     else:
+        tick.writes.reviews_changed[tx.id] = msgspec.structs.replace(desk, approved_by=approvers)
         fact = Fact.APPROVED if approved else Fact.REJECTED
         tick.move(tx, fact, facts, at, actor=event.principal, cause=event.command)
     return "done"
@@ -233,7 +234,7 @@ def _in_time(
 
 
 def _objection(tick: Tick, event: CommandGiven, permission: Permission) -> str | None:
-    """Return why whoever gave a command may not, or None; a refusal of that kind is evidence, with the precise reason."""
+    """Return why whoever gave a command may not, or None; such a refusal is evidence, with the precise reason."""
     members = tick.configuration.members.get(event.tenant, _NOBODY)
     reason = reviews.objection(members, event.principal, event.role, permission)
     if reason is None:

@@ -147,8 +147,8 @@ class Auditor:
         self.messages.consumed((), (), store.rows.outbox)
         self.messages.finish([key for key, row in store.rows.outbox.items() if row.sent_at is None])
         self.deliveries.finish()
-        self.desk.finish(store, self.histories, now)
         self.reviews.finish(now)
+        self.desk.finish(store, self.histories, now)
         for history in self.histories.values():
             self.rails.finish(history)
             self.rails.truth(history)

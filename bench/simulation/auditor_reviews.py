@@ -71,8 +71,6 @@ class AuditedReviews:
             return
         queued = self._open.get(history.id)
         if queued is None:
-            if record.event in _ASKED:
-                raise Violation("J", f"{history.id}/{record.sequence} ({record.event}) is of no open review")
             return
         where = f"{history.id}/{record.sequence} ({record.event})"
         if queued.expires_at is None:

@@ -224,7 +224,7 @@ def test_the_record_of_a_decision_has_what_was_seen(make_fleet: MakeFleet) -> No
 SEEN: dict[str, Any] = {
     "tenant": "acme", "intent": "0" * 32, "command": "1" * 64, "round": 1, "rules": ("a", "b"), "version": 3,
 }
-CHANGED = [
+CHANGED: list[dict[str, Any]] = [
     {"tenant": "globex"}, {"intent": "1" * 32}, {"command": "2" * 64}, {"round": 2}, {"rules": ("a",)}, {"version": 4},
 ]
 # fmt: on
@@ -262,6 +262,8 @@ def test_above_an_amount_two_people_approve(make_fleet: MakeFleet) -> None:
         ["ops", "boss"], "boss", ["review_threshold"],
     )  # fmt: skip
     assert fleet.events(intent).count("review.approved") == 1
+    row = fleet.store.rows.reviews[intent]
+    assert (row["approved_by"], row["status"], row["decided_by"]) == (["ops", "boss"], "approved", "boss")
 
 
 # fmt: off

@@ -33,6 +33,9 @@ COMMANDS = (
     "corridors", "corridors create", "corridors list",
     "policies", "policies create", "policies list",
     "deadletters", "deadletters list", "deadletters retry",
+    "reviews", "reviews list", "reviews counts", "reviews show", "reviews approve", "reviews reject", "reviews claim",
+    "reviews assign", "reviews comment", "reviews escalate", "reviews rules",
+    "approvals", "approvals list", "approvals show", "approvals approve", "approvals reject", "approvals cancel",
 )  # fmt: skip
 HEAVY = (
     "uvicorn",

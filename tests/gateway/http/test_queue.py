@@ -139,6 +139,7 @@ async def test_a_decision_carries_what_was_seen_to_the_engine(api: Api, admin_po
     kept = await admin_pool.fetchrow(
         "select seat, principal, request_hash from zentra.review_decisions where review = $1", review
     )
+    assert kept is not None
     assert tuple(kept) == (1, "operator", bound)
 
 
