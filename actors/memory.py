@@ -43,6 +43,7 @@ class Missing(Struct):
     leaves: set[LeafName] = field(default_factory=set)
     commands: set[str] = field(default_factory=set)
     workloads: set[str] = field(default_factory=set)
+    expiring: set[int] = field(default_factory=set)  # accounts whose holds may have expired
     configuration: bool = False
 
     def __bool__(self) -> bool:
@@ -57,6 +58,7 @@ class Missing(Struct):
             or self.leaves
             or self.commands
             or self.workloads
+            or self.expiring
             or self.configuration
         )
 

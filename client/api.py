@@ -38,7 +38,18 @@ from zentra.client.errors import (
     ZentraError,
 )
 from zentra.client.evidence import PacketProblem, Verdict, verify_packet
-from zentra.client.models import Account, AccountEntry, Command, Intent, Page, Record, Status, StreamEvent, WebhookEvent
+from zentra.client.holds import Hold
+from zentra.client.models import (
+    Account,
+    AccountEntry,
+    Command,
+    Intent,
+    Page,
+    Record,
+    Status,
+    StreamEvent,
+    WebhookEvent,
+)
 from zentra.client.natsdoor import NatsZentra
 from zentra.client.webhooks import verify_webhook
 
@@ -60,6 +71,7 @@ __all__ = [
     "ConflictError",
     "DecisionResult",
     "FieldError",
+    "Hold",
     "IdempotencyInFlightError",
     "IdempotencyMismatchError",
     "Intent",

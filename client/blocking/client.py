@@ -12,6 +12,7 @@ import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
 from zentra.client.blocking.deciding import Approvals, Reviews
+from zentra.client.blocking.holding import Holds
 from zentra.client.blocking.money import (
     Accounts,
     Commands,
@@ -73,6 +74,7 @@ class Zentra:
         self.runtime = Runtime(transport)
         self.transfers = Transfers(transport)
         self.payments = Payments(transport)
+        self.holds = Holds(transport)
         self.accounts = Accounts(transport)
         self.reviews = Reviews(transport)
         self.approvals = Approvals(transport)

@@ -15,17 +15,20 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from zentra.actors.commands import COMMAND_CODES
-from zentra.gateway.description import pages, shapes
+from zentra.gateway.description import holdings, pages, reviewing, shapes
 from zentra.gateway.http.app import Route
 from zentra.gateway.http.fields import SCHEMAS, Check, Field, digest, identifier, text
 from zentra.gateway.http.lists import LIMIT_DEFAULT, LIMIT_MAX
 from zentra.gateway.routes.accounts import ACCOUNT, ACCOUNT_FILTERS, ENTRY_FILTERS
 from zentra.gateway.routes.approvals import APPROVAL, APPROVAL_FILTERS, CANCELLATION
-from zentra.gateway.routes.intents import CANCEL, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
+from zentra.gateway.routes.holds import CAPTURE, HOLD_FILTERS, VOID
+from zentra.gateway.routes.intents import CANCEL, HOLDS, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
 from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION
+from zentra.gateway.routes.policies import BACKTEST, DRAFT
 from zentra.gateway.routes.reviews import ASSIGNMENT, CLAIM, COMMENT, DECISIONS_MAX, ESCALATION, REVIEW_FILTERS, VERDICT
 from zentra.gateway.routes.webhooks import DELIVERY_FILTERS, ENDPOINT, NOTHING
 from zentra.runtime.intents.command import KEY_PATTERN, intent_schema
+from zentra.runtime.policy.backtest import BacktestReport
 from zentra.runtime.rails.port import CallbackCode
 
 __all__ = ["DOORS", "WITHOUT_ROUTE", "Door", "Media", "Query", "codes_of", "schema_of_fields"]
@@ -159,10 +162,30 @@ def _list(name: str, tag: str, summary: str, shape: type, filters: Mapping[str, 
     )  # fmt: skip
 
 
+def _policy_step(name: str, summary: str, *codes: str) -> Door:
+    return Door(
+        name=name, tag="policies", summary=summary, answers={200: shapes.PolicyVersion},
+        takes=schema_of_fields(NOTHING), key="once", headers=_REPLAYED,
+        codes=("not_found", "policy_state_conflict", *codes),
+    )  # fmt: skip
+
+
 DOORS: Final[Mapping[str, Door]] = {
     "POST /runtime/intents": _create("create_intent", "Create an intent.", None),
     "POST /transfers": _create("create_transfer", "Create a transfer, between accounts or out to a rail.", TRANSFERS),
     "POST /payments": _create("create_payment", "Create a payment.", PAYMENTS),
+    "POST /holds": _create("create_hold", "Speak for money until it is captured, voided or expired.", HOLDS),
+    "GET /holds": _list("list_holds", "holds", "The tenant's holds, the last placed first.", pages.Holds, HOLD_FILTERS),
+    "GET /holds/{id}": Door(
+        name="show_hold", tag="holds", summary="A hold and everything that happened to it.",
+        answers={200: holdings.Hold}, codes=("not_found",),
+    ),
+    "POST /holds/{id}/captures": _command(
+        "capture_hold", "holds", "Take a part of what is held, or all of it.", CAPTURE, *COMMAND_CODES["capture_hold"]
+    ),
+    "POST /holds/{id}/void": _command(
+        "void_hold", "holds", "Give back what is held still.", VOID, *COMMAND_CODES["void_hold"]
+    ),
     "POST /runtime/intents/bulk": Door(
         name="create_intents", tag="intents", key="each", codes=("batch_too_large",),
         summary="Create up to a thousand intents, each with a key and an answer of its own.",
@@ -218,12 +241,12 @@ DOORS: Final[Mapping[str, Door]] = {
         "list_reviews", "reviews", "Reviews, the last opened first.", pages.Reviews, REVIEW_FILTERS
     ),
     "GET /reviews/{id}": Door(
-        name="show_review", tag="reviews", summary="One review.", answers={200: shapes.ReviewShown},
+        name="show_review", tag="reviews", summary="One review.", answers={200: reviewing.ReviewShown},
         codes=("not_found",),
     ),
     "GET /reviews/counts": Door(
         name="count_reviews", tag="reviews", summary="How many reviews are open, and how they stand.",
-        answers={200: shapes.ReviewCounts},
+        answers={200: reviewing.ReviewCounts},
     ),
     "POST /reviews/{id}/approve": _command(
         "approve_review", "reviews", "Let the intent go on: `request_hash` says what was looked at.", VERDICT,
@@ -234,7 +257,7 @@ DOORS: Final[Mapping[str, Door]] = {
         *COMMAND_CODES["decide_review"],
     ),
     "POST /reviews/decisions": Door(
-        name="decide_reviews", tag="reviews", key="once", waits=True, answers={200: shapes.Decisions},
+        name="decide_reviews", tag="reviews", key="once", waits=True, answers={200: reviewing.ReviewDecisions},
         summary="Decide up to a hundred reviews, each with an answer of its own.",
         takes={
             **schema_of_fields({}), "required": ["items"],
@@ -273,26 +296,26 @@ DOORS: Final[Mapping[str, Door]] = {
     ),
     "POST /approvals": Door(
         name="request_approval", tag="approvals", summary="Ask for another person's approval.", key="once",
-        answers={201: shapes.ApprovalAnswer}, takes=schema_of_fields(APPROVAL), headers=("location", *_REPLAYED),
+        answers={201: reviewing.ApprovalAnswer}, takes=schema_of_fields(APPROVAL), headers=("location", *_REPLAYED),
         codes=("account_not_found",),
     ),
     "GET /approvals/{id}": Door(
-        name="show_approval", tag="approvals", summary="One approval.", answers={200: shapes.ApprovalView},
+        name="show_approval", tag="approvals", summary="One approval.", answers={200: reviewing.ApprovalView},
         codes=("not_found",),
     ),
     "POST /approvals/{id}/approve": Door(
         name="approve_approval", tag="approvals", summary="Agree, and let it happen.", key="once", waits=True,
-        answers={200: shapes.ApprovalAnswer | shapes.CommandAnswer, 202: shapes.CommandAnswer},
+        answers={200: reviewing.ApprovalAnswer | shapes.CommandAnswer, 202: shapes.CommandAnswer},
         takes=schema_of_fields(VERDICT), headers=_COMMAND_HEADERS, problem_headers=_COMMAND_HEADERS[1:],
         codes=(*_CLOSING_CODES, "request_hash_missing", "account_closed", *COMMAND_CODES["reverse"]),
     ),
     "POST /approvals/{id}/reject": Door(
         name="reject_approval", tag="approvals", summary="Refuse it.", key="once",
-        answers={200: shapes.ApprovalAnswer}, takes=schema_of_fields(VERDICT), headers=_REPLAYED, codes=_CLOSING_CODES,
+        answers={200: reviewing.ApprovalAnswer}, takes=schema_of_fields(VERDICT), headers=_REPLAYED, codes=_CLOSING_CODES,
     ),
     "POST /approvals/{id}/cancel": Door(
         name="cancel_approval", tag="approvals", summary="Take back what one has asked for.", key="once",
-        answers={200: shapes.ApprovalAnswer}, takes=schema_of_fields(CANCELLATION), headers=_REPLAYED,
+        answers={200: reviewing.ApprovalAnswer}, takes=schema_of_fields(CANCELLATION), headers=_REPLAYED,
         codes=("not_found", "approval_not_open"),
     ),
     "GET /cases": _list("list_cases", "cases", "Cases, the last opened first.", pages.Cases, CASE_FILTERS),
@@ -305,6 +328,36 @@ DOORS: Final[Mapping[str, Door]] = {
     "GET /denials": _list(
         "list_denials", "denials", "What the tenant's people were refused, the latest first.", pages.Denials,
         DENIAL_FILTERS,
+    ),
+    "POST /policies": Door(
+        name="draft_policy", tag="policies", summary="Write the next version of the tenant's policy, as a draft.",
+        answers={201: shapes.PolicyVersion}, takes=schema_of_fields(DRAFT), key="once",
+        headers=("location", *_REPLAYED),
+    ),
+    "GET /policies": Door(
+        name="list_policies", tag="policies", summary="The versions of the tenant's policy, the newest first.",
+        answers={200: pages.Policies},
+    ),
+    "GET /policies/{version}": Door(
+        name="show_policy", tag="policies", summary="A version, and who did what with it.",
+        answers={200: shapes.PolicyShown}, codes=("not_found",),
+    ),
+    "POST /policies/{version}/validate": _policy_step(
+        "validate_policy", "Check a draft as a whole; then it can be tested and promoted."
+    ),
+    "POST /policies/{version}/promote": _policy_step(
+        "promote_policy", "Put a validated version in force, from the next decision on.", "self_promotion"
+    ),
+    "POST /policies/{version}/rollback": _policy_step(
+        "roll_back_policy", "Put a version in force again that was so before.", "self_promotion"
+    ),
+    "POST /policies/{version}/backtest": Door(
+        name="backtest_policy", tag="policies", summary="What a version would have said of past intents.",
+        answers={200: BacktestReport}, takes=schema_of_fields(BACKTEST), codes=("not_found",),
+    ),
+    "GET /runtime/intents/{id}/decisions": Door(
+        name="explain_intent", tag="policies", summary="Why each decision on an intent was what it was, made again.",
+        answers={200: pages.Decisions}, codes=("not_found",),
     ),
     "POST /webhooks/endpoints": Door(
         name="create_endpoint", tag="webhooks", summary="Set up an endpoint and show its secret, once.",

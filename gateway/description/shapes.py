@@ -13,15 +13,15 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from zentra.runtime.intents.vocabulary import IntentKind, Lifecycle, Topic
-from zentra.storage.reads.approvals import ApprovalView
-from zentra.storage.reads.reviews import ReviewCounts, ReviewStep, ReviewView
+from zentra.storage.policies import PolicyEvent
+from zentra.storage.reads.reviews import ReviewView
 from zentra.storage.reads.work import AttemptView, CaseView, CommandView
 
 __all__ = [
-    "Accepted", "Account", "AccountEntry", "AccountOpened", "ApprovalAnswer", "ApprovalView", "BulkAnswer",
-    "BulkAnswers", "CallbackTaken", "CaseView", "CommandAnswer", "CommandView", "Decisions", "Delivery", "EndpointMade",
-    "ErrorPage", "Intent", "IntentShown", "Live", "ProblemDocument", "Readiness", "RecordShown", "ReviewCounts",
-    "ReviewShown", "ReviewView", "VersionShown", "WebhookBody",
+    "Accepted", "Account", "AccountEntry", "AccountOpened", "BulkAnswer",
+    "BulkAnswers", "CallbackTaken", "CaseView", "CommandAnswer", "CommandView", "Delivery", "EndpointMade", "ErrorPage",
+    "Intent", "IntentShown", "Live", "PolicyShown", "PolicySummary", "PolicyVersion", "ProblemDocument", "Readiness",
+    "RecordShown", "ReviewView", "VersionShown", "WebhookBody",
 ]  # fmt: skip
 
 Digits = Annotated[str, Meta(pattern="^-?[0-9]+$", description="minor units, as digits: sums may be wide")]
@@ -57,6 +57,37 @@ class ProblemDocument(Struct, frozen=True, kw_only=True):
     fields: list[str] | UnsetType = UNSET
     known: list[str] | UnsetType = UNSET
     retry_after_seconds: int | UnsetType = UNSET
+
+
+class PolicyLinks(Struct, frozen=True):
+    """Where the version is."""
+
+    self: str
+
+
+class PolicySummary(Struct, frozen=True, kw_only=True):
+    """A version without its document."""
+
+    version: int
+    state: Literal["draft", "validated", "active", "retired"]
+    digest: Hash
+    note: str
+    created_by: str
+    created_at: datetime
+
+
+class PolicyVersion(PolicySummary, frozen=True, kw_only=True):
+    """A version; `violations` names what is wrong with a draft."""
+
+    document: dict[str, Any]
+    violations: list[Violation]
+    links: PolicyLinks
+
+
+class PolicyShown(PolicyVersion, frozen=True, kw_only=True):
+    """A version, and what was done with it, the last first."""
+
+    events: list[PolicyEvent]
 
 
 class IntentLinks(Struct, frozen=True):
@@ -278,7 +309,7 @@ class CommandAnswer(Struct, frozen=True, kw_only=True):
     status: Literal["accepted", "done", "awaiting_approval"]
     kind: Literal[
         "cancel", "reverse", "decide_review", "assign_review", "comment_review", "escalate_review", "resolve_case",
-        "replay_delivery",
+        "replay_delivery", "capture_hold", "void_hold",
     ]  # fmt: skip
     links: CommandLinks
     intent: Uuid | UnsetType = UNSET
@@ -296,41 +327,10 @@ class CommandAnswer(Struct, frozen=True, kw_only=True):
     detail: Any | UnsetType = UNSET
 
 
-class ReviewShown(ReviewView, frozen=True, kw_only=True):
-    """A review with what happened to it, in every round."""
-
-    history: list[ReviewStep]
-
-
-class Decision(Struct, frozen=True):
-    """What became of one decision of many: the answer that it would have had alone."""
-
-    id: str
-    status: int
-    body: Any
-
-
-class Decisions(Struct, frozen=True):
-    """One answer or problem per decision, in order."""
-
-    results: list[Decision]
-
-
 class SelfLink(Struct, frozen=True):
     """Where to look next."""
 
     self: str
-
-
-class ApprovalAnswer(Struct, frozen=True, kw_only=True):
-    """An approval that was asked for or has been decided: the same bytes for ever under its key."""
-
-    id: Uuid
-    kind: Literal["forced_reversal", "account_limit", "configuration"]
-    subject: str
-    status: Literal["open", "approved", "rejected", "cancelled"]
-    request_hash: Hash
-    links: SelfLink
 
 
 class AccountOpened(Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from zentra.runtime.webhooks.standard import FILTER, filter_is_valid
 from zentra.storage.intake.configuration import CLIENT_ACCOUNT_TYPES
 
 __all__ = [
-    "SCHEMAS", "Field", "Objection", "account_type", "amount_or_full", "currency", "digest", "event_filters", "flag",
+    "SCHEMAS", "Field", "Objection", "account_type", "amount_or_full", "boolean", "currency", "digest", "event_filters",
     "identifier", "identifier_or_null", "json_object", "one_of", "read_fields", "text", "url",
 ]  # fmt: skip
 
@@ -111,13 +111,6 @@ def digest(value: Any) -> str:
     return str(value)
 
 
-def flag(value: Any) -> bool:
-    """Return true or false."""
-    if not isinstance(value, bool):
-        raise Objection("field_type", "expected true or false")
-    return value
-
-
 def json_object(value: Any) -> dict[str, Any]:
     """Return a JSON object that has a canonical form, and is no document store."""
     if not isinstance(value, dict):
@@ -165,6 +158,13 @@ def amount_or_full(value: Any) -> str:
         raise Objection(refusal.reason, f"{refusal.detail}, or the word full") from None
 
 
+def boolean(value: Any) -> bool:
+    """Return true or false."""
+    if not isinstance(value, bool):
+        raise Objection("field_type", "expected true or false")
+    return value
+
+
 def url(value: Any) -> str:
     """Return an http or https URL without a user; which addresses may be called is decided when it is."""
     _string(value)
@@ -204,9 +204,9 @@ SCHEMAS.update({
     identifier: {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"},
     identifier_or_null: {"type": ["string", "null"], "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"},
     digest: {"type": "string", "pattern": "^[0-9a-f]{64}$"},
-    flag: {"type": "boolean"},
     json_object: {"type": "object"},
     currency: {"type": "string", "enum": currencies()},
+    boolean: {"type": "boolean"},
     amount_or_full: {"anyOf": [{"const": "full"}, *AMOUNT_SCHEMA["anyOf"]]},
     url: {"type": "string", "format": "uri", "maxLength": URL_CHARACTERS_MAX, "pattern": "^https?://"},
     event_filters: {

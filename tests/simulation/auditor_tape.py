@@ -20,6 +20,7 @@ from zentra.bench.twins.store import StoreTwin
 from zentra.bench.twins.store_rows import OutboxRow, Rows
 from zentra.runtime.evidence.chain import GENESIS
 from zentra.runtime.intents.command import decode_command
+from zentra.runtime.intents.terms import HoldTerms
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
@@ -232,17 +233,9 @@ def _asked(fleet: Fleet, rail: Any, calls: list[Call]) -> Any:
     return asked
 
 
-def record_story() -> Tape:
-    """Return the tape of a fleet to which about everything happens once."""
-    limits = structs.replace(LIMITS, daily_minor_max=40_000_000)
-    setting = structs.replace(
-        configuration(endpoints=(endpoint("hook", "*"),), limits=limits), members={"acme": PEOPLE},
-        reviews={"acme": ReviewRules(approvals={"NGN": Approvals(minor_min=TWO)})},
-    )  # fmt: skip
-    fleet = Fleet(setting, events_max=3)
-    open_books(fleet.store)
-    calls = listening(fleet)
-    names = {
+def _asked_for(fleet: Fleet) -> dict[str, str]:
+    """Return the intents that a story begins with, by what becomes of them."""
+    return {
         "happy": fleet.submit(transfer()),
         "booked": fleet.submit(transfer(kind=IntentKind.BOOK_TRANSFER)),
         "reviewed": fleet.submit(transfer(HIGH)),
@@ -257,7 +250,23 @@ def record_story() -> Tape:
         "closed": fleet.submit(transfer(currency="EUR")),
         "two": fleet.submit(transfer(TWO)),
         "withdrawn": fleet.submit(transfer(HIGH + 3)),
+        "held": fleet.submit(transfer(50_000, kind=IntentKind.HOLD, hold=HoldTerms(3_600), destination="")),
+        "voided": fleet.submit(transfer(kind=IntentKind.HOLD, hold=HoldTerms(3_600))),
+        "lapsed": fleet.submit(transfer(kind=IntentKind.HOLD, hold=HoldTerms(15))),
     }
+
+
+def record_story() -> Tape:
+    """Return the tape of a fleet to which about everything happens once."""
+    limits = structs.replace(LIMITS, daily_minor_max=40_000_000)
+    setting = structs.replace(
+        configuration(endpoints=(endpoint("hook", "*"),), limits=limits), members={"acme": PEOPLE},
+        reviews={"acme": ReviewRules(approvals={"NGN": Approvals(minor_min=TWO)})},
+    )  # fmt: skip
+    fleet = Fleet(setting, events_max=3)
+    open_books(fleet.store)
+    calls = listening(fleet)
+    names = _asked_for(fleet)
     fleet.advance(10)
     _work_off_the_queue(fleet, names)
     fleet.advance(10)
@@ -267,8 +276,20 @@ def record_story() -> Tape:
         ("reverse", "booked", {}),
         ("reverse", "twice", {}),
         ("reverse", "declined", {}),
+        ("capture_hold", "happy", {"amount": "full"}),
+        ("capture_hold", "lapsed", {"amount": "full"}),
+        ("capture_hold", "held", {"amount": "10000", "destination": "merchant"}),
+        ("capture_hold", "voided", {"amount": "125001"}),
+        ("void_hold", "voided", {"reason": "not needed"}),
     ):
         names[f"{command} {who}"] = fleet.command(command, names[who], body)
+    fleet.run_until_idle()
+    names["finish"] = fleet.command(
+        "capture_hold", names["held"], {"amount": "20000", "destination": "frozen", "final": True}
+    )
+    names["late"] = fleet.command("void_hold", names["held"], {"reason": "too late"})
+    fleet.run_until_idle()
+    names["reverse held"] = fleet.command("reverse", names["held"], {"amount": "25000"})
     fleet.advance(600)
     case = next(k for k, f in fleet.store.rows.cases.items() if f.row.intent == names["stuck"])
     names["case"] = case
