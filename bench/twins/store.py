@@ -17,9 +17,8 @@ from msgspec import Struct
 
 from zentra.bench.twins.store_commit import OpenCommit, lease_lock
 from zentra.bench.twins.store_intake import Intake, frames_of
-from zentra.bench.twins.store_rows import (
-    OutboxRow, Rows, add, behind, check, expiring, owned, refuse_non_uuids, reviews_told, workloads,
-)  # fmt: skip
+from zentra.bench.twins.store_reviews import reviews_told, workloads
+from zentra.bench.twins.store_rows import OutboxRow, Rows, add, behind, check, expiring, owned, refuse_non_uuids
 from zentra.runtime.errors import DataError, InDoubt
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
@@ -205,8 +204,8 @@ class StoreTwin:
         found = {name: self.refs[name] for name in names if name in self.refs}
         for tenant, name in names:
             kind, _, currency = name.partition("/")
-            for ref in self.refs.values() if kind == "@settlement" else ():
-                if (ref.tenant, ref.type, ref.currency) == (tenant, "settlement", currency):
+            for ref in self.refs.values() if kind in ("@settlement", "@fee") else ():
+                if (ref.tenant, f"@{ref.type}", ref.currency) == (tenant, kind, currency):
                     found.setdefault((tenant, name), ref)
         return found
 

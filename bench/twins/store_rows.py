@@ -29,7 +29,6 @@ from zentra.runtime.ports import (
     TickWrites,
     Timer,
 )
-from zentra.runtime.reviews import Workload
 from zentra.runtime.stream_ports import Outgoing
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
 
@@ -45,8 +44,6 @@ __all__ = [
     "expiring",
     "owned",
     "refuse_non_uuids",
-    "reviews_told",
-    "workloads",
 ]
 
 _UUID: Final = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
@@ -252,29 +249,6 @@ def _apply_deliveries(rows: Rows, writes: TickWrites) -> None:
                 delivery.state, delivery.attempts, delivery.tries, delivery.trigger, next_at
             )
     rows.delivery_attempts.update({(row[0], row[1]): row[2:] for row in writes.delivery_attempts})
-
-
-def workloads(rows: Rows, tenants: Collection[str], now: datetime) -> dict[str, Workload]:
-    """Return how many open reviews everybody of these tenants has."""
-    found = {tenant: Workload(now, {}) for tenant in tenants}
-    for review in rows.reviews.values():
-        owner = review["assigned_to"]
-        if review["status"] == "open" and owner is not None and review["tenant"] in found:
-            counts = found[review["tenant"]].open
-            counts[owner] = counts.get(owner, 0) + 1
-    return found
-
-
-def reviews_told(rows: Rows, now: datetime) -> dict[str, float]:
-    """Return the gauges of the reviews and approvals."""
-    waiting = [review for review in rows.reviews.values() if review["status"] == "open"]
-    return {
-        "reviews_open": float(len(waiting)),
-        "reviews_overdue": float(sum(review["due_at"] < now for review in waiting)),
-        "reviews_unassigned": float(sum(review["assigned_to"] is None for review in waiting)),
-        "reviews_oldest_seconds": max(((now - review["opened_at"]).total_seconds() for review in waiting), default=0.0),
-        "approvals_open": 0.0,  # they are the gateway's
-    }
 
 
 _REVIEW: Final = (

@@ -12,6 +12,7 @@ import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
 from zentra.client.blocking.deciding import Approvals, Reviews
+from zentra.client.blocking.fees import Fees
 from zentra.client.blocking.holding import Holds
 from zentra.client.blocking.money import (
     Accounts,
@@ -76,6 +77,7 @@ class Zentra:
         self.payments = Payments(transport)
         self.holds = Holds(transport)
         self.accounts = Accounts(transport)
+        self.fees = Fees(transport)
         self.reviews = Reviews(transport)
         self.approvals = Approvals(transport)
         self.cases = Cases(transport)

@@ -18,6 +18,7 @@ import typer
 from zentra.gateway.cli.access import add_access
 from zentra.gateway.cli.administration import add_administration
 from zentra.gateway.cli.deadletters import add_deadletters
+from zentra.gateway.cli.fees import add_fees
 from zentra.gateway.cli.installation import add_installation
 from zentra.gateway.cli.policy import add_policy
 from zentra.gateway.cli.reviews import add_reviews
@@ -58,6 +59,7 @@ add_servers(app)
 add_administration(app)
 add_policy(app)
 add_access(app)
+add_fees(app)
 add_deadletters(app)
 add_reviews(app)
 app.add_typer(config_app, name="config")

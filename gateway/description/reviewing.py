@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from zentra.gateway.description.shapes import Hash, SelfLink, Uuid
+from zentra.gateway.description.shapes import SelfLink
 from zentra.storage.reads.approvals import ApprovalView
 from zentra.storage.reads.reviews import ReviewCounts, ReviewStep, ReviewView
 
 __all__ = ["ApprovalAnswer", "ApprovalView", "ReviewCounts", "ReviewDecisions", "ReviewShown"]
+
+Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="SHA-256, hexadecimal")]
+Uuid = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 
 
 class ReviewShown(ReviewView, frozen=True, kw_only=True):

@@ -29,7 +29,7 @@ from zentra.gateway.doors.intake import Intake
 from zentra.gateway.doors.intents import IntentDoor
 from zentra.gateway.doors.nats import NatsDoor
 from zentra.gateway.doors.pressure import Pressure, PressureLimits
-from zentra.gateway.http.app import Application
+from zentra.gateway.http.app import Application, Route
 from zentra.gateway.http.denials import Collected, Denials
 from zentra.gateway.http.lists import Lists
 from zentra.gateway.http.sending import Sending
@@ -44,6 +44,7 @@ from zentra.gateway.routes.approvals import ApprovalRoutes, Asking
 from zentra.gateway.routes.callbacks import CallbackRoutes
 from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
+from zentra.gateway.routes.fees import FeeRoutes
 from zentra.gateway.routes.health import HealthRoutes
 from zentra.gateway.routes.holds import HoldRoutes
 from zentra.gateway.routes.intents import IntentRoutes
@@ -233,12 +234,11 @@ class _Builder:
             *IntentRoutes(tenant_pool, door, commands, intent_waiters, lists, Asking(writer_pool)).routes(),
             *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
             *AccountRoutes(tenant_pool, lists).routes(),
-            *ReviewRoutes(tenant_pool, commands, lists, denials.add).routes(),
-            *ApprovalRoutes(tenant_pool, writer_pool, commands, lists).routes(),
             *HoldRoutes(tenant_pool, commands, lists).routes(),
-            *OperationRoutes(tenant_pool, commands, lists).routes(),
+            *_desk(tenant_pool, writer_pool, commands, lists, denials),
             *PolicyRoutes(tenant_pool, load_scorers(self.settings.risk_scorers)).routes(),
             *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
+            *FeeRoutes(tenant_pool).routes(),
             *callbacks.routes(),
             *health.routes(),
         ]
@@ -343,6 +343,17 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals alone."""
         yield
+
+
+def _desk(
+    tenant_pool: Pool, writer_pool: Pool, commands: CommandDoor, lists: Lists, denials: Denials
+) -> list[Route]:  # fmt: skip
+    """Return the routes of people who decide."""
+    return [
+        *ReviewRoutes(tenant_pool, commands, lists, denials.add).routes(),
+        *ApprovalRoutes(tenant_pool, writer_pool, commands, lists).routes(),
+        *OperationRoutes(tenant_pool, commands, lists).routes(),
+    ]
 
 
 async def _nobody(scope: Scope, receive: Receive, send: Send) -> None:

@@ -73,6 +73,7 @@ MONEY: dict[str, Any] = {
     "scope": "s",
     "country": "NG",
     "metadata": {"a": "b"},
+    "fee_max": 5,
     "wait": 3,
 }
 GENERAL = {**MONEY, "hold": {"expires_in_seconds": 60}}  # fmt: skip
@@ -84,6 +85,10 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "show_account": lambda api: api.accounts.get("x"),
     "list_entries": lambda api: api.accounts.entries(
         "x", intent="i", kind="k", side="debit", **AMOUNTS, **CREATED).page("c"),
+    "quote": lambda api: api.fees.quote(amount=1, currency="NGN", source="a", destination="b", country="NG"),
+    "list_fee_schedules": lambda api: api.fees.list().page(),
+    "show_fee_schedule": lambda api: api.fees.get("x"),
+    "put_fee_schedule": lambda api: api.fees.put([{"name": "a", "model": "flat"}]),
     "list_cases": lambda api: api.cases.list(status="s", intent_id="i", kind="k", **CREATED).page("c"),
     "show_case": lambda api: api.cases.get("x"),
     "resolve_case": lambda api: api.cases.resolve("x", "dismissed", **ORDER),
@@ -91,7 +96,8 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "create_payment": lambda api: api.payments.create(**MONEY),
     "create_transfer": lambda api: api.transfers.create(**MONEY),
     "create_intent": lambda api: api.runtime.intents.create(**GENERAL),
-    "create_hold": lambda api: api.holds.create(expires_in_seconds=60, release_condition="r", **MONEY),
+    "create_hold": lambda api: api.holds.create(
+        expires_in_seconds=60, release_condition="r", **{name: MONEY[name] for name in MONEY if name != "fee_max"}),
     "list_holds": lambda api: api.holds.list(
         account="a", status="s", currency="c", expires_before=AT, **CREATED).page("c"),
     "show_hold": lambda api: api.holds.get("x"),
@@ -214,6 +220,9 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.Endpoint: ["Endpoint", "EndpointMade"],
     models.ErrorPage: ["ErrorPage"],
     models.Event: ["EventShown"],
+    models.FeeLine: ["FeeLine"],
+    models.FeeSchedule: ["Schedule", "FeeSchedulePut"],
+    models.Fees: ["FeesShown"],
     holds.Hold: ["Hold", "HoldShown"],
     holds.HoldCapture: ["HoldCapture"],
     models.Intent: ["Intent", "Accepted", "IntentShown"],
@@ -231,7 +240,9 @@ SCHEMAS: dict[type[Struct], list[str]] = {
         "Deliveries",
         "Approvals",
         "Holds",
+        "FeeSchedules",
     ],
+    models.Quote: ["QuoteShown"],
     models.Reason: ["Reason"],
     models.Record: ["RecordShown"],
     models.Review: ["Review", "ReviewShown"],
