@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from zentra.gateway.description.fee_shapes import FeesShown
 from zentra.gateway.description.words import Code, Digits, Hash, HoldStanding, Uuid
 from zentra.runtime.intents.vocabulary import IntentKind, Lifecycle, Topic
 from zentra.storage.policies import PolicyEvent
@@ -118,7 +119,9 @@ class LedgerEntry(Struct, frozen=True, kw_only=True):
 
     entry_id: str
     ordinal: int
-    posting: Literal["reserve", "release", "post", "settle", "book", "reversal"]
+    posting: Literal[
+        "reserve", "release", "post", "settle", "book", "reversal", "fee", "fee_reserve", "fee_release", "fee_refund"
+    ]
     debit: str
     credit: str
     currency: str
@@ -135,6 +138,7 @@ class LedgerState(Struct, frozen=True):
     held: Digits
     posted: Digits
     reversed: Digits
+    fees: FeesShown
     entries: list[LedgerEntry]
 
 

@@ -32,6 +32,8 @@ _STAGE_TESTS: Final = "tests/actors/test_stages.py::"
 _COMMAND_TESTS: Final = "tests/actors/test_commands.py::"
 _HAND_OVER_TESTS: Final = "tests/actors/test_handing_over.py::"
 _FIRE_TESTS: Final = "tests/actors/test_under_fire.py::"
+_CHARGING: Final = "actors/charging.py"
+_CHARGING_TESTS: Final = "tests/actors/test_charging.py::"
 _LEDGER_TESTS: Final = "tests/runtime/test_ledger.py::"
 _UNNOTICED: Final = "tests/mutations/test_unnoticed.py::"
 _TIMER_TESTS: Final = "tests/actors/test_timers.py::"
@@ -135,6 +137,28 @@ MUTATIONS: Final = (
         "lost-feed-frame", "a tick that has more than four frames forgets the last", "P",
         (Edit(_END, "in enumerate(messages)\n", "in enumerate(messages[:-1] if len(messages) > 4 else messages)\n"),),
         (f"{_ENGINE_TESTS}test_every_transition_is_on_the_feed_once",),
+    ),
+    # Fees -------------------------------------------------------------------------------------------------------------
+    Mutation(
+        "fee-unfunded", "funds are judged on the amount without its fee", "C",
+        (Edit(_BOOK, '(debit, "credit", minor + more)', '(debit, "credit", minor)'),),
+        (f"{_CHARGING_TESTS}test_funds_are_judged_on_amount_and_fee",),
+    ),
+    Mutation(
+        "fee-not-refunded", "what was charged on submission stays where the rail refuses", "E",
+        (Edit(_CHARGING, '(*legs, ("fee_refund", fee, source, 0, refund)) if refund else legs', "legs"),),
+        (f"{_CHARGING_TESTS}test_fees_are_entries_of_their_own_beside_those_of_the_money",),
+    ),
+    Mutation(
+        "fee-pro-rata", "every part of a reversal rounds its share of the fee by itself", "L",
+        (Edit(_CHARGING, "- refund_due(tx.fees, payer, tx.given_back, tx.posted)",
+              "- refund_due(tx.fees, payer, tx.given_back, tx.posted) * (tx.given_back + minor == tx.posted)"),),
+        (f"{_CHARGING_TESTS}test_a_fee_goes_back_as_its_rule_says_and_parts_add_up",),
+    ),
+    Mutation(
+        "fee-changed-taken", "a fee above what the client agreed to is charged", "R",
+        (Edit(_CHARGING, "quoted.total_payer > int(terms.max)", "quoted.total_payer > int(terms.max) * 2"),),
+        (f"{_CHARGING_TESTS}test_nothing_is_charged_but_what_was_agreed_to",),
     ),
     # Events and requests that come again ------------------------------------------------------------------------------
     Mutation(

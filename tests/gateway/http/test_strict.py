@@ -22,6 +22,8 @@ SOUND: dict[str, dict[str, Any]] = {
     "POST /holds/{id}/captures": {"amount": 1},
     "POST /holds/{id}/void": {"reason": "x"},
     "POST /accounts": {"account_id": "a", "owner": "o", "type": "customer", "currency": "NGN"},
+    "POST /quotes": {"amount": 5, "currency": "NGN", "source": "a", "destination": "b"},
+    "POST /fee-schedules": {"rules": []},
     "POST /reviews/{id}/approve": {"reason": "x"},
     "POST /reviews/{id}/reject": {"reason": "x"},
     "POST /cases/{id}/resolve": {"resolution": "retry", "reason": "x"},
