@@ -226,6 +226,7 @@ def test_a_capture_acts_once(make_fleet: MakeFleet) -> None:
     assert fleet.transaction(intent).posted == 1_000
     fleet.replay()
     assert fleet.transaction(intent).posted == 1_000
+    assert fleet.cases("poison_message") == []
 
 
 def test_what_was_captured_comes_back_the_newest_capture_first(make_fleet: MakeFleet) -> None:
