@@ -15,10 +15,12 @@ from zentra.runtime.policy import Limits, PolicyRules
 from zentra.runtime.ports import Configuration, Endpoint
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
+from zentra.runtime.reviews import Approvals, Member, ReviewRules
 
 __all__ = [
     "COLD_ACCOUNTS",
     "CURRENCY",
+    "MEMBERS",
     "PARTITIONS",
     "SECRET",
     "TENANTS",
@@ -35,6 +37,10 @@ COLD_ACCOUNTS: Final = 6
 SECRET: Final = "s" * 32
 OPENING_MINOR: Final = 5_000_000
 _SYSTEM: Final = ("settlement", "liquidity", "fee")
+MEMBERS: Final = {
+    "ops": Member("operator"), "amara": Member("operator"), "bisi": Member("admin"), "dele": Member("developer"),
+    "eze": Member("operator"),
+}  # fmt: skip
 _NGN: Final = FeeMatch(currencies=(CURRENCY,))
 _RAILS: Final = FeeMatch(kinds=("transfer", "payment"), currencies=(CURRENCY,))
 _TIERS: Final = (FeeTier(1_000, "200"), FeeTier(50_000, "75.5", 3), FeeTier(None, "25"))
@@ -92,8 +98,10 @@ def configuration() -> Configuration:
         )
         for tenant, rows in wanted.items()
     }
+    wants = ReviewRules(due_seconds=40, expires_seconds=3_000, approvals={CURRENCY: Approvals(minor_min=200_000)})
     return Configuration(
-        version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails, fees=fees()
+        version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails, reviews={"acme": wants},
+        members={"acme": dict(MEMBERS), "globex": dict(MEMBERS)}, fees=fees(),
     )  # fmt: skip
 
 

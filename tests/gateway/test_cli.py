@@ -35,6 +35,9 @@ COMMANDS = (
     "policies", "policies create", "policies list",
     "fees", "fees put", "fees show", "fees list", "fees check", "fees quote",
     "deadletters", "deadletters list", "deadletters retry",
+    "reviews", "reviews list", "reviews counts", "reviews show", "reviews approve", "reviews reject", "reviews claim",
+    "reviews assign", "reviews comment", "reviews escalate", "reviews rules",
+    "approvals", "approvals list", "approvals show", "approvals approve", "approvals reject", "approvals cancel",
 )  # fmt: skip
 HEAVY = (
     "uvicorn",
