@@ -406,7 +406,7 @@ class Tick:
 
     def _open_review(self, tx: Transaction, facts: f.Facts) -> None:
         assert isinstance(facts, f.Judged)
-        flagged = [rule for rule, outcome in facts.results.items() if outcome == "review"]
+        flagged = sorted([rule for rule, outcome in facts.results.items() if outcome == "review"])
         self.writes.reviews_opened.append(
             (
                 tx.id, tx.round + 1, tx.tenant, tx.intent_id, tx.principal, flagged, facts.version, self.now,

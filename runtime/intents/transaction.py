@@ -228,7 +228,8 @@ def _absorb_judged(tx: Transaction, facts: f.Judged, topic: str) -> None:
         tx.velocity = facts.velocity
     if topic == "policy.review":
         tx.referred_at = tx.at
-    tx.flagged = tuple([rule for rule, outcome in facts.results.items() if outcome == "review"])
+    # sorted, as a stored record has them
+    tx.flagged = tuple(sorted([rule for rule, outcome in facts.results.items() if outcome == "review"]))
 
 
 def _absorb_booked(tx: Transaction, facts: f.Booked, topic: str) -> None:

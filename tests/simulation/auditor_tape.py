@@ -22,11 +22,22 @@ from zentra.runtime.intents.command import decode_command
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
+from zentra.runtime.policy import Limits, PolicyRules
+from zentra.runtime.policy.rules import Rule, Window
 from zentra.runtime.ports import Ground, TickPlan, TickWrites
 from zentra.runtime.stream_ports import Outgoing
 
 HIGH = 1_500_000  # above the review threshold
 FUNDS = 50_000_000
+WINDOWED = PolicyRules(
+    version=4,
+    windows={
+        "minute": Window(by="account", rolling_seconds=60, buckets=6),
+        "week": Window(by="tenant", calendar="week"),
+    },
+    rules=(Rule("large", {"field": "amount", "op": ">=", "value": HIGH}, "deny", "too_large"),),
+    limits={"*": Limits(daily_count_max=99)},
+)
 FOREIGN = tuple(structs.replace(ref, id=ref.id + 100, tenant="globex") for ref in ACCOUNTS[:4])
 BOOKS = (*ACCOUNTS, *FOREIGN, structs.replace(account(50, "dollars", "customer"), currency="USD"))
 
@@ -41,9 +52,10 @@ class Call(Struct):
 
 
 def open_books(store: StoreTwin) -> None:
-    """Open the accounts of both tenants and fund the customer of the first."""
+    """Open the accounts of both tenants and fund their customers."""
     refs = {(ref.tenant, ref.account_id): store.open_account(ref) for ref in BOOKS}
-    store.book(refs["acme", "liquidity-ngn"], refs["acme", "customer"], FUNDS)
+    for tenant in ("acme", "globex"):
+        store.book(refs[tenant, "liquidity-ngn"], refs[tenant, "customer"], FUNDS)
 
 
 class Tape:
@@ -229,7 +241,9 @@ def _asked(fleet: Fleet, rail: Any, calls: list[Call]) -> Any:
 def record_story() -> Tape:
     """Return the tape of a fleet to which about everything happens once."""
     limits = structs.replace(LIMITS, daily_minor_max=40_000_000)
-    fleet = Fleet(configuration(endpoints=(endpoint("hook", "*"),), limits=limits), events_max=3)
+    config = configuration(endpoints=(endpoint("hook", "*"),), limits=limits)
+    config = structs.replace(config, policies={**config.policies, "globex": WINDOWED})
+    fleet = Fleet(config, events_max=3)
     open_books(fleet.store)
     calls = listening(fleet)
     names = {
@@ -245,6 +259,8 @@ def record_story() -> Tape:
         "stuck": fleet.submit(transfer(scenario="never_answers")),
         "lost": fleet.submit(transfer(scenario="unknown_reference")),
         "closed": fleet.submit(transfer(currency="EUR")),
+        "windowed": fleet.submit(transfer(kind=IntentKind.PAYMENT), tenant="globex"),
+        "refused": fleet.submit(transfer(HIGH), tenant="globex"),
     }
     fleet.advance(10)
     for who, verdict in (("reviewed", "approved"), ("rejected", "rejected")):
