@@ -209,7 +209,9 @@ class Engine:
         """Ask for all accounts of an intent, and for the locks on those that its state moves."""
         command, tenant, locks = tx.command, tx.tenant, needs.accounts
         whole = command.kind is IntentKind.BOOK_TRANSFER or tx.state is not State.RESERVING
-        names = [(tenant, command.source), (tenant, command.destination)]
+        names = [(tenant, command.source)]
+        if command.destination:
+            names.append((tenant, command.destination))
         if command.kind is not IntentKind.BOOK_TRANSFER:
             names.append((tenant, f"@settlement/{command.currency}"))
         refs = [self.memory.accounts.get(name) or self._look_account(name, missing) for name in names]
@@ -270,6 +272,8 @@ class Engine:
 
 
 def _finish(tick: Tick, plan: TickPlan) -> None:
+    if tick.unasked:  # all at once: a batch may hold many that are short of funds
+        raise MissingGround(Missing(expiring=tick.unasked))
     try:
         finish(tick, plan)
     except MissingGround:

@@ -3,6 +3,7 @@
 Each is a plain function over the tick: it locks the accounts of the transaction, gives the book one command, and moves
 the transaction by what came of it, entries or an objection."""
 
+from zentra.actors.expiring import put_off
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.transaction import Transaction
@@ -10,7 +11,7 @@ from zentra.runtime.intents.vocabulary import Fact, IntentKind
 from zentra.runtime.ledger.book import AccountRef, Objection, Posting
 from zentra.runtime.policy import VelocityKey
 
-__all__ = ["book", "counters", "path_of", "post", "release", "reserve"]
+__all__ = ["book", "counters", "path_of", "post", "refuse", "release", "reserve"]
 
 
 def reserve(tick: Tick, at: Input, tx: Transaction) -> None:
@@ -40,13 +41,20 @@ def book(tick: Tick, at: Input, tx: Transaction) -> None:
 
 def _begun(tick: Tick, at: Input, tx: Transaction, fact: Fact, done: tuple[Posting, ...] | Objection) -> None:
     if isinstance(done, Objection):
-        tick.counted(counters(tx))  # it gives back under the counter's lock
-        if done.code == "account_not_found":
-            tick.deny(tx, "ledger.reserve", "not_found")
-        _refuse(tick, at, tx, done)
+        refuse(tick, at, tx, done)
     else:
         entries = tuple([posting.entry() for posting in done])
         tick.move(tx, fact, f.Booked(entries), at, actor="svc_ledger")
+
+
+def refuse(tick: Tick, at: Input, tx: Transaction, objection: Objection) -> None:
+    """End a transaction that the ledger does not let begin, unless what it lacks is kept by holds that have expired."""
+    if put_off(tick, at, tx, objection, tx.command.amount):
+        return
+    tick.counted(counters(tx))  # it gives back under the counter's lock
+    if objection.code == "account_not_found":
+        tick.deny(tx, "ledger.reserve", "not_found")
+    _refuse(tick, at, tx, objection)
 
 
 def post(tick: Tick, at: Input, tx: Transaction) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from zentra.actors import ledgering
+from zentra.actors import holding, ledgering
 from zentra.actors.tick import Input, Poll, Tick
 from zentra.runtime.evidence.packet import LeafKind, leaf_data
 from zentra.runtime.intents import facts as f
@@ -89,6 +89,7 @@ _BEGINNINGS: Final[Mapping[IntentKind, Callable[[Tick, Input, Transaction], None
     IntentKind.TRANSFER: ledgering.reserve,
     IntentKind.PAYMENT: ledgering.reserve,
     IntentKind.BOOK_TRANSFER: ledgering.book,
+    IntentKind.HOLD: holding.place,
 }
 
 
@@ -192,13 +193,18 @@ def fire(tick: Tick, at: Input, event: TimerFired) -> None:
     timeout = TIMEOUTS.get(tx.state)
     if timeout is not None:
         deadline = tx.at + timedelta(seconds=timeout.seconds)
+        if tx.retry_at is not None:
+            deadline = min(deadline, tx.retry_at)
         if tick.now < deadline:
             tick.rearm(tx, at.partition, deadline)
         else:
+            tx.retry_at = None
             tick.effect(timeout.effect, tx, f.Noted(), at)
             tick.rearm(tx, at.partition, tick.now + timedelta(seconds=timeout.seconds))
     elif tx.state is State.SUBMITTED:
         _look_after(tick, at, tx)
+    elif tx.state is State.HELD:
+        holding.run_out(tick, at, tx)
     elif tx.state is State.REVIEW:
         expires = tick.review_expiry(tx)
         if tick.now < expires:

@@ -32,7 +32,7 @@ from zentra.runtime.messages import Due, Event, LeafDue
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.policy.scoring import Scorer
 from zentra.runtime.policy.windows import add
-from zentra.runtime.ports import CaseRow, DenialRow, Ground, LogHead, TickPlan, TickWrites, Timer
+from zentra.runtime.ports import CaseRow, DenialRow, Expiring, Ground, LogHead, TickPlan, TickWrites, Timer
 from zentra.runtime.rails.port import Cause, Submission
 from zentra.runtime.stream_ports import Position
 from zentra.runtime.webhooks.delivery import Delivery
@@ -71,6 +71,7 @@ class Batch(Struct):
     stored: set[LeafName | str] = field(default_factory=set)  # those of them that it has
     epochs: dict[int, int] = field(default_factory=dict)  # of its partitions when the events were taken
     consumed: list[tuple[int, str]] = field(default_factory=list)  # frames that end here, by partition and id
+    expiring: dict[int, Expiring] = field(default_factory=dict)  # by account: what the store was asked for
 
 
 class Poll(NamedTuple):
@@ -127,6 +128,8 @@ class Tick:
         self.polls: list[Poll] = []
         self.calls: list[tuple[str, str, WebhookCall]] = []  # tenant, endpoint, call
         self.timers_soon: dict[str, Timer] = {}  # state timers by intent: earlier than their rows, and without
+        self.unasked: set[int] = set()  # accounts that a reserve found short: the store is to be asked what has expired
+        self.poked: set[str] = set()  # holds that were asked to look at their timers
         self.repeats = 0
         self.waits: dict[str, list[float]] = defaultdict(list)  # by event: seconds since the record before
         self.counts: dict[VelocityKey, Usage] = defaultdict(Usage)
@@ -294,9 +297,11 @@ class Tick:
         elif effect is Effect.SUBMIT:
             self.submit(tx, at.partition)
         elif effect is Effect.GIVE_BACK:
-            for use in tx.velocity:
+            # what was not posted; of a hold, a part may have been, and then the intent itself goes on counting
+            rest, whole = tx.command.amount - tx.posted, -1 if tx.posted == 0 else 0
+            for use in tx.velocity if rest else ():
                 key = VelocityKey(tx.tenant, use.counter, use.day, tx.command.currency)
-                self.count(key, -1, -tx.command.amount, use.bucket)
+                self.count(key, whole, -rest, use.bucket)
         elif effect is Effect.SETTLE:
             self._settle(tx, at.partition)
         elif effect is Effect.OPEN_REVIEW:

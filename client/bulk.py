@@ -27,12 +27,13 @@ class NewIntent(Struct, frozen=True, kw_only=True):
     amount: int
     currency: str
     source: str
-    destination: str
+    destination: str | None = None
     kind: str = "transfer"
     intent_id: str | None = None
     scope: str | None = None
     country: str | None = None
     metadata: dict[str, str] | None = None
+    hold: dict[str, Any] | None = None
     idempotency_key: str = field(default_factory=new_key)
 
     def __post_init__(self) -> None:
@@ -62,6 +63,7 @@ def intent_body(wanted: NewIntent) -> dict[str, Any]:
         "kind": wanted.kind, "amount": str(wanted.amount), "currency": wanted.currency, "source": wanted.source,
         "destination": wanted.destination, "intent_id": wanted.intent_id, "scope": wanted.scope,
         "country": wanted.country, "metadata": None if wanted.metadata is None else dict(wanted.metadata),
+        "hold": wanted.hold,
     }  # fmt: skip
 
 

@@ -34,6 +34,8 @@ class Permission(StrEnum):
     POLICIES_READ = "policies:read"
     POLICIES_WRITE = "policies:write"
     POLICIES_PROMOTE = "policies:promote"
+    HOLDS_CAPTURE = "holds:capture"
+    HOLDS_VOID = "holds:void"
 
 
 P = Permission
@@ -43,6 +45,7 @@ _READS: Final = frozenset({
 })  # fmt: skip
 _DEVELOPER: Final = _READS | {
     P.INTENTS_CREATE, P.INTENTS_CANCEL, P.INTENTS_REVERSE, P.ACCOUNTS_CREATE, P.ENDPOINTS_CREATE,
+    P.HOLDS_CAPTURE, P.HOLDS_VOID,
 }  # fmt: skip
 
 ROLES: Final[Mapping[str, frozenset[Permission]]] = {

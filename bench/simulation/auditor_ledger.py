@@ -80,7 +80,7 @@ class AuditedLedger:
         self._rows[posting.intent, posting.ordinal] = posting
         self._add(self._counters, posting)
         for ref in (debit, credit):
-            left = self._available(ref)
+            left = self.left(ref)
             if ref.guarded and left < -ref.overdraft_limit:
                 raise Violation("C", f"{where} leaves {left} on {ref.account_id}, its limit is {-ref.overdraft_limit}")
 
@@ -93,7 +93,8 @@ class AuditedLedger:
         if posting.pending:
             self._held[posting.intent] = (held or 0) + posting.pending
 
-    def _available(self, ref: AccountRef) -> int:
+    def left(self, ref: AccountRef) -> int:
+        """Return what can be taken out of an account."""
         debits_pending, credits_pending, debits_posted, credits_posted = self._counters[ref.id]
         if ref.normal_side == "debit":
             return debits_posted - credits_posted - credits_pending

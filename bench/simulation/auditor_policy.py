@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from zentra.bench.simulation.auditor_histories import History, Record, gives_back
+from zentra.bench.simulation.auditor_histories import History, Record, gives_back, settles
 from zentra.bench.simulation.auditor_windows import (
     Answered,
     AuditedWindows,
@@ -66,9 +66,11 @@ class AuditedPolicy:
             else:
                 self._judged(history, record, rules, now.date().isoformat(), types[0])
         if record.event == "policy.accepted":
-            self._count(history, 1)
+            self._change(history, 1, history.amount)
         elif gives_back(history.before, history.state):
-            self._count(history, -1)
+            self._change(history, -1, -history.amount)
+        elif settles(history):
+            self._change(history, 0, history.posted - history.amount)
 
     def wrote(self, changes: Mapping[VelocityKey, Usage], windows: Mapping[VelocityKey, Usage]) -> None:
         """Object where a commit has counted anything else than its records say."""
@@ -90,13 +92,11 @@ class AuditedPolicy:
         counts: Counter[VelocityKey] = Counter()
         minors: Counter[VelocityKey] = Counter()
         for history in histories.values():
-            if history.counted and not history.given_up:
-                for counter, day, bucket in history.counted:
-                    if bucket is not None:
-                        continue
-                    key = VelocityKey(history.tenant, counter, day, history.currency)
-                    counts[key] += 1
-                    minors[key] += history.amount
+            for counter, day, bucket in history.counted:
+                if bucket is None:
+                    key, (count, minor) = VelocityKey(history.tenant, counter, day, history.currency), history.counts_as
+                    counts[key] += count
+                    minors[key] += minor
         for key in stored.keys() | counts.keys() | self._windows.keys():
             used = stored.get(key, Usage())
             if is_rolling(key.counter):
@@ -107,17 +107,17 @@ class AuditedPolicy:
             if (used.count, used.minor) != (counts[key], minors[key]):
                 raise Violation("R", f"{key} holds {used}, its intents say {counts[key]} and {minors[key]}")
 
-    def _count(self, history: History, sign: int) -> None:
-        for counter, day, bucket in history.counted:
+    def _change(self, history: History, count: int, minor: int) -> None:
+        for counter, day, bucket in history.counted if count or minor else ():
             key = VelocityKey(history.tenant, counter, day, history.currency)
             if bucket is not None:
-                self._windows.count(key, bucket, sign, history.amount)
+                self._windows.count(key, bucket, count, minor)
                 continue
-            self.counts[key] += sign
-            self.minors[key] += sign * history.amount
+            self.counts[key] += count
+            self.minors[key] += minor
             change = self._changes.setdefault(key, [0, 0])
-            change[0] += sign
-            change[1] += sign * history.amount
+            change[0] += count
+            change[1] += minor
 
     def _judged(self, history: History, record: Record, rules: PolicyRules, day: str, source_type: str | None) -> None:
         where, facts = f"{history.id}/{record.sequence} ({record.event})", record.facts

@@ -39,6 +39,7 @@ def windows_of(rules: PolicyRules, command: Mapping[str, Any]) -> dict[str, Wind
         name: window
         for name, window in windows.items()
         if (kind in window.kinds if window.kinds is not None else kind != "book_transfer")
+        and (command["destination"] or window.by not in ("counterparty", "pair"))
     }
 
 
@@ -59,11 +60,11 @@ class AuditedWindows:
         changed, self._changed = self._changed, set()
         return changed
 
-    def count(self, key: VelocityKey, bucket: int, sign: int, minor: int) -> None:
+    def count(self, key: VelocityKey, bucket: int, count: int, minor: int) -> None:
         """Count an intent, or count it no longer."""
         held = self._buckets.setdefault(key, {}).setdefault(bucket, [0, 0])
-        held[0] += sign
-        held[1] += sign * minor
+        held[0] += count
+        held[1] += minor
         self._latest[key] = max(self._latest.get(key, 0), bucket)
         self._changed.add(key)
 
@@ -175,7 +176,7 @@ def score_under(risk: Risk, command: Mapping[str, Any], usage: Mapping[str, tupl
     """Return the default score."""
     if command["kind"] == "book_transfer":
         return 0
-    hour, (payments, paid), pair = usage["risk.hour"][0], usage["risk.month"], usage["risk.pair"][0]
+    hour, (payments, paid), pair = usage["risk.hour"][0], usage["risk.month"], usage.get("risk.pair", (0, 0))[0]
     total = 0 if pair else risk.new_counterparty_weight
     total += risk.velocity_weight * min(hour, risk.velocity_full) // risk.velocity_full
     if payments < risk.history_min:
@@ -196,7 +197,7 @@ def values_under(
     values: dict[str, Any] = {
         "amount": int(command["minor"]), "currency": command["currency"], "kind": command["kind"],
         "scope": command["scope"], "country": command["country"], "principal": people[0], "role": people[1],
-        "source.id": command["source"], "destination.id": command["destination"], "source.type": types[0],
+        "source.id": command["source"], "destination.id": command["destination"] or None, "source.type": types[0],
         "destination.type": types[1], "source.owner": None, "destination.owner": None, "hour": here.hour,
         "weekday": here.isoweekday(),
         "corridor": f"{command['country'] or '*'}/{command['currency']}/{command['kind']}",

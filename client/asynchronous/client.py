@@ -9,6 +9,7 @@ from typing import ParamSpec, Self, TypeVar
 import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
+from zentra.client.asynchronous.holding import AsyncHolds
 from zentra.client.asynchronous.money import (
     AsyncAccounts,
     AsyncCommands,
@@ -71,6 +72,7 @@ class AsyncZentra:
         self.runtime = AsyncRuntime(transport)
         self.transfers = AsyncTransfers(transport)
         self.payments = AsyncPayments(transport)
+        self.holds = AsyncHolds(transport)
         self.accounts = AsyncAccounts(transport)
         self.reviews = AsyncReviews(transport)
         self.cases = AsyncCases(transport)

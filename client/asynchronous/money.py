@@ -28,20 +28,21 @@ class AsyncIntents:
         amount: int,
         currency: str,
         source: str,
-        destination: str,
+        destination: str | None = None,
         kind: str = "transfer",
         intent_id: str | None = None,
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        hold: Mapping[str, object] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Intent:
         """Return the intent as accepted or, after up to `wait` seconds (the server allows 30), as it then is.
 
-        `amount` is in minor units. Without an `idempotency_key` one is made for this call and all its attempts; give
-        one of yours, kept with the order that it is for, to be safe against a crash of your own process as well.
-        Raises APIError and ValueError."""
+        `amount` is in minor units; a hold has terms of its own and may do without a destination. Without an
+        `idempotency_key` one is made for this call and all its attempts; give one of yours, kept with the order that
+        it is for, to be safe against a crash of your own process as well. Raises APIError and ValueError."""
         return await self._transport.send(
             calls.create_intent(
                 "runtime",
@@ -55,6 +56,7 @@ class AsyncIntents:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                hold=hold,
                 idempotency_key=idempotency_key,
                 wait=wait,
             )

@@ -15,12 +15,13 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from zentra.actors.commands import COMMAND_CODES
-from zentra.gateway.description import pages, shapes
+from zentra.gateway.description import holdings, pages, shapes
 from zentra.gateway.http.app import Route
 from zentra.gateway.http.fields import SCHEMAS, Check, Field
 from zentra.gateway.http.lists import LIMIT_DEFAULT, LIMIT_MAX
 from zentra.gateway.routes.accounts import ACCOUNT, ACCOUNT_FILTERS, ENTRY_FILTERS
-from zentra.gateway.routes.intents import CANCEL, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
+from zentra.gateway.routes.holds import CAPTURE, HOLD_FILTERS, VOID
+from zentra.gateway.routes.intents import CANCEL, HOLDS, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
 from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION, REVIEW_FILTERS, VERDICT
 from zentra.gateway.routes.policies import BACKTEST, DRAFT
 from zentra.gateway.routes.webhooks import DELIVERY_FILTERS, ENDPOINT, NOTHING
@@ -168,6 +169,18 @@ DOORS: Final[Mapping[str, Door]] = {
     "POST /runtime/intents": _create("create_intent", "Create an intent.", None),
     "POST /transfers": _create("create_transfer", "Create a transfer, between accounts or out to a rail.", TRANSFERS),
     "POST /payments": _create("create_payment", "Create a payment.", PAYMENTS),
+    "POST /holds": _create("create_hold", "Speak for money until it is captured, voided or expired.", HOLDS),
+    "GET /holds": _list("list_holds", "holds", "The tenant's holds, the last placed first.", pages.Holds, HOLD_FILTERS),
+    "GET /holds/{id}": Door(
+        name="show_hold", tag="holds", summary="A hold and everything that happened to it.",
+        answers={200: holdings.Hold}, codes=("not_found",),
+    ),
+    "POST /holds/{id}/captures": _command(
+        "capture_hold", "holds", "Take a part of what is held, or all of it.", CAPTURE, *COMMAND_CODES["capture_hold"]
+    ),
+    "POST /holds/{id}/void": _command(
+        "void_hold", "holds", "Give back what is held still.", VOID, *COMMAND_CODES["void_hold"]
+    ),
     "POST /runtime/intents/bulk": Door(
         name="create_intents", tag="intents", key="each", codes=("batch_too_large",),
         summary="Create up to a thousand intents, each with a key and an answer of its own.",

@@ -111,6 +111,7 @@ _PATH: Final[Mapping[str, str]] = {
 _TAGS: Final[Mapping[str, str]] = {
     "intents": "what a client wants to happen with money, and what became of it",
     "events": "what happens, as it happens",
+    "holds": "money that is spoken for, and what becomes of it",
     "accounts": "accounts, balances, entries",
     "policies": "a tenant's rules in versions, and why a decision was what it was",
     "reviews": "what waits for a person",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from zentra.gateway.description.holdings import HoldShown
 from zentra.gateway.description.shapes import (
     Account,
     AccountEntry,
@@ -16,7 +17,8 @@ from zentra.storage.reads.border import DenialView
 from zentra.storage.reads.work import CaseView, EndpointView, ReviewView
 
 __all__ = [
-    "Accounts", "Cases", "Decisions", "Deliveries", "Denials", "Endpoints", "Entries", "Intents", "Policies", "Reviews",
+    "Accounts", "Cases", "Decisions", "Deliveries", "Denials", "Endpoints", "Entries", "Holds", "Intents", "Policies",
+    "Reviews",
 ]  # fmt: skip
 
 
@@ -96,5 +98,11 @@ class Decisions(Struct, frozen=True):
     """The decisions on an intent, in order."""
 
     data: list[Explanation]
+
+
+class Holds(Struct, frozen=True):
+    """Holds, the last placed first."""
+
+    data: list[HoldShown]
     has_more: bool
     next_cursor: str | None

@@ -306,7 +306,7 @@ class CommandAnswer(Struct, frozen=True, kw_only=True):
 
     command: Uuid
     status: Literal["accepted", "done"]
-    kind: Literal["cancel", "reverse", "decide_review", "resolve_case", "replay_delivery"]
+    kind: Literal["cancel", "reverse", "decide_review", "resolve_case", "replay_delivery", "capture_hold", "void_hold"]
     links: CommandLinks
     intent: Uuid | UnsetType = UNSET
     intent_id: str | UnsetType = UNSET

@@ -44,6 +44,7 @@ from zentra.gateway.routes.callbacks import CallbackRoutes
 from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
 from zentra.gateway.routes.health import HealthRoutes
+from zentra.gateway.routes.holds import HoldRoutes
 from zentra.gateway.routes.intents import IntentRoutes
 from zentra.gateway.routes.operations import OperationRoutes
 from zentra.gateway.routes.policies import PolicyRoutes
@@ -230,6 +231,7 @@ class _Builder:
             *IntentRoutes(tenant_pool, door, commands, intent_waiters, lists).routes(),
             *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
             *AccountRoutes(tenant_pool, lists).routes(),
+            *HoldRoutes(tenant_pool, commands, lists).routes(),
             *OperationRoutes(tenant_pool, commands, lists).routes(),
             *PolicyRoutes(tenant_pool, load_scorers(self.settings.risk_scorers)).routes(),
             *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),

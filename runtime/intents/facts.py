@@ -15,6 +15,7 @@ __all__ = [
     "Delivered",
     "Entry",
     "Facts",
+    "HoldMoved",
     "Judged",
     "Noted",
     "Refused",
@@ -172,4 +173,17 @@ class Closed(Struct, frozen=True, gc=False, tag_field="kind", tag="closed"):
     deliveries_open: int = 0
 
 
-Facts = Registered | Judged | Noted | Booked | Refused | Routed | Reported | Decided | CaseNoted | Delivered | Closed
+class HoldMoved(Struct, frozen=True, gc=False, tag_field="kind", tag="hold"):
+    """What became of a hold, and its entries. `code` is the way of it: hold_placed, hold_captured, hold_voided,
+    hold_expired or hold_reversed; `detail` the reason that somebody gave."""
+
+    entries: tuple[Entry, ...]
+    code: str
+    detail: str = ""
+    command: str = ""  # of the client's command, where there was one: it acts once
+
+
+Facts = (
+    Registered | Judged | Noted | Booked | Refused | Routed | Reported | Decided | CaseNoted | Delivered | Closed
+    | HoldMoved
+)  # fmt: skip

@@ -195,7 +195,9 @@ def _score(
     if scorer is None:
         known = inputs.seen.fields.get(RISK_SCORE) if believe else None
         return known if type(known) is int else None
-    hour, month, pair = (usage.get(f"risk.{name}") for name in ("hour", "month", "pair"))
+    hour, month, pair = (
+        usage.get(name) if counts(window, inputs.command) else _NOTHING for name, window in RISK_WINDOWS.items()
+    )
     if hour is None or month is None or pair is None:
         return None
     facts = RiskFacts(

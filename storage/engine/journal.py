@@ -142,6 +142,13 @@ where d.delivery = c.delivery
 _OUTCOME: Final = """
 insert into command_outcomes (command, tenant, accepted, code, detail, decided_at) values ($1, $2, $3, $4, $5, $6)
 """
+_HOLDS: Final = """
+insert into holds (intent, tenant, intent_id, account, account_id, currency, minor, remaining, captured, status,
+    placed_at, expires_at, ended_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+on conflict (intent) do update set remaining = excluded.remaining, captured = excluded.captured,
+    status = excluded.status, ended_at = excluded.ended_at
+"""
 _CLAIM: Final = """
 update callbacks set tenant = $3, intent = $4 where rail = $1 and event_id = $2 and intent is null
 """
@@ -426,6 +433,8 @@ async def _write_desk(connection: Connection, writes: TickWrites) -> None:
             _CASE_RESOLVED,
             [(case, who, _json(how), at, tenant) for case, who, how, at, tenant in writes.cases_resolved],
         )
+    if writes.holds:
+        await connection.executemany(_HOLDS, [msgspec.structs.astuple(row) for row in writes.holds.values()])
     if writes.command_outcomes:
         await connection.executemany(_OUTCOME, [(*row[:4], _json(row[4]), row[5]) for row in writes.command_outcomes])
     if writes.callbacks_claimed:

@@ -10,14 +10,18 @@ import msgspec
 
 from zentra.runtime.errors import DataError
 from zentra.runtime.evidence.merkle import Frontier
+from zentra.runtime.intents.terms import HOLD_SECONDS_MIN
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.policy import PolicyRules
 from zentra.runtime.policy.document import rules_of
 from zentra.runtime.ports import (
+    EXPIRING_MAX,
     Claim,
     Configuration,
     Endpoint,
+    Expiring,
+    ExpiringHold,
     Ground,
     Lease,
     LogHead,
@@ -68,6 +72,14 @@ with recursive lanes as (
             and (s.tenant, s.endpoint) > (l.tenant, l.endpoint) order by s.tenant, s.endpoint limit 1) next
 )
 select tenant, endpoint from lanes
+"""
+_EXPIRING: Final = """
+select a.account, clock_timestamp(), h.intent, h.remaining, h.expires_at
+from unnest($1::bigint[]) as a(account) left join lateral (
+    select intent, remaining, expires_at from holds
+    where account = a.account and status = 'open' and expires_at <= clock_timestamp() + make_interval(secs => $2)
+    order by expires_at limit $3
+) h on true
 """
 _TIMERS: Final = """
 select kind, key, name, partition, tenant, due_at, extract(epoch from due_at - clock_timestamp())::float8
@@ -260,6 +272,17 @@ class PostgresStore:
             "select command from command_outcomes where command = any($1::uuid[])", sorted(commands)
         )
         return {row[0] for row in rows}
+
+    async def expiring_holds(self, accounts: Collection[int]) -> dict[int, Expiring]:
+        """See Store.expiring_holds."""
+        found: dict[int, list[ExpiringHold]] = {}
+        at = None
+        for row in await self._fetch(_EXPIRING, sorted(accounts), HOLD_SECONDS_MIN, EXPIRING_MAX):
+            at = row[1] if at is None else min(at, row[1])
+            holds = found.setdefault(row[0], [])
+            if row[2] is not None:
+                holds.append(ExpiringHold(row[2], row[3], row[4]))
+        return {account: Expiring(at, tuple(holds)) for account, holds in found.items()} if at is not None else {}
 
     async def due_timers(
         self, partitions: Collection[int], until_seconds: float, limit: int

@@ -18,7 +18,7 @@ from msgspec import Struct
 from tests.architecture import ROOT
 from tests.client import servers
 from tests.client.servers import Script
-from zentra.client import models
+from zentra.client import holds, models
 from zentra.client.api import AsyncZentra, NewIntent, Zentra
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages
 from zentra.client.blocking.transport import EventStream, Pages
@@ -65,10 +65,18 @@ CREATED = {"created_from": AT, "created_before": "2026-05-01T00:00:00Z", "page_s
 AMOUNTS = {"amount_min": 1, "amount_max": 2}
 ORDER = {"reason": "why", "wait": 3, "idempotency_key": "k"}
 MONEY: dict[str, Any] = {
-    "amount": 1, "currency": "NGN", "source": "a", "destination": "b", "intent_id": "i", "scope": "s", "country": "NG",
-    "metadata": {"a": "b"}, "wait": 3,
-}  # fmt: skip
-MANY = [NewIntent(kind="payment", **{name: value for name, value in MONEY.items() if name != "wait"})]
+    "amount": 1,
+    "currency": "NGN",
+    "source": "a",
+    "destination": "b",
+    "intent_id": "i",
+    "scope": "s",
+    "country": "NG",
+    "metadata": {"a": "b"},
+    "wait": 3,
+}
+GENERAL = {**MONEY, "hold": {"expires_in_seconds": 60}}  # fmt: skip
+MANY = [NewIntent(kind="payment", **{name: value for name, value in GENERAL.items() if name != "wait"})]
 # fmt: off
 ASKED: dict[str, Callable[[Any], Any]] = {
     "list_accounts": lambda api: api.accounts.list(type="t", currency="c", owner="o", status="s", **CREATED).page("c"),
@@ -82,7 +90,13 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "list_denials": lambda api: api.denials.list(actor="a", action="b", reason="c", **CREATED).page("c"),
     "create_payment": lambda api: api.payments.create(**MONEY),
     "create_transfer": lambda api: api.transfers.create(**MONEY),
-    "create_intent": lambda api: api.runtime.intents.create(**MONEY),
+    "create_intent": lambda api: api.runtime.intents.create(**GENERAL),
+    "create_hold": lambda api: api.holds.create(expires_in_seconds=60, release_condition="r", **MONEY),
+    "list_holds": lambda api: api.holds.list(
+        account="a", status="s", currency="c", expires_before=AT, **CREATED).page("c"),
+    "show_hold": lambda api: api.holds.get("x"),
+    "capture_hold": lambda api: api.holds.capture("x", 5, destination="d", final=True, **ORDER),
+    "void_hold": lambda api: api.holds.void("x", **ORDER),
     "create_intents": lambda api: api.runtime.intents.create_many(MANY),
     "list_intents": lambda api: api.runtime.intents.list(
         state="s", intent_id="i", account="a", kind="k", currency="c", **AMOUNTS, **CREATED).page("c"),
@@ -183,11 +197,13 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.Endpoint: ["Endpoint", "EndpointMade"],
     models.ErrorPage: ["ErrorPage"],
     models.Event: ["EventShown"],
+    holds.Hold: ["Hold", "HoldShown"],
+    holds.HoldCapture: ["HoldCapture"],
     models.Intent: ["Intent", "Accepted", "IntentShown"],
     models.LedgerEntry: ["LedgerEntry"],
     models.LedgerState: ["LedgerState"],
-    models.Links: ["IntentLinks", "AccountLinks", "CommandLinks", "SelfLink", "IntentLink"],
-    models.Page: ["Intents", "Accounts", "Entries", "Reviews", "Cases", "Denials", "Endpoints", "Deliveries"],
+    models.Links: ["IntentLinks", "AccountLinks", "CommandLinks", "SelfLink", "IntentLink", "HoldLinks"],
+    models.Page: ["Intents", "Accounts", "Entries", "Reviews", "Cases", "Denials", "Endpoints", "Deliveries", "Holds"],
     models.Reason: ["Reason"],
     models.Record: ["RecordShown"],
     models.Review: ["Review"],

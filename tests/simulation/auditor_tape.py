@@ -19,6 +19,7 @@ from zentra.bench.twins.store import StoreTwin
 from zentra.bench.twins.store_rows import OutboxRow, Rows
 from zentra.runtime.evidence.chain import GENESIS
 from zentra.runtime.intents.command import decode_command
+from zentra.runtime.intents.terms import HoldTerms
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
@@ -261,6 +262,9 @@ def record_story() -> Tape:
         "closed": fleet.submit(transfer(currency="EUR")),
         "windowed": fleet.submit(transfer(kind=IntentKind.PAYMENT), tenant="globex"),
         "refused": fleet.submit(transfer(HIGH), tenant="globex"),
+        "held": fleet.submit(transfer(50_000, kind=IntentKind.HOLD, hold=HoldTerms(3_600), destination="")),
+        "voided": fleet.submit(transfer(kind=IntentKind.HOLD, hold=HoldTerms(3_600))),
+        "lapsed": fleet.submit(transfer(kind=IntentKind.HOLD, hold=HoldTerms(15))),
     }
     fleet.advance(10)
     for who, verdict in (("reviewed", "approved"), ("rejected", "rejected")):
@@ -273,8 +277,20 @@ def record_story() -> Tape:
         ("reverse", "booked", {}),
         ("reverse", "twice", {}),
         ("reverse", "declined", {}),
+        ("capture_hold", "happy", {"amount": "full"}),
+        ("capture_hold", "lapsed", {"amount": "full"}),
+        ("capture_hold", "held", {"amount": "10000", "destination": "merchant"}),
+        ("capture_hold", "voided", {"amount": "125001"}),
+        ("void_hold", "voided", {"reason": "not needed"}),
     ):
         names[f"{command} {who}"] = fleet.command(command, names[who], body)
+    fleet.run_until_idle()
+    names["finish"] = fleet.command(
+        "capture_hold", names["held"], {"amount": "20000", "destination": "frozen", "final": True}
+    )
+    names["late"] = fleet.command("void_hold", names["held"], {"reason": "too late"})
+    fleet.run_until_idle()
+    names["reverse held"] = fleet.command("reverse", names["held"], {"amount": "25000"})
     fleet.advance(600)
     case = next(k for k, f in fleet.store.rows.cases.items() if f.row.intent == names["stuck"])
     names["case"] = case
