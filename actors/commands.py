@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from zentra.actors import holding, ledgering, stages, webhooks
+from zentra.actors import charging, holding, ledgering, stages, webhooks
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.errors import Refusal
 from zentra.runtime.intents import facts as f
@@ -89,8 +89,10 @@ def _reverse(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str
         return refusal.reason
     if tx.command.kind is IntentKind.HOLD:
         return holding.reverse(tick, at, event, tx, minor, body.reason)
+    path = ledgering.path_of(tick, tx)
+    fees, relief = charging.at_reversal(tick, tx, path, minor)
     done = tick.book.reverse(
-        ledgering.path_of(tick, tx), minor, tx.posted, tx.given_back, tick.now, intent=tx.id, ordinal=tx.ordinal
+        path, minor, tx.posted, tx.given_back, tick.now, intent=tx.id, ordinal=tx.ordinal, fees=fees, relief=relief
     )
     if isinstance(done, Objection):
         return done.code

@@ -13,6 +13,8 @@ from typing import Any, Final, Generic, Self, TypeVar
 import msgspec
 from msgspec import Struct, field
 
+from zentra.client.fee_models import FeeLine, Fees, FeeSchedule, Quote
+
 __all__ = [
     "Account",
     "AccountEntry",
@@ -28,11 +30,15 @@ __all__ = [
     "Endpoint",
     "ErrorPage",
     "Event",
+    "FeeLine",
+    "FeeSchedule",
+    "Fees",
     "Intent",
     "LedgerEntry",
     "LedgerState",
     "Links",
     "Page",
+    "Quote",
     "Reason",
     "Record",
     "Review",
@@ -111,6 +117,7 @@ class LedgerState(Struct, frozen=True, kw_only=True):
     held: int
     posted: int
     reversed: int
+    fees: Fees | None = None
     entries: tuple[LedgerEntry, ...] = ()
 
 
@@ -452,6 +459,7 @@ class WebhookIntent(Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = {}
     trace_id: str = ""
     tracestate: str = ""
+    hold: dict[str, str] | None = None
 
 
 class WebhookEvent(Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 from msgspec import Struct, field
 
 from zentra.runtime.evidence.merkle import Frontier
+from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting
 from zentra.runtime.policy import PolicyRules, Usage, VelocityKey
@@ -61,6 +62,7 @@ class Configuration(Struct, frozen=True):
     corridors: dict[str, tuple[Corridor, ...]]
     endpoints: dict[str, tuple[Endpoint, ...]]
     rails: dict[str, RailSettings]
+    fees: dict[str, FeeSchedule] = {}
 
 
 class Lease(Struct, frozen=True, gc=False):
@@ -264,7 +266,7 @@ class Store(Protocol):
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
         """Return the accounts that (tenant, account id) name; a name that does not exist is absent.
 
-        The name `@settlement/<currency>` is the tenant's settlement account of that currency."""
+        The names `@settlement/<currency>` and `@fee/<currency>` are the tenant's accounts of that type and currency."""
         ...
 
     async def intents(self, ids: Collection[str]) -> dict[str, StoredIntent]:

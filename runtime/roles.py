@@ -31,6 +31,8 @@ class Permission(StrEnum):
     CASES_READ = "cases:read"
     CASES_RESOLVE = "cases:resolve"
     DENIALS_READ = "denials:read"
+    FEES_READ = "fees:read"
+    FEES_MANAGE = "fees:manage"
     POLICIES_READ = "policies:read"
     POLICIES_WRITE = "policies:write"
     POLICIES_PROMOTE = "policies:promote"
@@ -41,7 +43,7 @@ class Permission(StrEnum):
 P = Permission
 _READS: Final = frozenset({
     P.INTENTS_READ, P.ACCOUNTS_READ, P.ENDPOINTS_READ, P.DELIVERIES_READ, P.EVIDENCE_READ, P.REVIEWS_READ, P.CASES_READ,
-    P.POLICIES_READ,
+    P.FEES_READ, P.POLICIES_READ,
 })  # fmt: skip
 _DEVELOPER: Final = _READS | {
     P.INTENTS_CREATE, P.INTENTS_CANCEL, P.INTENTS_REVERSE, P.ACCOUNTS_CREATE, P.ENDPOINTS_CREATE,
@@ -60,7 +62,7 @@ ROLES: Final[Mapping[str, frozenset[Permission]]] = {
         P.POLICIES_PROMOTE,
     },
     "support": _READS - {P.EVIDENCE_READ},
-    "finance": frozenset({P.INTENTS_READ, P.ACCOUNTS_READ, P.EVIDENCE_READ, P.CASES_READ}),
+    "finance": frozenset({P.INTENTS_READ, P.ACCOUNTS_READ, P.EVIDENCE_READ, P.CASES_READ, P.FEES_READ}),
     "auditor": _READS | {P.DENIALS_READ},
     "admin": frozenset(Permission),
 }

@@ -118,7 +118,7 @@ class AuditedHolds:
             if not stands.end and stands.expires <= now and stands.history.tenant == history.tenant
             and stands.history.command["source"] == ref.account_id
         ]  # fmt: skip
-        if over and lowest[ref.id] + sum(over) + ref.overdraft_limit >= history.amount:
+        if over and lowest[ref.id] + sum(over) + ref.overdraft_limit >= history.amount + history.fee_due:
             raise Violation(
                 "K", f"{history.id}/{record.sequence} is refused while holds that are over keep {sum(over)}"
             )

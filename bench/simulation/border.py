@@ -19,16 +19,17 @@ from zentra.bench.simulation.setting import COLD_ACCOUNTS, CURRENCY, TENANTS
 from zentra.bench.twins.fleet import at_once
 from zentra.gateway.sandbox.scenarios import SCENARIOS
 from zentra.runtime.evidence import canonical
+from zentra.runtime.fees.quoting import NO_FEES, FeeFacts, quote
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import IntentCommand, digest_of
-from zentra.runtime.intents.terms import HoldTerms
+from zentra.runtime.intents.terms import FeeTerms, HoldTerms
 from zentra.runtime.intents.transaction import register
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.messages import CommandGiven, Event, RailReported, encode_frame
 from zentra.runtime.partitions import callback_key, lane_key
 from zentra.runtime.ports import Timer
 from zentra.runtime.rails.port import CallbackRejected
-from zentra.runtime.rails.routing import parse_reference
+from zentra.runtime.rails.routing import find_corridor, parse_reference
 from zentra.runtime.stream_ports import Outgoing
 from zentra.runtime.subjects import command_subject
 from zentra.storage.intake.registration import IntentIdTaken, Registered, Registration
@@ -93,8 +94,31 @@ class Border:
         if kind is IntentKind.HOLD:
             destination = command.destination if random.random() < 0.7 else ""
             command = structs.replace(command, destination=destination, hold=HoldTerms(random.choice(_HOLD_SECONDS)))
+        elif random.random() < 0.15:
+            command = structs.replace(command, fee=self._fee_terms(tenant, command))
         number = self._next()
         self._register(tenant, f"key-{number}", f"intent-{number}", command, None)
+
+    def _fee_terms(self, tenant: str, command: IntentCommand) -> FeeTerms:
+        """Return what a client agrees to pay: what it is quoted now, that or less at most, or another quote."""
+        store = self._simulation.store
+        types = [
+            ref.type if (ref := store.refs.get((tenant, name))) else ""
+            for name in (command.source, command.destination)
+        ]
+        corridor = find_corridor(store.current.corridors.get(tenant, ()), command)
+        facts = FeeFacts(
+            str(command.kind), command.amount, command.currency, None, corridor.name if corridor else "", *types
+        )
+        quoted = quote(store.current.fees.get(tenant, NO_FEES), facts)
+        match self._random.randrange(4):
+            case 0:
+                return FeeTerms(max=str(quoted.total_payer))
+            case 1:
+                return FeeTerms(max=str(quoted.total_payer // 2))
+            case 2:
+                return FeeTerms(quote_digest="0" * 64)
+        return FeeTerms(quote_digest=quoted.digest)
 
     def repeat(self) -> None:
         """Let a client ask again: in the same words, or in others under an old key or an old id,

@@ -202,8 +202,8 @@ class StoreTwin:
         found = {name: self.refs[name] for name in names if name in self.refs}
         for tenant, name in names:
             kind, _, currency = name.partition("/")
-            for ref in self.refs.values() if kind == "@settlement" else ():
-                if (ref.tenant, ref.type, ref.currency) == (tenant, "settlement", currency):
+            for ref in self.refs.values() if kind in ("@settlement", "@fee") else ():
+                if (ref.tenant, f"@{ref.type}", ref.currency) == (tenant, kind, currency):
                     found.setdefault((tenant, name), ref)
         return found
 

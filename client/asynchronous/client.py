@@ -9,6 +9,7 @@ from typing import ParamSpec, Self, TypeVar
 import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
+from zentra.client.asynchronous.fees import AsyncFees
 from zentra.client.asynchronous.holding import AsyncHolds
 from zentra.client.asynchronous.money import (
     AsyncAccounts,
@@ -74,6 +75,7 @@ class AsyncZentra:
         self.payments = AsyncPayments(transport)
         self.holds = AsyncHolds(transport)
         self.accounts = AsyncAccounts(transport)
+        self.fees = AsyncFees(transport)
         self.reviews = AsyncReviews(transport)
         self.cases = AsyncCases(transport)
         self.denials = AsyncDenials(transport)

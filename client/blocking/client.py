@@ -11,6 +11,7 @@ from typing import ParamSpec, Self, TypeVar
 import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
+from zentra.client.blocking.fees import Fees
 from zentra.client.blocking.holding import Holds
 from zentra.client.blocking.money import (
     Accounts,
@@ -76,6 +77,7 @@ class Zentra:
         self.payments = Payments(transport)
         self.holds = Holds(transport)
         self.accounts = Accounts(transport)
+        self.fees = Fees(transport)
         self.reviews = Reviews(transport)
         self.cases = Cases(transport)
         self.denials = Denials(transport)

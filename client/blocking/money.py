@@ -35,6 +35,8 @@ class Intents:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        fee_max: int | None = None,
+        fee_quote: str | None = None,
         hold: Mapping[str, object] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
@@ -43,7 +45,9 @@ class Intents:
 
         `amount` is in minor units; a hold has terms of its own and may do without a destination. Without an
         `idempotency_key` one is made for this call and all its attempts; give one of yours, kept with the order that
-        it is for, to be safe against a crash of your own process as well. Raises APIError and ValueError."""
+        it is for, to be safe against a crash of your own process as well. `fee_max` is the most that may be charged on
+        top, `fee_quote` the digest of the quote that was agreed to: with another fee the intent fails as
+        `fee_changed`. Raises APIError and ValueError."""
         return self._transport.send(
             calls.create_intent(
                 "runtime",
@@ -57,6 +61,8 @@ class Intents:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                fee_max=fee_max,
+                fee_quote=fee_quote,
                 hold=hold,
                 idempotency_key=idempotency_key,
                 wait=wait,
@@ -186,6 +192,8 @@ class Transfers:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        fee_max: int | None = None,
+        fee_quote: str | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Intent:
@@ -202,6 +210,8 @@ class Transfers:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                fee_max=fee_max,
+                fee_quote=fee_quote,
                 idempotency_key=idempotency_key,
                 wait=wait,
             )
@@ -225,6 +235,8 @@ class Payments:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        fee_max: int | None = None,
+        fee_quote: str | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Intent:
@@ -241,6 +253,8 @@ class Payments:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                fee_max=fee_max,
+                fee_quote=fee_quote,
                 idempotency_key=idempotency_key,
                 wait=wait,
             )

@@ -46,7 +46,9 @@ ACCOUNT: Final[Mapping[str, Field]] = {
     "type": Field(account_type),
     "currency": Field(currency),
 }
-POSTINGS: Final = ("reserve", "release", "post", "settle", "book", "reversal")
+POSTINGS: Final = (
+    "reserve", "release", "post", "settle", "book", "reversal", "fee", "fee_reserve", "fee_release", "fee_refund",
+)  # fmt: skip
 ACCOUNT_FILTERS: Final[Mapping[str, Check]] = {
     **CREATED, "type": one_of("account_type_unknown", *AccountType), "currency": currency, "owner": text,
     "status": one_of("status_unknown", "open", "frozen", "closed"),

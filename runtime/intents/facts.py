@@ -15,6 +15,8 @@ __all__ = [
     "Delivered",
     "Entry",
     "Facts",
+    "FeeLine",
+    "FeesCharged",
     "HoldMoved",
     "Judged",
     "Noted",
@@ -31,7 +33,7 @@ class Entry(Struct, frozen=True, gc=False):
     """One posting as people see it: `pending` and `posted` are its signed effects on each layer."""
 
     ordinal: int
-    posting: str  # reserve, release, post, settle, book, reversal
+    posting: str  # reserve, release, post, settle, book, reversal, fee, fee_reserve, fee_release, fee_refund
     debit: str
     credit: str
     currency: str
@@ -88,12 +90,31 @@ class Noted(Struct, frozen=True, gc=False, tag_field="kind", tag="noted"):
     reason: str = ""
 
 
+class FeeLine(Struct, frozen=True, gc=False):
+    """What one rule of a schedule charges one side, and what becomes of it, as was said when it was charged."""
+
+    rule: str
+    payer: str  # payer: on top of the amount; payee: out of it
+    minor: str
+    charged: str  # on_success, on_submission
+    on_failure: str  # of what was charged on submission: refund, keep
+    on_reversal: str  # full, pro_rata, keep
+
+
+class FeesCharged(Struct, frozen=True, gc=False):
+    """The fees of an intent, by the version of the schedule that they come from."""
+
+    version: int
+    lines: tuple[FeeLine, ...]
+
+
 class Booked(Struct, frozen=True, gc=False, tag_field="kind", tag="booked"):
     """Ledger entries; `reason` where the ledger acted on a refusal or a cancellation."""
 
     entries: tuple[Entry, ...]
     reason: str = ""
     command: str = ""  # of the client's command, where there was one: it acts once
+    fees: FeesCharged | UnsetType = UNSET  # with the first entries of an intent that pays some
 
 
 class Refused(Struct, frozen=True, gc=False, tag_field="kind", tag="refused"):

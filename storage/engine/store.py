@@ -10,6 +10,7 @@ import msgspec
 
 from zentra.runtime.errors import DataError
 from zentra.runtime.evidence.merkle import Frontier
+from zentra.runtime.fees.schedule import FeeRule, FeeSchedule
 from zentra.runtime.intents.terms import HOLD_SECONDS_MIN
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef
@@ -43,15 +44,16 @@ from zentra.storage.pool import Pool
 __all__ = ["PostgresStore"]
 
 UNSEND_ROWS: Final = 20_000  # well within the limit of a transaction
-_SETTLEMENT: Final = "@settlement/"
+_SYSTEM: Final = "@"  # @<type>/<currency>: the tenant's system account of that type and currency
 _ACCOUNTS: Final = """
 select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status
 from accounts a join unnest($1::text[], $2::text[]) as n(tenant, account_id) using (tenant, account_id)
 """
-_SETTLEMENTS: Final = """
+_SYSTEM_ACCOUNTS: Final = """
 select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status
-from accounts a join unnest($1::text[], $2::text[]) as n(tenant, currency) using (tenant, currency)
-where a.type = 'settlement' order by a.id desc
+from accounts a join unnest($1::text[], $2::text[], $3::text[]) as n(tenant, type, currency)
+    using (tenant, type, currency)
+where a.type in ('settlement', 'fee') order by a.id desc
 """
 _RECORDS: Final = """
 select intent, array_agg(record order by sequence), array_agg(hash order by sequence)
@@ -187,6 +189,9 @@ class PostgresStore:
             "select tenant, id, url, events, secrets from endpoints where status = 'enabled' order by tenant, id"
         )
         rails = await self._fetch("select settings from rails")
+        fees = await self._fetch(
+            "select distinct on (tenant) tenant, version, rules from fee_schedules order by 1, 2 desc"
+        )
         settings = [msgspec.json.decode(row[0], type=RailSettings) for row in rails]
         known = self._policies  # a version never changes, so what was made of it is kept
         self._policies = {
@@ -199,19 +204,21 @@ class PostgresStore:
             corridors=_by_tenant(Corridor(r[0], r[1], r[2], r[3], tuple(r[4]), r[5], r[6], r[7]) for r in corridors),
             endpoints=_by_tenant(Endpoint(r[0], r[1], r[2], tuple(r[3]), tuple(r[4])) for r in endpoints),
             rails={rail.name: rail for rail in settings},
+            fees={row[0]: FeeSchedule(msgspec.json.decode(row[2], type=tuple[FeeRule, ...]), row[1]) for row in fees},
         )
 
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
         """See Store.accounts."""
-        plain = [name for name in names if not name[1].startswith(_SETTLEMENT)]
-        settlements = [(tenant, name[len(_SETTLEMENT) :]) for tenant, name in names if name.startswith(_SETTLEMENT)]
+        plain = [name for name in names if not name[1].startswith(_SYSTEM)]
+        system = [(tenant, *name[1:].partition("/")) for tenant, name in names if name.startswith(_SYSTEM)]
         found: dict[tuple[str, str], AccountRef] = {}
         if plain:
             for row in await self._fetch(_ACCOUNTS, [t for t, _ in plain], [n for _, n in plain]):
                 found[row[1], row[2]] = AccountRef(*row)
-        if settlements:
-            for row in await self._fetch(_SETTLEMENTS, [t for t, _ in settlements], [c for _, c in settlements]):
-                found[row[1], f"{_SETTLEMENT}{row[4]}"] = AccountRef(*row)
+        if system:
+            asked = [row[0] for row in system], [row[1] for row in system], [row[3] for row in system]
+            for row in await self._fetch(_SYSTEM_ACCOUNTS, *asked):
+                found[row[1], f"{_SYSTEM}{row[3]}/{row[4]}"] = AccountRef(*row)
         return found
 
     async def intents(self, ids: Collection[str]) -> dict[str, StoredIntent]:

@@ -141,7 +141,11 @@ async def write_past(pool: Pool, past: list[Transition]) -> None:
             await connection.executemany(
                 "insert into intents (id, tenant, intent_id, digest, command, principal, role, key, trace, created_at)"
                 " values ($1, $2, $3, '', '', 'dev', 'developer', $4, '', $5)",
-                [(t.intent, TENANT, f"past-{int(t.intent[12:], 16)}", t.intent, t.at) for t in chunk if t.sequence == 1],
+                [
+                    (t.intent, TENANT, f"past-{int(t.intent[12:], 16)}", t.intent, t.at)
+                    for t in chunk
+                    if t.sequence == 1
+                ],
             )
     async with transaction(pool) as connection:
         for kind, names in (
