@@ -22,6 +22,7 @@ from zentra.runtime.verification.postings import AccountFacts, PostingRow, hash_
 __all__ = ["Counts", "IntentRow", "RecordRow", "Sums", "Verifier"]
 
 EXPLAINED_MAX: Final = 5  # broken records whose byte is looked for: that costs up to a second each
+CLOCK_STEP_MAX: Final = timedelta(minutes=1)  # by which the database's clock may be set back
 _MICROSECOND: Final = timedelta(microseconds=1)
 _SETTLED: Final = frozenset(map(str, SETTLED))
 _MOVES: Final = frozenset(
@@ -315,11 +316,8 @@ class Verifier:
                 if one != other:
                     self.findings.differ("posting_record", tenant, where, name, one, other)
         recorded = records[place].at
-        if at != recorded:
-            # A record is a microsecond behind the one before it where the clock is not.
-            pushed = place and recorded - records[place - 1].at == _MICROSECOND and at < recorded
-            if not pushed:
-                self.findings.differ("posting_record", tenant, where, "at", recorded, at)
+        if at != recorded and not _pushed(records, place, at):
+            self.findings.differ("posting_record", tenant, where, "at", recorded, at)
 
     def _add(self, posting: PostingRow) -> None:
         if self._counted is not None and not self._counted(posting):
@@ -349,6 +347,15 @@ def _fold(fold: dict[int, Sums], posting: PostingRow) -> None:
         sums = fold[posting.credit] = [0, 0, 0, 0, 0]
     sums[1] += pending
     sums[3] += posted
+
+
+def _pushed(records: Sequence[RecordRow], place: int, at: datetime) -> bool:
+    """Return whether a record may be later than its posting, made `at`: the records of one moment follow one another
+    by a microsecond, and so do those that were made after the clock was set back."""
+    recorded = records[place].at
+    while place and records[place].at - records[place - 1].at == _MICROSECOND:
+        place -= 1
+    return records[place].at - CLOCK_STEP_MAX < at < recorded
 
 
 def _record(intent: str, sequence: int) -> str:
