@@ -19,13 +19,15 @@ import msgspec
 import typer
 
 from zentra.gateway.cli.progress import shown_progress
-from zentra.gateway.cli.support import JSON_OPTION, explained, say, say_json, settings
+from zentra.gateway.cli.support import JSON_OPTION, explained, say, say_json, settings, table
+from zentra.gateway.production import assert_production
 from zentra.gateway.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
     from zentra.runtime.verification.differences import Difference
+    from zentra.runtime.verification.trial import TrialBalance
     from zentra.storage.verification.checking import Check, Opening, Totals
 
 __all__ = ["Answer", "add_ledger"]
@@ -153,6 +155,67 @@ def chain(
     raise typer.Exit(Answer.CLEAN if found.clean else Answer.DIFFERS)
 
 
+@ledger_app.command("trial-balance", epilog=EPILOG)
+def trial_balance(
+    tenant: str | None = TENANT,
+    at: str | None = typer.Option(None, metavar="TIME", help="As of this time; as the books stand by default."),
+    by: str = typer.Option("recorded", help="recorded or effective: which of its two times puts an entry before --at."),
+    book: str | None = typer.Option(None, help="Only this book; all by default."),
+    as_csv: bool = typer.Option(False, "--csv", help="Print CSV, for spreadsheets."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Add the books up: debits and credits by currency and type of account.
+
+    \b
+    Each account's balance stands in the column of its larger side; both columns, and both turnovers, have to come to
+    the same sum. Without --at the counters are added up, as they stand; with --at the postings before that time are.
+    Amounts are minor units.
+    \b
+    Examples:
+      zentra ledger trial-balance --tenant acme
+      zentra ledger trial-balance --at 2026-04-01T00:00Z --by effective --csv > march.csv
+    """
+
+    async def work(known: Settings) -> tuple[datetime, TrialBalance]:
+        from zentra.storage.verification.trial import read_trial_balance
+
+        if by not in ("recorded", "effective"):
+            raise SettingsError(f"--by {by}: recorded or effective")
+        time = None if at is None else moment(at, "--at")
+        return await read_trial_balance(
+            url_of(known), tenant=tenant, book=book, at=time, by="effective" if by == "effective" else "recorded"
+        )
+
+    time, found = asked(work)
+    if as_json:
+        say_json({"at": time, "agrees": found.agrees, **msgspec.to_builtins(found)})
+    elif as_csv:
+        say(*_csv(found))
+    else:
+        say(f"trial balance as of {time}")
+        rows = [msgspec.structs.asdict(one) for one in found.lines]
+        rows += [
+            {**msgspec.structs.asdict(one), "type": "TOTAL" if one.agrees else "TOTAL, DIFFERS"} for one in found.totals
+        ]
+        order = sorted(
+            rows, key=lambda row: (row["tenant"], row["book"], row["currency"], str(row["type"])[:5] == "TOTAL")
+        )
+        table(order, TRIAL_COLUMNS, "no accounts")
+        say("the columns agree" if found.agrees else "THE COLUMNS DIFFER")
+    raise typer.Exit(Answer.CLEAN if found.agrees else Answer.DIFFERS)
+
+
+TRIAL_COLUMNS: Final = (
+    "tenant", "book", "currency", "type", "accounts", "debits", "credits", "debit_balances", "credit_balances",
+)  # fmt: skip
+
+
+def _csv(found: TrialBalance) -> Iterator[str]:
+    yield ",".join(TRIAL_COLUMNS)
+    for one in found.lines:
+        yield ",".join(str(getattr(one, column)) for column in TRIAL_COLUMNS)
+
+
 # What verifications share --------------------------------------------------------------------------------------------
 
 
@@ -162,7 +225,9 @@ def asked(work: Callable[[Settings], Coroutine[Any, Any, T]]) -> T:
 
     gc.set_threshold(*GC_THRESHOLDS)
     try:
-        return asyncio.run(work(settings()))
+        known = settings()
+        assert_production(known)
+        return asyncio.run(work(known))
     except Exception as error:
         told = explained(error)
         sentence = (
@@ -176,11 +241,9 @@ def asked(work: Callable[[Settings], Coroutine[Any, Any, T]]) -> T:
 
 def url_of(known: Settings) -> str:
     """Return the URL of a role that sees every tenant; raise SettingsError where there is none."""
-    url = known.postgres_admin_url or known.postgres_writer_url
+    url = known.postgres_writer_url or known.postgres_admin_url
     if not url:
-        raise SettingsError(
-            "ZENTRA_POSTGRES_ADMIN_URL is not set; that of the writer, which sees all tenants, does too"
-        )
+        raise SettingsError("ZENTRA_POSTGRES_WRITER_URL is not set; that of an owner who sees all tenants does too")
     return url
 
 

@@ -20,6 +20,7 @@ from zentra.gateway.cli.administration import add_administration
 from zentra.gateway.cli.deadletters import add_deadletters
 from zentra.gateway.cli.installation import add_installation
 from zentra.gateway.cli.ledger import add_ledger
+from zentra.gateway.cli.periods import add_periods
 from zentra.gateway.cli.servers import add_servers
 from zentra.gateway.cli.support import JSON_OPTION, ExitCode, explained, say, say_json, settings, table
 from zentra.gateway.settings import Settings
@@ -58,6 +59,7 @@ add_administration(app)
 add_access(app)
 add_deadletters(app)
 add_ledger(app)
+add_periods(app)
 app.add_typer(config_app, name="config")
 
 

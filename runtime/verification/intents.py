@@ -17,7 +17,7 @@ from zentra.runtime.intents.machine import INITIAL, MOVES
 from zentra.runtime.intents.vocabulary import SETTLED
 from zentra.runtime.verification.breaks import explain_break
 from zentra.runtime.verification.differences import Findings
-from zentra.runtime.verification.postings import AccountFacts, PostingRow, hash_of
+from zentra.runtime.verification.postings import AccountFacts, PostingRow, hash_of, spelled
 
 __all__ = ["Counts", "IntentRow", "RecordRow", "Sums", "Verifier"]
 
@@ -76,6 +76,7 @@ class _Entry(Struct, frozen=True, gc=False):
     pending: str
     posted: str
     hash: str
+    effective_at: str | UnsetType = UNSET
 
 
 class _Facts(Struct, frozen=True, gc=False):
@@ -308,9 +309,19 @@ class Verifier:
             self.findings.differ("posting_record", posting.tenant, where, "entry", "in a record", "none")
             return
         place, entry = told
-        _, _, tenant, kind, _, _, currency, pending, posted, at, link = posting
-        said = (entry.posting, entry.debit, entry.credit, entry.currency, entry.pending, entry.posted, entry.hash)
-        kept = (kind, debit, credit, currency, str(pending), str(posted), link.hex())
+        _, _, tenant, kind, _, _, currency, pending, posted, at, link, effective_at = posting
+        said = (
+            entry.posting,
+            entry.debit,
+            entry.credit,
+            entry.currency,
+            entry.pending,
+            entry.posted,
+            entry.hash,
+            entry.effective_at,
+        )
+        effective = UNSET if effective_at is None else spelled(effective_at)
+        kept = (kind, debit, credit, currency, str(pending), str(posted), link.hex(), effective)
         if said != kept:
             for name, one, other in zip(_ENTRY_FIELDS, said, kept, strict=True):
                 if one != other:
@@ -332,7 +343,7 @@ class Verifier:
         self.fold.setdefault(account, [0, 0, 0, 0, 0])[4] += left
 
 
-_ENTRY_FIELDS: Final = ("kind", "debit", "credit", "currency", "pending", "posted", "hash")
+_ENTRY_FIELDS: Final = ("kind", "debit", "credit", "currency", "pending", "posted", "hash", "effective_at")
 
 
 def _fold(fold: dict[int, Sums], posting: PostingRow) -> None:

@@ -97,13 +97,14 @@ class Opening(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """What to check: one tenant or all, from which opening, in how many processes. What stood before `until` is told to
-    `keep`, account by account, where the check found nothing."""
+    """What to check: one tenant or all, from which opening, in how many processes. What stood before `until`, by
+    when it counts where that is `effective`, is told to `keep`, account by account, where the check found nothing."""
 
     tenant: str | None = None
     opening: Opening | None = None
     jobs: int = 1
     until: datetime | None = None
+    effective: bool = False
     keep: Callable[[datetime, Totals, Iterator[AccountLine]], None] | None = None
 
 
@@ -223,7 +224,7 @@ async def _run(
     since = None if plan.opening is None else plan.opening.at
     jobs = max(1, min(plan.jobs, len(windows)))
     parts = [
-        Part(number, url, snapshot.name, plan.tenant, since, plan.until, directory, dealt_out)
+        Part(number, url, snapshot.name, plan.tenant, since, plan.until, plan.effective, directory, dealt_out)
         for number, dealt_out in enumerate(dealt(windows, jobs))
     ]
     if jobs == 1:

@@ -28,8 +28,8 @@ Told = Callable[[int, int], None]
 
 
 class Part(Struct, frozen=True):
-    """What one part has to do. Postings from `since` on are added up, those before `until` a second time; `directory`
-    takes its runs, under names that begin with its number."""
+    """What one part has to do. Postings from `since` on are added up, those before `until` a second time, by when they
+    count where that is `effective`; `directory` takes its runs, under names that begin with its number."""
 
     number: int
     url: str
@@ -37,6 +37,7 @@ class Part(Struct, frozen=True):
     tenant: str | None
     since: datetime | None
     until: datetime | None
+    effective: bool
     directory: str
     windows: tuple[Window, ...]
 
@@ -54,7 +55,7 @@ async def run_part(part: Part, told: Told) -> Seen:
     """Do a part; raises Unavailable and OSError."""
     since, until = part.since, part.until
     counted = None if since is None else _from(since)
-    early = None if until is None else _before(until)
+    early = None if until is None else _before(until, part.effective)
     verifier = Verifier(counted=counted, early=early)
     seen = Seen(verifier.counts, verifier.findings, [], [])
     async with joined_snapshot(part.url, part.snapshot) as connection:
@@ -83,7 +84,9 @@ def _from(since: datetime) -> Callable[[PostingRow], bool]:
     return lambda posting: posting.at >= since
 
 
-def _before(until: datetime) -> Callable[[PostingRow], bool]:
+def _before(until: datetime, effective: bool) -> Callable[[PostingRow], bool]:
+    if effective:
+        return lambda posting: posting.counts_from < until
     return lambda posting: posting.at < until
 
 

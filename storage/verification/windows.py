@@ -45,8 +45,8 @@ select intent, sequence, tenant, at, state, event, record, hash from transitions
 order by intent, sequence limit {limit}
 """
 _POSTINGS: Final = """
-select intent, ordinal, tenant, kind, debit, credit, currency, pending, posted, at, hash from postings where {which}
-order by intent, ordinal limit {limit}
+select intent, ordinal, tenant, kind, debit, credit, currency, pending, posted, at, hash, effective_at
+from postings where {which} order by intent, ordinal limit {limit}
 """
 _LEAVES: Final = """
 select tenant, "index", intent, data, hash from log_leaves where {which} order by intent, "index" limit {limit}

@@ -7,98 +7,25 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
 import pytest
 
-from tests.ledgers import KEY, make_ledger
+from tests.ledgers import KEY
 from tests.services import Database
+from tests.verification.databases import KEYS, asked, silent, spoil
 from zentra.bench.twins.fleet import START
 from zentra.runtime.errors import Refusal
-from zentra.runtime.evidence.heads import key_id
 from zentra.runtime.verification.differences import CHECKS
 from zentra.runtime.verification.points import PointFlaw
 from zentra.runtime.verification.postings import Counters
 from zentra.storage.errors import Misconfigured
-from zentra.storage.pool import open_pool
 from zentra.storage.verification import parts, windows
 from zentra.storage.verification.chains import ChainCheck, check_chains
 from zentra.storage.verification.checking import Check, Opening, Plan, Totals, check_ledger
 from zentra.storage.verification.pointfile import read_point, write_point
 
-KEYS: Final = {key_id(KEY.public_key()): KEY.public_key()}
-TABLES: Final = (
-    "accounts", "balances", "intents", "transitions", "postings", "log_leaves", "log_tiles", "log_heads",
-)  # fmt: skip
 SETTLED: Final = "(select intent from transitions where event = 'review.closed' and tenant = 'acme' order by 1 limit 1)"
 POSTED: Final = "(select intent from postings where kind = 'post' and tenant = 'acme' order by 1 limit 1)"
-
-
-def silent(label: str, done: int, total: int) -> None:
-    """Take note of nothing."""
-
-
-@pytest.fixture(scope="module")
-def ledger(database: Database) -> str:
-    """The URL of a database that holds a sound ledger, to be copied."""
-
-    async def fill() -> None:
-        async with await open_pool(database.admin_url, name="test") as pool:
-            await make_ledger(pool)
-
-    asyncio.run(fill())
-    return database.admin_url
-
-
-def _renamed(url: str, name: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-
-
-def _run(url: str, *statements: str) -> None:
-    async def run() -> None:
-        connection = await asyncpg.connect(url, server_settings={"search_path": "zentra"})
-        for statement in statements:
-            await connection.execute(statement)
-        await connection.close()
-
-    asyncio.run(run())
-
-
-@pytest.fixture(scope="module")
-def copied(ledger: str) -> Iterator[str]:
-    """The URL of a copy of the ledger in which every table is there a second time, to be brought back from."""
-    template = urlsplit(ledger).path.strip("/")
-    _run(_renamed(ledger, "postgres"), f"create database spoilt template {template}")
-    _run(
-        _renamed(ledger, "spoilt"), "create schema saved",
-        *(f"create table saved.{table} as table {table}" for table in TABLES),
-    )  # fmt: skip
-    yield _renamed(ledger, "spoilt")
-    _run(_renamed(ledger, "postgres"), "drop database spoilt with (force)")
-
-
-@pytest.fixture
-def copy(copied: str) -> Iterator[str]:
-    """The URL of a copy of the ledger that may be spoilt."""
-    yield copied
-    _run(
-        copied, "set session_replication_role = replica", f"truncate {', '.join(TABLES)}",
-        *(f"insert into {table} overriding system value table saved.{table}" for table in TABLES),
-    )  # fmt: skip
-
-
-def spoil(url: str, *statements: str) -> None:
-    """Change a database behind everybody's back."""
-
-    async def run() -> None:
-        connection = await asyncpg.connect(url, server_settings={"search_path": "zentra"})
-        await connection.execute("set session_replication_role = replica")  # no trigger, no foreign key
-        for statement in statements:
-            assert int((await connection.execute(statement)).split()[-1]) > 0, statement
-        await connection.close()
-
-    asyncio.run(run())
 
 
 def check(url: str, plan: Plan = Plan()) -> Check:  # noqa: B008  # frozen
@@ -232,7 +159,8 @@ CHAIN_FAULTS: list[Fault] = [
     ("a changed byte", _record("X"), ["chain"], "chain acme {posted} record 4 byte 19 is 'X' and was"),
     ("a byte that was put in", _record("X", 0), ["chain"], "chain acme {posted} record 4 byte 19 ('X') was put in"),
     ("a byte that is missing", _record(""), ["chain"], "chain acme {posted} record 4 byte 19 is missing: it was"),
-    ("two bytes changed", _record("xy", 2).replace("from 20", "from 12"), ["chain"], "chain acme {posted} record 4 more than one byte"),
+    ("two bytes changed", _record("xy", 2).replace("from 20", "from 12"),
+        ["chain"], "chain acme {posted} record 4 more than one byte"),
     ("a rewritten chain",
         f"update transitions set hash = sha256('any') where intent = {SETTLED} and event = 'review.closed'",
         ["chain", "leaf"], "leaf acme"),
@@ -264,11 +192,8 @@ def _named(result: Check | ChainCheck) -> list[str]:
     return [f"{one.check} {one.tenant} {one.where} {one.what}" for one in result.differences]
 
 
-async def _posted(url: str) -> str:
-    connection = await asyncpg.connect(url, server_settings={"search_path": "zentra"})
-    intent = await connection.fetchval(f"select {POSTED}")
-    await connection.close()
-    return str(intent.hex)
+def _posted(url: str) -> str:
+    return str(asked(url, f"select {POSTED}").hex)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +203,7 @@ async def _posted(url: str) -> str:
 def test_the_check_finds_each_planted_fault_and_names_it(
     ledger: str, copy: str, name: str, statement: str, checks: list[str], named: str
 ) -> None:
-    posted = asyncio.run(_posted(ledger))
+    posted = _posted(ledger)
     spoil(copy, statement)
     result = check(copy)
     assert found(result) == checks
@@ -289,11 +214,20 @@ def test_the_check_finds_each_planted_fault_and_names_it(
 def test_the_chain_finds_each_planted_fault_and_names_it(
     ledger: str, copy: str, name: str, statement: str, checks: list[str], named: str
 ) -> None:
-    posted = asyncio.run(_posted(ledger))
+    posted = _posted(ledger)
     spoil(copy, statement)
     result = chains(copy)
     assert found(result) == checks
     assert any(named.format(posted=posted) in line for line in _named(result)), _named(result)
+
+
+def test_a_row_that_an_index_misses_is_seen(ledger: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "_POSTINGS", windows._POSTINGS.replace("where", "where ordinal < 2 and"))
+    result = check(ledger)
+    assert [one.where for one in result.differences if one.check == "rows"] == ["postings"]
+    monkeypatch.undo()
+    monkeypatch.setattr(windows, "_RECORDS", windows._RECORDS.replace("where", "where false and"))
+    assert "rows" in check(ledger).differences_by_check
 
 
 def test_every_check_has_found_a_fault() -> None:
@@ -437,7 +371,7 @@ def test_chains_of_named_intents_are_verified_alone(ledger: str, copy: str) -> N
     assert (result.intents, result.heads, result.clean) == (2, 0, True)
     with pytest.raises(Refusal, match="intent_not_found"):
         chains(ledger, "intent-1", tenant="globex")
-    posted = asyncio.run(_posted(ledger))
+    posted = _posted(ledger)
     spoil(copy, _record("X"))
     assert chains(copy, "intent-1").clean
     assert found(chains(copy, posted)) == ["chain"]
