@@ -93,7 +93,7 @@ def check(
         from zentra.storage.verification.checking import Plan, check_ledger
 
         url = url_of(known)
-        installation, now = await _installation(url)
+        installation, now = await installation_of(known)
         signing = signing_key(known) if save is not None else None
         opening = None if since is None else _opening(known, since, key, tenant, installation)
         if save is not None and opening is not None and opening.accounts is None:
@@ -300,11 +300,11 @@ def verdict(differences: Sequence[Difference], counts: Mapping[str, int]) -> Ite
         yield f"  and {hidden} more"
 
 
-async def _installation(url: str) -> tuple[str, datetime]:
+async def installation_of(known: Settings) -> tuple[str, datetime]:
     """Return what tells this installation from others, the moment it was made; and what time it is there."""
     from zentra.storage.verification.snapshot import taken_snapshot
 
-    async with taken_snapshot(url) as snapshot:
+    async with taken_snapshot(url_of(known)) as snapshot:
         made = await snapshot.connection.fetchval("select created_at from installation")
         return str(made.isoformat()), snapshot.at
 

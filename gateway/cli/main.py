@@ -17,6 +17,7 @@ import typer
 
 from zentra.gateway.cli.access import add_access
 from zentra.gateway.cli.administration import add_administration
+from zentra.gateway.cli.archive import add_archive
 from zentra.gateway.cli.deadletters import add_deadletters
 from zentra.gateway.cli.installation import add_installation
 from zentra.gateway.cli.ledger import add_ledger
@@ -60,6 +61,7 @@ add_access(app)
 add_deadletters(app)
 add_ledger(app)
 add_periods(app)
+add_archive(app)
 app.add_typer(config_app, name="config")
 
 

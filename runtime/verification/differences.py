@@ -33,6 +33,8 @@ CHECKS: Final[Mapping[str, str]] = {
     "log":            "the leaves of a log are numbered without gaps, and its subtrees and heads follow from them",
     "signature":      "each head of a log is signed by a known key",
     "rows":           "what was read along an index is all that the tables hold",
+    "archive_file":   "the files of an archive are those of its manifest, byte for byte",
+    "archive_sum":    "the rows of an archive are of its period, and as many and as much as its manifest says",
     "opening":        "what lies before the point that was started from is as it was there",
 }
 # fmt: on

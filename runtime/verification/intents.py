@@ -19,7 +19,7 @@ from zentra.runtime.verification.breaks import explain_break
 from zentra.runtime.verification.differences import Findings
 from zentra.runtime.verification.postings import AccountFacts, PostingRow, hash_of, spelled
 
-__all__ = ["Counts", "IntentRow", "RecordRow", "Sums", "Verifier"]
+__all__ = ["Counts", "EntryFacts", "IntentRow", "RecordRow", "Sums", "Verifier"]
 
 EXPLAINED_MAX: Final = 5  # broken records whose byte is looked for: that costs up to a second each
 CLOCK_STEP_MAX: Final = timedelta(minutes=1)  # by which the database's clock may be set back
@@ -67,7 +67,9 @@ class Counts(Struct):
         self.postings += other.postings
 
 
-class _Entry(Struct, frozen=True, gc=False):
+class EntryFacts(Struct, frozen=True, gc=False):
+    """What a record says of one posting."""
+
     ordinal: int
     posting: str
     debit: str
@@ -80,7 +82,7 @@ class _Entry(Struct, frozen=True, gc=False):
 
 
 class _Facts(Struct, frozen=True, gc=False):
-    entries: tuple[_Entry, ...] = ()
+    entries: tuple[EntryFacts, ...] = ()
     digest: str | UnsetType | None = UNSET
 
 
@@ -98,7 +100,6 @@ class _Record(Struct, frozen=True, gc=False, rename={"from_": "from"}):
 
 
 _decode: Final = msgspec.json.Decoder(_Record).decode
-_NO_ENTRIES: Final[tuple[_Entry, ...]] = ()
 Sums = list[int]
 """Counters of an account as they are added up: the four of `COUNTERS`, and what its open holds hold."""
 
@@ -115,9 +116,13 @@ class Verifier:
         counted: Callable[[PostingRow], bool] | None = None,
         early: Callable[[PostingRow], bool] | None = None,
         ledger: bool = True,
+        whole: bool = True,
+        expected: Callable[[RecordRow, EntryFacts], bool] | None = None,
     ) -> None:
-        """Without `ledger` records are verified alone, and no postings are expected."""
+        """Without `ledger` records are verified alone, and no postings are expected. Where not the `whole` of
+        an intent's postings is given, what they leave is not judged, and `expected` says which entries have one."""
         self._counted, self._early, self._ledger = counted, early, ledger
+        self._whole, self._expected = whole, expected
         self.fold: dict[int, Sums] = {}
         self.early_fold: dict[int, Sums] = {}
         self.counts = Counts()
@@ -143,9 +148,9 @@ class Verifier:
 
     # Records --------------------------------------------------------------------------------------------------------
 
-    def _records(self, row: IntentRow | None, records: Sequence[RecordRow]) -> list[tuple[int, _Entry]]:
+    def _records(self, row: IntentRow | None, records: Sequence[RecordRow]) -> list[tuple[int, EntryFacts]]:
         """Verify the chain; return the entries that stand in it, each with the place of its record."""
-        entries: list[tuple[int, _Entry]] = []
+        entries: list[tuple[int, EntryFacts]] = []
         if not records:
             if row is not None:
                 self.findings.differ("intent", row.tenant, row.id, "records", "at least one", "none")
@@ -225,7 +230,7 @@ class Verifier:
     def _postings(
         self,
         records: Sequence[RecordRow],
-        entries: Sequence[tuple[int, _Entry]],
+        entries: Sequence[tuple[int, EntryFacts]],
         postings: Sequence[PostingRow],
         accounts: Mapping[int, AccountFacts],
         settled: bool,
@@ -251,6 +256,9 @@ class Verifier:
                 self._stands(
                     where, records, told.pop(posting.ordinal, None), posting, debit.account_id, credit.account_id
                 )
+            self._add(posting)
+            if not self._whole:
+                continue
             pair = (posting.debit, posting.credit)
             if posting.pending:
                 holds[pair] = left = holds.get(pair, 0) + posting.pending
@@ -266,9 +274,10 @@ class Verifier:
                         )
                 else:
                     moved[pair] = moved.get(pair, 0) + posting.posted
-            self._add(posting)
         for place, entry in told.values():
             record = records[place]
+            if self._expected is not None and not self._expected(record, entry):
+                continue
             where = f"{record.intent}/{entry.ordinal}"
             self.findings.differ(
                 "posting_record", record.tenant, where, "posting", f"as in record {record.sequence}", "none"
@@ -299,7 +308,7 @@ class Verifier:
         self,
         where: str,
         records: Sequence[RecordRow],
-        told: tuple[int, _Entry] | None,
+        told: tuple[int, EntryFacts] | None,
         posting: PostingRow,
         debit: str,
         credit: str,

@@ -34,6 +34,7 @@ COMMANDS = (
     "policies", "policies create", "policies list",
     "deadletters", "deadletters list", "deadletters retry",
     "ledger", "ledger check", "ledger trial-balance", "ledger chain",
+    "archive", "archive make", "archive verify",
     "periods", "periods close", "periods list", "periods reopen",
 )  # fmt: skip
 HEAVY = (
@@ -123,6 +124,8 @@ ERRORS: tuple[tuple[str, dict[str, str], int, str], ...] = (
     ("ledger trial-balance --at noon",        {"ZENTRA_POSTGRES_WRITER_URL": NOBODY},   2, "no time such as"),
     ("periods close acme",                    {},                                       2, "Missing option"),
     ("periods close acme --until 2026-04-01", {},                                       2, "say the zone"),
+    ("archive verify /none",                  {},                                       2, "no key to believe"),
+    ("archive make acme --until 2026-04-01T00Z --output /none --format zip", {},        2, "csv or parquet"),
     ("periods list acme",                     {},                                       3, "ADMIN_URL is not set"),
 )
 # fmt: on
