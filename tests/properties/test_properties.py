@@ -15,12 +15,12 @@ from msgspec import structs
 from tests.properties.machine import EngineMachine
 from zentra.actors import commands
 from zentra.bench.twins.store import StoreTwin
-from zentra.runtime.intents import transaction
+from zentra.runtime.evidence.chain import chain
 from zentra.runtime.ledger.book import Book
 
 SLICE = settings(
     max_examples=12, stateful_step_count=25, deadline=None, database=None, phases=(Phase.generate,),
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=list(HealthCheck), report_multiple_bugs=False,
 )  # fmt: skip
 
 
@@ -74,23 +74,12 @@ def _lose_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _break_the_chain(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = transaction.chain
-    monkeypatch.setattr(transaction, "chain", lambda previous, record: real(bytes(32), record))
-
-
-def _book_without_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = transaction._absorb
-
-    def absorb(tx: Any, before: Any, topic: str, facts: Any) -> None:
-        real(tx, before, topic, facts)
-        if topic == "ledger.reversal":
-            tx.ordinal -= 1
-
-    monkeypatch.setattr(transaction, "_absorb", absorb)
+    target = "zentra.runtime.intents.transaction.chain"
+    monkeypatch.setattr(target, lambda previous, record: chain(bytes(32), record))
 
 
 def _answer_what_was_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(commands.ON_TRANSACTION, "reverse", lambda tick, at, event, tx: "done")  # type: ignore[misc, index]
+    monkeypatch.setitem(commands.ON_TRANSACTION, "reverse", lambda tick, at, event, tx: "done")
 
 
 # fmt: off
@@ -100,7 +89,6 @@ PLANTS: list[tuple[str, Callable[[pytest.MonkeyPatch], None]]] = [
     ("a reversal that forgets the one before",  _reverse_twice),
     ("a unit that is lost",                     _lose_a_unit),
     ("a chain without links",                   _break_the_chain),
-    ("a number that is given twice",            _book_without_a_record),
     ("an answer to what was not done",          _answer_what_was_not_done),
 ]
 # fmt: on
@@ -111,5 +99,5 @@ def test_the_slice_finds_a_planted_fault(
     monkeypatch: pytest.MonkeyPatch, name: str, plant: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
     plant(monkeypatch)
-    with pytest.raises(Exception, match="."):  # an auditor's complaint, or the engine's own
+    with pytest.raises(Exception, match=r"."):  # an auditor's complaint, or the engine's own
         slices(range(1, 9))
