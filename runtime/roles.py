@@ -31,21 +31,38 @@ class Permission(StrEnum):
     CASES_READ = "cases:read"
     CASES_RESOLVE = "cases:resolve"
     DENIALS_READ = "denials:read"
+    FEES_READ = "fees:read"
+    FEES_MANAGE = "fees:manage"
+    POLICIES_READ = "policies:read"
+    POLICIES_WRITE = "policies:write"
+    POLICIES_PROMOTE = "policies:promote"
+    HOLDS_CAPTURE = "holds:capture"
+    HOLDS_VOID = "holds:void"
 
 
 P = Permission
 _READS: Final = frozenset({
     P.INTENTS_READ, P.ACCOUNTS_READ, P.ENDPOINTS_READ, P.DELIVERIES_READ, P.EVIDENCE_READ, P.REVIEWS_READ, P.CASES_READ,
+    P.FEES_READ, P.POLICIES_READ,
 })  # fmt: skip
 _DEVELOPER: Final = _READS | {
     P.INTENTS_CREATE, P.INTENTS_CANCEL, P.INTENTS_REVERSE, P.ACCOUNTS_CREATE, P.ENDPOINTS_CREATE,
+    P.HOLDS_CAPTURE, P.HOLDS_VOID,
 }  # fmt: skip
 
 ROLES: Final[Mapping[str, frozenset[Permission]]] = {
     "developer": _DEVELOPER,
-    "operator": _DEVELOPER | {P.REVIEWS_DECIDE, P.CASES_RESOLVE, P.DELIVERIES_REPLAY, P.DENIALS_READ},
+    "operator": _DEVELOPER
+    | {
+        P.REVIEWS_DECIDE,
+        P.CASES_RESOLVE,
+        P.DELIVERIES_REPLAY,
+        P.DENIALS_READ,
+        P.POLICIES_WRITE,
+        P.POLICIES_PROMOTE,
+    },
     "support": _READS - {P.EVIDENCE_READ},
-    "finance": frozenset({P.INTENTS_READ, P.ACCOUNTS_READ, P.EVIDENCE_READ, P.CASES_READ}),
+    "finance": frozenset({P.INTENTS_READ, P.ACCOUNTS_READ, P.EVIDENCE_READ, P.CASES_READ, P.FEES_READ}),
     "auditor": _READS | {P.DENIALS_READ},
     "admin": frozenset(Permission),
 }

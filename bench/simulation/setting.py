@@ -9,13 +9,24 @@ from typing import Final
 
 from zentra.bench.twins.store import StoreTwin
 from zentra.gateway.sandbox.scenarios import RailProfile, Timings
+from zentra.runtime.fees.schedule import FeeMatch, FeeRule, FeeSchedule, FeeTier
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.policy import Limits, PolicyRules
 from zentra.runtime.ports import Configuration, Endpoint
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
 
-__all__ = ["COLD_ACCOUNTS", "CURRENCY", "PARTITIONS", "SECRET", "TENANTS", "configuration", "open_books", "profiles"]
+__all__ = [
+    "COLD_ACCOUNTS",
+    "CURRENCY",
+    "PARTITIONS",
+    "SECRET",
+    "TENANTS",
+    "configuration",
+    "fees",
+    "open_books",
+    "profiles",
+]
 
 PARTITIONS: Final = 8
 TENANTS: Final = ("acme", "globex", "initech")
@@ -23,7 +34,30 @@ CURRENCY: Final = "NGN"
 COLD_ACCOUNTS: Final = 6
 SECRET: Final = "s" * 32
 OPENING_MINOR: Final = 5_000_000
-_SYSTEM: Final = ("settlement", "liquidity")
+_SYSTEM: Final = ("settlement", "liquidity", "fee")
+_NGN: Final = FeeMatch(currencies=(CURRENCY,))
+_RAILS: Final = FeeMatch(kinds=("transfer", "payment"), currencies=(CURRENCY,))
+_TIERS: Final = (FeeTier(1_000, "200"), FeeTier(50_000, "75.5", 3), FeeTier(None, "25"))
+
+
+def fees() -> dict[str, FeeSchedule]:
+    """Return what tenants charge: every model, every payer, all that can become of a fee; the last one charges none."""
+    acme = (
+        FeeRule(name="transfer", model="percentage", rate_bps="150", min_minor=20, max_minor=2_500, applies=_RAILS),
+        FeeRule(name="vat", model="percentage", rate_bps="750", of=("transfer",), on_reversal="full"),
+        FeeRule(name="desk", model="flat", flat_minor=15, charged="on_submission", applies=_RAILS),
+        FeeRule(name="book", model="flat", flat_minor=5, on_reversal="keep",
+                applies=FeeMatch(kinds=("book_transfer",), currencies=(CURRENCY,))),
+    )  # fmt: skip
+    globex = (
+        FeeRule(name="discount", model="graduated", tiers=_TIERS, payer="payee", applies=_NGN),
+        FeeRule(name="shared", model="volume", tiers=_TIERS, payer="split", payee_share_bps=3_333, rounding="up",
+                on_reversal="full", applies=_NGN, group="one"),
+        FeeRule(name="never", model="flat", flat_minor=1, applies=_NGN, group="one"),
+        FeeRule(name="stamp", model="flat", flat_minor=50, charged="on_submission", on_failure="keep",
+                applies=FeeMatch(currencies=(CURRENCY,), corridors=("any",), minor_min=10_000)),
+    )  # fmt: skip
+    return {"acme": FeeSchedule(acme, 1), "globex": FeeSchedule(globex, 1)}
 
 
 def configuration() -> Configuration:
@@ -58,7 +92,9 @@ def configuration() -> Configuration:
         )
         for tenant, rows in wanted.items()
     }
-    return Configuration(version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails)
+    return Configuration(
+        version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails, fees=fees()
+    )  # fmt: skip
 
 
 def profiles() -> dict[str, RailProfile]:
@@ -78,6 +114,7 @@ def open_books(store: StoreTwin) -> None:
         rows = [("hot", "customer"), *((f"cold-{n}", "customer") for n in range(COLD_ACCOUNTS)), ("poor", "customer")]
         rows += [("shop", "merchant"), ("out", "payout"), ("spare", "merchant"), ("credit", "customer")]
         rows += [("settlement-ngn", "settlement"), ("liquidity-ngn", "liquidity"), ("closed", "customer")]
+        rows += [("fee-ngn", "fee")]
         refs = {}
         for name, type_ in rows:
             number += 1

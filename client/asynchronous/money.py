@@ -28,20 +28,25 @@ class AsyncIntents:
         amount: int,
         currency: str,
         source: str,
-        destination: str,
+        destination: str | None = None,
         kind: str = "transfer",
         intent_id: str | None = None,
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        fee_max: int | None = None,
+        fee_quote: str | None = None,
+        hold: Mapping[str, object] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Intent:
         """Return the intent as accepted or, after up to `wait` seconds (the server allows 30), as it then is.
 
-        `amount` is in minor units. Without an `idempotency_key` one is made for this call and all its attempts; give
-        one of yours, kept with the order that it is for, to be safe against a crash of your own process as well.
-        Raises APIError and ValueError."""
+        `amount` is in minor units; a hold has terms of its own and may do without a destination. Without an
+        `idempotency_key` one is made for this call and all its attempts; give one of yours, kept with the order that
+        it is for, to be safe against a crash of your own process as well. `fee_max` is the most that may be charged on
+        top, `fee_quote` the digest of the quote that was agreed to: with another fee the intent fails as
+        `fee_changed`. Raises APIError and ValueError."""
         return await self._transport.send(
             calls.create_intent(
                 "runtime",
@@ -55,6 +60,9 @@ class AsyncIntents:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                fee_max=fee_max,
+                fee_quote=fee_quote,
+                hold=hold,
                 idempotency_key=idempotency_key,
                 wait=wait,
             )
@@ -183,6 +191,8 @@ class AsyncTransfers:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        fee_max: int | None = None,
+        fee_quote: str | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Intent:
@@ -199,6 +209,8 @@ class AsyncTransfers:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                fee_max=fee_max,
+                fee_quote=fee_quote,
                 idempotency_key=idempotency_key,
                 wait=wait,
             )
@@ -222,6 +234,8 @@ class AsyncPayments:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        fee_max: int | None = None,
+        fee_quote: str | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Intent:
@@ -238,6 +252,8 @@ class AsyncPayments:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                fee_max=fee_max,
+                fee_quote=fee_quote,
                 idempotency_key=idempotency_key,
                 wait=wait,
             )

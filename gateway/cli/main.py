@@ -19,9 +19,11 @@ from zentra.gateway.cli.access import add_access
 from zentra.gateway.cli.administration import add_administration
 from zentra.gateway.cli.archive import add_archive
 from zentra.gateway.cli.deadletters import add_deadletters
+from zentra.gateway.cli.fees import add_fees
 from zentra.gateway.cli.installation import add_installation
 from zentra.gateway.cli.ledger import add_ledger
 from zentra.gateway.cli.periods import add_periods
+from zentra.gateway.cli.policy import add_policy
 from zentra.gateway.cli.servers import add_servers
 from zentra.gateway.cli.support import JSON_OPTION, ExitCode, explained, say, say_json, settings, table
 from zentra.gateway.settings import Settings
@@ -57,7 +59,9 @@ config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True
 add_installation(app)
 add_servers(app)
 add_administration(app)
+add_policy(app)
 add_access(app)
+add_fees(app)
 add_deadletters(app)
 add_ledger(app)
 add_periods(app)
