@@ -40,6 +40,9 @@ COMMANDS = (
     "reviews", "reviews list", "reviews counts", "reviews show", "reviews approve", "reviews reject", "reviews claim",
     "reviews assign", "reviews comment", "reviews escalate", "reviews rules",
     "approvals", "approvals list", "approvals show", "approvals approve", "approvals reject", "approvals cancel",
+    "ledger", "ledger check", "ledger trial-balance", "ledger chain",
+    "archive", "archive make", "archive verify",
+    "periods", "periods close", "periods list", "periods reopen",
 )  # fmt: skip
 HEAVY = (
     "uvicorn",
@@ -123,6 +126,17 @@ ERRORS: tuple[tuple[str, dict[str, str], int, str], ...] = (
     ("deadletters retry",                     {},                                       2, "name one letter"),
     ("deadletters retry 1 --all",             {},                                       2, "name one letter"),
     ("evidence verify /none --key /none",     {},                                       3, "/none"),
+    ("ledger check",                          {},                                       2, "WRITER_URL is not set"),
+    ("ledger check",                          {"ZENTRA_POSTGRES_WRITER_URL": NOBODY},   2, "is the server running"),
+    ("ledger chain",                          {"ZENTRA_POSTGRES_WRITER_URL": NOBODY},   2, "no key to believe"),
+    ("ledger chain --key /none",              {"ZENTRA_POSTGRES_WRITER_URL": NOBODY},   2, "/none"),
+    ("ledger trial-balance --by chance",      {"ZENTRA_POSTGRES_WRITER_URL": NOBODY},   2, "recorded or effective"),
+    ("ledger trial-balance --at noon",        {"ZENTRA_POSTGRES_WRITER_URL": NOBODY},   2, "no time such as"),
+    ("periods close acme",                    {},                                       2, "Missing option"),
+    ("periods close acme --until 2026-04-01", {},                                       2, "say the zone"),
+    ("archive verify /none",                  {},                                       2, "no key to believe"),
+    ("archive make acme --until 2026-04-01T00Z --output /none --format zip", {},        2, "csv or parquet"),
+    ("periods list acme",                     {},                                       3, "ADMIN_URL is not set"),
 )
 # fmt: on
 
