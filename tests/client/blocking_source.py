@@ -72,6 +72,6 @@ BLOCKING_PAGES: Final[Mapping[str, Callable[[], str]]] = {
         "policies.py",
         "transport.py",
         "work.py",
-    )  # fmt: skip
+    )
 }
 """The modules that are made, by path."""
