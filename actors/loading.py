@@ -42,6 +42,7 @@ async def load(store: Store, memory: Memory, batch: Batch, missing: Missing) -> 
         batch.asked |= missing.leaves
     if missing.expiring:
         batch.expiring |= await store.expiring_holds(missing.expiring)
+        batch.expiring_asked.update(missing.expiring)
     if missing.commands:
         batch.stored |= await store.answered(missing.commands)
         batch.asked |= missing.commands

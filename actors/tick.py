@@ -9,7 +9,7 @@ reason and the rest is decided again without it, so nobody waits for it. Ids are
 of frames from the fence that commits them, so deciding twice gives the same bytes."""
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -72,6 +72,7 @@ class Batch(Struct):
     epochs: dict[int, int] = field(default_factory=dict)  # of its partitions when the events were taken
     consumed: list[tuple[int, str]] = field(default_factory=list)  # frames that end here, by partition and id
     expiring: dict[int, Expiring] = field(default_factory=dict)  # by account: what the store was asked for
+    expiring_asked: Counter[int] = field(default_factory=Counter)  # and how often
 
 
 class Poll(NamedTuple):
