@@ -151,6 +151,9 @@ class Engine:
                 memory.deliveries.pop(delivery.id, None)
         memory.lanes.update(tick.lanes)
         memory.logs.update(tick.heads)
+        for tenant, counts in tick.workloads.items():
+            if tenant in memory.workloads:
+                memory.workloads[tenant].open = counts
         memory.forget_absent()
         if tick.lost:
             memory.drop_partitions(tick.lost)
@@ -202,7 +205,7 @@ class Engine:
             if not is_plain(rules):
                 self._look_account((tx.tenant, tx.command.destination), missing)
             # Before the first tick the day is not known, and of a number not what it means; the tick asks for it.
-            if self.day and not is_number(tx.command.source):
+            if self.day and not is_number(tx.command.source) and not is_number(tx.command.destination):
                 needs.velocity.update(velocity_keys(rules, tx.tenant, tx.command, self.day, self.now))
         elif stage == "ledger":
             self._look_ledger(tx, missing, needs)

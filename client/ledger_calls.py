@@ -7,7 +7,7 @@ from typing import Final, Literal
 import msgspec
 
 from zentra.client.answers import Answer
-from zentra.client.calls import Filters, PageCall, Time, pages_of, spelled
+from zentra.client.calls import Filters, PageCall, Time, pages, spelled
 from zentra.client.core import Call, body_call, get_call, json_of
 from zentra.client.ledger_models import (
     AccountChange,
@@ -76,12 +76,12 @@ def get_account(id: str) -> Call[Account]:
 
 def list_accounts(page_size: int | None, filters: Filters) -> PageCall[Account]:
     """List accounts."""
-    return pages_of(_accounts, "accounts", page_size=page_size, filters=filters)
+    return pages(_accounts, "accounts", page_size=page_size, filters=filters)
 
 
 def list_entries(id: str, page_size: int | None, filters: Filters) -> PageCall[AccountEntry]:
     """List the entries of an account."""
-    return pages_of(_entries, "accounts", id, "entries", page_size=page_size, filters=filters)
+    return pages(_entries, "accounts", id, "entries", page_size=page_size, filters=filters)
 
 
 def change_status(
@@ -99,7 +99,7 @@ def limit_account(id: str, overdraft_limit: int, reason: str, idempotency_key: s
 
 def list_changes(id: str, page_size: int | None) -> PageCall[AccountChange]:
     """List the changes of an account."""
-    return pages_of(_changes, "accounts", id, "changes", page_size=page_size, filters={})
+    return pages(_changes, "accounts", id, "changes", page_size=page_size, filters={})
 
 
 def add_number(
@@ -112,7 +112,7 @@ def add_number(
 
 def list_numbers(id: str) -> PageCall[AccountNumber]:
     """List the numbers of an account, which are few."""
-    return pages_of(_numbers, "accounts", id, "numbers", page_size=None, filters={})
+    return pages(_numbers, "accounts", id, "numbers", page_size=None, filters={})
 
 
 def retire_number(id: str, number: str) -> Call[TakenAway]:
@@ -130,7 +130,7 @@ def add_monitor(
 
 def list_monitors(id: str) -> PageCall[AccountMonitor]:
     """List the monitors of an account, which are few."""
-    return pages_of(_monitors, "accounts", id, "monitors", page_size=None, filters={})
+    return pages(_monitors, "accounts", id, "monitors", page_size=None, filters={})
 
 
 def remove_monitor(id: str, monitor: str) -> Call[TakenAway]:
@@ -164,7 +164,7 @@ def create_book(book: str, name: str, idempotency_key: str | None) -> Call[Book]
 
 def list_books() -> PageCall[Book]:
     """List books, which are few."""
-    return pages_of(_books, "books", page_size=None, filters={})
+    return pages(_books, "books", page_size=None, filters={})
 
 
 def get_chart(

@@ -17,11 +17,12 @@ from msgspec import Struct
 
 from zentra.bench.twins.store_commit import OpenCommit, lease_lock
 from zentra.bench.twins.store_intake import Intake, frames_of
+from zentra.bench.twins.store_names import meant
+from zentra.bench.twins.store_reviews import reviews_told, workloads
 from zentra.bench.twins.store_rows import OutboxRow, Rows, add, behind, check, expiring, owned, refuse_non_uuids
 from zentra.runtime.errors import DataError, InDoubt
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
-from zentra.runtime.ledger.names import parse_number, parse_system_name
 from zentra.runtime.ports import (
     Claim,
     Configuration,
@@ -35,6 +36,7 @@ from zentra.runtime.ports import (
     TickWrites,
     Timer,
 )
+from zentra.runtime.reviews import Workload
 from zentra.runtime.stream_ports import NOTHING_CONSUMED, Outgoing, Position
 from zentra.runtime.webhooks.delivery import OPEN, Delivery, DeliveryState
 from zentra.storage.engine.ownership import shares
@@ -209,19 +211,10 @@ class StoreTwin:
         self._meet("accounts")
         found = {}
         for tenant, name in names:
-            ref = self.refs.get((tenant, name)) or self._meant(tenant, name)
+            ref = self.refs.get((tenant, name)) or meant(self.refs, self.numbers, tenant, name)
             if ref is not None:
                 found[tenant, name] = ref
         return found
-
-    def _meant(self, tenant: str, name: str) -> AccountRef | None:
-        """Return the account that a number or the name of a system account means."""
-        system, number = parse_system_name(name), parse_number(name)
-        if number is not None:
-            return self.refs.get((tenant, self.numbers.get((tenant, *number), "")))
-        fitting = [ref for ref in self.refs.values() if (ref.tenant, ref.type, ref.currency, ref.book)
-                   == (tenant, *(system or ("", "", "")))]  # fmt: skip
-        return fitting[0] if fitting else None
 
     async def intents(self, ids: Collection[str]) -> dict[str, StoredIntent]:
         """See Store.intents."""
@@ -275,6 +268,11 @@ class StoreTwin:
         """See Store.leaves."""
         self._meet("leaves")
         return self.rows.leaf_names.intersection(names)
+
+    async def workloads(self, tenants: Collection[str]) -> dict[str, Workload]:
+        """See Store.workloads."""
+        self._meet("workloads")
+        return workloads(self.rows, tenants, self._clock())
 
     async def answered(self, commands: Collection[str]) -> set[str]:
         """See Store.answered."""
@@ -390,7 +388,7 @@ class StoreTwin:
             "ledger_imbalance_minor_units": float(sum(abs(v) for k, v in sums.items() if k[3] == "posted")),
             "ledger_imbalance_pending_minor_units": float(sum(abs(v) for k, v in sums.items() if k[3] == "pending")),
             "outbox_lag_seconds": max(waiting, default=0.0),
-            "reviews_open": float(sum(review["status"] == "open" for review in self.rows.reviews.values())),
+            **reviews_told(self.rows, now),
             "cases_open": float(sum(case.status == "open" for case in self.rows.cases.values())),
         }
 

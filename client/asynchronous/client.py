@@ -10,6 +10,7 @@ import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
 from zentra.client.asynchronous.accounts import AsyncAccounts, AsyncBooks, AsyncDeposits
+from zentra.client.asynchronous.deciding import AsyncApprovals, AsyncReviews
 from zentra.client.asynchronous.fees import AsyncFees
 from zentra.client.asynchronous.holding import AsyncHolds
 from zentra.client.asynchronous.money import (
@@ -19,13 +20,13 @@ from zentra.client.asynchronous.money import (
     AsyncPayments,
     AsyncTransfers,
 )
+from zentra.client.asynchronous.policies import AsyncPolicies
 from zentra.client.asynchronous.transport import AsyncTransport
 from zentra.client.asynchronous.work import (
     AsyncCases,
     AsyncDenials,
     AsyncEvidence,
     AsyncMeta,
-    AsyncReviews,
     AsyncWebhooks,
 )
 from zentra.client.core import Settings
@@ -78,7 +79,9 @@ class AsyncZentra:
         self.books = AsyncBooks(transport)
         self.deposits = AsyncDeposits(transport)
         self.fees = AsyncFees(transport)
+        self.policies = AsyncPolicies(transport)
         self.reviews = AsyncReviews(transport)
+        self.approvals = AsyncApprovals(transport)
         self.cases = AsyncCases(transport)
         self.denials = AsyncDenials(transport)
         self.webhooks = AsyncWebhooks(transport)

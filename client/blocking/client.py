@@ -12,6 +12,7 @@ import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
 from zentra.client.blocking.accounts import Accounts, Books, Deposits
+from zentra.client.blocking.deciding import Approvals, Reviews
 from zentra.client.blocking.fees import Fees
 from zentra.client.blocking.holding import Holds
 from zentra.client.blocking.money import (
@@ -21,13 +22,13 @@ from zentra.client.blocking.money import (
     Payments,
     Transfers,
 )
+from zentra.client.blocking.policies import Policies
 from zentra.client.blocking.transport import Transport
 from zentra.client.blocking.work import (
     Cases,
     Denials,
     Evidence,
     Meta,
-    Reviews,
     Webhooks,
 )
 from zentra.client.core import Settings
@@ -80,7 +81,9 @@ class Zentra:
         self.books = Books(transport)
         self.deposits = Deposits(transport)
         self.fees = Fees(transport)
+        self.policies = Policies(transport)
         self.reviews = Reviews(transport)
+        self.approvals = Approvals(transport)
         self.cases = Cases(transport)
         self.denials = Denials(transport)
         self.webhooks = Webhooks(transport)

@@ -10,8 +10,21 @@ from msgspec import UNSET, Struct, UnsetType
 from zentra.gateway.description.shapes import Digits, Hash, Uuid
 
 __all__ = [
-    "Account", "AccountChange", "AccountChanged", "AccountEntry", "AccountMonitor", "AccountNumber",
-    "AccountOpened", "BalanceAt", "Book", "BookMade", "ChartNode", "Figures", "StatementLine", "TakenAway",
+    "Account",
+    "AccountChange",
+    "AccountChanged",
+    "AccountEntry",
+    "AccountMonitor",
+    "AccountNumber",
+    "AccountOpened",
+    "BalanceAt",
+    "Book",
+    "BookMade",
+    "ChartNode",
+    "Figures",
+    "SelfLink",
+    "StatementLine",
+    "TakenAway",
 ]  # fmt: skip
 
 

@@ -9,104 +9,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import UnionType
-from typing import Any, Final, Literal
-
-import msgspec
-from msgspec import Struct
+from typing import Final
 
 from zentra.actors.commands import COMMAND_CODES
-from zentra.gateway.description import account_shapes, fee_shapes, holdings, pages, shapes
+from zentra.gateway.description import fee_shapes, holdings, pages, reviewing, shapes
+from zentra.gateway.description.account_doors import ACCOUNT_DOORS
+from zentra.gateway.description.rows import COMMAND_HEADERS as _COMMAND_HEADERS
+from zentra.gateway.description.rows import REPLAYED as _REPLAYED
+from zentra.gateway.description.rows import Door, Media, Query, schema_of_fields, schema_of_type
+from zentra.gateway.description.rows import command_row as _command
+from zentra.gateway.description.rows import intent_row as _create
+from zentra.gateway.description.rows import list_row as _list
 from zentra.gateway.http.app import Route
-from zentra.gateway.http.fields import SCHEMAS, Check, Field
-from zentra.gateway.http.lists import LIMIT_DEFAULT, LIMIT_MAX
-from zentra.gateway.routes.account_orders import LIMIT, MONITOR, NUMBER, STATUS
-from zentra.gateway.routes.accounts import ACCOUNT, ACCOUNT_FILTERS, ENTRY_FILTERS
-from zentra.gateway.routes.books import BOOK, CHART_FILTERS
-from zentra.gateway.routes.deposits import DEPOSIT
+from zentra.gateway.http.fields import SCHEMAS, digest, identifier, text
+from zentra.gateway.routes.approvals import APPROVAL, APPROVAL_FILTERS, CANCELLATION
 from zentra.gateway.routes.fees import quote_schema
 from zentra.gateway.routes.holds import CAPTURE, HOLD_FILTERS, VOID
 from zentra.gateway.routes.intents import CANCEL, HOLDS, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
-from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION, REVIEW_FILTERS, VERDICT
+from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION
 from zentra.gateway.routes.policies import BACKTEST, DRAFT
-from zentra.gateway.routes.statements import BALANCE_QUERY, STATEMENT_FILTERS
+from zentra.gateway.routes.reviews import ASSIGNMENT, CLAIM, COMMENT, DECISIONS_MAX, ESCALATION, REVIEW_FILTERS, VERDICT
 from zentra.gateway.routes.webhooks import DELIVERY_FILTERS, ENDPOINT, NOTHING
 from zentra.runtime.fees.schedule import FeeSchedule
-from zentra.runtime.intents.command import KEY_PATTERN, intent_schema
+from zentra.runtime.intents.command import intent_schema
 from zentra.runtime.policy.backtest import BacktestReport
 from zentra.runtime.rails.port import CallbackCode
 
 __all__ = ["DOORS", "WITHOUT_ROUTE", "Door", "Media", "Query", "codes_of", "schema_of_fields"]
-
-Schema = Mapping[str, Any]
-
-
-class Media(Struct, frozen=True):
-    """An answer that is not JSON of ours: its type and a sentence."""
-
-    type: str
-    description: str
-
-
-class Query(Struct, frozen=True):
-    """One query parameter."""
-
-    name: str
-    schema: Schema
-    description: str
-
-
-class Door(Struct, frozen=True, kw_only=True):
-    """The row of one route. `answers` are the answers that are no problem; `key` says where the idempotency key goes;
-    `waits` that `prefer: wait=N` is heard, `last_id` that `last-event-id` is; `headers` and `problem_headers` are those
-    beyond what all answers have: the refusal of a command is an outcome that is replayed."""
-
-    name: str
-    tag: str
-    summary: str
-    answers: Mapping[int, type | UnionType | Media]
-    media: Media | None = None  # another form of the first answer, for whoever accepts that
-    takes: Schema | None = None
-    key: Literal["", "once", "each"] = ""
-    waits: bool = False
-    last_id: bool = False
-    query: tuple[Query, ...] = ()
-    headers: tuple[str, ...] = ()
-    problem_headers: tuple[str, ...] = ()
-    codes: tuple[str, ...] = ()
-
-
-def schema_of_fields(fields: Mapping[str, Field]) -> Schema:
-    """Return what `read_fields` takes, as JSON Schema."""
-    properties: dict[str, Any] = {}
-    for name, field in fields.items():
-        properties[name] = dict(SCHEMAS[field.check])
-        if field.default is not ... and field.default != "":
-            properties[name]["default"] = field.default
-    properties["idempotency_key"] = {"type": "string", "pattern": _KEY}
-    required = [name for name, field in fields.items() if field.default is ...]
-    return {
-        "type": "object",
-        "properties": properties,
-        **({"required": required} if required else {}),
-        "additionalProperties": False,
-    }
-
-
-def schema_of_type(kind: type, *without: str) -> Schema:
-    """Return what converts to a type, as one JSON Schema: but for the fields `without`, and with a key in the body."""
-    (whole,), components = msgspec.json.schema_components((kind,), ref_template="{name}")
-
-    def inlined(schema: Any) -> Any:
-        if isinstance(schema, dict):
-            if "$ref" in schema:
-                return inlined(components[schema["$ref"]])
-            return {name: inlined(below) for name, below in schema.items()}
-        return [inlined(below) for below in schema] if isinstance(schema, list) else schema
-
-    found: dict[str, Any] = inlined(whole)
-    fields = {name: below for name, below in found["properties"].items() if name not in without}
-    return {**found, "properties": {**fields, "idempotency_key": {"type": "string", "pattern": _KEY}}}
 
 
 def codes_of(route: Route, door: Door) -> list[str]:
@@ -141,56 +70,11 @@ _GUARDED_CODES: Final = frozenset(
     }
 )  # fmt: skip
 """What everybody may be answered with at a door that asks who comes."""
-_KEY: Final = f"^{KEY_PATTERN.pattern.removesuffix(chr(92) + 'Z')}$"
 _CALLBACK_CODES: Final = tuple(str(code) for code in CallbackCode)
-_REPLAYED: Final = ("idempotent-replayed", "idempotency-first-seen", "x-original-request-id")
 _STREAM: Final = Media("text/event-stream", "server-sent events: the name of each is its topic, its data the record")
-_COMMAND_ANSWERS: Final = {200: shapes.CommandAnswer, 202: shapes.CommandAnswer}
-_COMMAND_HEADERS: Final = ("location", "preference-applied", *_REPLAYED)
-_INTENT_ANSWERS: Final = {200: shapes.Intent, 202: shapes.Accepted | shapes.Intent}
-_INTENT_HEADERS: Final = ("location", "preference-applied", *_REPLAYED)
-_INTENT_CODES: Final = ("idempotency_in_flight", "intent_id_conflict")
-_CURSOR: Final = Query("cursor", {"type": "string"}, "`next_cursor` of the page before, with the same filters")
-_LIMIT: Final = Query(
-    "limit",
-    {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
-    "how many rows at most",
-)
-
-
-def _create(name: str, summary: str, kinds: frozenset[str] | None) -> Door:
-    return Door(
-        name=name, tag="intents", summary=summary, answers=_INTENT_ANSWERS, takes=intent_schema(kinds), key="once",
-        waits=True, headers=_INTENT_HEADERS, codes=_INTENT_CODES,
-    )  # fmt: skip
-
-
-def _command(name: str, tag: str, summary: str, takes: Mapping[str, Field], *codes: str) -> Door:
-    return Door(
-        name=name, tag=tag, summary=summary, answers=_COMMAND_ANSWERS, takes=schema_of_fields(takes), key="once",
-        waits=True, headers=_COMMAND_HEADERS, problem_headers=_COMMAND_HEADERS[1:], codes=("not_found", *codes),
-    )  # fmt: skip
-
-
-def _change(name: str, summary: str, takes: Mapping[str, Field], *codes: str, status: int = 200) -> Door:
-    """The row of a change of an account."""
-    return Door(
-        name=name, tag="accounts", summary=summary, answers={status: account_shapes.AccountChanged},
-        takes=schema_of_fields(takes), key="once", headers=_REPLAYED,
-        codes=("not_found", "account_is_system", "account_status_conflict", *codes),
-    )  # fmt: skip
-
-
-def _list(
-    name: str, tag: str, summary: str, shape: type, filters: Mapping[str, Check], *codes: str,
-    media: Media | None = None, more_headers: tuple[str, ...] = (),
-) -> Door:  # fmt: skip
-    """The row of a list: its filters are those that its handler reads; `media` is another form of the answer."""
-    asked = [Query(one, SCHEMAS[check], "only those that fit") for one, check in filters.items()]
-    return Door(
-        name=name, tag=tag, summary=summary, answers={200: shape}, headers=("link", *more_headers), media=media,
-        codes=("cursor_malformed", *codes), query=(_LIMIT, _CURSOR, *asked),
-    )  # fmt: skip
+_CLOSING_CODES: Final = (
+    "not_found", "self_approval", "approval_not_open", "approval_changed",
+)  # fmt: skip
 
 
 def _policy_step(name: str, summary: str, *codes: str) -> Door:
@@ -253,106 +137,88 @@ DOORS: Final[Mapping[str, Door]] = {
         name="show_command", tag="intents", summary="What became of a command.",
         answers={200: shapes.CommandView}, codes=("not_found",),
     ),
-    "POST /accounts": Door(
-        name="create_account", tag="accounts", summary="Open an account.", answers={201: account_shapes.AccountOpened},
-        takes=schema_of_fields(ACCOUNT), key="once", headers=("location", *_REPLAYED),
-        codes=("account_exists", "book_not_found"),
-    ),
-    **{
-        f"POST /accounts/{{id}}/{change}": _change(f"{change}_account", summary, STATUS, *codes)
-        for change, summary, codes in (
-            ("freeze", "Let nothing in and nothing out, from the next commit on.", ()),
-            ("unfreeze", "Let money move again.", ()),
-            ("close", "Close an account that has no money on it and no holds.", ("account_not_empty",)),
-            ("reopen", "Open a closed account again.", ()),
-        )
-    },
-    "POST /accounts/{id}/limit": _change(
-        "limit_account", "Say how far an account may be overdrawn.", LIMIT, "limit_below_use"
-    ),
-    "GET /accounts/{id}/changes": _list(
-        "list_account_changes", "accounts", "Who changed the account, when and why, the latest first.", pages.Changes,
-        {}, "not_found",
-    ),
-    "POST /accounts/{id}/numbers": _change(
-        "add_account_number", "Give a number to an account; a virtual one is made.", NUMBER, "number_taken",
-        "numbers_too_many", status=201,
-    ),
-    "GET /accounts/{id}/numbers": Door(
-        name="list_account_numbers", tag="accounts", summary="The numbers of an account.",
-        answers={200: pages.Numbers}, codes=("not_found",),
-    ),
-    "DELETE /accounts/{id}/numbers/{number}": Door(
-        name="retire_account_number", tag="accounts", summary="Let a number, `scheme:number`, mean nobody any more.",
-        answers={200: account_shapes.TakenAway}, codes=("not_found",),
-    ),
-    "POST /accounts/{id}/monitors": _change(
-        "add_account_monitor", "Be told whenever a balance comes to meet a condition.", MONITOR, "monitors_too_many",
-        status=201,
-    ),
-    "GET /accounts/{id}/monitors": Door(
-        name="list_account_monitors", tag="accounts", summary="The monitors of an account.",
-        answers={200: pages.Monitors}, codes=("not_found",),
-    ),
-    "DELETE /accounts/{id}/monitors/{monitor}": Door(
-        name="remove_account_monitor", tag="accounts", summary="Take a monitor away.",
-        answers={200: account_shapes.TakenAway}, codes=("not_found", "account_is_system"),
-    ),
-    "GET /accounts/{id}/balances": Door(
-        name="show_balance", tag="accounts", summary="The balance of an account at any moment.",
-        answers={200: account_shapes.BalanceAt}, codes=("not_found",),
-        query=(
-            Query("at", SCHEMAS[BALANCE_QUERY["at"]], "everything before it counts; now unless given"),
-            Query("by", SCHEMAS[BALANCE_QUERY["by"]], "when entries were recorded, or when they count"),
-        ),
-    ),
-    "GET /accounts/{id}/statement": _list(
-        "show_statement", "accounts", "Opening, entries with the balance after each, closing; as CSV for `text/csv`.",
-        pages.StatementPage, STATEMENT_FILTERS, "not_found",
-        media=Media("text/csv", "the whole statement, for whoever accepts that rather than JSON"),
-        more_headers=("content-disposition",),
-    ),
-    "POST /books": Door(
-        name="create_book", tag="accounts", summary="Open a book.", answers={201: account_shapes.BookMade},
-        takes=schema_of_fields(BOOK), key="once", headers=_REPLAYED, codes=("book_exists",),
-    ),
-    "GET /books": Door(
-        name="list_books", tag="accounts", summary="The tenant's books.", answers={200: pages.Books},
-    ),
-    "GET /chart": _list(
-        "show_chart", "accounts", "The tree that ids with colons make, added up per node and currency.", pages.Chart,
-        CHART_FILTERS, "chart_too_large",
-    ),
-    "POST /deposits": Door(
-        name="create_deposit", tag="intents", summary="Book money that has come in, to whom its number belongs.",
-        answers=_INTENT_ANSWERS, takes=schema_of_fields(DEPOSIT), key="once", waits=True, headers=_INTENT_HEADERS,
-        codes=(*_INTENT_CODES, "account_exists"),
-    ),
-    "GET /accounts/{id}": Door(
-        name="show_account", tag="accounts", summary="An account and its balances.",
-        answers={200: account_shapes.Account}, codes=("not_found",),
-    ),
-    "GET /accounts": _list(
-        "list_accounts", "accounts", "The tenant's accounts, the newest first.", pages.Accounts, ACCOUNT_FILTERS
-    ),
-    "GET /accounts/{id}/entries": _list(
-        "list_entries", "accounts", "A page of an account's entries, newest first.", pages.Entries, ENTRY_FILTERS,
-        "not_found",
-    ),
+    **ACCOUNT_DOORS,
     "GET /reviews": _list(
         "list_reviews", "reviews", "Reviews, the last opened first.", pages.Reviews, REVIEW_FILTERS
     ),
     "GET /reviews/{id}": Door(
-        name="show_review", tag="reviews", summary="One review.", answers={200: shapes.ReviewView},
+        name="show_review", tag="reviews", summary="One review.", answers={200: reviewing.ReviewShown},
         codes=("not_found",),
     ),
+    "GET /reviews/counts": Door(
+        name="count_reviews", tag="reviews", summary="How many reviews are open, and how they stand.",
+        answers={200: reviewing.ReviewCounts},
+    ),
     "POST /reviews/{id}/approve": _command(
-        "approve_review", "reviews", "Let the intent go on.", VERDICT, "self_approval", "review_already_decided",
-        *COMMAND_CODES["decide_review"],
+        "approve_review", "reviews", "Let the intent go on: `request_hash` says what was looked at.", VERDICT,
+        "review_already_decided", "request_hash_missing", *COMMAND_CODES["decide_review"],
     ),
     "POST /reviews/{id}/reject": _command(
-        "reject_review", "reviews", "End the intent.", VERDICT, "self_approval", "review_already_decided",
+        "reject_review", "reviews", "End the intent.", VERDICT, "review_already_decided",
         *COMMAND_CODES["decide_review"],
+    ),
+    "POST /reviews/decisions": Door(
+        name="decide_reviews", tag="reviews", key="once", waits=True, answers={200: reviewing.ReviewDecisions},
+        summary="Decide up to a hundred reviews, each with an answer of its own.",
+        takes={
+            **schema_of_fields({}), "required": ["items"],
+            "properties": {
+                **schema_of_fields({})["properties"],
+                "items": {
+                    "type": "array", "minItems": 1, "maxItems": DECISIONS_MAX,
+                    "items": {
+                        "type": "object", "required": ["id", "verdict", "reason"], "additionalProperties": False,
+                        "properties": {
+                            "id": SCHEMAS[identifier], "verdict": {"type": "string", "enum": ["approved", "rejected"]},
+                            "reason": SCHEMAS[text], "request_hash": SCHEMAS[digest],
+                        },
+                    },
+                },
+            },
+        },
+    ),
+    "POST /reviews/claim": _command(
+        "claim_review", "reviews", "Take the next review that is nobody's.", CLAIM, "nothing_to_claim",
+        *COMMAND_CODES["assign_review"],
+    ),
+    "POST /reviews/{id}/assign": _command(
+        "assign_review", "reviews", "Make the review somebody's; null makes it nobody's, `me` one's own.", ASSIGNMENT,
+        *COMMAND_CODES["assign_review"],
+    ),
+    "POST /reviews/{id}/comments": _command(
+        "comment_review", "reviews", "Say something about the review.", COMMENT, *COMMAND_CODES["comment_review"]
+    ),
+    "POST /reviews/{id}/escalate": _command(
+        "escalate_review", "reviews", "Pass the review on, to somebody or to the higher role.", ESCALATION,
+        *COMMAND_CODES["escalate_review"],
+    ),
+    "GET /approvals": _list(
+        "list_approvals", "approvals", "Approvals, the last opened first.", pages.Approvals, APPROVAL_FILTERS
+    ),
+    "POST /approvals": Door(
+        name="request_approval", tag="approvals", summary="Ask for another person's approval.", key="once",
+        answers={201: reviewing.ApprovalAnswer}, takes=schema_of_fields(APPROVAL), headers=("location", *_REPLAYED),
+        codes=("account_not_found",),
+    ),
+    "GET /approvals/{id}": Door(
+        name="show_approval", tag="approvals", summary="One approval.", answers={200: reviewing.ApprovalView},
+        codes=("not_found",),
+    ),
+    "POST /approvals/{id}/approve": Door(
+        name="approve_approval", tag="approvals", summary="Agree, and let it happen.", key="once", waits=True,
+        answers={200: reviewing.ApprovalAnswer | shapes.CommandAnswer, 202: shapes.CommandAnswer},
+        takes=schema_of_fields(VERDICT), headers=_COMMAND_HEADERS, problem_headers=_COMMAND_HEADERS[1:],
+        codes=(*_CLOSING_CODES, "request_hash_missing", "account_closed", *COMMAND_CODES["reverse"]),
+    ),
+    "POST /approvals/{id}/reject": Door(
+        name="reject_approval", tag="approvals", summary="Refuse it.", key="once",
+        answers={200: reviewing.ApprovalAnswer}, takes=schema_of_fields(VERDICT), headers=_REPLAYED,
+        codes=_CLOSING_CODES,
+    ),
+    "POST /approvals/{id}/cancel": Door(
+        name="cancel_approval", tag="approvals", summary="Take back what one has asked for.", key="once",
+        answers={200: reviewing.ApprovalAnswer}, takes=schema_of_fields(CANCELLATION), headers=_REPLAYED,
+        codes=("not_found", "approval_not_open"),
     ),
     "GET /cases": _list("list_cases", "cases", "Cases, the last opened first.", pages.Cases, CASE_FILTERS),
     "GET /cases/{id}": Door(

@@ -21,13 +21,15 @@ from zentra.gateway.description.account_shapes import (
 from zentra.gateway.description.holdings import HoldShown
 from zentra.gateway.description.shapes import Delivery, IntentShown, PolicySummary
 from zentra.runtime.policy.replay import Explanation
+from zentra.storage.reads.approvals import ApprovalView
 from zentra.storage.reads.border import DenialView
 from zentra.storage.reads.fees import ScheduleView
-from zentra.storage.reads.work import CaseView, EndpointView, ReviewView
+from zentra.storage.reads.reviews import ReviewView
+from zentra.storage.reads.work import CaseView, EndpointView
 
 __all__ = [
-    "Accounts", "Books", "Cases", "Changes", "Chart", "Decisions", "Deliveries", "Denials", "Endpoints", "Entries",
-    "FeeSchedules", "Holds", "Intents", "Monitors", "Numbers", "Policies", "Reviews", "StatementPage",
+    "Accounts", "Approvals", "Books", "Cases", "Changes", "Chart", "Decisions", "Deliveries", "Denials", "Endpoints",
+    "Entries", "FeeSchedules", "Holds", "Intents", "Monitors", "Numbers", "Policies", "Reviews", "StatementPage",
 ]  # fmt: skip
 
 
@@ -122,6 +124,14 @@ class Reviews(Struct, frozen=True):
     next_cursor: str | None
 
 
+class Approvals(Struct, frozen=True):
+    """Approvals, newest first."""
+
+    data: list[ApprovalView]
+    has_more: bool
+    next_cursor: str | None
+
+
 class Cases(Struct, frozen=True):
     """Cases, newest first."""
 
@@ -174,6 +184,8 @@ class Decisions(Struct, frozen=True):
     """The decisions on an intent, in order."""
 
     data: list[Explanation]
+    has_more: bool
+    next_cursor: str | None
 
 
 class Holds(Struct, frozen=True):

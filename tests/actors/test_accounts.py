@@ -27,6 +27,7 @@ from zentra.runtime.intents.vocabulary import IntentKind, State
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.ledger.monitors import Monitor
 from zentra.runtime.policy import Limits, VelocityKey
+from zentra.runtime.policy.replay import again, decisions_in, same
 
 ABROAD = tuple(
     account(number, name, type_, book="eu")
@@ -170,6 +171,8 @@ def test_limits_are_counted_by_account_whatever_it_is_called(make_fleet: MakeFle
     assert (state(fleet, first), state(fleet, second)) == (State.SUCCESSFUL, State.FAILED)
     assert last_facts(fleet, second, "policy.denied")["reasons"] == ["daily_count_exceeded"]
     assert {key.counter for key in fleet.store.rows.velocity} == {"account/customer"}
+    (past,) = decisions_in([t.record for t in fleet.store.rows.transitions[second]])
+    assert same(past.judged, again(past, fleet.store.current.policies["acme"], source_type="customer"))
 
 
 def test_a_number_that_means_nobody_is_no_account(make_fleet: MakeFleet) -> None:

@@ -18,11 +18,12 @@ from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.transaction import Transaction, Transition, advance, register, restore
 from zentra.runtime.intents.vocabulary import Fact, IntentKind
-from zentra.runtime.ledger.book import AccountRef, Balance, Book, Posting
+from zentra.runtime.ledger.book import AccountRef, Balance, Book
 from zentra.runtime.ledger.monitors import Monitor
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import Configuration, Fence, Ground, Lease, LogHead, Store, TickPlan, TickWrites, Timer
-from zentra.runtime.stream_ports import Outgoing, Position
+from zentra.runtime.reviews import Desk
+from zentra.runtime.stream_ports import Position
 from zentra.runtime.webhooks.delivery import OPEN, Delivery, DeliveryState
 from zentra.storage.engine import journal
 from zentra.storage.engine.store import PostgresStore
@@ -437,52 +438,20 @@ async def test_a_log_is_continued_from_its_latest_head(world: World) -> None:
 # Refusals -------------------------------------------------------------------------------------------------------------
 
 
-def _posting(ref: AccountRef, other: AccountRef) -> Posting:
-    return Posting(uuid(), 0, "acme", "book", ref, other, 0, 5, AT, b"hash")
+async def test_workloads_count_the_open_reviews_of_a_tenant(world: World) -> None:
+    first, second, closed, foreign = (uuid() for _ in range(4))
 
+    def opened(writes: TickWrites) -> None:
+        for key, tenant in ((first, "acme"), (second, "acme"), (closed, "acme"), (foreign, "globex")):
+            writes.reviews_opened.append(
+                (key, 1, tenant, f"i-{key}", "dev", ["rule"], 1, AT, AT, AT, 1, "transfer", "NGN", 5)
+            )
+            writes.reviews_changed[key] = Desk(AT, assigned_to="ola")
+        writes.reviews_changed[second] = Desk(AT)
+        writes.reviews_closed.append((closed, "expired", "svc_policy", AT, "late"))
 
-async def test_a_row_that_is_there_already_is_refused_and_nothing_of_its_tick_is_written(world: World) -> None:
-    written, posting = story(2), _posting(await world.account(), await world.account())
-    one, row = delivery("hook", written[0].intent), Outgoing("zc.1.policy", b"", uuid())
-    tenant = f"t{next(numbers)}"
-    bystander = story(1)
-
-    def begin(writes: TickWrites) -> None:
-        writes.deliveries_begun.add(one.id)
-        writes.delivery_states[one.id] = (one, None)
-
-    twice: dict[str, Write] = {
-        "transitions": lambda writes: writes.transitions.extend(written),
-        "postings": lambda writes: writes.postings.append(posting),
-        "deliveries": lambda writes: writes.deliveries.append((one, 1)),
-        "delivery begun": begin,
-        "outbox": lambda writes: writes.outbox.append((1, row)),
-        "log": leaf(tenant, 0, tenant.encode()),
-    }
-    for name, write in twice.items():
-        await world.commit(write)
-        before = await world.store.leases([0])
-
-        def again(writes: TickWrites, write: Write = write) -> None:
-            writes.transitions += bystander
-            write(writes)
-
-        with pytest.raises(DataError):
-            await world.commit(again)
-        assert await world.store.intents([bystander[0].intent]) == {}, name
-        assert await world.store.leases([0]) == before, name
-
-
-async def test_a_leaf_is_logged_once_wherever_it_would_stand(world: World) -> None:
-    tenant = f"t{next(numbers)}"
-    await world.commit(leaf(tenant, 0, tenant.encode()))
-    with pytest.raises(DataError):
-        await world.commit(leaf(tenant, 1, tenant.encode()))
-
-
-@pytest.mark.parametrize("key", ["", "not-a-uuid", "0" * 31, "g" * 32, "\x00" * 32])
-async def test_an_id_that_is_none_is_refused(world: World, key: str) -> None:
-    with pytest.raises(DataError):
-        await world.store.intents([key])
-    with pytest.raises(DataError):
-        await world.store.deliveries([key])
+    before = (await world.store.workloads(["acme"]))["acme"].open.get("ola", 0)
+    await world.commit(opened)
+    found = await world.store.workloads(["acme", "nobody"])
+    assert (found["acme"].open["ola"] - before, found["nobody"].open) == (1, {})
+    assert abs(found["acme"].at - datetime.now(UTC)) < timedelta(minutes=1)

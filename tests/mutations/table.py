@@ -17,6 +17,7 @@ _TICK: Final = "actors/tick.py"
 _END: Final = "actors/finishing.py"
 _ENGINE: Final = "actors/engine.py"
 _COMMANDS: Final = "actors/commands.py"
+_REVIEWING: Final = "actors/reviewing.py"
 _BOOK: Final = "runtime/ledger/book.py"
 _JOURNAL: Final = "storage/engine/journal.py"
 _REGISTRATION: Final = "storage/intake/registration.py"
@@ -26,10 +27,12 @@ _TWIN_COMMIT: Final = "bench/twins/store_commit.py"
 _TWIN_ROWS: Final = "bench/twins/store_rows.py"
 _SQL: Final = "the simulator has no SQL"
 _STORE_CONTRACT: Final = "tests/contracts/test_store_contract.py::"
+_REFUSALS_CONTRACT: Final = "tests/contracts/test_refusals_contract.py::"
 _ENGINE_TESTS: Final = "tests/actors/test_engine.py::"
 _OUTCOME_TESTS: Final = "tests/actors/test_outcomes.py::"
 _STAGE_TESTS: Final = "tests/actors/test_stages.py::"
 _COMMAND_TESTS: Final = "tests/actors/test_commands.py::"
+_REVIEW_TESTS: Final = "tests/actors/test_reviewing.py::"
 _HAND_OVER_TESTS: Final = "tests/actors/test_handing_over.py::"
 _FIRE_TESTS: Final = "tests/actors/test_under_fire.py::"
 _CHARGING: Final = "actors/charging.py"
@@ -189,13 +192,13 @@ MUTATIONS: Final = (
     Mutation(
         "leaf-twice-sql", "the log takes the same leaf twice", "S",
         (Edit("storage/migrations/0008_intent_and_tenant.sql", "create unique index", "create index"),),
-        (f"{_STORE_CONTRACT}test_a_leaf_is_logged_once_wherever_it_would_stand",),
+        (f"{_REFUSALS_CONTRACT}test_a_leaf_is_logged_once_wherever_it_would_stand",),
         _SQL,
     ),
     Mutation(
         "leaf-twice-twin", "the same in the twin of the store", "S",
         (Edit(_TWIN_ROWS, '_once("log_leaves_once", rows.leaf_names, [(', '_once("log_leaves_once", (), [('),),
-        (f"{_STORE_CONTRACT}test_a_leaf_is_logged_once_wherever_it_would_stand",
+        (f"{_REFUSALS_CONTRACT}test_a_leaf_is_logged_once_wherever_it_would_stand",
          f"{_ENGINE_TESTS}test_replaying_the_whole_stream_changes_nothing"),
     ),
     Mutation(
@@ -352,14 +355,29 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "self-approval", "whoever asked may approve it", "Q",
-        (Edit(_COMMANDS, "if event.principal == tx.principal:", "if event.principal is None:"),),
+        (Edit(_REVIEWING, "if code is None and event.principal == tx.principal:", "if code is None and not tx.id:"),),
         (f"{_COMMAND_TESTS}test_a_review_is_decided_by_somebody_else_in_its_round",),
     ),
     Mutation(
         "review-at-the-instant", "a review does not expire at the instant at which it does", "K",
-        (Edit(_STAGES, "        if tick.now < expires:\n", "        if tick.now <= expires:\n"),),
+        (Edit(_REVIEWING, "    if tick.now >= desk.expires_at:\n", "    if tick.now > desk.expires_at:\n"),),
         (f"{_COMMAND_TESTS}test_a_review_that_nobody_decides_expires_after_72_hours",),
         "a review that expires a moment later harms nobody",
+    ),
+    Mutation(
+        "seen-unlooked-at", "a decision may be bound to anything", "Q",
+        (Edit(_REVIEWING, "body.request_hash != seen:", "body.request_hash is None:"),),
+        (f"{_REVIEW_TESTS}test_the_first_objection_to_a_decision_is_its_answer",),
+    ),
+    Mutation(
+        "one-is-enough", "one approval is enough where two are due", "Q",
+        (Edit(_REVIEWING, "len(approvers) >= desk.approvals", "len(approvers) >= 1"),),
+        (f"{_REVIEW_TESTS}test_above_an_amount_two_people_approve",),
+    ),
+    Mutation(
+        "demoted-decides", "whoever was demoted goes on with the role of before", "Q",
+        (Edit("runtime/reviews.py", "(role,) if member is None else (role, member.role)", "(role,)"),),
+        (f"{_REVIEW_TESTS}test_whoever_is_demoted_between_a_decision_and_its_tick_decides_nothing",),
     ),
     Mutation(
         "timer-at-the-instant", "a timer is not handed out at the instant at which it is due", "T",
