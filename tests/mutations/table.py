@@ -141,7 +141,7 @@ MUTATIONS: Final = (
     # Fees -------------------------------------------------------------------------------------------------------------
     Mutation(
         "fee-unfunded", "funds are judged on the amount without its fee", "C",
-        (Edit(_BOOK, '(debit, "credit", minor + more)', '(debit, "credit", minor)'),),
+        (Edit(_BOOK, "minor + more if ref is debit else minor", "minor"),),
         (f"{_CHARGING_TESTS}test_funds_are_judged_on_amount_and_fee",),
     ),
     Mutation(
