@@ -154,6 +154,7 @@ MUTATIONS: Final = (
         (Edit(_CHARGING, "- refund_due(tx.fees, payer, tx.given_back, tx.posted)",
               "- refund_due(tx.fees, payer, tx.given_back, tx.posted) * (tx.given_back + minor == tx.posted)"),),
         (f"{_CHARGING_TESTS}test_a_fee_goes_back_as_its_rule_says_and_parts_add_up",),
+        "one charged intent is hardly ever given back in several parts",
     ),
     Mutation(
         "fee-changed-taken", "a fee above what the client agreed to is charged", "R",
