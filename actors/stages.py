@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from zentra.actors import ledgering
+from zentra.actors.diligence import diligence_of
 from zentra.actors.tick import Input, Poll, Tick
 from zentra.runtime.evidence.packet import LeafKind, leaf_data
 from zentra.runtime.intents import facts as f
@@ -46,6 +47,7 @@ def judge(tick: Tick, at: Input, event: Due) -> None:
         usage=tick.usage,
         day=tick.day,
         waives=tx.waives,
+        diligence=None if rules.compliance is None else diligence_of(tick, tx, rules.compliance),
     )
     if decision.outcome == "accepted":
         for key in keys:

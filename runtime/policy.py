@@ -8,8 +8,10 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
+from zentra.runtime.compliance.diligence import Compliance, Diligence
+from zentra.runtime.compliance.rules import COMPLIANCE_RULES
 from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.facts import Judged, VelocityUse
@@ -34,6 +36,7 @@ class PolicyRules(Struct, frozen=True):
     version: int = 0
     scopes: tuple[str, ...] | None = None
     limits: dict[str, Limits] = {}
+    compliance: Compliance | None = None
 
 
 DEFAULT_RULES: Final = PolicyRules()
@@ -65,6 +68,7 @@ class _Case(Struct, frozen=True, gc=False):
     rules: PolicyRules
     usage: Usage
     booked: bool
+    diligence: Diligence | None
 
 
 class _Seen(Struct, frozen=True, gc=False):
@@ -78,6 +82,7 @@ class _Seen(Struct, frozen=True, gc=False):
     usage: list[tuple[str, str] | None]
     version: int
     waives: tuple[str, ...]
+    diligence: Diligence | UnsetType = UNSET
 
 
 _LANES: Final = {"accepted": "straight_through", "review": "manual", "denied": "blocked"}
@@ -104,22 +109,24 @@ def decide(
     usage: Mapping[VelocityKey, Usage],
     day: str,
     waives: tuple[str, ...] = (),
+    diligence: Diligence | None = None,
 ) -> Judged:
     """Return the decision on `command`.
 
     `usage` holds what the counters of `velocity_keys` had counted; a missing one denies. `waives` are rules that a
-    person approved for this intent: their review becomes `waived`."""
+    person approved for this intent: their review becomes `waived`. `diligence` is what is known of the people in it,
+    where the rules ask for that."""
     keys = velocity_keys(rules, tenant, command, day)
     counted = [usage.get(key) for key in keys]
     used = counted[0] if counted else Usage()
-    results = _PASSED
+    results, asked = (_PASSED, RULES) if diligence is None else (_ALL_PASSED, _ALL_RULES)
     reasons: list[str] = []
     if used is None:
         results, used = {"velocity_counted": "denied", **results}, Usage()
         reasons.append("velocity_unknown")
     limits, booked = _limits(rules, command.currency), command.kind == "book_transfer"
-    case = _Case(command, command.amount, role, source, limits, rules, used, booked)
-    for name, rule in RULES.items():
+    case = _Case(command, command.amount, role, source, limits, rules, used, booked, diligence)
+    for name, rule in asked.items():
         objection = rule(case)
         if objection is None:
             continue
@@ -134,10 +141,11 @@ def decide(
     seen = _Seen(
         command, day, role, None if source is None else source.type, tenant,
         [None if entry is None else (str(entry.count), str(entry.minor)) for entry in counted], rules.version, waives,
+        UNSET if diligence is None else diligence,
     )  # fmt: skip
     digest = hashlib.sha256(canonical.encode(seen)).hexdigest()
     taken = tuple(VelocityUse(key.counter, key.day) for key in keys) if outcome == "accepted" else ()
-    return Judged(outcome, rules.version, digest, _LANES[outcome], results, tuple(reasons), taken)
+    return Judged(outcome, rules.version, digest, _LANES[outcome], results, tuple(reasons), taken, seen.diligence)
 
 
 def _limits(rules: PolicyRules, currency: str) -> Limits:
@@ -188,3 +196,5 @@ RULES: Final[Mapping[str, Callable[[_Case], Objection | None]]] = {
     "review_threshold": _review_threshold,
 }
 _PASSED: Final = dict.fromkeys(RULES, "passed")  # what nearly every decision holds: nobody changes it
+_ALL_RULES: Final = {**RULES, **COMPLIANCE_RULES}
+_ALL_PASSED: Final = dict.fromkeys(_ALL_RULES, "passed")

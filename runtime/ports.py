@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 from msgspec import Struct, field
 
+from zentra.runtime.compliance.lists import NameList
+from zentra.runtime.compliance.rules import ClearedPair
 from zentra.runtime.evidence.merkle import Frontier
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting
@@ -55,6 +57,8 @@ class Configuration(Struct, frozen=True):
     corridors: dict[str, tuple[Corridor, ...]]
     endpoints: dict[str, tuple[Endpoint, ...]]
     rails: dict[str, RailSettings]
+    lists: Mapping[str, NameList] = {}
+    cleared: Mapping[str, frozenset[ClearedPair]] = {}
 
 
 class Lease(Struct, frozen=True, gc=False):

@@ -13,7 +13,7 @@ import csv
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
-from xml.etree.ElementTree import Element, ParseError, XMLPullParser
+from xml.etree.ElementTree import Element, ParseError, XMLParser
 
 import msgspec
 
@@ -78,25 +78,19 @@ def _is_end(row: list[str]) -> bool:
 
 
 def _ofac_xml(files: Mapping[str, Iterable[str]]) -> Iterator[ListEntry]:
-    parser = XMLPullParser(["end"])
+    parser = XMLParser()  # noqa: S314 - refuses what it warns of
     line = 0
     try:
         for line, text in enumerate(files["main"], 1):
             if "<!DOCTYPE" in text or "<!ENTITY" in text:
                 raise _malformed(line, "a list has no document type")
             parser.feed(text)
-            yield from _sdn_entries(parser)
-        parser.close()
+        root: Element = parser.close()
     except ParseError as error:
         raise _malformed(line, f"not XML: {error}") from error
-    yield from _sdn_entries(parser)
-
-
-def _sdn_entries(parser: XMLPullParser) -> Iterator[ListEntry]:
-    for _, element in parser.read_events():
-        if isinstance(element, Element) and _local(element) == "sdnEntry":
+    for element in root.iter():
+        if _local(element) == "sdnEntry":
             yield _sdn_entry(element)
-            element.clear()
 
 
 def _sdn_entry(element: Element) -> ListEntry:
@@ -108,7 +102,9 @@ def _sdn_entry(element: Element) -> ListEntry:
     countries = [_text(place, "country") for place in _all(element, "address")]
     born = [_text(date, "dateOfBirth") for date in _all(element, "dateOfBirthItem")]
     programs = [(program.text or "").strip() for program in _all(element, "program")]
-    return ListEntry(f"ofac-{number}", what, _distinct(names), _distinct(countries), _distinct(born), _distinct(programs))
+    return ListEntry(
+        f"ofac-{number}", what, _distinct(names), _distinct(countries), _distinct(born), _distinct(programs)
+    )
 
 
 def _local(element: Element) -> str:

@@ -15,10 +15,10 @@ from zentra.runtime.compliance.matching import NameIndex
 from zentra.runtime.compliance.names import NameForm, form_of
 from zentra.runtime.errors import Refusal
 
-__all__ = ["Answer", "ListEntry", "ListHit", "ListInfo", "NameList", "answer_of_names", "digest_of_list"]
+__all__ = ["HITS_MAX", "Answer", "ListEntry", "ListHit", "ListInfo", "NameList", "answer_of_names", "digest_of_list"]
 
 REMEMBERED_MAX: Final = 20_000  # names; some 200 bytes each
-HITS_MAX: Final = 5
+HITS_MAX: Final = 10
 
 
 class ListEntry(Struct, frozen=True, gc=False):

@@ -4,19 +4,22 @@ Scores are whole thousandths: 1000 is the same name, 0 nothing in common. Two pa
 
     1000   where they are equal
      900   where they sound the same (Metaphone of three letters or more, or three consonants or more in common),
-           differ in a third of their letters at most, and begin with the same letter, or any vowel; without vowels two consonants are enough
-     700   where one is the initial of the other, or they are a letter apart and sound the same (Jon, John)
+           differ in a third of their letters at most, and begin with the same letter, or any vowel; without vowels
+           two consonants are enough
      750   where one begins with the other, which has four letters or more
+     700   where one is the initial of the other, or they are a letter apart and sound the same (Jon, John)
     1000 - 1800 x distance / length   by Levenshtein's distance in other cases, and nothing below 600
 
-Parts are paired best first; what is left over on one side may be two parts of the other side written apart. With `q` and
-`l` the shares of each name that found a pair, weighed by length (particles and legal forms weigh one letter), the score
-is three quarters of the larger and a quarter of the smaller: a name that is all there is found though the other one says
-more. Where a single part of a longer name is all that they have in common, it is the mean of both, less a tenth.
+Parts are paired best first; what is left over on one side may be two parts of the other side written apart. With `q`
+and `l` the shares of each name that found a pair, weighed by length (particles and legal forms weigh one letter), the
+score is three quarters of the larger and a quarter of the smaller: a name that is all there is found though the other
+one says more. Where a single part of a longer name is all that they have in common, it is the mean of both, less a
+tenth.
 
 Invariants. The score is symmetric, and depends on the forms of the names alone. A search asks only names that share a
 part, a sound or a beginning, and finds every name of the same form; it compares `COMPARED_MAX` names at most, the most
-promising first, and says so where there were more. No threshold takes part in it: a lower one finds the same and more."""
+promising first, and says so where there were more. No threshold takes part in it: a lower one finds the same, and
+more."""
 
 from array import array
 from collections import Counter, defaultdict
@@ -33,7 +36,6 @@ ALGORITHM: Final = f"zentra-names-1/{NORMALISATION}"
 CUTOFF: Final = 600  # nothing below is reported; a threshold may not be lower
 COMPARED_MAX: Final = 1_000  # names compared in one search: some milliseconds
 ONE_HIT_MAX: Final = 300  # of those names that share one part of several
-FOUND_MAX: Final = 5
 _SOUND_LENGTH_MIN: Final = 3
 _PREFIX: Final = 4
 _VOWELS: Final = frozenset("aeiou")
@@ -169,7 +171,7 @@ class NameIndex:
     def search(self, form: NameForm) -> tuple[list[Found], bool]:
         """Return the most alike names, best first, and whether all that were worth it were compared."""
         candidates, all_of_them = self._candidates(form)
-        found = [Found(number, 1000) for number in self._same.get(form.parts, ())][:FOUND_MAX]
+        found = [Found(number, 1000) for number in self._same.get(form.parts, ())]
         known = {one.number for one in found}
         pairs: dict[bool, dict[tuple[str, str], int]] = {False: {}, True: {}}
         for number in candidates:

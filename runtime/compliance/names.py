@@ -43,11 +43,14 @@ _MARKS: Final = re.compile("[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u0640\u064b
 _ABJADS: Final = re.compile("[\u0590-\u07bf\u08a0-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 _HANGUL: Final = re.compile("[\u1100-\u11ff\uac00-\ud7a3]")
 # What says little about whom a name is of.
-LIGHT: Final = frozenset(
-    "al el ul bin ben bint ibn abu de la le du di da do dos del della van von der den zu the of and for und et y i "
-    "ltd llc inc co corp plc gmbh ag sa srl bv nv oy ab as kg company corporation limited liability joint stock "
-    "group holding jsc pjsc ojsc cjsc ooo oao zao pao ao fze fzco sarl spa llp lp pte pty mr mrs ms dr".split()
-)
+LIGHT: Final = frozenset({
+    "al", "el", "ul", "bin", "ben", "bint", "ibn", "abu", "de", "la", "le", "du", "di", "da", "do", "dos", "del",
+    "della", "van", "von", "der", "den", "zu", "the", "of", "and", "for", "und", "et", "y", "i", "ltd", "llc",
+    "inc", "co", "corp", "plc", "gmbh", "ag", "sa", "srl", "bv", "nv", "oy", "ab", "as", "kg", "company",
+    "corporation", "limited", "liability", "joint", "stock", "group", "holding", "jsc", "pjsc", "ojsc", "cjsc",
+    "ooo", "oao", "zao", "pao", "ao", "fze", "fzco", "sarl", "spa", "llp", "lp", "pte", "pty", "mr", "mrs", "ms",
+    "dr"
+})  # fmt: skip
 
 
 class NameForm(Struct, frozen=True, gc=False):

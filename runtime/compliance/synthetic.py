@@ -13,24 +13,37 @@ from zentra.runtime.compliance.lists import ListEntry
 __all__ = ["SYNTHETIC_ENTRIES", "synthetic_entries"]
 
 SYNTHETIC_ENTRIES: Final = 2_000
-_GIVEN: Final = (
-    "Aldric Benedikta Corvin Dagmar Elowen Fabrizio Grimwald Halvard Isolde Jorunn Kasimir Leontyna Marquard Nerissa "
-    "Ottokar Perpetua Quirin Rosalind Sigmund Theodora Ulrika Valdemar Wendelin Xaverius Ysolda Zbigniew Ambrogio "
-    "Brunhild Casimira Dietrich Eufemia Florentin Gundula Hyacinth Ignatius Jasper Konstanze Lucjan Mechthild Norbert"
-).split()
-_LATIN_STEMS: Final = (
-    "Vor Kel Bran Thal Mor Zel Dra Hol Ster Quil Fen Gor Lind Mar Nor Oster Pel Rav Sal Tur Ulm Vey Wex Yar Zor Bel Cor "
-    "Dun Ebb Falk"
-).split()
-_LATIN_ENDS: Final = "ansky ovitz berger hauser mond dale wick stein gart quist elli ardo essen ström ásek iński".split()
-_CYRILLIC_GIVEN: Final = (
-    "Горислав Велимира Доброгост Ждана Златомир Искрен Лучезар Милонега Остромир Пересвет Радомир Светозар Твердислав "
-    "Умила Храбр Цветана Чеслав Ярополк Болеслава Всеволод"
-).split()
-_CYRILLIC_STEMS: Final = "Бел Вер Грозд Дуб Жмел Зар Кленов Лист Мшан Остр Перун Рог Стрел Туман Холм Чер Шип Щеп Яр".split()
-_CYRILLIC_ENDS: Final = "ницкий овский еватый инский ухин ышев ягин ослав енко ищев".split()
-_ARABIC_GIVEN: Final = "زهير قتادة لبيد نضال هيثم وائل سراج تيسير غسان فراس بلقيس شهرزاد".split()
-_ARABIC_FAMILY: Final = "الزعفراني القرنفلي الياقوتي الصنوبري النرجسي المرجاني الفيروزي البنفسجي العنبري الكهرماني".split()
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_GIVEN: Final = _words(
+    "Aldric Benedikta Corvin Dagmar Elowen Fabrizio Grimwald Halvard Isolde Jorunn Kasimir Leontyna Marquard "
+    "Nerissa Ottokar Perpetua Quirin Rosalind Sigmund Theodora Ulrika Valdemar Wendelin Xaverius Ysolda Zbigniew "
+    "Ambrogio Brunhild Casimira Dietrich Eufemia Florentin Gundula Hyacinth Ignatius Jasper Konstanze Lucjan "
+    "Mechthild Norbert"
+)
+_LATIN_STEMS: Final = _words(
+    "Vor Kel Bran Thal Mor Zel Dra Hol Ster Quil Fen Gor Lind Mar Nor Oster Pel Rav Sal Tur Ulm Vey Wex Yar Zor "
+    "Bel Cor Dun Ebb Falk"
+)
+_LATIN_ENDS: Final = _words(
+    "ansky ovitz berger hauser mond dale wick stein gart quist elli ardo essen ström ásek iński"
+)
+_CYRILLIC_GIVEN: Final = _words(
+    "Горислав Велимира Доброгост Ждана Златомир Искрен Лучезар Милонега Остромир Пересвет Радомир Светозар "
+    "Твердислав Умила Храбр Цветана Чеслав Ярополк Болеслава Всеволод"
+)
+_CYRILLIC_STEMS: Final = _words(
+    "Бел Вер Грозд Дуб Жмел Зар Кленов Лист Мшан Остр Перун Рог Стрел Туман Холм Чер Шип Щеп Яр"
+)
+_CYRILLIC_ENDS: Final = _words("ницкий овский еватый инский ухин ышев ягин ослав енко ищев")
+_ARABIC_GIVEN: Final = _words("زهير قتادة لبيد نضال هيثم وائل سراج تيسير غسان فراس بلقيس شهرزاد")
+_ARABIC_FAMILY: Final = _words(
+    "الزعفراني القرنفلي الياقوتي الصنوبري النرجسي المرجاني الفيروزي البنفسجي العنبري الكهرماني"
+)
 _ARABIC_SPELT: Final = {
     "زهير": "Zuhair", "قتادة": "Qutada", "لبيد": "Labid", "نضال": "Nidal", "هيثم": "Haytham", "وائل": "Wael",
     "سراج": "Siraj", "تيسير": "Taysir", "غسان": "Ghassan", "فراس": "Firas", "بلقيس": "Balqis", "شهرزاد": "Shahrazad",
@@ -47,8 +60,8 @@ _CHINESE_GIVEN: Final = {
     "岚": "lan", "钟": "zhong", "墨": "mo", "棋": "qi", "琴": "qin", "梅": "mei", "冰": "bing", "炎": "yan",
     "舟": "zhou", "星": "xing", "茶": "cha", "铁": "tie", "鼎": "ding", "弓": "gong", "瓦": "wa", "笔": "bi",
 }  # fmt: skip
-_TRADES: Final = "Amber Copper Marine Granite Polar Meridian Saffron Obsidian Tidal Basalt Zephyr Cobalt".split()
-_WORKS: Final = "Logistics Trading Shipping Metals Fisheries Aviation Textiles Refining Bearings Instruments".split()
+_TRADES: Final = _words("Amber Copper Marine Granite Polar Meridian Saffron Obsidian Tidal Basalt Zephyr Cobalt")
+_WORKS: Final = _words("Logistics Trading Shipping Metals Fisheries Aviation Textiles Refining Bearings Instruments")
 _FORMS: Final = ("Ltd", "LLC", "GmbH", "S.A.", "JSC", "Pte")
 
 

@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from zentra.runtime.errors import Refusal
 from zentra.runtime.evidence import canonical
+from zentra.runtime.intents.terms import COUNTERPARTY_SCHEMA, Counterparty, read_counterparty
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.money import AMOUNT_SCHEMA, currencies, is_currency, parse_minor
 
@@ -55,6 +56,7 @@ class IntentCommand(Struct, frozen=True, kw_only=True, gc=False):
     money_model: str = MONEY_MODEL
     primitives: tuple[str, ...] = PRIMITIVES
     metadata: dict[str, str] = {}
+    counterparty: Counterparty | UnsetType = UNSET
 
     @property
     def amount(self) -> int:
@@ -83,6 +85,7 @@ class _Request(Struct, kw_only=True, forbid_unknown_fields=True):
     primitives: list[str] | UnsetType = UNSET
     metadata: dict[str, str] = {}
     idempotency_key: str | UnsetType = UNSET
+    counterparty: dict[str, Any] | UnsetType = UNSET
 
 
 _FIELDS: Final = {field.name: field for field in msgspec.structs.fields(_Request)}
@@ -137,6 +140,9 @@ def parse_intent(
             minor = parse_minor(values["amount"])
         except Refusal as refusal:
             violations.append(Violation("/amount", refusal.reason, refusal.detail))
+    if "counterparty" in values:
+        values["counterparty"], flaws = read_counterparty(values["counterparty"])
+        violations += [Violation(f"/counterparty{below}", code, detail) for below, code, detail in flaws]
     violations += _semantics({"kind": _KIND_DEFAULT, **values}, allowed)
     key = values.pop("idempotency_key", None)
     if violations:
@@ -170,6 +176,7 @@ def intent_schema(kinds: frozenset[str] | None = None) -> dict[str, Any]:
             "additionalProperties": label,
         },
         "idempotency_key": {"type": "string", "pattern": _as_ecma(KEY_PATTERN)},
+        "counterparty": dict(COUNTERPARTY_SCHEMA),
     }
     defaults = {"scope": "default", "money_model": MONEY_MODEL, "primitives": list(PRIMITIVES)}
     if len(allowed) == 1 or _KIND_DEFAULT in allowed:
@@ -213,6 +220,12 @@ def _flawless(body: dict[str, Any], kinds: frozenset[str]) -> tuple[IntentComman
         or not (not asked.metadata or _metadata_fits(asked.metadata))
     ):
         return None
+    counterparty: Counterparty | UnsetType = UNSET
+    if asked.counterparty is not UNSET:
+        found, flaws = read_counterparty(asked.counterparty)
+        if found is None or flaws:
+            return None
+        counterparty = found
     primitives: tuple[str, ...] = PRIMITIVES
     if asked.primitives is not UNSET:
         primitives = tuple([primitive for primitive in PRIMITIVES if primitive in asked.primitives])
@@ -220,6 +233,7 @@ def _flawless(body: dict[str, Any], kinds: frozenset[str]) -> tuple[IntentComman
         kind=_KIND_OF[asked.kind], minor=str(minor), currency=asked.currency, source=asked.source,
         destination=asked.destination, scope=asked.scope, country=asked.country, intent_id=intent_id,
         money_model=asked.money_model, primitives=primitives, metadata=asked.metadata,
+        counterparty=counterparty,
     )  # fmt: skip
     return command, key
 

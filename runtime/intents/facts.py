@@ -5,6 +5,7 @@ are strings. `kind` says which Struct it is."""
 
 from msgspec import UNSET, Struct, UnsetType
 
+from zentra.runtime.compliance.diligence import Diligence
 from zentra.runtime.intents.command import IntentCommand
 
 __all__ = [
@@ -65,6 +66,7 @@ class Judged(Struct, frozen=True, gc=False, tag_field="kind", tag="judged"):
     results: dict[str, str]  # rule -> passed, review, denied, waived
     reasons: tuple[str, ...] = ()
     velocity: tuple[VelocityUse, ...] = ()
+    diligence: Diligence | UnsetType = UNSET
 
 
 class Noted(Struct, frozen=True, gc=False, tag_field="kind", tag="noted"):

@@ -23,6 +23,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import astuple
 
+from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.intents.facts import Entry
 from zentra.runtime.ledger.money import MINOR_MAX
 
@@ -41,6 +42,7 @@ class AccountRef(Struct, frozen=True, gc=False):
     guarded: bool
     overdraft_limit: int = 0
     status: str = "open"
+    party: PartyRef | None = None
 
 
 class Balance(Struct, gc=False):
