@@ -95,6 +95,13 @@ class NameList:
                     self._owners.append(number)
         self._index = NameIndex(forms)
 
+    def as_of(self, info: ListInfo) -> "NameList":
+        """Return the same list with other facts told of it: the time at which it was fetched."""
+        other = NameList.__new__(NameList)
+        other.__dict__.update(self.__dict__)
+        other.info = info
+        return other
+
     def ask(self, name: str) -> Answer:
         """Return what the list says of a name; raise Refusal `name_unscreenable` as `form_of` does."""
         form = form_of(name)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.errors import DataError
 from zentra.runtime.evidence.merkle import Frontier
 from zentra.runtime.intents.vocabulary import State
@@ -34,14 +35,17 @@ from zentra.storage.engine.journal import UUID_DIGITS, commit_tick
 from zentra.storage.engine.ownership import claim_leases, give_up_leases, release_leases
 from zentra.storage.errors import translated
 from zentra.storage.pool import Pool
+from zentra.storage.screening import ListShelf, cleared_pairs
 
 __all__ = ["PostgresStore"]
 
 UNSEND_ROWS: Final = 20_000  # well within the limit of a transaction
 _SETTLEMENT: Final = "@settlement/"
 _ACCOUNTS: Final = """
-select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status
+select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status,
+    p.party_id, p.kyc_state, p.screening_state
 from accounts a join unnest($1::text[], $2::text[]) as n(tenant, account_id) using (tenant, account_id)
+left join parties p on p.tenant = a.tenant and p.party_id = a.party
 """
 _SETTLEMENTS: Final = """
 select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status
@@ -131,6 +135,7 @@ class PostgresStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._claimed = False
+        self.shelf = ListShelf(pool)
 
     async def partitions(self) -> int:
         """Return the number of partitions, fixed when the installation was made."""
@@ -175,6 +180,7 @@ class PostgresStore:
         rails = await self._fetch("select settings from rails")
         settings = [msgspec.json.decode(row[0], type=RailSettings) for row in rails]
         rules = {row[0]: msgspec.json.decode(row[2], type=PolicyRules) for row in policies}
+        screening = any(one.compliance is not None and one.compliance.screen != "off" for one in rules.values())
         versions = {row[0]: row[1] for row in policies}
         return Configuration(
             version=version,
@@ -182,6 +188,8 @@ class PostgresStore:
             corridors=_by_tenant(Corridor(r[0], r[1], r[2], r[3], tuple(r[4]), r[5], r[6], r[7]) for r in corridors),
             endpoints=_by_tenant(Endpoint(r[0], r[1], r[2], tuple(r[3]), tuple(r[4])) for r in endpoints),
             rails={rail.name: rail for rail in settings},
+            lists=await self.shelf.active() if screening else {},
+            cleared=await cleared_pairs(self._pool) if screening else {},
         )
 
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
@@ -191,7 +199,8 @@ class PostgresStore:
         found: dict[tuple[str, str], AccountRef] = {}
         if plain:
             for row in await self._fetch(_ACCOUNTS, [t for t, _ in plain], [n for _, n in plain]):
-                found[row[1], row[2]] = AccountRef(*row)
+                party = None if row[9] is None else PartyRef(row[9], row[10], row[11])
+                found[row[1], row[2]] = AccountRef(*row[:9], party)
         if settlements:
             for row in await self._fetch(_SETTLEMENTS, [t for t, _ in settlements], [c for _, c in settlements]):
                 found[row[1], f"{_SETTLEMENT}{row[4]}"] = AccountRef(*row)
