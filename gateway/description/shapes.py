@@ -303,6 +303,7 @@ class AccountOpened(Struct, frozen=True, kw_only=True):
     status: Literal["open"]
     created_by: str
     links: SelfLink
+    party: str | UnsetType = UNSET
 
 
 class AccountLinks(Struct, frozen=True):
@@ -326,6 +327,7 @@ class Account(Struct, frozen=True, kw_only=True):
 
     account_id: str
     owner: str
+    party: str | None
     type: str
     currency: str
     normal_side: Literal["debit", "credit"]

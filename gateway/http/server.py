@@ -46,6 +46,7 @@ from zentra.gateway.routes.events import EventRoutes, NatsEvents
 from zentra.gateway.routes.health import HealthRoutes
 from zentra.gateway.routes.intents import IntentRoutes
 from zentra.gateway.routes.operations import OperationRoutes
+from zentra.gateway.routes.parties import PartyRoutes
 from zentra.gateway.routes.webhooks import WebhookRoutes
 from zentra.gateway.sealing import Sealer
 from zentra.gateway.settings import Settings
@@ -229,6 +230,7 @@ class _Builder:
             *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
             *AccountRoutes(tenant_pool, lists).routes(),
             *OperationRoutes(tenant_pool, commands, lists).routes(),
+            *PartyRoutes(tenant_pool, lists).routes(),
             *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
             *callbacks.routes(),
             *health.routes(),

@@ -12,8 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from zentra.runtime.compliance.matching import NameIndex
-from zentra.runtime.compliance.names import NameForm, form_of
-from zentra.runtime.errors import Refusal
+from zentra.runtime.compliance.names import NameForm, Unscreenable, form_of
 
 __all__ = ["HITS_MAX", "Answer", "ListEntry", "ListHit", "ListInfo", "NameList", "answer_of_names", "digest_of_list"]
 
@@ -86,7 +85,7 @@ class NameList:
             for name in entry.names:
                 try:
                     form = form_of(name)
-                except Refusal:
+                except Unscreenable:
                     self.skipped += 1
                     continue
                 if form.parts not in seen:
@@ -103,7 +102,7 @@ class NameList:
         return other
 
     def ask(self, name: str) -> Answer:
-        """Return what the list says of a name; raise Refusal `name_unscreenable` as `form_of` does."""
+        """Return what the list says of a name; raise Unscreenable as `form_of` does."""
         form = form_of(name)
         known = self._answers.get(form.parts)
         if known is None:
@@ -124,7 +123,7 @@ class NameList:
 
 
 def answer_of_names(lists: Sequence[NameList], names: Iterable[str]) -> Answer:
-    """Return the best hits of several names on several lists, the best of each entry; raise Refusal as `ask` does."""
+    """Return the best hits of several names on several lists, the best of each entry; raise Unscreenable."""
     best: dict[tuple[str, str], ListHit] = {}
     complete = True
     for name in names:

@@ -24,12 +24,20 @@ from msgspec import Struct
 
 from zentra.runtime.errors import Refusal
 
-__all__ = ["LIGHT", "NAME_CHARACTERS_MAX", "NORMALISATION", "NameForm", "digest_of_names", "form_of", "sounds"]
+__all__ = [
+    "LIGHT",
+    "NAME_CHARACTERS_MAX",
+    "NORMALISATION",
+    "NameForm",
+    "Unscreenable",
+    "digest_of_names",
+    "form_of",
+    "sounds",
+]
 
 NORMALISATION: Final = "rigour-2.6.1+anyascii-0.3.3"
 NAME_CHARACTERS_MAX: Final = 300  # the longest name in the published lists is shorter
 PARTS_MAX: Final = 24  # what is compared grows with the square of it
-UNSCREENABLE: Final = "name_unscreenable"
 _CASEFOLD: Final = 4  # rigour's flag for input that is casefolded
 _ARTICLE: Final = "\u0627\u0644"  # of Arabic, written together with its noun
 _SYLLABLES: Final = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
@@ -53,6 +61,15 @@ LIGHT: Final = frozenset({
 })  # fmt: skip
 
 
+class Unscreenable(Refusal):
+    """Raised for a name that cannot be compared; the sentence says why."""
+
+    code = "name_unscreenable"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(self.code, detail)
+
+
 class NameForm(Struct, frozen=True, gc=False):
     """A name as it is compared: its parts in order, and whether it was written without vowels."""
 
@@ -66,15 +83,15 @@ class NameForm(Struct, frozen=True, gc=False):
 
 
 def form_of(name: str) -> NameForm:
-    """Return the form of a name; raise Refusal `name_unscreenable` where it has none, or where the
-    libraries are not installed."""
+    """Return the form of a name; raise Unscreenable where it has none, or where the libraries are
+    not installed."""
     if len(name) > NAME_CHARACTERS_MAX:
-        raise Refusal(UNSCREENABLE, f"longer than {NAME_CHARACTERS_MAX} characters")
+        raise Unscreenable(f"longer than {NAME_CHARACTERS_MAX} characters")
     try:
         from anyascii import anyascii
         from rigour._core import maybe_ascii, replace_org_types_compare, tokenize_name
     except ImportError as error:
-        raise Refusal(UNSCREENABLE, f"{error.name} is not installed; see docs/screening.md") from error
+        raise Unscreenable(f"{error.name} is not installed; see docs/screening.md") from error
     folded = unicodedata.normalize("NFKD", name.casefold())
     folded = unicodedata.normalize("NFC", _MARKS.sub("", folded)).casefold()
     parts: list[str] = []
@@ -91,9 +108,9 @@ def form_of(name: str) -> NameForm:
             usual = replace_org_types_compare(token, _CASEFOLD, 0, False)
             parts.append(plain if usual == token else _plain(usual) or plain)
     if not parts:
-        raise Refusal(UNSCREENABLE, "without a letter or a digit")
+        raise Unscreenable("without a letter or a digit")
     if len(parts) > PARTS_MAX:
-        raise Refusal(UNSCREENABLE, f"of more than {PARTS_MAX} parts")
+        raise Unscreenable(f"of more than {PARTS_MAX} parts")
     return NameForm(tuple(sorted(parts)), bool(_ABJADS.search(folded)))
 
 

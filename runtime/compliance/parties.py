@@ -10,10 +10,9 @@ from msgspec import Struct
 from zentra.runtime.compliance.diligence import Compliance
 from zentra.runtime.compliance.lists import HITS_MAX, ListHit, NameList, answer_of_names
 from zentra.runtime.compliance.matching import ALGORITHM
-from zentra.runtime.compliance.names import digest_of_names
+from zentra.runtime.compliance.names import Unscreenable, digest_of_names
 from zentra.runtime.compliance.rules import ClearedPair
 from zentra.runtime.compliance.states import Screening
-from zentra.runtime.errors import Refusal
 
 __all__ = ["Finding", "next_screening", "screen_names", "screening_mark"]
 
@@ -40,7 +39,7 @@ def screen_names(
     """Return what the lists say of everything that a party is called."""
     try:
         answer, digest = answer_of_names(lists, names), digest_of_names(names)
-    except Refusal as refusal:
+    except Unscreenable as refusal:
         return Finding(Screening.POSSIBLE_MATCH, "", 0, (), f"a name cannot be compared: {refusal.detail}")
     alike = [hit for hit in answer.hits if hit.score >= rules.threshold]
     open_hits = tuple([hit for hit in alike if (digest, hit.list, hit.digest) not in cleared])

@@ -15,16 +15,16 @@ from typing import Final, Protocol
 from zentra.runtime.compliance.diligence import Compliance, Diligence, HitUsed, ListUsed, PartyUsed
 from zentra.runtime.compliance.lists import HITS_MAX, NameList, answer_of_names
 from zentra.runtime.compliance.matching import ALGORITHM, CUTOFF
-from zentra.runtime.compliance.names import digest_of_names
+from zentra.runtime.compliance.names import Unscreenable, digest_of_names
 from zentra.runtime.compliance.states import Kyc, PartyRef, Screening
-from zentra.runtime.errors import Refusal
 
-__all__ = ["COMPLIANCE_RULES", "ClearedPair", "check_compliance", "known_of"]
+__all__ = ["COMPLIANCE_RULES", "ClearedPair", "flaw_of", "known_of"]
 
 Objection = tuple[str, str]
 ClearedPair = tuple[str, str, str]
 """What was cleared: the digest of a name, a list, and the digest of its entry."""
 
+LIST_AGE_HOURS_MAX: Final = 24 * 366
 SCREENS: Final = ("off", "counterparties", "all")
 
 
@@ -40,14 +40,15 @@ class _Case(Protocol):
     def diligence(self) -> Diligence | None: ...
 
 
-def check_compliance(rules: Compliance) -> None:
-    """Raise Refusal `compliance_malformed` where rules cannot be kept."""
+def flaw_of(rules: Compliance) -> str | None:
+    """Return what is wrong with these demands, or None where they can be kept."""
     if rules.screen not in SCREENS:
-        raise Refusal("compliance_malformed", f"screen: one of {', '.join(SCREENS)}")
+        return f"screen: one of {', '.join(SCREENS)}"
     if not CUTOFF <= rules.threshold <= 1000:
-        raise Refusal("compliance_malformed", f"threshold: {CUTOFF} to 1000 thousandths")
-    if not 1 <= rules.list_max_age_hours <= 24 * 366:
-        raise Refusal("compliance_malformed", "list_max_age_hours: 1 to 8784")
+        return f"threshold: {CUTOFF} to 1000 thousandths"
+    if not 1 <= rules.list_max_age_hours <= LIST_AGE_HOURS_MAX:
+        return f"list_max_age_hours: 1 to {LIST_AGE_HOURS_MAX}"
+    return None
 
 
 def known_of(
@@ -103,7 +104,7 @@ def _ask(
         return "missing", "", 0, ()
     try:
         answer, digest = answer_of_names(lists, (name,)), digest_of_names((name,))
-    except Refusal:
+    except Unscreenable:
         return "unscreenable", "", 0, ()
     hits = tuple([
         HitUsed(hit.list, hit.entry, hit.digest, hit.score, (digest, hit.list, hit.digest) in cleared)

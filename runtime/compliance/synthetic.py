@@ -2,7 +2,7 @@
 
 It ships so that screening can be tried, tested and measured without anybody's data. Names are put together from parts
 by a digest of their number, so the same call gives the same list on every machine. A resemblance to somebody real is
-chance; nobody is to be refused for it, and the loader of a live installation says so."""
+chance, and nobody is to be refused for it: it is no list for a live installation."""
 
 import hashlib
 from collections.abc import Iterator, Sequence

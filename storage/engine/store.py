@@ -199,8 +199,10 @@ class PostgresStore:
         found: dict[tuple[str, str], AccountRef] = {}
         if plain:
             for row in await self._fetch(_ACCOUNTS, [t for t, _ in plain], [n for _, n in plain]):
-                party = None if row[9] is None else PartyRef(row[9], row[10], row[11])
-                found[row[1], row[2]] = AccountRef(*row[:9], party)
+                ref = AccountRef(*row[:9])
+                if row[9] is not None:
+                    ref = msgspec.structs.replace(ref, party=PartyRef(*row[9:]))
+                found[row[1], row[2]] = ref
         if settlements:
             for row in await self._fetch(_SETTLEMENTS, [t for t, _ in settlements], [c for _, c in settlements]):
                 found[row[1], f"{_SETTLEMENT}{row[4]}"] = AccountRef(*row)

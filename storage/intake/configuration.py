@@ -129,7 +129,8 @@ async def _once(pool: Pool, keyed: KeyedAnswer, write: _Write) -> StoredKey | No
 
 
 _ACCOUNT: Final = """
-insert into accounts (tenant, account_id, owner, type, currency, normal_side, guarded, overdraft_limit, created_by, party)
+insert into accounts (tenant, account_id, owner, type, currency, normal_side, guarded, overdraft_limit, created_by,
+                      party)
 values ($1, $2, $3, $4, $5, 'credit', $6, $7, $8, $9)
 returning id
 """

@@ -18,7 +18,6 @@ import msgspec
 from msgspec import Struct
 
 from zentra.runtime.compliance.matching import CUTOFF
-from zentra.runtime.compliance.names import form_of
 from zentra.runtime.compliance.parties import Finding
 from zentra.runtime.compliance.states import KYC_MOVES, Kyc, Screening, sandbox_states
 from zentra.runtime.errors import Contended, Refusal
@@ -33,7 +32,6 @@ __all__ = [
     "amend_party",
     "create_party",
     "decide_kyc",
-    "mode_of",
     "rescreen_party",
     "resolve_match",
 ]
@@ -43,7 +41,7 @@ _Write: TypeAlias = Callable[[Connection], Awaitable[None]]
 
 
 class NewParty(Struct, frozen=True, kw_only=True):
-    """A party to create. Each name can be compared: `name_unscreenable` says why one cannot."""
+    """A party to create."""
 
     party_id: str
     kind: str
@@ -65,19 +63,11 @@ class KycDecision(Struct, frozen=True, kw_only=True):
     expires_at: datetime | None = None
 
 
-async def mode_of(pool: Pool, tenant: str) -> str:
-    """Return the world that a tenant is in: test or live."""
-    async with tenant_transaction(pool, tenant) as connection:
-        return str(await connection.fetchval("select mode from tenants where id = $1", tenant))
-
-
 async def create_party(pool: Pool, keyed: KeyedAnswer, party: NewParty, mode: str) -> StoredKey | None:
     """Create the party and return None, or what the key has stored already.
 
-    In a test tenant a sandbox name forces its states. Raises Refusal `name_unscreenable` or `party_exists`;
-    Unavailable and DataError as the store does."""
-    for name in (party.legal_name, *party.aliases):
-        form_of(name)
+    In a test tenant a sandbox name forces its states. Raises Refusal `party_exists`; Unavailable and DataError as the
+    store does."""
     forced = sandbox_states(mode, party.legal_name)
     kyc, screening = forced or (Kyc.NOT_STARTED, Screening.NOT_SCREENED)
 
@@ -107,11 +97,7 @@ async def amend_party(
 ) -> StoredKey | None:
     """Change what is said of a party and return None, or what the key has stored already.
 
-    `changes` holds columns of `NewParty`, without the kind. Raises Refusal `not_found`, `name_unscreenable`."""
-    names = [changes.get("legal_name"), *changes.get("aliases", ())]
-    for name in names:
-        if name is not None:
-            form_of(name)
+    `changes` holds columns of `NewParty`, without the kind. Raises Refusal `not_found`."""
 
     async def write(connection: Connection) -> None:
         row = await _locked(connection, keyed.tenant, party_id)

@@ -97,6 +97,7 @@ class AccountView(Struct, frozen=True, kw_only=True):
     credits_pending: int
     debits_posted: int
     credits_posted: int
+    party: str | None = None
 
 
 async def record_denials(pool: Pool, rows: Sequence[DenialRow]) -> None:
@@ -220,7 +221,7 @@ cross join lateral (
 """
 _ACCOUNT: Final = """
 select a.id, a.account_id, a.owner, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status,
-       a.created_by, a.created_at, b.debits_pending, b.credits_pending, b.debits_posted, b.credits_posted
+       a.created_by, a.created_at, a.party, b.debits_pending, b.credits_pending, b.debits_posted, b.credits_posted
 from accounts a
 cross join lateral (
     select coalesce(sum(debits_pending), 0)::bigint as debits_pending,
