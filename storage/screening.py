@@ -131,7 +131,7 @@ async def activate_list(pool: Pool, name: str, version: int) -> None:
         if done.endswith(" 0"):
             raise Refusal("list_not_staged", f"{name} has no staged version {version}")
         await connection.execute(
-            "delete from screening_lists where name = $1 and version <= $2 - $3", name, version, VERSIONS_KEPT
+            "delete from screening_lists where name = $1 and version <= $2", name, version - VERSIONS_KEPT
         )
 
 
