@@ -13,7 +13,6 @@ from types import UnionType
 from typing import Any, Final, Literal
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from zentra.actors.commands import COMMAND_CODES
 from zentra.gateway.description import pages, people, shapes
@@ -238,12 +237,8 @@ DOORS: Final[Mapping[str, Door]] = {
     "GET /cases/{id}": Door(
         name="show_case", tag="cases", summary="One case.", answers={200: shapes.CaseView}, codes=("not_found",),
     ),
-    "POST /cases/{id}/resolve": replace(
-        _command(
-            "resolve_case", "cases", "End a case with a fact.", RESOLUTION, "self_approval",
-            *COMMAND_CODES["resolve_case"],
-        ),
-        answers={200: shapes.CommandAnswer | people.MatchResolved, 202: shapes.CommandAnswer},
+    "POST /cases/{id}/resolve": _command(
+        "resolve_case", "cases", "End a case with a fact.", RESOLUTION, "self_approval", *COMMAND_CODES["resolve_case"]
     ),
     "POST /parties": Door(
         name="create_party", tag="parties", summary="Create a party: somebody behind accounts.",

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Annotated, Literal
+from typing import Literal
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
+from zentra.gateway.description.shapes import SelfLink
 from zentra.runtime.compliance.states import Kyc, Screening
 from zentra.storage.reads.parties import ListView, PartyChangeView
 
-__all__ = ["Lists", "MatchResolved", "Parties", "Party", "PartyCreated", "PartyDone", "PartyHistory"]
-
-
-class SelfLink(Struct, frozen=True):
-    """Where to look next."""
-
-    self: str
+__all__ = ["Lists", "Parties", "Party", "PartyCreated", "PartyDone", "PartyHistory"]
 
 
 class PartyCreated(Struct, frozen=True, kw_only=True):
@@ -62,15 +57,6 @@ class PartyDone(Struct, frozen=True, kw_only=True):
     party_id: str
     done: Literal["amend", "kyc", "rescreen"]
     state: str | None
-    links: SelfLink
-
-
-class MatchResolved(Struct, frozen=True, kw_only=True):
-    """A case of a possible match that was ended by a person."""
-
-    case: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
-    resolution: Literal["true_match", "false_positive"]
-    status: Literal["done"]
     links: SelfLink
 
 

@@ -18,7 +18,7 @@ from zentra.storage.reads.work import AttemptView, CaseView, CommandView, Review
 __all__ = [
     "Accepted", "Account", "AccountEntry", "AccountOpened", "BulkAnswer", "BulkAnswers", "CallbackTaken",
     "CaseView", "CommandAnswer", "CommandView", "Delivery", "EndpointMade", "ErrorPage", "Intent", "IntentShown",
-    "Live", "ProblemDocument", "Readiness", "RecordShown", "ReviewView", "VersionShown", "WebhookBody",
+    "Live", "ProblemDocument", "Readiness", "RecordShown", "ReviewView", "SelfLink", "VersionShown", "WebhookBody",
 ]  # fmt: skip
 
 Digits = Annotated[str, Meta(pattern="^-?[0-9]+$", description="minor units, as digits: sums may be wide")]

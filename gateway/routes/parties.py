@@ -24,9 +24,10 @@ from zentra.runtime.compliance.states import Kyc, Screening
 from zentra.runtime.errors import Refusal
 from zentra.runtime.idempotency import KeyOutcome, StoredKey, decide
 from zentra.runtime.intents.command import Violation, digest_of
+from zentra.storage.identifiers import Uuid7
 from zentra.storage.intake import parties as intake
 from zentra.storage.intake.commands import KeyedAnswer
-from zentra.storage.intake.parties import KycDecision, NewParty
+from zentra.storage.intake.parties import KycDecision, MatchWord, NewParty
 from zentra.storage.pool import Pool
 from zentra.storage.reads import parties as reads
 from zentra.storage.reads.parties import PartyPlace, PartyView
@@ -51,6 +52,7 @@ MATCH_RESOLUTIONS: Final = (str(Screening.TRUE_MATCH), str(Screening.FALSE_POSIT
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _COUNTRY: Final = re.compile(r"[A-Z]{2}\Z", re.ASCII)
 _NOT_GIVEN: Final = ""
+_new_id: Final = Uuid7()
 _Write = Callable[[KeyedAnswer], Awaitable[StoredKey | None]]
 
 
@@ -265,14 +267,19 @@ class PartyRoutes:
 async def resolve_match(
     pool: Pool, request: Request, in_body: str | None, case: str, resolution: str, reason: str
 ) -> Reply:
-    """End a case of a possible match: the party is whom the list names, or it is not."""
-    actor, word = request.principal.id, Screening(resolution)
+    """End a case of a possible match: the party is whom the list names, or it is not.
+
+    It is a command like every resolution of a case, decided in the transaction that registers it."""
+    asker, command = request.principal, _new_id()
+    links = {"self": f"/runtime/commands/{command}", "subject": f"/cases/{case}"}
     shown = {
-        "case": case, "resolution": resolution, "status": "done", "links": {"self": f"/cases/{case}"},
+        "command": command, "status": "done", "kind": "resolve_case", "case": case, "resolution": resolution,
+        "outcome": "done", "detail": {}, "links": links,
     }  # fmt: skip
+    word = MatchWord(case, command, asker.id, asker.role, Screening(resolution), reason)
 
     async def write(keyed: KeyedAnswer) -> StoredKey | None:
-        return await intake.resolve_match(pool, keyed, case, actor, word, reason)
+        return await intake.resolve_match(pool, keyed, word)
 
     asked = {"case": case, "resolution": resolution, "reason": reason}
     return await _keyed(request, in_body, "party/match", asked, f"case/{case}", 200, shown, write)

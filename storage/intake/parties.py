@@ -28,6 +28,7 @@ from zentra.storage.screening import SCREENING_CASE, open_screening_case
 
 __all__ = [
     "KycDecision",
+    "MatchWord",
     "NewParty",
     "amend_party",
     "create_party",
@@ -61,6 +62,17 @@ class KycDecision(Struct, frozen=True, kw_only=True):
     actor: str
     reason: str
     expires_at: datetime | None = None
+
+
+class MatchWord(Struct, frozen=True):
+    """An operator's word on a possible match; `command` is the id that it is known by."""
+
+    case: str
+    command: str
+    actor: str
+    role: str
+    resolution: Screening
+    reason: str
 
 
 async def create_party(pool: Pool, keyed: KeyedAnswer, party: NewParty, mode: str) -> StoredKey | None:
@@ -177,13 +189,13 @@ async def rescreen_party(pool: Pool, keyed: KeyedAnswer, party_id: str, actor: s
     return await _once(pool, keyed, write)
 
 
-async def resolve_match(
-    pool: Pool, keyed: KeyedAnswer, case: str, actor: str, resolution: Screening, reason: str
-) -> StoredKey | None:
+async def resolve_match(pool: Pool, keyed: KeyedAnswer, word: MatchWord) -> StoredKey | None:
     """End a case of a possible match as `true_match` or `false_positive`; return None, or what the key has stored.
 
     A false positive clears every pair of the case: it stays cleared until the name or the entry changes. Raises
     Refusal `not_found`, `case_not_open`, `self_approval`."""
+
+    case, actor, resolution, reason = word.case, word.actor, word.resolution, word.reason
 
     async def write(connection: Connection) -> None:
         found = await connection.fetchrow(
@@ -199,6 +211,16 @@ async def resolve_match(
         if row["created_by"] == actor:
             raise Refusal("self_approval", "whoever created a party does not decide on it")
         said = {"resolution": str(resolution), "reason": reason}
+        await connection.execute(
+            "insert into commands (id, tenant, kind, subject, principal, role, body)"
+            " values ($1, $2, 'resolve_case', $3, $4, $5, $6)",
+            word.command, keyed.tenant, case, actor, word.role, msgspec.json.encode({"case": case, **said}),
+        )  # fmt: skip
+        await connection.execute(
+            "insert into command_outcomes (command, tenant, accepted, code, decided_at)"
+            " values ($1, $2, true, 'done', now())",
+            word.command, keyed.tenant,
+        )  # fmt: skip
         await connection.execute(
             "update cases set status = 'resolved', operator = $3, resolution = $4, resolved_at = now()"
             " where tenant = $1 and id = $2",

@@ -93,18 +93,26 @@ create table screening_entries (
 -- In force with the next commit ------------------------------------------------------------------------------------
 
 -- Only what decisions look at counts, and only of parties that an account names.
+create function party_is_named(asked_tenant text, asked_party text) returns boolean
+    language sql stable security definer set search_path = zentra
+as $$
+    select exists (select from zentra.accounts a where a.tenant = asked_tenant and a.party = asked_party)
+$$;
+alter function party_is_named(text, text) owner to zentra_writer;   -- under row security the owner might see no account
+revoke all on function party_is_named(text, text) from public;
+grant execute on function party_is_named(text, text) to current_user;
+
 create function party_changed() returns trigger
     language plpgsql security definer set search_path = zentra
 as $$
 begin
-    if exists (select from zentra.accounts a where a.tenant = new.tenant and a.party = new.party_id) then
+    if zentra.party_is_named(new.tenant, new.party_id) then
         perform set_config('idle_in_transaction_session_timeout', '2s', true);
         perform from zentra.leases order by partition for share;
         update zentra.configuration_version set version = version + 1;
     end if;
     return null;
 end $$;
-alter function party_changed() owner to zentra_writer;   -- sees the accounts of whoever changes a party
 revoke all on function party_changed() from public;
 create trigger configuration_changed after update of kyc_state, screening_state on parties
     for each row when (old.kyc_state <> new.kyc_state or old.screening_state <> new.screening_state)
@@ -116,14 +124,13 @@ create trigger configuration_changed after update on screening_lists
 
 -- Rights -----------------------------------------------------------------------------------------------------------
 
-grant update on configuration_version to zentra_writer;
 grant select on parties, party_changes, cleared_pairs, screening_lists, screening_entries to zentra_writer;
 grant update (kyc_state, screening_state, screened_by, screened_at, version, updated_at) on parties to zentra_writer;
 grant insert on party_changes to zentra_writer;
 
 grant select on parties, party_changes, cleared_pairs, screening_lists to zentra_tenant;
 grant insert, update on parties to zentra_tenant;
-grant insert on party_changes, cleared_pairs, cases to zentra_tenant;
+grant insert on party_changes, cleared_pairs, cases, commands, command_outcomes to zentra_tenant;
 grant update (status, operator, resolution, resolved_at) on cases to zentra_tenant;
 
 do $$

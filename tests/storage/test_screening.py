@@ -19,6 +19,7 @@ from zentra.storage.intake.commands import KeyedAnswer
 from zentra.storage.intake.configuration import NewAccount, create_account
 from zentra.storage.intake.parties import (
     KycDecision,
+    MatchWord,
     NewParty,
     amend_party,
     create_party,
@@ -91,6 +92,11 @@ class World:
         seen = await reads.party(self.pool, self.name, party, names=True)
         assert seen is not None
         return seen.kyc_state, seen.screening_state
+
+    async def resolve(self, case: str | None, word: Screening, reason: str, actor: str = "operator") -> None:
+        assert case is not None
+        given = MatchWord(case, uuid.uuid4().hex, actor, "operator", word, reason)
+        await resolve_match(self.pool, self.keyed(), given)
 
     async def case(self, party: str, status: str = "open") -> str | None:
         found: str | None = await self.admin.fetchval(
@@ -173,10 +179,10 @@ async def test_a_cleared_pair_stays_cleared_until_name_or_entry_change(world: Wo
     case = await world.case(party)
     assert case is not None
     with pytest.raises(Refusal, match="created a party"):
-        await resolve_match(world.pool, world.keyed(), case, "dev", Screening.FALSE_POSITIVE, "not her")
-    await resolve_match(world.pool, world.keyed(), case, "operator", Screening.FALSE_POSITIVE, "not her")
+        await world.resolve(case, Screening.FALSE_POSITIVE, "not her", "dev")
+    await world.resolve(case, Screening.FALSE_POSITIVE, "not her", "operator")
     with pytest.raises(Refusal, match="resolved it already"):
-        await resolve_match(world.pool, world.keyed(), case, "operator", Screening.TRUE_MATCH, "it is")
+        await world.resolve(case, Screening.TRUE_MATCH, "it is", "operator")
     assert (await world.state(party))[1] == "false_positive"
     assert await world.screen() == (1, 0)
     await world.load(HERON, CRANE, at=NOW + timedelta(days=1))
@@ -189,7 +195,7 @@ async def test_a_cleared_pair_stays_cleared_until_name_or_entry_change(world: Wo
     assert (await world.state(party))[1] == "possible_match", "another state of the entry is another pair"
     second = await world.case(party)
     assert second not in (None, case)
-    await resolve_match(world.pool, world.keyed(), str(second), "operator", Screening.FALSE_POSITIVE, "still not")
+    await world.resolve(str(second), Screening.FALSE_POSITIVE, "still not", "operator")
     await amend_party(world.pool, world.keyed(), party, "dev", "married", {"aliases": ("Jorunn Voranski",)})
     assert (await world.state(party))[1] == "not_screened"
     await world.screen()
@@ -200,9 +206,7 @@ async def test_a_true_match_is_ended_by_a_person_alone(world: World) -> None:
     party = await world.party("Jorunn Voransky")
     await world.load(HERON)
     await world.screen()
-    await resolve_match(
-        world.pool, world.keyed(), str(await world.case(party)), "operator", Screening.TRUE_MATCH, "her"
-    )
+    await world.resolve(str(await world.case(party)), Screening.TRUE_MATCH, "her", "operator")
     await world.load(CRANE, at=NOW + timedelta(days=1))
     await world.screen()
     await amend_party(world.pool, world.keyed(), party, "dev", "typo", {"legal_name": "Somebody Else"})
@@ -277,9 +281,7 @@ async def test_the_configuration_holds_lists_where_rules_ask_for_them(world: Wor
     party = await world.party("Jorunn Voransky")
     await world.screen()
     before = await world.version()
-    await resolve_match(
-        world.pool, world.keyed(), str(await world.case(party)), "operator", Screening.FALSE_POSITIVE, "x"
-    )
+    await world.resolve(str(await world.case(party)), Screening.FALSE_POSITIVE, "x", "operator")
     assert await world.version() > before
     cleared = (await store.configuration()).cleared[world.name]
     assert [(pair[1], pair[2]) for pair in cleared] == [(world.list, HERON.digest)]

@@ -145,7 +145,9 @@ async def test_a_possible_match_is_a_case_for_somebody_else(api: Api, admin_pool
     assert (await resolve(case, "dismissed")).json["errors"][0]["code"] == "resolution_unknown"
     assert (await resolve(by_party[own], "false_positive")).json["code"] == "self_approval"
     done = await resolve(case, "true_match")
-    assert (done.status, done.json["status"]) == (200, "done")
+    assert (done.status, done.json["status"], done.json["outcome"]) == (200, "done", "done")
+    command = (await operator.get(done.json["links"]["self"])).json
+    assert (command["kind"], command["accepted"], command["principal"]) == ("resolve_case", True, "operator")
     assert (await resolve(case, "false_positive")).json["code"] == "case_not_open"
     assert (await operator.get(f"/parties/{party}")).json["screening_state"] == "true_match"
     seen = (await operator.get(f"/cases/{case}")).json
