@@ -4,8 +4,8 @@ Scores are whole thousandths: 1000 is the same name, 0 nothing in common. Two pa
 
     1000   where they are equal
      900   where they sound the same (Metaphone of three letters or more, or three consonants or more in common),
-           differ in a third of their letters at most, and begin with the same letter, or any vowel; without vowels
-           two consonants are enough
+           differ in a third of their letters at most, and begin with the same letter, any vowel, or letters that
+           stand for each other (J Y, V W, C K Q, S Z); without vowels two consonants are enough
      750   where one begins with the other, which has four letters or more
      700   where one is the initial of the other, or they are a letter apart and sound the same (Jon, John)
     1000 - 1800 x distance / length   by Levenshtein's distance in other cases, and nothing below 600
@@ -28,7 +28,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from zentra.runtime.compliance.names import LIGHT, NORMALISATION, NameForm, sounds
+from zentra.runtime.compliance.names import ELSEWHERE, LIGHT, NORMALISATION, NameForm, sounds
 
 __all__ = ["ALGORITHM", "CUTOFF", "Found", "NameIndex", "score_of"]
 
@@ -60,6 +60,12 @@ def _weight(part: str) -> int:
     return 1 if part in LIGHT else min(len(part), 8)
 
 
+def _begins(part: str) -> str:
+    """Return the letter that a part begins with, or the one that others begin it with."""
+    first = part[0]
+    return "a" if first in _VOWELS else ELSEWHERE.get(first, first)
+
+
 def _alike(one: str, other: str, abjad: bool) -> int:
     """Return how alike two different parts are."""
     from rigour._core import raw_levenshtein_cutoff
@@ -68,7 +74,7 @@ def _alike(one: str, other: str, abjad: bool) -> int:
     if short == 1:
         return 700 if one[0] == other[0] else 0
     best = 0
-    begins = one[0] == other[0] or (one[0] in _VOWELS and other[0] in _VOWELS)
+    begins = _begins(one) == _begins(other)
     if begins or abjad:
         (sound, bones), (sound_too, bones_too) = sounds(one), sounds(other)
         least = 2 if abjad else _SOUND_LENGTH_MIN

@@ -42,7 +42,8 @@ _CASEFOLD: Final = 4  # rigour's flag for input that is casefolded
 _ARTICLE: Final = "\u0627\u0644"  # of Arabic, written together with its noun
 _SYLLABLES: Final = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
 _NOT_PLAIN: Final = re.compile(r"[^a-z0-9]+")
-_VOWELS: Final = str.maketrans("", "", "aeiouwy'`")
+_BONES: Final = str.maketrans("cqz", "kks", "aeiouwy")
+ELSEWHERE: Final = {"y": "j", "w": "v", "c": "k", "q": "k", "z": "s"}
 _SPOKEN: Final = frozenset("AEIOU")
 _DOUBLED: Final = re.compile(r"(.)\1+")
 # Marks that are written over or under a letter and are left out as often as not.
@@ -116,14 +117,16 @@ def form_of(name: str) -> NameForm:
 
 @lru_cache(maxsize=200_000)
 def sounds(part: str) -> tuple[str, str]:
-    """Return how a part sounds: its Metaphone code, where a vowel at the beginning is any vowel, and
-    its consonants."""
+    """Return how a part sounds: its Metaphone code and its consonants, both as it might be spelt elsewhere.
+
+    Y and W at the beginning are J and V, K stands for C and Q, S for Z; a vowel at the beginning is any vowel."""
     from rigour._core import metaphone
 
-    heard = metaphone(part)
+    spelt = ELSEWHERE.get(part[0], part[0]) + part[1:]
+    heard = metaphone(spelt)
     if heard[:1] in _SPOKEN:
         heard = "A" + heard[1:]
-    return heard, _DOUBLED.sub(r"\1", part.translate(_VOWELS))
+    return heard, _DOUBLED.sub(r"\1", spelt.translate(_BONES))
 
 
 def digest_of_names(names: Iterable[str]) -> str:
