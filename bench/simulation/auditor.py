@@ -20,9 +20,10 @@ from zentra.bench.simulation.auditor_evidence import AuditedLogs
 from zentra.bench.simulation.auditor_histories import History, Record
 from zentra.bench.simulation.auditor_ledger import AuditedLedger
 from zentra.bench.simulation.auditor_outside import AuditedMessages, AuditedRails
-from zentra.bench.simulation.auditor_policy import AuditedPolicy
+from zentra.bench.simulation.auditor_policy import AuditedPolicy, People
 from zentra.bench.simulation.auditor_words import Violation
 from zentra.bench.twins.store import StoreTwin
+from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import Posting
@@ -50,12 +51,17 @@ class Auditor:
         self._fences = {partition: row.version for partition, row in store.lease_rows.items()}
         self._keys: dict[tuple[str, str, str], str] = {}
         self._configurations: dict[int, Configuration] = {}
+        self._parties: dict[int, dict[str, dict[str, PartyRef | None]]] = {}  # by version, tenant and account
         self._touched: set[str] = set()
         self.configured()
 
     def configured(self) -> None:
         """Take note of what is set up now; to be called whenever somebody changes it outside of a commit."""
         self._configurations[self._store.current.version] = self._store.current
+        parties = self._parties[self._store.current.version] = {}
+        for (tenant, name), ref in self._store.refs.items():
+            if ref.guarded:
+                parties.setdefault(tenant, {})[name] = ref.party
 
     def registered(self, transition: Transition, command: IntentCommand) -> None:
         """Follow an intent that was acknowledged, also where it is one that was acknowledged before."""
@@ -182,7 +188,8 @@ class Auditor:
             raise LookupError(f"nobody has told the auditor of configuration {ground.configuration_version}")
         source = self.ledger.named(history.tenant, history.command["source"])
         day = ground.now.date().isoformat()
-        self.policy.moved(history, record, configuration, day, source.type if source else "")
+        people = People(self._parties[ground.configuration_version].get(history.tenant, {}), ground.now)
+        self.policy.moved(history, record, configuration, day, source.type if source else "", people)
         self.rails.grounds(history, record, self.messages.commands)
         self.deliveries.moved(history, record, configuration.endpoints.get(history.tenant, ()))
         return history, record

@@ -7,18 +7,33 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
+from msgspec import Struct
+
+from zentra.bench.simulation.auditor_compliance import compliance_due
 from zentra.bench.simulation.auditor_histories import History, Record, gives_back
 from zentra.bench.simulation.auditor_words import Violation
+from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.policy import Limits, PolicyRules, Usage, VelocityKey
 from zentra.runtime.ports import Configuration
 
-__all__ = ["AuditedPolicy"]
+__all__ = ["AuditedPolicy", "People"]
 
 _UNLIMITED = Limits()
 _SYSTEM = ("settlement", "fee", "suspense", "liquidity")
 _DECISIONS = {"policy.accepted": "accepted", "policy.review": "review", "policy.denied": "denied"}
+
+
+class People(Struct, frozen=True):
+    """The parties behind the guarded accounts of a tenant as they stood, and the time of a decision."""
+
+    parties: Mapping[str, PartyRef | None]
+    now: datetime
+
+
+NOBODY = People({}, datetime.min)
 
 
 class AuditedPolicy:
@@ -36,10 +51,18 @@ class AuditedPolicy:
                 mine = self.counts[key], self.minors[key]
                 raise Violation("R", f"{key.counter} of {key.day} was read as {used}, its intents say {mine}")
 
-    def moved(self, history: History, record: Record, rules: Configuration, day: str, source_type: str) -> None:
+    def moved(
+        self,
+        history: History,
+        record: Record,
+        rules: Configuration,
+        day: str,
+        source_type: str,
+        people: People = NOBODY,
+    ) -> None:
         """Follow one record: a decision, or an intent that is counted no longer."""
         if record.event in _DECISIONS:
-            self._judged(history, record, rules, day, source_type)
+            self._judged(history, record, rules, day, source_type, people)
         if record.event == "policy.accepted":
             self._count(history, 1)
         elif gives_back(history.before, history.state):
@@ -78,7 +101,13 @@ class AuditedPolicy:
             change[1] += sign * history.amount
 
     def _judged(
-        self, history: History, record: Record, configuration: Configuration, day: str, source_type: str
+        self,
+        history: History,
+        record: Record,
+        configuration: Configuration,
+        day: str,
+        source_type: str,
+        people: People,
     ) -> None:
         where, facts = f"{history.id}/{record.sequence} ({record.event})", record.facts
         rules = configuration.policies.get(history.tenant, PolicyRules())
@@ -88,6 +117,17 @@ class AuditedPolicy:
         )
         key = VelocityKey(history.tenant, f"account/{history.command['source']}", day, history.currency)
         due = self._decision(history, rules, limits, key if counted else None, source_type)
+        known = facts.get("diligence")
+        if (known is None) is not (rules.compliance is None):
+            raise Violation("R", f"{where} was decided on {known}, the rules demand {rules.compliance}")
+        if rules.compliance is not None:
+            asks = compliance_due(
+                where, history.command, known, rules.compliance, configuration, people.parties, people.now
+            )
+            if "denied" in asks:
+                due = "denied"
+            elif due == "accepted" and asks - history.waived:
+                due = "review"
         if (facts["outcome"], facts["version"]) != (due, rules.version) or _DECISIONS[record.event] != due:
             raise Violation("R", f"{where} says {facts['outcome']} under {facts['version']}, the rules say {due}")
         seen = {
@@ -95,6 +135,8 @@ class AuditedPolicy:
             "tenant": history.tenant, "usage": [[str(self.counts[key]), str(self.minors[key])]] if counted else [],
             "version": rules.version, "waives": list(history.waived),
         }  # fmt: skip
+        if known is not None:
+            seen["diligence"] = known
         text = json.dumps(seen, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         if hashlib.sha256(text.encode()).hexdigest() != facts["input_digest"]:
             raise Violation("R", f"{where} was decided on something else than {text}")

@@ -12,7 +12,9 @@ from msgspec import structs
 
 from zentra.bench.simulation.faults import FAULTS, Fault
 from zentra.bench.simulation.outside import Callback
+from zentra.bench.simulation.setting import PARTIES
 from zentra.bench.simulation.shelf import LEASE_SECONDS
+from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.policy import PolicyRules
 
 if TYPE_CHECKING:
@@ -236,10 +238,10 @@ def repair(simulation: Simulation) -> None:
 
 
 def change_configuration(simulation: Simulation) -> None:
-    """Change what is set up: a policy, an endpoint, or the standing of an account."""
+    """Change what is set up: a policy, an endpoint, the standing of an account, or what is known of a party."""
     random, store = simulation.random, simulation.store
     current = store.current
-    match random.randrange(3):
+    match random.randrange(4):
         case 0:
             tenant = random.choice(sorted(current.policies))
             rules: PolicyRules = current.policies[tenant]
@@ -254,6 +256,13 @@ def change_configuration(simulation: Simulation) -> None:
             elif members:
                 spare.append(members.pop(random.randrange(len(members))))
             store.configure(structs.replace(current, endpoints={**current.endpoints, tenant: tuple(members)}))
+        case 2:
+            name = random.choice([key for key, ref in sorted(store.refs.items()) if ref.party is not None])
+            ref = store.refs[name]
+            assert ref.party is not None
+            kyc, screening = random.choice(PARTIES)
+            store.refs[name] = structs.replace(ref, party=PartyRef(ref.party.id, kyc, screening))
+            store.configure(current)
         case _:
             name = random.choice([key for key, ref in sorted(store.refs.items()) if ref.type in ("customer", "payout")])
             ref = store.refs[name]

@@ -5,17 +5,25 @@ some that are frozen or closed; rails with and without idempotent references; co
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final
 
 from zentra.bench.twins.store import StoreTwin
 from zentra.gateway.sandbox.scenarios import RailProfile, Timings
+from zentra.runtime.compliance.diligence import Compliance
+from zentra.runtime.compliance.lists import ListInfo, NameList, digest_of_list
+from zentra.runtime.compliance.states import PartyRef
+from zentra.runtime.compliance.synthetic import synthetic_entries
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.policy import Limits, PolicyRules
 from zentra.runtime.ports import Configuration, Endpoint
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
 
-__all__ = ["COLD_ACCOUNTS", "CURRENCY", "PARTITIONS", "SECRET", "TENANTS", "configuration", "open_books", "profiles"]
+__all__ = [
+    "COLD_ACCOUNTS", "CURRENCY", "LISTED", "PARTIES", "PARTITIONS", "SECRET", "TENANTS", "UNLISTED", "configuration",
+    "open_books", "profiles",
+]  # fmt: skip
 
 PARTITIONS: Final = 8
 TENANTS: Final = ("acme", "globex", "initech")
@@ -24,6 +32,12 @@ COLD_ACCOUNTS: Final = 6
 SECRET: Final = "s" * 32
 OPENING_MINOR: Final = 5_000_000
 _SYSTEM: Final = ("settlement", "liquidity")
+LISTED: Final = synthetic_entries(40)
+LIST_FETCHED_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
+UNLISTED: Final = ("Ulrika Denholm", "Pavel Orlov", "Amara Okafor")
+PARTIES: Final = (*(("approved", "clear"),) * 6, ("denied", "clear"), ("pending_review", "clear"),
+                  ("approved", "true_match"), ("approved", "possible_match"))  # fmt: skip
+"""States of parties as they come and go: KYC and screening."""
 
 
 def configuration() -> Configuration:
@@ -51,6 +65,9 @@ def configuration() -> Configuration:
         ),
         "initech": (Corridor("initech", "any", CURRENCY, "transfer", ("gamma", "alpha")),),
     }
+    rules["initech"] = PolicyRules(
+        version=1, compliance=Compliance(kyc_required=True, screen="counterparties", list_max_age_hours=720)
+    )
     wanted = {"acme": (("all", ("*",)), ("money", ("ledger.*",))), "globex": (("posted", ("ledger.posted",)),)}
     endpoints = {
         tenant: tuple(
@@ -58,7 +75,8 @@ def configuration() -> Configuration:
         )
         for tenant, rows in wanted.items()
     }
-    return Configuration(version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails)
+    lists = {"listed": NameList(ListInfo("listed", 1, digest_of_list(LISTED), LIST_FETCHED_AT, len(LISTED)), LISTED)}
+    return Configuration(version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails, lists=lists)
 
 
 def profiles() -> dict[str, RailProfile]:
@@ -81,10 +99,12 @@ def open_books(store: StoreTwin) -> None:
         refs = {}
         for name, type_ in rows:
             number += 1
+            known = tenant == "initech" and type_ not in _SYSTEM and name != "spare"
             refs[name] = store.open_account(
                 AccountRef(
                     number, tenant, name, type_, CURRENCY, "credit", type_ not in _SYSTEM,
                     overdraft_limit=200_000 if name == "credit" else 0, status="closed" if name == "closed" else "open",
+                    party=PartyRef(f"p-{name}", "approved", "clear") if known else None,
                 )
             )  # fmt: skip
         for name in ("hot", *(f"cold-{n}" for n in range(COLD_ACCOUNTS)), "spare"):
