@@ -34,6 +34,7 @@ class NewIntent(Struct, frozen=True, kw_only=True):
     country: str | None = None
     metadata: dict[str, str] | None = None
     idempotency_key: str = field(default_factory=new_key)
+    counterparty: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
         check_key(self.idempotency_key)
@@ -62,6 +63,7 @@ def intent_body(wanted: NewIntent) -> dict[str, Any]:
         "kind": wanted.kind, "amount": str(wanted.amount), "currency": wanted.currency, "source": wanted.source,
         "destination": wanted.destination, "intent_id": wanted.intent_id, "scope": wanted.scope,
         "country": wanted.country, "metadata": None if wanted.metadata is None else dict(wanted.metadata),
+        "counterparty": wanted.counterparty,
     }  # fmt: skip
 
 

@@ -59,6 +59,7 @@ __all__ = [
     "list_intents",
     "list_reviews",
     "look_seconds",
+    "pages",
     "replay_delivery",
     "resolve_case",
     "reverse_intent",
@@ -100,7 +101,8 @@ def _bytes(answer: Answer) -> bytes:
     return answer.body
 
 
-def _pages(read: Callable[[Answer], Page[T]], *path: str, page_size: int | None, filters: Filters) -> PageCall[T]:
+def pages(read: Callable[[Answer], Page[T]], *path: str, page_size: int | None, filters: Filters) -> PageCall[T]:
+    """Return the call of each page of a list. Raises ValueError for a time without its offset."""
     given = {name: _spelled(value) for name, value in filters.items()}
 
     def call(cursor: str | None) -> Call[Page[T]]:
@@ -134,12 +136,14 @@ def create_intent(
     metadata: Mapping[str, str] | None,
     idempotency_key: str | None,
     wait: int | None,
+    counterparty: Mapping[str, str] | None = None,
 ) -> Call[Intent]:
     """Make an intent, at the general door or at that of transfers or payments."""
     wanted = NewIntent(
         amount=amount, currency=currency, source=source, destination=destination, kind=kind, intent_id=intent_id,
         scope=scope, country=country, metadata=None if metadata is None else dict(metadata),
         idempotency_key=new_key() if idempotency_key is None else idempotency_key,
+        counterparty=None if counterparty is None else dict(counterparty),
     )  # fmt: skip
     return body_call(_intent, *door, body=intent_body(wanted), idempotency_key=wanted.idempotency_key, wait=wait)
 
@@ -166,7 +170,7 @@ def get_intent(id: str, wait: int | None) -> Call[Intent]:
 
 def list_intents(page_size: int | None, filters: Filters) -> PageCall[Intent]:
     """List intents."""
-    return _pages(_intents, "runtime", "intents", page_size=page_size, filters=filters)
+    return pages(_intents, "runtime", "intents", page_size=page_size, filters=filters)
 
 
 def cancel_intent(id: str, reason: str | None, idempotency_key: str | None, wait: int | None) -> Call[Command]:
@@ -221,10 +225,10 @@ def _stream(*path: str, last_id: str | None) -> Call[bytes]:
 
 
 def create_account(
-    *, account_id: str, owner: str, type: str, currency: str, idempotency_key: str | None
-) -> Call[Account]:  # fmt: skip
+    *, account_id: str, owner: str, type: str, currency: str, idempotency_key: str | None, party: str | None = None
+) -> Call[Account]:
     """Open an account."""
-    body = {"account_id": account_id, "owner": owner, "type": type, "currency": currency}
+    body = {"account_id": account_id, "owner": owner, "type": type, "currency": currency, "party": party}
     return body_call(_account, "accounts", body=body, idempotency_key=idempotency_key)
 
 
@@ -235,12 +239,12 @@ def get_account(id: str) -> Call[Account]:
 
 def list_accounts(page_size: int | None, filters: Filters) -> PageCall[Account]:
     """List accounts."""
-    return _pages(_accounts, "accounts", page_size=page_size, filters=filters)
+    return pages(_accounts, "accounts", page_size=page_size, filters=filters)
 
 
 def list_entries(id: str, page_size: int | None, filters: Filters) -> PageCall[AccountEntry]:
     """List the entries of an account."""
-    return _pages(_entries, "accounts", id, "entries", page_size=page_size, filters=filters)
+    return pages(_entries, "accounts", id, "entries", page_size=page_size, filters=filters)
 
 
 # What people decide.
@@ -248,7 +252,7 @@ def list_entries(id: str, page_size: int | None, filters: Filters) -> PageCall[A
 
 def list_reviews(page_size: int | None, filters: Filters) -> PageCall[Review]:
     """List reviews."""
-    return _pages(_reviews, "reviews", page_size=page_size, filters=filters)
+    return pages(_reviews, "reviews", page_size=page_size, filters=filters)
 
 
 def get_review(id: str) -> Call[Review]:
@@ -265,7 +269,7 @@ def decide_review(
 
 def list_cases(page_size: int | None, filters: Filters) -> PageCall[Case]:
     """List cases."""
-    return _pages(_cases, "cases", page_size=page_size, filters=filters)
+    return pages(_cases, "cases", page_size=page_size, filters=filters)
 
 
 def get_case(id: str) -> Call[Case]:
@@ -283,7 +287,7 @@ def resolve_case(
 
 def list_denials(page_size: int | None, filters: Filters) -> PageCall[Denial]:
     """List what was refused."""
-    return _pages(_denials, "denials", page_size=page_size, filters=filters)
+    return pages(_denials, "denials", page_size=page_size, filters=filters)
 
 
 # Webhooks.
@@ -297,12 +301,12 @@ def create_endpoint(url: str, events: Sequence[str] | None, idempotency_key: str
 
 def list_endpoints() -> PageCall[Endpoint]:
     """List endpoints, which are few."""
-    return _pages(_endpoints, "webhooks", "endpoints", page_size=None, filters={})
+    return pages(_endpoints, "webhooks", "endpoints", page_size=None, filters={})
 
 
 def list_deliveries(page_size: int | None, filters: Filters) -> PageCall[Delivery]:
     """List deliveries."""
-    return _pages(_deliveries, "webhooks", "deliveries", page_size=page_size, filters=filters)
+    return pages(_deliveries, "webhooks", "deliveries", page_size=page_size, filters=filters)
 
 
 def replay_delivery(id: str, idempotency_key: str | None, wait: int | None) -> Call[Command]:

@@ -99,7 +99,7 @@ def open_books(store: StoreTwin) -> None:
         refs = {}
         for name, type_ in rows:
             number += 1
-            known = tenant == "initech" and type_ not in _SYSTEM and name != "spare"
+            known = tenant == "initech" and type_ not in _SYSTEM and name not in ("shop", "spare")
             refs[name] = store.open_account(
                 AccountRef(
                     number, tenant, name, type_, CURRENCY, "credit", type_ not in _SYSTEM,

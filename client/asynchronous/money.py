@@ -36,11 +36,13 @@ class AsyncIntents:
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
+        counterparty: Mapping[str, str] | None = None,
     ) -> Intent:
         """Return the intent as accepted or, after up to `wait` seconds (the server allows 30), as it then is.
 
         `amount` is in minor units. Without an `idempotency_key` one is made for this call and all its attempts; give
-        one of yours, kept with the order that it is for, to be safe against a crash of your own process as well.
+        one of yours, kept with the order that it is for, to be safe against a crash of your own process as well. A
+        `counterparty` has a `name`, and may have `country`, `account` and `kind`.
         Raises APIError and ValueError."""
         return await self._transport.send(
             calls.create_intent(
@@ -57,6 +59,7 @@ class AsyncIntents:
                 metadata=metadata,
                 idempotency_key=idempotency_key,
                 wait=wait,
+                counterparty=counterparty,
             )
         )
 
@@ -185,6 +188,7 @@ class AsyncTransfers:
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
+        counterparty: Mapping[str, str] | None = None,
     ) -> Intent:
         """As `runtime.intents.create`; anything that is no transfer is refused."""
         return await self._transport.send(
@@ -201,6 +205,7 @@ class AsyncTransfers:
                 metadata=metadata,
                 idempotency_key=idempotency_key,
                 wait=wait,
+                counterparty=counterparty,
             )
         )
 
@@ -224,6 +229,7 @@ class AsyncPayments:
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
+        counterparty: Mapping[str, str] | None = None,
     ) -> Intent:
         """As `runtime.intents.create`, for a payment."""
         return await self._transport.send(
@@ -240,6 +246,7 @@ class AsyncPayments:
                 metadata=metadata,
                 idempotency_key=idempotency_key,
                 wait=wait,
+                counterparty=counterparty,
             )
         )
 
@@ -251,14 +258,22 @@ class AsyncAccounts:
         self._transport = transport
 
     async def create(
-        self, *, account_id: str, owner: str, type: str, currency: str, idempotency_key: str | None = None
+        self,
+        *,
+        account_id: str,
+        owner: str,
+        type: str,
+        currency: str,
+        idempotency_key: str | None = None,
+        party: str | None = None,
     ) -> Account:
-        """Open an account and return it, without balances. Raises APIError and ValueError."""
+        """Open an account and return it, without balances; `party` is whose it is. Raises APIError and ValueError."""
         return await self._transport.send(
             calls.create_account(
-                account_id=account_id, owner=owner, type=type, currency=currency, idempotency_key=idempotency_key
+                account_id=account_id, owner=owner, type=type, currency=currency, idempotency_key=idempotency_key,
+                party=party,
             )
-        )
+        )  # fmt: skip
 
     async def get(self, id: str) -> Account:
         """Return an account with its balances. Raises APIError and ValueError."""

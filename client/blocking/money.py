@@ -37,11 +37,13 @@ class Intents:
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
+        counterparty: Mapping[str, str] | None = None,
     ) -> Intent:
         """Return the intent as accepted or, after up to `wait` seconds (the server allows 30), as it then is.
 
         `amount` is in minor units. Without an `idempotency_key` one is made for this call and all its attempts; give
-        one of yours, kept with the order that it is for, to be safe against a crash of your own process as well.
+        one of yours, kept with the order that it is for, to be safe against a crash of your own process as well. A
+        `counterparty` has a `name`, and may have `country`, `account` and `kind`.
         Raises APIError and ValueError."""
         return self._transport.send(
             calls.create_intent(
@@ -58,6 +60,7 @@ class Intents:
                 metadata=metadata,
                 idempotency_key=idempotency_key,
                 wait=wait,
+                counterparty=counterparty,
             )
         )
 
@@ -186,6 +189,7 @@ class Transfers:
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
+        counterparty: Mapping[str, str] | None = None,
     ) -> Intent:
         """As `runtime.intents.create`; anything that is no transfer is refused."""
         return self._transport.send(
@@ -202,6 +206,7 @@ class Transfers:
                 metadata=metadata,
                 idempotency_key=idempotency_key,
                 wait=wait,
+                counterparty=counterparty,
             )
         )
 
@@ -225,6 +230,7 @@ class Payments:
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
+        counterparty: Mapping[str, str] | None = None,
     ) -> Intent:
         """As `runtime.intents.create`, for a payment."""
         return self._transport.send(
@@ -241,6 +247,7 @@ class Payments:
                 metadata=metadata,
                 idempotency_key=idempotency_key,
                 wait=wait,
+                counterparty=counterparty,
             )
         )
 
@@ -252,14 +259,22 @@ class Accounts:
         self._transport = transport
 
     def create(
-        self, *, account_id: str, owner: str, type: str, currency: str, idempotency_key: str | None = None
+        self,
+        *,
+        account_id: str,
+        owner: str,
+        type: str,
+        currency: str,
+        idempotency_key: str | None = None,
+        party: str | None = None,
     ) -> Account:
-        """Open an account and return it, without balances. Raises APIError and ValueError."""
+        """Open an account and return it, without balances; `party` is whose it is. Raises APIError and ValueError."""
         return self._transport.send(
             calls.create_account(
-                account_id=account_id, owner=owner, type=type, currency=currency, idempotency_key=idempotency_key
+                account_id=account_id, owner=owner, type=type, currency=currency, idempotency_key=idempotency_key,
+                party=party,
             )
-        )
+        )  # fmt: skip
 
     def get(self, id: str) -> Account:
         """Return an account with its balances. Raises APIError and ValueError."""

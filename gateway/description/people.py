@@ -23,13 +23,6 @@ class PartyCreated(Struct, frozen=True, kw_only=True):
     links: SelfLink
 
 
-class PartyLinks(Struct, frozen=True):
-    """Where to look next."""
-
-    self: str
-    history: str
-
-
 class Party(Struct, frozen=True, kw_only=True):
     """A party; what says who it is, is null for whoever may not see names."""
 
@@ -48,7 +41,7 @@ class Party(Struct, frozen=True, kw_only=True):
     created_by: str
     created_at: datetime
     updated_at: datetime
-    links: PartyLinks
+    links: SelfLink
 
 
 class PartyDone(Struct, frozen=True, kw_only=True):

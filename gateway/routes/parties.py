@@ -330,5 +330,4 @@ def _sees_names(request: Request) -> bool:
 
 
 def _shown(party: PartyView) -> dict[str, Any]:
-    links = {"self": f"/parties/{party.party_id}", "history": f"/parties/{party.party_id}/history"}
-    return {**msgspec.structs.asdict(party), "links": links}
+    return {**msgspec.structs.asdict(party), "links": {"self": f"/parties/{party.party_id}"}}

@@ -18,7 +18,7 @@ from msgspec import Struct
 from tests.architecture import ROOT
 from tests.client import servers
 from tests.client.servers import Script
-from zentra.client import models
+from zentra.client import models, people
 from zentra.client.api import AsyncZentra, NewIntent, Zentra
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages
 from zentra.client.blocking.transport import EventStream, Pages
@@ -53,13 +53,16 @@ AMOUNTS = {"amount_min": 1, "amount_max": 2}
 ORDER = {"reason": "why", "wait": 3, "idempotency_key": "k"}
 MONEY: dict[str, Any] = {
     "amount": 1, "currency": "NGN", "source": "a", "destination": "b", "intent_id": "i", "scope": "s", "country": "NG",
-    "metadata": {"a": "b"}, "wait": 3,
+    "metadata": {"a": "b"}, "wait": 3, "counterparty": {"name": "n"},
+}  # fmt: skip
+SAID: dict[str, Any] = {
+    "aliases": ["a"], "born": "1961-05-03", "countries": ["XA"], "identifiers": {"a": "b"}, "idempotency_key": "k",
 }  # fmt: skip
 MANY = [NewIntent(kind="payment", **{name: value for name, value in MONEY.items() if name != "wait"})]
 # fmt: off
 ASKED: dict[str, Callable[[Any], Any]] = {
     "list_accounts": lambda api: api.accounts.list(type="t", currency="c", owner="o", status="s", **CREATED).page("c"),
-    "create_account": lambda api: api.accounts.create(account_id="a", owner="o", type="t", currency="c"),
+    "create_account": lambda api: api.accounts.create(account_id="a", owner="o", type="t", currency="c", party="p"),
     "show_account": lambda api: api.accounts.get("x"),
     "list_entries": lambda api: api.accounts.entries(
         "x", intent="i", kind="k", side="debit", **AMOUNTS, **CREATED).page("c"),
@@ -89,6 +92,14 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "list_deliveries": lambda api: api.webhooks.deliveries.list(
         endpoint="e", intent="i", event="v", status="s", **CREATED).page("c"),
     "replay_delivery": lambda api: api.webhooks.deliveries.replay("x", wait=3, idempotency_key="k"),
+    "create_party": lambda api: api.parties.create(party_id="p", kind="k", legal_name="n", **SAID),
+    "show_party": lambda api: api.parties.get("x"),
+    "list_parties": lambda api: api.parties.list(kind="k", kyc_state="a", screening_state="b", **CREATED).page("c"),
+    "show_party_history": lambda api: api.parties.history("x"),
+    "amend_party": lambda api: api.parties.amend("x", reason="why", legal_name="n", **SAID),
+    "decide_kyc": lambda api: api.parties.decide_kyc("x", "approved", reason="why", expires_at=AT),
+    "rescreen_party": lambda api: api.parties.rescreen("x", reason="why"),
+    "list_screening_lists": lambda api: api.screening.lists(),
     "version": lambda api: api.meta.version(),
     "show_problem": lambda api: api.meta.error("x"),
 }
@@ -174,13 +185,27 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.LedgerEntry: ["LedgerEntry"],
     models.LedgerState: ["LedgerState"],
     models.Links: ["IntentLinks", "AccountLinks", "CommandLinks", "SelfLink", "IntentLink"],
-    models.Page: ["Intents", "Accounts", "Entries", "Reviews", "Cases", "Denials", "Endpoints", "Deliveries"],
+    models.Page: [
+        "Intents",
+        "Accounts",
+        "Entries",
+        "Reviews",
+        "Cases",
+        "Denials",
+        "Endpoints",
+        "Deliveries",
+        "Parties",
+    ],
     models.Reason: ["Reason"],
     models.Record: ["RecordShown"],
     models.Review: ["Review"],
     models.Stage: ["StageShown"],
     models.Version: ["VersionShown"],
     models.WebhookIntent: ["WebhookData"],
+    people.Party: ["Party", "PartyCreated"],
+    people.PartyChange: ["PartyChange"],
+    people.PartyDone: ["PartyDone"],
+    people.ScreeningList: ["List"],
 }
 
 
