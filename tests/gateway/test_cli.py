@@ -33,6 +33,7 @@ COMMANDS = (
     "corridors", "corridors create", "corridors list",
     "policies", "policies create", "policies list",
     "deadletters", "deadletters list", "deadletters retry",
+    "screening", "screening load", "screening list", "screening check", "screening rescreen",
 )  # fmt: skip
 HEAVY = (
     "uvicorn",

@@ -11,6 +11,7 @@ from msgspec import structs
 from zentra.actors import diligence
 from zentra.bench.simulation.simulation import run_seed
 from zentra.runtime.compliance.diligence import Diligence, PartyUsed
+from zentra.runtime.compliance.rules import known_of
 
 pytestmark = pytest.mark.slow
 SEEDS = range(1, 16)
@@ -45,7 +46,7 @@ def _nothing(known: Diligence) -> None:
 
 @pytest.mark.parametrize("wrong", [_approved, _blind, _unasked, _another_list, _nothing])
 def test_a_decision_on_the_wrong_people_is_found(monkeypatch: pytest.MonkeyPatch, wrong: Wrong) -> None:
-    right = diligence.known_of
+    right = known_of
 
     def told(*args: Any, **given: Any) -> Diligence | None:
         return wrong(right(*args, **given))
