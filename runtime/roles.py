@@ -33,7 +33,7 @@ class Permission(StrEnum):
     DENIALS_READ = "denials:read"
     PARTIES_CREATE = "parties:create"
     PARTIES_READ = "parties:read"
-    PARTIES_NAMES = "parties:names"
+    PARTIES_NAMES = "party_names:read"
     PARTIES_DECIDE = "parties:decide"
 
 
