@@ -1,4 +1,4 @@
-"""Commands on what exists: cancel, reverse, decide a review, resolve a case, replay a delivery.
+"""Commands on what exists: cancel, reverse, capture or void a hold, decide a review, resolve a case, replay a delivery.
 
 A command was committed as a fact before it came here and is answered by one outcome row, accepted or refused with a
 code. It acts at most once: what it did is part of the fold of its object."""
@@ -9,12 +9,12 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from zentra.actors import ledgering, stages, webhooks
+from zentra.actors import charging, holding, ledgering, stages, webhooks
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.errors import Refusal
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.transaction import Transaction
-from zentra.runtime.intents.vocabulary import Fact, State
+from zentra.runtime.intents.vocabulary import Fact, IntentKind, State
 from zentra.runtime.ledger.book import Objection
 from zentra.runtime.ledger.money import parse_minor
 from zentra.runtime.messages import CommandGiven
@@ -87,8 +87,12 @@ def _reverse(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str
         minor = tx.posted - tx.given_back if body.amount == "full" else parse_minor(body.amount)
     except Refusal as refusal:
         return refusal.reason
+    if tx.command.kind is IntentKind.HOLD:
+        return holding.reverse(tick, at, event, tx, minor, body.reason)
+    path = ledgering.path_of(tick, tx)
+    fees, relief = charging.at_reversal(tick, tx, path, minor)
     done = tick.book.reverse(
-        ledgering.path_of(tick, tx), minor, tx.posted, tx.given_back, tick.now, intent=tx.id, ordinal=tx.ordinal
+        path, minor, tx.posted, tx.given_back, tick.now, intent=tx.id, ordinal=tx.ordinal, fees=fees, relief=relief
     )
     if isinstance(done, Objection):
         return done.code
@@ -161,6 +165,8 @@ COMMAND_CODES: Final[Mapping[str, tuple[str, ...]]] = {
     "decide_review": ("review_not_open", "self_approval"),
     "resolve_case": ("case_not_open", "not_awaiting_provider", "nothing_to_retry"),
     "replay_delivery": ("delivery_under_way",),
+    "capture_hold": holding.CAPTURE_CODES,
+    "void_hold": holding.VOID_CODES,
 }  # fmt: skip
 """What each kind of command can be refused for, beside `not_found`."""
 
@@ -168,4 +174,6 @@ ON_TRANSACTION: Final[Mapping[str, Callable[[Tick, Input, CommandGiven, Transact
     "cancel": _cancel,
     "reverse": _reverse,
     "decide_review": _decide,
+    "capture_hold": holding.capture,
+    "void_hold": holding.void,
 }

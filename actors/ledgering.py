@@ -1,16 +1,20 @@
 """What a transaction asks of the ledger: to hold, to book, to post what is held, to release it.
 
 Each is a plain function over the tick: it locks the accounts of the transaction, gives the book one command, and moves
-the transaction by what came of it, entries or an objection."""
+the transaction by what came of it, entries or an objection. What is charged for it goes into the same command
+(`charging.py`)."""
 
+from zentra.actors import charging
+from zentra.actors.expiring import put_off
 from zentra.actors.tick import Input, Tick
+from zentra.runtime.fees.quoting import FeeQuote
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.intents.vocabulary import Fact, IntentKind
 from zentra.runtime.ledger.book import AccountRef, Objection, Posting
 from zentra.runtime.policy import VelocityKey
 
-__all__ = ["book", "counters", "path_of", "post", "release", "reserve"]
+__all__ = ["book", "counters", "path_of", "post", "refuse", "release", "reserve"]
 
 
 def reserve(tick: Tick, at: Input, tx: Transaction) -> None:
@@ -19,11 +23,12 @@ def reserve(tick: Tick, at: Input, tx: Transaction) -> None:
     source = tick.account(tx.tenant, command.source)
     destination = tick.account(tx.tenant, command.destination)
     settlement = tick.account(tx.tenant, f"@settlement/{command.currency}")
+    quoted, charges = charging.at_reserve(tick, tx, source, destination)
     tick.lock(source, settlement)
     done = tick.book.reserve(
-        source, settlement, destination, command.amount, tick.now, intent=tx.id, ordinal=tx.ordinal
+        source, settlement, destination, command.amount, tick.now, intent=tx.id, ordinal=tx.ordinal, charges=charges
     )
-    _begun(tick, at, tx, Fact.RESERVED, done)
+    _begun(tick, at, tx, Fact.RESERVED, done, quoted)
 
 
 def book(tick: Tick, at: Input, tx: Transaction) -> None:
@@ -31,28 +36,44 @@ def book(tick: Tick, at: Input, tx: Transaction) -> None:
     command = tx.command
     source = tick.account(tx.tenant, command.source)
     destination = tick.account(tx.tenant, command.destination)
+    quoted, charges = charging.at_reserve(tick, tx, source, destination)
     tick.lock(source, destination)
     done = tick.book.book(
-        source, destination, command.amount, tick.now, currency=command.currency, intent=tx.id, ordinal=tx.ordinal
-    )
-    _begun(tick, at, tx, Fact.BOOKED, done)
+        source, destination, command.amount, tick.now, currency=command.currency, intent=tx.id, ordinal=tx.ordinal,
+        charges=charges,
+    )  # fmt: skip
+    _begun(tick, at, tx, Fact.BOOKED, done, quoted)
 
 
-def _begun(tick: Tick, at: Input, tx: Transaction, fact: Fact, done: tuple[Posting, ...] | Objection) -> None:
+def _begun(
+    tick: Tick, at: Input, tx: Transaction, fact: Fact, done: tuple[Posting, ...] | Objection, quoted: FeeQuote
+) -> None:
     if isinstance(done, Objection):
-        tick.counted(counters(tx))  # it gives back under the counter's lock
-        if done.code == "account_not_found":
-            tick.deny(tx, "ledger.reserve", "not_found")
-        _refuse(tick, at, tx, done)
+        refuse(tick, at, tx, done, quoted.total_payer)
     else:
         entries = tuple([posting.entry() for posting in done])
-        tick.move(tx, fact, f.Booked(entries), at, actor="svc_ledger")
+        tick.move(tx, fact, f.Booked(entries, fees=charging.charged(quoted)), at, actor="svc_ledger")
+
+
+def refuse(tick: Tick, at: Input, tx: Transaction, objection: Objection, fee: int = 0) -> None:
+    """End a transaction that the ledger does not let begin, unless what it lacks is kept by holds that have expired.
+
+    It needs its amount and, on top of that, `fee`."""
+    if put_off(tick, at, tx, objection, tx.command.amount + fee):
+        return
+    tick.counted(counters(tx))  # it gives back under the counter's lock
+    if objection.code == "account_not_found":
+        tick.deny(tx, "ledger.reserve", "not_found")
+    _refuse(tick, at, tx, objection)
 
 
 def post(tick: Tick, at: Input, tx: Transaction) -> None:
     """Turn the hold of a transaction that its rail has confirmed into money at its destination."""
     destination, settlement, source = _rail_path(tick, tx)
-    done = tick.book.post(source, settlement, destination, tx.held, tx.held, tick.now, intent=tx.id, ordinal=tx.ordinal)
+    done = tick.book.post(
+        source, settlement, destination, tx.held, tx.held, tick.now, intent=tx.id, ordinal=tx.ordinal,
+        fees=charging.at_post(tick, tx, source, destination),
+    )  # fmt: skip
     if isinstance(done, Objection):
         if "posting_refused" not in tx.cases_open.values():
             _refuse(tick, at, tx, done)
@@ -67,7 +88,10 @@ def release(
     """End the hold of a transaction without moving money, as part of `fact`."""
     _, settlement, source = _rail_path(tick, tx)
     tick.counted(counters(tx))
-    done = tick.book.release(source, settlement, tx.held, tick.now, intent=tx.id, ordinal=tx.ordinal)
+    done = tick.book.release(
+        source, settlement, tx.held, tick.now, intent=tx.id, ordinal=tx.ordinal,
+        fees=charging.at_release(tick, tx, source),
+    )  # fmt: skip
     if isinstance(done, Objection):
         raise AssertionError(f"a hold in state {tx.state} cannot be released: {done.code}")
     entries = tuple(posting.entry() for posting in done)

@@ -41,6 +41,7 @@ class Missing(Struct):
     logs: set[str] = field(default_factory=set)
     leaves: set[LeafName] = field(default_factory=set)
     commands: set[str] = field(default_factory=set)
+    expiring: set[int] = field(default_factory=set)  # accounts whose holds may have expired
     configuration: bool = False
 
     def __bool__(self) -> bool:
@@ -54,6 +55,7 @@ class Missing(Struct):
             or self.logs
             or self.leaves
             or self.commands
+            or self.expiring
             or self.configuration
         )
 

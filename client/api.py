@@ -37,7 +37,18 @@ from zentra.client.errors import (
     ZentraError,
 )
 from zentra.client.evidence import PacketProblem, Verdict, verify_packet
-from zentra.client.models import Account, AccountEntry, Command, Intent, Page, Record, Status, StreamEvent, WebhookEvent
+from zentra.client.holds import Hold
+from zentra.client.models import (
+    Account,
+    AccountEntry,
+    Command,
+    Intent,
+    Page,
+    Record,
+    Status,
+    StreamEvent,
+    WebhookEvent,
+)
 from zentra.client.natsdoor import NatsZentra
 from zentra.client.webhooks import verify_webhook
 
@@ -58,6 +69,7 @@ __all__ = [
     "Command",
     "ConflictError",
     "FieldError",
+    "Hold",
     "IdempotencyInFlightError",
     "IdempotencyMismatchError",
     "Intent",

@@ -22,17 +22,21 @@ INTENTS_MAX: Final = 1_000  # in one request
 
 class NewIntent(Struct, frozen=True, kw_only=True):
     """An intent to be made, one of many in a request. It has its idempotency key from birth: sending it again, alone or
-    among others, never makes a second one. Raises ValueError for a malformed key."""
+    among others, never makes a second one. `fee_max` and `fee_quote`, the digest of one, are what may be charged: where
+    it is more or another fee, the intent fails as `fee_changed`. Raises ValueError for a malformed key."""
 
     amount: int
     currency: str
     source: str
-    destination: str
+    destination: str | None = None
     kind: str = "transfer"
     intent_id: str | None = None
     scope: str | None = None
     country: str | None = None
     metadata: dict[str, str] | None = None
+    fee_max: int | None = None
+    fee_quote: str | None = None
+    hold: dict[str, Any] | None = None
     idempotency_key: str = field(default_factory=new_key)
     counterparty: dict[str, str] | None = None
 
@@ -59,10 +63,13 @@ def intent_body(wanted: NewIntent) -> dict[str, Any]:
     """Return the body that asks for an intent, without its key.
 
     The amount goes as digits, so that no reader of JSON on the way can round it."""
+    fee = {"max": None if wanted.fee_max is None else str(wanted.fee_max), "quote_digest": wanted.fee_quote}
     return {
         "kind": wanted.kind, "amount": str(wanted.amount), "currency": wanted.currency, "source": wanted.source,
         "destination": wanted.destination, "intent_id": wanted.intent_id, "scope": wanted.scope,
         "country": wanted.country, "metadata": None if wanted.metadata is None else dict(wanted.metadata),
+        "fee": {name: value for name, value in fee.items() if value is not None} or None,
+        "hold": wanted.hold,
         "counterparty": wanted.counterparty,
     }  # fmt: skip
 

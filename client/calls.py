@@ -15,6 +15,7 @@ import msgspec
 from zentra.client.answers import Answer
 from zentra.client.bulk import BulkResult, NewIntent, bulk_body, bulk_results, intent_body
 from zentra.client.core import Call, body_call, get_call, json_of, new_key
+from zentra.client.holds import Hold
 from zentra.client.models import (
     Account,
     AccountEntry,
@@ -25,8 +26,10 @@ from zentra.client.models import (
     Denial,
     Endpoint,
     ErrorPage,
+    FeeSchedule,
     Intent,
     Page,
+    Quote,
     Review,
     Version,
 )
@@ -37,6 +40,7 @@ __all__ = [
     "PageCall",
     "Time",
     "cancel_intent",
+    "capture_hold",
     "create_account",
     "create_endpoint",
     "create_intent",
@@ -47,6 +51,8 @@ __all__ = [
     "get_command",
     "get_error",
     "get_evidence",
+    "get_fee_schedule",
+    "get_hold",
     "get_intent",
     "get_review",
     "get_version",
@@ -56,15 +62,20 @@ __all__ = [
     "list_denials",
     "list_endpoints",
     "list_entries",
+    "list_fee_schedules",
+    "list_holds",
     "list_intents",
     "list_reviews",
     "look_seconds",
     "pages",
+    "put_fee_schedule",
+    "quote",
     "replay_delivery",
     "resolve_case",
     "reverse_intent",
     "stream_events",
     "stream_intent_events",
+    "void_hold",
 ]
 
 COMMAND_SECONDS: Final = 5.0  # how long the server holds whoever gives a command
@@ -82,6 +93,7 @@ _intent: Final = json_of(Intent)
 _command: Final = json_of(Command)
 _command_record: Final = json_of(CommandRecord)
 _account: Final = json_of(Account)
+_hold: Final = json_of(Hold)
 _review: Final = json_of(Review)
 _case: Final = json_of(Case)
 _endpoint: Final = json_of(Endpoint)
@@ -90,25 +102,31 @@ _error_page: Final = json_of(ErrorPage)
 _intents: Final = json_of(Page[Intent])
 _accounts: Final = json_of(Page[Account])
 _entries: Final = json_of(Page[AccountEntry])
+_holds: Final = json_of(Page[Hold])
 _reviews: Final = json_of(Page[Review])
 _cases: Final = json_of(Page[Case])
 _denials: Final = json_of(Page[Denial])
 _endpoints: Final = json_of(Page[Endpoint])
 _deliveries: Final = json_of(Page[Delivery])
+_quote: Final = json_of(Quote)
+_fee_schedule: Final = json_of(FeeSchedule)
+_fee_schedules: Final = json_of(Page[FeeSchedule])
 
 
 def _bytes(answer: Answer) -> bytes:
     return answer.body
 
 
-def pages(read: Callable[[Answer], Page[T]], *path: str, page_size: int | None, filters: Filters) -> PageCall[T]:
-    """Return the call of each page of a list. Raises ValueError for a time without its offset."""
+def _pages(read: Callable[[Answer], Page[T]], *path: str, page_size: int | None, filters: Filters) -> PageCall[T]:
     given = {name: _spelled(value) for name, value in filters.items()}
 
     def call(cursor: str | None) -> Call[Page[T]]:
         return get_call(read, *path, query={**given, "limit": page_size, "cursor": cursor})
 
     return call
+
+
+pages: Final = _pages  # for the calls that have modules of their own
 
 
 def _spelled(value: object) -> object:
@@ -128,7 +146,7 @@ def create_intent(
     amount: int,
     currency: str,
     source: str,
-    destination: str,
+    destination: str | None,
     kind: str,
     intent_id: str | None,
     scope: str | None,
@@ -136,12 +154,17 @@ def create_intent(
     metadata: Mapping[str, str] | None,
     idempotency_key: str | None,
     wait: int | None,
+    fee_max: int | None = None,
+    fee_quote: str | None = None,
+    hold: Mapping[str, object] | None = None,
     counterparty: Mapping[str, str] | None = None,
 ) -> Call[Intent]:
-    """Make an intent, at the general door or at that of transfers or payments."""
+    """Make an intent, at the general door or at one for its kind."""
     wanted = NewIntent(
         amount=amount, currency=currency, source=source, destination=destination, kind=kind, intent_id=intent_id,
         scope=scope, country=country, metadata=None if metadata is None else dict(metadata),
+        fee_max=fee_max, fee_quote=fee_quote,
+        hold=None if hold is None else dict(hold),
         idempotency_key=new_key() if idempotency_key is None else idempotency_key,
         counterparty=None if counterparty is None else dict(counterparty),
     )  # fmt: skip
@@ -170,7 +193,7 @@ def get_intent(id: str, wait: int | None) -> Call[Intent]:
 
 def list_intents(page_size: int | None, filters: Filters) -> PageCall[Intent]:
     """List intents."""
-    return pages(_intents, "runtime", "intents", page_size=page_size, filters=filters)
+    return _pages(_intents, "runtime", "intents", page_size=page_size, filters=filters)
 
 
 def cancel_intent(id: str, reason: str | None, idempotency_key: str | None, wait: int | None) -> Call[Command]:
@@ -221,6 +244,33 @@ def _stream(*path: str, last_id: str | None) -> Call[bytes]:
     return msgspec.structs.replace(call, held_seconds=STREAM_SILENT_SECONDS_MAX)
 
 
+# Holds.
+
+
+def get_hold(id: str) -> Call[Hold]:
+    """Look at a hold."""
+    return get_call(_hold, "holds", id)
+
+
+def list_holds(page_size: int | None, filters: Filters) -> PageCall[Hold]:
+    """List holds."""
+    return _pages(_holds, "holds", page_size=page_size, filters=filters)
+
+
+def capture_hold(
+    id: str, amount: int | Literal["full"], destination: str | None, final: bool, reason: str | None,
+    idempotency_key: str | None, wait: int | None,
+) -> Call[Command]:  # fmt: skip
+    """Take a part of what is held, or all of it."""
+    body = {"amount": str(amount), "destination": destination, "final": final or None, "reason": reason}
+    return _order("holds", id, "captures", body=body, key=idempotency_key, wait=wait)
+
+
+def void_hold(id: str, reason: str, idempotency_key: str | None, wait: int | None) -> Call[Command]:
+    """Give back what is held still."""
+    return _order("holds", id, "void", body={"reason": reason}, key=idempotency_key, wait=wait)
+
+
 # Accounts.
 
 
@@ -239,12 +289,42 @@ def get_account(id: str) -> Call[Account]:
 
 def list_accounts(page_size: int | None, filters: Filters) -> PageCall[Account]:
     """List accounts."""
-    return pages(_accounts, "accounts", page_size=page_size, filters=filters)
+    return _pages(_accounts, "accounts", page_size=page_size, filters=filters)
 
 
 def list_entries(id: str, page_size: int | None, filters: Filters) -> PageCall[AccountEntry]:
     """List the entries of an account."""
-    return pages(_entries, "accounts", id, "entries", page_size=page_size, filters=filters)
+    return _pages(_entries, "accounts", id, "entries", page_size=page_size, filters=filters)
+
+
+# Fees.
+
+
+def quote(
+    *, amount: int, currency: str, source: str, destination: str, kind: str, country: str | None
+) -> Call[Quote]:  # fmt: skip
+    """Ask what an intent would be charged."""
+    body = {
+        "amount": str(amount), "currency": currency, "source": source, "destination": destination, "kind": kind,
+        "country": country,
+    }  # fmt: skip
+    return body_call(_quote, "quotes", body=body, idempotency_key=None)
+
+
+def list_fee_schedules() -> PageCall[FeeSchedule]:
+    """List versions of the fees, the newest first."""
+    return _pages(_fee_schedules, "fee-schedules", page_size=None, filters={})
+
+
+def get_fee_schedule(version: int) -> Call[FeeSchedule]:
+    """Look at one version of the fees."""
+    return get_call(_fee_schedule, "fee-schedules", str(version))
+
+
+def put_fee_schedule(rules: Sequence[Mapping[str, object]], idempotency_key: str | None) -> Call[FeeSchedule]:
+    """Put fees in force."""
+    body = {"rules": [dict(rule) for rule in rules]}
+    return body_call(_fee_schedule, "fee-schedules", body=body, idempotency_key=idempotency_key)
 
 
 # What people decide.
@@ -252,7 +332,7 @@ def list_entries(id: str, page_size: int | None, filters: Filters) -> PageCall[A
 
 def list_reviews(page_size: int | None, filters: Filters) -> PageCall[Review]:
     """List reviews."""
-    return pages(_reviews, "reviews", page_size=page_size, filters=filters)
+    return _pages(_reviews, "reviews", page_size=page_size, filters=filters)
 
 
 def get_review(id: str) -> Call[Review]:
@@ -269,7 +349,7 @@ def decide_review(
 
 def list_cases(page_size: int | None, filters: Filters) -> PageCall[Case]:
     """List cases."""
-    return pages(_cases, "cases", page_size=page_size, filters=filters)
+    return _pages(_cases, "cases", page_size=page_size, filters=filters)
 
 
 def get_case(id: str) -> Call[Case]:
@@ -287,7 +367,7 @@ def resolve_case(
 
 def list_denials(page_size: int | None, filters: Filters) -> PageCall[Denial]:
     """List what was refused."""
-    return pages(_denials, "denials", page_size=page_size, filters=filters)
+    return _pages(_denials, "denials", page_size=page_size, filters=filters)
 
 
 # Webhooks.
@@ -301,12 +381,12 @@ def create_endpoint(url: str, events: Sequence[str] | None, idempotency_key: str
 
 def list_endpoints() -> PageCall[Endpoint]:
     """List endpoints, which are few."""
-    return pages(_endpoints, "webhooks", "endpoints", page_size=None, filters={})
+    return _pages(_endpoints, "webhooks", "endpoints", page_size=None, filters={})
 
 
 def list_deliveries(page_size: int | None, filters: Filters) -> PageCall[Delivery]:
     """List deliveries."""
-    return pages(_deliveries, "webhooks", "deliveries", page_size=page_size, filters=filters)
+    return _pages(_deliveries, "webhooks", "deliveries", page_size=page_size, filters=filters)
 
 
 def replay_delivery(id: str, idempotency_key: str | None, wait: int | None) -> Call[Command]:

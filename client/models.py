@@ -13,6 +13,8 @@ from typing import Any, Final, Generic, Self, TypeVar
 import msgspec
 from msgspec import Struct, field
 
+from zentra.client.fee_models import FeeLine, Fees, FeeSchedule, Quote
+
 __all__ = [
     "Account",
     "AccountEntry",
@@ -28,11 +30,15 @@ __all__ = [
     "Endpoint",
     "ErrorPage",
     "Event",
+    "FeeLine",
+    "FeeSchedule",
+    "Fees",
     "Intent",
     "LedgerEntry",
     "LedgerState",
     "Links",
     "Page",
+    "Quote",
     "Reason",
     "Record",
     "Review",
@@ -78,6 +84,7 @@ class Links(Struct, frozen=True):
     evidence: str = ""
     entries: str = ""
     subject: str = ""
+    intent: str = ""
 
 
 class Reason(Struct, frozen=True):
@@ -110,6 +117,7 @@ class LedgerState(Struct, frozen=True, kw_only=True):
     held: int
     posted: int
     reversed: int
+    fees: Fees | None = None
     entries: tuple[LedgerEntry, ...] = ()
 
 
@@ -276,8 +284,9 @@ class Intent(Struct, frozen=True, kw_only=True):
 
     @property
     def stable(self) -> bool:
-        """Whether nothing more happens without somebody: settled, in review, or with an open case."""
-        return self.settled or self.status == Status.REVIEW or any(case.status == "open" for case in self.cases)
+        """Whether nothing more happens without somebody: settled, in review, held until a date, with an open case."""
+        waits = self.status == Status.REVIEW or self.step == "held"
+        return self.settled or waits or any(case.status == "open" for case in self.cases)
 
 
 class Command(Struct, frozen=True, kw_only=True):
@@ -451,6 +460,7 @@ class WebhookIntent(Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = {}
     trace_id: str = ""
     tracestate: str = ""
+    hold: dict[str, str] | None = None
 
 
 class WebhookEvent(Struct, frozen=True, kw_only=True):

@@ -31,6 +31,13 @@ class Permission(StrEnum):
     CASES_READ = "cases:read"
     CASES_RESOLVE = "cases:resolve"
     DENIALS_READ = "denials:read"
+    FEES_READ = "fees:read"
+    FEES_MANAGE = "fees:manage"
+    POLICIES_READ = "policies:read"
+    POLICIES_WRITE = "policies:write"
+    POLICIES_PROMOTE = "policies:promote"
+    HOLDS_CAPTURE = "holds:capture"
+    HOLDS_VOID = "holds:void"
     PARTIES_CREATE = "parties:create"
     PARTIES_READ = "parties:read"
     PARTIES_NAMES = "party_names:read"
@@ -40,18 +47,27 @@ class Permission(StrEnum):
 P = Permission
 _READS: Final = frozenset({
     P.INTENTS_READ, P.ACCOUNTS_READ, P.ENDPOINTS_READ, P.DELIVERIES_READ, P.EVIDENCE_READ, P.REVIEWS_READ, P.CASES_READ,
-    P.PARTIES_READ,
+    P.FEES_READ, P.POLICIES_READ, P.PARTIES_READ,
 })  # fmt: skip
 _DEVELOPER: Final = _READS | {
     P.INTENTS_CREATE, P.INTENTS_CANCEL, P.INTENTS_REVERSE, P.ACCOUNTS_CREATE, P.ENDPOINTS_CREATE,
-    P.PARTIES_CREATE, P.PARTIES_NAMES,
+    P.HOLDS_CAPTURE, P.HOLDS_VOID, P.PARTIES_CREATE, P.PARTIES_NAMES,
 }  # fmt: skip
 
 ROLES: Final[Mapping[str, frozenset[Permission]]] = {
     "developer": _DEVELOPER,
-    "operator": _DEVELOPER | {P.REVIEWS_DECIDE, P.CASES_RESOLVE, P.DELIVERIES_REPLAY, P.DENIALS_READ, P.PARTIES_DECIDE},
+    "operator": _DEVELOPER
+    | {
+        P.REVIEWS_DECIDE,
+        P.CASES_RESOLVE,
+        P.DELIVERIES_REPLAY,
+        P.DENIALS_READ,
+        P.POLICIES_WRITE,
+        P.POLICIES_PROMOTE,
+        P.PARTIES_DECIDE,
+    },
     "support": _READS - {P.EVIDENCE_READ},
-    "finance": frozenset({P.INTENTS_READ, P.ACCOUNTS_READ, P.EVIDENCE_READ, P.CASES_READ, P.PARTIES_READ}),
+    "finance": frozenset({P.INTENTS_READ, P.ACCOUNTS_READ, P.EVIDENCE_READ, P.CASES_READ, P.FEES_READ, P.PARTIES_READ}),
     "auditor": _READS | {P.DENIALS_READ, P.PARTIES_NAMES},
     "admin": frozenset(Permission),
 }

@@ -59,6 +59,7 @@ _PURE: Final = frozenset({
     "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "graphlib", "hashlib", "heapq", "hmac",
     "ipaddress", "iso4217", "itertools", "json", "math", "msgspec", "operator", "re", "rigour", "string",
     "struct", "textwrap", "types", "typing", "unicodedata", "urllib", "zlib",
+    "zoneinfo",  # a table, like that of currencies
 })  # fmt: skip
 _CLOCKS_AND_CHANCE: Final = frozenset({"now", "utcnow", "today", "generate"})
 _DOORS: Final = frozenset({"open", "input", "print", "__import__", "exec", "eval"})

@@ -17,11 +17,13 @@ import msgspec
 from zentra.bench.simulation.auditor_deliveries import AuditedDeliveries
 from zentra.bench.simulation.auditor_desk import AuditedDesk
 from zentra.bench.simulation.auditor_evidence import AuditedLogs
+from zentra.bench.simulation.auditor_fees import AuditedFees
 from zentra.bench.simulation.auditor_histories import History, Record
+from zentra.bench.simulation.auditor_holds import AuditedHolds, captured
 from zentra.bench.simulation.auditor_ledger import AuditedLedger
 from zentra.bench.simulation.auditor_outside import AuditedMessages, AuditedRails
 from zentra.bench.simulation.auditor_policy import AuditedPolicy, People
-from zentra.bench.simulation.auditor_words import Violation
+from zentra.bench.simulation.auditor_words import HELD, Violation
 from zentra.bench.twins.store import StoreTwin
 from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.intents.command import IntentCommand
@@ -45,7 +47,9 @@ class Auditor:
         self.ledger = AuditedLedger(store.refs.values(), store.rows.postings.values())
         self.histories: dict[str, History] = {}
         self.policy, self.logs, self.rails = AuditedPolicy(), AuditedLogs(), AuditedRails()
+        self.fees = AuditedFees()
         self.deliveries, self.desk = AuditedDeliveries(), AuditedDesk()
+        self.holds = AuditedHolds(self.ledger)
         self.messages = AuditedMessages(self.rails.said)
         self._store = store
         self._fences = {partition: row.version for partition, row in store.lease_rows.items()}
@@ -69,7 +73,7 @@ class Auditor:
         spelled = json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         digest = hashlib.sha256(b"intent\n" + spelled).hexdigest()
         known = self.histories.get(transition.intent)
-        history = known or History(transition.record, transition.hash, "")
+        history = known or History(transition.record, transition.hash, "", "")
         facts = history.first.facts
         where = f"intent {history.first.intent_id} of {history.tenant}"
         if facts["digest"] != digest or facts["command"] != asked:
@@ -80,7 +84,8 @@ class Auditor:
         if transition.tenant != history.tenant:
             raise Violation("M", f"{where} was registered for {transition.tenant}")
         if known is None:
-            history.settlement = self.ledger.settlement(history.tenant, history.currency)
+            history.settlement = self.ledger.system(history.tenant, "settlement", history.currency)
+            history.fee_account = self.ledger.system(history.tenant, "fee", history.currency)
             self.histories[history.id] = history
             self.desk.timers.add(("intent", history.id, "state"))
 
@@ -91,6 +96,7 @@ class Auditor:
         self.messages.consumed(plan.consumed, held, self._store.rows.outbox)
         self.ledger.read(ground.balances)
         self.policy.read(ground.usage)
+        lowest = self.holds.lowest(writes.postings)
         self.ledger.wrote(writes.postings, writes.balance_changes)
         moved = [self._moved(transition, ground) for transition in writes.transitions]
         self._booked(writes.postings, moved)
@@ -100,6 +106,7 @@ class Auditor:
         self.deliveries.wrote(writes.deliveries, self.histories)
         self.deliveries.stand(writes.deliveries_begun, writes.delivery_states, writes.delivery_attempts)
         self.desk.wrote(writes, moved, self.messages.commands)
+        self.holds.wrote(writes, moved, self.messages.commands, lowest, ground.now)
         self.logs.wrote(writes.leaves, writes.tiles, writes.heads, self.histories)
         self.configured()
 
@@ -138,11 +145,13 @@ class Auditor:
         held: dict[tuple[str, str], int] = {}
         for history in self.histories.values():
             place = history.tenant, history.command["source"]
-            held[place] = held.get(place, 0) + history.held
+            held[place] = held.get(place, 0) + history.held + history.fee_held
+        self.fees.rebuild(self.histories.values(), self.ledger.earned(store))
         self.ledger.rebuild(store, held)
         self.policy.rebuild(store.rows.velocity, self.histories)
         self.deliveries.rebuild(store)
         self.desk.rebuild(store, self.histories)
+        self.holds.rebuild(store.rows.holds)
         self.logs.rebuild(store)
 
     def finish(self, store: StoreTwin, now: datetime) -> None:
@@ -174,8 +183,14 @@ class Auditor:
         history = self.histories.get(transition.intent)
         if history is None:
             raise Violation("O", f"a record of {transition.intent}, which nobody has registered")
-        last = history.moment
+        last, left = history.moment, history.held
         record = history.step(transition.record, transition.hash)
+        if record.event == "hold.captured":
+            minor, destination, final = captured(history, self.messages.commands.get(record.cause), left)
+            if (history.captures[-1][:2], history.state != HELD) != ([destination, minor], final):
+                raise Violation(
+                    "E", f"{history.id}/{record.sequence} captures {history.captures[-1]}, asked for was {minor}"
+                )
         self._touched.add(history.id)
         where = f"{history.id}/{record.sequence} ({record.event})"
         if history.moment != max(ground.now, last + _MICROSECOND):
@@ -190,6 +205,8 @@ class Auditor:
         day = ground.now.date().isoformat()
         people = People(self._parties[ground.configuration_version].get(history.tenant, {}), ground.now)
         self.policy.moved(history, record, configuration, day, source.type if source else "", people)
+        payee = self.ledger.named(history.tenant, history.command["destination"])
+        self.fees.moved(history, record, configuration, source, payee)
         self.rails.grounds(history, record, self.messages.commands)
         self.deliveries.moved(history, record, configuration.endpoints.get(history.tenant, ()))
         return history, record
@@ -214,12 +231,11 @@ class Auditor:
             raise Violation(letter, f"no record tells of posting {intent}/{ordinal}")
 
     def _fold_again(self, history: History) -> None:
-        again = History(history.records[0], history.links[0], history.settlement)
+        again = History(history.records[0], history.links[0], history.settlement, history.fee_account)
         for record, link in zip(history.records[1:], history.links[1:], strict=True):
             again.step(record, link)
-        if (again.state, again.posted, again.given_back, again.cases) != (
-            history.state, history.posted, history.given_back, history.cases
-        ):  # fmt: skip
+        kept = ("state", "posted", "given_back", "cases", "captures", "fee_held", "fee_posted", "fee_given_back")
+        if any(getattr(again, name) != getattr(history, name) for name in kept):
             raise Violation("J", f"{history.id} folds to {again.state}, it stood at {history.state}")
 
 

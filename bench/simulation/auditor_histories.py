@@ -13,20 +13,26 @@ import msgspec
 from msgspec import Struct
 
 from zentra.bench.simulation.auditor_words import (
+    ACCEPTED,
     CONFIRMED,
     FAILED,
+    HELD,
+    JUDGING,
     REFUSED,
     RESERVING,
     REVERSED,
+    REVIEW,
     ROUTING,
     SUBMITTED,
+    SUCCESSFUL,
     Violation,
     is_move,
 )
 
-__all__ = ["Attempt", "History", "Record", "gives_back"]
+__all__ = ["Attempt", "FeeLine", "History", "Record", "gives_back", "settles"]
 
 Leg = tuple[str, str, str, int, int]  # kind, debit, credit, pending, posted
+FeeLine = tuple[str, str, int, str, str, str]  # rule, who pays, minor, when charged, on failure, on reversal
 ZEROS: Final = bytes(32)
 
 
@@ -67,16 +73,17 @@ _decode = msgspec.json.Decoder(Record).decode
 
 
 class History:
-    """One intent, folded from its records. `settlement` names the account that holds are made out to."""
+    """One intent, folded from its records. `settlement` names the account that holds are made out to, `fee_account` the
+    one that takes its fees."""
 
-    def __init__(self, record: bytes, link: bytes, settlement: str) -> None:
+    def __init__(self, record: bytes, link: bytes, settlement: str, fee_account: str) -> None:
         first = _read(record)
         where = f"{first.intent}/1"
         if first.facts.get("kind") != "registered" or first.event != "ingress.accepted" or first.sequence != 1:
             raise Violation("J", f"{where} does not begin with a registration")
         if first.from_ is not None or first.state != "ACCEPTED":
             raise Violation("J", f"{where} moves from {first.from_} to {first.state}")
-        self.first, self.settlement = first, settlement
+        self.first, self.settlement, self.fee_account = first, settlement, fee_account
         self.id, self.tenant = first.intent, first.tenant
         self.command: dict[str, Any] = first.facts["command"]
         self.amount, self.currency = int(self.command["minor"]), str(self.command["currency"])
@@ -86,6 +93,9 @@ class History:
         self.at = ""
         self.moment = datetime.fromisoformat(first.at)
         self.posted = self.given_back = self.round = 0
+        self.fees: list[FeeLine] = []
+        self.fee_held = self.fee_posted = self.fee_given_back = 0
+        self.fee_due = 0  # what it would have been charged on top, where the ledger refused it
         self.attempts: list[Attempt] = []
         self.counted: list[tuple[str, str]] = []
         self.referred_at: datetime | None = None
@@ -97,6 +107,7 @@ class History:
         self.given_up = False  # once it was counted, and is no longer
         self.seals: list[int] = []
         self.commands: set[str] = set()
+        self.captures: list[list[Any]] = []  # destination, what it got, what it gave back
         self._keep(first, record, link)
 
     @property
@@ -107,7 +118,17 @@ class History:
     @property
     def held(self) -> int:
         """Return what an intent in this state has spoken for."""
+        if self.state == HELD:
+            return self.amount - self.posted
         return self.amount if self.state in (ROUTING, SUBMITTED, CONFIRMED, REFUSED) else 0
+
+    @property
+    def counts_as(self) -> tuple[int, int]:
+        """Return how much of it counts against limits, once it was counted: intents and minor units."""
+        ended = self.command["kind"] == "hold" and self.state not in (ACCEPTED, JUDGING, RESERVING, REVIEW, HELD)
+        if self.given_up:
+            return 0, 0
+        return (1, self.posted) if ended else (1, self.amount)
 
     def step(self, data: bytes, link: bytes) -> Record:
         """Follow one more record and return it."""
@@ -146,10 +167,15 @@ class History:
 
     def _ledger(self, record: Record, where: str) -> None:
         legs = [_leg(entry) for entry in record.facts.get("entries", ())]
+        if self.before == RESERVING:
+            self.fees = [_line(line) for line in record.facts.get("fees", {}).get("lines", ())]
         letter, expected = self._expected(record.event, legs)
         if legs != expected:
             raise Violation(letter, f"{where} books {legs} where {expected} is due")
         self.posted += sum(leg[4] for leg in legs if leg[0] in ("post", "book"))
+        self.fee_held += sum(leg[3] for leg in legs if leg[0].startswith("fee"))
+        self.fee_posted += sum(leg[4] for leg in legs if leg[0] == "fee")
+        self.fee_given_back += sum(leg[4] for leg in legs if leg[0] == "fee_refund")
         if record.event == "ledger.reversal":
             self._reversed(record, legs, where)
 
@@ -157,22 +183,92 @@ class History:
         source, destination = self.command["source"], self.command["destination"]
         between, amount = self.settlement, self.amount
         if event == "ledger.reserved":
-            return "D", [("reserve", source, between, amount, 0)]
+            if (self.command["kind"] == "hold") != (self.state == HELD):
+                return "J", []
+            return "D", [("reserve", source, between, amount, 0), *self._fee_legs(event)]
         if event == "ledger.released":
-            return "E", [("release", source, between, -amount, 0)]
+            return "E", [("release", source, between, -amount, 0), *self._fee_legs(event)]
         if event == "ledger.posted" and self.before == RESERVING:
-            return "A", [("book", source, destination, 0, amount)]
+            return "A", [("book", source, destination, 0, amount), *self._fee_legs("booked")]
         if event == "ledger.posted":
-            return "E", [("post", source, between, -amount, amount), ("settle", between, destination, 0, amount)]
+            money = [("post", source, between, -amount, amount), ("settle", between, destination, 0, amount)]
+            return "E", [*money, *self._fee_legs(event)]
         if event == "ledger.reversal":
-            minor = legs[0][4] if legs else 0
+            minor = _reversed_by(legs, source)
+            back = self._refunds(minor)
+            if self.captures:
+                return "L", self._ways_back(minor)
             if self.command["kind"] == "book_transfer":
-                return "L", [("reversal", destination, source, 0, minor)]
-            return "L", [("reversal", destination, between, 0, minor), ("reversal", between, source, 0, minor)]
+                return "L", [*back, ("reversal", destination, source, 0, minor)]
+            return "L", [*back, ("reversal", destination, between, 0, minor), ("reversal", between, source, 0, minor)]
         return "F", []  # a refusal books nothing
 
+    def _fee_legs(self, event: str) -> list[Leg]:
+        """Return what is to be booked for fees beside the money: what comes to nothing is not booked."""
+        source, destination, house = self.command["source"], self.command["destination"], self.fee_account
+        later = self._charged("payer", "on_success")
+        at_once, payee = self._charged("payer", "on_submission"), self._charged("payee", "on_success")
+        back = sum(line[2] for line in self.fees if line[3:5] == ("on_submission", "refund"))
+        legs = {
+            "ledger.reserved": [("fee_reserve", source, house, later, 0), ("fee", source, house, 0, at_once)],
+            "ledger.released": [("fee_release", source, house, -later, 0), ("fee_refund", house, source, 0, back)],
+            "ledger.posted": [("fee", source, house, -later, later), ("fee", destination, house, 0, payee)],
+            "booked": [("fee", source, house, 0, later + at_once), ("fee", destination, house, 0, payee)],
+        }
+        return [leg for leg in legs[event] if leg[3] or leg[4]]
+
+    def _charged(self, side: str, when: str) -> int:
+        return sum(line[2] for line in self.fees if (line[1], line[3]) == (side, when))
+
+    def _refunds(self, minor: int) -> list[Leg]:
+        """Return what fees are to be given back with `minor` more: so much of each line as makes up its share."""
+        after, legs = self.given_back + minor, []
+        for side, account in (("payee", self.command["destination"]), ("payer", self.command["source"])):
+            due = 0
+            for _, who, fee, _, _, how in self.fees:
+                if who != side or not self.posted:
+                    continue
+                if how == "pro_rata":
+                    due += fee * after // self.posted - fee * self.given_back // self.posted
+                elif how == "full" and after == self.posted:
+                    due += fee
+            if due:
+                legs.append(("fee_refund", self.fee_account, account, 0, due))
+        return legs
+
+    def _hold(self, record: Record, where: str) -> None:
+        """Follow a capture, a void or an expiry; what a capture takes was asked for, which is looked at elsewhere."""
+        legs, source, between = (
+            [_leg(entry) for entry in record.facts["entries"]],
+            self.command["source"],
+            self.settlement,
+        )
+        left, due = self.amount - self.posted, []
+        if record.event == "hold.captured":
+            minor, destination = (legs[0][4], legs[1][2]) if len(legs) > 1 else (0, "")
+            due = [("post", source, between, -minor, minor), ("settle", between, destination, 0, minor)]
+            self.captures.append([destination, minor, 0])
+            self.posted += minor
+            left -= minor
+        if self.state != HELD and left:
+            due.append(("release", source, between, -left, 0))
+        if legs != due or (record.event != "hold.captured" and (self.state == SUCCESSFUL) != (self.posted > 0)):
+            raise Violation("E", f"{where} leaves {self.state} and books {legs} where {due} is due")
+
+    def _ways_back(self, minor: int) -> list[Leg]:
+        """Return by which ways an amount comes back that captures have taken: the newest first."""
+        ways: list[Leg] = []
+        for capture in reversed(self.captures):
+            part = min(minor, capture[1] - capture[2])
+            if part > 0:
+                minor -= part
+                capture[2] += part
+                ways += [("reversal", capture[0], self.settlement, 0, part)]
+                ways += [("reversal", self.settlement, self.command["source"], 0, part)]
+        return ways
+
     def _reversed(self, record: Record, legs: list[Leg], where: str) -> None:
-        self.given_back += legs[0][4]
+        self.given_back += _reversed_by(legs, self.command["source"])
         if self.given_back > self.posted:
             raise Violation("L", f"{where} gives back {self.given_back} of {self.posted}")
         if (self.given_back == self.posted) != (self.state == REVERSED):
@@ -258,6 +354,7 @@ _ABSORBERS: Final = {
     "review": History._review,
     "provider": History._provider,
     "case": History._case,
+    "hold": History._hold,
     "evidence": History._evidence,
 }
 REVIEW_SECONDS: Final = 72 * 3600
@@ -265,7 +362,20 @@ REVIEW_SECONDS: Final = 72 * 3600
 
 def gives_back(before: str, after: str) -> bool:
     """Return whether a move ends an intent that was counted, so that it is counted no longer."""
-    return after == FAILED and before in (RESERVING, ROUTING, REFUSED)
+    return after == FAILED and before in (RESERVING, ROUTING, REFUSED, HELD)
+
+
+def settles(history: History) -> bool:
+    """Return whether a hold has just ended with a part of it captured: the rest is counted no longer."""
+    return history.before == HELD and history.state == SUCCESSFUL
+
+
+def _reversed_by(legs: list[Leg], source: str) -> int:
+    return sum(leg[4] for leg in legs if leg[0] == "reversal" and leg[2] == source)
+
+
+def _line(line: dict[str, str]) -> FeeLine:
+    return line["rule"], line["payer"], int(line["minor"]), line["charged"], line["on_failure"], line["on_reversal"]
 
 
 def _leg(entry: dict[str, str]) -> Leg:

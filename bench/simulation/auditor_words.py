@@ -5,7 +5,7 @@ table would share its mistakes."""
 
 from typing import Final
 
-__all__ = ["SETTLED", "SIGNS", "Violation", "is_move", "matches_filter"]
+__all__ = ["HELD", "SETTLED", "SIGNS", "Violation", "is_move", "matches_filter"]
 
 
 class Violation(Exception):
@@ -20,6 +20,7 @@ ACCEPTED: Final = "ACCEPTED"
 JUDGING: Final = "PROCESSING/judging"
 RESERVING: Final = "PROCESSING/reserving"
 ROUTING: Final = "PROCESSING/routing"
+HELD: Final = "PROCESSING/held"
 REVIEW: Final = "REVIEW"
 SUBMITTED: Final = "AWAITING_PROVIDER/submitted"
 CONFIRMED: Final = "AWAITING_PROVIDER/confirmed"
@@ -45,10 +46,13 @@ _MOVES: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     (REVIEW,     "review.rejected"):        (FAILED,),
     (REVIEW,     "review.expired"):         (FAILED,),
     (REVIEW,     "intent.cancelled"):       (FAILED,),
-    (RESERVING,  "ledger.reserved"):        (ROUTING,),
+    (RESERVING,  "ledger.reserved"):        (ROUTING, HELD),
     (RESERVING,  "ledger.posted"):          (SUCCESSFUL,),
     (RESERVING,  "ledger.refused"):         (FAILED,),
     (RESERVING,  "intent.cancelled"):       (FAILED,),
+    (HELD,       "hold.captured"):          (HELD, SUCCESSFUL),
+    (HELD,       "hold.voided"):            (FAILED, SUCCESSFUL),
+    (HELD,       "hold.expired"):           (FAILED, SUCCESSFUL),
     (ROUTING,    "provider.routed"):        (SUBMITTED,),
     (ROUTING,    "ledger.released"):        (FAILED,),
     (SUBMITTED,  "provider.failover"):      (SUBMITTED,),
@@ -69,13 +73,17 @@ _MOVES: Final[dict[tuple[str, str], tuple[str, ...]]] = {
 }
 
 # What a posting does to the pending and the posted layer: -1 takes away, 0 leaves alone, 1 adds.
-SIGNS: Final[dict[str, tuple[int, int]]] = {
-    "reserve":  (1, 0),
-    "release":  (-1, 0),
-    "post":     (-1, 1),
-    "settle":   (0, 1),
-    "book":     (0, 1),
-    "reversal": (0, 1),
+SIGNS: Final[dict[str, tuple[tuple[int, int], ...]]] = {
+    "reserve":     ((1, 0),),
+    "release":     ((-1, 0),),
+    "post":        ((-1, 1),),
+    "settle":      ((0, 1),),
+    "book":        ((0, 1),),
+    "reversal":    ((0, 1),),
+    "fee_reserve": ((1, 0),),
+    "fee_release": ((-1, 0),),
+    "fee":         ((-1, 1), (0, 1)),
+    "fee_refund":  ((0, 1),),
 }
 # fmt: on
 

@@ -19,16 +19,17 @@ from zentra.bench.simulation.setting import COLD_ACCOUNTS, CURRENCY, LISTED, TEN
 from zentra.bench.twins.fleet import at_once
 from zentra.gateway.sandbox.scenarios import SCENARIOS
 from zentra.runtime.evidence import canonical
+from zentra.runtime.fees.quoting import NO_FEES, FeeFacts, quote
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import IntentCommand, digest_of
-from zentra.runtime.intents.terms import Counterparty
+from zentra.runtime.intents.terms import Counterparty, FeeTerms, HoldTerms
 from zentra.runtime.intents.transaction import register
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.messages import CommandGiven, Event, RailReported, encode_frame
 from zentra.runtime.partitions import callback_key, lane_key
 from zentra.runtime.ports import Timer
 from zentra.runtime.rails.port import CallbackRejected
-from zentra.runtime.rails.routing import parse_reference
+from zentra.runtime.rails.routing import find_corridor, parse_reference
 from zentra.runtime.stream_ports import Outgoing
 from zentra.runtime.subjects import command_subject
 from zentra.storage.intake.registration import IntentIdTaken, Registered, Registration
@@ -40,6 +41,9 @@ __all__ = ["Border"]
 
 PEOPLE: Final = ("ops", "amara", "bisi")
 ROUTED: Final = ("provider.routed", "provider.failover")
+_KINDS: Final = (IntentKind.TRANSFER, IntentKind.PAYMENT, IntentKind.BOOK_TRANSFER, IntentKind.HOLD)
+_COMMANDS: Final = ("cancel", "reverse", "decide", "decide", "resolve", "replay", "capture", "capture", "void")
+_HOLD_SECONDS: Final = (1, 3, 20, 90, 600, 86_400)
 _SCENARIOS: Final = (*sorted(SCENARIOS), *("success",) * 14)
 
 
@@ -70,13 +74,17 @@ class Border:
         """Let a client ask for something new."""
         random = self._random
         tenant = random.choices(TENANTS, (5, 3, 1))[0]
-        kind = random.choices(list(IntentKind), (6, 2, 2))[0]
+        kind = random.choices(_KINDS, (6, 2, 2, 3))[0]
         source = random.choices(("hot", "cold", "poor", "closed", "nobody", "liquidity-ngn", "credit"),
-                                (10, 8, 2, 0.3, 0.3, 0.3, 1))[0]  # fmt: skip
+                                (10, 8, 4, 0.3, 0.3, 0.3, 1))[0]  # fmt: skip
         destination = random.choices(("shop", "out", "spare", "hot", "nowhere"), (8, 3, 2, 1, 0.3))[0]
         if source == "cold":
             source = f"cold-{random.randrange(COLD_ACCOUNTS)}"
-        minor = random.choice((1, 100, 2_500, 40_000, 120_000, 180_000, random.randrange(1, 500_000)))
+        if source == "poor":  # what it has is easily spoken for
+            amounts = (1, 100, 700, 700, 1_000, 1_000, 5_000)
+        else:
+            amounts = (1, 100, 2_500, 40_000, 120_000, 180_000, random.randrange(1, 500_000))
+        minor = random.choice(amounts)
         scenario = random.choice(_SCENARIOS)
         counterparty: Counterparty | UnsetType = UNSET
         if tenant == "initech" and random.random() < 0.9:
@@ -87,8 +95,34 @@ class Border:
             destination=destination, scope="default" if random.random() < 0.97 else "treasury",
             metadata={} if scenario == "success" else {"sandbox_scenario": scenario}, counterparty=counterparty,
         )  # fmt: skip
+        if kind is IntentKind.HOLD:
+            destination = command.destination if random.random() < 0.7 else ""
+            command = structs.replace(command, destination=destination, hold=HoldTerms(random.choice(_HOLD_SECONDS)))
+        elif random.random() < 0.15:
+            command = structs.replace(command, fee=self._fee_terms(tenant, command))
         number = self._next()
         self._register(tenant, f"key-{number}", f"intent-{number}", command, None)
+
+    def _fee_terms(self, tenant: str, command: IntentCommand) -> FeeTerms:
+        """Return what a client agrees to pay: what it is quoted now, that or less at most, or another quote."""
+        store = self._simulation.store
+        types = [
+            ref.type if (ref := store.refs.get((tenant, name))) else ""
+            for name in (command.source, command.destination)
+        ]
+        corridor = find_corridor(store.current.corridors.get(tenant, ()), command)
+        facts = FeeFacts(
+            str(command.kind), command.amount, command.currency, None, corridor.name if corridor else "", *types
+        )
+        quoted = quote(store.current.fees.get(tenant, NO_FEES), facts)
+        match self._random.randrange(4):
+            case 0:
+                return FeeTerms(max=str(quoted.total_payer))
+            case 1:
+                return FeeTerms(max=str(quoted.total_payer // 2))
+            case 2:
+                return FeeTerms(quote_digest="0" * 64)
+        return FeeTerms(quote_digest=quoted.digest)
 
     def repeat(self) -> None:
         """Let a client ask again: in the same words, or in others under an old key or an old id,
@@ -159,9 +193,7 @@ class Border:
 
     def command(self) -> None:
         """Let somebody ask something of what exists, now and then of what belongs to another tenant."""
-        given = getattr(
-            self, f"_{self._random.choice(('cancel', 'reverse', 'decide', 'decide', 'resolve', 'replay'))}"
-        )()
+        given = getattr(self, f"_{self._random.choice(_COMMANDS)}")()
         if given is None:
             return
         tenant, kind, subject, owner, body = given
@@ -184,6 +216,31 @@ class Border:
         request = self._recent()
         amount = self._random.choice(("full", "full", "1", "50", str(request.command.amount + 1))) if request else ""
         return request and (request.tenant, "reverse", request.intent, request.intent, {"amount": amount})
+
+    def _capture(self) -> Any:
+        request, random = self._held(), self._random
+        if request is None:
+            return None
+        whole = request.command.amount
+        body = {"amount": random.choice(("full", "1", str(whole // 2 + 1), str(whole // 3 + 1), str(whole + 1)))}
+        if random.random() < 0.6:
+            body["destination"] = random.choice(("shop", "shop", "out", "spare", "closed", "nowhere", "hot"))
+        extra = {"final": True, "reason": "the last one"} if random.random() < 0.2 else {}
+        return request.tenant, "capture_hold", request.intent, request.intent, {**body, **extra}
+
+    def _void(self) -> Any:
+        request = self._held()
+        return request and (request.tenant, "void_hold", request.intent, request.intent, {"reason": "not needed"})
+
+    def _held(self) -> Request | None:
+        """Return a hold, one that stands where there is one, or now and then something else."""
+        standing = [key for key, row in self._simulation.store.rows.holds.items() if row.status == "open"]
+        if standing and self._random.random() < 0.7:
+            intent = self._random.choice(standing)
+            return next((request for request in self.requests if request.intent == intent), None)
+        recent = self.requests[-60:]
+        holds = [one for one in recent if one.command.kind is IntentKind.HOLD]
+        return self._random.choice(holds if holds and self._random.random() < 0.95 else recent) if recent else None
 
     def _decide(self) -> Any:
         rows = self._simulation.store.rows.reviews

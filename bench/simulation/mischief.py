@@ -15,6 +15,7 @@ from zentra.bench.simulation.outside import Callback
 from zentra.bench.simulation.setting import PARTIES
 from zentra.bench.simulation.shelf import LEASE_SECONDS
 from zentra.runtime.compliance.states import PartyRef
+from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.policy import PolicyRules
 
 if TYPE_CHECKING:
@@ -238,10 +239,23 @@ def repair(simulation: Simulation) -> None:
 
 
 def change_configuration(simulation: Simulation) -> None:
-    """Change what is set up: a policy, an endpoint, the standing of an account, or what is known of a party."""
+    """Change what is set up: a policy, a fee, an endpoint, the standing of an account, or what is known of a party."""
     random, store = simulation.random, simulation.store
     current = store.current
-    match random.randrange(4):
+    match random.randrange(5):
+        case 4:
+            name = random.choice([key for key, ref in sorted(store.refs.items()) if ref.party is not None])
+            ref = store.refs[name]
+            assert ref.party is not None
+            kyc, screening = random.choice(PARTIES)
+            store.refs[name] = structs.replace(ref, party=PartyRef(ref.party.id, kyc, screening))
+            store.configure(current)
+        case 3:
+            tenant = random.choice(sorted(current.fees))
+            schedule = current.fees[tenant]
+            rule = structs.replace(schedule.rules[0], flat_minor=random.randrange(50))
+            fees = {**current.fees, tenant: FeeSchedule((rule, *schedule.rules[1:]), schedule.version + 1)}
+            store.configure(structs.replace(current, fees=fees))
         case 0:
             tenant = random.choice(sorted(current.policies))
             rules: PolicyRules = current.policies[tenant]
@@ -256,13 +270,6 @@ def change_configuration(simulation: Simulation) -> None:
             elif members:
                 spare.append(members.pop(random.randrange(len(members))))
             store.configure(structs.replace(current, endpoints={**current.endpoints, tenant: tuple(members)}))
-        case 2:
-            name = random.choice([key for key, ref in sorted(store.refs.items()) if ref.party is not None])
-            ref = store.refs[name]
-            assert ref.party is not None
-            kyc, screening = random.choice(PARTIES)
-            store.refs[name] = structs.replace(ref, party=PartyRef(ref.party.id, kyc, screening))
-            store.configure(current)
         case _:
             name = random.choice([key for key, ref in sorted(store.refs.items()) if ref.type in ("customer", "payout")])
             ref = store.refs[name]

@@ -14,6 +14,7 @@ from zentra.runtime.compliance.diligence import Compliance
 from zentra.runtime.compliance.lists import ListInfo, NameList, digest_of_list
 from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.compliance.synthetic import synthetic_entries
+from zentra.runtime.fees.schedule import FeeMatch, FeeRule, FeeSchedule, FeeTier
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.policy import Limits, PolicyRules
 from zentra.runtime.ports import Configuration, Endpoint
@@ -21,9 +22,19 @@ from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
 
 __all__ = [
-    "COLD_ACCOUNTS", "CURRENCY", "LISTED", "PARTIES", "PARTITIONS", "SECRET", "TENANTS", "UNLISTED", "configuration",
-    "open_books", "profiles",
-]  # fmt: skip
+    "COLD_ACCOUNTS",
+    "CURRENCY",
+    "LISTED",
+    "PARTIES",
+    "PARTITIONS",
+    "SECRET",
+    "TENANTS",
+    "UNLISTED",
+    "configuration",
+    "fees",
+    "open_books",
+    "profiles",
+]
 
 PARTITIONS: Final = 8
 TENANTS: Final = ("acme", "globex", "initech")
@@ -31,13 +42,36 @@ CURRENCY: Final = "NGN"
 COLD_ACCOUNTS: Final = 6
 SECRET: Final = "s" * 32
 OPENING_MINOR: Final = 5_000_000
-_SYSTEM: Final = ("settlement", "liquidity")
 LISTED: Final = synthetic_entries(40)
 LIST_FETCHED_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 UNLISTED: Final = ("Ulrika Denholm", "Pavel Orlov", "Amara Okafor")
 PARTIES: Final = (*(("approved", "clear"),) * 6, ("denied", "clear"), ("pending_review", "clear"),
                   ("approved", "true_match"), ("approved", "possible_match"))  # fmt: skip
 """States of parties as they come and go: KYC and screening."""
+_SYSTEM: Final = ("settlement", "liquidity", "fee")
+_NGN: Final = FeeMatch(currencies=(CURRENCY,))
+_RAILS: Final = FeeMatch(kinds=("transfer", "payment"), currencies=(CURRENCY,))
+_TIERS: Final = (FeeTier(1_000, "200"), FeeTier(50_000, "75.5", 3), FeeTier(None, "25"))
+
+
+def fees() -> dict[str, FeeSchedule]:
+    """Return what tenants charge: every model, every payer, all that can become of a fee; the last one charges none."""
+    acme = (
+        FeeRule(name="transfer", model="percentage", rate_bps="150", min_minor=20, max_minor=2_500, applies=_RAILS),
+        FeeRule(name="vat", model="percentage", rate_bps="750", of=("transfer",), on_reversal="full"),
+        FeeRule(name="desk", model="flat", flat_minor=15, charged="on_submission", applies=_RAILS),
+        FeeRule(name="book", model="flat", flat_minor=5, on_reversal="keep",
+                applies=FeeMatch(kinds=("book_transfer",), currencies=(CURRENCY,))),
+    )  # fmt: skip
+    globex = (
+        FeeRule(name="discount", model="graduated", tiers=_TIERS, payer="payee", applies=_NGN),
+        FeeRule(name="shared", model="volume", tiers=_TIERS, payer="split", payee_share_bps=3_333, rounding="up",
+                on_reversal="full", applies=_NGN, group="one"),
+        FeeRule(name="never", model="flat", flat_minor=1, applies=_NGN, group="one"),
+        FeeRule(name="stamp", model="flat", flat_minor=50, charged="on_submission", on_failure="keep",
+                applies=FeeMatch(currencies=(CURRENCY,), corridors=("any",), minor_min=10_000)),
+    )  # fmt: skip
+    return {"acme": FeeSchedule(acme, 1), "globex": FeeSchedule(globex, 1)}
 
 
 def configuration() -> Configuration:
@@ -76,7 +110,9 @@ def configuration() -> Configuration:
         for tenant, rows in wanted.items()
     }
     lists = {"listed": NameList(ListInfo("listed", 1, digest_of_list(LISTED), LIST_FETCHED_AT, len(LISTED)), LISTED)}
-    return Configuration(version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails, lists=lists)
+    return Configuration(
+        version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails, fees=fees(), lists=lists
+    )  # fmt: skip
 
 
 def profiles() -> dict[str, RailProfile]:
@@ -96,6 +132,7 @@ def open_books(store: StoreTwin) -> None:
         rows = [("hot", "customer"), *((f"cold-{n}", "customer") for n in range(COLD_ACCOUNTS)), ("poor", "customer")]
         rows += [("shop", "merchant"), ("out", "payout"), ("spare", "merchant"), ("credit", "customer")]
         rows += [("settlement-ngn", "settlement"), ("liquidity-ngn", "liquidity"), ("closed", "customer")]
+        rows += [("fee-ngn", "fee")]
         refs = {}
         for name, type_ in rows:
             number += 1

@@ -17,13 +17,14 @@ from msgspec import Struct
 
 from zentra.bench.twins.store_commit import OpenCommit, lease_lock
 from zentra.bench.twins.store_intake import Intake, frames_of
-from zentra.bench.twins.store_rows import OutboxRow, Rows, add, behind, check, owned, refuse_non_uuids
+from zentra.bench.twins.store_rows import OutboxRow, Rows, add, behind, check, expiring, owned, refuse_non_uuids
 from zentra.runtime.errors import DataError, InDoubt
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
 from zentra.runtime.ports import (
     Claim,
     Configuration,
+    Expiring,
     Fence,
     Ground,
     Lease,
@@ -201,8 +202,8 @@ class StoreTwin:
         found = {name: self.refs[name] for name in names if name in self.refs}
         for tenant, name in names:
             kind, _, currency = name.partition("/")
-            for ref in self.refs.values() if kind == "@settlement" else ():
-                if (ref.tenant, ref.type, ref.currency) == (tenant, "settlement", currency):
+            for ref in self.refs.values() if kind in ("@settlement", "@fee") else ():
+                if (ref.tenant, f"@{ref.type}", ref.currency) == (tenant, kind, currency):
                     found.setdefault((tenant, name), ref)
         return found
 
@@ -263,6 +264,11 @@ class StoreTwin:
         """See Store.answered."""
         self._meet("answered")
         return self.rows.command_outcomes.keys() & set(commands)
+
+    async def expiring_holds(self, accounts: Collection[int]) -> dict[int, Expiring]:
+        """See Store.expiring_holds."""
+        self._meet("expiring_holds")
+        return expiring(self.rows, accounts, self._clock())
 
     async def due_timers(
         self, partitions: Collection[int], until_seconds: float, limit: int

@@ -9,6 +9,8 @@ from typing import ParamSpec, Self, TypeVar
 import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
+from zentra.client.asynchronous.fees import AsyncFees
+from zentra.client.asynchronous.holding import AsyncHolds
 from zentra.client.asynchronous.money import (
     AsyncAccounts,
     AsyncCommands,
@@ -72,7 +74,9 @@ class AsyncZentra:
         self.runtime = AsyncRuntime(transport)
         self.transfers = AsyncTransfers(transport)
         self.payments = AsyncPayments(transport)
+        self.holds = AsyncHolds(transport)
         self.accounts = AsyncAccounts(transport)
+        self.fees = AsyncFees(transport)
         self.reviews = AsyncReviews(transport)
         self.cases = AsyncCases(transport)
         self.denials = AsyncDenials(transport)

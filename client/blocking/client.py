@@ -11,6 +11,8 @@ from typing import ParamSpec, Self, TypeVar
 import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
+from zentra.client.blocking.fees import Fees
+from zentra.client.blocking.holding import Holds
 from zentra.client.blocking.money import (
     Accounts,
     Commands,
@@ -74,7 +76,9 @@ class Zentra:
         self.runtime = Runtime(transport)
         self.transfers = Transfers(transport)
         self.payments = Payments(transport)
+        self.holds = Holds(transport)
         self.accounts = Accounts(transport)
+        self.fees = Fees(transport)
         self.reviews = Reviews(transport)
         self.cases = Cases(transport)
         self.denials = Denials(transport)

@@ -29,21 +29,26 @@ class Intents:
         amount: int,
         currency: str,
         source: str,
-        destination: str,
+        destination: str | None = None,
         kind: str = "transfer",
         intent_id: str | None = None,
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        fee_max: int | None = None,
+        fee_quote: str | None = None,
+        hold: Mapping[str, object] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
         counterparty: Mapping[str, str] | None = None,
     ) -> Intent:
         """Return the intent as accepted or, after up to `wait` seconds (the server allows 30), as it then is.
 
-        `amount` is in minor units. Without an `idempotency_key` one is made for this call and all its attempts; give
-        one of yours, kept with the order that it is for, to be safe against a crash of your own process as well. A
-        `counterparty` has a `name`, and may have `country`, `account` and `kind`.
+        `amount` is in minor units; a hold has terms of its own and may do without a destination. Without an
+        `idempotency_key` one is made for this call and all its attempts; give one of yours, kept with the order that
+        it is for, to be safe against a crash of your own process as well. `fee_max` is the most that may be charged on
+        top, `fee_quote` the digest of the quote that was agreed to: with another fee the intent fails as
+        `fee_changed`. A `counterparty` has a `name`, and may have `country`, `account` and `kind`.
         Raises APIError and ValueError."""
         return self._transport.send(
             calls.create_intent(
@@ -58,6 +63,9 @@ class Intents:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                fee_max=fee_max,
+                fee_quote=fee_quote,
+                hold=hold,
                 idempotency_key=idempotency_key,
                 wait=wait,
                 counterparty=counterparty,
@@ -187,6 +195,8 @@ class Transfers:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        fee_max: int | None = None,
+        fee_quote: str | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
         counterparty: Mapping[str, str] | None = None,
@@ -204,6 +214,8 @@ class Transfers:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                fee_max=fee_max,
+                fee_quote=fee_quote,
                 idempotency_key=idempotency_key,
                 wait=wait,
                 counterparty=counterparty,
@@ -228,6 +240,8 @@ class Payments:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        fee_max: int | None = None,
+        fee_quote: str | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
         counterparty: Mapping[str, str] | None = None,
@@ -245,6 +259,8 @@ class Payments:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                fee_max=fee_max,
+                fee_quote=fee_quote,
                 idempotency_key=idempotency_key,
                 wait=wait,
                 counterparty=counterparty,

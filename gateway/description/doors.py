@@ -12,19 +12,25 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Final, Literal
 
+import msgspec
 from msgspec import Struct
 
 from zentra.actors.commands import COMMAND_CODES
-from zentra.gateway.description import pages, people, shapes
+from zentra.gateway.description import fee_shapes, holdings, pages, people, shapes
 from zentra.gateway.http.app import Route
 from zentra.gateway.http.fields import SCHEMAS, Check, Field
 from zentra.gateway.http.lists import LIMIT_DEFAULT, LIMIT_MAX
 from zentra.gateway.routes.accounts import ACCOUNT, ACCOUNT_FILTERS, ENTRY_FILTERS
-from zentra.gateway.routes.intents import CANCEL, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
+from zentra.gateway.routes.fees import quote_schema
+from zentra.gateway.routes.holds import CAPTURE, HOLD_FILTERS, VOID
+from zentra.gateway.routes.intents import CANCEL, HOLDS, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
 from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION, REVIEW_FILTERS, VERDICT
 from zentra.gateway.routes.parties import AMENDMENT, KYC, PARTY, PARTY_FILTERS, RESCREEN
+from zentra.gateway.routes.policies import BACKTEST, DRAFT
 from zentra.gateway.routes.webhooks import DELIVERY_FILTERS, ENDPOINT, NOTHING
+from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.intents.command import KEY_PATTERN, intent_schema
+from zentra.runtime.policy.backtest import BacktestReport
 from zentra.runtime.rails.port import CallbackCode
 
 __all__ = ["DOORS", "WITHOUT_ROUTE", "Door", "Media", "Query", "codes_of", "schema_of_fields"]
@@ -81,6 +87,22 @@ def schema_of_fields(fields: Mapping[str, Field]) -> Schema:
         **({"required": required} if required else {}),
         "additionalProperties": False,
     }
+
+
+def schema_of_type(kind: type, *without: str) -> Schema:
+    """Return what converts to a type, as one JSON Schema: but for the fields `without`, and with a key in the body."""
+    (whole,), components = msgspec.json.schema_components((kind,), ref_template="{name}")
+
+    def inlined(schema: Any) -> Any:
+        if isinstance(schema, dict):
+            if "$ref" in schema:
+                return inlined(components[schema["$ref"]])
+            return {name: inlined(below) for name, below in schema.items()}
+        return [inlined(below) for below in schema] if isinstance(schema, list) else schema
+
+    found: dict[str, Any] = inlined(whole)
+    fields = {name: below for name, below in found["properties"].items() if name not in without}
+    return {**found, "properties": {**fields, "idempotency_key": {"type": "string", "pattern": _KEY}}}
 
 
 def codes_of(route: Route, door: Door) -> list[str]:
@@ -162,10 +184,30 @@ def _list(name: str, tag: str, summary: str, shape: type, filters: Mapping[str, 
     )  # fmt: skip
 
 
+def _policy_step(name: str, summary: str, *codes: str) -> Door:
+    return Door(
+        name=name, tag="policies", summary=summary, answers={200: shapes.PolicyVersion},
+        takes=schema_of_fields(NOTHING), key="once", headers=_REPLAYED,
+        codes=("not_found", "policy_state_conflict", *codes),
+    )  # fmt: skip
+
+
 DOORS: Final[Mapping[str, Door]] = {
     "POST /runtime/intents": _create("create_intent", "Create an intent.", None),
     "POST /transfers": _create("create_transfer", "Create a transfer, between accounts or out to a rail.", TRANSFERS),
     "POST /payments": _create("create_payment", "Create a payment.", PAYMENTS),
+    "POST /holds": _create("create_hold", "Speak for money until it is captured, voided or expired.", HOLDS),
+    "GET /holds": _list("list_holds", "holds", "The tenant's holds, the last placed first.", pages.Holds, HOLD_FILTERS),
+    "GET /holds/{id}": Door(
+        name="show_hold", tag="holds", summary="A hold and everything that happened to it.",
+        answers={200: holdings.Hold}, codes=("not_found",),
+    ),
+    "POST /holds/{id}/captures": _command(
+        "capture_hold", "holds", "Take a part of what is held, or all of it.", CAPTURE, *COMMAND_CODES["capture_hold"]
+    ),
+    "POST /holds/{id}/void": _command(
+        "void_hold", "holds", "Give back what is held still.", VOID, *COMMAND_CODES["void_hold"]
+    ),
     "POST /runtime/intents/bulk": Door(
         name="create_intents", tag="intents", key="each", codes=("batch_too_large",),
         summary="Create up to a thousand intents, each with a key and an answer of its own.",
@@ -271,6 +313,36 @@ DOORS: Final[Mapping[str, Door]] = {
         "list_denials", "denials", "What the tenant's people were refused, the latest first.", pages.Denials,
         DENIAL_FILTERS,
     ),
+    "POST /policies": Door(
+        name="draft_policy", tag="policies", summary="Write the next version of the tenant's policy, as a draft.",
+        answers={201: shapes.PolicyVersion}, takes=schema_of_fields(DRAFT), key="once",
+        headers=("location", *_REPLAYED),
+    ),
+    "GET /policies": Door(
+        name="list_policies", tag="policies", summary="The versions of the tenant's policy, the newest first.",
+        answers={200: pages.Policies},
+    ),
+    "GET /policies/{version}": Door(
+        name="show_policy", tag="policies", summary="A version, and who did what with it.",
+        answers={200: shapes.PolicyShown}, codes=("not_found",),
+    ),
+    "POST /policies/{version}/validate": _policy_step(
+        "validate_policy", "Check a draft as a whole; then it can be tested and promoted."
+    ),
+    "POST /policies/{version}/promote": _policy_step(
+        "promote_policy", "Put a validated version in force, from the next decision on.", "self_promotion"
+    ),
+    "POST /policies/{version}/rollback": _policy_step(
+        "roll_back_policy", "Put a version in force again that was so before.", "self_promotion"
+    ),
+    "POST /policies/{version}/backtest": Door(
+        name="backtest_policy", tag="policies", summary="What a version would have said of past intents.",
+        answers={200: BacktestReport}, takes=schema_of_fields(BACKTEST), codes=("not_found",),
+    ),
+    "GET /runtime/intents/{id}/decisions": Door(
+        name="explain_intent", tag="policies", summary="Why each decision on an intent was what it was, made again.",
+        answers={200: pages.Decisions}, codes=("not_found",),
+    ),
     "POST /webhooks/endpoints": Door(
         name="create_endpoint", tag="webhooks", summary="Set up an endpoint and show its secret, once.",
         answers={201: shapes.EndpointMade}, takes=schema_of_fields(ENDPOINT), key="once", headers=_REPLAYED,
@@ -287,6 +359,23 @@ DOORS: Final[Mapping[str, Door]] = {
     "POST /webhooks/deliveries/{id}/replay": _command(
         "replay_delivery", "webhooks", "Send a delivery again: the same id, the same bytes.", NOTHING,
         *COMMAND_CODES["replay_delivery"],
+    ),
+    "POST /quotes": Door(
+        name="quote", tag="fees", summary="What an intent would be charged now; nothing is changed.",
+        answers={200: fee_shapes.QuoteShown}, takes=quote_schema(), codes=("not_found", "currency_mismatch"),
+    ),
+    "GET /fee-schedules": Door(
+        name="list_fee_schedules", tag="fees", summary="The versions of the tenant's fees, the newest first.",
+        answers={200: pages.FeeSchedules},
+    ),
+    "GET /fee-schedules/{version}": Door(
+        name="show_fee_schedule", tag="fees", summary="One version of the tenant's fees.",
+        answers={200: fee_shapes.ScheduleView}, codes=("not_found",),
+    ),
+    "POST /fee-schedules": Door(
+        name="put_fee_schedule", tag="fees", summary="Put a schedule in force, as a new version.",
+        answers={201: fee_shapes.FeeSchedulePut}, takes=schema_of_type(FeeSchedule, "version"), key="once",
+        headers=_REPLAYED,
     ),
     "POST /providers/{rail}/callbacks": Door(
         name="take_callback", tag="rails", summary="Take a signed callback of a rail, in the rail's own format.",

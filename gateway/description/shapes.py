@@ -12,19 +12,18 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from zentra.gateway.description.fee_shapes import FeesShown
+from zentra.gateway.description.words import Code, Digits, Hash, HoldStanding, Uuid
 from zentra.runtime.intents.vocabulary import IntentKind, Lifecycle, Topic
+from zentra.storage.policies import PolicyEvent
 from zentra.storage.reads.work import AttemptView, CaseView, CommandView, ReviewView
 
 __all__ = [
-    "Accepted", "Account", "AccountEntry", "AccountOpened", "BulkAnswer", "BulkAnswers", "CallbackTaken",
-    "CaseView", "CommandAnswer", "CommandView", "Delivery", "EndpointMade", "ErrorPage", "Intent", "IntentShown",
-    "Live", "ProblemDocument", "Readiness", "RecordShown", "ReviewView", "SelfLink", "VersionShown", "WebhookBody",
+    "Accepted", "Account", "AccountEntry", "AccountOpened", "BulkAnswer", "BulkAnswers", "CallbackTaken", "CaseView",
+    "CommandAnswer", "CommandView", "Delivery", "EndpointMade", "ErrorPage", "Intent", "IntentShown", "Live",
+    "PolicyShown", "PolicySummary", "PolicyVersion", "ProblemDocument", "Readiness", "RecordShown", "ReviewView",
+    "SelfLink", "VersionShown", "WebhookBody",
 ]  # fmt: skip
-
-Digits = Annotated[str, Meta(pattern="^-?[0-9]+$", description="minor units, as digits: sums may be wide")]
-Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="SHA-256, hexadecimal")]
-Uuid = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
-Code = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")]
 
 
 class Violation(Struct, frozen=True):
@@ -54,6 +53,37 @@ class ProblemDocument(Struct, frozen=True, kw_only=True):
     fields: list[str] | UnsetType = UNSET
     known: list[str] | UnsetType = UNSET
     retry_after_seconds: int | UnsetType = UNSET
+
+
+class PolicyLinks(Struct, frozen=True):
+    """Where the version is."""
+
+    self: str
+
+
+class PolicySummary(Struct, frozen=True, kw_only=True):
+    """A version without its document."""
+
+    version: int
+    state: Literal["draft", "validated", "active", "retired"]
+    digest: Hash
+    note: str
+    created_by: str
+    created_at: datetime
+
+
+class PolicyVersion(PolicySummary, frozen=True, kw_only=True):
+    """A version; `violations` names what is wrong with a draft."""
+
+    document: dict[str, Any]
+    violations: list[Violation]
+    links: PolicyLinks
+
+
+class PolicyShown(PolicyVersion, frozen=True, kw_only=True):
+    """A version, and what was done with it, the last first."""
+
+    events: list[PolicyEvent]
 
 
 class IntentLinks(Struct, frozen=True):
@@ -89,7 +119,9 @@ class LedgerEntry(Struct, frozen=True, kw_only=True):
 
     entry_id: str
     ordinal: int
-    posting: Literal["reserve", "release", "post", "settle", "book", "reversal"]
+    posting: Literal[
+        "reserve", "release", "post", "settle", "book", "reversal", "fee", "fee_reserve", "fee_release", "fee_refund"
+    ]
     debit: str
     credit: str
     currency: str
@@ -106,6 +138,7 @@ class LedgerState(Struct, frozen=True):
     held: Digits
     posted: Digits
     reversed: Digits
+    fees: FeesShown
     entries: list[LedgerEntry]
 
 
@@ -185,6 +218,7 @@ class WebhookData(Struct, frozen=True, kw_only=True):
     metadata: dict[str, str]
     trace_id: str
     tracestate: str | UnsetType = UNSET
+    hold: HoldStanding | UnsetType = UNSET
 
 
 class WebhookBody(Struct, frozen=True):
@@ -273,7 +307,7 @@ class CommandAnswer(Struct, frozen=True, kw_only=True):
 
     command: Uuid
     status: Literal["accepted", "done"]
-    kind: Literal["cancel", "reverse", "decide_review", "resolve_case", "replay_delivery"]
+    kind: Literal["cancel", "reverse", "decide_review", "resolve_case", "replay_delivery", "capture_hold", "void_hold"]
     links: CommandLinks
     intent: Uuid | UnsetType = UNSET
     intent_id: str | UnsetType = UNSET

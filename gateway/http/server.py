@@ -43,11 +43,15 @@ from zentra.gateway.routes.accounts import AccountRoutes
 from zentra.gateway.routes.callbacks import CallbackRoutes
 from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
+from zentra.gateway.routes.fees import FeeRoutes
 from zentra.gateway.routes.health import HealthRoutes
+from zentra.gateway.routes.holds import HoldRoutes
 from zentra.gateway.routes.intents import IntentRoutes
 from zentra.gateway.routes.operations import OperationRoutes
 from zentra.gateway.routes.parties import PartyRoutes
+from zentra.gateway.routes.policies import PolicyRoutes
 from zentra.gateway.routes.webhooks import WebhookRoutes
+from zentra.gateway.scorers import load_scorers
 from zentra.gateway.sealing import Sealer
 from zentra.gateway.settings import Settings
 from zentra.runtime.errors import Unavailable
@@ -229,9 +233,12 @@ class _Builder:
             *IntentRoutes(tenant_pool, door, commands, intent_waiters, lists).routes(),
             *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
             *AccountRoutes(tenant_pool, lists).routes(),
+            *HoldRoutes(tenant_pool, commands, lists).routes(),
             *OperationRoutes(tenant_pool, commands, lists).routes(),
             *PartyRoutes(tenant_pool, lists).routes(),
+            *PolicyRoutes(tenant_pool, load_scorers(self.settings.risk_scorers)).routes(),
             *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
+            *FeeRoutes(tenant_pool).routes(),
             *callbacks.routes(),
             *health.routes(),
         ]

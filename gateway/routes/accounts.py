@@ -47,7 +47,9 @@ ACCOUNT: Final[Mapping[str, Field]] = {
     "currency": Field(currency),
     "party": Field(identifier, ""),
 }
-POSTINGS: Final = ("reserve", "release", "post", "settle", "book", "reversal")
+POSTINGS: Final = (
+    "reserve", "release", "post", "settle", "book", "reversal", "fee", "fee_reserve", "fee_release", "fee_refund",
+)  # fmt: skip
 ACCOUNT_FILTERS: Final[Mapping[str, Check]] = {
     **CREATED, "type": one_of("account_type_unknown", *AccountType), "currency": currency, "owner": text,
     "status": one_of("status_unknown", "open", "frozen", "closed"),
@@ -142,6 +144,7 @@ def _shown(account: AccountView) -> dict[str, Any]:
         account.id, "", account.account_id, account.type, account.currency, account.normal_side, account.guarded
     )
     sign = 1 if account.normal_side == "credit" else -1
+    free = account.expired_unbooked if account.normal_side == "credit" else 0  # holds that are over keep nothing
     return {
         "account_id": account.account_id,
         "owner": account.owner,
@@ -155,7 +158,7 @@ def _shown(account: AccountView) -> dict[str, Any]:
         "created_at": account.created_at,
         "posted": str(sign * (account.credits_posted - account.debits_posted)),
         "pending": str(sign * (account.credits_pending - account.debits_pending)),
-        "available": str(available(ref, balance)),
+        "available": str(available(ref, balance) + free),
         "counters": {name: str(getattr(account, name)) for name in _COUNTERS},
         "links": {"self": f"/accounts/{account.account_id}", "entries": f"/accounts/{account.account_id}/entries"},
     }

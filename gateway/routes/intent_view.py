@@ -38,7 +38,7 @@ class Stage(msgspec.Struct, frozen=True):
 STAGES: Final = (
     Stage("accepted",     "no ledger state yet",  "intent id, idempotency key, tenant scope",        "API edge",      "svc_edge",     ("ingress.accepted",)),
     Stage("controlled",   "scope validated",      "policy version, input digest, rule results",      "policy engine", "svc_policy",   ("policy.accepted", "policy.review", "policy.denied")),
-    Stage("ledgered",     "minor-unit entries",   "entry ids and entry hashes",                      "money core",    "svc_ledger",   ("ledger.reserved", "ledger.posted", "ledger.released", "ledger.reversal")),
+    Stage("ledgered",     "minor-unit entries",   "entry ids and entry hashes",                      "money core",    "svc_ledger",   ("ledger.reserved", "ledger.posted", "ledger.released", "ledger.reversal", "hold.captured", "hold.voided", "hold.expired")),
     Stage("routed",       "settlement pending",   "corridor decision, attempt list",                 "routing layer", "svc_routes",   ("provider.routed", "provider.failover", "provider.callback")),
     Stage("synchronized", "one state retained",   "signature, attempt count",                        "event runtime", "svc_events",   ("money_runtime.synchronized",)),
     Stage("evidenced",    "audit packet ready",   "packet digest, inclusion proof",                  "evidence layer", "svc_evidence", ("review.closed",)),
@@ -111,9 +111,11 @@ def row_of(intent: IntentRow) -> dict[str, Any]:
 
 
 def is_stable(intent: IntentView) -> bool:
-    """Whether nothing more happens without somebody: settled, in review, or with an open case."""
+    """Whether nothing more happens without somebody: settled, in review, held until a date, or with an open case."""
     state = intent.last.state
-    return state in SETTLED or state == State.REVIEW or any(case.status == "open" for case in intent.cases)
+    return (
+        state in SETTLED or state in (State.REVIEW, State.HELD) or any(case.status == "open" for case in intent.cases)
+    )
 
 
 def delivery_shown(delivery: DeliveryView) -> dict[str, Any]:
@@ -197,20 +199,34 @@ def _event(record: Mapping[str, Any], link: bytes) -> dict[str, Any]:
 def _ledger_state(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the entries and what they add up to: held, posted and reversed."""
     entries = []
+    source = records[0]["facts"]["command"]["source"]
     held = posted = reversed_ = 0
+    fees: dict[str, Any] = {"version": None, "lines": []}
+    fee_held = fee_posted = fee_back = 0
     for record in records:
         legs = record["facts"].get("entries") or ()
+        fees = record["facts"].get("fees", fees)
         reversal = 0
         for entry in legs:
-            held += int(entry["pending"])
+            if entry["posting"].startswith("fee"):
+                fee_held += int(entry["pending"])
+                if entry["posting"] == "fee_refund":
+                    fee_back += int(entry["posted"])
+                else:
+                    fee_posted += int(entry["posted"])
+            else:
+                held += int(entry["pending"])
             if entry["posting"] in ("post", "book"):
                 posted += int(entry["posted"])
-            elif entry["posting"] == "reversal":
-                reversal = int(entry["posted"])  # every leg of one reversal carries the same amount
+            elif entry["posting"] == "reversal" and entry["credit"] == source:
+                reversal += int(entry["posted"])  # the last leg of each way back
             identity = f"{record['intent']}/{entry['ordinal']}"
             entries.append({"entry_id": identity, **entry, "sequence": record["sequence"], "at": record["at"]})
         reversed_ += reversal
-    return {"held": str(held), "posted": str(posted), "reversed": str(reversed_), "entries": entries}
+    charged = {"held": str(fee_held), "posted": str(fee_posted), "given_back": str(fee_back), **fees}
+    return {
+        "held": str(held), "posted": str(posted), "reversed": str(reversed_), "fees": charged, "entries": entries,
+    }  # fmt: skip
 
 
 def _audit_packet(

@@ -8,7 +8,7 @@ from msgspec import Struct
 __all__ = ["Compliance", "Diligence", "HitUsed", "ListUsed", "PartyUsed"]
 
 
-class Compliance(Struct, frozen=True):
+class Compliance(Struct, frozen=True, forbid_unknown_fields=True):
     """What a tenant's rules demand of the people in an intent.
 
     `screen`: "off"; "counterparties" screens whom an intent names outside; "all" screens the tenant's parties too.

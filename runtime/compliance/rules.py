@@ -18,7 +18,7 @@ from zentra.runtime.compliance.matching import ALGORITHM, CUTOFF
 from zentra.runtime.compliance.names import Unscreenable, digest_of_names
 from zentra.runtime.compliance.states import Kyc, PartyRef, Screening
 
-__all__ = ["COMPLIANCE_RULES", "ClearedPair", "flaw_of", "known_of"]
+__all__ = ["COMPLIANCE_RULES", "LIST_AGE_HOURS_MAX", "SCREENS", "ClearedPair", "flaw_of", "known_of"]
 
 Objection = tuple[str, str]
 ClearedPair = tuple[str, str, str]
@@ -40,14 +40,14 @@ class _Case(Protocol):
     def diligence(self) -> Diligence | None: ...
 
 
-def flaw_of(rules: Compliance) -> str | None:
-    """Return what is wrong with these demands, or None where they can be kept."""
+def flaw_of(rules: Compliance) -> tuple[str, str] | None:
+    """Return what is wrong with these demands, the field and a sentence, or None where they can be kept."""
     if rules.screen not in SCREENS:
-        return f"screen: one of {', '.join(SCREENS)}"
+        return "screen", f"one of {', '.join(SCREENS)}"
     if not CUTOFF <= rules.threshold <= 1000:
-        return f"threshold: {CUTOFF} to 1000 thousandths"
+        return "threshold", f"{CUTOFF} to 1000 thousandths"
     if not 1 <= rules.list_max_age_hours <= LIST_AGE_HOURS_MAX:
-        return f"list_max_age_hours: 1 to {LIST_AGE_HOURS_MAX}"
+        return "list_max_age_hours", f"1 to {LIST_AGE_HOURS_MAX}"
     return None
 
 

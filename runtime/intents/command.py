@@ -13,7 +13,18 @@ from msgspec import UNSET, Struct, UnsetType
 
 from zentra.runtime.errors import Refusal
 from zentra.runtime.evidence import canonical
-from zentra.runtime.intents.terms import COUNTERPARTY_SCHEMA, Counterparty, read_counterparty
+from zentra.runtime.intents.terms import (
+    CHARGEABLE_KINDS,
+    COUNTERPARTY_SCHEMA,
+    FEE_SCHEMA,
+    HOLD_SCHEMA,
+    Counterparty,
+    FeeTerms,
+    HoldTerms,
+    read_counterparty,
+    read_fee,
+    read_hold,
+)
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.money import AMOUNT_SCHEMA, currencies, is_currency, parse_minor
 
@@ -43,7 +54,8 @@ _KIND_OF: Final = {kind.value: kind for kind in IntentKind}
 
 
 class IntentCommand(Struct, frozen=True, kw_only=True, gc=False):
-    """The canonical intent. `minor` is a string of digits because it stands in sealed JSON."""
+    """The canonical intent. `minor` is a string of digits because it stands in sealed JSON. A hold may do without a
+    destination: that is empty then, and every capture names its own."""
 
     kind: IntentKind
     minor: str
@@ -56,6 +68,8 @@ class IntentCommand(Struct, frozen=True, kw_only=True, gc=False):
     money_model: str = MONEY_MODEL
     primitives: tuple[str, ...] = PRIMITIVES
     metadata: dict[str, str] = {}
+    fee: FeeTerms | UnsetType = UNSET
+    hold: HoldTerms | UnsetType = UNSET
     counterparty: Counterparty | UnsetType = UNSET
 
     @property
@@ -77,18 +91,21 @@ class _Request(Struct, kw_only=True, forbid_unknown_fields=True):
     amount: int | str
     currency: str
     source: str
-    destination: str
+    destination: str = ""
     scope: str = "default"
     country: str | None = None
     intent_id: str | UnsetType = UNSET
     money_model: str = MONEY_MODEL
     primitives: list[str] | UnsetType = UNSET
     metadata: dict[str, str] = {}
+    hold: dict[str, Any] | UnsetType = UNSET
+    fee: dict[str, Any] | UnsetType = UNSET
     idempotency_key: str | UnsetType = UNSET
     counterparty: dict[str, Any] | UnsetType = UNSET
 
 
 _FIELDS: Final = {field.name: field for field in msgspec.structs.fields(_Request)}
+_WITHOUT_DESTINATION: Final = frozenset({IntentKind.HOLD.value})
 
 
 def digest_of(kind: str, fields: Struct | dict[str, Any]) -> bytes:
@@ -127,7 +144,7 @@ def parse_intent(
     values: dict[str, Any] = {}
     for name, field in _FIELDS.items():
         if name not in body:
-            if field.required:
+            if field.required or (name == "destination" and body.get("kind") not in _WITHOUT_DESTINATION):
                 violations.append(Violation(f"/{name}", "field_missing", "this field is required"))
             continue
         try:
@@ -140,15 +157,14 @@ def parse_intent(
             minor = parse_minor(values["amount"])
         except Refusal as refusal:
             violations.append(Violation("/amount", refusal.reason, refusal.detail))
-    if "counterparty" in values:
-        values["counterparty"], flaws = read_counterparty(values["counterparty"])
-        violations += [Violation(f"/counterparty{below}", code, detail) for below, code, detail in flaws]
     violations += _semantics({"kind": _KIND_DEFAULT, **values}, allowed)
+    violations += _read_terms(values)
     key = values.pop("idempotency_key", None)
     if violations:
         return None, key, violations
     values.pop("amount")
     values["kind"] = IntentKind(values.get("kind", _KIND_DEFAULT))
+    values.setdefault("destination", "")
     values["primitives"] = tuple(p for p in PRIMITIVES if p in values.get("primitives", PRIMITIVES))
     return IntentCommand(minor=str(minor), **values), key, violations
 
@@ -158,7 +174,7 @@ def intent_schema(kinds: frozenset[str] | None = None) -> dict[str, Any]:
     allowed = sorted(kinds or _KINDS)
     name = {"type": "string", "pattern": _as_ecma(_ID)}
     label = {"type": "string", "maxLength": METADATA_CHARACTERS_MAX, "pattern": "^[^\\x00]*$"}
-    properties: dict[str, dict[str, Any]] = {
+    properties: dict[str, Any] = {
         "kind": {"enum": allowed},
         "amount": dict(AMOUNT_SCHEMA),
         "currency": {"enum": currencies()},
@@ -175,20 +191,34 @@ def intent_schema(kinds: frozenset[str] | None = None) -> dict[str, Any]:
             "propertyNames": {"maxLength": METADATA_CHARACTERS_MAX, "pattern": "^[\\x01-\\x7f]*$"},
             "additionalProperties": label,
         },
+        "hold": HOLD_SCHEMA,
+        "fee": FEE_SCHEMA,
         "idempotency_key": {"type": "string", "pattern": _as_ecma(KEY_PATTERN)},
         "counterparty": dict(COUNTERPARTY_SCHEMA),
     }
+    if not _WITHOUT_DESTINATION & frozenset(allowed):
+        del properties["hold"]
+    if not set(CHARGEABLE_KINDS) & set(allowed):
+        del properties["fee"]
     defaults = {"scope": "default", "money_model": MONEY_MODEL, "primitives": list(PRIMITIVES)}
     if len(allowed) == 1 or _KIND_DEFAULT in allowed:
         defaults["kind"] = allowed[0] if len(allowed) == 1 else str(_KIND_DEFAULT)
     for field, default in defaults.items():
         properties[field] = {**properties[field], "default": default}
-    return {
+    required = [field.name for field in _FIELDS.values() if field.required]
+    schema = {
         "type": "object",
-        "properties": {field: properties[field] for field in _FIELDS},
-        "required": [field.name for field in _FIELDS.values() if field.required],
+        "properties": {field: properties[field] for field in _FIELDS if field in properties},
+        "required": required,
         "additionalProperties": False,
     }
+    without = sorted(_WITHOUT_DESTINATION & frozenset(allowed))
+    if not without:
+        schema["required"] = [*required, "destination"]
+    elif len(allowed) > len(without):
+        named = {"properties": {"kind": {"enum": without}}, "required": ["kind"]}
+        schema["anyOf"] = [{"required": ["destination"]}, named]
+    return schema
 
 
 def _as_ecma(pattern: re.Pattern[str]) -> str:
@@ -209,6 +239,8 @@ def _flawless(body: dict[str, Any], kinds: frozenset[str]) -> tuple[IntentComman
     intent_id = None if asked.intent_id is UNSET else asked.intent_id
     if (
         asked.kind not in kinds
+        or asked.hold is not UNSET
+        or asked.kind in _WITHOUT_DESTINATION
         or not is_currency(asked.currency)
         or not (_ID.match(asked.source) and _ID.match(asked.destination))
         or not (intent_id is None or _ID.match(intent_id))
@@ -220,19 +252,23 @@ def _flawless(body: dict[str, Any], kinds: frozenset[str]) -> tuple[IntentComman
         or not (not asked.metadata or _metadata_fits(asked.metadata))
     ):
         return None
+    fee: FeeTerms | UnsetType = UNSET
+    if asked.fee is not UNSET:
+        fee, found = read_fee(asked.fee)
+        if found or asked.kind not in CHARGEABLE_KINDS:
+            return None
     counterparty: Counterparty | UnsetType = UNSET
     if asked.counterparty is not UNSET:
-        found, flaws = read_counterparty(asked.counterparty)
-        if found is None or flaws:
+        counterparty, found = read_counterparty(asked.counterparty)
+        if found:
             return None
-        counterparty = found
     primitives: tuple[str, ...] = PRIMITIVES
     if asked.primitives is not UNSET:
         primitives = tuple([primitive for primitive in PRIMITIVES if primitive in asked.primitives])
     command = IntentCommand(
         kind=_KIND_OF[asked.kind], minor=str(minor), currency=asked.currency, source=asked.source,
         destination=asked.destination, scope=asked.scope, country=asked.country, intent_id=intent_id,
-        money_model=asked.money_model, primitives=primitives, metadata=asked.metadata,
+        money_model=asked.money_model, primitives=primitives, metadata=asked.metadata, fee=fee,
         counterparty=counterparty,
     )  # fmt: skip
     return command, key
@@ -294,6 +330,25 @@ def _semantics(values: dict[str, Any], kinds: frozenset[str]) -> list[Violation]
             "1 to 255 visible ASCII characters",
         )
     return found
+
+
+def _read_terms(values: dict[str, Any]) -> list[Violation]:
+    """Put the terms of the kind into `values` as the command has them; return what is wrong with them."""
+    kind, wrong = values.get("kind", _KIND_DEFAULT), []
+    if "counterparty" in values:
+        values["counterparty"], found = read_counterparty(values["counterparty"])
+        wrong += [Violation(f"/counterparty{below}", code, detail) for below, code, detail in found]
+    if "fee" in values and kind in CHARGEABLE_KINDS:
+        values["fee"], found = read_fee(values["fee"])
+        wrong += [Violation(f"/fee{below}", code, detail) for below, code, detail in found]
+    elif "fee" in values:
+        wrong.append(Violation("/fee", "terms_misplaced", f"only {', '.join(CHARGEABLE_KINDS)} have these"))
+    if kind != IntentKind.HOLD:
+        misplaced = values.get("hold", UNSET) is not UNSET
+        return [*wrong, Violation("/hold", "terms_misplaced", "only a hold has these")] if misplaced else wrong
+    terms, found = read_hold(values.get("hold", {}))
+    values["hold"] = UNSET if terms is None else terms
+    return [*wrong, *(Violation(f"/hold{below}", code, detail) for below, code, detail in found)]
 
 
 def _escape(name: str) -> str:

@@ -16,12 +16,16 @@ __all__ = [
     "Delivered",
     "Entry",
     "Facts",
+    "FeeLine",
+    "FeesCharged",
+    "HoldMoved",
     "Judged",
     "Noted",
     "Refused",
     "Registered",
     "Reported",
     "Routed",
+    "Seen",
     "VelocityUse",
 ]
 
@@ -30,7 +34,7 @@ class Entry(Struct, frozen=True, gc=False):
     """One posting as people see it: `pending` and `posted` are its signed effects on each layer."""
 
     ordinal: int
-    posting: str  # reserve, release, post, settle, book, reversal
+    posting: str  # reserve, release, post, settle, book, reversal, fee, fee_reserve, fee_release, fee_refund
     debit: str
     credit: str
     currency: str
@@ -54,6 +58,18 @@ class VelocityUse(Struct, frozen=True, gc=False):
 
     counter: str
     day: str
+    bucket: int | UnsetType = UNSET  # of a rolling window
+
+
+class Seen(Struct, frozen=True, gc=False):
+    """What a decision rested on and no other record tells: with it the decision can be made again.
+
+    `usage` is what each window held before, as (count, minor units), None where nobody knew; `fields` are values of
+    fields that may be another by now."""
+
+    at: str
+    usage: dict[str, tuple[str, str] | None] = {}
+    fields: dict[str, str | int | bool | None] = {}
 
 
 class Judged(Struct, frozen=True, gc=False, tag_field="kind", tag="judged"):
@@ -63,9 +79,10 @@ class Judged(Struct, frozen=True, gc=False, tag_field="kind", tag="judged"):
     version: int
     input_digest: str
     lane: str
-    results: dict[str, str]  # rule -> passed, review, denied, waived
+    results: dict[str, str]  # rule -> passed, review, denied, waived; of a rule that allows: passed, allowed
     reasons: tuple[str, ...] = ()
     velocity: tuple[VelocityUse, ...] = ()
+    seen: Seen | UnsetType = UNSET  # not where the intent and its account say it all
     diligence: Diligence | UnsetType = UNSET
 
 
@@ -75,12 +92,31 @@ class Noted(Struct, frozen=True, gc=False, tag_field="kind", tag="noted"):
     reason: str = ""
 
 
+class FeeLine(Struct, frozen=True, gc=False):
+    """What one rule of a schedule charges one side, and what becomes of it, as was said when it was charged."""
+
+    rule: str
+    payer: str  # payer: on top of the amount; payee: out of it
+    minor: str
+    charged: str  # on_success, on_submission
+    on_failure: str  # of what was charged on submission: refund, keep
+    on_reversal: str  # full, pro_rata, keep
+
+
+class FeesCharged(Struct, frozen=True, gc=False):
+    """The fees of an intent, by the version of the schedule that they come from."""
+
+    version: int
+    lines: tuple[FeeLine, ...]
+
+
 class Booked(Struct, frozen=True, gc=False, tag_field="kind", tag="booked"):
     """Ledger entries; `reason` where the ledger acted on a refusal or a cancellation."""
 
     entries: tuple[Entry, ...]
     reason: str = ""
     command: str = ""  # of the client's command, where there was one: it acts once
+    fees: FeesCharged | UnsetType = UNSET  # with the first entries of an intent that pays some
 
 
 class Refused(Struct, frozen=True, gc=False, tag_field="kind", tag="refused"):
@@ -160,4 +196,17 @@ class Closed(Struct, frozen=True, gc=False, tag_field="kind", tag="closed"):
     deliveries_open: int = 0
 
 
-Facts = Registered | Judged | Noted | Booked | Refused | Routed | Reported | Decided | CaseNoted | Delivered | Closed
+class HoldMoved(Struct, frozen=True, gc=False, tag_field="kind", tag="hold"):
+    """What became of a hold, and its entries. `code` is the way of it: hold_placed, hold_captured, hold_voided,
+    hold_expired or hold_reversed; `detail` the reason that somebody gave."""
+
+    entries: tuple[Entry, ...]
+    code: str
+    detail: str = ""
+    command: str = ""  # of the client's command, where there was one: it acts once
+
+
+Facts = (
+    Registered | Judged | Noted | Booked | Refused | Routed | Reported | Decided | CaseNoted | Delivered | Closed
+    | HoldMoved
+)  # fmt: skip

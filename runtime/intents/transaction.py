@@ -16,7 +16,9 @@ from zentra.runtime.evidence.chain import GENESIS, chain
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.machine import INITIAL, Move, step
+from zentra.runtime.intents.terms import HoldTerms
 from zentra.runtime.intents.vocabulary import PARTS, SETTLED, Fact, State
+from zentra.runtime.ledger.holds import Hold, folded, given_back
 
 __all__ = ["Attempt", "Record", "Transaction", "Transition", "advance", "register", "restore", "timestamp", "word_of"]
 
@@ -92,6 +94,10 @@ class Transaction(Struct, kw_only=True, gc=False):
     held: int = 0
     posted: int = 0
     given_back: int = 0
+    fees: tuple[f.FeeLine, ...] = ()  # what is charged, as the schedule said when it was
+    fee_held: int = 0
+    fee_posted: int = 0
+    fee_given_back: int = 0
     ordinal: int = 0
     attempts: tuple[Attempt, ...] = ()
     velocity: tuple[f.VelocityUse, ...] = ()
@@ -106,6 +112,8 @@ class Transaction(Struct, kw_only=True, gc=False):
     settled_at: datetime | None = None
     referred_at: datetime | None = None
     timer_due: datetime | None = None  # when the stored state timer fires, as far as the owner knows; not folded
+    hold: Hold | None = None
+    retry_at: datetime | None = None  # when a reserve that was put off is to be tried again; not folded
 
     @property
     def attempt(self) -> Attempt | None:
@@ -234,12 +242,43 @@ def _absorb_judged(tx: Transaction, facts: f.Judged, topic: str) -> None:
 def _absorb_booked(tx: Transaction, facts: f.Booked, topic: str) -> None:
     reversal = 0
     for entry in facts.entries:
+        if entry.posting in _FEE_POSTINGS:
+            _absorb_fee(tx, entry)
+            continue
         tx.held += int(entry.pending)
         if entry.posting in ("post", "book"):
             tx.posted += int(entry.posted)
         elif entry.posting == "reversal":
             reversal = int(entry.posted)  # both legs of one reversal carry the same amount
     tx.given_back += reversal
+    tx.ordinal += len(facts.entries)
+    if facts.fees is not UNSET:
+        tx.fees = facts.fees.lines
+    if facts.command:
+        tx.commands = tx.commands | {facts.command}
+
+
+_FEE_POSTINGS: Final = frozenset({"fee", "fee_reserve", "fee_release", "fee_refund"})
+
+
+def _absorb_fee(tx: Transaction, entry: f.Entry) -> None:
+    """Keep what is charged for an intent apart from what it moves."""
+    tx.fee_held += int(entry.pending)
+    if entry.posting == "fee_refund":
+        tx.fee_given_back += int(entry.posted)
+    else:
+        tx.fee_posted += int(entry.posted)
+
+
+def _absorb_hold(tx: Transaction, facts: f.HoldMoved, topic: str) -> None:
+    terms = tx.command.hold
+    seconds = terms.expires_in_seconds if isinstance(terms, HoldTerms) else 0
+    tx.hold = folded(tx.hold, facts, tx.at, seconds, settled=tx.state in SETTLED)
+    for entry in facts.entries:
+        tx.held += int(entry.pending)
+        if entry.posting == "post":
+            tx.posted += int(entry.posted)
+    tx.given_back += given_back(facts)
     tx.ordinal += len(facts.entries)
     if facts.command:
         tx.commands = tx.commands | {facts.command}
@@ -293,6 +332,7 @@ def _absorb_closed(tx: Transaction, facts: f.Closed, topic: str) -> None:
 _ABSORBERS: Final[dict[type, Any]] = {
     f.Judged: _absorb_judged,
     f.Booked: _absorb_booked,
+    f.HoldMoved: _absorb_hold,
     f.Routed: _absorb_routed,
     f.Reported: _absorb_reported,
     f.Decided: _absorb_decided,

@@ -11,13 +11,19 @@ import msgspec
 from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.errors import DataError
 from zentra.runtime.evidence.merkle import Frontier
+from zentra.runtime.fees.schedule import FeeRule, FeeSchedule
+from zentra.runtime.intents.terms import HOLD_SECONDS_MIN
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.policy import PolicyRules
+from zentra.runtime.policy.document import rules_of
 from zentra.runtime.ports import (
+    EXPIRING_MAX,
     Claim,
     Configuration,
     Endpoint,
+    Expiring,
+    ExpiringHold,
     Ground,
     Lease,
     LogHead,
@@ -40,17 +46,18 @@ from zentra.storage.screening import ListShelf, cleared_pairs
 __all__ = ["PostgresStore"]
 
 UNSEND_ROWS: Final = 20_000  # well within the limit of a transaction
-_SETTLEMENT: Final = "@settlement/"
+_SYSTEM: Final = "@"  # @<type>/<currency>: the tenant's system account of that type and currency
 _ACCOUNTS: Final = """
 select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status,
     p.party_id, p.kyc_state, p.screening_state
 from accounts a join unnest($1::text[], $2::text[]) as n(tenant, account_id) using (tenant, account_id)
 left join parties p on p.tenant = a.tenant and p.party_id = a.party
 """
-_SETTLEMENTS: Final = """
+_SYSTEM_ACCOUNTS: Final = """
 select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status
-from accounts a join unnest($1::text[], $2::text[]) as n(tenant, currency) using (tenant, currency)
-where a.type = 'settlement' order by a.id desc
+from accounts a join unnest($1::text[], $2::text[], $3::text[]) as n(tenant, type, currency)
+    using (tenant, type, currency)
+where a.type in ('settlement', 'fee') order by a.id desc
 """
 _RECORDS: Final = """
 select intent, array_agg(record order by sequence), array_agg(hash order by sequence)
@@ -71,6 +78,14 @@ with recursive lanes as (
             and (s.tenant, s.endpoint) > (l.tenant, l.endpoint) order by s.tenant, s.endpoint limit 1) next
 )
 select tenant, endpoint from lanes
+"""
+_EXPIRING: Final = """
+select a.account, clock_timestamp(), h.intent, h.remaining, h.expires_at
+from unnest($1::bigint[]) as a(account) left join lateral (
+    select intent, remaining, expires_at from holds
+    where account = a.account and status = 'open' and expires_at <= clock_timestamp() + make_interval(secs => $2)
+    order by expires_at limit $3
+) h on true
 """
 _TIMERS: Final = """
 select kind, key, name, partition, tenant, due_at, extract(epoch from due_at - clock_timestamp())::float8
@@ -135,6 +150,7 @@ class PostgresStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._claimed = False
+        self._policies: dict[tuple[str, int], PolicyRules] = {}
         self.shelf = ListShelf(pool)
 
     async def partitions(self) -> int:
@@ -168,7 +184,7 @@ class PostgresStore:
         """See Store.configuration. The version is read first: what is read after it is at least as new."""
         version = (await self._fetch("select version from configuration_version"))[0][0]
         policies = await self._fetch(
-            "select distinct on (tenant) tenant, version, rules from policies order by 1, 2 desc"
+            "select tenant, version, rules from policies where state = 'active' order by tenant"
         )
         corridors = await self._fetch(
             "select tenant, name, currency, kind, rails, country, minor_min, minor_max from corridors"
@@ -178,24 +194,33 @@ class PostgresStore:
             "select tenant, id, url, events, secrets from endpoints where status = 'enabled' order by tenant, id"
         )
         rails = await self._fetch("select settings from rails")
+        fees = await self._fetch(
+            "select distinct on (tenant) tenant, version, rules from fee_schedules order by 1, 2 desc"
+        )
         settings = [msgspec.json.decode(row[0], type=RailSettings) for row in rails]
-        rules = {row[0]: msgspec.json.decode(row[2], type=PolicyRules) for row in policies}
-        screening = any(one.compliance is not None and one.compliance.screen != "off" for one in rules.values())
-        versions = {row[0]: row[1] for row in policies}
+        known = self._policies  # a version never changes, so what was made of it is kept
+        self._policies = {
+            (row[0], row[1]): known.get((row[0], row[1])) or rules_of(msgspec.json.decode(row[2]), row[1])
+            for row in policies
+        }
+        screening = any(
+            one.compliance is not None and one.compliance.screen != "off" for one in self._policies.values()
+        )
         return Configuration(
             version=version,
-            policies={t: msgspec.structs.replace(rules[t], version=versions[t]) for t in rules},
+            policies={tenant: rules for (tenant, _), rules in self._policies.items()},
             corridors=_by_tenant(Corridor(r[0], r[1], r[2], r[3], tuple(r[4]), r[5], r[6], r[7]) for r in corridors),
             endpoints=_by_tenant(Endpoint(r[0], r[1], r[2], tuple(r[3]), tuple(r[4])) for r in endpoints),
             rails={rail.name: rail for rail in settings},
+            fees={row[0]: FeeSchedule(msgspec.json.decode(row[2], type=tuple[FeeRule, ...]), row[1]) for row in fees},
             lists=await self.shelf.active() if screening else {},
             cleared=await cleared_pairs(self._pool) if screening else {},
         )
 
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
         """See Store.accounts."""
-        plain = [name for name in names if not name[1].startswith(_SETTLEMENT)]
-        settlements = [(tenant, name[len(_SETTLEMENT) :]) for tenant, name in names if name.startswith(_SETTLEMENT)]
+        plain = [name for name in names if not name[1].startswith(_SYSTEM)]
+        system = [(tenant, *name[1:].partition("/")) for tenant, name in names if name.startswith(_SYSTEM)]
         found: dict[tuple[str, str], AccountRef] = {}
         if plain:
             for row in await self._fetch(_ACCOUNTS, [t for t, _ in plain], [n for _, n in plain]):
@@ -203,9 +228,10 @@ class PostgresStore:
                 if row[9] is not None:
                     ref = msgspec.structs.replace(ref, party=PartyRef(*row[9:]))
                 found[row[1], row[2]] = ref
-        if settlements:
-            for row in await self._fetch(_SETTLEMENTS, [t for t, _ in settlements], [c for _, c in settlements]):
-                found[row[1], f"{_SETTLEMENT}{row[4]}"] = AccountRef(*row)
+        if system:
+            asked = [row[0] for row in system], [row[1] for row in system], [row[3] for row in system]
+            for row in await self._fetch(_SYSTEM_ACCOUNTS, *asked):
+                found[row[1], f"{_SYSTEM}{row[3]}/{row[4]}"] = AccountRef(*row)
         return found
 
     async def intents(self, ids: Collection[str]) -> dict[str, StoredIntent]:
@@ -266,6 +292,17 @@ class PostgresStore:
             "select command from command_outcomes where command = any($1::uuid[])", sorted(commands)
         )
         return {row[0] for row in rows}
+
+    async def expiring_holds(self, accounts: Collection[int]) -> dict[int, Expiring]:
+        """See Store.expiring_holds."""
+        found: dict[int, list[ExpiringHold]] = {}
+        at = None
+        for row in await self._fetch(_EXPIRING, sorted(accounts), HOLD_SECONDS_MIN, EXPIRING_MAX):
+            at = row[1] if at is None else min(at, row[1])
+            holds = found.setdefault(row[0], [])
+            if row[2] is not None:
+                holds.append(ExpiringHold(row[2], row[3], row[4]))
+        return {account: Expiring(at, tuple(holds)) for account, holds in found.items()} if at is not None else {}
 
     async def due_timers(
         self, partitions: Collection[int], until_seconds: float, limit: int

@@ -18,7 +18,7 @@ from msgspec import Struct
 from tests.architecture import ROOT
 from tests.client import servers
 from tests.client.servers import Script
-from zentra.client import models, people
+from zentra.client import holds, models, people
 from zentra.client.api import AsyncZentra, NewIntent, Zentra
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages
 from zentra.client.blocking.transport import EventStream, Pages
@@ -38,6 +38,19 @@ LEFT_OUT: Mapping[str, str] = {
     "openapi": "for tools that read the description",
     "asyncapi": "for tools that read the description",
     "take_callback": "for rails, which sign what they send",
+    **dict.fromkeys(
+        (
+            "draft_policy",
+            "list_policies",
+            "show_policy",
+            "validate_policy",
+            "backtest_policy",
+            "promote_policy",
+            "roll_back_policy",
+            "explain_intent",
+        ),
+        "for whoever sets up a tenant: `zentra policy` and the doors",
+    ),
 }
 """Operations that the client does not have, each with the reason."""
 
@@ -52,13 +65,23 @@ CREATED = {"created_from": AT, "created_before": "2026-05-01T00:00:00Z", "page_s
 AMOUNTS = {"amount_min": 1, "amount_max": 2}
 ORDER = {"reason": "why", "wait": 3, "idempotency_key": "k"}
 MONEY: dict[str, Any] = {
-    "amount": 1, "currency": "NGN", "source": "a", "destination": "b", "intent_id": "i", "scope": "s", "country": "NG",
-    "metadata": {"a": "b"}, "wait": 3, "counterparty": {"name": "n"},
-}  # fmt: skip
+    "amount": 1,
+    "currency": "NGN",
+    "source": "a",
+    "destination": "b",
+    "intent_id": "i",
+    "scope": "s",
+    "country": "NG",
+    "metadata": {"a": "b"},
+    "fee_max": 5,
+    "wait": 3,
+    "counterparty": {"name": "n"},
+}
+GENERAL = {**MONEY, "hold": {"expires_in_seconds": 60}}
 SAID: dict[str, Any] = {
     "aliases": ["a"], "born": "1961-05-03", "countries": ["XA"], "identifiers": {"a": "b"}, "idempotency_key": "k",
 }  # fmt: skip
-MANY = [NewIntent(kind="payment", **{name: value for name, value in MONEY.items() if name != "wait"})]
+MANY = [NewIntent(kind="payment", **{name: value for name, value in GENERAL.items() if name != "wait"})]
 # fmt: off
 ASKED: dict[str, Callable[[Any], Any]] = {
     "list_accounts": lambda api: api.accounts.list(type="t", currency="c", owner="o", status="s", **CREATED).page("c"),
@@ -66,13 +89,24 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "show_account": lambda api: api.accounts.get("x"),
     "list_entries": lambda api: api.accounts.entries(
         "x", intent="i", kind="k", side="debit", **AMOUNTS, **CREATED).page("c"),
+    "quote": lambda api: api.fees.quote(amount=1, currency="NGN", source="a", destination="b", country="NG"),
+    "list_fee_schedules": lambda api: api.fees.list().page(),
+    "show_fee_schedule": lambda api: api.fees.get("x"),
+    "put_fee_schedule": lambda api: api.fees.put([{"name": "a", "model": "flat"}]),
     "list_cases": lambda api: api.cases.list(status="s", intent_id="i", kind="k", **CREATED).page("c"),
     "show_case": lambda api: api.cases.get("x"),
     "resolve_case": lambda api: api.cases.resolve("x", "dismissed", **ORDER),
     "list_denials": lambda api: api.denials.list(actor="a", action="b", reason="c", **CREATED).page("c"),
     "create_payment": lambda api: api.payments.create(**MONEY),
     "create_transfer": lambda api: api.transfers.create(**MONEY),
-    "create_intent": lambda api: api.runtime.intents.create(**MONEY),
+    "create_intent": lambda api: api.runtime.intents.create(**GENERAL),
+    "create_hold": lambda api: api.holds.create(
+        expires_in_seconds=60, release_condition="r", **{name: MONEY[name] for name in MONEY if name != "fee_max"}),
+    "list_holds": lambda api: api.holds.list(
+        account="a", status="s", currency="c", expires_before=AT, **CREATED).page("c"),
+    "show_hold": lambda api: api.holds.get("x"),
+    "capture_hold": lambda api: api.holds.capture("x", 5, destination="d", final=True, **ORDER),
+    "void_hold": lambda api: api.holds.void("x", **ORDER),
     "create_intents": lambda api: api.runtime.intents.create_many(MANY),
     "list_intents": lambda api: api.runtime.intents.list(
         state="s", intent_id="i", account="a", kind="k", currency="c", **AMOUNTS, **CREATED).page("c"),
@@ -181,10 +215,15 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.Endpoint: ["Endpoint", "EndpointMade"],
     models.ErrorPage: ["ErrorPage"],
     models.Event: ["EventShown"],
+    models.FeeLine: ["FeeLine"],
+    models.FeeSchedule: ["Schedule", "FeeSchedulePut"],
+    models.Fees: ["FeesShown"],
+    holds.Hold: ["Hold", "HoldShown"],
+    holds.HoldCapture: ["HoldCapture"],
     models.Intent: ["Intent", "Accepted", "IntentShown"],
     models.LedgerEntry: ["LedgerEntry"],
     models.LedgerState: ["LedgerState"],
-    models.Links: ["IntentLinks", "AccountLinks", "CommandLinks", "SelfLink", "IntentLink"],
+    models.Links: ["IntentLinks", "AccountLinks", "CommandLinks", "SelfLink", "IntentLink", "HoldLinks"],
     models.Page: [
         "Intents",
         "Accounts",
@@ -194,8 +233,11 @@ SCHEMAS: dict[type[Struct], list[str]] = {
         "Denials",
         "Endpoints",
         "Deliveries",
+        "Holds",
+        "FeeSchedules",
         "Parties",
     ],
+    models.Quote: ["QuoteShown"],
     models.Reason: ["Reason"],
     models.Record: ["RecordShown"],
     models.Review: ["Review"],

@@ -238,6 +238,36 @@ def _counted(key: VelocityKey, count: int, minor: int) -> Write:
     return lambda writes: writes.velocity_changes.update({key: Usage(count, minor)})
 
 
+async def test_a_rolling_counter_is_kept_as_it_was_written(world: World) -> None:
+    """Next to counters of one period, which are added to; buckets come back in order, with the sums over them."""
+    rolling = VelocityKey("acme", f"rolling-60-6/account/{uuid()}", "1970-01-01", "NGN")
+    daily = VelocityKey("acme", f"account/{uuid()}", "2026-01-05", "NGN")
+    held = [
+        Usage(1, 5, ((100, 1, 5),)),
+        Usage(3, 2**62 + 5, ((100, 1, 5), (101, 2, 2**62))),
+        Usage(0, 0, ((101, 0, 0),)),
+    ]
+    for usage in held:
+
+        def write(writes: TickWrites, usage: Usage = usage) -> None:
+            writes.velocity_windows[rolling] = usage
+            writes.velocity_changes[daily] = Usage(1, 7)
+
+        before = await world.commit(write, velocity=sorted([rolling, daily], key=lambda key: key.counter))
+        assert before.usage[daily].buckets == ()
+        found = (await world.commit(velocity=[rolling])).usage[rolling]
+        assert found == usage
+    assert await world.usage(daily) == (3, 21)
+
+
+async def test_no_rolling_counter_falls_below_zero(world: World) -> None:
+    key = VelocityKey("acme", f"rolling-60-6/account/{uuid()}", "1970-01-01", "NGN")
+    with pytest.raises(DataError):
+        await world.commit(
+            lambda writes: writes.velocity_windows.update({key: Usage(-1, 0, ((1, -1, 0),))}), velocity=[key]
+        )
+
+
 async def test_no_counter_falls_below_zero(world: World) -> None:
     key = VelocityKey("acme", f"account/{uuid()}", "2026-01-05", "NGN")
     ref = await world.account()

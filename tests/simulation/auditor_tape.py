@@ -18,7 +18,9 @@ from zentra.bench.twins.fleet import START, Fleet
 from zentra.bench.twins.store import StoreTwin
 from zentra.bench.twins.store_rows import OutboxRow, Rows
 from zentra.runtime.evidence.chain import GENESIS
+from zentra.runtime.fees.schedule import FeeMatch, FeeRule, FeeSchedule
 from zentra.runtime.intents.command import decode_command
+from zentra.runtime.intents.terms import FeeTerms, HoldTerms
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
@@ -30,7 +32,19 @@ FUNDS = 50_000_000
 FOREIGN = tuple(structs.replace(ref, id=ref.id + 100, tenant="globex") for ref in ACCOUNTS[:4])
 BOOKS = (*ACCOUNTS, *FOREIGN, structs.replace(account(50, "dollars", "customer"), currency="USD"))
 
-__all__ = ["BOOKS", "HIGH", "Call", "Tape", "changed_by", "listening", "open_books", "record_story", "rehashed"]
+# Only what goes to two countries is charged, so that the rest of the story is not about fees.
+_GHANA = FeeMatch(currencies=("NGN",), countries=("GH",))
+FEES = FeeSchedule(
+    (
+        FeeRule(name="transfer", model="percentage", rate_bps="100", applies=_GHANA),
+        FeeRule(name="desk", model="flat", flat_minor=70, charged="on_submission", on_reversal="full", applies=_GHANA),
+        FeeRule(name="discount", model="flat", flat_minor=41, payer="payee", applies=_GHANA),
+        FeeRule(name="kenya", model="flat", flat_minor=9, applies=FeeMatch(currencies=("NGN",), countries=("KE",))),
+    ),
+    version=1,
+)
+
+__all__ = ["BOOKS", "FEES", "HIGH", "Call", "Tape", "changed_by", "listening", "open_books", "record_story", "rehashed"]
 
 
 class Call(Struct):
@@ -226,13 +240,9 @@ def _asked(fleet: Fleet, rail: Any, calls: list[Call]) -> Any:
     return asked
 
 
-def record_story() -> Tape:
-    """Return the tape of a fleet to which about everything happens once."""
-    limits = structs.replace(LIMITS, daily_minor_max=40_000_000)
-    fleet = Fleet(configuration(endpoints=(endpoint("hook", "*"),), limits=limits), events_max=3)
-    open_books(fleet.store)
-    calls = listening(fleet)
-    names = {
+def _asked_for(fleet: Fleet) -> dict[str, str]:
+    """Ask for an intent of every sort; return their uuids by what becomes of them."""
+    return {
         "happy": fleet.submit(transfer()),
         "booked": fleet.submit(transfer(kind=IntentKind.BOOK_TRANSFER)),
         "reviewed": fleet.submit(transfer(HIGH)),
@@ -245,7 +255,25 @@ def record_story() -> Tape:
         "stuck": fleet.submit(transfer(scenario="never_answers")),
         "lost": fleet.submit(transfer(scenario="unknown_reference")),
         "closed": fleet.submit(transfer(currency="EUR")),
+        "charged": fleet.submit(transfer(country="GH")),
+        "spared": fleet.submit(transfer(country="GH", scenario="decline")),
+        "at once": fleet.submit(transfer(country="GH", kind=IntentKind.BOOK_TRANSFER)),
+        "agreed": fleet.submit(transfer(country="KE", fee=FeeTerms(max="9"))),
+        "dear": fleet.submit(transfer(country="KE", fee=FeeTerms(max="8"))),
+        "held": fleet.submit(transfer(50_000, kind=IntentKind.HOLD, hold=HoldTerms(3_600), destination="")),
+        "voided": fleet.submit(transfer(kind=IntentKind.HOLD, hold=HoldTerms(3_600))),
+        "lapsed": fleet.submit(transfer(kind=IntentKind.HOLD, hold=HoldTerms(15))),
     }
+
+
+def record_story() -> Tape:
+    """Return the tape of a fleet to which about everything happens once."""
+    limits = structs.replace(LIMITS, daily_minor_max=40_000_000)
+    config = configuration(endpoints=(endpoint("hook", "*"),), limits=limits)
+    fleet = Fleet(structs.replace(config, fees={"acme": FEES}), events_max=3)
+    open_books(fleet.store)
+    calls = listening(fleet)
+    names = _asked_for(fleet)
     fleet.advance(10)
     for who, verdict in (("reviewed", "approved"), ("rejected", "rejected")):
         fleet.command("decide_review", names[who], {"verdict": "approved", "round": 1, "reason": ""}, principal="dev")
@@ -257,8 +285,22 @@ def record_story() -> Tape:
         ("reverse", "booked", {}),
         ("reverse", "twice", {}),
         ("reverse", "declined", {}),
+        ("reverse", "charged", {"amount": "60000"}),
+        ("reverse", "at once", {}),
+        ("capture_hold", "happy", {"amount": "full"}),
+        ("capture_hold", "lapsed", {"amount": "full"}),
+        ("capture_hold", "held", {"amount": "10000", "destination": "merchant"}),
+        ("capture_hold", "voided", {"amount": "125001"}),
+        ("void_hold", "voided", {"reason": "not needed"}),
     ):
         names[f"{command} {who}"] = fleet.command(command, names[who], body)
+    fleet.run_until_idle()
+    names["finish"] = fleet.command(
+        "capture_hold", names["held"], {"amount": "20000", "destination": "frozen", "final": True}
+    )
+    names["late"] = fleet.command("void_hold", names["held"], {"reason": "too late"})
+    fleet.run_until_idle()
+    names["reverse held"] = fleet.command("reverse", names["held"], {"amount": "25000"})
     fleet.advance(600)
     case = next(k for k, f in fleet.store.rows.cases.items() if f.row.intent == names["stuck"])
     names["case"] = case
