@@ -23,6 +23,7 @@ from zentra.bench.simulation.auditor_holds import AuditedHolds, captured
 from zentra.bench.simulation.auditor_ledger import AuditedLedger
 from zentra.bench.simulation.auditor_outside import AuditedMessages, AuditedRails
 from zentra.bench.simulation.auditor_policy import AuditedPolicy, People
+from zentra.bench.simulation.auditor_reviews import AuditedReviews
 from zentra.bench.simulation.auditor_words import HELD, Violation
 from zentra.bench.twins.store import StoreTwin
 from zentra.runtime.compliance.states import PartyRef
@@ -48,7 +49,7 @@ class Auditor:
         self.histories: dict[str, History] = {}
         self.policy, self.logs, self.rails = AuditedPolicy(), AuditedLogs(), AuditedRails()
         self.fees = AuditedFees()
-        self.deliveries, self.desk = AuditedDeliveries(), AuditedDesk()
+        self.deliveries, self.desk, self.reviews = AuditedDeliveries(), AuditedDesk(), AuditedReviews()
         self.holds = AuditedHolds(self.ledger)
         self.messages = AuditedMessages(self.rails.said)
         self._store = store
@@ -151,6 +152,7 @@ class Auditor:
         self.policy.rebuild(store.rows.velocity, self.histories)
         self.deliveries.rebuild(store)
         self.desk.rebuild(store, self.histories)
+        self.reviews.rebuild(store)
         self.holds.rebuild(store.rows.holds)
         self.logs.rebuild(store)
 
@@ -160,6 +162,7 @@ class Auditor:
         self.messages.consumed((), (), store.rows.outbox)
         self.messages.finish([key for key, row in store.rows.outbox.items() if row.sent_at is None])
         self.deliveries.finish()
+        self.reviews.finish(now)
         self.desk.finish(store, self.histories, now)
         for history in self.histories.values():
             self.rails.finish(history)
@@ -205,6 +208,7 @@ class Auditor:
         day = ground.now.date().isoformat()
         people = People(self._parties[ground.configuration_version].get(history.tenant, {}), ground.now)
         self.policy.moved(history, record, configuration, day, source.type if source else "", people)
+        self.reviews.moved(history, record, configuration, ground.now, self.messages.commands)
         payee = self.ledger.named(history.tenant, history.command["destination"])
         self.fees.moved(history, record, configuration, source, payee)
         self.rails.grounds(history, record, self.messages.commands)

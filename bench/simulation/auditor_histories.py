@@ -300,10 +300,6 @@ class History:
                 raise Violation("Q", f"{where} approves round {facts['round']} and {facts['waives']}")
             self.waived |= set(facts["waives"])
             self.round += 1
-        elif record.event == "review.expired":
-            assert self.referred_at is not None
-            if (self.moment - self.referred_at).total_seconds() < REVIEW_SECONDS:
-                raise Violation("K", f"{where} expires a review before its time")
         elif record.event == "review.closed":
             self.seals.append(record.sequence)
 
@@ -357,7 +353,6 @@ _ABSORBERS: Final = {
     "hold": History._hold,
     "evidence": History._evidence,
 }
-REVIEW_SECONDS: Final = 72 * 3600
 
 
 def gives_back(before: str, after: str) -> bool:

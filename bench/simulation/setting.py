@@ -20,11 +20,13 @@ from zentra.runtime.policy import Limits, PolicyRules
 from zentra.runtime.ports import Configuration, Endpoint
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
+from zentra.runtime.reviews import Approvals, Member, ReviewRules
 
 __all__ = [
     "COLD_ACCOUNTS",
     "CURRENCY",
     "LISTED",
+    "MEMBERS",
     "PARTIES",
     "PARTITIONS",
     "SECRET",
@@ -49,6 +51,10 @@ PARTIES: Final = (*(("approved", "clear"),) * 6, ("denied", "clear"), ("pending_
                   ("approved", "true_match"), ("approved", "possible_match"))  # fmt: skip
 """States of parties as they come and go: KYC and screening."""
 _SYSTEM: Final = ("settlement", "liquidity", "fee")
+MEMBERS: Final = {
+    "ops": Member("operator"), "amara": Member("operator"), "bisi": Member("admin"), "dele": Member("developer"),
+    "eze": Member("operator"),
+}  # fmt: skip
 _NGN: Final = FeeMatch(currencies=(CURRENCY,))
 _RAILS: Final = FeeMatch(kinds=("transfer", "payment"), currencies=(CURRENCY,))
 _TIERS: Final = (FeeTier(1_000, "200"), FeeTier(50_000, "75.5", 3), FeeTier(None, "25"))
@@ -109,9 +115,11 @@ def configuration() -> Configuration:
         )
         for tenant, rows in wanted.items()
     }
+    wants = ReviewRules(due_seconds=40, expires_seconds=3_000, approvals={CURRENCY: Approvals(minor_min=200_000)})
     lists = {"listed": NameList(ListInfo("listed", 1, digest_of_list(LISTED), LIST_FETCHED_AT, len(LISTED)), LISTED)}
     return Configuration(
-        version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails, fees=fees(), lists=lists
+        version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails, reviews={"acme": wants},
+        members={"acme": dict(MEMBERS), "globex": dict(MEMBERS)}, fees=fees(), lists=lists,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import ParamSpec, Self, TypeVar
 import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
+from zentra.client.asynchronous.deciding import AsyncApprovals, AsyncReviews
 from zentra.client.asynchronous.fees import AsyncFees
 from zentra.client.asynchronous.holding import AsyncHolds
 from zentra.client.asynchronous.money import (
@@ -26,7 +27,6 @@ from zentra.client.asynchronous.work import (
     AsyncDenials,
     AsyncEvidence,
     AsyncMeta,
-    AsyncReviews,
     AsyncWebhooks,
 )
 from zentra.client.core import Settings
@@ -78,6 +78,7 @@ class AsyncZentra:
         self.accounts = AsyncAccounts(transport)
         self.fees = AsyncFees(transport)
         self.reviews = AsyncReviews(transport)
+        self.approvals = AsyncApprovals(transport)
         self.cases = AsyncCases(transport)
         self.denials = AsyncDenials(transport)
         self.parties = AsyncParties(transport)

@@ -11,6 +11,7 @@ from typing import ParamSpec, Self, TypeVar
 import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
+from zentra.client.blocking.deciding import Approvals, Reviews
 from zentra.client.blocking.fees import Fees
 from zentra.client.blocking.holding import Holds
 from zentra.client.blocking.money import (
@@ -28,7 +29,6 @@ from zentra.client.blocking.work import (
     Denials,
     Evidence,
     Meta,
-    Reviews,
     Webhooks,
 )
 from zentra.client.core import Settings
@@ -80,6 +80,7 @@ class Zentra:
         self.accounts = Accounts(transport)
         self.fees = Fees(transport)
         self.reviews = Reviews(transport)
+        self.approvals = Approvals(transport)
         self.cases = Cases(transport)
         self.denials = Denials(transport)
         self.parties = Parties(transport)

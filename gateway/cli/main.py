@@ -21,6 +21,7 @@ from zentra.gateway.cli.deadletters import add_deadletters
 from zentra.gateway.cli.fees import add_fees
 from zentra.gateway.cli.installation import add_installation
 from zentra.gateway.cli.policy import add_policy
+from zentra.gateway.cli.reviews import add_reviews
 from zentra.gateway.cli.screening import add_screening
 from zentra.gateway.cli.servers import add_servers
 from zentra.gateway.cli.support import JSON_OPTION, ExitCode, explained, say, say_json, settings, table
@@ -61,6 +62,7 @@ add_policy(app)
 add_access(app)
 add_fees(app)
 add_deadletters(app)
+add_reviews(app)
 add_screening(app)
 app.add_typer(config_app, name="config")
 

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from zentra.runtime.compliance.matching import CUTOFF
-from zentra.runtime.compliance.rules import LIST_AGE_HOURS_MAX, SCREENS, flaw_of
+from zentra.runtime.compliance.rules import COMPLIANCE_RULES, LIST_AGE_HOURS_MAX, SCREENS, flaw_of
 from zentra.runtime.intents.command import Violation
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.money import MINOR_MAX, is_currency

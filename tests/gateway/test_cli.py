@@ -36,6 +36,9 @@ COMMANDS = (
     "fees", "fees put", "fees show", "fees list", "fees check", "fees quote",
     "deadletters", "deadletters list", "deadletters retry",
     "screening", "screening load", "screening list", "screening check", "screening rescreen",
+    "reviews", "reviews list", "reviews counts", "reviews show", "reviews approve", "reviews reject", "reviews claim",
+    "reviews assign", "reviews comment", "reviews escalate", "reviews rules",
+    "approvals", "approvals list", "approvals show", "approvals approve", "approvals reject", "approvals cancel",
 )  # fmt: skip
 HEAVY = (
     "uvicorn",

@@ -168,7 +168,10 @@ async def test_a_review_waits_for_somebody_else(dev: Client, ops: Client) -> Non
     assert (seen["status"], seen["ledger_state"]["entries"]) == ("REVIEW", [])
     path = f"/reviews/{seen['review']['id']}"
     assert (await dev.post(f"{path}/approve", REASON)).json["code"] == "permission_denied"
-    assert (await ops.post(f"{path}/approve", REASON)).status == 200
+    unseen = await ops.post(f"{path}/approve", REASON)
+    assert (unseen.status, unseen.json["code"]) == (428, "request_hash_missing")
+    looked = {**REASON, "request_hash": (await ops.get(path)).json["request_hash"]}
+    assert (await ops.post(f"{path}/approve", looked)).status == 200
     second = await ops.post(f"{path}/reject", REASON)
     assert (second.status, second.json["code"]) == (409, "review_already_decided")
     seen = (await dev.get(f"/runtime/intents/{seen['id']}", wait=20)).json
