@@ -34,12 +34,12 @@ def compliance_due(
     party. Raises Violation where the record tells of other parties, lists or names than there were."""
     sides = [parties.get(command[side]) for side in ("source", "destination")]
     due: set[str] = set()
-    leaves = command["kind"] != "book_transfer"
+    leaves = command["kind"] in ("transfer", "payment")
     for side, party in zip(("source", "destination"), sides, strict=True):
         said = told[side]
         if party is not None and said != {"party": party.id, "kyc": party.kyc, "screening": party.screening}:
             raise Violation("R", f"{where} was decided on {said}, {side} was {party}")
-        if party is None and said != ("unknown" if command[side] in parties or _is_nobody(command[side]) else "system"):
+        if party is None and said != _without_party(command[side], parties):
             raise Violation("R", f"{where} was decided on {said}, {side} has no party")
     for side, party in zip(("source", "destination"), sides, strict=True):
         if party is None:
@@ -65,5 +65,8 @@ def compliance_due(
     return due
 
 
-def _is_nobody(account: str) -> bool:
-    return account in ("nobody", "nowhere")
+def _without_party(account: str, parties: Mapping[str, PartyRef | None]) -> str:
+    """Return what is said of an account that has no party: it is nobody's money, there is none, or none is named."""
+    if not account:
+        return "none"
+    return "unknown" if account in parties or account in ("nobody", "nowhere") else "system"

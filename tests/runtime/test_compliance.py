@@ -21,7 +21,10 @@ from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.facts import Judged
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef
-from zentra.runtime.policy import PolicyRules, decide
+from zentra.runtime.policy import Limits, PolicyRules, Usage, decide, velocity_keys
+from zentra.runtime.policy.document import document_of, parse_policy
+from zentra.runtime.policy.people import demanded
+from zentra.runtime.policy.replay import Past, explain
 
 NOW: Final = datetime(2026, 4, 1, tzinfo=UTC)
 HERON: Final = ListEntry("heron", "person", ("Jorunn Voransky",))
@@ -215,3 +218,74 @@ def test_every_kyc_state_is_left_by_somebody_and_denied_is_not_approved_at_once(
     assert KYC_MOVES.keys() == set(Kyc)
     assert Kyc.APPROVED not in KYC_MOVES[Kyc.DENIED]
     assert all(state not in moves for state, moves in KYC_MOVES.items())
+
+
+# As one part of a policy.
+
+
+def past(judgement: Judged, command: IntentCommand, waives: tuple[str, ...] = ()) -> Past:
+    return Past(
+        "0" * 32, "i", "acme", "amara", "developer", command, 2, "2026-04-01T12:00:00.000000Z", waives, judgement
+    )
+
+
+@pytest.mark.parametrize("limits", [{}, {"NGN": Limits(daily_minor_max=10)}])
+@pytest.mark.parametrize("counterparty", ["Jorunn Voransky", "Ulrika Denholm"])
+def test_the_policy_explains_and_repeats_what_it_said_of_people(counterparty: str, limits: dict[str, Limits]) -> None:
+    rules = PolicyRules(version=3, compliance=OUT, limits=limits)
+    command = IntentCommand(
+        kind=IntentKind.TRANSFER, minor="1", currency="NGN", source="customer", destination="merchant"
+    )
+    keys = velocity_keys(rules, "acme", command, "2026-04-01")
+    said = decide(
+        rules, command, tenant="acme", role="developer", source=OK, usage={key: Usage() for key in keys},
+        day="2026-04-01", diligence=known(OUT, counterparty=counterparty),
+    )  # fmt: skip
+    told = explain(past(said, command), rules, source_type="customer")
+    assert told.same
+    looked_at = {answer.rule: answer.inputs for answer in told.answers}
+    assert looked_at["sanctions"]["lists"][0]["digest"] == FRESH["test"].info.digest
+    assert bool(said.velocity) is (said.outcome == "accepted" and bool(limits))
+    blind = structs.replace(said, diligence=structs.replace(known(OUT), score=1, hits=()))
+    changed = explain(past(blind, command), rules, source_type="customer")
+    assert changed.same is False, "what was known is part of the digest"
+
+
+def test_no_rule_of_a_tenant_takes_back_what_is_said_of_people() -> None:
+    mine = {"when": {"field": "currency", "op": "==", "value": "NGN"}, "outcome": "allow", "reason": ""}
+    for rule, code in (
+        ({"name": "mine", "waives": ["sanctions"]}, "rule_not_waivable"),
+        ({"name": "sanctions", "waives": ["review_threshold"]}, "rule_name_taken"),
+    ):
+        rules, wrong = parse_policy({"rules": [{**mine, **rule}], "compliance": {"screen": "counterparties"}})
+        assert rules is None
+        assert code in [one.code for one in wrong]
+
+
+@pytest.mark.parametrize(
+    ("compliance", "pointer"),
+    [
+        ({"screen": "all", "kyc_required": True, "threshold": 900, "lists": ["ofac"]}, None),
+        ({"screen": "some"}, "/compliance/screen"),
+        ({"threshold": 500}, "/compliance/threshold"),
+        ({"threshold": "900"}, "/compliance/threshold"),
+        ({"list_max_age_hours": 0}, "/compliance/list_max_age_hours"),
+        ({"nothing": 1}, "/compliance/nothing"),
+    ],
+)
+def test_a_policy_document_says_what_is_demanded(compliance: dict[str, Any], pointer: str | None) -> None:
+    rules, wrong = parse_policy({"compliance": compliance})
+    assert [one.pointer for one in wrong] == ([] if pointer is None else [pointer])
+    if rules is not None:
+        assert document_of(rules) == {"compliance": msgspec.to_builtins(rules.compliance)}
+        assert parse_policy(document_of(rules)) == (rules, [])
+
+
+def test_other_demands_are_tried_on_what_was_known() -> None:
+    once = judged(OUT, known(OUT, counterparty="Jorun Voransky")).diligence
+    assert isinstance(once, Diligence)
+    stricter = demanded(once, Compliance(screen="counterparties", threshold=1000))
+    assert stricter is not None
+    assert (stricter.threshold, stricter.hits) == (1000, ())
+    assert demanded(once, None) is None
+    assert demanded(msgspec.UNSET, OUT) is None
