@@ -21,6 +21,7 @@ from zentra.client.asynchronous.money import (
     AsyncTransfers,
 )
 from zentra.client.asynchronous.parties import AsyncParties, AsyncScreening
+from zentra.client.asynchronous.policies import AsyncPolicies
 from zentra.client.asynchronous.transport import AsyncTransport
 from zentra.client.asynchronous.work import (
     AsyncCases,
@@ -77,6 +78,7 @@ class AsyncZentra:
         self.holds = AsyncHolds(transport)
         self.accounts = AsyncAccounts(transport)
         self.fees = AsyncFees(transport)
+        self.policies = AsyncPolicies(transport)
         self.reviews = AsyncReviews(transport)
         self.approvals = AsyncApprovals(transport)
         self.cases = AsyncCases(transport)

@@ -51,8 +51,11 @@ class HitUsed(Struct, frozen=True, gc=False):
 
 
 class Diligence(Struct, frozen=True, gc=False, omit_defaults=True):
-    """What was known. `source` and `destination` are "system" (money of nobody), "unknown" (an account without a party,
-    or none of ours), "none" (a hold that names nobody yet) or the party. `counterparty` is not_asked, missing, unscreenable, incomplete, or screened."""
+    """What was known.
+
+    `source` and `destination` are "system" (money of nobody), "unknown" (an account without a party, or none of ours),
+    "none" (a hold that names nobody yet) or the party. `counterparty` is not_asked, missing, unscreenable, incomplete,
+    or screened."""
 
     kyc_required: bool
     screen: str
