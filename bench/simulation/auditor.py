@@ -95,7 +95,7 @@ class Auditor:
         self.ledger.wrote(writes.postings, writes.balance_changes)
         moved = [self._moved(transition, ground) for transition in writes.transitions]
         self._booked(writes.postings, moved)
-        self.policy.wrote(writes.velocity_changes)
+        self.policy.wrote(writes.velocity_changes, writes.velocity_windows)
         told = {history.records[record.sequence - 1]: record for history, record in moved}
         self.messages.wrote(writes.outbox, told)
         self.deliveries.wrote(writes.deliveries, self.histories)
@@ -198,12 +198,11 @@ class Auditor:
         configuration = self._configurations.get(ground.configuration_version)
         if configuration is None:
             raise LookupError(f"nobody has told the auditor of configuration {ground.configuration_version}")
-        source = self.ledger.named(history.tenant, history.command["source"])
-        day = ground.now.date().isoformat()
-        self.policy.moved(history, record, configuration, day, source.type if source else "")
+        payer, payee = (self.ledger.named(history.tenant, history.command[side]) for side in ("source", "destination"))
+        types = payer.type if payer else None, payee.type if payee else None
+        self.policy.moved(history, record, configuration, ground.now, types)
         self.reviews.moved(history, record, configuration, ground.now, self.messages.commands)
-        payee = self.ledger.named(history.tenant, history.command["destination"])
-        self.fees.moved(history, record, configuration, source, payee)
+        self.fees.moved(history, record, configuration, payer, payee)
         self.rails.grounds(history, record, self.messages.commands)
         self.deliveries.moved(history, record, configuration.endpoints.get(history.tenant, ()))
         return history, record

@@ -12,6 +12,7 @@ from msgspec import structs
 
 from zentra.bench.simulation.faults import FAULTS, Fault
 from zentra.bench.simulation.outside import Callback
+from zentra.bench.simulation.setting import GLOBEX
 from zentra.bench.simulation.shelf import LEASE_SECONDS
 from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.policy import PolicyRules
@@ -251,7 +252,8 @@ def change_configuration(simulation: Simulation) -> None:
         case 0:
             tenant = random.choice(sorted(current.policies))
             rules: PolicyRules = current.policies[tenant]
-            policies = {**current.policies, tenant: structs.replace(rules, version=rules.version + 1)}
+            after = GLOBEX[rules.version % len(GLOBEX)] if tenant == "globex" else rules  # another is promoted
+            policies = {**current.policies, tenant: structs.replace(after, version=rules.version + 1)}
             store.configure(structs.replace(current, policies=policies))
         case 1:
             tenant = random.choice(sorted(current.endpoints))

@@ -20,6 +20,7 @@ from zentra.client.asynchronous.money import (
     AsyncPayments,
     AsyncTransfers,
 )
+from zentra.client.asynchronous.policies import AsyncPolicies
 from zentra.client.asynchronous.transport import AsyncTransport
 from zentra.client.asynchronous.work import (
     AsyncCases,
@@ -76,6 +77,7 @@ class AsyncZentra:
         self.holds = AsyncHolds(transport)
         self.accounts = AsyncAccounts(transport)
         self.fees = AsyncFees(transport)
+        self.policies = AsyncPolicies(transport)
         self.reviews = AsyncReviews(transport)
         self.approvals = AsyncApprovals(transport)
         self.cases = AsyncCases(transport)

@@ -22,6 +22,7 @@ from zentra.client.blocking.money import (
     Payments,
     Transfers,
 )
+from zentra.client.blocking.policies import Policies
 from zentra.client.blocking.transport import Transport
 from zentra.client.blocking.work import (
     Cases,
@@ -78,6 +79,7 @@ class Zentra:
         self.holds = Holds(transport)
         self.accounts = Accounts(transport)
         self.fees = Fees(transport)
+        self.policies = Policies(transport)
         self.reviews = Reviews(transport)
         self.approvals = Approvals(transport)
         self.cases = Cases(transport)

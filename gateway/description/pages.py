@@ -117,6 +117,8 @@ class Decisions(Struct, frozen=True):
     """The decisions on an intent, in order."""
 
     data: list[Explanation]
+    has_more: bool
+    next_cursor: str | None
 
 
 class Holds(Struct, frozen=True):

@@ -82,7 +82,7 @@ class Judged(Struct, frozen=True, gc=False, tag_field="kind", tag="judged"):
     version: int
     input_digest: str
     lane: str
-    results: dict[str, str]  # rule -> passed, review, denied, waived; of a rule that allows: passed, allowed
+    results: dict[str, str]  # rule -> passed, review, denied, waived (by a person), allowed (by a rule that `allows`)
     reasons: tuple[str, ...] = ()
     velocity: tuple[VelocityUse, ...] = ()
     seen: Seen | UnsetType = UNSET  # not where the intent and its account say it all

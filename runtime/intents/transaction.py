@@ -245,7 +245,8 @@ def _absorb_judged(tx: Transaction, facts: f.Judged, topic: str) -> None:
     if topic == "policy.review":
         tx.referred_at, tx.desk = tx.at, None
     tx.judged_by = facts.version
-    tx.flagged = tuple([rule for rule, outcome in facts.results.items() if outcome == "review"])
+    # sorted, as a stored record has them
+    tx.flagged = tuple(sorted([rule for rule, outcome in facts.results.items() if outcome == "review"]))
 
 
 def _absorb_booked(tx: Transaction, facts: f.Booked, topic: str) -> None:

@@ -18,7 +18,7 @@ from msgspec import Struct
 from tests.architecture import ROOT
 from tests.client import servers
 from tests.client.servers import Script
-from zentra.client import holds, models
+from zentra.client import holds, models, policies
 from zentra.client.api import AsyncZentra, NewDecision, NewIntent, Zentra
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages
 from zentra.client.blocking.transport import EventStream, Pages
@@ -38,19 +38,6 @@ LEFT_OUT: Mapping[str, str] = {
     "openapi": "for tools that read the description",
     "asyncapi": "for tools that read the description",
     "take_callback": "for rails, which sign what they send",
-    **dict.fromkeys(
-        (
-            "draft_policy",
-            "list_policies",
-            "show_policy",
-            "validate_policy",
-            "backtest_policy",
-            "promote_policy",
-            "roll_back_policy",
-            "explain_intent",
-        ),
-        "for whoever sets up a tenant: `zentra policy` and the doors",
-    ),
 }
 """Operations that the client does not have, each with the reason."""
 
@@ -113,6 +100,14 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "stream_intent_events": lambda api: api.runtime.intents.events("x", last_id="1"),
     "stream_events": lambda api: api.runtime.events.stream(last_id="1"),
     "show_command": lambda api: api.runtime.commands.get("x"),
+    "draft_policy": lambda api: api.policies.draft({"limits": {}}, note="n", idempotency_key="k"),
+    "list_policies": lambda api: api.policies.list().page(),
+    "show_policy": lambda api: api.policies.get("x"),
+    "validate_policy": lambda api: api.policies.validate("x", idempotency_key="k"),
+    "backtest_policy": lambda api: api.policies.backtest("x", from_=AT, to="2026-05-01T00:00:00Z", limit=5),
+    "promote_policy": lambda api: api.policies.promote("x", idempotency_key="k"),
+    "roll_back_policy": lambda api: api.policies.roll_back("x", idempotency_key="k"),
+    "explain_intent": lambda api: api.policies.explain("x").page(),
     "list_reviews": lambda api: api.reviews.list(
         status="s", intent_id="i", assigned_to="me", overdue=True, rule="r", kind="k", currency="c", **AMOUNTS,
         **CREATED).page("c"),
@@ -241,7 +236,15 @@ SCHEMAS: dict[type[Struct], list[str]] = {
         "Approvals",
         "Holds",
         "FeeSchedules",
+        "Policies",
+        "Decisions",
     ],
+    policies.BacktestReport: ["BacktestReport"],
+    policies.ChangedDecision: ["Changed"],
+    policies.Explanation: ["Explanation"],
+    policies.PolicyEvent: ["PolicyEvent"],
+    policies.PolicyVersion: ["PolicySummary", "PolicyVersion", "PolicyShown"],
+    policies.RuleAnswer: ["Answer"],
     models.Quote: ["QuoteShown"],
     models.Reason: ["Reason"],
     models.Record: ["RecordShown"],

@@ -25,6 +25,8 @@ from zentra.runtime.intents.terms import FeeTerms, HoldTerms
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
+from zentra.runtime.policy import Limits, PolicyRules
+from zentra.runtime.policy.rules import Rule, Window
 from zentra.runtime.ports import Ground, TickPlan, TickWrites
 from zentra.runtime.reviews import Approvals, Member, ReviewRules
 from zentra.runtime.stream_ports import Outgoing
@@ -35,6 +37,15 @@ FUNDS = 50_000_000
 PEOPLE = {
     "dev": Member("developer"), "ola": Member("operator"), "ops": Member("operator"), "boss": Member("admin"),
 }  # fmt: skip
+WINDOWED = PolicyRules(
+    version=4,
+    windows={
+        "minute": Window(by="account", rolling_seconds=60, buckets=6),
+        "week": Window(by="tenant", calendar="week"),
+    },
+    rules=(Rule("large", {"field": "amount", "op": ">=", "value": HIGH}, "deny", "too_large"),),
+    limits={"*": Limits(daily_count_max=99)},
+)
 FOREIGN = tuple(structs.replace(ref, id=ref.id + 100, tenant="globex") for ref in ACCOUNTS[:4])
 BOOKS = (*ACCOUNTS, *FOREIGN, structs.replace(account(50, "dollars", "customer"), currency="USD"))
 
@@ -61,9 +72,10 @@ class Call(Struct):
 
 
 def open_books(store: StoreTwin) -> None:
-    """Open the accounts of both tenants and fund the customer of the first."""
+    """Open the accounts of both tenants and fund their customers."""
     refs = {(ref.tenant, ref.account_id): store.open_account(ref) for ref in BOOKS}
-    store.book(refs["acme", "liquidity-ngn"], refs["acme", "customer"], FUNDS)
+    for tenant in ("acme", "globex"):
+        store.book(refs[tenant, "liquidity-ngn"], refs[tenant, "customer"], FUNDS)
 
 
 class Tape:
@@ -263,6 +275,8 @@ def _asked_for(fleet: Fleet) -> dict[str, str]:
         "closed": fleet.submit(transfer(currency="EUR")),
         "two": fleet.submit(transfer(TWO)),
         "withdrawn": fleet.submit(transfer(HIGH + 3)),
+        "windowed": fleet.submit(transfer(kind=IntentKind.PAYMENT), tenant="globex"),
+        "refused": fleet.submit(transfer(HIGH), tenant="globex"),
         "charged": fleet.submit(transfer(country="GH")),
         "spared": fleet.submit(transfer(country="GH", scenario="decline")),
         "at once": fleet.submit(transfer(country="GH", kind=IntentKind.BOOK_TRANSFER)),
@@ -277,8 +291,9 @@ def _asked_for(fleet: Fleet) -> dict[str, str]:
 def record_story() -> Tape:
     """Return the tape of a fleet to which about everything happens once."""
     limits = structs.replace(LIMITS, daily_minor_max=40_000_000)
+    setting = configuration(endpoints=(endpoint("hook", "*"),), limits=limits)
     setting = structs.replace(
-        configuration(endpoints=(endpoint("hook", "*"),), limits=limits), members={"acme": PEOPLE}, fees={"acme": FEES},
+        setting, members={"acme": PEOPLE}, fees={"acme": FEES}, policies={**setting.policies, "globex": WINDOWED},
         reviews={"acme": ReviewRules(approvals={"NGN": Approvals(minor_min=TWO)})},
     )  # fmt: skip
     fleet = Fleet(setting, events_max=3)
