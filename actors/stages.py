@@ -10,6 +10,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from zentra.actors import deposits, holding, ledgering, reviewing
+from zentra.actors.diligence import diligence_of
 from zentra.actors.tick import Input, Poll, Tick
 from zentra.runtime.evidence.packet import LeafKind, leaf_data
 from zentra.runtime.intents import facts as f
@@ -54,6 +55,7 @@ def judge(tick: Tick, at: Input, event: Due) -> None:
         day=tick.day,
         waives=tx.waives,
         judging=judging,
+        diligence=None if rules.compliance is None else diligence_of(tick, tx, rules.compliance),
     )
     if command is not tx.command:
         decision = replace(decision, named=(command.source, command.destination))

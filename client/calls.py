@@ -155,6 +155,7 @@ def create_intent(
     fee_max: int | None = None,
     fee_quote: str | None = None,
     hold: Mapping[str, object] | None = None,
+    counterparty: Mapping[str, str] | None = None,
 ) -> Call[Intent]:
     """Make an intent, at the general door or at one for its kind."""
     wanted = NewIntent(
@@ -163,6 +164,7 @@ def create_intent(
         fee_max=fee_max, fee_quote=fee_quote,
         hold=None if hold is None else dict(hold),
         idempotency_key=new_key() if idempotency_key is None else idempotency_key,
+        counterparty=None if counterparty is None else dict(counterparty),
     )  # fmt: skip
     return body_call(_intent, *door, body=intent_body(wanted), idempotency_key=wanted.idempotency_key, wait=wait)
 

@@ -62,10 +62,13 @@ _intent: Final = json_of(Intent)
 
 
 def create_account(
-    *, account_id: str, owner: str, type: str, currency: str, book: str | None, idempotency_key: str | None
+    *, account_id: str, owner: str, type: str, currency: str, book: str | None, party: str | None,
+    idempotency_key: str | None,
 ) -> Call[Account]:  # fmt: skip
     """Open an account."""
-    body = {"account_id": account_id, "owner": owner, "type": type, "currency": currency, "book": book}
+    body = {
+        "account_id": account_id, "owner": owner, "type": type, "currency": currency, "book": book, "party": party,
+    }  # fmt: skip
     return body_call(_account, "accounts", body=body, idempotency_key=idempotency_key)
 
 

@@ -362,6 +362,7 @@ class Account(Struct, frozen=True, kw_only=True):
     counters: dict[str, int] = {}
     explained: dict[str, str] = {}
     links: Links = Links()
+    party: str | None = None
 
 
 class AccountEntry(Struct, frozen=True, kw_only=True):

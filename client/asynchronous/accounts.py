@@ -38,8 +38,9 @@ class AsyncAccounts:
         currency: str,
         book: str | None = None,
         idempotency_key: str | None = None,
+        party: str | None = None,
     ) -> Account:
-        """Open an account and return it, without balances. Raises APIError and ValueError."""
+        """Open an account and return it, without balances; `party` is whose it is. Raises APIError and ValueError."""
         return await self._transport.send(
             ledger_calls.create_account(
                 account_id=account_id,
@@ -47,6 +48,7 @@ class AsyncAccounts:
                 type=type,
                 currency=currency,
                 book=book,
+                party=party,
                 idempotency_key=idempotency_key,
             )
         )

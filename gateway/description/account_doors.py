@@ -40,7 +40,7 @@ ACCOUNT_DOORS: Final[Mapping[str, Door]] = {
     "POST /accounts": Door(
         name="create_account", tag="accounts", summary="Open an account.", answers={201: account_shapes.AccountOpened},
         takes=schema_of_fields(ACCOUNT), key="once", headers=("location", *REPLAYED),
-        codes=("account_exists", "book_not_found"),
+        codes=("account_exists", "book_not_found", "party_not_found"),
     ),
     **{
         f"POST /accounts/{{id}}/{change}": _change(f"{change}_account", summary, STATUS, *codes)

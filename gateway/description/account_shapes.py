@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from zentra.gateway.description.shapes import Digits, Hash, Uuid
+from zentra.gateway.description.shapes import Digits, Hash, SelfLink, Uuid
 
 __all__ = [
     "Account",
@@ -22,16 +22,9 @@ __all__ = [
     "BookMade",
     "ChartNode",
     "Figures",
-    "SelfLink",
     "StatementLine",
     "TakenAway",
 ]  # fmt: skip
-
-
-class SelfLink(Struct, frozen=True):
-    """Where to look next."""
-
-    self: str
 
 
 class AccountOpened(Struct, frozen=True, kw_only=True):
@@ -45,6 +38,7 @@ class AccountOpened(Struct, frozen=True, kw_only=True):
     status: Literal["open"]
     created_by: str
     links: SelfLink
+    party: str | UnsetType = UNSET
 
 
 class AccountLinks(Struct, frozen=True):
@@ -81,6 +75,7 @@ class Account(Struct, frozen=True, kw_only=True):
 
     account_id: str
     owner: str
+    party: str | None
     type: str
     currency: str
     normal_side: Literal["debit", "credit"]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from zentra.gateway.description.account_shapes import SelfLink
+from zentra.gateway.description.shapes import SelfLink
 from zentra.storage.reads.approvals import ApprovalView
 from zentra.storage.reads.reviews import ReviewCounts, ReviewStep, ReviewView
 

@@ -22,7 +22,8 @@ from zentra.storage.reads.work import AttemptView, CaseView, CommandView
 __all__ = [
     "Accepted", "BulkAnswer", "BulkAnswers", "CallbackTaken", "CaseView", "CommandAnswer", "CommandView", "Delivery",
     "Digits", "EndpointMade", "ErrorPage", "Hash", "Intent", "IntentShown", "Live", "PolicyShown", "PolicySummary",
-    "PolicyVersion", "ProblemDocument", "Readiness", "RecordShown", "ReviewView", "Uuid", "VersionShown", "WebhookBody",
+    "PolicyVersion", "ProblemDocument", "Readiness", "RecordShown", "ReviewView", "SelfLink", "Uuid", "VersionShown",
+    "WebhookBody",
 ]  # fmt: skip
 
 
@@ -325,6 +326,12 @@ class CommandAnswer(Struct, frozen=True, kw_only=True):
     endpoint: str | UnsetType = UNSET
     outcome: str | UnsetType = UNSET
     detail: Any | UnsetType = UNSET
+
+
+class SelfLink(Struct, frozen=True):
+    """Where to look next."""
+
+    self: str
 
 
 class EndpointMade(Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ are strings. `kind` says which Struct it is."""
 
 from msgspec import UNSET, Struct, UnsetType
 
+from zentra.runtime.compliance.diligence import Diligence
 from zentra.runtime.intents.command import IntentCommand
 
 __all__ = [
@@ -88,6 +89,7 @@ class Judged(Struct, frozen=True, gc=False, tag_field="kind", tag="judged"):
     velocity: tuple[VelocityUse, ...] = ()
     seen: Seen | UnsetType = UNSET  # not where the intent and its account say it all
     named: tuple[str, str] | UnsetType = UNSET  # source and destination, where the command names them by numbers
+    diligence: Diligence | UnsetType = UNSET
 
 
 class Noted(Struct, frozen=True, gc=False, tag_field="kind", tag="noted"):

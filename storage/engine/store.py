@@ -42,6 +42,7 @@ from zentra.storage.engine.journal import UUID_DIGITS, commit_tick
 from zentra.storage.engine.ownership import claim_leases, give_up_leases, release_leases
 from zentra.storage.errors import translated
 from zentra.storage.pool import Pool
+from zentra.storage.screening import ListShelf, cleared_pairs
 
 __all__ = ["PostgresStore"]
 
@@ -147,6 +148,7 @@ class PostgresStore:
         self._pool = pool
         self._claimed = False
         self._policies: dict[tuple[str, int], PolicyRules] = {}
+        self.shelf = ListShelf(pool)
 
     async def partitions(self) -> int:
         """Return the number of partitions, fixed when the installation was made."""
@@ -204,6 +206,9 @@ class PostgresStore:
             (row[0], row[1]): known.get((row[0], row[1])) or rules_of(msgspec.json.decode(row[2]), row[1])
             for row in policies
         }
+        screening = any(
+            one.compliance is not None and one.compliance.screen != "off" for one in self._policies.values()
+        )
         return Configuration(
             version=version,
             policies={tenant: rules for (tenant, _), rules in self._policies.items()},
@@ -213,6 +218,8 @@ class PostgresStore:
             reviews={row[0]: msgspec.json.decode(row[1], type=ReviewRules) for row in reviews},
             members=members,
             fees={row[0]: FeeSchedule(msgspec.json.decode(row[2], type=tuple[FeeRule, ...]), row[1]) for row in fees},
+            lists=await self.shelf.active() if screening else {},
+            cleared=await cleared_pairs(self._pool) if screening else {},
         )
 
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:

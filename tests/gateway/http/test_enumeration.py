@@ -42,11 +42,14 @@ BODIES: Mapping[str, Any] = {
     "POST /accounts/{id}/limit": {"overdraft_limit": 5, "reason": "x"},
     "POST /accounts/{id}/numbers": {"scheme": "virtual"},
     "POST /accounts/{id}/monitors": {"of": "available", "when": "below", "minor": 5},
+    "POST /parties/{id}/amend": {"countries": ["XA"], "reason": "x"},
+    "POST /parties/{id}/kyc": {"state": "approved", "reason": "x"},
+    "POST /parties/{id}/rescreen": {"reason": "x"},
 }
 OWN = ("request_id", "trace_id", "instance")
 WRITTEN = (
-    "intents", "idempotency", "commands", "review_decisions", "approvals", "accounts", "endpoints", "holds",
-    "account_changes", "account_numbers", "account_monitors",
+    "intents", "idempotency", "commands", "review_decisions", "approvals", "accounts", "endpoints", "holds", "parties",
+    "party_changes", "account_changes", "account_numbers", "account_monitors",
 )  # fmt: skip
 UNKNOWN = ("0" * 32, "no-such-thing")
 
@@ -70,6 +73,8 @@ async def things_of(api: Api, admin_pool: Pool) -> dict[str, str]:
     assert (await api.as_("admin").post("/accounts", body)).status == 201
     number = await api.as_("admin").post(f"/accounts/{account}/numbers", {"scheme": "virtual"})
     monitor = await api.as_("admin").post(f"/accounts/{account}/monitors", BODIES["POST /accounts/{id}/monitors"])
+    party = {"party_id": f"p{account}", "kind": "person", "legal_name": "Ulrika Denholm"}
+    assert (await api.as_("admin").post("/parties", party)).status == 201
     endpoint = await api.as_("admin").post("/webhooks/endpoints", {"url": f"https://example.com/{account}"})
     await admin_pool.execute(
         "insert into zentra.reviews (id, tenant, intent_id, created_by, rules, version, status, opened_at, expires_at)"
@@ -93,6 +98,7 @@ async def things_of(api: Api, admin_pool: Pool) -> dict[str, str]:
         "intent": made["id"], "intent_id": made["intent_id"], "command": command.json["command"], "account": account,
         "hold": hold["id"], "review": made["id"], "case": case, "delivery": delivery, "endpoint": endpoint.json["id"],
         "number": f"virtual:{number.json['number']}", "monitor": monitor.json["monitor"],
+        "party": party["party_id"],
     }  # fmt: skip
 
 
@@ -121,7 +127,7 @@ async def test_the_owner_finds_each_of_them(gateway: GatewayApp, keys: Keys, adm
     for path, thing in (
         ("/runtime/intents/{}", "intent"), ("/runtime/intents/{}", "intent_id"), ("/runtime/commands/{}", "command"),
         ("/accounts/{}", "account"), ("/reviews/{}", "review"), ("/cases/{}", "case"), ("/approvals/{}", "approval"),
-        ("/holds/{}", "hold"),
+        ("/holds/{}", "hold"), ("/parties/{}", "party"), ("/parties/{}/history", "party"),
     ):  # fmt: skip
         assert (await api.as_("admin").get(path.format(things[thing]))).status == 200, path
     deliveries = (await api.as_("admin").get(f"/webhooks/deliveries?intent={things['intent']}")).json["data"]
