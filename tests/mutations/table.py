@@ -144,7 +144,7 @@ MUTATIONS: Final = (
     # Fees -------------------------------------------------------------------------------------------------------------
     Mutation(
         "fee-unfunded", "funds are judged on the amount without its fee", "C",
-        (Edit(_BOOK, '(debit, "credit", minor + more)', '(debit, "credit", minor)'),),
+        (Edit(_BOOK, "minor + more if ref is debit else minor", "minor"),),
         (f"{_CHARGING_TESTS}test_funds_are_judged_on_amount_and_fee",),
     ),
     Mutation(
@@ -157,6 +157,7 @@ MUTATIONS: Final = (
         (Edit(_CHARGING, "- refund_due(tx.fees, payer, tx.given_back, tx.posted)",
               "- refund_due(tx.fees, payer, tx.given_back, tx.posted) * (tx.given_back + minor == tx.posted)"),),
         (f"{_CHARGING_TESTS}test_a_fee_goes_back_as_its_rule_says_and_parts_add_up",),
+        "one charged intent is hardly ever given back in several parts",
     ),
     Mutation(
         "fee-changed-taken", "a fee above what the client agreed to is charged", "R",
