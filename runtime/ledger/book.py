@@ -30,6 +30,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 from msgspec.structs import astuple
 
+from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.intents.facts import Entry
 from zentra.runtime.ledger.money import MINOR_MAX
 
@@ -58,6 +59,7 @@ class AccountRef(Struct, frozen=True, gc=False):
     guarded: bool
     overdraft_limit: int = 0
     status: str = "open"
+    party: PartyRef | None = None
 
 
 class Balance(Struct, gc=False):
