@@ -5,7 +5,7 @@ registration, its decisions, the reviews that were approved, and when it gave ba
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection
 from datetime import datetime
 from typing import Any, Final
 
@@ -75,7 +75,7 @@ async def accounts_named(pool: Pool, tenant: str, names: Collection[str]) -> dic
     return {row[2]: _account(row) for row in rows}
 
 
-def _account(row: Sequence[Any]) -> AccountRef:
+def _account(row: Any) -> AccountRef:
     ref = AccountRef(*row[:9])
     return ref if row[9] is None else replace(ref, party=PartyRef(*row[9:]))
 
