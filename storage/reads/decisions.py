@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.intents.transaction import timestamp
@@ -71,10 +72,12 @@ async def accounts_named(pool: Pool, tenant: str, names: Collection[str]) -> dic
     """Return the tenant's accounts of these ids, by id, with their parties as they are now."""
     async with tenant_transaction(pool, tenant) as connection:
         rows = await connection.fetch(_ACCOUNTS, tenant, sorted(names))
-    return {
-        row[2]: AccountRef(*row[:9], party=None if row[9] is None else PartyRef(row[9], row[10], row[11]))
-        for row in rows
-    }
+    return {row[2]: _account(row) for row in rows}
+
+
+def _account(row: Any) -> AccountRef:
+    ref = AccountRef(*row[:9])
+    return ref if row[9] is None else replace(ref, party=PartyRef(*row[9:]))
 
 
 async def _read(connection: Connection, tenant: str, ids: list[str]) -> list[PastIntent]:
