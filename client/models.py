@@ -355,6 +355,7 @@ class Account(Struct, frozen=True, kw_only=True):
     available: int | None = None
     counters: dict[str, int] = {}
     links: Links = Links()
+    party: str | None = None
 
 
 class AccountEntry(Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from zentra.actors.commands import COMMAND_CODES
-from zentra.gateway.description import fee_shapes, holdings, pages, reviewing, shapes
+from zentra.gateway.description import fee_shapes, holdings, pages, people, reviewing, shapes
 from zentra.gateway.http.app import Route
 from zentra.gateway.http.fields import SCHEMAS, Check, Field, digest, identifier, text
 from zentra.gateway.http.lists import LIMIT_DEFAULT, LIMIT_MAX
@@ -26,6 +26,7 @@ from zentra.gateway.routes.fees import quote_schema
 from zentra.gateway.routes.holds import CAPTURE, HOLD_FILTERS, VOID
 from zentra.gateway.routes.intents import CANCEL, HOLDS, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
 from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION
+from zentra.gateway.routes.parties import AMENDMENT, KYC, PARTY, PARTY_FILTERS, RESCREEN
 from zentra.gateway.routes.policies import BACKTEST, DRAFT
 from zentra.gateway.routes.reviews import ASSIGNMENT, CLAIM, COMMENT, DECISIONS_MAX, ESCALATION, REVIEW_FILTERS, VERDICT
 from zentra.gateway.routes.webhooks import DELIVERY_FILTERS, ENDPOINT, NOTHING
@@ -172,6 +173,13 @@ def _command(name: str, tag: str, summary: str, takes: Mapping[str, Field], *cod
     )  # fmt: skip
 
 
+def _party(name: str, summary: str, takes: Mapping[str, Field], *codes: str) -> Door:
+    return Door(
+        name=name, tag="parties", summary=summary, answers={200: people.PartyDone}, takes=schema_of_fields(takes),
+        key="once", headers=_REPLAYED, codes=("not_found", *codes),
+    )  # fmt: skip
+
+
 def _list(name: str, tag: str, summary: str, shape: type, filters: Mapping[str, Check], *codes: str) -> Door:
     """The row of a list: its filters are those that its handler reads."""
     asked = [Query(one, SCHEMAS[check], "only those that fit") for one, check in filters.items()]
@@ -243,7 +251,8 @@ DOORS: Final[Mapping[str, Door]] = {
     ),
     "POST /accounts": Door(
         name="create_account", tag="accounts", summary="Open an account.", answers={201: shapes.AccountOpened},
-        takes=schema_of_fields(ACCOUNT), key="once", headers=("location", *_REPLAYED), codes=("account_exists",),
+        takes=schema_of_fields(ACCOUNT), key="once", headers=("location", *_REPLAYED),
+        codes=("account_exists", "party_not_found"),
     ),
     "GET /accounts/{id}": Door(
         name="show_account", tag="accounts", summary="An account and its balances.", answers={200: shapes.Account},
@@ -343,7 +352,34 @@ DOORS: Final[Mapping[str, Door]] = {
         name="show_case", tag="cases", summary="One case.", answers={200: shapes.CaseView}, codes=("not_found",),
     ),
     "POST /cases/{id}/resolve": _command(
-        "resolve_case", "cases", "End a case with a fact.", RESOLUTION, *COMMAND_CODES["resolve_case"]
+        "resolve_case", "cases", "End a case with a fact.", RESOLUTION, "self_approval", *COMMAND_CODES["resolve_case"]
+    ),
+    "POST /parties": Door(
+        name="create_party", tag="parties", summary="Create a party: somebody behind accounts.",
+        answers={201: people.PartyCreated}, takes=schema_of_fields(PARTY), key="once",
+        headers=("location", *_REPLAYED), codes=("party_exists",),
+    ),
+    "GET /parties": _list(
+        "list_parties", "parties", "The tenant's parties, the newest first.", people.Parties, PARTY_FILTERS
+    ),
+    "GET /parties/{id}": Door(
+        name="show_party", tag="parties", summary="A party; its names for those who may see names.",
+        answers={200: people.Party}, codes=("not_found",),
+    ),
+    "GET /parties/{id}/history": Door(
+        name="show_party_history", tag="parties", summary="Every change of a party, by whom and why.",
+        answers={200: people.PartyHistory}, codes=("not_found",),
+    ),
+    "POST /parties/{id}/amend": _party("amend_party", "Change what is said of a party.", AMENDMENT),
+    "POST /parties/{id}/kyc": _party(
+        "decide_kyc", "Move the KYC state of a party.", KYC, "self_approval", "kyc_move_refused"
+    ),
+    "POST /parties/{id}/rescreen": _party(
+        "rescreen_party", "Have a party screened anew, a true match included.", RESCREEN, "self_approval"
+    ),
+    "GET /screening/lists": Door(
+        name="list_screening_lists", tag="parties", summary="The lists that names are held against.",
+        answers={200: people.Lists},
     ),
     "GET /denials": _list(
         "list_denials", "denials", "What the tenant's people were refused, the latest first.", pages.Denials,

@@ -49,6 +49,7 @@ from zentra.gateway.routes.health import HealthRoutes
 from zentra.gateway.routes.holds import HoldRoutes
 from zentra.gateway.routes.intents import IntentRoutes
 from zentra.gateway.routes.operations import OperationRoutes
+from zentra.gateway.routes.parties import PartyRoutes
 from zentra.gateway.routes.policies import PolicyRoutes
 from zentra.gateway.routes.reviews import ReviewRoutes
 from zentra.gateway.routes.webhooks import WebhookRoutes
@@ -236,6 +237,7 @@ class _Builder:
             *AccountRoutes(tenant_pool, lists).routes(),
             *HoldRoutes(tenant_pool, commands, lists).routes(),
             *_desk(tenant_pool, writer_pool, commands, lists, denials),
+            *PartyRoutes(tenant_pool, lists).routes(),
             *PolicyRoutes(tenant_pool, load_scorers(self.settings.risk_scorers)).routes(),
             *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
             *FeeRoutes(tenant_pool).routes(),

@@ -69,6 +69,7 @@ BLOCKING_PAGES: Final[Mapping[str, Callable[[], str]]] = {
         "fees.py",
         "holding.py",
         "money.py",
+        "parties.py",
         "policies.py",
         "transport.py",
         "work.py",
