@@ -44,7 +44,8 @@ class VoidOrder(Struct, frozen=True):
 _ENDED: Final = ("hold_not_found", "hold_already_posted", "hold_already_voided", "hold_expired")
 CAPTURE_CODES: Final = (
     "amount_zero", "amount_negative", "amount_overflow", *_ENDED, "destination_missing", "account_not_found",
-    "accounts_must_be_different", "account_closed", "currency_mismatch", "exceeds_hold", "insufficient_funds",
+    "accounts_must_be_different", "account_closed", "currency_mismatch", "book_mismatch", "exceeds_hold",
+    "insufficient_funds",
 )  # fmt: skip
 VOID_CODES: Final = _ENDED
 
