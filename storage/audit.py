@@ -112,6 +112,14 @@ _QUERIES: Final[Mapping[str, tuple[str, str]]] = {
         from holds h join transitions t on t.intent = h.intent
         where (t.event in ('hold.captured', 'hold.voided') and t.at >= h.expires_at)
             or (t.event = 'hold.expired' and t.at < h.expires_at)
+        union all
+        select h.intent::text, 'placed at ' || h.placed_at || ' until ' || h.expires_at || ', its records say otherwise'
+        from holds h
+        join transitions first on first.intent = h.intent and first.sequence = 1
+        join transitions placed on placed.intent = h.intent and placed.event = 'ledger.reserved'
+        cross join lateral (select make_interval(secs => (convert_from(first.record, 'UTF8')::jsonb
+            #>> '{facts,command,hold,expires_in_seconds}')::float8) as lasts) said
+        where h.placed_at <> placed.at or h.expires_at <> placed.at + said.lasts
         """,
     ),
     "one_effect": (

@@ -265,7 +265,7 @@ class Verifier:
                 if left < 0:
                     self.findings.differ("holds", posting.tenant, where, "pending", "no more than is held", left)
             if posting.posted:
-                if posting.kind == "reversal":
+                if posting.kind in ("reversal", "fee_refund"):
                     back = (posting.credit, posting.debit)
                     moved[back] = left = moved.get(back, 0) - posting.posted
                     if left < 0:
