@@ -3,14 +3,18 @@
 Each is a plain function over the tick: it locks the accounts of the transaction, gives the book one command, and moves
 the transaction by what came of it, entries or an objection."""
 
+from msgspec import UNSET, UnsetType
+
+from zentra.actors.bounding import bounds_of, dated_of
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.intents.vocabulary import Fact, IntentKind
 from zentra.runtime.ledger.book import AccountRef, Objection, Posting
+from zentra.runtime.ledger.journal import Move, transact
 from zentra.runtime.policy import VelocityKey
 
-__all__ = ["book", "counters", "path_of", "post", "release", "reserve"]
+__all__ = ["begun", "book", "counters", "path_of", "post", "release", "reserve"]
 
 
 def reserve(tick: Tick, at: Input, tx: Transaction) -> None:
@@ -20,10 +24,16 @@ def reserve(tick: Tick, at: Input, tx: Transaction) -> None:
     destination = tick.account(tx.tenant, command.destination)
     settlement = tick.account(tx.tenant, f"@settlement/{command.currency}")
     tick.lock(source, settlement)
-    done = tick.book.reserve(
-        source, settlement, destination, command.amount, tick.now, intent=tx.id, ordinal=tx.ordinal
-    )
-    _begun(tick, at, tx, Fact.RESERVED, done)
+    done: tuple[Posting, ...] | Objection
+    if command.conditions is UNSET:
+        done = tick.book.reserve(
+            source, settlement, destination, command.amount, tick.now, intent=tx.id, ordinal=tx.ordinal
+        )
+    else:
+        hold = Move("reserve", (source, destination, settlement), command.amount, 0, command.currency)
+        bounds = bounds_of(tick, tx)
+        done = transact(tick.book, (hold,), tick.now, intent=tx.id, ordinal=tx.ordinal, bounds=bounds)
+    begun(tick, at, tx, Fact.RESERVED, done)
 
 
 def book(tick: Tick, at: Input, tx: Transaction) -> None:
@@ -32,13 +42,27 @@ def book(tick: Tick, at: Input, tx: Transaction) -> None:
     source = tick.account(tx.tenant, command.source)
     destination = tick.account(tx.tenant, command.destination)
     tick.lock(source, destination)
-    done = tick.book.book(
-        source, destination, command.amount, tick.now, currency=command.currency, intent=tx.id, ordinal=tx.ordinal
-    )
-    _begun(tick, at, tx, Fact.BOOKED, done)
+    done: tuple[Posting, ...] | Objection
+    if command.conditions is UNSET is command.effective_at:
+        done = tick.book.book(
+            source, destination, command.amount, tick.now, currency=command.currency, intent=tx.id, ordinal=tx.ordinal
+        )
+    else:
+        move = Move("book", (source, destination), 0, command.amount, command.currency)
+        bounds, dated = bounds_of(tick, tx), dated_of(tick, tx)
+        done = transact(tick.book, (move,), tick.now, intent=tx.id, ordinal=tx.ordinal, bounds=bounds, dated=dated)
+    begun(tick, at, tx, Fact.BOOKED, done)
 
 
-def _begun(tick: Tick, at: Input, tx: Transaction, fact: Fact, done: tuple[Posting, ...] | Objection) -> None:
+def begun(
+    tick: Tick,
+    at: Input,
+    tx: Transaction,
+    fact: Fact,
+    done: tuple[Posting, ...] | Objection,
+    priced: f.Priced | UnsetType = UNSET,
+) -> None:
+    """Move a transaction by what the ledger made of its first command: entries, or an objection that ends it."""
     if isinstance(done, Objection):
         tick.counted(counters(tx))  # it gives back under the counter's lock
         if done.code == "account_not_found":
@@ -46,7 +70,7 @@ def _begun(tick: Tick, at: Input, tx: Transaction, fact: Fact, done: tuple[Posti
         _refuse(tick, at, tx, done)
     else:
         entries = tuple([posting.entry() for posting in done])
-        tick.move(tx, fact, f.Booked(entries), at, actor="svc_ledger")
+        tick.move(tx, fact, f.Booked(entries, priced=priced), at, actor="svc_ledger")
 
 
 def post(tick: Tick, at: Input, tx: Transaction) -> None:

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.command import IntentCommand
@@ -20,7 +20,7 @@ __all__ = ["DEFAULT_RULES", "Limits", "PolicyRules", "Usage", "VelocityKey", "de
 
 
 class Limits(Struct, frozen=True):
-    """Limits in minor units of one currency; None is no limit. They bound what rails carry, not book transfers."""
+    """Limits in minor units of one currency; None is no limit. They bound what rails carry, not what is only booked."""
 
     transaction_minor_max: int | None = None
     daily_minor_max: int | None = None
@@ -80,6 +80,7 @@ class _Seen(Struct, frozen=True, gc=False):
     waives: tuple[str, ...]
 
 
+_BOOKED: Final = frozenset({"book_transfer", "journal", "conversion"})
 _LANES: Final = {"accepted": "straight_through", "review": "manual", "denied": "blocked"}
 
 Objection = tuple[str, str]
@@ -89,7 +90,7 @@ Objection = tuple[str, str]
 def velocity_keys(rules: PolicyRules, tenant: str, command: IntentCommand, day: str) -> tuple[VelocityKey, ...]:
     """Return the counters that a decision on `command` has to lock."""
     limits = _limits(rules, command.currency)
-    if command.kind == "book_transfer" or (limits.daily_minor_max is None and limits.daily_count_max is None):
+    if command.kind in _BOOKED or (limits.daily_minor_max is None and limits.daily_count_max is None):
         return ()
     return (VelocityKey(tenant, f"account/{command.source}", day, command.currency),)
 
@@ -117,7 +118,7 @@ def decide(
     if used is None:
         results, used = {"velocity_counted": "denied", **results}, Usage()
         reasons.append("velocity_unknown")
-    limits, booked = _limits(rules, command.currency), command.kind == "book_transfer"
+    limits, booked = _limits(rules, command.currency), command.kind in _BOOKED
     case = _Case(command, command.amount, role, source, limits, rules, used, booked)
     for name, rule in RULES.items():
         objection = rule(case)
@@ -179,6 +180,11 @@ def _review_threshold(case: _Case) -> Objection | None:
     return ("review", "review_threshold_reached") if over else None
 
 
+def _correction(case: _Case) -> Objection | None:
+    """What puts another transaction right is looked at by a person, whatever its amount."""
+    return ("review", "correction") if case.command.corrects is not UNSET else None
+
+
 RULES: Final[Mapping[str, Callable[[_Case], Objection | None]]] = {
     "scope_allowed": _scope,
     "source_permitted": _source,
@@ -186,5 +192,7 @@ RULES: Final[Mapping[str, Callable[[_Case], Objection | None]]] = {
     "daily_amount": _daily_amount,
     "daily_count": _daily_count,
     "review_threshold": _review_threshold,
+    "correction_reviewed": _correction,
 }
-_PASSED: Final = dict.fromkeys(RULES, "passed")  # what nearly every decision holds: nobody changes it
+_SPEAKING: Final = ("correction_reviewed",)  # rules that are named only where they say something
+_PASSED: Final = {name: "passed" for name in RULES if name not in _SPEAKING}  # what nearly every decision holds: nobody changes it

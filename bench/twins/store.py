@@ -19,6 +19,7 @@ from zentra.bench.twins.store_commit import OpenCommit, lease_lock
 from zentra.bench.twins.store_intake import Intake, frames_of
 from zentra.bench.twins.store_rows import OutboxRow, Rows, add, behind, check, owned, refuse_non_uuids
 from zentra.runtime.errors import DataError, InDoubt
+from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
 from zentra.runtime.ports import (
@@ -201,10 +202,18 @@ class StoreTwin:
         found = {name: self.refs[name] for name in names if name in self.refs}
         for tenant, name in names:
             kind, _, currency = name.partition("/")
-            for ref in self.refs.values() if kind == "@settlement" else ():
-                if (ref.tenant, ref.type, ref.currency) == (tenant, "settlement", currency):
+            for ref in self.refs.values() if kind.startswith("@") else ():
+                if (ref.tenant, f"@{ref.type}", ref.currency) == (tenant, kind, currency):
                     found.setdefault((tenant, name), ref)
         return found
+
+    async def intent_ids(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """See Store.intent_ids."""
+        self._meet("intent_ids")
+        asked = set(names)
+        first = [rows[0] for rows in self.rows.transitions.values()]
+        named = {(row.tenant, intent_id_of(row)): row.intent for row in first if row.tenant in {t for t, _ in asked}}
+        return {name: named[name] for name in asked if name in named}
 
     async def intents(self, ids: Collection[str]) -> dict[str, StoredIntent]:
         """See Store.intents."""
@@ -472,6 +481,11 @@ class StoreTwin:
 
 def _lease(row: LeaseRow) -> Lease:
     return Lease(row.partition, row.epoch, row.version, row.position)
+
+
+def intent_id_of(first: Transition) -> str:
+    """Return the intent_id that the first record of an intent names."""
+    return str(msgspec.json.decode(first.record)["intent_id"])
 
 
 def _is_command(row: OutboxRow) -> bool:

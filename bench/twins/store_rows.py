@@ -87,6 +87,7 @@ class Rows(Struct):
     tiles: dict[tuple[str, int, int], bytes] = field(default_factory=dict)
     heads: dict[tuple[str, int], LogHead] = field(default_factory=dict)
     denials: list[DenialRow] = field(default_factory=list)
+    corrections: dict[tuple[str, str], str] = field(default_factory=dict)  # (original, correction) -> tenant
 
 
 def add(target: Balance, change: Balance) -> None:
@@ -248,3 +249,5 @@ def _apply_desk(rows: Rows, writes: TickWrites) -> None:
     for rail, event, tenant, intent in writes.callbacks_claimed:
         rows.callbacks_claimed.setdefault((rail, event), (tenant, intent))
     rows.denials += writes.denials
+    for tenant, original, correction, _ in writes.corrections:
+        rows.corrections.setdefault((original, correction), tenant)

@@ -13,6 +13,8 @@ from msgspec import UNSET, Struct, UnsetType
 
 from zentra.runtime.errors import Refusal
 from zentra.runtime.evidence import canonical
+from zentra.runtime.intents.reading import REQUIRED, Violation, foreign_to, read_terms, term_schema
+from zentra.runtime.intents.terms import Condition, Conversion, Leg
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.money import AMOUNT_SCHEMA, currencies, is_currency, parse_minor
 
@@ -55,19 +57,16 @@ class IntentCommand(Struct, frozen=True, kw_only=True, gc=False):
     money_model: str = MONEY_MODEL
     primitives: tuple[str, ...] = PRIMITIVES
     metadata: dict[str, str] = {}
+    legs: tuple[Leg, ...] | UnsetType = UNSET  # of a journal; amount, source and destination follow from them
+    conditions: tuple[Condition, ...] | UnsetType = UNSET
+    effective_at: str | UnsetType = UNSET
+    corrects: str | UnsetType = UNSET  # the intent_id of what a journal puts right
+    conversion: Conversion | UnsetType = UNSET
 
     @property
     def amount(self) -> int:
         """Return the amount in minor units."""
         return int(self.minor)
-
-
-class Violation(Struct, frozen=True):
-    """One thing that is wrong with a request: where (a JSON pointer), a stable code, and a sentence."""
-
-    pointer: str
-    code: str
-    detail: str
 
 
 class _Request(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -116,7 +115,9 @@ def parse_intent(
     flawless = _flawless(body, allowed)
     if flawless is not None:
         return *flawless, []
-    violations = [
+    terms = read_terms(body, body.get("kind", _KIND_DEFAULT))
+    body, violations = terms.rest, terms.violations
+    violations += [
         Violation(f"/{_escape(name)}", "field_unknown", "there is no such field")
         for name in body
         if name not in _FIELDS
@@ -124,7 +125,7 @@ def parse_intent(
     values: dict[str, Any] = {}
     for name, field in _FIELDS.items():
         if name not in body:
-            if field.required:
+            if field.required and name not in terms.derived:
                 violations.append(Violation(f"/{name}", "field_missing", "this field is required"))
             continue
         try:
@@ -141,10 +142,12 @@ def parse_intent(
     key = values.pop("idempotency_key", None)
     if violations:
         return None, key, violations
-    values.pop("amount")
+    if "amount" in values:
+        values["minor"] = str(minor)
+        del values["amount"]
     values["kind"] = IntentKind(values.get("kind", _KIND_DEFAULT))
     values["primitives"] = tuple(p for p in PRIMITIVES if p in values.get("primitives", PRIMITIVES))
-    return IntentCommand(minor=str(minor), **values), key, violations
+    return IntentCommand(**values, **terms.values), key, violations
 
 
 def intent_schema(kinds: frozenset[str] | None = None) -> dict[str, Any]:
@@ -176,12 +179,31 @@ def intent_schema(kinds: frozenset[str] | None = None) -> dict[str, Any]:
         defaults["kind"] = allowed[0] if len(allowed) == 1 else str(_KIND_DEFAULT)
     for field, default in defaults.items():
         properties[field] = {**properties[field], "default": default}
-    return {
+    base = [field.name for field in _FIELDS.values() if field.required]
+    ways = {kind: REQUIRED.get(kind, tuple(base)) for kind in allowed}
+    schema: dict[str, Any] = {
         "type": "object",
-        "properties": {field: properties[field] for field in _FIELDS},
-        "required": [field.name for field in _FIELDS.values() if field.required],
+        "properties": {field: properties[field] for field in _FIELDS} | term_schema(frozenset(allowed)),
+        "required": [field for field in ways[allowed[0]] if all(field in way for way in ways.values())],
         "additionalProperties": False,
     }
+    if len(allowed) == 1:
+        for field in foreign_to(allowed[0]):
+            schema["properties"].pop(field, None)
+        return schema
+    rules = []
+    for kind, way in ways.items():
+        foreign = {field: False for field in foreign_to(kind) if field in schema["properties"]}
+        missing = [field for field in way if field not in schema["required"]]
+        if foreign or missing:
+            named = {} if kind == _KIND_DEFAULT else {"required": ["kind"]}
+            rules.append(
+                {
+                    "if": {"properties": {"kind": {"const": kind}}, **named},
+                    "then": {"required": missing, "properties": foreign},
+                }
+            )
+    return {**schema, "allOf": rules} if rules else schema
 
 
 def _as_ecma(pattern: re.Pattern[str]) -> str:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 __all__ = [
+    "COMPOSED",
     "PARTS",
     "SETTLED",
     "SYSTEM_ACCOUNT_TYPES",
@@ -111,6 +112,7 @@ class Effect(StrEnum):
     OPEN_CASE = "open_case"
     GIVE_BACK = "give_back"
     SETTLE = "settle"
+    AUTO_REVERSE = "auto_reverse"
 
 
 class Topic(StrEnum):
@@ -165,8 +167,15 @@ SYSTEM_ACCOUNT_TYPES: Final = frozenset(
 
 
 class IntentKind(StrEnum):
-    """What a client can ask for. A book transfer moves money between two of the tenant's accounts and needs no rail."""
+    """What a client can ask for. What is only booked needs no rail: a book transfer moves money between two of the tenant's
+    accounts, a journal between many, and a conversion sells one currency for another."""
 
     TRANSFER = "transfer"
     PAYMENT = "payment"
     BOOK_TRANSFER = "book_transfer"
+    JOURNAL = "journal"
+    CONVERSION = "conversion"
+
+
+COMPOSED: Final = frozenset({IntentKind.JOURNAL, IntentKind.CONVERSION})
+"""Kinds of several postings, which are booked together and given back together."""

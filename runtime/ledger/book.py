@@ -9,24 +9,28 @@ A posting moves one amount between two accounts of one tenant and one currency, 
     settle   ( 0, +a)   settlement -> destination
     book     ( 0, +a)   source -> destination    no rail in between
     reversal ( 0, +a)   the way back, linked to the original by its intent
+    forced_reversal     the same, where the payee may go below its limit: the one exemption from that rule
+    fee      ( 0, +a)   source -> fee                 what a conversion costs
+    spread   ( 0, +a)   liquidity -> fee              what it is dearer than the mid rate
 
-A refused command changes nothing. The order of the checks is part of the contract. Counters are summed as Python
+Journals and conversions are several postings in one transaction: see `runtime/ledger/journal.py`. A refused command changes nothing. The order of the checks is part of the contract. Counters are summed as Python
 integers and refused beyond 64 bits. An account without a floor is never read: only its change is kept."""
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import pairwise
 from typing import Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import astuple
 
 from zentra.runtime.intents.facts import Entry
+from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.ledger.money import MINOR_MAX
 
-__all__ = ["AccountRef", "Balance", "Book", "Objection", "Posting", "available"]
+__all__ = ["AccountRef", "Balance", "Book", "Objection", "Posting", "amount_objection", "available", "posting_hash"]
 
 
 class AccountRef(Struct, frozen=True, gc=False):
@@ -53,7 +57,7 @@ class Balance(Struct, gc=False):
 
 
 class Posting(Struct, frozen=True, gc=False):
-    """One immutable row of the ledger."""
+    """One immutable row of the ledger; `effective_at` says when it counts where that is not when it was recorded."""
 
     intent: str
     ordinal: int
@@ -65,12 +69,14 @@ class Posting(Struct, frozen=True, gc=False):
     posted: int
     at: datetime
     hash: bytes
+    effective_at: datetime | None = None
 
     def entry(self) -> Entry:
         """Return this posting as it stands in a record."""
         return Entry(
             self.ordinal, self.kind, self.debit.account_id, self.credit.account_id, self.debit.currency,
             str(self.pending), str(self.posted), self.hash.hex(),
+            UNSET if self.effective_at is None else timestamp(self.effective_at),
         )  # fmt: skip
 
 
@@ -132,7 +138,7 @@ class Book:
         *, intent: str, ordinal: int,
     ) -> tuple[Posting, ...] | Objection:  # fmt: skip
         """Return the two postings that turn a hold into money at its destination, or the first objection."""
-        objection = _amount_objection(minor)
+        objection = amount_objection(minor)
         if objection is not None:
             return objection
         if held == 0:
@@ -163,10 +169,12 @@ class Book:
 
     def reverse(
         self, path: tuple[AccountRef, ...], minor: int, posted: int, given_back: int, at: datetime,
-        *, intent: str, ordinal: int,
+        *, intent: str, ordinal: int, forced: bool = False,
     ) -> tuple[Posting, ...] | Objection:  # fmt: skip
-        """Return the postings that give `minor` back along `path` (destination first), or the first objection."""
-        objection = _amount_objection(minor)
+        """Return the postings that give `minor` back along `path` (destination first), or the first objection.
+
+        One that is `forced` is not refused for want of funds, and says so by its kind."""
+        objection = amount_objection(minor)
         if objection is not None:
             return objection
         if posted == 0:
@@ -175,10 +183,11 @@ class Book:
             return Objection("already_reversed")
         if minor > posted - given_back:
             return Objection("exceeds_original", f"{posted - given_back} is left")
-        short = self._short(path[0], path[-1], minor)
+        short = None if forced else self._short(path[0], path[-1], minor)
         if short is not None:
             return short
-        legs = [("reversal", debit, credit, 0, minor) for debit, credit in pairwise(path)]
+        kind = "forced_reversal" if forced else "reversal"
+        legs = [(kind, debit, credit, 0, minor) for debit, credit in pairwise(path)]
         return self._write(intent, ordinal, at, *legs)
 
     def _objection(self, minor: int, currency: str | None, *named: AccountRef | None) -> Objection | None:
@@ -186,7 +195,7 @@ class Book:
 
         They are named in the order of `_ROLES`. The first gives to the last; one between them is where the money goes
         in the end."""
-        objection = _amount_objection(minor)
+        objection = amount_objection(minor)
         if objection is not None:
             return objection
         source, given_to, met = named[0], named[-1], []
@@ -215,7 +224,7 @@ class Book:
     def _write(
         self, intent: str, ordinal: int, at: datetime, *legs: tuple[str, AccountRef, AccountRef, int, int]
     ) -> tuple[Posting, ...] | Objection:
-        balances, changes = self.balances, self.changes
+        balances = self.balances
         for _, debit, credit, pending, posted in legs:
             if debit.id == credit.id or debit.tenant != credit.tenant or debit.currency != credit.currency:
                 raise ValueError(f"no posting can join {debit.account_id} and {credit.account_id}")
@@ -229,6 +238,14 @@ class Book:
                 objection = _beyond(credit, balance.credits_pending + pending, balance.credits_posted + posted)
                 if objection is not None:
                     return objection
+        return self.put(intent, ordinal, at, legs)
+
+    def put(
+        self, intent: str, ordinal: int, at: datetime, legs: Iterable[tuple[str, AccountRef, AccountRef, int, int]],
+        effective_at: datetime | None = None,
+    ) -> tuple[Posting, ...]:  # fmt: skip
+        """Write postings (kind, debit, credit, pending, posted) that were checked, and return them."""
+        balances, changes = self.balances, self.changes
         written = []
         for kind, debit, credit, pending, posted in legs:
             for counters in (changes[debit.id], balances.get(debit.id)):
@@ -240,8 +257,10 @@ class Book:
                     counters.credits_pending += pending
                     counters.credits_posted += posted
             tenant = debit.tenant
-            link = posting_hash(tenant, intent, ordinal, kind, debit, credit, pending, posted)
-            written.append(Posting(intent, ordinal, tenant, kind, debit, credit, pending, posted, at, link))
+            link = posting_hash(tenant, intent, ordinal, kind, debit, credit, pending, posted, effective_at)
+            written.append(
+                Posting(intent, ordinal, tenant, kind, debit, credit, pending, posted, at, link, effective_at)
+            )
             ordinal += 1
         self.postings += written
         return tuple(written)
@@ -293,7 +312,7 @@ def _accounts_objection(named: tuple[AccountRef | None, ...], currency: str | No
     return Objection("currency_mismatch", f"{ref.account_id} is in {ref.currency}, not {expected}")
 
 
-def _amount_objection(minor: int) -> Objection | None:
+def amount_objection(minor: int) -> Objection | None:
     """Return what is wrong with an amount before anything else is looked at."""
     if minor == 0:
         return Objection("amount_zero")
@@ -305,10 +324,16 @@ def _amount_objection(minor: int) -> Objection | None:
 
 
 def posting_hash(
-    tenant: str, intent: str, ordinal: int, kind: str, debit: AccountRef, credit: AccountRef, pending: int, posted: int
-) -> bytes:
-    """Return the SHA-256 of a posting's fields, joined by a sign that none of them can hold."""
+    tenant: str, intent: str, ordinal: int, kind: str, debit: AccountRef, credit: AccountRef, pending: int, posted: int,
+    effective_at: datetime | None = None,
+) -> bytes:  # fmt: skip
+    """Return the SHA-256 of a posting's fields, joined by a sign that none of them can hold.
+
+    The fields of one with an effective date are of the second version: its number stands before them, where no tenant
+    can stand, and the date behind them."""
     fields = (
         f"{tenant}|{intent}|{ordinal}|{kind}|{debit.account_id}|{credit.account_id}|{debit.currency}|{pending}|{posted}"
     )
+    if effective_at is not None:
+        fields = f"2|{fields}|{timestamp(effective_at)}"
     return hashlib.sha256(fields.encode()).digest()

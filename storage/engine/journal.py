@@ -136,6 +136,9 @@ where d.delivery = c.delivery
 _OUTCOME: Final = """
 insert into command_outcomes (command, tenant, accepted, code, detail, decided_at) values ($1, $2, $3, $4, $5, $6)
 """
+_CORRECTION: Final = """
+insert into corrections (tenant, original, correction, at) values ($1, $2, $3, $4) on conflict do nothing
+"""
 _CLAIM: Final = """
 update callbacks set tenant = $3, intent = $4 where rail = $1 and event_id = $2 and intent is null
 """
@@ -408,6 +411,8 @@ async def _write_desk(connection: Connection, writes: TickWrites) -> None:
         )
     if writes.command_outcomes:
         await connection.executemany(_OUTCOME, [(*row[:4], _json(row[4]), row[5]) for row in writes.command_outcomes])
+    if writes.corrections:
+        await connection.executemany(_CORRECTION, writes.corrections)
     if writes.callbacks_claimed:
         await connection.executemany(_CLAIM, writes.callbacks_claimed)
     if writes.endpoints_disabled:

@@ -12,6 +12,7 @@ from zentra.runtime.errors import DataError
 from zentra.runtime.evidence.merkle import Frontier
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef
+from zentra.runtime.ledger.conversion import FxRate
 from zentra.runtime.policy import PolicyRules
 from zentra.runtime.ports import (
     Claim,
@@ -38,15 +39,23 @@ from zentra.storage.pool import Pool
 __all__ = ["PostgresStore"]
 
 UNSEND_ROWS: Final = 20_000  # well within the limit of a transaction
-_SETTLEMENT: Final = "@settlement/"
+_SYSTEM: Final = "@"  # before the name of a system account: @settlement/NGN
 _ACCOUNTS: Final = """
 select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status
 from accounts a join unnest($1::text[], $2::text[]) as n(tenant, account_id) using (tenant, account_id)
 """
-_SETTLEMENTS: Final = """
+_SYSTEM_ACCOUNTS: Final = """
 select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status
-from accounts a join unnest($1::text[], $2::text[]) as n(tenant, currency) using (tenant, currency)
-where a.type = 'settlement' order by a.id desc
+from accounts a join unnest($1::text[], $2::text[], $3::text[]) as n(tenant, type, currency)
+    using (tenant, type, currency)
+order by a.id desc
+"""
+_RATES: Final = """
+select tenant, sell, buy, mid, spread_bps, fee_minor, as_of, max_age_seconds, source, version from fx_rates order by 1, 2, 3
+"""
+_INTENT_IDS: Final = """
+select i.tenant, i.intent_id, i.id
+from intents i join unnest($1::text[], $2::text[]) as n(tenant, intent_id) using (tenant, intent_id)
 """
 _RECORDS: Final = """
 select intent, array_agg(record order by sequence), array_agg(hash order by sequence)
@@ -182,20 +191,26 @@ class PostgresStore:
             corridors=_by_tenant(Corridor(r[0], r[1], r[2], r[3], tuple(r[4]), r[5], r[6], r[7]) for r in corridors),
             endpoints=_by_tenant(Endpoint(r[0], r[1], r[2], tuple(r[3]), tuple(r[4])) for r in endpoints),
             rails={rail.name: rail for rail in settings},
+            rates=_by_tenant(FxRate(*row) for row in await self._fetch(_RATES)),
         )
 
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
         """See Store.accounts."""
-        plain = [name for name in names if not name[1].startswith(_SETTLEMENT)]
-        settlements = [(tenant, name[len(_SETTLEMENT) :]) for tenant, name in names if name.startswith(_SETTLEMENT)]
+        plain = [name for name in names if not name[1].startswith(_SYSTEM)]
+        system = [(tenant, *name.removeprefix(_SYSTEM).split("/")) for tenant, name in names if name[:1] == _SYSTEM]
         found: dict[tuple[str, str], AccountRef] = {}
         if plain:
             for row in await self._fetch(_ACCOUNTS, [t for t, _ in plain], [n for _, n in plain]):
                 found[row[1], row[2]] = AccountRef(*row)
-        if settlements:
-            for row in await self._fetch(_SETTLEMENTS, [t for t, _ in settlements], [c for _, c in settlements]):
-                found[row[1], f"{_SETTLEMENT}{row[4]}"] = AccountRef(*row)
+        if system:
+            for row in await self._fetch(_SYSTEM_ACCOUNTS, *map(list, zip(*system, strict=True))):
+                found[row[1], f"{_SYSTEM}{row[3]}/{row[4]}"] = AccountRef(*row)
         return found
+
+    async def intent_ids(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """See Store.intent_ids."""
+        rows = await self._fetch(_INTENT_IDS, [tenant for tenant, _ in names], [name for _, name in names])
+        return {(row[0], row[1]): row[2] for row in rows}
 
     async def intents(self, ids: Collection[str]) -> dict[str, StoredIntent]:
         """See Store.intents."""
