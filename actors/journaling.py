@@ -135,8 +135,8 @@ def settle_debt(tick: Tick, at: Input, tx: Transaction) -> None:
 
 
 def payer(tick: Tick, tx: Transaction) -> AccountRef | None:
-    """Return the account that the policy judges a transaction by: of many, one without a floor before any other, so that
-    no leg hides behind the first."""
+    """Return the account that the policy judges a transaction by: of many, one without a floor before any other, so
+    that no leg hides behind the first."""
     command = tx.command
     first = tick.account(tx.tenant, command.source)
     if command.legs is UNSET:

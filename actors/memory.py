@@ -42,7 +42,9 @@ class Missing(Struct):
     logs: set[str] = field(default_factory=set)
     leaves: set[LeafName] = field(default_factory=set)
     commands: set[str] = field(default_factory=set)
-    names: set[tuple[str, str]] = field(default_factory=set)  # (tenant, intent_id) of intents of which the uuid is asked
+    names: set[tuple[str, str]] = field(
+        default_factory=set
+    )  # (tenant, intent_id) of intents of which the uuid is asked
     configuration: bool = False
 
     def __bool__(self) -> bool:

@@ -37,7 +37,21 @@ from zentra.client.errors import (
     ZentraError,
 )
 from zentra.client.evidence import PacketProblem, Verdict, verify_packet
-from zentra.client.models import Account, AccountEntry, Command, Intent, Page, Record, Status, StreamEvent, WebhookEvent
+from zentra.client.models import (
+    Account,
+    AccountEntry,
+    Command,
+    Condition,
+    Intent,
+    Leg,
+    Page,
+    Quote,
+    Rate,
+    Record,
+    Status,
+    StreamEvent,
+    WebhookEvent,
+)
 from zentra.client.natsdoor import NatsZentra
 from zentra.client.webhooks import verify_webhook
 
@@ -56,12 +70,14 @@ __all__ = [
     "BulkResult",
     "Code",
     "Command",
+    "Condition",
     "ConflictError",
     "FieldError",
     "IdempotencyInFlightError",
     "IdempotencyMismatchError",
     "Intent",
     "InternalServerError",
+    "Leg",
     "MissingExtraError",
     "NatsZentra",
     "NewIntent",
@@ -69,6 +85,8 @@ __all__ = [
     "PacketProblem",
     "Page",
     "PermissionDeniedError",
+    "Quote",
+    "Rate",
     "RateLimit",
     "RateLimitError",
     "RawResponse",

@@ -21,6 +21,7 @@ from zentra.client.models import (
     Case,
     Command,
     CommandRecord,
+    Condition,
     Delivery,
     Denial,
     Endpoint,
@@ -30,6 +31,7 @@ from zentra.client.models import (
     Review,
     Version,
 )
+from zentra.client.terms import Time, spelled
 
 __all__ = [
     "LOOK_PAUSE_SECONDS",
@@ -72,8 +74,6 @@ LOOK_PAUSE_SECONDS: Final = 0.25  # where somebody in between drops the wish to 
 STREAM_SILENT_SECONDS_MAX: Final = 45.0  # three heartbeats
 
 T = TypeVar("T")
-Time: TypeAlias = datetime | str
-"""A time with its offset; as text it is RFC 3339."""
 Filters: TypeAlias = Mapping[str, object]
 PageCall: TypeAlias = Callable[[str | None], Call[Page[T]]]
 
@@ -101,21 +101,12 @@ def _bytes(answer: Answer) -> bytes:
 
 
 def _pages(read: Callable[[Answer], Page[T]], *path: str, page_size: int | None, filters: Filters) -> PageCall[T]:
-    given = {name: _spelled(value) for name, value in filters.items()}
+    given = {name: spelled(value) if isinstance(value, datetime) else value for name, value in filters.items()}
 
     def call(cursor: str | None) -> Call[Page[T]]:
         return get_call(read, *path, query={**given, "limit": page_size, "cursor": cursor})
 
     return call
-
-
-def _spelled(value: object) -> object:
-    """Return a filter as it is written in a query. Raises ValueError for a time without its offset."""
-    if not isinstance(value, datetime):
-        return value
-    if value.tzinfo is None:
-        raise ValueError("a time has its offset: datetime(..., tzinfo=UTC)")
-    return value.isoformat()
 
 
 # Intents.
@@ -132,6 +123,8 @@ def create_intent(
     scope: str | None,
     country: str | None,
     metadata: Mapping[str, str] | None,
+    conditions: Sequence[Condition] | None,
+    effective_at: Time | None,
     idempotency_key: str | None,
     wait: int | None,
 ) -> Call[Intent]:
@@ -139,6 +132,7 @@ def create_intent(
     wanted = NewIntent(
         amount=amount, currency=currency, source=source, destination=destination, kind=kind, intent_id=intent_id,
         scope=scope, country=country, metadata=None if metadata is None else dict(metadata),
+        conditions=conditions, effective_at=effective_at,
         idempotency_key=new_key() if idempotency_key is None else idempotency_key,
     )  # fmt: skip
     return body_call(_intent, *door, body=intent_body(wanted), idempotency_key=wanted.idempotency_key, wait=wait)

@@ -13,6 +13,8 @@ from typing import Any, Final, Generic, Self, TypeVar
 import msgspec
 from msgspec import Struct, field
 
+from zentra.client.term_models import Condition, Conversion, Leg, Price, Quote, Rate, Rates
+
 __all__ = [
     "Account",
     "AccountEntry",
@@ -22,6 +24,8 @@ __all__ = [
     "Case",
     "Command",
     "CommandRecord",
+    "Condition",
+    "Conversion",
     "Delivery",
     "DeliveryAttempt",
     "Denial",
@@ -31,8 +35,13 @@ __all__ = [
     "Intent",
     "LedgerEntry",
     "LedgerState",
+    "Leg",
     "Links",
     "Page",
+    "Price",
+    "Quote",
+    "Rate",
+    "Rates",
     "Reason",
     "Record",
     "Review",
@@ -102,6 +111,7 @@ class LedgerEntry(Struct, frozen=True, kw_only=True):
     sequence: int
     at: datetime
     hash: str
+    effective_at: datetime | None = None
 
 
 class LedgerState(Struct, frozen=True, kw_only=True):
@@ -255,6 +265,12 @@ class Intent(Struct, frozen=True, kw_only=True):
     money_model: str | None = None
     primitives: tuple[str, ...] = ()
     metadata: dict[str, str] = {}
+    legs: tuple[Leg, ...] | None = None
+    conditions: tuple[Condition, ...] | None = None
+    effective_at: datetime | None = None
+    corrects: str | None = None
+    corrected_by: tuple[str, ...] = ()
+    conversion: Conversion | None = None
     created_by: str | None = None
     updated_at: datetime | None = None
     trace_id: str | None = None
@@ -353,6 +369,7 @@ class AccountEntry(Struct, frozen=True, kw_only=True):
     pending: int
     posted: int
     hash: str
+    effective_at: datetime | None = None
 
 
 class Page(Struct, Generic[T], frozen=True, kw_only=True):

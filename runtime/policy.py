@@ -195,4 +195,6 @@ RULES: Final[Mapping[str, Callable[[_Case], Objection | None]]] = {
     "correction_reviewed": _correction,
 }
 _SPEAKING: Final = ("correction_reviewed",)  # rules that are named only where they say something
-_PASSED: Final = {name: "passed" for name in RULES if name not in _SPEAKING}  # what nearly every decision holds: nobody changes it
+_PASSED: Final = {
+    name: "passed" for name in RULES if name not in _SPEAKING
+}  # what nearly every decision holds: nobody changes it

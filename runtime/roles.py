@@ -31,11 +31,14 @@ class Permission(StrEnum):
     CASES_READ = "cases:read"
     CASES_RESOLVE = "cases:resolve"
     DENIALS_READ = "denials:read"
+    RATES_READ = "rates:read"
+    RATES_WRITE = "rates:write"
 
 
 P = Permission
 _READS: Final = frozenset({
     P.INTENTS_READ, P.ACCOUNTS_READ, P.ENDPOINTS_READ, P.DELIVERIES_READ, P.EVIDENCE_READ, P.REVIEWS_READ, P.CASES_READ,
+    P.RATES_READ,
 })  # fmt: skip
 _DEVELOPER: Final = _READS | {
     P.INTENTS_CREATE, P.INTENTS_CANCEL, P.INTENTS_REVERSE, P.ACCOUNTS_CREATE, P.ENDPOINTS_CREATE,
@@ -43,9 +46,9 @@ _DEVELOPER: Final = _READS | {
 
 ROLES: Final[Mapping[str, frozenset[Permission]]] = {
     "developer": _DEVELOPER,
-    "operator": _DEVELOPER | {P.REVIEWS_DECIDE, P.CASES_RESOLVE, P.DELIVERIES_REPLAY, P.DENIALS_READ},
+    "operator": _DEVELOPER | {P.REVIEWS_DECIDE, P.CASES_RESOLVE, P.DELIVERIES_REPLAY, P.DENIALS_READ, P.RATES_WRITE},
     "support": _READS - {P.EVIDENCE_READ},
-    "finance": frozenset({P.INTENTS_READ, P.ACCOUNTS_READ, P.EVIDENCE_READ, P.CASES_READ}),
+    "finance": frozenset({P.INTENTS_READ, P.ACCOUNTS_READ, P.EVIDENCE_READ, P.CASES_READ, P.RATES_READ}),
     "auditor": _READS | {P.DENIALS_READ},
     "admin": frozenset(Permission),
 }

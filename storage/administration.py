@@ -110,7 +110,7 @@ class Administration:
     """The operator's hand on an installation. Every method raises Refusal with its reason, or Unavailable."""
 
     def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+        self._pool = self.pool = pool
 
     async def create_tenant(self, tenant: str, name: str, *, mode: Mode = "test") -> bool:
         """Return whether the tenant is new.

@@ -119,9 +119,10 @@ async def copy_postings(connection: Connection, postings: Sequence[Posting]) -> 
     that the others are no wider."""
     dated = [p for p in postings if p.effective_at is not None]
     if dated:
-        await connection.copy_records_to_table(
-            "postings", columns=(*_POSTING_COLUMNS, "effective_at"), records=[_dated(p) for p in dated]
-        )
+        with _refused():
+            await connection.copy_records_to_table(
+                "postings", columns=(*_POSTING_COLUMNS, "effective_at"), records=[_dated(p) for p in dated]
+            )
         postings = [p for p in postings if p.effective_at is None]
     if postings:
         await _copy_undated(connection, postings)
@@ -145,6 +146,8 @@ async def _copy_undated(connection: Connection, postings: Sequence[Posting]) -> 
 def _dated(p: Posting) -> tuple[Any, ...]:
     if len(p.intent) != _UUID_DIGITS:
         raise DataError(f"not a uuid: {p.intent[:64]!r}")
+    if p.at.tzinfo is None or p.effective_at is None or p.effective_at.tzinfo is None:
+        raise DataError(f"a time without a zone: {p.at}, {p.effective_at}")
     return (
         p.intent, p.ordinal, p.debit.id, p.credit.id, p.pending, p.posted, p.at, p.hash, p.tenant, p.kind,
         p.debit.currency, p.effective_at,
@@ -232,7 +235,7 @@ def _refused() -> Iterator[None]:
     """Turn what values that fit no column raise into DataError."""
     try:
         yield
-    except (ValueError, TypeError, struct.error) as error:
+    except (ValueError, TypeError, OverflowError, struct.error) as error:
         raise DataError(str(error)) from error
 
 

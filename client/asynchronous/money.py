@@ -11,7 +11,7 @@ from zentra.client import calls
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages, AsyncTransport
 from zentra.client.bulk import BulkResult, NewIntent
 from zentra.client.calls import Time
-from zentra.client.models import Account, AccountEntry, Command, CommandRecord, Intent
+from zentra.client.models import Account, AccountEntry, Command, CommandRecord, Condition, Intent
 
 __all__ = ["AsyncAccounts", "AsyncCommands", "AsyncEvents", "AsyncIntents", "AsyncPayments", "AsyncTransfers"]
 
@@ -34,14 +34,17 @@ class AsyncIntents:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        conditions: Sequence[Condition] | None = None,
+        effective_at: Time | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Intent:
         """Return the intent as accepted or, after up to `wait` seconds (the server allows 30), as it then is.
 
-        `amount` is in minor units. Without an `idempotency_key` one is made for this call and all its attempts; give
-        one of yours, kept with the order that it is for, to be safe against a crash of your own process as well.
-        Raises APIError and ValueError."""
+        `amount` is in minor units. `conditions` have to hold once it is in the books; `effective_at` (of a book
+        transfer) is when it counts where that is not now. Without an `idempotency_key` one is made for this call and
+        all its attempts; give one of yours, kept with the order that it is for, to be safe against a crash of your own
+        process as well. Raises APIError and ValueError."""
         return await self._transport.send(
             calls.create_intent(
                 "runtime",
@@ -55,6 +58,8 @@ class AsyncIntents:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                conditions=conditions,
+                effective_at=effective_at,
                 idempotency_key=idempotency_key,
                 wait=wait,
             )
@@ -183,6 +188,8 @@ class AsyncTransfers:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        conditions: Sequence[Condition] | None = None,
+        effective_at: Time | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Intent:
@@ -199,6 +206,8 @@ class AsyncTransfers:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                conditions=conditions,
+                effective_at=effective_at,
                 idempotency_key=idempotency_key,
                 wait=wait,
             )
@@ -222,6 +231,7 @@ class AsyncPayments:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        conditions: Sequence[Condition] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Intent:
@@ -238,6 +248,8 @@ class AsyncPayments:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                conditions=conditions,
+                effective_at=None,
                 idempotency_key=idempotency_key,
                 wait=wait,
             )

@@ -12,7 +12,7 @@ from zentra.client import calls
 from zentra.client.blocking.transport import EventStream, Pages, Transport
 from zentra.client.bulk import BulkResult, NewIntent
 from zentra.client.calls import Time
-from zentra.client.models import Account, AccountEntry, Command, CommandRecord, Intent
+from zentra.client.models import Account, AccountEntry, Command, CommandRecord, Condition, Intent
 
 __all__ = ["Accounts", "Commands", "Events", "Intents", "Payments", "Transfers"]
 
@@ -35,14 +35,17 @@ class Intents:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        conditions: Sequence[Condition] | None = None,
+        effective_at: Time | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Intent:
         """Return the intent as accepted or, after up to `wait` seconds (the server allows 30), as it then is.
 
-        `amount` is in minor units. Without an `idempotency_key` one is made for this call and all its attempts; give
-        one of yours, kept with the order that it is for, to be safe against a crash of your own process as well.
-        Raises APIError and ValueError."""
+        `amount` is in minor units. `conditions` have to hold once it is in the books; `effective_at` (of a book
+        transfer) is when it counts where that is not now. Without an `idempotency_key` one is made for this call and all
+        its attempts; give one of yours, kept with the order that it is for, to be safe against a crash of your own
+        process as well. Raises APIError and ValueError."""
         return self._transport.send(
             calls.create_intent(
                 "runtime",
@@ -56,6 +59,8 @@ class Intents:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                conditions=conditions,
+                effective_at=effective_at,
                 idempotency_key=idempotency_key,
                 wait=wait,
             )
@@ -184,6 +189,8 @@ class Transfers:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        conditions: Sequence[Condition] | None = None,
+        effective_at: Time | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Intent:
@@ -200,6 +207,8 @@ class Transfers:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                conditions=conditions,
+                effective_at=effective_at,
                 idempotency_key=idempotency_key,
                 wait=wait,
             )
@@ -223,6 +232,7 @@ class Payments:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        conditions: Sequence[Condition] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Intent:
@@ -239,6 +249,8 @@ class Payments:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                conditions=conditions,
+                effective_at=None,
                 idempotency_key=idempotency_key,
                 wait=wait,
             )

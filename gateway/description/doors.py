@@ -15,12 +15,13 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from zentra.actors.commands import COMMAND_CODES
-from zentra.gateway.description import pages, shapes
+from zentra.gateway.description import pages, shapes, term_shapes
 from zentra.gateway.http.app import Route
 from zentra.gateway.http.fields import SCHEMAS, Check, Field
 from zentra.gateway.http.lists import LIMIT_DEFAULT, LIMIT_MAX
 from zentra.gateway.routes.accounts import ACCOUNT, ACCOUNT_FILTERS, ENTRY_FILTERS
 from zentra.gateway.routes.intents import CANCEL, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
+from zentra.gateway.routes.journals import CONVERSIONS, JOURNALS, QUOTE, RATE
 from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION, REVIEW_FILTERS, VERDICT
 from zentra.gateway.routes.webhooks import DELIVERY_FILTERS, ENDPOINT, NOTHING
 from zentra.runtime.intents.command import KEY_PATTERN, intent_schema
@@ -44,6 +45,7 @@ class Query(Struct, frozen=True):
     name: str
     schema: Schema
     description: str
+    required: bool = False
 
 
 class Door(Struct, frozen=True, kw_only=True):
@@ -70,7 +72,7 @@ def schema_of_fields(fields: Mapping[str, Field]) -> Schema:
     properties: dict[str, Any] = {}
     for name, field in fields.items():
         properties[name] = dict(SCHEMAS[field.check])
-        if field.default is not ... and field.default != "":
+        if field.default not in (..., "", None):
             properties[name]["default"] = field.default
     properties["idempotency_key"] = {"type": "string", "pattern": _KEY}
     required = [name for name, field in fields.items() if field.default is ...]
@@ -131,6 +133,14 @@ _LIMIT: Final = Query(
 )
 
 
+_QUOTED: Final[Mapping[str, str]] = {
+    "amount": "what is sold, in minor units",
+    "currency": "the currency that is sold",
+    "buy_currency": "the currency that is bought",
+    "intent_id": "of the intent that will name the quote; one is made where it is left out",
+}
+
+
 def _create(name: str, summary: str, kinds: frozenset[str] | None) -> Door:
     return Door(
         name=name, tag="intents", summary=summary, answers=_INTENT_ANSWERS, takes=intent_schema(kinds), key="once",
@@ -158,6 +168,22 @@ DOORS: Final[Mapping[str, Door]] = {
     "POST /runtime/intents": _create("create_intent", "Create an intent.", None),
     "POST /transfers": _create("create_transfer", "Create a transfer, between accounts or out to a rail.", TRANSFERS),
     "POST /payments": _create("create_payment", "Create a payment.", PAYMENTS),
+    "POST /journals": _create("create_journal", "Book many legs at once, or none of them.", JOURNALS),
+    "POST /conversions": _create("create_conversion", "Sell one currency for another.", CONVERSIONS),
+    "GET /conversions/quote": Door(
+        name="quote_conversion", tag="conversions", summary="A price that holds for half a minute, for one intent.",
+        answers={200: term_shapes.QuoteGiven},
+        codes=("rate_unknown", "rate_stale", "conversion_too_small", "amount_overflow"),
+        query=tuple(Query(name, SCHEMAS[check], _QUOTED[name], name != "intent_id") for name, check in QUOTE.items()),
+    ),
+    "POST /rates": Door(
+        name="put_rate", tag="conversions", summary="Put the rate of a pair in force.", answers={201: term_shapes.RatePut},
+        takes=schema_of_fields(RATE), key="once", headers=_REPLAYED,
+        codes=("rate_outdated", "rate_of_the_future", "currencies_must_be_different"),
+    ),
+    "GET /rates": Door(
+        name="list_rates", tag="conversions", summary="The rates in force, by pair.", answers={200: term_shapes.Rates},
+    ),
     "POST /runtime/intents/bulk": Door(
         name="create_intents", tag="intents", key="each", codes=("batch_too_large",),
         summary="Create up to a thousand intents, each with a key and an answer of its own.",

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from zentra.gateway.description.term_shapes import ConditionShown, ConversionShown, LegShown
 from zentra.runtime.intents.vocabulary import IntentKind, Lifecycle, Topic
 from zentra.storage.reads.work import AttemptView, CaseView, CommandView, ReviewView
 
@@ -89,7 +90,7 @@ class LedgerEntry(Struct, frozen=True, kw_only=True):
 
     entry_id: str
     ordinal: int
-    posting: Literal["reserve", "release", "post", "settle", "book", "reversal"]
+    posting: Literal["reserve", "release", "post", "settle", "book", "fee", "spread", "reversal", "forced_reversal"]
     debit: str
     credit: str
     currency: str
@@ -98,6 +99,7 @@ class LedgerEntry(Struct, frozen=True, kw_only=True):
     hash: Hash
     sequence: int
     at: datetime
+    effective_at: datetime | UnsetType = UNSET
 
 
 class LedgerState(Struct, frozen=True):
@@ -230,6 +232,12 @@ class Intent(Struct, frozen=True, kw_only=True):
     money_model: str
     primitives: list[str]
     metadata: dict[str, str]
+    legs: list[LegShown] | None
+    conditions: list[ConditionShown] | None
+    effective_at: datetime | None
+    corrects: str | None
+    corrected_by: list[str]
+    conversion: ConversionShown | None
     created_by: str
     created_at: datetime
     updated_at: datetime
@@ -354,6 +362,7 @@ class AccountEntry(Struct, frozen=True, kw_only=True):
     pending: Digits
     posted: Digits
     hash: Hash
+    effective_at: datetime
 
 
 class EndpointMade(Struct, frozen=True, kw_only=True):

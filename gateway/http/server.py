@@ -39,12 +39,14 @@ from zentra.gateway.listening import BACKLOG, Receive, Scope, Send, quiet_config
 from zentra.gateway.metrics import Metrics
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
 from zentra.gateway.production import assert_production, nats_tls
+from zentra.gateway.quoting import Quotes
 from zentra.gateway.routes.accounts import AccountRoutes
 from zentra.gateway.routes.callbacks import CallbackRoutes
 from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
 from zentra.gateway.routes.health import HealthRoutes
 from zentra.gateway.routes.intents import IntentRoutes
+from zentra.gateway.routes.journals import JournalRoutes
 from zentra.gateway.routes.operations import OperationRoutes
 from zentra.gateway.routes.webhooks import WebhookRoutes
 from zentra.gateway.sealing import Sealer
@@ -224,9 +226,11 @@ class _Builder:
         health = HealthRoutes(_probes(writer_pool, tenant_pool, client, cache), metrics)
         secret = settings.secret_bytes()
         lists, streams = Lists(secret), Streams()
+        intents = IntentRoutes(tenant_pool, door, commands, intent_waiters, lists)
         routes = [
-            *IntentRoutes(tenant_pool, door, commands, intent_waiters, lists).routes(),
+            *intents.routes(),
             *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
+            *JournalRoutes(tenant_pool, intents, Quotes(secret)).routes(),
             *AccountRoutes(tenant_pool, lists).routes(),
             *OperationRoutes(tenant_pool, commands, lists).routes(),
             *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),

@@ -46,7 +46,9 @@ ACCOUNT: Final[Mapping[str, Field]] = {
     "type": Field(account_type),
     "currency": Field(currency),
 }
-POSTINGS: Final = ("reserve", "release", "post", "settle", "book", "reversal")
+POSTINGS: Final = (
+    "reserve", "release", "post", "settle", "book", "fee", "spread", "reversal", "forced_reversal",
+)  # fmt: skip
 ACCOUNT_FILTERS: Final[Mapping[str, Check]] = {
     **CREATED, "type": one_of("account_type_unknown", *AccountType), "currency": currency, "owner": text,
     "status": one_of("status_unknown", "open", "frozen", "closed"),
@@ -170,4 +172,5 @@ def _entry(row: EntryView) -> dict[str, Any]:
         "pending": str(row.pending),
         "posted": str(row.posted),
         "hash": row.hash.hex(),
+        "effective_at": row.effective_at or row.at,
     }

@@ -224,6 +224,7 @@ def _flawless(body: dict[str, Any], kinds: frozenset[str]) -> tuple[IntentComman
     intent_id = None if asked.intent_id is UNSET else asked.intent_id
     if (
         asked.kind not in kinds
+        or asked.kind in REQUIRED  # it has to have terms, and here there are none
         or not is_currency(asked.currency)
         or not (_ID.match(asked.source) and _ID.match(asked.destination))
         or not (intent_id is None or _ID.match(intent_id))

@@ -237,7 +237,9 @@ def _members(
         return {}
     for name in given:
         if name not in required and name not in optional:
-            terms.object(f"{at}/{name.replace('~', '~0').replace('/', '~1')}", "field_unknown", "there is no such field")
+            terms.object(
+                f"{at}/{name.replace('~', '~0').replace('/', '~1')}", "field_unknown", "there is no such field"
+            )
     for name in required:
         if given.get(name) is None:
             terms.object(f"{at}/{name}", "field_missing", "this field is required")

@@ -76,7 +76,9 @@ def is_rate(text: str) -> bool:
     return match is not None and any(digit != "0" for digit in text if digit != ".")
 
 
-def price(sell: str, buy: str, minor: int, mid: str, spread_bps: int, fee_minor: int, version: int) -> Price | Objection:
+def price(
+    sell: str, buy: str, minor: int, mid: str, spread_bps: int, fee_minor: int, version: int
+) -> Price | Objection:
     """Return the price of selling `minor` of `sell` for `buy`, or `conversion_too_small` where nothing would be bought,
     `amount_overflow` where it would not fit.
 

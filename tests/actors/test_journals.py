@@ -1,4 +1,7 @@
-"""Journals, conditions, effective dates, conversions, corrections and forced reversals, through the engine, as tables."""
+"""Journals, conditions, dates, conversions, corrections and forced reversals, through the engine, as tables."""
+
+# A table is read down its columns.
+# ruff: noqa: E501
 
 from __future__ import annotations
 

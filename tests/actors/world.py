@@ -103,7 +103,16 @@ def audited(fleet: Fleet) -> None:
         for ref in store.refs.values()
     ]
     rows = [
-        Row(p.intent, p.tenant, p.debit.currency, p.debit.id, p.credit.id, p.pending, p.posted)
+        Row(
+            p.intent,
+            p.tenant,
+            p.debit.currency,
+            p.debit.id,
+            p.credit.id,
+            p.pending,
+            p.posted,
+            p.kind == "forced_reversal",
+        )
         for p in store.rows.postings.values()
     ]
     claims = {}

@@ -62,6 +62,7 @@ def _page(name: str) -> str:
 
 
 BLOCKING_PAGES: Final[Mapping[str, Callable[[], str]]] = {
-    f"client/blocking/{name}": partial(_page, name) for name in ("client.py", "money.py", "transport.py", "work.py")
+    f"client/blocking/{name}": partial(_page, name)
+    for name in ("client.py", "journals.py", "money.py", "transport.py", "work.py")
 }
 """The modules that are made, by path."""

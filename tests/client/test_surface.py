@@ -19,7 +19,7 @@ from tests.architecture import ROOT
 from tests.client import servers
 from tests.client.servers import Script
 from zentra.client import models
-from zentra.client.api import AsyncZentra, NewIntent, Zentra
+from zentra.client.api import AsyncZentra, Condition, Leg, NewIntent, Zentra
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages
 from zentra.client.blocking.transport import EventStream, Pages
 
@@ -41,6 +41,11 @@ LEFT_OUT: Mapping[str, str] = {
 }
 """Operations that the client does not have, each with the reason."""
 
+ELSEWHERE: Mapping[str, frozenset[str]] = {
+    name: frozenset({"legs", "corrects", "buy_currency", "quote"}) for name in ("create_intent", "create_intents")
+}
+"""Fields of the general doors that have a method of their own."""
+
 FIELDS_LEFT_OUT: Mapping[str, str] = {
     "idempotency_key": "goes as a header",
     "money_model": "there is only one",
@@ -55,7 +60,10 @@ MONEY: dict[str, Any] = {
     "amount": 1, "currency": "NGN", "source": "a", "destination": "b", "intent_id": "i", "scope": "s", "country": "NG",
     "metadata": {"a": "b"}, "wait": 3,
 }  # fmt: skip
-MANY = [NewIntent(kind="payment", **{name: value for name, value in MONEY.items() if name != "wait"})]
+LABELS = {name: MONEY[name] for name in ("intent_id", "scope", "country", "metadata", "wait")}
+HOLDS = [Condition(account="a", of="available", min=0, max=1)]
+MANY = [NewIntent(kind="payment", conditions=HOLDS, effective_at=AT,
+                  **{name: value for name, value in MONEY.items() if name != "wait"})]  # fmt: skip
 # fmt: off
 ASKED: dict[str, Callable[[Any], Any]] = {
     "list_accounts": lambda api: api.accounts.list(type="t", currency="c", owner="o", status="s", **CREATED).page("c"),
@@ -67,9 +75,17 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "show_case": lambda api: api.cases.get("x"),
     "resolve_case": lambda api: api.cases.resolve("x", "dismissed", **ORDER),
     "list_denials": lambda api: api.denials.list(actor="a", action="b", reason="c", **CREATED).page("c"),
-    "create_payment": lambda api: api.payments.create(**MONEY),
-    "create_transfer": lambda api: api.transfers.create(**MONEY),
-    "create_intent": lambda api: api.runtime.intents.create(**MONEY),
+    "create_payment": lambda api: api.payments.create(**MONEY, conditions=HOLDS),
+    "create_transfer": lambda api: api.transfers.create(**MONEY, conditions=HOLDS, effective_at=AT),
+    "create_intent": lambda api: api.runtime.intents.create(**MONEY, conditions=HOLDS, effective_at=AT),
+    "create_journal": lambda api: api.journals.create(
+        legs=[Leg(source="a", destination="b", amount=1)], currency="NGN", corrects="c", conditions=HOLDS,
+        effective_at=AT, **LABELS),
+    "create_conversion": lambda api: api.conversions.create(buy_currency="USD", quote="q", conditions=HOLDS, **MONEY),
+    "quote_conversion": lambda api: api.conversions.quote(amount=1, currency="a", buy_currency="b", intent_id="i"),
+    "put_rate": lambda api: api.rates.put(
+        sell="a", buy="b", mid="1", spread_bps=1, fee_minor=1, max_age_seconds=1, source="s", as_of=AT),
+    "list_rates": lambda api: api.rates.in_force(),
     "create_intents": lambda api: api.runtime.intents.create_many(MANY),
     "list_intents": lambda api: api.runtime.intents.list(
         state="s", intent_id="i", account="a", kind="k", currency="c", **AMOUNTS, **CREATED).page("c"),
@@ -118,7 +134,8 @@ def test_an_operation_is_asked_for_with_everything_that_it_takes(run: Callable[.
     query, headers = parameters(operation)
     assert dict(parse_qsl(request.url.query.decode())).keys() == query
     assert headers <= set(request.headers)
-    assert sent(request.content) == taken(operation) - (FIELDS_LEFT_OUT.keys() - inside(operation))
+    left_out = FIELDS_LEFT_OUT.keys() - inside(operation) | ELSEWHERE.get(name, frozenset())
+    assert sent(request.content) == taken(operation) - left_out
 
 
 def parameters(operation: dict[str, Any]) -> tuple[set[str], set[str]]:
@@ -164,6 +181,8 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.Case: ["Case"],
     models.Command: ["CommandAnswer"],
     models.CommandRecord: ["Command"],
+    models.Condition: ["ConditionShown"],
+    models.Conversion: ["ConversionShown"],
     models.Delivery: ["Delivery"],
     models.DeliveryAttempt: ["Attempt"],
     models.Denial: ["Denial"],
@@ -173,8 +192,13 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.Intent: ["Intent", "Accepted", "IntentShown"],
     models.LedgerEntry: ["LedgerEntry"],
     models.LedgerState: ["LedgerState"],
+    models.Leg: ["LegShown"],
     models.Links: ["IntentLinks", "AccountLinks", "CommandLinks", "SelfLink", "IntentLink"],
     models.Page: ["Intents", "Accounts", "Entries", "Reviews", "Cases", "Denials", "Endpoints", "Deliveries"],
+    models.Price: ["PriceShown"],
+    models.Quote: ["QuoteGiven"],
+    models.Rate: ["Rate", "RatePut"],
+    models.Rates: ["Rates"],
     models.Reason: ["Reason"],
     models.Record: ["RecordShown"],
     models.Review: ["Review"],
