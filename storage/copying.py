@@ -115,7 +115,8 @@ async def copy_transitions(connection: Connection, transitions: Sequence[Transit
 
 
 async def copy_postings(connection: Connection, postings: Sequence[Posting]) -> None:
-    """Add postings; raises DataError for what is no uuid, or fits no column. The few with an effective date go apart, so
+    """Add postings; raises DataError for what is no uuid, or fits no column. The few with an effective date go apart,
+    so
     that the others are no wider."""
     dated = [p for p in postings if p.effective_at is not None]
     if dated:

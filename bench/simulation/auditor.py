@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -18,6 +18,7 @@ from zentra.bench.simulation.auditor_deliveries import AuditedDeliveries
 from zentra.bench.simulation.auditor_desk import AuditedDesk
 from zentra.bench.simulation.auditor_evidence import AuditedLogs
 from zentra.bench.simulation.auditor_histories import History, Record
+from zentra.bench.simulation.auditor_journals import corrections, dated, priced
 from zentra.bench.simulation.auditor_ledger import AuditedLedger
 from zentra.bench.simulation.auditor_outside import AuditedMessages, AuditedRails
 from zentra.bench.simulation.auditor_policy import AuditedPolicy
@@ -75,6 +76,7 @@ class Auditor:
             raise Violation("M", f"{where} was registered for {transition.tenant}")
         if known is None:
             history.settlement = self.ledger.settlement(history.tenant, history.currency)
+            history.system = self.ledger.system(history.tenant)
             self.histories[history.id] = history
             self.desk.timers.add(("intent", history.id, "state"))
 
@@ -85,8 +87,10 @@ class Auditor:
         self.messages.consumed(plan.consumed, held, self._store.rows.outbox)
         self.ledger.read(ground.balances)
         self.policy.read(ground.usage)
-        self.ledger.wrote(writes.postings, writes.balance_changes)
+        asked = {key: history.command for key, history in self.histories.items()}
+        self.ledger.wrote(writes.postings, writes.balance_changes, asked)
         moved = [self._moved(transition, ground) for transition in writes.transitions]
+        corrections(writes.corrections, [(h.tenant, h.id, h.command, r.event) for h, r in moved], self._keys)
         self._booked(writes.postings, moved)
         self.policy.wrote(writes.velocity_changes)
         told = {history.records[record.sequence - 1]: record for history, record in moved}
@@ -180,12 +184,22 @@ class Auditor:
         configuration = self._configurations.get(ground.configuration_version)
         if configuration is None:
             raise LookupError(f"nobody has told the auditor of configuration {ground.configuration_version}")
-        source = self.ledger.named(history.tenant, history.command["source"])
+        dated(history.command, record.facts, record.event, where, ground.now)
+        if record.event == "ledger.posted" and "conversion" in history.command:
+            priced(
+                history.command, record.facts, where, history.tenant, history.first.intent_id, configuration, ground.now
+            )
         day = ground.now.date().isoformat()
-        self.policy.moved(history, record, configuration, day, source.type if source else "")
+        self.policy.moved(history, record, configuration, day, self._source_type(history))
         self.rails.grounds(history, record, self.messages.commands)
         self.deliveries.moved(history, record, configuration.endpoints.get(history.tenant, ()))
         return history, record
+
+    def _source_type(self, history: History) -> str:
+        """Return the type of the account that gives; of several, one without a floor before any other."""
+        names = [history.command["source"], *(leg["source"] for leg in history.command.get("legs", ()))]
+        types = [ref.type if (ref := self.ledger.named(history.tenant, name)) else "" for name in names]
+        return next((type_ for type_ in types[1:] if type_ in ("settlement", "fee", "suspense", "liquidity")), types[0])
 
     def _booked(self, postings: Iterable[Posting], moved: Iterable[tuple[History, Record]]) -> None:
         """Object where the postings of a commit are not the entries of its records."""
@@ -208,6 +222,7 @@ class Auditor:
 
     def _fold_again(self, history: History) -> None:
         again = History(history.records[0], history.links[0], history.settlement)
+        again.system = history.system
         for record, link in zip(history.records[1:], history.links[1:], strict=True):
             again.step(record, link)
         if (again.state, again.posted, again.given_back, again.cases) != (
@@ -217,8 +232,10 @@ class Auditor:
 
 
 def _entry(posting: Posting) -> dict[str, object]:
+    counts = posting.effective_at
+    dated_ = {} if counts is None else {"effective_at": counts.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
     return {
-        "ordinal": posting.ordinal, "posting": posting.kind, "debit": posting.debit.account_id,
+        **dated_, "ordinal": posting.ordinal, "posting": posting.kind, "debit": posting.debit.account_id,
         "credit": posting.credit.account_id, "currency": posting.debit.currency, "pending": str(posting.pending),
         "posted": str(posting.posted), "hash": posting.hash.hex(),
     }  # fmt: skip

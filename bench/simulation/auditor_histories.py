@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from zentra.bench.simulation.auditor_journals import COMPOSED, booked_together, given_back
 from zentra.bench.simulation.auditor_words import (
     CONFIRMED,
     FAILED,
@@ -77,6 +78,8 @@ class History:
         if first.from_ is not None or first.state != "ACCEPTED":
             raise Violation("J", f"{where} moves from {first.from_} to {first.state}")
         self.first, self.settlement = first, settlement
+        self.system: dict[str, str] = {}  # accounts without a floor, as type/currency
+        self.booked: list[Leg] = []  # of a journal or a conversion: what goes back together
         self.id, self.tenant = first.intent, first.tenant
         self.command: dict[str, Any] = first.facts["command"]
         self.amount, self.currency = int(self.command["minor"]), str(self.command["currency"])
@@ -146,33 +149,45 @@ class History:
 
     def _ledger(self, record: Record, where: str) -> None:
         legs = [_leg(entry) for entry in record.facts.get("entries", ())]
-        letter, expected = self._expected(record.event, legs)
+        letter, expected = self._expected(record.event, record.facts, legs)
         if legs != expected:
             raise Violation(letter, f"{where} books {legs} where {expected} is due")
-        self.posted += sum(leg[4] for leg in legs if leg[0] in ("post", "book"))
+        if record.event == "ledger.posted" and self.command["kind"] in COMPOSED:
+            self.booked, self.posted = legs, self.amount
+            if "corrects" in self.command and "correction_reviewed" not in self.waived:
+                raise Violation("Q", f"{where} corrects what nobody has looked at")
+        else:
+            self.posted += sum(leg[4] for leg in legs if leg[0] in ("post", "book"))
         if record.event == "ledger.reversal":
             self._reversed(record, legs, where)
 
-    def _expected(self, event: str, legs: list[Leg]) -> tuple[str, list[Leg]]:
+    def _expected(self, event: str, facts: dict[str, Any], legs: list[Leg]) -> tuple[str, list[Leg]]:
         source, destination = self.command["source"], self.command["destination"]
         between, amount = self.settlement, self.amount
         if event == "ledger.reserved":
             return "D", [("reserve", source, between, amount, 0)]
         if event == "ledger.released":
             return "E", [("release", source, between, -amount, 0)]
+        if event == "ledger.posted" and self.command["kind"] in COMPOSED:
+            return "A", booked_together(self.command, facts, self.system)
         if event == "ledger.posted" and self.before == RESERVING:
             return "A", [("book", source, destination, 0, amount)]
         if event == "ledger.posted":
             return "E", [("post", source, between, -amount, amount), ("settle", between, destination, 0, amount)]
         if event == "ledger.reversal":
             minor = legs[0][4] if legs else 0
+            way = "forced_reversal" if "approved_by" in facts else "reversal"
+            if self.command["kind"] in COMPOSED:
+                return "L", given_back(self.booked, way, minor)
             if self.command["kind"] == "book_transfer":
-                return "L", [("reversal", destination, source, 0, minor)]
-            return "L", [("reversal", destination, between, 0, minor), ("reversal", between, source, 0, minor)]
+                return "L", [(way, destination, source, 0, minor)]
+            return "L", [(way, destination, between, 0, minor), (way, between, source, 0, minor)]
         return "F", []  # a refusal books nothing
 
     def _reversed(self, record: Record, legs: list[Leg], where: str) -> None:
-        self.given_back += legs[0][4]
+        self.given_back += self.posted if len(self.booked) > 1 else legs[0][4]
+        if record.facts.get("approved_by", "-") in ("", record.actor):
+            raise Violation("Q", f"{where} takes an account below its limit without anybody else's approval")
         if self.given_back > self.posted:
             raise Violation("L", f"{where} gives back {self.given_back} of {self.posted}")
         if (self.given_back == self.posted) != (self.state == REVERSED):

@@ -18,6 +18,7 @@ __all__ = ["AuditedPolicy"]
 
 _UNLIMITED = Limits()
 _SYSTEM = ("settlement", "fee", "suspense", "liquidity")
+_BOOKED = ("book_transfer", "journal", "conversion")
 _DECISIONS = {"policy.accepted": "accepted", "policy.review": "review", "policy.denied": "denied"}
 
 
@@ -83,7 +84,7 @@ class AuditedPolicy:
         where, facts = f"{history.id}/{record.sequence} ({record.event})", record.facts
         rules = configuration.policies.get(history.tenant, PolicyRules())
         limits = rules.limits.get(history.currency) or rules.limits.get("*") or _UNLIMITED
-        counted = history.command["kind"] != "book_transfer" and (
+        counted = history.command["kind"] not in _BOOKED and (
             limits.daily_minor_max is not None or limits.daily_count_max is not None
         )
         key = VelocityKey(history.tenant, f"account/{history.command['source']}", day, history.currency)
@@ -108,8 +109,9 @@ class AuditedPolicy:
         amount = history.amount
         denied = rules.scopes is not None and command["scope"] not in rules.scopes
         denied |= source_type in _SYSTEM and history.first.facts["role"] not in ("operator", "admin")
-        if command["kind"] == "book_transfer":
-            return "denied" if denied else "accepted"
+        if command["kind"] in _BOOKED:
+            asks = "corrects" in command and "correction_reviewed" not in history.waived
+            return "denied" if denied else "review" if asks else "accepted"
         count, minor = (self.counts[key], self.minors[key]) if key is not None else (0, 0)
         for limit, used in (
             (limits.transaction_minor_max, amount),

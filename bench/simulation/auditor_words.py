@@ -76,6 +76,9 @@ SIGNS: Final[dict[str, tuple[int, int]]] = {
     "settle":   (0, 1),
     "book":     (0, 1),
     "reversal": (0, 1),
+    "fee":      (0, 1),
+    "spread":   (0, 1),
+    "forced_reversal": (0, 1),
 }
 # fmt: on
 

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from zentra.actors.stages import REGISTERED_TIMER
+from zentra.bench.simulation import orders
 from zentra.bench.simulation.auditor import Violation
 from zentra.bench.simulation.faults import Fault
 from zentra.bench.simulation.outside import Callback, signed
@@ -22,7 +23,7 @@ from zentra.runtime.evidence import canonical
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import IntentCommand, digest_of
 from zentra.runtime.intents.transaction import register
-from zentra.runtime.intents.vocabulary import IntentKind
+from zentra.runtime.intents.vocabulary import COMPOSED, IntentKind
 from zentra.runtime.messages import CommandGiven, Event, RailReported, encode_frame
 from zentra.runtime.partitions import callback_key, lane_key
 from zentra.runtime.ports import Timer
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 __all__ = ["Border"]
 
 PEOPLE: Final = ("ops", "amara", "bisi")
+_KINDS: Final = {
+    IntentKind.TRANSFER: 6, IntentKind.PAYMENT: 2, IntentKind.BOOK_TRANSFER: 2, IntentKind.JOURNAL: 3,
+    IntentKind.CONVERSION: 1,
+}  # fmt: skip
 ROUTED: Final = ("provider.routed", "provider.failover")
 _SCENARIOS: Final = (*sorted(SCENARIOS), *("success",) * 14)
 
@@ -69,7 +74,11 @@ class Border:
         """Let a client ask for something new."""
         random = self._random
         tenant = random.choices(TENANTS, (5, 3, 1))[0]
-        kind = random.choices(list(IntentKind), (6, 2, 2))[0]
+        kind = random.choices(list(_KINDS), list(_KINDS.values()))[0]
+        if kind in COMPOSED:
+            number = self._next()
+            self._register(tenant, f"key-{number}", f"intent-{number}", self._composed(kind, tenant, number), None)
+            return
         source = random.choices(("hot", "cold", "poor", "closed", "nobody", "liquidity-ngn", "credit"),
                                 (10, 8, 2, 0.3, 0.3, 0.3, 1))[0]  # fmt: skip
         destination = random.choices(("shop", "out", "spare", "hot", "nowhere"), (8, 3, 2, 1, 0.3))[0]
@@ -82,8 +91,17 @@ class Border:
             destination=destination, scope="default" if random.random() < 0.97 else "treasury",
             metadata={} if scenario == "success" else {"sandbox_scenario": scenario},
         )  # fmt: skip
+        command = orders.with_conditions(random, command)
         number = self._next()
         self._register(tenant, f"key-{number}", f"intent-{number}", command, None)
+
+    def _composed(self, kind: IntentKind, tenant: str, number: int) -> IntentCommand:
+        simulation = self._simulation
+        now, rates = simulation.store_time(), simulation.store.current.rates.get(tenant, ())
+        if kind is IntentKind.CONVERSION:
+            return orders.conversion(self._random, tenant, f"intent-{number}", rates, now)
+        known = [request.intent_id for request in self.requests if request.tenant == tenant]
+        return orders.journal(self._random, [*known, f"intent-{number}"], now)
 
     def repeat(self) -> None:
         """Let a client ask again: in the same words, or in others under an old key or an old id,
@@ -178,7 +196,8 @@ class Border:
     def _reverse(self) -> Any:
         request = self._recent()
         amount = self._random.choice(("full", "full", "1", "50", str(request.command.amount + 1))) if request else ""
-        return request and (request.tenant, "reverse", request.intent, request.intent, {"amount": amount})
+        body = {"amount": amount, **orders.forced(self._random, PEOPLE)}
+        return request and (request.tenant, "reverse", request.intent, request.intent, body)
 
     def _decide(self) -> Any:
         rows = self._simulation.store.rows.reviews

@@ -12,6 +12,7 @@ from msgspec import structs
 
 from zentra.bench.simulation.faults import FAULTS, Fault
 from zentra.bench.simulation.outside import Callback
+from zentra.bench.simulation.setting import rates
 from zentra.bench.simulation.shelf import LEASE_SECONDS
 from zentra.runtime.policy import PolicyRules
 
@@ -236,10 +237,10 @@ def repair(simulation: Simulation) -> None:
 
 
 def change_configuration(simulation: Simulation) -> None:
-    """Change what is set up: a policy, an endpoint, or the standing of an account."""
+    """Change what is set up: a policy, an endpoint, the rates, or the standing of an account."""
     random, store = simulation.random, simulation.store
     current = store.current
-    match random.randrange(3):
+    match random.randrange(4):
         case 0:
             tenant = random.choice(sorted(current.policies))
             rules: PolicyRules = current.policies[tenant]
@@ -254,6 +255,10 @@ def change_configuration(simulation: Simulation) -> None:
             elif members:
                 spare.append(members.pop(random.randrange(len(members))))
             store.configure(structs.replace(current, endpoints={**current.endpoints, tenant: tuple(members)}))
+        case 2:
+            tenant = random.choice(sorted(current.rates))
+            put = rates(tenant, current.rates[tenant][0].version + 1, simulation.store_time())
+            store.configure(structs.replace(current, rates={**current.rates, tenant: put}))
         case _:
             name = random.choice([key for key, ref in sorted(store.refs.items()) if ref.type in ("customer", "payout")])
             ref = store.refs[name]

@@ -43,8 +43,8 @@ class Intents:
         """Return the intent as accepted or, after up to `wait` seconds (the server allows 30), as it then is.
 
         `amount` is in minor units. `conditions` have to hold once it is in the books; `effective_at` (of a book
-        transfer) is when it counts where that is not now. Without an `idempotency_key` one is made for this call and all
-        its attempts; give one of yours, kept with the order that it is for, to be safe against a crash of your own
+        transfer) is when it counts where that is not now. Without an `idempotency_key` one is made for this call and
+        all its attempts; give one of yours, kept with the order that it is for, to be safe against a crash of your own
         process as well. Raises APIError and ValueError."""
         return self._transport.send(
             calls.create_intent(

@@ -177,7 +177,8 @@ DOORS: Final[Mapping[str, Door]] = {
         query=tuple(Query(name, SCHEMAS[check], _QUOTED[name], name != "intent_id") for name, check in QUOTE.items()),
     ),
     "POST /rates": Door(
-        name="put_rate", tag="conversions", summary="Put the rate of a pair in force.", answers={201: term_shapes.RatePut},
+        name="put_rate", tag="conversions", summary="Put the rate of a pair in force.",
+        answers={201: term_shapes.RatePut},
         takes=schema_of_fields(RATE), key="once", headers=_REPLAYED,
         codes=("rate_outdated", "rate_of_the_future", "currencies_must_be_different"),
     ),

@@ -1,8 +1,8 @@
 """Reading the terms of an intent: legs, conditions, an effective date, what it corrects, what it buys.
 
-`read_terms` takes them out of a decoded body and leaves the rest to `command.parse_intent`. Every violation is named at
-once, by its place. A field that the kind does not have is unknown to it; what follows from other fields (the amount of a
-journal is that of its legs) is not the client's to say."""
+`read_terms` takes them out of a decoded body and leaves the rest to `command.parse_intent`. Every violation is named
+at once, by its place. A field that the kind does not have is unknown to it; what follows from other fields (the
+amount of a journal is that of its legs) is not the client's to say."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence

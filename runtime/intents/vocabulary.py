@@ -167,7 +167,8 @@ SYSTEM_ACCOUNT_TYPES: Final = frozenset(
 
 
 class IntentKind(StrEnum):
-    """What a client can ask for. What is only booked needs no rail: a book transfer moves money between two of the tenant's
+    """What a client can ask for. What is only booked needs no rail: a book transfer moves money between two of the
+    tenant's
     accounts, a journal between many, and a conversion sells one currency for another."""
 
     TRANSFER = "transfer"

@@ -13,8 +13,9 @@ A posting moves one amount between two accounts of one tenant and one currency, 
     fee      ( 0, +a)   source -> fee                 what a conversion costs
     spread   ( 0, +a)   liquidity -> fee              what it is dearer than the mid rate
 
-Journals and conversions are several postings in one transaction: see `runtime/ledger/journal.py`. A refused command changes nothing. The order of the checks is part of the contract. Counters are summed as Python
-integers and refused beyond 64 bits. An account without a floor is never read: only its change is kept."""
+Journals and conversions are several postings in one transaction: see `runtime/ledger/journal.py`. A refused command
+changes nothing. The order of the checks is part of the contract. Counters are summed as Python integers and refused
+beyond 64 bits. An account without a floor is never read: only its change is kept."""
 
 import hashlib
 from collections import defaultdict

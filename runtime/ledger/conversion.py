@@ -6,11 +6,12 @@
     bought       (sold - fee) x mid rate x (1 - spread), rounded down: what the client gets
     spread       at mid - bought: what the client gets less than at the mid rate
 
-Both roundings favour whoever provides the liquidity: it never gives more than the rate says. A mid rate is units of what
-is bought for one unit of what is sold; minor units follow from the exponents of ISO 4217. There is no float anywhere.
+Both roundings favour whoever provides the liquidity: it never gives more than the rate says. A mid rate is units of
+what is bought for one unit of what is sold; minor units follow from the exponents of ISO 4217. There is no float
+anywhere.
 
-A rate holds until it is too old (`max_age_seconds`), by the time of the tick that books; a quote holds until it expires,
-for the one intent that it was given for, whatever became of the rate since."""
+A rate holds until it is too old (`max_age_seconds`), by the time of the tick that books; a quote holds until it
+expires, for the one intent that it was given for, whatever became of the rate since."""
 
 import re
 from datetime import datetime, timedelta
@@ -118,7 +119,8 @@ def price_now(rate: FxRate | None, minor: int, now: datetime) -> Price | Objecti
 def price_of_quote(
     quote: Quote | None, *, tenant: str, intent_id: str, sell: str, buy: str, minor: int, now: datetime
 ) -> Price | Objection:
-    """Return the price that a quote holds, or `quote_invalid` (none of ours, or for something else), `quote_expired`."""
+    """Return the price that a quote holds, or `quote_invalid` (none of ours, or for something else),
+    `quote_expired`."""
     asked = (tenant, intent_id, sell, buy, str(minor))
     if quote is None or (quote.tenant, quote.intent_id, quote.sell, quote.buy, quote.minor) != asked:
         return Objection("quote_invalid", "it was not given for this intent, pair and amount")

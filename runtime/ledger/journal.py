@@ -1,14 +1,14 @@
 """Transactions of many postings: all of them are booked or none, and what is asked of balances is asked of the result.
 
-Objections stand in the order of the ledger for the whole transaction: what is wrong with any amount comes before what is
-wrong with any account, whichever posting is the first. Funds are judged by what all postings together leave on an account,
-so their order does not matter: money that comes in by one may go out by another. An account that they leave with no less
-than it had is not asked. Conditions (`Bound`) are judged on the balances as the transaction would leave them, in the write;
-what they rest on is exact: more can be as bad as less.
+Objections stand in the order of the ledger for the whole transaction: what is wrong with any amount comes before what
+is wrong with any account, whichever posting is the first. Funds are judged by what all postings together leave on an
+account, so their order does not matter: money that comes in by one may go out by another. An account that they leave
+with no less than it had is not asked. Conditions (`Bound`) are judged on the balances as the transaction would leave
+them, in the write; what they rest on is exact: more can be as bad as less.
 
-The order, with what this adds to the ledger's own: amounts, accounts_must_be_different, account_not_found, account_closed,
-account_frozen, currency_mismatch, effective_at_in_future, period_closed, balance_condition_unreadable, insufficient_funds,
-balance_condition_failed, amount_overflow (of a counter)."""
+The order, with what this adds to the ledger's own: amounts, accounts_must_be_different, account_not_found,
+account_closed, account_frozen, currency_mismatch, effective_at_in_future, period_closed,
+balance_condition_unreadable, insufficient_funds, balance_condition_failed, amount_overflow (of a counter)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -90,8 +90,9 @@ def give_back(
 ) -> tuple[Posting, ...] | Objection:
     """Return the postings that take a transaction of many back as a whole: `moves`, which lead the way back.
 
-    `minor`, `posted` and `given_back` are of the amount that the transaction goes by. One that is `forced` is not refused
-    for want of funds; the kind of its moves says so. A closed or frozen account lets money go the way it came."""
+    `minor`, `posted` and `given_back` are of the amount that the transaction goes by. One that is `forced` is not
+    refused for want of funds; the kind of its moves says so. A closed or frozen account lets money go the way it
+    came."""
     objection = amount_objection(minor)
     if objection is not None:
         return objection

@@ -51,7 +51,8 @@ from accounts a join unnest($1::text[], $2::text[], $3::text[]) as n(tenant, typ
 order by a.id desc
 """
 _RATES: Final = """
-select tenant, sell, buy, mid, spread_bps, fee_minor, as_of, max_age_seconds, source, version from fx_rates order by 1, 2, 3
+select tenant, sell, buy, mid, spread_bps, fee_minor, as_of, max_age_seconds, source, version
+from fx_rates order by 1, 2, 3
 """
 _INTENT_IDS: Final = """
 select i.tenant, i.intent_id, i.id

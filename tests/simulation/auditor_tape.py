@@ -18,17 +18,25 @@ from zentra.bench.twins.fleet import START, Fleet
 from zentra.bench.twins.store import StoreTwin
 from zentra.bench.twins.store_rows import OutboxRow, Rows
 from zentra.runtime.evidence.chain import GENESIS
-from zentra.runtime.intents.command import decode_command
+from zentra.runtime.intents.command import IntentCommand, decode_command, parse_intent
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
+from zentra.runtime.ledger.conversion import FxRate
 from zentra.runtime.ports import Ground, TickPlan, TickWrites
 from zentra.runtime.stream_ports import Outgoing
 
 HIGH = 1_500_000  # above the review threshold
 FUNDS = 50_000_000
 FOREIGN = tuple(structs.replace(ref, id=ref.id + 100, tenant="globex") for ref in ACCOUNTS[:4])
-BOOKS = (*ACCOUNTS, *FOREIGN, structs.replace(account(50, "dollars", "customer"), currency="USD"))
+DOLLARS = (("dollars", "customer"), ("liquidity-usd", "liquidity"), ("fee-usd", "fee"))
+BOOKS = (
+    *ACCOUNTS,
+    *FOREIGN,
+    *(structs.replace(account(50 + n, *row), currency="USD", guarded=n == 0) for n, row in enumerate(DOLLARS)),
+    structs.replace(account(60, "fee-ngn", "fee"), guarded=False),
+)
+RATES = {"acme": (FxRate("acme", "NGN", "USD", "0.00065", 50, 1_000, START, 3600, "desk", 7),)}
 
 __all__ = ["BOOKS", "HIGH", "Call", "Tape", "changed_by", "listening", "open_books", "record_story", "rehashed"]
 
@@ -226,10 +234,18 @@ def _asked(fleet: Fleet, rail: Any, calls: list[Call]) -> Any:
     return asked
 
 
+def asked(**body: Any) -> IntentCommand:
+    """Return the command that a body asks for."""
+    command, _, violations = parse_intent(body)
+    assert command is not None, violations
+    return command
+
+
 def record_story() -> Tape:
     """Return the tape of a fleet to which about everything happens once."""
     limits = structs.replace(LIMITS, daily_minor_max=40_000_000)
-    fleet = Fleet(configuration(endpoints=(endpoint("hook", "*"),), limits=limits), events_max=3)
+    setting = structs.replace(configuration(endpoints=(endpoint("hook", "*"),), limits=limits), rates=RATES)
+    fleet = Fleet(setting, events_max=3)
     open_books(fleet.store)
     calls = listening(fleet)
     names = {
@@ -245,13 +261,38 @@ def record_story() -> Tape:
         "stuck": fleet.submit(transfer(scenario="never_answers")),
         "lost": fleet.submit(transfer(scenario="unknown_reference")),
         "closed": fleet.submit(transfer(currency="EUR")),
-    }
+        "journal": fleet.submit(
+            asked(
+                kind="journal", currency="NGN", effective_at="2026-01-01T00:00:00Z",
+                legs=[{"source": "customer", "destination": "merchant", "amount": 70},
+                      {"source": "merchant", "destination": "poor", "amount": 5}],
+                conditions=[{"account": "poor", "of": "posted", "min": 5}],
+            )
+        ),
+        "sold": fleet.submit(
+            asked(
+                kind="conversion", amount=1_001_000, currency="NGN", source="customer", destination="dollars",
+                buy_currency="USD",
+            )
+        ),
+        "spent": fleet.submit(transfer(9_000_000, kind=IntentKind.BOOK_TRANSFER, destination="poor")),
+        "right": fleet.submit(
+            asked(
+                kind="journal", currency="NGN", corrects="intent-2",
+                legs=[{"source": "customer", "destination": "merchant", "amount": 1}],
+            )
+        ),
+    }  # fmt: skip
     fleet.advance(10)
     for who, verdict in (("reviewed", "approved"), ("rejected", "rejected")):
         fleet.command("decide_review", names[who], {"verdict": "approved", "round": 1, "reason": ""}, principal="dev")
         fleet.command("decide_review", names[who], {"verdict": verdict, "round": 1, "reason": "seen"})
+    fleet.command("decide_review", names["right"], {"verdict": "approved", "round": 1, "reason": "seen"})
+    fleet.submit(transfer(8_000_000, kind=IntentKind.BOOK_TRANSFER, source="poor", destination="merchant"))
     fleet.advance(10)
     for command, who, body in (
+        ("reverse", "spent", {"force": True, "approved_by": "boss"}),
+        ("reverse", "sold", {}),
         ("reverse", "happy", {"amount": "25000"}),
         ("cancel", "happy", {}),
         ("reverse", "booked", {}),
@@ -275,7 +316,9 @@ def record_story() -> Tape:
 def rehashed(posting: Posting, **changes: Any) -> Posting:
     """Return a posting with other fields and the hash that goes with them."""
     p = structs.replace(posting, **changes)
-    link = posting_hash(p.tenant, p.intent, p.ordinal, p.kind, p.debit, p.credit, p.pending, p.posted)
+    link = posting_hash(
+        p.tenant, p.intent, p.ordinal, p.kind, p.debit, p.credit, p.pending, p.posted, p.effective_at
+    )  # fmt: skip
     return structs.replace(p, hash=link)
 
 

@@ -11,7 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation import auditor_plants_desk, auditor_plants_messages, auditor_plants_outside
+from tests.simulation import (
+    auditor_plants_desk,
+    auditor_plants_journals,
+    auditor_plants_messages,
+    auditor_plants_outside,
+)
 from tests.simulation.auditor_plants import PLANTS, Plant
 from tests.simulation.auditor_tape import Tape, record_story
 from zentra.bench.simulation import auditor
@@ -21,6 +26,7 @@ FOLDER = Path(auditor.__file__).parent
 
 # they have entered their plants into the table
 assert auditor_plants_outside, auditor_plants_desk
+assert auditor_plants_journals
 assert auditor_plants_messages
 
 
