@@ -16,13 +16,14 @@ from zentra.gateway.doors.commands import replay_headers, reused
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.fields import SCHEMAS, Check, Field, Objection, currency, identifier, read_fields, text
-from zentra.gateway.http.lists import amount, time
+from zentra.gateway.http.lists import amount
 from zentra.gateway.http.problems import Problem
 from zentra.gateway.quoting import Quotes
 from zentra.gateway.routes.intents import IntentRoutes
 from zentra.runtime.errors import Refusal
 from zentra.runtime.idempotency import KeyOutcome, decide
 from zentra.runtime.intents.command import Violation, digest_of
+from zentra.runtime.intents.reading import moment_of
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger import book
 from zentra.runtime.ledger.conversion import BPS, FxRate, Quote, is_rate, price_now
@@ -49,6 +50,14 @@ def rate(value: Any) -> str:
     return value
 
 
+def moment(value: Any) -> datetime:
+    """Return a time with its offset, as RFC 3339 spells it."""
+    found = moment_of(value)
+    if found is None:
+        raise Objection("time_malformed", "a time of RFC 3339 with its offset, like 2026-04-01T12:00:00Z")
+    return found
+
+
 def _whole(least: int, most: int) -> Check:
     def check(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
@@ -61,6 +70,7 @@ def _whole(least: int, most: int) -> Check:
     return check
 
 
+SCHEMAS[moment] = {"type": "string", "format": "date-time"}
 SCHEMAS[rate] = {"type": "string", "pattern": "^(0|[1-9][0-9]{0,17})(\\.[0-9]{1,18})?$", "not": {"pattern": "^[0.]*$"}}
 RATE: Final[Mapping[str, Field]] = {
     "sell": Field(currency),
@@ -70,7 +80,7 @@ RATE: Final[Mapping[str, Field]] = {
     "fee_minor": Field(_whole(0, FEE_MAX), 0),
     "max_age_seconds": Field(_whole(1, MAX_AGE_SECONDS_MAX)),
     "source": Field(text),
-    "as_of": Field(time, None),
+    "as_of": Field(moment, None),
 }
 QUOTE: Final[Mapping[str, Check]] = {
     "amount": amount, "currency": currency, "buy_currency": currency, "intent_id": identifier,

@@ -115,7 +115,7 @@ def parse_intent(
     flawless = _flawless(body, allowed)
     if flawless is not None:
         return *flawless, []
-    terms = read_terms(body, body.get("kind", _KIND_DEFAULT))
+    terms = read_terms(body, body.get("kind", _KIND_DEFAULT), allowed)
     body, violations = terms.rest, terms.violations
     violations += [
         Violation(f"/{_escape(name)}", "field_unknown", "there is no such field")

@@ -5,7 +5,7 @@ at once, by its place. A field that the kind does not have is unknown to it; wha
 amount of a journal is that of its legs) is not the client's to say."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -79,11 +79,11 @@ class Terms(Struct):
         self.violations.append(Violation(pointer, code, detail))
 
 
-def read_terms(body: Mapping[str, Any], kind: object) -> Terms:
-    """Return the terms in `body` of an intent of this kind, which may be none at all."""
+def read_terms(body: Mapping[str, Any], kind: object, allowed: Collection[str]) -> Terms:
+    """Return the terms in `body` of an intent of this kind, which may be none at all, or none of those `allowed`."""
     rest = {name: value for name, value in body.items() if name not in TERM_FIELDS}
     terms = Terms(rest)
-    if kind not in set(IntentKind):
+    if not isinstance(kind, str) or kind not in allowed:
         return terms  # that it is none is said elsewhere, and nobody knows what it would have
     for name, kinds in TERM_FIELDS.items():
         if name in body and kind not in kinds:
@@ -105,14 +105,15 @@ def _read_legs(terms: Terms, body: Mapping[str, Any]) -> None:
         if name in terms.rest:
             del terms.rest[name]
             terms.object(f"/{name}", "field_unknown", "it follows from the legs")
+    named = "currency" in terms.rest
     currency = terms.rest.pop("currency", None)
-    if currency is not None and not (isinstance(currency, str) and is_currency(currency)):
+    if named and not (isinstance(currency, str) and is_currency(currency)):
         terms.object("/currency", "currency_unknown", "an ISO 4217 code in capitals")
-        currency = None
-    given = body.get("legs")
-    if given is None:
+        currency = ""  # which no leg is to blame for
+    if "legs" not in body:
         terms.object("/legs", "field_missing", "this field is required")
         return
+    given = body["legs"]
     if not isinstance(given, list) or not 1 <= len(given) <= LEGS_MAX:
         terms.object("/legs", "legs_malformed", f"a list of 1 to {LEGS_MAX} legs")
         return
@@ -143,12 +144,12 @@ def _read_leg(terms: Terms, at: str, given: object, currency: str | None) -> Leg
             _id(terms, f"{at}/{name}", leg[name])
     minor = _amount(terms, f"{at}/amount", leg["amount"]) if "amount" in leg else 0
     code = leg.get("currency", currency)
-    if code is None:
+    if code is None and "currency" not in leg:
         terms.object(f"{at}/currency", "field_missing", "each leg names its currency, or the journal does for all")
-    elif not isinstance(code, str) or not is_currency(code):
+    elif "currency" in leg and not (isinstance(code, str) and is_currency(code)):
         terms.object(f"{at}/currency", "currency_unknown", "an ISO 4217 code in capitals")
     reference = leg.get("reference")
-    if reference is not None and not (isinstance(reference, str) and _REFERENCE.match(reference)):
+    if "reference" in leg and not (isinstance(reference, str) and _REFERENCE.match(reference)):
         terms.object(f"{at}/reference", "text_malformed", f"1 to {REFERENCE_CHARACTERS_MAX} characters")
     if terms.violations:
         return Leg(source="", destination="", minor="0", currency="")
@@ -159,13 +160,13 @@ def _read_leg(terms: Terms, at: str, given: object, currency: str | None) -> Leg
 
 def _read_conversion(terms: Terms, body: Mapping[str, Any]) -> None:
     buy, quote = body.get("buy_currency"), body.get("quote")
-    if buy is None:
+    if "buy_currency" not in body:
         terms.object("/buy_currency", "field_missing", "this field is required")
     elif not isinstance(buy, str) or not is_currency(buy):
         terms.object("/buy_currency", "currency_unknown", "an ISO 4217 code in capitals")
     elif buy == body.get("currency"):
         terms.object("/buy_currency", "currencies_must_be_different", "what is bought has another currency")
-    if quote is not None and not (isinstance(quote, str) and _QUOTE.match(quote)):
+    if "quote" in body and not (isinstance(quote, str) and _QUOTE.match(quote)):
         terms.object("/quote", "quote_malformed", "a quote as it was given")
     if not terms.violations:
         terms.values["conversion"] = Conversion(buy=str(buy), **({"quote": str(quote)} if quote is not None else {}))
@@ -231,7 +232,7 @@ def moment_of(given: object) -> datetime | None:
 def _members(
     terms: Terms, at: str, given: object, required: Sequence[str], optional: Sequence[str]
 ) -> dict[str, Any]:  # fmt: skip
-    """Return the members of an object; a null is as good as none."""
+    """Return the members of an object; where one is missing or unknown, that is said."""
     if not isinstance(given, dict):
         terms.object(at, "field_type", "expected an object")
         return {}
@@ -241,9 +242,9 @@ def _members(
                 f"{at}/{name.replace('~', '~0').replace('/', '~1')}", "field_unknown", "there is no such field"
             )
     for name in required:
-        if given.get(name) is None:
+        if name not in given:
             terms.object(f"{at}/{name}", "field_missing", "this field is required")
-    return {name: value for name, value in given.items() if value is not None}
+    return given
 
 
 def _id(terms: Terms, at: str, given: object) -> bool:

@@ -121,7 +121,9 @@ def test_funds_and_counters_are_judged_by_all_postings_together(moves: list[Move
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from([RICH, POOR, SHOP, POOL]), st.sampled_from([RICH, POOR, SHOP, POOL]), st.integers(1, 700)),
+        st.tuples(
+            st.sampled_from([RICH, POOR, SHOP, POOL]), st.sampled_from([RICH, POOR, SHOP, POOL]), st.integers(1, 700)
+        ),
         min_size=1, max_size=8,
     ),
     st.randoms(use_true_random=False),

@@ -68,7 +68,7 @@ async def test_the_typed_door_and_the_general_one_make_the_same_intent(api: Api)
          {"/legs/0/source": "id_malformed", "/corrects": "id_malformed", "/effective_at": "time_malformed"}),
         ({"legs": [LEG], "currency": "NGN", "conditions": [{"account": "a", "of": "posted", "min": 5, "max": 4}]},
          {"/conditions/0": "condition_malformed"}),
-        ({"legs": [LEG], "currency": "NGN", "kind": "transfer"}, {"/legs": "field_unknown"}),
+        ({"legs": [LEG], "currency": "NGN", "kind": "transfer"}, {"/kind": "kind_unknown"}),
     ],
 )  # fmt: skip
 async def test_everything_that_is_wrong_with_a_journal_is_named(api: Api, body: Any, errors: dict[str, str]) -> None:

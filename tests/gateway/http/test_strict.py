@@ -23,6 +23,9 @@ SOUND: dict[str, dict[str, Any]] = {
     "POST /reviews/{id}/approve": {"reason": "x"},
     "POST /reviews/{id}/reject": {"reason": "x"},
     "POST /cases/{id}/resolve": {"resolution": "retry", "reason": "x"},
+    "POST /journals": {"currency": "NGN", "legs": [{"source": "a", "destination": "b", "amount": 5}]},
+    "POST /conversions": {"amount": 5, "currency": "USD", "buy_currency": "NGN", "source": "a", "destination": "b"},
+    "POST /rates": {"sell": "USD", "buy": "NGN", "mid": "1.5", "max_age_seconds": 60, "source": "desk"},
     "POST /webhooks/endpoints": {"url": "https://example.com"},
     "POST /webhooks/deliveries/{id}/replay": {},
 }
