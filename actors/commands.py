@@ -1,4 +1,4 @@
-"""Commands on what exists: cancel, reverse, decide a review, resolve a case, replay a delivery.
+"""Commands on what exists: cancel, reverse, capture or void a hold, decide a review, resolve a case, replay a delivery.
 
 A command was committed as a fact before it came here and is answered by one outcome row, accepted or refused with a
 code. It acts at most once: what it did is part of the fold of its object."""
@@ -9,12 +9,12 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Struct
 
-from zentra.actors import journaling, ledgering, stages, webhooks
+from zentra.actors import holding, journaling, ledgering, stages, webhooks
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.errors import Refusal
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.transaction import Transaction
-from zentra.runtime.intents.vocabulary import Fact, State
+from zentra.runtime.intents.vocabulary import Fact, IntentKind, State
 from zentra.runtime.ledger.book import Objection
 from zentra.runtime.ledger.money import parse_minor
 from zentra.runtime.messages import CommandGiven
@@ -94,6 +94,9 @@ def _reverse(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str
         minor = left if body.amount == "full" else parse_minor(body.amount)
     except Refusal as refusal:
         return refusal.reason
+    if tx.command.kind is IntentKind.HOLD:
+        forced_by = body.approved_by if body.force else ""
+        return holding.reverse(tick, at, event, tx, minor, body.reason, forced_by=forced_by)
     if tx.state is State.FAILED and 0 < minor < left:
         return "reversal_indivisible"  # what failed is given back as a whole
     done = journaling.reverse(tick, tx, minor, forced=body.force)
@@ -177,6 +180,8 @@ COMMAND_CODES: Final[Mapping[str, tuple[str, ...]]] = {
     "decide_review": ("review_not_open", "self_approval"),
     "resolve_case": ("case_not_open", "not_awaiting_provider", "nothing_to_retry"),
     "replay_delivery": ("delivery_under_way",),
+    "capture_hold": holding.CAPTURE_CODES,
+    "void_hold": holding.VOID_CODES,
 }  # fmt: skip
 """What each kind of command can be refused for, beside `not_found`."""
 
@@ -184,4 +189,6 @@ ON_TRANSACTION: Final[Mapping[str, Callable[[Tick, Input, CommandGiven, Transact
     "cancel": _cancel,
     "reverse": _reverse,
     "decide_review": _decide,
+    "capture_hold": holding.capture,
+    "void_hold": holding.void,
 }

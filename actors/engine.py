@@ -5,6 +5,7 @@ that one round is enough; what it did not foresee a tick asks for by MissingGrou
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from msgspec import UNSET
@@ -18,7 +19,7 @@ from zentra.runtime.errors import DataError
 from zentra.runtime.intents.transaction import Transaction, restore
 from zentra.runtime.intents.vocabulary import COMPOSED, IntentKind, State
 from zentra.runtime.ledger.book import AccountRef
-from zentra.runtime.policy import DEFAULT_RULES, VelocityKey, velocity_keys
+from zentra.runtime.policy import DEFAULT_RULES, VelocityKey, is_plain, velocity_keys
 from zentra.runtime.ports import Fence, Ground, Lease, TickPlan
 from zentra.runtime.rails import routing
 
@@ -37,6 +38,7 @@ class Engine:
     def __init__(self, memory: Memory, rules: Rules, slice_events: int = 64) -> None:
         self.memory, self.rules, self.slice_events = memory, rules, slice_events
         self.day = ""
+        self.now: datetime | None = None
 
     def look(self, batch: Batch) -> tuple[Missing, Needs]:
         """Return what has to be loaded before `batch` can be decided, and what its events usually lock."""
@@ -114,7 +116,7 @@ class Engine:
         of a draft are written already that takes another transaction, and MissingGround names nothing."""
         if ground.configuration_version != self.memory.configuration.version:
             raise MissingGround(Missing(configuration=True))
-        self.day = ground.now.date().isoformat()
+        self.day, self.now = ground.now.date().isoformat(), ground.now
         if draft is not None and draft.believed is not None:
             believed = draft.believed
             usage, balances = believed.usage, believed.balances
@@ -200,9 +202,11 @@ class Engine:
             if tx.command.legs is not UNSET:
                 for leg in tx.command.legs:
                     self._look_account((tx.tenant, leg.source), missing)
+            rules = self.memory.configuration.policies.get(tx.tenant, DEFAULT_RULES)
+            if not is_plain(rules):
+                self._look_account((tx.tenant, tx.command.destination), missing)
             if self.day:  # before the first tick the day is not known; the tick asks for it
-                rules = self.memory.configuration.policies.get(tx.tenant, DEFAULT_RULES)
-                needs.velocity.update(velocity_keys(rules, tx.tenant, tx.command, self.day))
+                needs.velocity.update(velocity_keys(rules, tx.tenant, tx.command, self.day, self.now))
         elif stage == "ledger":
             self._look_ledger(tx, missing, needs)
 
@@ -213,7 +217,9 @@ class Engine:
             self._look_composed(tx, missing, needs)
             return
         whole = command.kind is IntentKind.BOOK_TRANSFER or tx.state is not State.RESERVING
-        names = [(tenant, command.source), (tenant, command.destination)]
+        names = [(tenant, command.source)]
+        if command.destination:
+            names.append((tenant, command.destination))
         if command.kind is not IntentKind.BOOK_TRANSFER:
             names.append((tenant, f"@settlement/{command.currency}"))
         refs = [self.memory.accounts.get(name) or self._look_account(name, missing) for name in names]
@@ -286,6 +292,8 @@ class Engine:
 
 
 def _finish(tick: Tick, plan: TickPlan) -> None:
+    if tick.unasked:  # all at once: a batch may hold many that are short of funds
+        raise MissingGround(Missing(expiring=tick.unasked))
     try:
         finish(tick, plan)
     except MissingGround:

@@ -5,7 +5,8 @@ time of the tick, and becomes two linked pairs through the tenant's liquidity ac
 entries of their own. What fails after a part of it was posted is given back in the tick that fails it; where the ledger
 refuses that, a case is opened and a person goes on from there."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from msgspec import UNSET, UnsetType
@@ -15,6 +16,7 @@ from zentra.actors.ledgering import begun, path_of
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.command import IntentCommand
+from zentra.runtime.intents.terms import Leg
 from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.intents.vocabulary import COMPOSED, SYSTEM_ACCOUNT_TYPES, Fact, IntentKind
 from zentra.runtime.ledger.book import AccountRef, Objection, Posting
@@ -45,7 +47,13 @@ def book(tick: Tick, at: Input, tx: Transaction) -> None:
         done = transact(tick.book, moves, tick.now, intent=tx.id, ordinal=tx.ordinal, bounds=bounds, dated=dated)
     if original is not None and not isinstance(done, Objection):
         tick.writes.corrections.append((tx.tenant, original, tx.id, tick.now))
-    begun(tick, at, tx, Fact.BOOKED, done)
+    begun(tick, at, tx, Fact.BOOKED, done, needs=partial(_taken, command.legs))
+
+
+def _taken(legs: Sequence[Leg], account_id: str) -> int:
+    """Return what legs together take from an account."""
+    sides = [(int(leg.minor), leg.source == account_id, leg.destination == account_id) for leg in legs]
+    return sum(minor * (out - into) for minor, out, into in sides)
 
 
 def convert(tick: Tick, at: Input, tx: Transaction) -> None:

@@ -3,9 +3,12 @@
 Each is a plain function over the tick: it locks the accounts of the transaction, gives the book one command, and moves
 the transaction by what came of it, entries or an objection."""
 
+from collections.abc import Callable
+
 from msgspec import UNSET, UnsetType
 
 from zentra.actors.bounding import bounds_of, dated_of
+from zentra.actors.expiring import put_off
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.transaction import Transaction
@@ -14,7 +17,7 @@ from zentra.runtime.ledger.book import AccountRef, Objection, Posting
 from zentra.runtime.ledger.journal import Move, transact
 from zentra.runtime.policy import VelocityKey
 
-__all__ = ["begun", "book", "counters", "path_of", "post", "release", "reserve"]
+__all__ = ["begun", "book", "counters", "path_of", "post", "refuse", "release", "reserve"]
 
 
 def reserve(tick: Tick, at: Input, tx: Transaction) -> None:
@@ -61,16 +64,27 @@ def begun(
     fact: Fact,
     done: tuple[Posting, ...] | Objection,
     priced: f.Priced | UnsetType = UNSET,
+    needs: Callable[[str], int] | None = None,
 ) -> None:
-    """Move a transaction by what the ledger made of its first command: entries, or an objection that ends it."""
+    """Move a transaction by what the ledger made of its first command: entries, or an objection that ends it.
+
+    `needs` says what it takes from an account, where that is not its amount."""
     if isinstance(done, Objection):
-        tick.counted(counters(tx))  # it gives back under the counter's lock
-        if done.code == "account_not_found":
-            tick.deny(tx, "ledger.reserve", "not_found")
-        _refuse(tick, at, tx, done)
+        refuse(tick, at, tx, done, None if needs is None else needs(done.detail))
     else:
         entries = tuple([posting.entry() for posting in done])
         tick.move(tx, fact, f.Booked(entries, priced=priced), at, actor="svc_ledger")
+
+
+def refuse(tick: Tick, at: Input, tx: Transaction, objection: Objection, minor: int | None = None) -> None:
+    """End a transaction that the ledger does not let begin, unless what it lacks is kept by holds that have expired;
+    `minor` is what it takes from the account that lacks it, its amount by default."""
+    if put_off(tick, at, tx, objection, tx.command.amount if minor is None else minor):
+        return
+    tick.counted(counters(tx))  # it gives back under the counter's lock
+    if objection.code == "account_not_found":
+        tick.deny(tx, "ledger.reserve", "not_found")
+    _refuse(tick, at, tx, objection)
 
 
 def post(tick: Tick, at: Input, tx: Transaction) -> None:

@@ -40,6 +40,8 @@ async def load(store: Store, memory: Memory, batch: Batch, missing: Missing) -> 
     if missing.leaves:
         batch.stored |= await store.leaves(missing.leaves)
         batch.asked |= missing.leaves
+    if missing.expiring:
+        batch.expiring |= await store.expiring_holds(missing.expiring)
     if missing.commands:
         batch.stored |= await store.answered(missing.commands)
         batch.asked |= missing.commands

@@ -42,9 +42,8 @@ class Missing(Struct):
     logs: set[str] = field(default_factory=set)
     leaves: set[LeafName] = field(default_factory=set)
     commands: set[str] = field(default_factory=set)
-    names: set[tuple[str, str]] = field(
-        default_factory=set
-    )  # (tenant, intent_id) of intents of which the uuid is asked
+    names: set[tuple[str, str]] = field(default_factory=set)  # (tenant, intent_id) whose uuid is asked for
+    expiring: set[int] = field(default_factory=set)  # accounts whose holds may have expired
     configuration: bool = False
 
     def __bool__(self) -> bool:
@@ -59,6 +58,7 @@ class Missing(Struct):
             or self.leaves
             or self.commands
             or self.names
+            or self.expiring
             or self.configuration
         )
 

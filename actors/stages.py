@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from zentra.actors import journaling, ledgering
+from zentra.actors import holding, journaling, ledgering
 from zentra.actors.tick import Input, Poll, Tick
 from zentra.runtime.evidence.packet import LeafKind, leaf_data
 from zentra.runtime.intents import facts as f
@@ -16,7 +16,7 @@ from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.intents.vocabulary import SETTLED, Fact, IntentKind, State
 from zentra.runtime.messages import DeliverySettled, Due, LeafDue, TimerFired
 from zentra.runtime.partitions import log_key
-from zentra.runtime.policy import DEFAULT_RULES, decide, velocity_keys
+from zentra.runtime.policy import DEFAULT_RULES, Judging, VelocityKey, decide, is_plain, velocity_keys
 from zentra.runtime.rails import routing
 from zentra.runtime.rails.port import Cause
 
@@ -35,7 +35,11 @@ def judge(tick: Tick, at: Input, event: Due) -> None:
     if tx is None or tx.state not in _UNJUDGED:
         return
     rules = tick.configuration.policies.get(tx.tenant, DEFAULT_RULES)
-    keys = velocity_keys(rules, tx.tenant, tx.command, tick.day)
+    judging = None
+    if not is_plain(rules):
+        destination = tick.account(tx.tenant, tx.command.destination)
+        judging = Judging(tick.now, tx.principal, destination, tick.rules.scorers)
+    keys = velocity_keys(rules, tx.tenant, tx.command, tick.day, None if judging is None else tick.now)
     tick.counted(keys)
     decision = decide(
         rules,
@@ -46,10 +50,13 @@ def judge(tick: Tick, at: Input, event: Due) -> None:
         usage=tick.usage,
         day=tick.day,
         waives=tx.waives,
+        judging=judging,
     )
     if decision.outcome == "accepted":
-        for key in keys:
-            tick.count(key, 1, tx.command.amount)
+        for use in decision.velocity:
+            tick.count(
+                VelocityKey(tx.tenant, use.counter, use.day, tx.command.currency), 1, tx.command.amount, use.bucket
+            )
         tick.move(tx, Fact.POLICY_ACCEPTED, decision, at, actor="svc_policy")
         return
     if tx.state is State.ACCEPTED:  # what passes at once needs no row for having been judged
@@ -84,6 +91,7 @@ _BEGINNINGS: Final[Mapping[IntentKind, Callable[[Tick, Input, Transaction], None
     IntentKind.BOOK_TRANSFER: ledgering.book,
     IntentKind.JOURNAL: journaling.book,
     IntentKind.CONVERSION: journaling.convert,
+    IntentKind.HOLD: holding.place,
 }
 
 
@@ -187,13 +195,18 @@ def fire(tick: Tick, at: Input, event: TimerFired) -> None:
     timeout = TIMEOUTS.get(tx.state)
     if timeout is not None:
         deadline = tx.at + timedelta(seconds=timeout.seconds)
+        if tx.retry_at is not None:
+            deadline = min(deadline, tx.retry_at)
         if tick.now < deadline:
             tick.rearm(tx, at.partition, deadline)
         else:
+            tx.retry_at = None
             tick.effect(timeout.effect, tx, f.Noted(), at)
             tick.rearm(tx, at.partition, tick.now + timedelta(seconds=timeout.seconds))
     elif tx.state is State.SUBMITTED:
         _look_after(tick, at, tx)
+    elif tx.state is State.HELD:
+        holding.run_out(tick, at, tx)
     elif tx.state is State.REVIEW:
         expires = tick.review_expiry(tx)
         if tick.now < expires:

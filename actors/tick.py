@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 from msgspec.structs import replace
 
 from zentra.actors import webhooks
@@ -31,7 +31,9 @@ from zentra.runtime.ledger.book import AccountRef, Balance, Book
 from zentra.runtime.ledger.conversion import Quote
 from zentra.runtime.messages import Due, Event, LeafDue
 from zentra.runtime.policy import Usage, VelocityKey
-from zentra.runtime.ports import CaseRow, DenialRow, Ground, LogHead, TickPlan, TickWrites, Timer
+from zentra.runtime.policy.scoring import Scorer
+from zentra.runtime.policy.windows import add
+from zentra.runtime.ports import CaseRow, DenialRow, Expiring, Ground, LogHead, TickPlan, TickWrites, Timer
 from zentra.runtime.rails.port import Cause, Submission
 from zentra.runtime.stream_ports import Position
 from zentra.runtime.webhooks.delivery import Delivery
@@ -70,6 +72,7 @@ class Batch(Struct):
     stored: set[LeafName | str] = field(default_factory=set)  # those of them that it has
     epochs: dict[int, int] = field(default_factory=dict)  # of its partitions when the events were taken
     consumed: list[tuple[int, str]] = field(default_factory=list)  # frames that end here, by partition and id
+    expiring: dict[int, Expiring] = field(default_factory=dict)  # by account: what the store was asked for
 
 
 class Poll(NamedTuple):
@@ -92,6 +95,7 @@ class Rules(Struct, frozen=True):
     lane_width: int = 8  # attempts under way per endpoint at first, and at the least
     lane_width_max: int = 256  # where an endpoint takes everything
     open_quote: Callable[[str], Quote | None] = lambda sealed: None
+    scorers: Mapping[str, Scorer] = {}  # the user's own, by name
 
 
 def derived_id(*parts: object) -> str:
@@ -127,6 +131,8 @@ class Tick:
         self.calls: list[tuple[str, str, WebhookCall]] = []  # tenant, endpoint, call
         self.timers_soon: dict[str, Timer] = {}  # state timers by intent: earlier than their rows, and without
         self.owing: list[Transaction] = []  # that have just failed with money posted: it is to be given back
+        self.unasked: set[int] = set()  # accounts that a reserve found short: the store is to be asked what has expired
+        self.poked: set[str] = set()  # holds that were asked to look at their timers
         self.repeats = 0
         self.waits: dict[str, list[float]] = defaultdict(list)  # by event: seconds since the record before
         self.counts: dict[VelocityKey, Usage] = defaultdict(Usage)
@@ -303,8 +309,11 @@ class Tick:
         elif effect is Effect.SUBMIT:
             self.submit(tx, at.partition)
         elif effect is Effect.GIVE_BACK:
-            for use in tx.velocity:
-                self.count(VelocityKey(tx.tenant, use.counter, use.day, tx.command.currency), -1, -tx.command.amount)
+            # what was not posted; of a hold, a part may have been, and then the intent itself goes on counting
+            rest, whole = tx.command.amount - tx.posted, -1 if tx.posted == 0 else 0
+            for use in tx.velocity if rest else ():
+                key = VelocityKey(tx.tenant, use.counter, use.day, tx.command.currency)
+                self.count(key, whole, -rest, use.bucket)
         elif effect is Effect.SETTLE:
             self._settle(tx, at.partition)
         elif effect is Effect.AUTO_REVERSE:
@@ -346,10 +355,14 @@ class Tick:
             text = self._deadlines[seconds] = timestamp(self.now + timedelta(seconds=seconds))
         return text
 
-    def count(self, key: VelocityKey, count: int, minor: int) -> None:
-        """Add to a velocity counter that this tick has locked."""
+    def count(self, key: VelocityKey, count: int, minor: int, bucket: int | UnsetType = UNSET) -> None:
+        """Add to a velocity counter that this tick has locked; `bucket` is that of a rolling one."""
         if key not in self.usage:
             self.counted((key,))
+        if bucket is not UNSET:
+            add(self.usage[key], key.counter, bucket, count, minor)
+            self.writes.velocity_windows[key] = self.usage[key]
+            return
         for counted in (self.usage[key], self.counts[key]):
             counted.count += count
             counted.minor += minor

@@ -37,6 +37,7 @@ from zentra.client.errors import (
     ZentraError,
 )
 from zentra.client.evidence import PacketProblem, Verdict, verify_packet
+from zentra.client.holds import Hold
 from zentra.client.models import (
     Account,
     AccountEntry,
@@ -73,6 +74,7 @@ __all__ = [
     "Condition",
     "ConflictError",
     "FieldError",
+    "Hold",
     "IdempotencyInFlightError",
     "IdempotencyMismatchError",
     "Intent",

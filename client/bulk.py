@@ -28,7 +28,7 @@ class NewIntent(Struct, frozen=True, kw_only=True):
     amount: int
     currency: str
     source: str
-    destination: str
+    destination: str | None = None
     kind: str = "transfer"
     intent_id: str | None = None
     scope: str | None = None
@@ -36,6 +36,7 @@ class NewIntent(Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] | None = None
     conditions: Sequence[Condition] | None = None
     effective_at: Time | None = None  # of a book_transfer
+    hold: dict[str, Any] | None = None
     idempotency_key: str = field(default_factory=new_key)
 
     def __post_init__(self) -> None:
@@ -66,6 +67,7 @@ def intent_body(wanted: NewIntent) -> dict[str, Any]:
         "destination": wanted.destination, "intent_id": wanted.intent_id, "scope": wanted.scope,
         "country": wanted.country, "metadata": None if wanted.metadata is None else dict(wanted.metadata),
         "conditions": conditions_body(wanted.conditions), "effective_at": spelled(wanted.effective_at),
+        "hold": wanted.hold,
     }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import msgspec
 from zentra.client.answers import Answer
 from zentra.client.bulk import BulkResult, NewIntent, bulk_body, bulk_results, intent_body
 from zentra.client.core import Call, body_call, get_call, json_of, new_key
+from zentra.client.holds import Hold
 from zentra.client.models import (
     Account,
     AccountEntry,
@@ -39,6 +40,7 @@ __all__ = [
     "PageCall",
     "Time",
     "cancel_intent",
+    "capture_hold",
     "create_account",
     "create_endpoint",
     "create_intent",
@@ -49,6 +51,7 @@ __all__ = [
     "get_command",
     "get_error",
     "get_evidence",
+    "get_hold",
     "get_intent",
     "get_review",
     "get_version",
@@ -58,6 +61,7 @@ __all__ = [
     "list_denials",
     "list_endpoints",
     "list_entries",
+    "list_holds",
     "list_intents",
     "list_reviews",
     "look_seconds",
@@ -66,6 +70,7 @@ __all__ = [
     "reverse_intent",
     "stream_events",
     "stream_intent_events",
+    "void_hold",
 ]
 
 COMMAND_SECONDS: Final = 5.0  # how long the server holds whoever gives a command
@@ -81,6 +86,7 @@ _intent: Final = json_of(Intent)
 _command: Final = json_of(Command)
 _command_record: Final = json_of(CommandRecord)
 _account: Final = json_of(Account)
+_hold: Final = json_of(Hold)
 _review: Final = json_of(Review)
 _case: Final = json_of(Case)
 _endpoint: Final = json_of(Endpoint)
@@ -89,6 +95,7 @@ _error_page: Final = json_of(ErrorPage)
 _intents: Final = json_of(Page[Intent])
 _accounts: Final = json_of(Page[Account])
 _entries: Final = json_of(Page[AccountEntry])
+_holds: Final = json_of(Page[Hold])
 _reviews: Final = json_of(Page[Review])
 _cases: Final = json_of(Page[Case])
 _denials: Final = json_of(Page[Denial])
@@ -117,22 +124,24 @@ def create_intent(
     amount: int,
     currency: str,
     source: str,
-    destination: str,
+    destination: str | None,
     kind: str,
     intent_id: str | None,
     scope: str | None,
     country: str | None,
     metadata: Mapping[str, str] | None,
-    conditions: Sequence[Condition] | None,
-    effective_at: Time | None,
     idempotency_key: str | None,
     wait: int | None,
+    conditions: Sequence[Condition] | None = None,
+    effective_at: Time | None = None,
+    hold: Mapping[str, object] | None = None,
 ) -> Call[Intent]:
-    """Make an intent, at the general door or at that of transfers or payments."""
+    """Make an intent, at the general door or at one for its kind."""
     wanted = NewIntent(
         amount=amount, currency=currency, source=source, destination=destination, kind=kind, intent_id=intent_id,
         scope=scope, country=country, metadata=None if metadata is None else dict(metadata),
         conditions=conditions, effective_at=effective_at,
+        hold=None if hold is None else dict(hold),
         idempotency_key=new_key() if idempotency_key is None else idempotency_key,
     )  # fmt: skip
     return body_call(_intent, *door, body=intent_body(wanted), idempotency_key=wanted.idempotency_key, wait=wait)
@@ -209,6 +218,33 @@ def _stream(*path: str, last_id: str | None) -> Call[bytes]:
     headers = {"accept": "text/event-stream"} | ({} if last_id is None else {"last-event-id": last_id})
     call = get_call(_bytes, *path, headers=headers)
     return msgspec.structs.replace(call, held_seconds=STREAM_SILENT_SECONDS_MAX)
+
+
+# Holds.
+
+
+def get_hold(id: str) -> Call[Hold]:
+    """Look at a hold."""
+    return get_call(_hold, "holds", id)
+
+
+def list_holds(page_size: int | None, filters: Filters) -> PageCall[Hold]:
+    """List holds."""
+    return _pages(_holds, "holds", page_size=page_size, filters=filters)
+
+
+def capture_hold(
+    id: str, amount: int | Literal["full"], destination: str | None, final: bool, reason: str | None,
+    idempotency_key: str | None, wait: int | None,
+) -> Call[Command]:  # fmt: skip
+    """Take a part of what is held, or all of it."""
+    body = {"amount": str(amount), "destination": destination, "final": final or None, "reason": reason}
+    return _order("holds", id, "captures", body=body, key=idempotency_key, wait=wait)
+
+
+def void_hold(id: str, reason: str, idempotency_key: str | None, wait: int | None) -> Call[Command]:
+    """Give back what is held still."""
+    return _order("holds", id, "void", body={"reason": reason}, key=idempotency_key, wait=wait)
 
 
 # Accounts.

@@ -87,6 +87,7 @@ class Links(Struct, frozen=True):
     evidence: str = ""
     entries: str = ""
     subject: str = ""
+    intent: str = ""
 
 
 class Reason(Struct, frozen=True):
@@ -292,8 +293,9 @@ class Intent(Struct, frozen=True, kw_only=True):
 
     @property
     def stable(self) -> bool:
-        """Whether nothing more happens without somebody: settled, in review, or with an open case."""
-        return self.settled or self.status == Status.REVIEW or any(case.status == "open" for case in self.cases)
+        """Whether nothing more happens without somebody: settled, in review, held until a date, with an open case."""
+        waits = self.status == Status.REVIEW or self.step == "held"
+        return self.settled or waits or any(case.status == "open" for case in self.cases)
 
 
 class Command(Struct, frozen=True, kw_only=True):

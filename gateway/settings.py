@@ -51,6 +51,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     rate_write: str = "10000/10"  # other changes
     rate_read: str = "100000/10"
     private_addresses: bool = False  # whether webhooks and rails may be on private or loopback addresses
+    risk_scorers: str = ""  # name=module:function, by commas: scorers of one's own; see docs/policy.md
     log_format: str = "json"
     log_level: str = "INFO"
 

@@ -26,6 +26,7 @@ from zentra.gateway.outward.rails import RailBook
 from zentra.gateway.outward.webhooks import WebhookSender
 from zentra.gateway.production import assert_production, nats_tls
 from zentra.gateway.quoting import Quotes
+from zentra.gateway.scorers import load_scorers
 from zentra.gateway.sealing import Sealer
 from zentra.gateway.settings import Settings
 from zentra.gateway.upkeep import Upkeep
@@ -69,6 +70,7 @@ def make_rules(settings: Settings, partitions: int) -> Rules:
         sign_head=signed,
         open_secret=Sealer(settings.secret_bytes()).open,
         open_quote=Quotes(settings.secret_bytes()).open,
+        scorers=load_scorers(settings.risk_scorers),
     )
 
 

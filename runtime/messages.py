@@ -111,7 +111,8 @@ class LeafDue(Struct, frozen=True, gc=False, array_like=True, tag="leaf"):
 
 
 class TimerFired(Struct, frozen=True, gc=False, array_like=True, tag="timer"):
-    """A timer is due. It never crosses a stream: the owner of the partition feeds it to its own tick."""
+    """A timer is due. The owner of the partition feeds it to its own tick; over a stream somebody else asks for a look
+    at it: one that is not due arms itself again."""
 
     kind: str
     key: str

@@ -6,7 +6,7 @@ key, accounts by id."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from msgspec import Struct, field
 
@@ -21,13 +21,17 @@ from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import Delivery
 
 __all__ = [
+    "EXPIRING_MAX",
     "CaseRow",
     "Claim",
     "Configuration",
     "DenialRow",
     "Endpoint",
+    "Expiring",
+    "ExpiringHold",
     "Fence",
     "Ground",
+    "HoldRow",
     "Lease",
     "LogHead",
     "Store",
@@ -36,6 +40,8 @@ __all__ = [
     "TickWrites",
     "Timer",
 ]
+
+EXPIRING_MAX: Final = 200  # holds of one account that are told of at once
 
 
 class Endpoint(Struct, frozen=True):
@@ -149,6 +155,40 @@ class DenialRow(Struct, frozen=True):
     request_id: str
 
 
+class HoldRow(Struct, frozen=True, kw_only=True):
+    """A hold as it stands: the projection that lists and refusals look at. `account` is the number of its account."""
+
+    intent: str
+    tenant: str
+    intent_id: str
+    account: int
+    account_id: str
+    currency: str
+    minor: int
+    remaining: int
+    captured: int
+    status: str  # open, captured, voided, expired
+    placed_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None = None
+
+
+class ExpiringHold(Struct, frozen=True):
+    """A hold whose end is not booked: its intent, what it keeps, and until when it may."""
+
+    intent: str
+    remaining: int
+    expires_at: datetime
+
+
+class Expiring(Struct, frozen=True):
+    """The holds on one account that have expired, or will within the shortest time that a hold can last, as of `at`:
+    the first to expire first, and at most EXPIRING_MAX of them."""
+
+    at: datetime
+    holds: tuple[ExpiringHold, ...] = ()
+
+
 class LogHead(Struct, frozen=True):
     """A signed head of a tenant's log and the frontier to append to."""
 
@@ -168,7 +208,8 @@ class TickWrites(Struct):
     drafted: int = 0  # so many of the transitions, the first ones, were handed over by a draft of some events already
     postings: list[Posting] = field(default_factory=list)
     balance_changes: dict[int, tuple[AccountRef, Balance]] = field(default_factory=dict)
-    velocity_changes: dict[VelocityKey, Usage] = field(default_factory=dict)
+    velocity_changes: dict[VelocityKey, Usage] = field(default_factory=dict)  # what is added
+    velocity_windows: dict[VelocityKey, Usage] = field(default_factory=dict)  # rolling counters as they are now
     outbox: list[tuple[int, Outgoing]] = field(default_factory=list)
     timers_set: dict[tuple[str, str, str], Timer] = field(default_factory=dict)
     timers_cleared: set[tuple[str, str, str]] = field(default_factory=set)
@@ -180,6 +221,7 @@ class TickWrites(Struct):
     deliveries_begun: set[str] = field(default_factory=set)
     delivery_states: dict[str, tuple[Delivery, datetime | None]] = field(default_factory=dict)
     delivery_attempts: list[tuple[Any, ...]] = field(default_factory=list)
+    holds: dict[str, HoldRow] = field(default_factory=dict)  # by intent, as they stand after the tick
     command_outcomes: list[tuple[Any, ...]] = field(default_factory=list)
     callbacks_claimed: list[tuple[str, str, str, str]] = field(default_factory=list)
     endpoints_disabled: list[tuple[str, str]] = field(default_factory=list)
@@ -259,6 +301,10 @@ class Store(Protocol):
 
     async def answered(self, commands: Collection[str]) -> set[str]:
         """Return which of these commands have an outcome."""
+        ...
+
+    async def expiring_holds(self, accounts: Collection[int]) -> dict[int, Expiring]:
+        """Return for each of these accounts which open holds have expired by the store's clock, or are about to."""
         ...
 
     async def due_timers(

@@ -33,20 +33,35 @@ class Permission(StrEnum):
     DENIALS_READ = "denials:read"
     RATES_READ = "rates:read"
     RATES_WRITE = "rates:write"
+    POLICIES_READ = "policies:read"
+    POLICIES_WRITE = "policies:write"
+    POLICIES_PROMOTE = "policies:promote"
+    HOLDS_CAPTURE = "holds:capture"
+    HOLDS_VOID = "holds:void"
 
 
 P = Permission
 _READS: Final = frozenset({
     P.INTENTS_READ, P.ACCOUNTS_READ, P.ENDPOINTS_READ, P.DELIVERIES_READ, P.EVIDENCE_READ, P.REVIEWS_READ, P.CASES_READ,
-    P.RATES_READ,
+    P.POLICIES_READ, P.RATES_READ,
 })  # fmt: skip
 _DEVELOPER: Final = _READS | {
     P.INTENTS_CREATE, P.INTENTS_CANCEL, P.INTENTS_REVERSE, P.ACCOUNTS_CREATE, P.ENDPOINTS_CREATE,
+    P.HOLDS_CAPTURE, P.HOLDS_VOID,
 }  # fmt: skip
 
 ROLES: Final[Mapping[str, frozenset[Permission]]] = {
     "developer": _DEVELOPER,
-    "operator": _DEVELOPER | {P.REVIEWS_DECIDE, P.CASES_RESOLVE, P.DELIVERIES_REPLAY, P.DENIALS_READ, P.RATES_WRITE},
+    "operator": _DEVELOPER
+    | {
+        P.REVIEWS_DECIDE,
+        P.CASES_RESOLVE,
+        P.DELIVERIES_REPLAY,
+        P.DENIALS_READ,
+        P.POLICIES_WRITE,
+        P.POLICIES_PROMOTE,
+        P.RATES_WRITE,
+    },
     "support": _READS - {P.EVIDENCE_READ},
     "finance": frozenset({P.INTENTS_READ, P.ACCOUNTS_READ, P.EVIDENCE_READ, P.CASES_READ, P.RATES_READ}),
     "auditor": _READS | {P.DENIALS_READ},

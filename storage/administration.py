@@ -26,11 +26,13 @@ from zentra.runtime.ledger.money import is_currency
 from zentra.runtime.limits import QUOTA_MAX, WINDOW_SECONDS_MAX, Per, Quota, RouteClass
 from zentra.runtime.names import is_principal, is_tenant
 from zentra.runtime.policy import PolicyRules
+from zentra.runtime.policy.document import document_of, rules_of
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.roles import ROLES, unknown_scopes
 from zentra.storage.errors import translated
 from zentra.storage.intake.configuration import open_system_accounts
+from zentra.storage.policies import POLICIES_MAX, install_policy, list_policies
 from zentra.storage.pool import Connection, Pool, tenant_transaction, transaction
 
 __all__ = ["Administration", "ApiKey", "Certificate", "IssuedKey", "Mode", "Principal", "RateLimit", "Tenant"]
@@ -371,30 +373,19 @@ class Administration:
         ]  # fmt: skip
 
     async def put_policy(self, tenant: str, rules: PolicyRules, *, created_by: str) -> int:
-        """Put rules in force and return their version: a new one, or the present one where they are its rules.
+        """Put rules in force at once and return their version: a new one, or the present one where they are its rules.
 
         The version in `rules` is not looked at. Refuses `tenant_unknown`."""
         async with tenant_transaction(self._pool, tenant) as connection:
             await _need_tenant(connection, tenant, lock=True)
-            row = await connection.fetchrow(
-                "select version, rules from policies where tenant = $1 order by version desc limit 1", tenant
-            )
-            version = row["version"] if row is not None else 0
-            wanted = msgspec.structs.replace(rules, version=version)
-            if row is not None and msgspec.json.decode(row["rules"], type=PolicyRules) == wanted:
-                return version
-            wanted = msgspec.structs.replace(rules, version=version + 1)
-            await connection.execute(
-                "insert into policies (tenant, version, rules, created_by) values ($1, $2, $3, $4)",
-                tenant, version + 1, msgspec.json.encode(wanted).decode(), created_by,
-            )  # fmt: skip
-            return version + 1
+            return await install_policy(connection, tenant, document_of(rules), created_by)
 
     async def policies(self, tenant: str) -> list[PolicyRules]:
-        """Return all versions of a tenant's rules, oldest first; the last is in force."""
-        async with tenant_transaction(self._pool, tenant) as connection:
-            rows = await connection.fetch("select rules from policies where tenant = $1 order by version", tenant)
-        return [msgspec.json.decode(row[0], type=PolicyRules) for row in rows]
+        """Return all versions of a tenant's rules, oldest first; what is no valid document is `unusable`."""
+        return [
+            rules_of(view.document, view.version)
+            for view in reversed(await list_policies(self._pool, tenant, limit=POLICIES_MAX))
+        ]
 
     async def ensure_system_accounts(self, tenant: str, currency: str) -> list[str]:
         """Open what is missing of settlement, liquidity, fee and suspense in `currency`; return what was opened.

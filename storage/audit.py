@@ -77,13 +77,43 @@ _QUERIES: Final[Mapping[str, tuple[str, str]]] = {
         group by p.intent having sum(p.pending) <> 0
         """,
     ),
-    "held_once": (
+    "held_once": (  # a hold may be captured several times, but its rest is released once, and nothing after nothing
         "E",
         """
-        select intent::text, count(*) filter (where pending > 0) || ' holds, ' || count(*) filter (where pending < 0)
-            || ' endings, ' || sum(pending) || ' left'
-        from postings group by intent
-        having count(*) filter (where pending > 0) > 1 or count(*) filter (where pending < 0) > 1 or sum(pending) < 0
+        select p.intent::text, count(*) filter (where p.pending > 0) || ' holds, '
+            || count(*) filter (where p.pending < 0) || ' endings, ' || sum(p.pending) || ' left'
+        from postings p left join holds h on h.intent = p.intent group by p.intent, h.intent
+        having count(*) filter (where p.pending > 0) > 1 or sum(p.pending) < 0
+            or count(*) filter (where p.pending < 0 and (h.intent is null or p.kind = 'release')) > 1
+        """,
+    ),
+    "projected": (
+        "D",
+        """
+        select h.intent::text, 'is ' || h.status || ' with ' || h.remaining || ' of ' || h.minor || ', the ledger says '
+            || p.held || ' held and ' || p.posted || ' posted, its intent is ' || coalesce(t.state, 'nowhere')
+        from holds h
+        cross join lateral (select coalesce(sum(pending), 0) as held,
+            coalesce(sum(posted) filter (where kind = 'post'), 0) as posted,
+            coalesce(max(pending) filter (where kind = 'reserve'), 0) as reserved,
+            coalesce(max(debit) filter (where kind = 'reserve'), 0) as account
+            from postings where intent = h.intent) p
+        left join lateral (select state from transitions where intent = h.intent order by sequence desc limit 1) t
+            on true
+        where (h.remaining, h.captured, h.minor, h.account) <> (p.held, p.posted, p.reserved, p.account)
+            or (h.status = 'open') is distinct from (t.state = 'PROCESSING/held')
+        union all
+        select t.intent::text, 'is held and no hold stands for it' from transitions t
+        where t.state = 'PROCESSING/held' and not exists (select from holds h where h.intent = t.intent)
+        """,
+    ),
+    "expired_in_time": (
+        "K",
+        """
+        select h.intent::text, t.event || ' at ' || t.at || ', its time is over at ' || h.expires_at
+        from holds h join transitions t on t.intent = h.intent
+        where (t.event in ('hold.captured', 'hold.voided') and t.at >= h.expires_at)
+            or (t.event = 'hold.expired' and t.at < h.expires_at)
         """,
     ),
     "one_effect": (

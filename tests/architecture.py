@@ -58,7 +58,7 @@ _PURE: Final = frozenset({
     "__future__", "abc", "base64", "binascii", "bisect", "collections", "copy", "cryptography", "dataclasses",
     "datetime", "decimal", "enum", "fractions", "functools", "graphlib", "hashlib", "heapq", "hmac",
     "ipaddress", "iso4217", "itertools", "json", "math", "msgspec", "operator", "re", "string", "struct",
-    "textwrap", "types", "typing", "unicodedata", "urllib", "zlib",
+    "textwrap", "types", "typing", "unicodedata", "urllib", "zlib", "zoneinfo",  # a table, like that of currencies
 })  # fmt: skip
 _CLOCKS_AND_CHANCE: Final = frozenset({"now", "utcnow", "today", "generate"})
 _DOORS: Final = frozenset({"open", "input", "print", "__import__", "exec", "eval"})

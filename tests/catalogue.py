@@ -79,6 +79,9 @@ MEANINGS: Final[Mapping[Topic, str]] = {
     Topic.SYNCHRONIZED:           "every follower of the intent's end has been told",
     Topic.REVIEW_CLOSED:          "the evidence packet of the intent is sealed",
     Topic.EVIDENCE_AMENDED:       "something happened after sealing; an addendum is sealed",
+    Topic.HOLD_CAPTURED:          "what was held has moved, or a part of it; the last capture gives back the rest",
+    Topic.HOLD_VOIDED:            "what was held still was given back, because somebody asked for it",
+    Topic.HOLD_EXPIRED:           "the time of a hold is over; what was held still was given back",
 }
 # fmt: on
 

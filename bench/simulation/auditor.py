@@ -18,11 +18,12 @@ from zentra.bench.simulation.auditor_deliveries import AuditedDeliveries
 from zentra.bench.simulation.auditor_desk import AuditedDesk
 from zentra.bench.simulation.auditor_evidence import AuditedLogs
 from zentra.bench.simulation.auditor_histories import History, Record
+from zentra.bench.simulation.auditor_holds import AuditedHolds, captured
 from zentra.bench.simulation.auditor_journals import corrections, dated, priced
 from zentra.bench.simulation.auditor_ledger import AuditedLedger
 from zentra.bench.simulation.auditor_outside import AuditedMessages, AuditedRails
 from zentra.bench.simulation.auditor_policy import AuditedPolicy
-from zentra.bench.simulation.auditor_words import Violation
+from zentra.bench.simulation.auditor_words import HELD, Violation
 from zentra.bench.twins.store import StoreTwin
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.transaction import Transition
@@ -46,6 +47,7 @@ class Auditor:
         self.histories: dict[str, History] = {}
         self.policy, self.logs, self.rails = AuditedPolicy(), AuditedLogs(), AuditedRails()
         self.deliveries, self.desk = AuditedDeliveries(), AuditedDesk()
+        self.holds = AuditedHolds(self.ledger)
         self.messages = AuditedMessages(self.rails.said)
         self._store = store
         self._fences = {partition: row.version for partition, row in store.lease_rows.items()}
@@ -87,6 +89,7 @@ class Auditor:
         self.messages.consumed(plan.consumed, held, self._store.rows.outbox)
         self.ledger.read(ground.balances)
         self.policy.read(ground.usage)
+        lowest = self.holds.lowest(writes.postings)
         asked = {key: history.command for key, history in self.histories.items()}
         self.ledger.wrote(writes.postings, writes.balance_changes, asked)
         moved = [self._moved(transition, ground) for transition in writes.transitions]
@@ -98,6 +101,7 @@ class Auditor:
         self.deliveries.wrote(writes.deliveries, self.histories)
         self.deliveries.stand(writes.deliveries_begun, writes.delivery_states, writes.delivery_attempts)
         self.desk.wrote(writes, moved, self.messages.commands)
+        self.holds.wrote(writes, moved, self.messages.commands, lowest, ground.now)
         self.logs.wrote(writes.leaves, writes.tiles, writes.heads, self.histories)
         self.configured()
 
@@ -141,6 +145,7 @@ class Auditor:
         self.policy.rebuild(store.rows.velocity, self.histories)
         self.deliveries.rebuild(store)
         self.desk.rebuild(store, self.histories)
+        self.holds.rebuild(store.rows.holds)
         self.logs.rebuild(store)
 
     def finish(self, store: StoreTwin, now: datetime) -> None:
@@ -172,8 +177,14 @@ class Auditor:
         history = self.histories.get(transition.intent)
         if history is None:
             raise Violation("O", f"a record of {transition.intent}, which nobody has registered")
-        last = history.moment
+        last, left = history.moment, history.held
         record = history.step(transition.record, transition.hash)
+        if record.event == "hold.captured":
+            minor, destination, final = captured(history, self.messages.commands.get(record.cause), left)
+            if (history.captures[-1][:2], history.state != HELD) != ([destination, minor], final):
+                raise Violation(
+                    "E", f"{history.id}/{record.sequence} captures {history.captures[-1]}, asked for was {minor}"
+                )
         self._touched.add(history.id)
         where = f"{history.id}/{record.sequence} ({record.event})"
         if history.moment != max(ground.now, last + _MICROSECOND):
@@ -225,8 +236,8 @@ class Auditor:
         again.system = history.system
         for record, link in zip(history.records[1:], history.links[1:], strict=True):
             again.step(record, link)
-        if (again.state, again.posted, again.given_back, again.cases) != (
-            history.state, history.posted, history.given_back, history.cases
+        if (again.state, again.posted, again.given_back, again.cases, again.captures) != (
+            history.state, history.posted, history.given_back, history.cases, history.captures
         ):  # fmt: skip
             raise Violation("J", f"{history.id} folds to {again.state}, it stood at {history.state}")
 

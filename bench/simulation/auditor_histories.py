@@ -14,18 +14,23 @@ from msgspec import Struct
 
 from zentra.bench.simulation.auditor_journals import COMPOSED, booked_together, given_back
 from zentra.bench.simulation.auditor_words import (
+    ACCEPTED,
     CONFIRMED,
     FAILED,
+    HELD,
+    JUDGING,
     REFUSED,
     RESERVING,
     REVERSED,
+    REVIEW,
     ROUTING,
     SUBMITTED,
+    SUCCESSFUL,
     Violation,
     is_move,
 )
 
-__all__ = ["Attempt", "History", "Record", "gives_back"]
+__all__ = ["Attempt", "History", "Record", "gives_back", "settles"]
 
 Leg = tuple[str, str, str, int, int]  # kind, debit, credit, pending, posted
 ZEROS: Final = bytes(32)
@@ -100,6 +105,7 @@ class History:
         self.given_up = False  # once it was counted, and is no longer
         self.seals: list[int] = []
         self.commands: set[str] = set()
+        self.captures: list[list[Any]] = []  # destination, what it got, what it gave back
         self._keep(first, record, link)
 
     @property
@@ -110,7 +116,17 @@ class History:
     @property
     def held(self) -> int:
         """Return what an intent in this state has spoken for."""
+        if self.state == HELD:
+            return self.amount - self.posted
         return self.amount if self.state in (ROUTING, SUBMITTED, CONFIRMED, REFUSED) else 0
+
+    @property
+    def counts_as(self) -> tuple[int, int]:
+        """Return how much of it counts against limits, once it was counted: intents and minor units."""
+        ended = self.command["kind"] == "hold" and self.state not in (ACCEPTED, JUDGING, RESERVING, REVIEW, HELD)
+        if self.given_up:
+            return 0, 0
+        return (1, self.posted) if ended else (1, self.amount)
 
     def step(self, data: bytes, link: bytes) -> Record:
         """Follow one more record and return it."""
@@ -165,6 +181,8 @@ class History:
         source, destination = self.command["source"], self.command["destination"]
         between, amount = self.settlement, self.amount
         if event == "ledger.reserved":
+            if (self.command["kind"] == "hold") != (self.state == HELD):
+                return "J", []
             return "D", [("reserve", source, between, amount, 0)]
         if event == "ledger.released":
             return "E", [("release", source, between, -amount, 0)]
@@ -181,11 +199,47 @@ class History:
                 return "L", given_back(self.booked, way, minor)
             if self.command["kind"] == "book_transfer":
                 return "L", [(way, destination, source, 0, minor)]
+            if self.captures:
+                return "L", self._ways_back(sum(leg[4] for leg in legs if leg[2] == source))
             return "L", [(way, destination, between, 0, minor), (way, between, source, 0, minor)]
         return "F", []  # a refusal books nothing
 
+    def _hold(self, record: Record, where: str) -> None:
+        """Follow a capture, a void or an expiry; what a capture takes was asked for, which is looked at elsewhere."""
+        legs, source, between = (
+            [_leg(entry) for entry in record.facts["entries"]],
+            self.command["source"],
+            self.settlement,
+        )
+        left, due = self.amount - self.posted, []
+        if record.event == "hold.captured":
+            minor, destination = (legs[0][4], legs[1][2]) if len(legs) > 1 else (0, "")
+            due = [("post", source, between, -minor, minor), ("settle", between, destination, 0, minor)]
+            self.captures.append([destination, minor, 0])
+            self.posted += minor
+            left -= minor
+        if self.state != HELD and left:
+            due.append(("release", source, between, -left, 0))
+        if legs != due or (record.event != "hold.captured" and (self.state == SUCCESSFUL) != (self.posted > 0)):
+            raise Violation("E", f"{where} leaves {self.state} and books {legs} where {due} is due")
+
+    def _ways_back(self, minor: int) -> list[Leg]:
+        """Return by which ways an amount comes back that captures have taken: the newest first."""
+        ways: list[Leg] = []
+        for capture in reversed(self.captures):
+            part = min(minor, capture[1] - capture[2])
+            if part > 0:
+                minor -= part
+                capture[2] += part
+                ways += [("reversal", capture[0], self.settlement, 0, part)]
+                ways += [("reversal", self.settlement, self.command["source"], 0, part)]
+        return ways
+
     def _reversed(self, record: Record, legs: list[Leg], where: str) -> None:
-        self.given_back += self.posted if len(self.booked) > 1 else legs[0][4]
+        back = sum(leg[4] for leg in legs if leg[2] == self.command["source"])
+        if self.command["kind"] in COMPOSED:
+            back = self.posted if len(self.booked) > 1 else legs[0][4]
+        self.given_back += back
         if record.facts.get("approved_by", "-") in ("", record.actor):
             raise Violation("Q", f"{where} takes an account below its limit without anybody else's approval")
         if self.given_back > self.posted:
@@ -273,6 +327,7 @@ _ABSORBERS: Final = {
     "review": History._review,
     "provider": History._provider,
     "case": History._case,
+    "hold": History._hold,
     "evidence": History._evidence,
 }
 REVIEW_SECONDS: Final = 72 * 3600
@@ -280,7 +335,12 @@ REVIEW_SECONDS: Final = 72 * 3600
 
 def gives_back(before: str, after: str) -> bool:
     """Return whether a move ends an intent that was counted, so that it is counted no longer."""
-    return after == FAILED and before in (RESERVING, ROUTING, REFUSED)
+    return after == FAILED and before in (RESERVING, ROUTING, REFUSED, HELD)
+
+
+def settles(history: History) -> bool:
+    """Return whether a hold has just ended with a part of it captured: the rest is counted no longer."""
+    return history.before == HELD and history.state == SUCCESSFUL
 
 
 def _leg(entry: dict[str, str]) -> Leg:

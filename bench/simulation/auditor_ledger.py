@@ -83,7 +83,7 @@ class AuditedLedger:
     def _floors(self, before: Mapping[int, int], intent: str) -> None:
         """Object where a transaction leaves less than there was, and less than may be, on an account."""
         for key, had in before.items():
-            ref, left = self.accounts[key], self._available(self.accounts[key])
+            ref, left = self.accounts[key], self.left(self.accounts[key])
             if ref.guarded and left < min(had, -ref.overdraft_limit):
                 raise Violation("C", f"{intent} leaves {left} on {ref.account_id}, its limit is {-ref.overdraft_limit}")
 
@@ -93,7 +93,7 @@ class AuditedLedger:
             debits_pending, credits_pending, debits_posted, credits_posted = self._counters[ref.id]
             sign = -1 if ref.normal_side == "debit" else 1
             left = {
-                "available": self._available(ref), "posted": sign * (credits_posted - debits_posted),
+                "available": self.left(ref), "posted": sign * (credits_posted - debits_posted),
                 "pending": sign * (credits_pending - debits_pending),
             }[condition["of"]]  # fmt: skip
             if not int(condition.get("min", left)) <= left <= int(condition.get("max", left)):
@@ -116,7 +116,7 @@ class AuditedLedger:
         if posting.hash != _hash(posting, debit, credit):
             raise Violation("S", f"{where} does not have the hash of its fields")
         for ref in (debit, credit):
-            before.setdefault(ref.id, self._available(ref))
+            before.setdefault(ref.id, self.left(ref))
         self._ordinals[posting.intent] += 1
         self._hold(posting, where)
         self._rows[posting.intent, posting.ordinal] = posting
@@ -131,7 +131,8 @@ class AuditedLedger:
         if posting.pending:
             self._held[posting.intent] = (held or 0) + posting.pending
 
-    def _available(self, ref: AccountRef) -> int:
+    def left(self, ref: AccountRef) -> int:
+        """Return what can be taken out of an account."""
         debits_pending, credits_pending, debits_posted, credits_posted = self._counters[ref.id]
         if ref.normal_side == "debit":
             return debits_posted - credits_posted - credits_pending

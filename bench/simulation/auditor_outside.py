@@ -34,6 +34,7 @@ class Given(Struct, frozen=True):
     kind: str
     subject: str
     principal: str
+    body: bytes = b"{}"
 
 
 class Heard(Struct, frozen=True):
@@ -220,7 +221,7 @@ class AuditedMessages:
                 case RailReported():
                     self._heard(event.outcome)
                 case CommandGiven():
-                    given = Given(event.tenant, event.kind, event.subject, event.principal)
+                    given = Given(event.tenant, event.kind, event.subject, event.principal, event.body)
                     self.commands.setdefault(event.command, given)
 
     def finish(self, unsent: Collection[str]) -> None:

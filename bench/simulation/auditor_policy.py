@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from zentra.bench.simulation.auditor_histories import History, Record, gives_back
+from zentra.bench.simulation.auditor_histories import History, Record, gives_back, settles
 from zentra.bench.simulation.auditor_words import Violation
 from zentra.runtime.policy import Limits, PolicyRules, Usage, VelocityKey
 from zentra.runtime.ports import Configuration
@@ -42,9 +42,11 @@ class AuditedPolicy:
         if record.event in _DECISIONS:
             self._judged(history, record, rules, day, source_type)
         if record.event == "policy.accepted":
-            self._count(history, 1)
+            self._change(history, 1, history.amount)
         elif gives_back(history.before, history.state):
-            self._count(history, -1)
+            self._change(history, -1, -history.amount)
+        elif settles(history):
+            self._change(history, 0, history.posted - history.amount)
 
     def wrote(self, changes: Mapping[VelocityKey, Usage]) -> None:
         """Object where a commit has counted anything else than its records say."""
@@ -59,24 +61,23 @@ class AuditedPolicy:
         counts: Counter[VelocityKey] = Counter()
         minors: Counter[VelocityKey] = Counter()
         for history in histories.values():
-            if history.counted and not history.given_up:
-                for counter, day in history.counted:
-                    key = VelocityKey(history.tenant, counter, day, history.currency)
-                    counts[key] += 1
-                    minors[key] += history.amount
+            for counter, day in history.counted:
+                key, (count, minor) = VelocityKey(history.tenant, counter, day, history.currency), history.counts_as
+                counts[key] += count
+                minors[key] += minor
         for key in stored.keys() | counts.keys():
             used = stored.get(key, Usage())
             if (used.count, used.minor) != (counts[key], minors[key]):
                 raise Violation("R", f"{key} holds {used}, its intents say {counts[key]} and {minors[key]}")
 
-    def _count(self, history: History, sign: int) -> None:
+    def _change(self, history: History, count: int, minor: int) -> None:
         for counter, day in history.counted:
             key = VelocityKey(history.tenant, counter, day, history.currency)
-            self.counts[key] += sign
-            self.minors[key] += sign * history.amount
+            self.counts[key] += count
+            self.minors[key] += minor
             change = self._changes.setdefault(key, [0, 0])
-            change[0] += sign
-            change[1] += sign * history.amount
+            change[0] += count
+            change[1] += minor
 
     def _judged(
         self, history: History, record: Record, configuration: Configuration, day: str, source_type: str

@@ -5,7 +5,7 @@ table would share its mistakes."""
 
 from typing import Final
 
-__all__ = ["SETTLED", "SIGNS", "Violation", "is_move", "matches_filter"]
+__all__ = ["HELD", "SETTLED", "SIGNS", "Violation", "is_move", "matches_filter"]
 
 
 class Violation(Exception):
@@ -20,6 +20,7 @@ ACCEPTED: Final = "ACCEPTED"
 JUDGING: Final = "PROCESSING/judging"
 RESERVING: Final = "PROCESSING/reserving"
 ROUTING: Final = "PROCESSING/routing"
+HELD: Final = "PROCESSING/held"
 REVIEW: Final = "REVIEW"
 SUBMITTED: Final = "AWAITING_PROVIDER/submitted"
 CONFIRMED: Final = "AWAITING_PROVIDER/confirmed"
@@ -45,10 +46,13 @@ _MOVES: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     (REVIEW,     "review.rejected"):        (FAILED,),
     (REVIEW,     "review.expired"):         (FAILED,),
     (REVIEW,     "intent.cancelled"):       (FAILED,),
-    (RESERVING,  "ledger.reserved"):        (ROUTING,),
+    (RESERVING,  "ledger.reserved"):        (ROUTING, HELD),
     (RESERVING,  "ledger.posted"):          (SUCCESSFUL,),
     (RESERVING,  "ledger.refused"):         (FAILED,),
     (RESERVING,  "intent.cancelled"):       (FAILED,),
+    (HELD,       "hold.captured"):          (HELD, SUCCESSFUL),
+    (HELD,       "hold.voided"):            (FAILED, SUCCESSFUL),
+    (HELD,       "hold.expired"):           (FAILED, SUCCESSFUL),
     (ROUTING,    "provider.routed"):        (SUBMITTED,),
     (ROUTING,    "ledger.released"):        (FAILED,),
     (SUBMITTED,  "provider.failover"):      (SUBMITTED,),

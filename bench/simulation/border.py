@@ -22,6 +22,7 @@ from zentra.gateway.sandbox.scenarios import SCENARIOS
 from zentra.runtime.evidence import canonical
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import IntentCommand, digest_of
+from zentra.runtime.intents.terms import HoldTerms
 from zentra.runtime.intents.transaction import register
 from zentra.runtime.intents.vocabulary import COMPOSED, IntentKind
 from zentra.runtime.messages import CommandGiven, Event, RailReported, encode_frame
@@ -41,9 +42,11 @@ __all__ = ["Border"]
 PEOPLE: Final = ("ops", "amara", "bisi")
 _KINDS: Final = {
     IntentKind.TRANSFER: 6, IntentKind.PAYMENT: 2, IntentKind.BOOK_TRANSFER: 2, IntentKind.JOURNAL: 3,
-    IntentKind.CONVERSION: 1,
+    IntentKind.CONVERSION: 1, IntentKind.HOLD: 3,
 }  # fmt: skip
 ROUTED: Final = ("provider.routed", "provider.failover")
+_COMMANDS: Final = ("cancel", "reverse", "decide", "decide", "resolve", "replay", "capture", "capture", "void")
+_HOLD_SECONDS: Final = (1, 3, 20, 90, 600, 86_400)
 _SCENARIOS: Final = (*sorted(SCENARIOS), *("success",) * 14)
 
 
@@ -80,18 +83,26 @@ class Border:
             self._register(tenant, f"key-{number}", f"intent-{number}", self._composed(kind, tenant, number), None)
             return
         source = random.choices(("hot", "cold", "poor", "closed", "nobody", "liquidity-ngn", "credit"),
-                                (10, 8, 2, 0.3, 0.3, 0.3, 1))[0]  # fmt: skip
+                                (10, 8, 4, 0.3, 0.3, 0.3, 1))[0]  # fmt: skip
         destination = random.choices(("shop", "out", "spare", "hot", "nowhere"), (8, 3, 2, 1, 0.3))[0]
         if source == "cold":
             source = f"cold-{random.randrange(COLD_ACCOUNTS)}"
-        minor = random.choice((1, 100, 2_500, 40_000, 120_000, 180_000, random.randrange(1, 500_000)))
+        if source == "poor":  # what it has is easily spoken for
+            amounts = (1, 100, 700, 700, 1_000, 1_000, 5_000)
+        else:
+            amounts = (1, 100, 2_500, 40_000, 120_000, 180_000, random.randrange(1, 500_000))
+        minor = random.choice(amounts)
         scenario = random.choice(_SCENARIOS)
         command = IntentCommand(
             kind=kind, minor=str(minor), currency=CURRENCY if random.random() < 0.98 else "USD", source=source,
             destination=destination, scope="default" if random.random() < 0.97 else "treasury",
             metadata={} if scenario == "success" else {"sandbox_scenario": scenario},
         )  # fmt: skip
-        command = orders.with_conditions(random, command)
+        if kind is IntentKind.HOLD:
+            destination = command.destination if random.random() < 0.7 else ""
+            command = structs.replace(command, destination=destination, hold=HoldTerms(random.choice(_HOLD_SECONDS)))
+        else:
+            command = orders.with_conditions(random, command)
         number = self._next()
         self._register(tenant, f"key-{number}", f"intent-{number}", command, None)
 
@@ -172,9 +183,7 @@ class Border:
 
     def command(self) -> None:
         """Let somebody ask something of what exists, now and then of what belongs to another tenant."""
-        given = getattr(
-            self, f"_{self._random.choice(('cancel', 'reverse', 'decide', 'decide', 'resolve', 'replay'))}"
-        )()
+        given = getattr(self, f"_{self._random.choice(_COMMANDS)}")()
         if given is None:
             return
         tenant, kind, subject, owner, body = given
@@ -198,6 +207,31 @@ class Border:
         amount = self._random.choice(("full", "full", "1", "50", str(request.command.amount + 1))) if request else ""
         body = {"amount": amount, **orders.forced(self._random, PEOPLE)}
         return request and (request.tenant, "reverse", request.intent, request.intent, body)
+
+    def _capture(self) -> Any:
+        request, random = self._held(), self._random
+        if request is None:
+            return None
+        whole = request.command.amount
+        body = {"amount": random.choice(("full", "1", str(whole // 2 + 1), str(whole // 3 + 1), str(whole + 1)))}
+        if random.random() < 0.6:
+            body["destination"] = random.choice(("shop", "shop", "out", "spare", "closed", "nowhere", "hot"))
+        extra = {"final": True, "reason": "the last one"} if random.random() < 0.2 else {}
+        return request.tenant, "capture_hold", request.intent, request.intent, {**body, **extra}
+
+    def _void(self) -> Any:
+        request = self._held()
+        return request and (request.tenant, "void_hold", request.intent, request.intent, {"reason": "not needed"})
+
+    def _held(self) -> Request | None:
+        """Return a hold, one that stands where there is one, or now and then something else."""
+        standing = [key for key, row in self._simulation.store.rows.holds.items() if row.status == "open"]
+        if standing and self._random.random() < 0.7:
+            intent = self._random.choice(standing)
+            return next((request for request in self.requests if request.intent == intent), None)
+        recent = self.requests[-60:]
+        holds = [one for one in recent if one.command.kind is IntentKind.HOLD]
+        return self._random.choice(holds if holds and self._random.random() < 0.95 else recent) if recent else None
 
     def _decide(self) -> Any:
         rows = self._simulation.store.rows.reviews

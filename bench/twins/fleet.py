@@ -349,7 +349,7 @@ class Fleet:
         while (due := self._next_due()) is not None and due <= until:
             self.now = max(self.now, due)
             self._deliver_callbacks()
-            self._fire_timers()
+            self.fire_timers()
             self.run_until_idle()
         self.now = until
 
@@ -368,7 +368,8 @@ class Fleet:
             for callback in rail.take_callbacks():
                 self.report(rail.verify_callback(callback.raw, callback.headers, self.seconds()))
 
-    def _fire_timers(self) -> None:
+    def fire_timers(self) -> None:
+        """Let the timers fire that are due, of partitions that somebody owns."""
         for worker in self.workers:
             for timer, _ in at_once(self.store.due_timers(worker.leases, 1e-6, 10_000)):
                 fired = m.TimerFired(timer.kind, timer.key, timer.name, timer.tenant)

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from zentra.bench.twins.store_commit import OpenCommit, lease_lock
 from zentra.bench.twins.store_intake import Intake, frames_of
-from zentra.bench.twins.store_rows import OutboxRow, Rows, add, behind, check, owned, refuse_non_uuids
+from zentra.bench.twins.store_rows import OutboxRow, Rows, add, behind, check, expiring, owned, refuse_non_uuids
 from zentra.runtime.errors import DataError, InDoubt
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.intents.vocabulary import State
@@ -25,6 +25,7 @@ from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_has
 from zentra.runtime.ports import (
     Claim,
     Configuration,
+    Expiring,
     Fence,
     Ground,
     Lease,
@@ -272,6 +273,11 @@ class StoreTwin:
         """See Store.answered."""
         self._meet("answered")
         return self.rows.command_outcomes.keys() & set(commands)
+
+    async def expiring_holds(self, accounts: Collection[int]) -> dict[int, Expiring]:
+        """See Store.expiring_holds."""
+        self._meet("expiring_holds")
+        return expiring(self.rows, accounts, self._clock())
 
     async def due_timers(
         self, partitions: Collection[int], until_seconds: float, limit: int

@@ -5,17 +5,30 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from zentra.runtime.errors import DataError
+from zentra.runtime.intents.terms import HOLD_SECONDS_MIN
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import Balance, Posting
+from zentra.runtime.ledger.money import MINOR_MAX
 from zentra.runtime.policy import Usage, VelocityKey
-from zentra.runtime.ports import CaseRow, DenialRow, LogHead, TickPlan, TickWrites, Timer
+from zentra.runtime.ports import (
+    EXPIRING_MAX,
+    CaseRow,
+    DenialRow,
+    Expiring,
+    ExpiringHold,
+    HoldRow,
+    LogHead,
+    TickPlan,
+    TickWrites,
+    Timer,
+)
 from zentra.runtime.stream_ports import Outgoing
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
 
@@ -28,6 +41,7 @@ __all__ = [
     "apply",
     "behind",
     "check",
+    "expiring",
     "owned",
     "refuse_non_uuids",
 ]
@@ -88,6 +102,7 @@ class Rows(Struct):
     heads: dict[tuple[str, int], LogHead] = field(default_factory=dict)
     denials: list[DenialRow] = field(default_factory=list)
     corrections: dict[tuple[str, str], str] = field(default_factory=dict)  # (original, correction) -> tenant
+    holds: dict[str, HoldRow] = field(default_factory=dict)  # by intent
 
 
 def add(target: Balance, change: Balance) -> None:
@@ -173,6 +188,9 @@ def check(rows: Rows, plan: TickPlan, writes: TickWrites) -> None:
     _once("log_heads", rows.heads, [(head.tenant, head.size) for head in writes.heads])
     refuse_non_uuids(*(key for _, key, _ in writes.timers_set), *(d.id for d, _ in writes.deliveries))
     refuse_non_uuids(*(row[0] for row in writes.command_outcomes), *(row[0] for row in writes.cases_resolved))
+    for hold in writes.holds.values():
+        if min(hold.remaining, hold.captured) < 0 or (hold.status == "open") != (hold.ended_at is None):
+            raise DataError(f"check constraint: holds of {hold.intent}")
     for case in writes.cases_opened:
         refuse_non_uuids(case.id, case.intent)
         if any("\x00" in text for text in (case.tenant, case.kind, *case.detail, *case.detail.values())):
@@ -185,6 +203,9 @@ def check(rows: Rows, plan: TickPlan, writes: TickWrites) -> None:
     for counter, used in writes.velocity_changes.items():
         before = rows.velocity.get(counter, Usage())
         if before.count + used.count < 0 or before.minor + used.minor < 0:
+            raise DataError(f"check constraint: velocity of {counter.counter}")
+    for counter, used in writes.velocity_windows.items():
+        if min(used.count, used.minor) < 0 or max(used.count, used.minor) > MINOR_MAX:
             raise DataError(f"check constraint: velocity of {counter.counter}")
 
 
@@ -204,6 +225,8 @@ def apply(rows: Rows, plan: TickPlan, writes: TickWrites, now: datetime) -> None
     for counter, used in writes.velocity_changes.items():
         usage = rows.velocity.setdefault(counter, Usage())
         usage.count, usage.minor = usage.count + used.count, usage.minor + used.minor
+    for counter, used in writes.velocity_windows.items():
+        rows.velocity[counter] = copy.copy(used)
     rows.outbox.update({message.id: OutboxRow(p, message, now) for p, message in writes.outbox})
     rows.timers.update(writes.timers_set)
     for timer in writes.timers_cleared:
@@ -251,3 +274,18 @@ def _apply_desk(rows: Rows, writes: TickWrites) -> None:
     rows.denials += writes.denials
     for tenant, original, correction, _ in writes.corrections:
         rows.corrections.setdefault((original, correction), tenant)
+    for hold in writes.holds.values():
+        known = rows.holds.get(hold.intent, hold)
+        rows.holds[hold.intent] = replace(
+            known, remaining=hold.remaining, captured=hold.captured, status=hold.status, ended_at=hold.ended_at
+        )
+
+
+def expiring(rows: Rows, accounts: Collection[int], now: datetime) -> dict[int, Expiring]:
+    """Return the open holds on these accounts that have expired, or will within the shortest time one can last."""
+    until = now + timedelta(seconds=HOLD_SECONDS_MIN)
+    found: dict[int, list[ExpiringHold]] = {account: [] for account in accounts}
+    for row in sorted(rows.holds.values(), key=lambda row: row.expires_at):
+        if row.account in found and row.status == "open" and row.expires_at <= until:
+            found[row.account].append(ExpiringHold(row.intent, row.remaining, row.expires_at))
+    return {account: Expiring(now, tuple(holds[:EXPIRING_MAX])) for account, holds in found.items()}

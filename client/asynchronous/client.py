@@ -9,6 +9,7 @@ from typing import ParamSpec, Self, TypeVar
 import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
+from zentra.client.asynchronous.holding import AsyncHolds
 from zentra.client.asynchronous.journals import AsyncConversions, AsyncJournals, AsyncRates
 from zentra.client.asynchronous.money import (
     AsyncAccounts,
@@ -72,6 +73,7 @@ class AsyncZentra:
         self.runtime = AsyncRuntime(transport)
         self.transfers = AsyncTransfers(transport)
         self.payments = AsyncPayments(transport)
+        self.holds = AsyncHolds(transport)
         self.journals = AsyncJournals(transport)
         self.conversions = AsyncConversions(transport)
         self.rates = AsyncRates(transport)

@@ -11,6 +11,7 @@ from typing import ParamSpec, Self, TypeVar
 import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
+from zentra.client.blocking.holding import Holds
 from zentra.client.blocking.journals import Conversions, Journals, Rates
 from zentra.client.blocking.money import (
     Accounts,
@@ -74,6 +75,7 @@ class Zentra:
         self.runtime = Runtime(transport)
         self.transfers = Transfers(transport)
         self.payments = Payments(transport)
+        self.holds = Holds(transport)
         self.journals = Journals(transport)
         self.conversions = Conversions(transport)
         self.rates = Rates(transport)

@@ -29,7 +29,7 @@ class Intents:
         amount: int,
         currency: str,
         source: str,
-        destination: str,
+        destination: str | None = None,
         kind: str = "transfer",
         intent_id: str | None = None,
         scope: str | None = None,
@@ -37,15 +37,16 @@ class Intents:
         metadata: Mapping[str, str] | None = None,
         conditions: Sequence[Condition] | None = None,
         effective_at: Time | None = None,
+        hold: Mapping[str, object] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Intent:
         """Return the intent as accepted or, after up to `wait` seconds (the server allows 30), as it then is.
 
-        `amount` is in minor units. `conditions` have to hold once it is in the books; `effective_at` (of a book
-        transfer) is when it counts where that is not now. Without an `idempotency_key` one is made for this call and
-        all its attempts; give one of yours, kept with the order that it is for, to be safe against a crash of your own
-        process as well. Raises APIError and ValueError."""
+        `amount` is in minor units; a hold has terms of its own and may do without a destination. `conditions` have to
+        be met once it is in the books; `effective_at` (of a book transfer) is when it counts where that is not now.
+        Without an `idempotency_key` one is made for this call and all its attempts; give one of yours, kept with the
+        order that it is for, to be safe against a crash of your own process as well. Raises APIError and ValueError."""
         return self._transport.send(
             calls.create_intent(
                 "runtime",
@@ -61,6 +62,7 @@ class Intents:
                 metadata=metadata,
                 conditions=conditions,
                 effective_at=effective_at,
+                hold=hold,
                 idempotency_key=idempotency_key,
                 wait=wait,
             )
@@ -250,7 +252,6 @@ class Payments:
                 country=country,
                 metadata=metadata,
                 conditions=conditions,
-                effective_at=None,
                 idempotency_key=idempotency_key,
                 wait=wait,
             )

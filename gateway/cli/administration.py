@@ -207,9 +207,9 @@ def create_policy(
       echo '{"limits": {"NGN": {"transaction_minor_max": 50000000, "review_minor_min": 10000000}}}' |
         zentra policies create acme --file -
     """
-    from zentra.runtime.policy import PolicyRules
+    from zentra.gateway.cli.policy import policy_in
 
-    rules = _converted(_json(file), PolicyRules, "the rules")
+    rules = policy_in(_json(file))
     version = administered(lambda administration: administration.put_policy(tenant, rules, created_by=by))
     if as_json:
         say_json({"tenant": tenant, "version": version})

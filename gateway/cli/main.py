@@ -19,6 +19,7 @@ from zentra.gateway.cli.access import add_access
 from zentra.gateway.cli.administration import add_administration
 from zentra.gateway.cli.deadletters import add_deadletters
 from zentra.gateway.cli.installation import add_installation
+from zentra.gateway.cli.policy import add_policy
 from zentra.gateway.cli.rates import add_rates
 from zentra.gateway.cli.servers import add_servers
 from zentra.gateway.cli.support import JSON_OPTION, ExitCode, explained, say, say_json, settings, table
@@ -55,6 +56,7 @@ config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True
 add_installation(app)
 add_servers(app)
 add_administration(app)
+add_policy(app)
 add_access(app)
 add_rates(app)
 add_deadletters(app)

@@ -15,16 +15,19 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from zentra.actors.commands import COMMAND_CODES
-from zentra.gateway.description import pages, shapes, term_shapes
+from zentra.gateway.description import holdings, pages, shapes, term_shapes
 from zentra.gateway.http.app import Route
 from zentra.gateway.http.fields import SCHEMAS, Check, Field
 from zentra.gateway.http.lists import LIMIT_DEFAULT, LIMIT_MAX
 from zentra.gateway.routes.accounts import ACCOUNT, ACCOUNT_FILTERS, ENTRY_FILTERS
-from zentra.gateway.routes.intents import CANCEL, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
+from zentra.gateway.routes.holds import CAPTURE, HOLD_FILTERS, VOID
+from zentra.gateway.routes.intents import CANCEL, HOLDS, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
 from zentra.gateway.routes.journals import CONVERSIONS, JOURNALS, QUOTE, RATE
 from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION, REVIEW_FILTERS, VERDICT
+from zentra.gateway.routes.policies import BACKTEST, DRAFT
 from zentra.gateway.routes.webhooks import DELIVERY_FILTERS, ENDPOINT, NOTHING
 from zentra.runtime.intents.command import KEY_PATTERN, intent_schema
+from zentra.runtime.policy.backtest import BacktestReport
 from zentra.runtime.rails.port import CallbackCode
 
 __all__ = ["DOORS", "WITHOUT_ROUTE", "Door", "Media", "Query", "codes_of", "schema_of_fields"]
@@ -164,10 +167,30 @@ def _list(name: str, tag: str, summary: str, shape: type, filters: Mapping[str, 
     )  # fmt: skip
 
 
+def _policy_step(name: str, summary: str, *codes: str) -> Door:
+    return Door(
+        name=name, tag="policies", summary=summary, answers={200: shapes.PolicyVersion},
+        takes=schema_of_fields(NOTHING), key="once", headers=_REPLAYED,
+        codes=("not_found", "policy_state_conflict", *codes),
+    )  # fmt: skip
+
+
 DOORS: Final[Mapping[str, Door]] = {
     "POST /runtime/intents": _create("create_intent", "Create an intent.", None),
     "POST /transfers": _create("create_transfer", "Create a transfer, between accounts or out to a rail.", TRANSFERS),
     "POST /payments": _create("create_payment", "Create a payment.", PAYMENTS),
+    "POST /holds": _create("create_hold", "Speak for money until it is captured, voided or expired.", HOLDS),
+    "GET /holds": _list("list_holds", "holds", "The tenant's holds, the last placed first.", pages.Holds, HOLD_FILTERS),
+    "GET /holds/{id}": Door(
+        name="show_hold", tag="holds", summary="A hold and everything that happened to it.",
+        answers={200: holdings.Hold}, codes=("not_found",),
+    ),
+    "POST /holds/{id}/captures": _command(
+        "capture_hold", "holds", "Take a part of what is held, or all of it.", CAPTURE, *COMMAND_CODES["capture_hold"]
+    ),
+    "POST /holds/{id}/void": _command(
+        "void_hold", "holds", "Give back what is held still.", VOID, *COMMAND_CODES["void_hold"]
+    ),
     "POST /journals": _create("create_journal", "Book many legs at once, or none of them.", JOURNALS),
     "POST /conversions": _create("create_conversion", "Sell one currency for another.", CONVERSIONS),
     "GET /conversions/quote": Door(
@@ -261,6 +284,36 @@ DOORS: Final[Mapping[str, Door]] = {
     "GET /denials": _list(
         "list_denials", "denials", "What the tenant's people were refused, the latest first.", pages.Denials,
         DENIAL_FILTERS,
+    ),
+    "POST /policies": Door(
+        name="draft_policy", tag="policies", summary="Write the next version of the tenant's policy, as a draft.",
+        answers={201: shapes.PolicyVersion}, takes=schema_of_fields(DRAFT), key="once",
+        headers=("location", *_REPLAYED),
+    ),
+    "GET /policies": Door(
+        name="list_policies", tag="policies", summary="The versions of the tenant's policy, the newest first.",
+        answers={200: pages.Policies},
+    ),
+    "GET /policies/{version}": Door(
+        name="show_policy", tag="policies", summary="A version, and who did what with it.",
+        answers={200: shapes.PolicyShown}, codes=("not_found",),
+    ),
+    "POST /policies/{version}/validate": _policy_step(
+        "validate_policy", "Check a draft as a whole; then it can be tested and promoted."
+    ),
+    "POST /policies/{version}/promote": _policy_step(
+        "promote_policy", "Put a validated version in force, from the next decision on.", "self_promotion"
+    ),
+    "POST /policies/{version}/rollback": _policy_step(
+        "roll_back_policy", "Put a version in force again that was so before.", "self_promotion"
+    ),
+    "POST /policies/{version}/backtest": Door(
+        name="backtest_policy", tag="policies", summary="What a version would have said of past intents.",
+        answers={200: BacktestReport}, takes=schema_of_fields(BACKTEST), codes=("not_found",),
+    ),
+    "GET /runtime/intents/{id}/decisions": Door(
+        name="explain_intent", tag="policies", summary="Why each decision on an intent was what it was, made again.",
+        answers={200: pages.Decisions}, codes=("not_found",),
     ),
     "POST /webhooks/endpoints": Door(
         name="create_endpoint", tag="webhooks", summary="Set up an endpoint and show its secret, once.",

@@ -106,11 +106,14 @@ _PATH: Final[Mapping[str, str]] = {
     "id": "an id of this tenant; unknown ids and those of others are the same 404",
     "rail": "the name of the rail",
     "code": "an error code",
+    "version": "the number of a version of the policy",
 }
 _TAGS: Final[Mapping[str, str]] = {
     "intents": "what a client wants to happen with money, and what became of it",
     "events": "what happens, as it happens",
+    "holds": "money that is spoken for, and what becomes of it",
     "accounts": "accounts, balances, entries",
+    "policies": "a tenant's rules in versions, and why a decision was what it was",
     "reviews": "what waits for a person",
     "cases": "what has gone wrong beside an intent",
     "denials": "what was refused, as evidence",

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from zentra.gateway.description.shapes import Account, AccountEntry, Delivery, IntentShown
+from zentra.gateway.description.holdings import HoldShown
+from zentra.gateway.description.shapes import (
+    Account,
+    AccountEntry,
+    Delivery,
+    IntentShown,
+    PolicySummary,
+)  # fmt: skip
+from zentra.runtime.policy.replay import Explanation
 from zentra.storage.reads.border import DenialView
 from zentra.storage.reads.work import CaseView, EndpointView, ReviewView
 
-__all__ = ["Accounts", "Cases", "Deliveries", "Denials", "Endpoints", "Entries", "Intents", "Reviews"]
+__all__ = [
+    "Accounts", "Cases", "Decisions", "Deliveries", "Denials", "Endpoints", "Entries", "Holds", "Intents", "Policies",
+    "Reviews",
+]  # fmt: skip
 
 
 class Intents(Struct, frozen=True):
@@ -71,5 +82,27 @@ class Deliveries(Struct, frozen=True):
     """Deliveries, newest first."""
 
     data: list[Delivery]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Policies(Struct, frozen=True):
+    """Versions of a policy, the newest first."""
+
+    data: list[PolicySummary]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Decisions(Struct, frozen=True):
+    """The decisions on an intent, in order."""
+
+    data: list[Explanation]
+
+
+class Holds(Struct, frozen=True):
+    """Holds, the last placed first."""
+
+    data: list[HoldShown]
     has_more: bool
     next_cursor: str | None

@@ -14,12 +14,14 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from zentra.gateway.description.term_shapes import ConditionShown, ConversionShown, LegShown
 from zentra.runtime.intents.vocabulary import IntentKind, Lifecycle, Topic
+from zentra.storage.policies import PolicyEvent
 from zentra.storage.reads.work import AttemptView, CaseView, CommandView, ReviewView
 
 __all__ = [
-    "Accepted", "Account", "AccountEntry", "AccountOpened", "BulkAnswer", "BulkAnswers", "CallbackTaken",
-    "CaseView", "CommandAnswer", "CommandView", "Delivery", "EndpointMade", "ErrorPage", "Intent", "IntentShown",
-    "Live", "ProblemDocument", "Readiness", "RecordShown", "ReviewView", "VersionShown", "WebhookBody",
+    "Accepted", "Account", "AccountEntry", "AccountOpened", "BulkAnswer", "BulkAnswers", "CallbackTaken", "CaseView",
+    "CommandAnswer", "CommandView", "Delivery", "EndpointMade", "ErrorPage", "Intent", "IntentShown", "Live",
+    "PolicyShown", "PolicySummary", "PolicyVersion", "ProblemDocument", "Readiness", "RecordShown", "ReviewView",
+    "VersionShown", "WebhookBody",
 ]  # fmt: skip
 
 Digits = Annotated[str, Meta(pattern="^-?[0-9]+$", description="minor units, as digits: sums may be wide")]
@@ -55,6 +57,37 @@ class ProblemDocument(Struct, frozen=True, kw_only=True):
     fields: list[str] | UnsetType = UNSET
     known: list[str] | UnsetType = UNSET
     retry_after_seconds: int | UnsetType = UNSET
+
+
+class PolicyLinks(Struct, frozen=True):
+    """Where the version is."""
+
+    self: str
+
+
+class PolicySummary(Struct, frozen=True, kw_only=True):
+    """A version without its document."""
+
+    version: int
+    state: Literal["draft", "validated", "active", "retired"]
+    digest: Hash
+    note: str
+    created_by: str
+    created_at: datetime
+
+
+class PolicyVersion(PolicySummary, frozen=True, kw_only=True):
+    """A version; `violations` names what is wrong with a draft."""
+
+    document: dict[str, Any]
+    violations: list[Violation]
+    links: PolicyLinks
+
+
+class PolicyShown(PolicyVersion, frozen=True, kw_only=True):
+    """A version, and what was done with it, the last first."""
+
+    events: list[PolicyEvent]
 
 
 class IntentLinks(Struct, frozen=True):
@@ -281,7 +314,7 @@ class CommandAnswer(Struct, frozen=True, kw_only=True):
 
     command: Uuid
     status: Literal["accepted", "done"]
-    kind: Literal["cancel", "reverse", "decide_review", "resolve_case", "replay_delivery"]
+    kind: Literal["cancel", "reverse", "decide_review", "resolve_case", "replay_delivery", "capture_hold", "void_hold"]
     links: CommandLinks
     intent: Uuid | UnsetType = UNSET
     intent_id: str | UnsetType = UNSET

@@ -191,7 +191,14 @@ class Route:
 
 
 _RATES: Final[Mapping[Permission | None, RouteClass]] = dict.fromkeys(
-    (Permission.INTENTS_CREATE, Permission.INTENTS_CANCEL, Permission.INTENTS_REVERSE), RouteClass.MONEY
+    (
+        Permission.INTENTS_CREATE,
+        Permission.INTENTS_CANCEL,
+        Permission.INTENTS_REVERSE,
+        Permission.HOLDS_CAPTURE,
+        Permission.HOLDS_VOID,
+    ),
+    RouteClass.MONEY,
 )
 
 

@@ -20,8 +20,8 @@ from zentra.runtime.webhooks.standard import FILTER, filter_is_valid
 from zentra.storage.intake.configuration import CLIENT_ACCOUNT_TYPES
 
 __all__ = [
-    "SCHEMAS", "Field", "Objection", "account_type", "amount_or_full", "currency", "event_filters", "identifier",
-    "one_of", "read_fields", "text", "url",
+    "SCHEMAS", "Field", "Objection", "account_type", "amount_or_full", "boolean", "currency", "event_filters",
+    "identifier", "one_of", "read_fields", "text", "url",
 ]  # fmt: skip
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z", re.ASCII)
@@ -129,6 +129,13 @@ def amount_or_full(value: Any) -> str:
         raise Objection(refusal.reason, f"{refusal.detail}, or the word full") from None
 
 
+def boolean(value: Any) -> bool:
+    """Return true or false."""
+    if not isinstance(value, bool):
+        raise Objection("field_type", "expected true or false")
+    return value
+
+
 def url(value: Any) -> str:
     """Return an http or https URL without a user; which addresses may be called is decided when it is."""
     _string(value)
@@ -167,6 +174,7 @@ SCHEMAS.update({
     text: {"type": "string", "minLength": 1, "maxLength": TEXT_CHARACTERS_MAX, "pattern": "^[^\\x00-\\x1f\\x7f]*$"},
     identifier: {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"},
     currency: {"type": "string", "enum": currencies()},
+    boolean: {"type": "boolean"},
     amount_or_full: {"anyOf": [{"const": "full"}, *AMOUNT_SCHEMA["anyOf"]]},
     url: {"type": "string", "format": "uri", "maxLength": URL_CHARACTERS_MAX, "pattern": "^https?://"},
     event_filters: {

@@ -45,10 +45,13 @@ from zentra.gateway.routes.callbacks import CallbackRoutes
 from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
 from zentra.gateway.routes.health import HealthRoutes
+from zentra.gateway.routes.holds import HoldRoutes
 from zentra.gateway.routes.intents import IntentRoutes
 from zentra.gateway.routes.journals import JournalRoutes
 from zentra.gateway.routes.operations import OperationRoutes
+from zentra.gateway.routes.policies import PolicyRoutes
 from zentra.gateway.routes.webhooks import WebhookRoutes
+from zentra.gateway.scorers import load_scorers
 from zentra.gateway.sealing import Sealer
 from zentra.gateway.settings import Settings
 from zentra.runtime.errors import Unavailable
@@ -232,7 +235,9 @@ class _Builder:
             *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
             *JournalRoutes(tenant_pool, intents, Quotes(secret)).routes(),
             *AccountRoutes(tenant_pool, lists).routes(),
+            *HoldRoutes(tenant_pool, commands, lists).routes(),
             *OperationRoutes(tenant_pool, commands, lists).routes(),
+            *PolicyRoutes(tenant_pool, load_scorers(self.settings.risk_scorers)).routes(),
             *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
             *callbacks.routes(),
             *health.routes(),

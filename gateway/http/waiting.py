@@ -18,7 +18,7 @@ from typing import Final, Generic, Protocol, TypeVar
 import msgspec
 
 from zentra.runtime.errors import Unavailable
-from zentra.runtime.intents.vocabulary import SETTLED
+from zentra.runtime.intents.vocabulary import SETTLED, State
 
 __all__ = ["CommandOutcome", "CommandWaiters", "EventFeed", "IntentWaiters"]
 
@@ -49,10 +49,12 @@ class _Told(msgspec.Struct):
     intent: str
     event: str
     to: str
+    step: str | None = None
 
 
 _decode: Final = msgspec.json.Decoder(list[_Told]).decode
 _NEWS: Final = frozenset({state.lifecycle for state in SETTLED} | {"REVIEW"})
+_HELD: Final = State.HELD.step
 
 
 class IntentWaiters:
@@ -177,7 +179,9 @@ class IntentWaiters:
             for record in records:
                 for told in watching.get(record.intent, ()):
                     told.set()
-                if record.intent in waiting and (record.to in _NEWS or record.event.startswith("case.")):
+                if record.intent in waiting and (
+                    record.to in _NEWS or record.step == _HELD or record.event.startswith("case.")
+                ):
                     for told in waiting[record.intent]:
                         told.set()
 

@@ -141,6 +141,7 @@ def _shown(account: AccountView) -> dict[str, Any]:
         account.id, "", account.account_id, account.type, account.currency, account.normal_side, account.guarded
     )
     sign = 1 if account.normal_side == "credit" else -1
+    free = account.expired_unbooked if account.normal_side == "credit" else 0  # holds that are over keep nothing
     return {
         "account_id": account.account_id,
         "owner": account.owner,
@@ -153,7 +154,7 @@ def _shown(account: AccountView) -> dict[str, Any]:
         "created_at": account.created_at,
         "posted": str(sign * (account.credits_posted - account.debits_posted)),
         "pending": str(sign * (account.credits_pending - account.debits_pending)),
-        "available": str(available(ref, balance)),
+        "available": str(available(ref, balance) + free),
         "counters": {name: str(getattr(account, name)) for name in _COUNTERS},
         "links": {"self": f"/accounts/{account.account_id}", "entries": f"/accounts/{account.account_id}/entries"},
     }

@@ -40,7 +40,7 @@ class Stage(msgspec.Struct, frozen=True):
 STAGES: Final = (
     Stage("accepted",     "no ledger state yet",  "intent id, idempotency key, tenant scope",        "API edge",      "svc_edge",     ("ingress.accepted",)),
     Stage("controlled",   "scope validated",      "policy version, input digest, rule results",      "policy engine", "svc_policy",   ("policy.accepted", "policy.review", "policy.denied")),
-    Stage("ledgered",     "minor-unit entries",   "entry ids and entry hashes",                      "money core",    "svc_ledger",   ("ledger.reserved", "ledger.posted", "ledger.released", "ledger.reversal")),
+    Stage("ledgered",     "minor-unit entries",   "entry ids and entry hashes",                      "money core",    "svc_ledger",   ("ledger.reserved", "ledger.posted", "ledger.released", "ledger.reversal", "hold.captured", "hold.voided", "hold.expired")),
     Stage("routed",       "settlement pending",   "corridor decision, attempt list",                 "routing layer", "svc_routes",   ("provider.routed", "provider.failover", "provider.callback")),
     Stage("synchronized", "one state retained",   "signature, attempt count",                        "event runtime", "svc_events",   ("money_runtime.synchronized",)),
     Stage("evidenced",    "audit packet ready",   "packet digest, inclusion proof",                  "evidence layer", "svc_evidence", ("review.closed",)),
@@ -114,9 +114,11 @@ def row_of(intent: IntentRow) -> dict[str, Any]:
 
 
 def is_stable(intent: IntentView) -> bool:
-    """Whether nothing more happens without somebody: settled, in review, or with an open case."""
+    """Whether nothing more happens without somebody: settled, in review, held until a date, or with an open case."""
     state = intent.last.state
-    return state in SETTLED or state == State.REVIEW or any(case.status == "open" for case in intent.cases)
+    return (
+        state in SETTLED or state in (State.REVIEW, State.HELD) or any(case.status == "open" for case in intent.cases)
+    )
 
 
 def delivery_shown(delivery: DeliveryView) -> dict[str, Any]:
@@ -214,8 +216,8 @@ def _ledger_state(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 pass
             elif entry["posting"] in ("post", "book"):
                 posted += int(entry["posted"])
-            elif entry["posting"] in REVERSALS:
-                reversal = int(entry["posted"])  # every leg of one reversal carries the same amount
+            elif entry["posting"] in REVERSALS and entry["credit"] == command["source"]:
+                reversal += int(entry["posted"])  # the last leg of each way back
             identity = f"{record['intent']}/{entry['ordinal']}"
             entries.append({"entry_id": identity, **entry, "sequence": record["sequence"], "at": record["at"]})
         reversed_ += reversal

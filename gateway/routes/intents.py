@@ -40,6 +40,7 @@ BULK_BYTES_MAX: Final = 1024 * 1024  # as over NATS; a thousand intents without 
 PACKET_TYPE: Final = b"application/vnd.zentra.audit-packet+json"
 TRANSFERS: Final = frozenset({IntentKind.TRANSFER.value, IntentKind.BOOK_TRANSFER.value})
 PAYMENTS: Final = frozenset({IntentKind.PAYMENT.value})
+HOLDS: Final = frozenset({IntentKind.HOLD.value})
 INTENT_FILTERS: Final[Mapping[str, Check]] = {
     **CREATED, "state": one_of("status_unknown", *Lifecycle), "intent_id": identifier, "account": identifier,
     "kind": one_of("kind_unknown", *IntentKind), "currency": currency, "amount_min": amount, "amount_max": amount,
@@ -74,6 +75,7 @@ class IntentRoutes:
             ),
             Route("POST", "/transfers", self.create_transfer, P.INTENTS_CREATE, body="json"),
             Route("POST", "/payments", self.create_payment, P.INTENTS_CREATE, body="json"),
+            Route("POST", "/holds", self.create_hold, P.INTENTS_CREATE, body="json"),
             Route("GET", "/runtime/intents", self.intents, P.INTENTS_READ),
             Route("GET", one, self.show, P.INTENTS_READ),
             Route("GET", f"{one}/evidence", self.evidence, P.EVIDENCE_READ),
@@ -100,6 +102,10 @@ class IntentRoutes:
     async def create_payment(self, request: Request) -> Reply:
         """The door for payments."""
         return await self.make(request, PAYMENTS)
+
+    async def create_hold(self, request: Request) -> Reply:
+        """The door for holds: money is spoken for, and captured later."""
+        return await self.make(request, HOLDS)
 
     async def make(self, request: Request, kinds: frozenset[str] | None) -> Reply:
         """Make an intent of one of these kinds, or of any."""

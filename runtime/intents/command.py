@@ -6,6 +6,7 @@ route, nor the idempotency key, nor the headers."""
 
 import hashlib
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +15,7 @@ from msgspec import UNSET, Struct, UnsetType
 from zentra.runtime.errors import Refusal
 from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.reading import REQUIRED, Violation, foreign_to, read_terms, term_schema
-from zentra.runtime.intents.terms import Condition, Conversion, Leg
+from zentra.runtime.intents.terms import HOLD_SCHEMA, Condition, Conversion, HoldTerms, Leg, read_hold
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.money import AMOUNT_SCHEMA, currencies, is_currency, parse_minor
 
@@ -44,7 +45,8 @@ _KIND_OF: Final = {kind.value: kind for kind in IntentKind}
 
 
 class IntentCommand(Struct, frozen=True, kw_only=True, gc=False):
-    """The canonical intent. `minor` is a string of digits because it stands in sealed JSON."""
+    """The canonical intent. `minor` is a string of digits because it stands in sealed JSON. A hold may do without a
+    destination: that is empty then, and every capture names its own."""
 
     kind: IntentKind
     minor: str
@@ -62,6 +64,7 @@ class IntentCommand(Struct, frozen=True, kw_only=True, gc=False):
     effective_at: str | UnsetType = UNSET
     corrects: str | UnsetType = UNSET  # the intent_id of what a journal puts right
     conversion: Conversion | UnsetType = UNSET
+    hold: HoldTerms | UnsetType = UNSET
 
     @property
     def amount(self) -> int:
@@ -74,17 +77,20 @@ class _Request(Struct, kw_only=True, forbid_unknown_fields=True):
     amount: int | str
     currency: str
     source: str
-    destination: str
+    destination: str = ""
     scope: str = "default"
     country: str | None = None
     intent_id: str | UnsetType = UNSET
     money_model: str = MONEY_MODEL
     primitives: list[str] | UnsetType = UNSET
     metadata: dict[str, str] = {}
+    hold: dict[str, Any] | UnsetType = UNSET
     idempotency_key: str | UnsetType = UNSET
 
 
 _FIELDS: Final = {field.name: field for field in msgspec.structs.fields(_Request)}
+_WITHOUT_DESTINATION: Final = frozenset({IntentKind.HOLD.value})
+_DESTINATION: Final[Mapping[bool, tuple[str, ...]]] = {False: ("destination",), True: ()}
 
 
 def digest_of(kind: str, fields: Struct | dict[str, Any]) -> bytes:
@@ -125,7 +131,9 @@ def parse_intent(
     values: dict[str, Any] = {}
     for name, field in _FIELDS.items():
         if name not in body:
-            if field.required and name not in terms.derived:
+            if name in terms.derived:
+                continue
+            if field.required or (name == "destination" and str(body.get("kind")) not in _WITHOUT_DESTINATION):
                 violations.append(Violation(f"/{name}", "field_missing", "this field is required"))
             continue
         try:
@@ -139,6 +147,7 @@ def parse_intent(
         except Refusal as refusal:
             violations.append(Violation("/amount", refusal.reason, refusal.detail))
     violations += _semantics({"kind": _KIND_DEFAULT, **values}, allowed)
+    violations += _read_terms(values)
     key = values.pop("idempotency_key", None)
     if violations:
         return None, key, violations
@@ -147,7 +156,7 @@ def parse_intent(
         del values["amount"]
     values["kind"] = IntentKind(values.get("kind", _KIND_DEFAULT))
     values["primitives"] = tuple(p for p in PRIMITIVES if p in values.get("primitives", PRIMITIVES))
-    return IntentCommand(**values, **terms.values), key, violations
+    return IntentCommand(**{"destination": "", **values, **terms.values}), key, violations
 
 
 def intent_schema(kinds: frozenset[str] | None = None) -> dict[str, Any]:
@@ -155,7 +164,7 @@ def intent_schema(kinds: frozenset[str] | None = None) -> dict[str, Any]:
     allowed = sorted(kinds or _KINDS)
     name = {"type": "string", "pattern": _as_ecma(_ID)}
     label = {"type": "string", "maxLength": METADATA_CHARACTERS_MAX, "pattern": "^[^\\x00]*$"}
-    properties: dict[str, dict[str, Any]] = {
+    properties: dict[str, Any] = {
         "kind": {"enum": allowed},
         "amount": dict(AMOUNT_SCHEMA),
         "currency": {"enum": currencies()},
@@ -172,38 +181,45 @@ def intent_schema(kinds: frozenset[str] | None = None) -> dict[str, Any]:
             "propertyNames": {"maxLength": METADATA_CHARACTERS_MAX, "pattern": "^[\\x01-\\x7f]*$"},
             "additionalProperties": label,
         },
+        "hold": HOLD_SCHEMA,
         "idempotency_key": {"type": "string", "pattern": _as_ecma(KEY_PATTERN)},
     }
+    if not _WITHOUT_DESTINATION & frozenset(allowed):
+        del properties["hold"]
     defaults = {"scope": "default", "money_model": MONEY_MODEL, "primitives": list(PRIMITIVES)}
     if len(allowed) == 1 or _KIND_DEFAULT in allowed:
         defaults["kind"] = allowed[0] if len(allowed) == 1 else str(_KIND_DEFAULT)
     for field, default in defaults.items():
         properties[field] = {**properties[field], "default": default}
     base = [field.name for field in _FIELDS.values() if field.required]
-    ways = {kind: REQUIRED.get(kind, tuple(base)) for kind in allowed}
+    ways = {kind: REQUIRED.get(kind, (*base, *_DESTINATION[kind in _WITHOUT_DESTINATION])) for kind in allowed}
     schema: dict[str, Any] = {
         "type": "object",
-        "properties": {field: properties[field] for field in _FIELDS} | term_schema(frozenset(allowed)),
+        "properties": {field: properties[field] for field in _FIELDS if field in properties}
+        | term_schema(frozenset(allowed)),
         "required": [field for field in ways[allowed[0]] if all(field in way for way in ways.values())],
         "additionalProperties": False,
     }
+    foreign = {kind: [*foreign_to(kind), *(() if kind in _WITHOUT_DESTINATION else ("hold",))] for kind in allowed}
     if len(allowed) == 1:
-        for field in foreign_to(allowed[0]):
+        for field in foreign[allowed[0]]:
             schema["properties"].pop(field, None)
         return schema
-    rules = []
-    for kind, way in ways.items():
-        foreign = {field: False for field in foreign_to(kind) if field in schema["properties"]}
-        missing = [field for field in way if field not in schema["required"]]
-        if foreign or missing:
-            named = {} if kind == _KIND_DEFAULT else {"required": ["kind"]}
-            rules.append(
-                {
-                    "if": {"properties": {"kind": {"const": kind}}, **named},
-                    "then": {"required": missing, "properties": foreign},
-                }
-            )
-    return {**schema, "allOf": rules} if rules else schema
+    rules = [_rule_of(kind, way, schema, foreign[kind]) for kind, way in ways.items()]
+    return {**schema, "allOf": rules} if any(rule["then"] for rule in rules) else schema
+
+
+def _rule_of(kind: str, way: Sequence[str], schema: dict[str, Any], foreign: Iterable[str]) -> dict[str, Any]:
+    """Return what an intent of one kind has to have and must not have, beside what all kinds of a door have."""
+    named = {} if kind == _KIND_DEFAULT else {"required": ["kind"]}
+    then = {
+        "required": [field for field in way if field not in schema["required"]],
+        "properties": {field: False for field in foreign if field in schema["properties"]},
+    }
+    return {
+        "if": {"properties": {"kind": {"const": kind}}, **named},
+        "then": {name: value for name, value in then.items() if value},
+    }
 
 
 def _as_ecma(pattern: re.Pattern[str]) -> str:
@@ -225,6 +241,8 @@ def _flawless(body: dict[str, Any], kinds: frozenset[str]) -> tuple[IntentComman
     if (
         asked.kind not in kinds
         or asked.kind in REQUIRED  # it has to have terms, and here there are none
+        or asked.hold is not UNSET
+        or asked.kind in _WITHOUT_DESTINATION
         or not is_currency(asked.currency)
         or not (_ID.match(asked.source) and _ID.match(asked.destination))
         or not (intent_id is None or _ID.match(intent_id))
@@ -303,6 +321,16 @@ def _semantics(values: dict[str, Any], kinds: frozenset[str]) -> list[Violation]
             "1 to 255 visible ASCII characters",
         )
     return found
+
+
+def _read_terms(values: dict[str, Any]) -> list[Violation]:
+    """Put the terms of the kind into `values` as the command has them; return what is wrong with them."""
+    if values.get("kind") != IntentKind.HOLD:
+        misplaced = values.get("hold", UNSET) is not UNSET
+        return [Violation("/hold", "terms_misplaced", "only a hold has these")] if misplaced else []
+    terms, found = read_hold(values.get("hold", {}))
+    values["hold"] = UNSET if terms is None else terms
+    return [Violation(f"/hold{below}", code, detail) for below, code, detail in found]
 
 
 def _escape(name: str) -> str:

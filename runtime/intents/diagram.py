@@ -67,6 +67,7 @@ def _echoes() -> list[str]:
 def _states() -> list[str]:
     lines = ["## What a state asks for", "", "| state | on entry | asked again after |", "|---|---|---|"]
     own = {State.REVIEW: "the review's expiry", State.SUBMITTED: "the rail's poll interval and deadline"}
+    own[State.HELD] = "the hold's expiry"
     for state in State:
         entry, timeout = ENTER.get(state), TIMEOUTS.get(state)
         again = f"{timeout.seconds:g} s: `{timeout.effect}`" if timeout else own.get(state, "-")

@@ -15,6 +15,7 @@ __all__ = [
     "Delivered",
     "Entry",
     "Facts",
+    "HoldMoved",
     "Judged",
     "Noted",
     "Priced",
@@ -22,6 +23,7 @@ __all__ = [
     "Registered",
     "Reported",
     "Routed",
+    "Seen",
     "VelocityUse",
 ]
 
@@ -55,6 +57,18 @@ class VelocityUse(Struct, frozen=True, gc=False):
 
     counter: str
     day: str
+    bucket: int | UnsetType = UNSET  # of a rolling window
+
+
+class Seen(Struct, frozen=True, gc=False):
+    """What a decision rested on and no other record tells: with it the decision can be made again.
+
+    `usage` is what each window held before, as (count, minor units), None where nobody knew; `fields` are values of
+    fields that may be another by now."""
+
+    at: str
+    usage: dict[str, tuple[str, str] | None] = {}
+    fields: dict[str, str | int | bool | None] = {}
 
 
 class Judged(Struct, frozen=True, gc=False, tag_field="kind", tag="judged"):
@@ -64,9 +78,10 @@ class Judged(Struct, frozen=True, gc=False, tag_field="kind", tag="judged"):
     version: int
     input_digest: str
     lane: str
-    results: dict[str, str]  # rule -> passed, review, denied, waived
+    results: dict[str, str]  # rule -> passed, review, denied, waived; of a rule that allows: passed, allowed
     reasons: tuple[str, ...] = ()
     velocity: tuple[VelocityUse, ...] = ()
+    seen: Seen | UnsetType = UNSET  # not where the intent and its account say it all
 
 
 class Noted(Struct, frozen=True, gc=False, tag_field="kind", tag="noted"):
@@ -175,4 +190,18 @@ class Closed(Struct, frozen=True, gc=False, tag_field="kind", tag="closed"):
     deliveries_open: int = 0
 
 
-Facts = Registered | Judged | Noted | Booked | Refused | Routed | Reported | Decided | CaseNoted | Delivered | Closed
+class HoldMoved(Struct, frozen=True, gc=False, tag_field="kind", tag="hold"):
+    """What became of a hold, and its entries. `code` is the way of it: hold_placed, hold_captured, hold_voided,
+    hold_expired or hold_reversed; `detail` the reason that somebody gave."""
+
+    entries: tuple[Entry, ...]
+    code: str
+    detail: str = ""
+    command: str = ""  # of the client's command, where there was one: it acts once
+    approved_by: str | UnsetType = UNSET  # who let a reversal take a payee below its limit
+
+
+Facts = (
+    Registered | Judged | Noted | Booked | Refused | Routed | Reported | Decided | CaseNoted | Delivered | Closed
+    | HoldMoved
+)  # fmt: skip

@@ -70,6 +70,15 @@ MOVES: Final[Mapping[tuple[State, Fact], Move]] = {
     (S.ROUTING,    F.UNROUTABLE):        Move(S.FAILED,     T.LEDGER_RELEASED,   (E.GIVE_BACK,)),
     (S.ROUTING,    F.CANCELLED):         Move(S.FAILED,     T.LEDGER_RELEASED,   (E.GIVE_BACK,)),
 
+    # A hold: captured in parts until nothing is left or the client says so; what was not captured is given back.
+    (S.RESERVING,  F.HELD):              Move(S.HELD,       T.LEDGER_RESERVED),
+    (S.HELD,       F.CAPTURED):          Move(S.HELD,       T.HOLD_CAPTURED),
+    (S.HELD,       F.CAPTURED_LAST):     Move(S.SUCCESSFUL, T.HOLD_CAPTURED,     (E.GIVE_BACK,)),
+    (S.HELD,       F.VOIDED):            Move(S.FAILED,     T.HOLD_VOIDED,       (E.GIVE_BACK,)),
+    (S.HELD,       F.VOIDED_REST):       Move(S.SUCCESSFUL, T.HOLD_VOIDED,       (E.GIVE_BACK,)),
+    (S.HELD,       F.LAPSED):            Move(S.FAILED,     T.HOLD_EXPIRED,      (E.GIVE_BACK,)),
+    (S.HELD,       F.LAPSED_REST):       Move(S.SUCCESSFUL, T.HOLD_EXPIRED,      (E.GIVE_BACK,)),
+
     (S.SUBMITTED,  F.FAILED_OVER):       Move(S.SUBMITTED,  T.PROVIDER_FAILOVER, (E.SUBMIT,)),
     (S.SUBMITTED,  F.RAIL_CONFIRMED):    Move(S.CONFIRMED,  T.PROVIDER_CALLBACK),
     (S.SUBMITTED,  F.RAIL_DECLINED):     Move(S.REFUSED,    T.PROVIDER_CALLBACK),
@@ -112,7 +121,7 @@ ENTER: Final[Mapping[State, Effect]] = {
     S.REVERSED:   E.SETTLE,
 }
 
-# SUBMITTED and REVIEW have deadlines of their own: the rail's settings and the review's expiry say when.
+# SUBMITTED, REVIEW and HELD have deadlines of their own: the rail's settings, the review's expiry, the hold's terms.
 TIMEOUTS: Final[Mapping[State, Timeout]] = {
     S.ACCEPTED:   Timeout(15, E.JUDGE),
     S.JUDGING:    Timeout(15, E.JUDGE),

@@ -49,7 +49,7 @@ TERM_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "effective_at": frozenset({_J, _B}),
     "buy_currency": frozenset({_C}),
     "quote": frozenset({_C}),
-    "conditions": frozenset({IntentKind.TRANSFER, IntentKind.PAYMENT, _B, _J, _C}),
+    "conditions": frozenset({IntentKind.TRANSFER, IntentKind.PAYMENT, IntentKind.HOLD, _B, _J, _C}),
 }
 """The kinds that have each field."""
 _DERIVED: Final = ("amount", "source", "destination")  # from the legs of a journal
@@ -84,7 +84,9 @@ def read_terms(body: Mapping[str, Any], kind: object, allowed: Collection[str]) 
     rest = {name: value for name, value in body.items() if name not in TERM_FIELDS}
     terms = Terms(rest)
     if not isinstance(kind, str) or kind not in allowed:
-        return terms  # that it is none is said elsewhere, and nobody knows what it would have
+        if _J in allowed:  # nobody knows what an intent of no kind would need
+            terms.derived = (*_DERIVED, "currency")
+        return terms  # that it is none is said elsewhere
     for name, kinds in TERM_FIELDS.items():
         if name in body and kind not in kinds:
             terms.object(f"/{name}", "field_unknown", f"a {kind} has no such field")

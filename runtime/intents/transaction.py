@@ -16,7 +16,10 @@ from zentra.runtime.evidence.chain import GENESIS, chain
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.machine import INITIAL, Move, step
+from zentra.runtime.intents.terms import HoldTerms
 from zentra.runtime.intents.vocabulary import COMPOSED, PARTS, SETTLED, Fact, State
+from zentra.runtime.ledger.holds import Hold, folded, given_back
+from zentra.runtime.moments import timestamp
 
 __all__ = [
     "REVERSALS",
@@ -120,6 +123,8 @@ class Transaction(Struct, kw_only=True, gc=False):
     settled_at: datetime | None = None
     referred_at: datetime | None = None
     timer_due: datetime | None = None  # when the stored state timer fires, as far as the owner knows; not folded
+    hold: Hold | None = None
+    retry_at: datetime | None = None  # when a reserve that was put off is to be tried again; not folded
 
     @property
     def attempt(self) -> Attempt | None:
@@ -130,13 +135,6 @@ class Transaction(Struct, kw_only=True, gc=False):
 def word_of(status: str, minor: str | None, currency: str | None) -> str:
     """Return what a rail said of an attempt as one word: two reports with the same word say the same."""
     return f"{status}/{minor}/{currency}"
-
-
-def timestamp(at: datetime) -> str:
-    """Return `at` as RFC 3339 in UTC with microseconds."""
-    if at.tzinfo is not UTC:
-        at = at.astimezone(UTC)
-    return at.isoformat(timespec="microseconds")[:-6] + "Z"  # without the offset, +00:00
 
 
 def register(
@@ -275,6 +273,20 @@ def _absorb_composed(tx: Transaction, facts: f.Booked) -> None:
         tx.commands = tx.commands | {facts.command}
 
 
+def _absorb_hold(tx: Transaction, facts: f.HoldMoved, topic: str) -> None:
+    terms = tx.command.hold
+    seconds = terms.expires_in_seconds if isinstance(terms, HoldTerms) else 0
+    tx.hold = folded(tx.hold, facts, tx.at, seconds, settled=tx.state in SETTLED)
+    for entry in facts.entries:
+        tx.held += int(entry.pending)
+        if entry.posting == "post":
+            tx.posted += int(entry.posted)
+    tx.given_back += given_back(facts)
+    tx.ordinal += len(facts.entries)
+    if facts.command:
+        tx.commands = tx.commands | {facts.command}
+
+
 def _absorb_routed(tx: Transaction, facts: f.Routed, topic: str) -> None:
     known = [
         msgspec.structs.replace(attempt, status=facts.considered.get(attempt.rail, attempt.status))
@@ -323,6 +335,7 @@ def _absorb_closed(tx: Transaction, facts: f.Closed, topic: str) -> None:
 _ABSORBERS: Final[dict[type, Any]] = {
     f.Judged: _absorb_judged,
     f.Booked: _absorb_booked,
+    f.HoldMoved: _absorb_hold,
     f.Routed: _absorb_routed,
     f.Reported: _absorb_reported,
     f.Decided: _absorb_decided,

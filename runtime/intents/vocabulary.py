@@ -40,6 +40,7 @@ class State(StrEnum):
     JUDGING = "PROCESSING/judging"
     RESERVING = "PROCESSING/reserving"
     ROUTING = "PROCESSING/routing"
+    HELD = "PROCESSING/held"
     REVIEW = "REVIEW"
     SUBMITTED = "AWAITING_PROVIDER/submitted"
     CONFIRMED = "AWAITING_PROVIDER/confirmed"
@@ -98,6 +99,13 @@ class Fact(StrEnum):
     SYNCHRONIZED = "synchronized"
     SEALED = "sealed"
     AMENDED = "amended"
+    HELD = "held"
+    CAPTURED = "captured"
+    CAPTURED_LAST = "captured_last"
+    VOIDED = "voided"
+    VOIDED_REST = "voided_rest"
+    LAPSED = "lapsed"
+    LAPSED_REST = "lapsed_rest"
 
 
 class Effect(StrEnum):
@@ -144,6 +152,9 @@ class Topic(StrEnum):
     SYNCHRONIZED = "money_runtime.synchronized"
     REVIEW_CLOSED = "review.closed"
     EVIDENCE_AMENDED = "evidence.amended"
+    HOLD_CAPTURED = "hold.captured"
+    HOLD_VOIDED = "hold.voided"
+    HOLD_EXPIRED = "hold.expired"
 
 
 class AccountType(StrEnum):
@@ -168,12 +179,13 @@ SYSTEM_ACCOUNT_TYPES: Final = frozenset(
 
 class IntentKind(StrEnum):
     """What a client can ask for. What is only booked needs no rail: a book transfer moves money between two of the
-    tenant's
-    accounts, a journal between many, and a conversion sells one currency for another."""
+    tenant's accounts, a journal between many, and a conversion sells one currency for another. A hold speaks for money
+    until it is captured, voided or expired."""
 
     TRANSFER = "transfer"
     PAYMENT = "payment"
     BOOK_TRANSFER = "book_transfer"
+    HOLD = "hold"
     JOURNAL = "journal"
     CONVERSION = "conversion"
 

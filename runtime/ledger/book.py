@@ -28,8 +28,8 @@ from msgspec import UNSET, Struct
 from msgspec.structs import astuple
 
 from zentra.runtime.intents.facts import Entry
-from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.ledger.money import MINOR_MAX
+from zentra.runtime.moments import timestamp
 
 __all__ = ["AccountRef", "Balance", "Book", "Objection", "Posting", "amount_objection", "available", "posting_hash"]
 

@@ -52,7 +52,7 @@ with fence as (
 select clock_timestamp(), (select version from configuration_version), (select array_agg(partition) from moved)
 """
 _READ_COUNTERS: Final = """
-select v.tenant, v.counter, v.day, v.currency, v.count, v.minor
+select v.tenant, v.counter, v.day, v.currency, v.count, v.minor, v.buckets
 from velocity v join unnest($1::text[], $2::text[], $3::date[], $4::text[]) as k(tenant, counter, day, currency)
     using (tenant, counter, day, currency)
 """
@@ -93,6 +93,12 @@ _VELOCITY: Final = """
 update velocity v set count = v.count + c.count, minor = v.minor + c.minor
 from unnest({0}::text[], {1}::text[], {2}::date[], {3}::text[], {4}::bigint[], {5}::bigint[])
     as c(tenant, counter, day, currency, count, minor)
+where v.tenant = c.tenant and v.counter = c.counter and v.day = c.day and v.currency = c.currency
+"""
+_WINDOWS: Final = """
+update velocity v set count = c.count, minor = c.minor, buckets = c.buckets::bigint[]
+from unnest({0}::text[], {1}::text[], {2}::date[], {3}::text[], {4}::bigint[], {5}::bigint[], {6}::text[])
+    as c(tenant, counter, day, currency, count, minor, buckets)
 where v.tenant = c.tenant and v.counter = c.counter and v.day = c.day and v.currency = c.currency
 """
 _TIMERS: Final = """
@@ -138,6 +144,13 @@ insert into command_outcomes (command, tenant, accepted, code, detail, decided_a
 """
 _CORRECTION: Final = """
 insert into corrections (tenant, original, correction, at) values ($1, $2, $3, $4) on conflict do nothing
+"""
+_HOLDS: Final = """
+insert into holds (intent, tenant, intent_id, account, account_id, currency, minor, remaining, captured, status,
+    placed_at, expires_at, ended_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+on conflict (intent) do update set remaining = excluded.remaining, captured = excluded.captured,
+    status = excluded.status, ended_at = excluded.ended_at
 """
 _CLAIM: Final = """
 update callbacks set tenant = $3, intent = $4 where rail = $1 and event_id = $2 and intent is null
@@ -228,7 +241,14 @@ async def _lock_counters(connection: Connection, keys: Sequence[VelocityKey], gr
 
 async def _read_counters(connection: Connection, query: str, keys: Sequence[VelocityKey], ground: Ground) -> None:
     for row in await connection.fetch(query, *_columns(keys)):
-        ground.usage[_velocity_key(row)] = Usage(row[4], row[5])
+        buckets = row[6]
+        usage = Usage(row[4], row[5]) if buckets is None else Usage(row[4], row[5], _buckets(buckets))
+        ground.usage[_velocity_key(row)] = usage
+
+
+def _buckets(flat: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
+    """Return what a row holds as number, count and amount of one bucket after the other."""
+    return tuple(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
 
 
 def _velocity_key(row: Any) -> VelocityKey:
@@ -298,6 +318,7 @@ def _few(writes: TickWrites) -> Iterator[Part]:
 def _is_few(writes: TickWrites) -> bool:
     rows = len(writes.transitions) + len(writes.postings) + len(writes.outbox) + len(writes.balance_changes)
     rows += len(writes.timers_set) + len(writes.timers_cleared) + len(writes.velocity_changes)
+    rows += len(writes.velocity_windows)
     return rows + len(writes.leaves) + len(writes.tiles) + len(writes.heads) <= FEW_ROWS
 
 
@@ -309,6 +330,12 @@ def _additions(plan: TickPlan, writes: TickWrites) -> list[Part]:
         counts = [writes.velocity_changes[key].count for key in keys]
         minors = [writes.velocity_changes[key].minor for key in keys]
         parts.append((_VELOCITY, (*_columns(keys), counts, minors)))
+    if writes.velocity_windows:
+        windows = writes.velocity_windows
+        held = [windows[key] for key in windows]
+        flat = ["{" + ",".join(str(figure) for bucket in usage.buckets for figure in bucket) + "}" for usage in held]
+        counts, minors = [usage.count for usage in held], [usage.minor for usage in held]
+        parts.append((_WINDOWS, (*_columns(tuple(windows)), counts, minors, flat)))
     if writes.balance_changes:
         changes = sorted(writes.balance_changes.items())
         columns = (
@@ -409,6 +436,8 @@ async def _write_desk(connection: Connection, writes: TickWrites) -> None:
             _CASE_RESOLVED,
             [(case, who, _json(how), at, tenant) for case, who, how, at, tenant in writes.cases_resolved],
         )
+    if writes.holds:
+        await connection.executemany(_HOLDS, [msgspec.structs.astuple(row) for row in writes.holds.values()])
     if writes.command_outcomes:
         await connection.executemany(_OUTCOME, [(*row[:4], _json(row[4]), row[5]) for row in writes.command_outcomes])
     if writes.corrections:

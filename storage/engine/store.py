@@ -10,14 +10,19 @@ import msgspec
 
 from zentra.runtime.errors import DataError
 from zentra.runtime.evidence.merkle import Frontier
+from zentra.runtime.intents.terms import HOLD_SECONDS_MIN
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.ledger.conversion import FxRate
 from zentra.runtime.policy import PolicyRules
+from zentra.runtime.policy.document import rules_of
 from zentra.runtime.ports import (
+    EXPIRING_MAX,
     Claim,
     Configuration,
     Endpoint,
+    Expiring,
+    ExpiringHold,
     Ground,
     Lease,
     LogHead,
@@ -77,6 +82,14 @@ with recursive lanes as (
             and (s.tenant, s.endpoint) > (l.tenant, l.endpoint) order by s.tenant, s.endpoint limit 1) next
 )
 select tenant, endpoint from lanes
+"""
+_EXPIRING: Final = """
+select a.account, clock_timestamp(), h.intent, h.remaining, h.expires_at
+from unnest($1::bigint[]) as a(account) left join lateral (
+    select intent, remaining, expires_at from holds
+    where account = a.account and status = 'open' and expires_at <= clock_timestamp() + make_interval(secs => $2)
+    order by expires_at limit $3
+) h on true
 """
 _TIMERS: Final = """
 select kind, key, name, partition, tenant, due_at, extract(epoch from due_at - clock_timestamp())::float8
@@ -141,6 +154,7 @@ class PostgresStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._claimed = False
+        self._policies: dict[tuple[str, int], PolicyRules] = {}
 
     async def partitions(self) -> int:
         """Return the number of partitions, fixed when the installation was made."""
@@ -173,7 +187,7 @@ class PostgresStore:
         """See Store.configuration. The version is read first: what is read after it is at least as new."""
         version = (await self._fetch("select version from configuration_version"))[0][0]
         policies = await self._fetch(
-            "select distinct on (tenant) tenant, version, rules from policies order by 1, 2 desc"
+            "select tenant, version, rules from policies where state = 'active' order by tenant"
         )
         corridors = await self._fetch(
             "select tenant, name, currency, kind, rails, country, minor_min, minor_max from corridors"
@@ -184,11 +198,14 @@ class PostgresStore:
         )
         rails = await self._fetch("select settings from rails")
         settings = [msgspec.json.decode(row[0], type=RailSettings) for row in rails]
-        rules = {row[0]: msgspec.json.decode(row[2], type=PolicyRules) for row in policies}
-        versions = {row[0]: row[1] for row in policies}
+        known = self._policies  # a version never changes, so what was made of it is kept
+        self._policies = {
+            (row[0], row[1]): known.get((row[0], row[1])) or rules_of(msgspec.json.decode(row[2]), row[1])
+            for row in policies
+        }
         return Configuration(
             version=version,
-            policies={t: msgspec.structs.replace(rules[t], version=versions[t]) for t in rules},
+            policies={tenant: rules for (tenant, _), rules in self._policies.items()},
             corridors=_by_tenant(Corridor(r[0], r[1], r[2], r[3], tuple(r[4]), r[5], r[6], r[7]) for r in corridors),
             endpoints=_by_tenant(Endpoint(r[0], r[1], r[2], tuple(r[3]), tuple(r[4])) for r in endpoints),
             rails={rail.name: rail for rail in settings},
@@ -271,6 +288,17 @@ class PostgresStore:
             "select command from command_outcomes where command = any($1::uuid[])", sorted(commands)
         )
         return {row[0] for row in rows}
+
+    async def expiring_holds(self, accounts: Collection[int]) -> dict[int, Expiring]:
+        """See Store.expiring_holds."""
+        found: dict[int, list[ExpiringHold]] = {}
+        at = None
+        for row in await self._fetch(_EXPIRING, sorted(accounts), HOLD_SECONDS_MIN, EXPIRING_MAX):
+            at = row[1] if at is None else min(at, row[1])
+            holds = found.setdefault(row[0], [])
+            if row[2] is not None:
+                holds.append(ExpiringHold(row[2], row[3], row[4]))
+        return {account: Expiring(at, tuple(holds)) for account, holds in found.items()} if at is not None else {}
 
     async def due_timers(
         self, partitions: Collection[int], until_seconds: float, limit: int

@@ -18,6 +18,7 @@ from msgspec import Struct
 from zentra.runtime.intents.command import IntentCommand, decode_command
 from zentra.storage.pool import Connection, Pool, tenant_transaction
 from zentra.storage.reads.border import DenialView
+from zentra.storage.reads.holds import EXPIRED_UNBOOKED
 from zentra.storage.reads.tenant import AccountView, IntentState
 from zentra.storage.reads.walking import EXAMINED_MAX, Filters, Slice, Terms, walk
 from zentra.storage.reads.work import CaseView, DeliveryView, ReviewView, case_view, deliveries_by_id, review_view
@@ -281,12 +282,13 @@ _ACCOUNT_FILTERS: Final[Mapping[str, str]] = {
     "currency": "currency = {}",
     "owner": "owner = {}",
 }
-_COUNTER_NAMES: Final = ("debits_pending", "credits_pending", "debits_posted", "credits_posted")
-_COUNTERS: Final = """
+_COUNTER_NAMES: Final = ("debits_pending", "credits_pending", "debits_posted", "credits_posted", "expired_unbooked")
+_COUNTERS: Final = f"""
 select account, sum(debits_pending)::bigint as debits_pending, sum(credits_pending)::bigint as credits_pending,
-       sum(debits_posted)::bigint as debits_posted, sum(credits_posted)::bigint as credits_posted
+       sum(debits_posted)::bigint as debits_posted, sum(credits_posted)::bigint as credits_posted,
+       {EXPIRED_UNBOOKED.format(account="balances.account")} as expired_unbooked
 from balances where tenant = $1 and account = any($2::bigint[]) group by account
-"""
+"""  # noqa: S608 - of constants
 _REVIEW: Final = (
     "id, round, intent_id, created_by, rules, version, assigned_to, status, opened_at, expires_at, decided_by,"
     " decided_at, reason"

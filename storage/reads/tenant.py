@@ -16,6 +16,7 @@ from msgspec import Raw, Struct
 
 from zentra.runtime.ports import DenialRow
 from zentra.storage.pool import Connection, Pool, tenant_transaction, transaction
+from zentra.storage.reads.holds import EXPIRED_UNBOOKED
 from zentra.storage.reads.work import (
     CallbackView,
     CaseView,
@@ -98,6 +99,7 @@ class AccountView(Struct, frozen=True, kw_only=True):
     credits_pending: int
     debits_posted: int
     credits_posted: int
+    expired_unbooked: int = 0  # what holds keep whose time is over
 
 
 async def record_denials(pool: Pool, rows: Sequence[DenialRow]) -> None:
@@ -230,9 +232,10 @@ cross join lateral (
     order by sequence desc limit 1
 ) as last
 """
-_ACCOUNT: Final = """
+_ACCOUNT: Final = f"""
 select a.id, a.account_id, a.owner, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status,
-       a.created_by, a.created_at, b.debits_pending, b.credits_pending, b.debits_posted, b.credits_posted
+       a.created_by, a.created_at, b.debits_pending, b.credits_pending, b.debits_posted, b.credits_posted,
+       {EXPIRED_UNBOOKED.format(account="a.id")} as expired_unbooked
 from accounts a
 cross join lateral (
     select coalesce(sum(debits_pending), 0)::bigint as debits_pending,
@@ -242,4 +245,4 @@ cross join lateral (
     from balances where account = a.id and tenant = $1
 ) as b
 where a.tenant = $1 and a.account_id = $2
-"""
+"""  # noqa: S608 - of constants

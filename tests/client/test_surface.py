@@ -18,7 +18,7 @@ from msgspec import Struct
 from tests.architecture import ROOT
 from tests.client import servers
 from tests.client.servers import Script
-from zentra.client import models
+from zentra.client import holds, models
 from zentra.client.api import AsyncZentra, Condition, Leg, NewIntent, Zentra
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages
 from zentra.client.blocking.transport import EventStream, Pages
@@ -38,6 +38,19 @@ LEFT_OUT: Mapping[str, str] = {
     "openapi": "for tools that read the description",
     "asyncapi": "for tools that read the description",
     "take_callback": "for rails, which sign what they send",
+    **dict.fromkeys(
+        (
+            "draft_policy",
+            "list_policies",
+            "show_policy",
+            "validate_policy",
+            "backtest_policy",
+            "promote_policy",
+            "roll_back_policy",
+            "explain_intent",
+        ),
+        "for whoever sets up a tenant: `zentra policy` and the doors",
+    ),
 }
 """Operations that the client does not have, each with the reason."""
 
@@ -62,8 +75,8 @@ MONEY: dict[str, Any] = {
 }  # fmt: skip
 LABELS = {name: MONEY[name] for name in ("intent_id", "scope", "country", "metadata", "wait")}
 HOLDS = [Condition(account="a", of="available", min=0, max=1)]
-MANY = [NewIntent(kind="payment", conditions=HOLDS, effective_at=AT,
-                  **{name: value for name, value in MONEY.items() if name != "wait"})]  # fmt: skip
+GENERAL = {**MONEY, "hold": {"expires_in_seconds": 60}, "conditions": HOLDS, "effective_at": AT}
+MANY = [NewIntent(kind="payment", **{name: value for name, value in GENERAL.items() if name != "wait"})]
 # fmt: off
 ASKED: dict[str, Callable[[Any], Any]] = {
     "list_accounts": lambda api: api.accounts.list(type="t", currency="c", owner="o", status="s", **CREATED).page("c"),
@@ -77,7 +90,7 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "list_denials": lambda api: api.denials.list(actor="a", action="b", reason="c", **CREATED).page("c"),
     "create_payment": lambda api: api.payments.create(**MONEY, conditions=HOLDS),
     "create_transfer": lambda api: api.transfers.create(**MONEY, conditions=HOLDS, effective_at=AT),
-    "create_intent": lambda api: api.runtime.intents.create(**MONEY, conditions=HOLDS, effective_at=AT),
+    "create_intent": lambda api: api.runtime.intents.create(**GENERAL),
     "create_journal": lambda api: api.journals.create(
         legs=[Leg(source="a", destination="b", amount=1)], currency="NGN", corrects="c", conditions=HOLDS,
         effective_at=AT, **LABELS),
@@ -86,6 +99,13 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "put_rate": lambda api: api.rates.put(
         sell="a", buy="b", mid="1", spread_bps=1, fee_minor=1, max_age_seconds=1, source="s", as_of=AT),
     "list_rates": lambda api: api.rates.in_force(),
+    "create_hold": lambda api: api.holds.create(
+        expires_in_seconds=60, release_condition="r", conditions=HOLDS, **MONEY),
+    "list_holds": lambda api: api.holds.list(
+        account="a", status="s", currency="c", expires_before=AT, **CREATED).page("c"),
+    "show_hold": lambda api: api.holds.get("x"),
+    "capture_hold": lambda api: api.holds.capture("x", 5, destination="d", final=True, **ORDER),
+    "void_hold": lambda api: api.holds.void("x", **ORDER),
     "create_intents": lambda api: api.runtime.intents.create_many(MANY),
     "list_intents": lambda api: api.runtime.intents.list(
         state="s", intent_id="i", account="a", kind="k", currency="c", **AMOUNTS, **CREATED).page("c"),
@@ -189,12 +209,14 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.Endpoint: ["Endpoint", "EndpointMade"],
     models.ErrorPage: ["ErrorPage"],
     models.Event: ["EventShown"],
+    holds.Hold: ["Hold", "HoldShown"],
+    holds.HoldCapture: ["HoldCapture"],
     models.Intent: ["Intent", "Accepted", "IntentShown"],
     models.LedgerEntry: ["LedgerEntry"],
     models.LedgerState: ["LedgerState"],
     models.Leg: ["LegShown"],
-    models.Links: ["IntentLinks", "AccountLinks", "CommandLinks", "SelfLink", "IntentLink"],
-    models.Page: ["Intents", "Accounts", "Entries", "Reviews", "Cases", "Denials", "Endpoints", "Deliveries"],
+    models.Links: ["IntentLinks", "AccountLinks", "CommandLinks", "SelfLink", "IntentLink", "HoldLinks"],
+    models.Page: ["Intents", "Accounts", "Entries", "Reviews", "Cases", "Denials", "Endpoints", "Deliveries", "Holds"],
     models.Price: ["PriceShown"],
     models.Quote: ["QuoteGiven"],
     models.Rate: ["Rate", "RatePut"],

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.contracts.test_holds_contract import expired_hold
 from tests.contracts.test_store_contract import AT, World, delivery, leaf, pools, story, uuid, world
 from zentra.actors.tick import derived_id
 from zentra.runtime.errors import DataError
@@ -23,7 +24,7 @@ __all__ = ["pools", "world"]
 
 OURS, THEIRS = 0, 1  # partitions
 OWNED: Final = {"transitions", "timer", "outbox", "delivery", "delivery begun", "leaf", "log head"}
-ALL: Final = OWNED | {"outcome"}
+ALL: Final = OWNED | {"outcome", "hold"}
 Decide = Callable[[Ground], TickWrites]
 
 
@@ -37,6 +38,7 @@ class Made:
         self.row = Outgoing("ze.0.acme.topic", b"[]", uuid())
         self.delivery = delivery(f"hook-{uuid()}", self.intent)
         self.tenant = f"t-{uuid()}"
+        self.hold = expired_hold(int(uuid(), 16))
 
     @property
     def timer_key(self) -> tuple[str, str, str]:
@@ -53,6 +55,7 @@ class Made:
         writes.delivery_states[self.delivery.id] = (self.delivery, None)
         leaf(self.tenant, 0, self.tenant.encode())(writes)
         writes.command_outcomes.append((self.outcome, "acme", True, "done", {}, AT))
+        writes.holds[self.hold.intent] = self.hold
         return writes
 
     async def found(self, world: World) -> set[str]:
@@ -70,6 +73,7 @@ class Made:
             "leaf": link in await store.leaves([link]),
             "log head": self.tenant in await store.logs([self.tenant]),
             "outcome": self.outcome in await store.answered([self.outcome]),
+            "hold": bool((await store.expiring_holds([self.hold.account]))[self.hold.account].holds),
         }
         return {kind for kind, is_there in there.items() if is_there}
 
@@ -242,6 +246,15 @@ async def test_a_draft_stands_on_what_is_unknown_is_seen_by_nobody_and_keeps_nob
     )
     assert await made.found(world) == ALL
     assert await shared.holds(world) == (12, 12)
+
+
+async def test_a_rolling_counter_of_a_draft_is_written_once_and_seen_by_the_next(world: World) -> None:
+    made, shared = Made(), Shared(await world.account())
+    shared.key = VelocityKey("acme", f"rolling-60-6/account/{uuid()}", "1970-01-01", "NGN")
+    usage, grounds = Usage(1, 5, ((100, 1, 5),)), list[Ground]()
+    for writes in (made.writes(velocity_windows={shared.key: usage}), Made().writes()):
+        await commit(world, writes, lambda ground, writes=writes: writes, shared, grounds=grounds)  # type: ignore[misc]
+    assert [ground.usage for ground in grounds] == [{shared.key: Usage()}, {shared.key: usage}]
 
 
 def _adds(shared: Shared, minor: int) -> Callable[[TickWrites], None]:

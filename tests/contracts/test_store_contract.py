@@ -87,23 +87,6 @@ class World:
         usage = (await self.commit(velocity=[key])).usage[key]
         return usage.count, usage.minor
 
-    async def named(self, intent: str) -> None:
-        """Let the intake's row of an intent be there too, where there is one."""
-        if isinstance(self.store, PostgresStore):
-            await self.store._pool.execute(
-                "insert into intents (id, tenant, intent_id, digest, command, principal, role, key, trace, created_at)"
-                " values ($1, 'acme', $2, '', '', 'dev', 'developer', $2, 't', now())",
-                intent, f"i-{intent}",
-            )  # fmt: skip
-
-    async def corrections(self, original: str) -> list[str]:
-        """Return what corrects an intent."""
-        if isinstance(self.store, StoreTwin):
-            return [correction for key, correction in self.store.rows.corrections if key == original]
-        assert isinstance(self.store, PostgresStore)
-        rows = await self.store._pool.fetch("select correction from corrections where original = $1", original)
-        return [row[0] for row in rows]
-
     async def balance(self, ref: AccountRef) -> Balance:
         """Return the counters of an account with a floor."""
         return (await self.commit(accounts=[ref])).balances[ref.id]
@@ -255,6 +238,36 @@ def _counted(key: VelocityKey, count: int, minor: int) -> Write:
     return lambda writes: writes.velocity_changes.update({key: Usage(count, minor)})
 
 
+async def test_a_rolling_counter_is_kept_as_it_was_written(world: World) -> None:
+    """Next to counters of one period, which are added to; buckets come back in order, with the sums over them."""
+    rolling = VelocityKey("acme", f"rolling-60-6/account/{uuid()}", "1970-01-01", "NGN")
+    daily = VelocityKey("acme", f"account/{uuid()}", "2026-01-05", "NGN")
+    held = [
+        Usage(1, 5, ((100, 1, 5),)),
+        Usage(3, 2**62 + 5, ((100, 1, 5), (101, 2, 2**62))),
+        Usage(0, 0, ((101, 0, 0),)),
+    ]
+    for usage in held:
+
+        def write(writes: TickWrites, usage: Usage = usage) -> None:
+            writes.velocity_windows[rolling] = usage
+            writes.velocity_changes[daily] = Usage(1, 7)
+
+        before = await world.commit(write, velocity=sorted([rolling, daily], key=lambda key: key.counter))
+        assert before.usage[daily].buckets == ()
+        found = (await world.commit(velocity=[rolling])).usage[rolling]
+        assert found == usage
+    assert await world.usage(daily) == (3, 21)
+
+
+async def test_no_rolling_counter_falls_below_zero(world: World) -> None:
+    key = VelocityKey("acme", f"rolling-60-6/account/{uuid()}", "1970-01-01", "NGN")
+    with pytest.raises(DataError):
+        await world.commit(
+            lambda writes: writes.velocity_windows.update({key: Usage(-1, 0, ((1, -1, 0),))}), velocity=[key]
+        )
+
+
 async def test_no_counter_falls_below_zero(world: World) -> None:
     key = VelocityKey("acme", f"account/{uuid()}", "2026-01-05", "NGN")
     ref = await world.account()
@@ -310,40 +323,6 @@ async def test_an_intent_comes_back_as_it_was(world: World) -> None:
 
 def delivery(endpoint: str, intent: str) -> Delivery:
     return Delivery(id=uuid(), tenant="acme", endpoint=endpoint, intent=intent, event="ledger.posted", body=b"{}")
-
-
-async def test_an_intent_is_found_by_the_name_that_its_tenant_gave_it(world: World) -> None:
-    written = story(1)
-    intent = written[0].intent
-    await world.commit(lambda writes: writes.transitions.extend(written))
-    await world.named(intent)
-    asked = [("acme", f"i-{intent}"), ("globex", f"i-{intent}"), ("acme", "nothing")]
-    assert await world.store.intent_ids(asked) == {("acme", f"i-{intent}"): intent}
-
-
-async def test_a_correction_is_kept_once_and_only_with_its_tick(world: World) -> None:
-    original, correction = uuid(), uuid()
-
-    def correct(writes: TickWrites) -> None:
-        writes.corrections.append(("acme", original, correction, AT))
-
-    def refuse(writes: TickWrites) -> None:
-        correct(writes)
-        raise LookupError("changed its mind")
-
-    with pytest.raises(LookupError):
-        await world.commit(refuse)
-    assert await world.corrections(original) == []
-    await world.commit(correct)
-    await world.commit(correct)
-    assert await world.corrections(original) == [correction]
-
-
-async def test_a_system_account_is_found_by_its_type_and_currency(world: World) -> None:
-    ref = await world.account(guarded=False)
-    found = await world.store.accounts([("acme", "@fee/NGN"), ("acme", "@fee/USD"), ("globex", "@fee/NGN")])
-    assert list(found) == [("acme", "@fee/NGN")]
-    assert found["acme", "@fee/NGN"].type == ref.type == "fee"
 
 
 async def test_a_delivery_is_stored_begun_and_open_until_it_has_ended(world: World) -> None:

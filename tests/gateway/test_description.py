@@ -58,9 +58,8 @@ def test_every_code_is_described_where_it_is_answered() -> None:
     assert not NATS_CODES - CODES.keys()
     # shown as the reason of a failure
     of_intents = {
-        "hold_not_found", "exceeds_hold", "accounts_must_be_different", "balance_condition_failed",
-        "balance_condition_unreadable", "effective_at_in_future", "period_closed", "corrected_not_found",
-        "quote_invalid", "quote_expired",
+        "balance_condition_failed", "balance_condition_unreadable", "effective_at_in_future", "period_closed",
+        "corrected_not_found", "quote_invalid", "quote_expired",
     }  # fmt: skip
     assert CODES.keys() - answered - NATS_CODES - WITHOUT_ROUTE == of_intents
 

@@ -44,6 +44,12 @@ CHANGES = {
     ("PROCESSING/routing",          "routed"):            "AWAITING_PROVIDER/submitted",
     ("PROCESSING/routing",          "unroutable"):        "FAILED",
     ("PROCESSING/routing",          "cancelled"):         "FAILED",
+    ("PROCESSING/reserving",        "held"):              "PROCESSING/held",
+    ("PROCESSING/held",             "captured_last"):     "SUCCESSFUL",
+    ("PROCESSING/held",             "voided"):            "FAILED",
+    ("PROCESSING/held",             "voided_rest"):       "SUCCESSFUL",
+    ("PROCESSING/held",             "lapsed"):            "FAILED",
+    ("PROCESSING/held",             "lapsed_rest"):       "SUCCESSFUL",
     ("AWAITING_PROVIDER/submitted", "rail_confirmed"):    "AWAITING_PROVIDER/confirmed",
     ("AWAITING_PROVIDER/submitted", "rail_declined"):     "AWAITING_PROVIDER/refused",
     ("AWAITING_PROVIDER/confirmed", "posted"):            "SUCCESSFUL",
@@ -62,6 +68,7 @@ _ANYWHERE = {str(state) for state in State}
 # Facts that leave a record and the state as it was, and where that is allowed.
 STAYS: dict[str, set[str]] = {
     "failed_over": {"AWAITING_PROVIDER/submitted"},
+    "captured": {"PROCESSING/held"},
     "rail_repeated": _AT_RAIL,
     "rail_contradicted": _AT_RAIL,
     "ledger_refused": {"AWAITING_PROVIDER/confirmed"},
@@ -77,7 +84,7 @@ STAYS: dict[str, set[str]] = {
 }
 
 RAIL_FACTS = {Fact.RAIL_CONFIRMED, Fact.RAIL_DECLINED, Fact.RAIL_REPEATED, Fact.RAIL_CONTRADICTED, Fact.FAILED_OVER}
-HOLDS = {State.ROUTING, State.SUBMITTED, State.CONFIRMED, State.REFUSED}
+HOLDS = {State.ROUTING, State.SUBMITTED, State.CONFIRMED, State.REFUSED, State.HELD}
 
 
 def _expected(state: State, fact: Fact) -> str | None:
@@ -130,7 +137,7 @@ def test_every_state_can_be_reached_and_every_open_one_can_settle() -> None:
 
 
 def test_money_is_held_exactly_between_a_reserve_and_what_ends_it() -> None:
-    opens = {Fact.RESERVED}
+    opens = {Fact.RESERVED, Fact.HELD}
     ends = {Fact.POSTED, Fact.RELEASED}
     walked = 0
     for path in _paths(10):
@@ -140,7 +147,9 @@ def test_money_is_held_exactly_between_a_reserve_and_what_ends_it() -> None:
             if fact in opens:
                 assert not held
                 held = True
-            elif fact in ends or after.topic is Topic.LEDGER_RELEASED:
+            elif (
+                fact in ends or after.topic is Topic.LEDGER_RELEASED or (state is State.HELD and after.to is not state)
+            ):
                 assert held, (state, fact)
                 held = False
             assert held == (after.to in HOLDS), path
@@ -157,11 +166,11 @@ def test_nothing_is_reserved_or_sent_before_the_policy_accepted_the_latest_judge
                 accepted = True
             elif fact in (Fact.POLICY_REFERRED, Fact.APPROVED):
                 assert not accepted
-            elif fact in (Fact.RESERVED, Fact.BOOKED, Fact.ROUTED):
+            elif fact in (Fact.RESERVED, Fact.BOOKED, Fact.ROUTED, Fact.HELD):
                 assert accepted, (state, fact)
 
 
-@pytest.mark.parametrize("state", [State.SUBMITTED, State.CONFIRMED, State.REFUSED, *SETTLED])
+@pytest.mark.parametrize("state", [State.SUBMITTED, State.CONFIRMED, State.REFUSED, State.HELD, *SETTLED])
 def test_nothing_is_cancelled_once_a_rail_was_asked(state: State) -> None:
     with pytest.raises(IllegalFact):
         step(state, Fact.CANCELLED)
@@ -183,10 +192,12 @@ def test_what_contradicts_opens_a_case_and_moves_nothing(fact: Fact) -> None:
         assert move.effects == (Effect.OPEN_CASE,)
 
 
-def test_velocity_is_given_back_exactly_where_an_accepted_intent_fails() -> None:
+def test_velocity_is_given_back_exactly_where_an_accepted_intent_fails_or_a_hold_ends() -> None:
+    """How much is for the tick to say: of a hold that ends, what was not captured."""
     for (state, fact), move in MOVES.items():
         counted = state in (State.RESERVING, State.ROUTING, State.REFUSED)
-        assert (Effect.GIVE_BACK in move.effects) == (counted and move.to is State.FAILED), (state, fact)
+        ends = state is State.HELD and move.to in SETTLED
+        assert (Effect.GIVE_BACK in move.effects) == (ends or (counted and move.to is State.FAILED)), (state, fact)
 
 
 def test_a_review_is_opened_on_the_way_in_and_closed_on_every_way_out() -> None:
@@ -204,7 +215,7 @@ def test_an_attempt_is_sent_exactly_where_it_is_started() -> None:
 
 @pytest.mark.parametrize("state", list(State))
 def test_every_open_state_has_a_deadline_and_a_settled_one_has_none(state: State) -> None:
-    own_deadline = state in (State.SUBMITTED, State.REVIEW)
+    own_deadline = state in (State.SUBMITTED, State.REVIEW, State.HELD)
     assert (state in TIMEOUTS) == (state not in SETTLED and not own_deadline)
 
 

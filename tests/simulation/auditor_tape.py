@@ -19,6 +19,7 @@ from zentra.bench.twins.store import StoreTwin
 from zentra.bench.twins.store_rows import OutboxRow, Rows
 from zentra.runtime.evidence.chain import GENESIS
 from zentra.runtime.intents.command import IntentCommand, decode_command, parse_intent
+from zentra.runtime.intents.terms import HoldTerms
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
@@ -37,6 +38,21 @@ BOOKS = (
     structs.replace(account(60, "fee-ngn", "fee"), guarded=False),
 )
 RATES = {"acme": (FxRate("acme", "NGN", "USD", "0.00065", 50, 1_000, START, 3600, "desk", 7),)}
+
+LATER: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("reverse", "spent", {"force": True, "approved_by": "boss"}),
+    ("reverse", "sold", {}),
+    ("reverse", "happy", {"amount": "25000"}),
+    ("cancel", "happy", {}),
+    ("reverse", "booked", {}),
+    ("reverse", "twice", {}),
+    ("reverse", "declined", {}),
+    ("capture_hold", "happy", {"amount": "full"}),
+    ("capture_hold", "lapsed", {"amount": "full"}),
+    ("capture_hold", "held", {"amount": "10000", "destination": "merchant"}),
+    ("capture_hold", "voided", {"amount": "125001"}),
+    ("void_hold", "voided", {"reason": "not needed"}),
+)
 
 __all__ = ["BOOKS", "HIGH", "Call", "Tape", "changed_by", "listening", "open_books", "record_story", "rehashed"]
 
@@ -241,26 +257,9 @@ def asked(**body: Any) -> IntentCommand:
     return command
 
 
-def record_story() -> Tape:
-    """Return the tape of a fleet to which about everything happens once."""
-    limits = structs.replace(LIMITS, daily_minor_max=40_000_000)
-    setting = structs.replace(configuration(endpoints=(endpoint("hook", "*"),), limits=limits), rates=RATES)
-    fleet = Fleet(setting, events_max=3)
-    open_books(fleet.store)
-    calls = listening(fleet)
-    names = {
-        "happy": fleet.submit(transfer()),
-        "booked": fleet.submit(transfer(kind=IntentKind.BOOK_TRANSFER)),
-        "reviewed": fleet.submit(transfer(HIGH)),
-        "rejected": fleet.submit(transfer(HIGH + 1)),
-        "declined": fleet.submit(transfer(scenario="decline")),
-        "left": fleet.submit(transfer(scenario="reject")),
-        "clash": fleet.submit(transfer(scenario="contradictory_status")),
-        "twice": fleet.submit(transfer(scenario="duplicate_callback")),
-        "poor": fleet.submit(transfer(source="poor")),
-        "stuck": fleet.submit(transfer(scenario="never_answers")),
-        "lost": fleet.submit(transfer(scenario="unknown_reference")),
-        "closed": fleet.submit(transfer(currency="EUR")),
+def composed(fleet: Fleet) -> dict[str, str]:
+    """Submit what has several postings, and what is to be corrected or taken back by force."""
+    return {
         "journal": fleet.submit(
             asked(
                 kind="journal", currency="NGN", effective_at="2026-01-01T00:00:00Z",
@@ -283,6 +282,33 @@ def record_story() -> Tape:
             )
         ),
     }  # fmt: skip
+
+
+def record_story() -> Tape:
+    """Return the tape of a fleet to which about everything happens once."""
+    limits = structs.replace(LIMITS, daily_minor_max=40_000_000)
+    setting = structs.replace(configuration(endpoints=(endpoint("hook", "*"),), limits=limits), rates=RATES)
+    fleet = Fleet(setting, events_max=3)
+    open_books(fleet.store)
+    calls = listening(fleet)
+    names = {
+        "happy": fleet.submit(transfer()),
+        "booked": fleet.submit(transfer(kind=IntentKind.BOOK_TRANSFER)),
+        "reviewed": fleet.submit(transfer(HIGH)),
+        "rejected": fleet.submit(transfer(HIGH + 1)),
+        "declined": fleet.submit(transfer(scenario="decline")),
+        "left": fleet.submit(transfer(scenario="reject")),
+        "clash": fleet.submit(transfer(scenario="contradictory_status")),
+        "twice": fleet.submit(transfer(scenario="duplicate_callback")),
+        "poor": fleet.submit(transfer(source="poor")),
+        "stuck": fleet.submit(transfer(scenario="never_answers")),
+        "lost": fleet.submit(transfer(scenario="unknown_reference")),
+        "closed": fleet.submit(transfer(currency="EUR")),
+        "held": fleet.submit(transfer(50_000, kind=IntentKind.HOLD, hold=HoldTerms(3_600), destination="")),
+        "voided": fleet.submit(transfer(kind=IntentKind.HOLD, hold=HoldTerms(3_600))),
+        "lapsed": fleet.submit(transfer(kind=IntentKind.HOLD, hold=HoldTerms(15))),
+        **composed(fleet),
+    }
     fleet.advance(10)
     for who, verdict in (("reviewed", "approved"), ("rejected", "rejected")):
         fleet.command("decide_review", names[who], {"verdict": "approved", "round": 1, "reason": ""}, principal="dev")
@@ -290,16 +316,15 @@ def record_story() -> Tape:
     fleet.command("decide_review", names["right"], {"verdict": "approved", "round": 1, "reason": "seen"})
     fleet.submit(transfer(8_000_000, kind=IntentKind.BOOK_TRANSFER, source="poor", destination="merchant"))
     fleet.advance(10)
-    for command, who, body in (
-        ("reverse", "spent", {"force": True, "approved_by": "boss"}),
-        ("reverse", "sold", {}),
-        ("reverse", "happy", {"amount": "25000"}),
-        ("cancel", "happy", {}),
-        ("reverse", "booked", {}),
-        ("reverse", "twice", {}),
-        ("reverse", "declined", {}),
-    ):
+    for command, who, body in LATER:
         names[f"{command} {who}"] = fleet.command(command, names[who], body)
+    fleet.run_until_idle()
+    names["finish"] = fleet.command(
+        "capture_hold", names["held"], {"amount": "20000", "destination": "frozen", "final": True}
+    )
+    names["late"] = fleet.command("void_hold", names["held"], {"reason": "too late"})
+    fleet.run_until_idle()
+    names["reverse held"] = fleet.command("reverse", names["held"], {"amount": "25000"})
     fleet.advance(600)
     case = next(k for k, f in fleet.store.rows.cases.items() if f.row.intent == names["stuck"])
     names["case"] = case

@@ -13,6 +13,7 @@ import pytest
 
 from tests.simulation import (
     auditor_plants_desk,
+    auditor_plants_holds,
     auditor_plants_journals,
     auditor_plants_messages,
     auditor_plants_outside,
@@ -27,7 +28,7 @@ FOLDER = Path(auditor.__file__).parent
 # they have entered their plants into the table
 assert auditor_plants_outside, auditor_plants_desk
 assert auditor_plants_journals
-assert auditor_plants_messages
+assert auditor_plants_messages, auditor_plants_holds
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def test_processes_change_nothing() -> None:
 
 def test_a_violation_ends_with_one_and_the_command_that_shows_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StoreTwin, "holds", lambda store, fence: True)
-    code, text = run("--seed", "12", "--seeds", "10", "--intents", "60", "--jobs", "1", "--json")
+    code, text = run("--seed", "1", "--seeds", "30", "--intents", "60", "--jobs", "1", "--json")
     found = json.loads(text)["violations"]
     assert code == 1
     assert found[0].keys() == {"seed", "letter", "detail", "step", "replay"}

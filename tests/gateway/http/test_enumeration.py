@@ -24,12 +24,14 @@ from zentra.storage.pool import Pool
 GUARDED = [route for route in declared_routes() if route.permission is not None and "{" in route.template]
 BODIES: Mapping[str, Any] = {
     "POST /runtime/intents/{id}/reversals": {"reason": "x"},
+    "POST /holds/{id}/captures": {"amount": "full"},
+    "POST /holds/{id}/void": {"reason": "x"},
     "POST /reviews/{id}/approve": {"reason": "x"},
     "POST /reviews/{id}/reject": {"reason": "x"},
     "POST /cases/{id}/resolve": {"resolution": "retry", "reason": "x"},
 }
 OWN = ("request_id", "trace_id", "instance")
-WRITTEN = ("intents", "idempotency", "commands", "review_decisions", "accounts", "endpoints")
+WRITTEN = ("intents", "idempotency", "commands", "review_decisions", "accounts", "endpoints", "holds")
 UNKNOWN = ("0" * 32, "no-such-thing")
 
 
@@ -46,6 +48,7 @@ async def things_of(api: Api, admin_pool: Pool) -> dict[str, str]:
     """Return an id of everything that acme has, by what it is."""
     made = (await api.post("/runtime/intents", intent_body())).json
     command = await api.post(f"/runtime/intents/{made['id']}/cancel", prefer="wait=0")
+    hold = (await api.post("/holds", intent_body())).json
     account, case, delivery = (uuid.uuid4().hex for _ in range(3))
     body = {"account_id": account, "owner": "o", "type": "customer", "currency": "NGN"}
     assert (await api.as_("admin").post("/accounts", body)).status == 201
@@ -67,7 +70,7 @@ async def things_of(api: Api, admin_pool: Pool) -> dict[str, str]:
     )  # fmt: skip
     return {
         "intent": made["id"], "intent_id": made["intent_id"], "command": command.json["command"], "account": account,
-        "review": made["id"], "case": case, "delivery": delivery, "endpoint": endpoint.json["id"],
+        "hold": hold["id"], "review": made["id"], "case": case, "delivery": delivery, "endpoint": endpoint.json["id"],
     }  # fmt: skip
 
 
@@ -93,7 +96,7 @@ async def test_the_owner_finds_each_of_them(gateway: GatewayApp, keys: Keys, adm
     things = await things_of(api, admin_pool)
     for path, thing in (
         ("/runtime/intents/{}", "intent"), ("/runtime/intents/{}", "intent_id"), ("/runtime/commands/{}", "command"),
-        ("/accounts/{}", "account"), ("/reviews/{}", "review"), ("/cases/{}", "case"),
+        ("/accounts/{}", "account"), ("/reviews/{}", "review"), ("/cases/{}", "case"), ("/holds/{}", "hold"),
     ):  # fmt: skip
         assert (await api.as_("admin").get(path.format(things[thing]))).status == 200, path
     deliveries = (await api.as_("admin").get(f"/webhooks/deliveries?intent={things['intent']}")).json["data"]

@@ -195,6 +195,10 @@ async def test_the_refusal_of_a_command_is_answered_with_its_code(
     operator, subject, body, target = api.as_("operator"), made["id"], {}, f"{made['links']['self']}/cancel"
     if kind == "reverse":
         body, target = REASON, f"{made['links']['self']}/reversals"
+    elif kind == "capture_hold":
+        body, target = {"amount": "full"}, f"/holds/{made['id']}/captures"
+    elif kind == "void_hold":
+        body, target = REASON, f"/holds/{made['id']}/void"
     elif kind == "decide_review":
         subject, body = await open_review(admin_pool), REASON
         target = f"/reviews/{subject}/approve"

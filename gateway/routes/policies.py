@@ -1,0 +1,218 @@
+"""The doors to a tenant's policy: write a version, check it, test it on the past, put it in force, go back; explain.
+
+- A draft is stored as it was written, right or wrong; `violations` says what keeps it from being validated.
+- Whoever puts a version in force is not its author, and every step is kept with who and when.
+- A decision is explained by making it again from what its records hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from zentra.gateway.backtesting import run_backtest
+from zentra.gateway.doors.commands import replay_headers, reused
+from zentra.gateway.explaining import explained
+from zentra.gateway.http.app import Reply, Request, Route, json_reply
+from zentra.gateway.http.auth import Permission
+from zentra.gateway.http.fields import SCHEMAS, Field, Objection, read_fields, text
+from zentra.gateway.http.problems import Problem, of_violations
+from zentra.gateway.routes.webhooks import NOTHING
+from zentra.runtime.errors import Refusal
+from zentra.runtime.idempotency import KeyOutcome, StoredKey, decide
+from zentra.runtime.intents.command import digest_of
+from zentra.runtime.policy.document import DOCUMENT_BYTES_MAX, digest_of_document, parse_policy, policy_schema
+from zentra.runtime.policy.scoring import Scorer
+from zentra.storage.policies import (
+    POLICIES_MAX,
+    InvalidPolicy,
+    PolicyAsked,
+    PolicyView,
+    Step,
+    draft_policy,
+    list_policies,
+    move_policy,
+    note_backtest,
+    policy_events,
+    show_policy,
+    shown_policy,
+)
+from zentra.storage.pool import Pool
+
+__all__ = ["BACKTEST", "DRAFT", "PolicyRoutes"]
+
+BACKTEST_OVER_HTTP_MAX: Final = 10_000  # intents: some two seconds of a gateway; more by `zentra policy backtest`
+_VERSION: Final = re.compile(r"[1-9][0-9]{0,8}\Z", re.ASCII)
+
+
+def document(value: Any) -> Any:
+    """Return a JSON object of at most 64 KiB, whatever it says."""
+    if not isinstance(value, dict):
+        raise Objection("field_type", "expected an object")
+    try:
+        spelled = msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        raise Objection("text_malformed", "a text is no Unicode") from None
+    if len(spelled) > DOCUMENT_BYTES_MAX:
+        raise Objection("policy_too_large", f"at most {DOCUMENT_BYTES_MAX} bytes")
+    if b"\\u0000" in spelled:
+        raise Objection("text_malformed", "a text holds a zero byte")
+    return value
+
+
+def moment(value: Any) -> datetime:
+    """Return a time with its zone."""
+    try:
+        at = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise Objection("time_malformed", "an RFC 3339 time, such as 2026-04-01T00:00:00Z")
+    return at
+
+
+def how_many(value: Any) -> int:
+    """Return how many intents a test looks at."""
+    if type(value) is not int or not 1 <= value <= BACKTEST_OVER_HTTP_MAX:
+        raise Objection("limit_malformed", f"1 to {BACKTEST_OVER_HTTP_MAX}")
+    return value
+
+
+SCHEMAS.update({
+    document: policy_schema(),
+    moment: {"type": "string", "format": "date-time"},
+    how_many: {"type": "integer", "minimum": 1, "maximum": BACKTEST_OVER_HTTP_MAX},
+})  # fmt: skip
+DRAFT: Final[Mapping[str, Field]] = {"document": Field(document), "note": Field(text, "")}
+BACKTEST: Final[Mapping[str, Field]] = {
+    "from": Field(moment, ""), "to": Field(moment, ""), "limit": Field(how_many, BACKTEST_OVER_HTTP_MAX),
+}  # fmt: skip
+
+
+class PolicyRoutes:
+    """The handlers and their routes; `scorers` are the user's own."""
+
+    def __init__(self, pool: Pool, scorers: Mapping[str, Scorer]) -> None:
+        self._pool, self._scorers = pool, scorers
+
+    def routes(self) -> list[Route]:
+        """Return what these doors serve."""
+        P = Permission
+        version = "/policies/{version}"
+        return [
+            Route("POST", "/policies", self.draft, P.POLICIES_WRITE, body="json"),
+            Route("GET", "/policies", self.versions, P.POLICIES_READ),
+            Route("GET", version, self.show, P.POLICIES_READ),
+            Route("POST", f"{version}/validate", self.validate, P.POLICIES_WRITE, body="json or nothing"),
+            Route("POST", f"{version}/backtest", self.backtest, P.POLICIES_WRITE, body="json or nothing"),
+            Route("POST", f"{version}/promote", self.promote, P.POLICIES_PROMOTE, body="json or nothing"),
+            Route("POST", f"{version}/rollback", self.roll_back, P.POLICIES_PROMOTE, body="json or nothing"),
+            Route("GET", "/runtime/intents/{id}/decisions", self.decisions, P.POLICIES_READ),
+        ]
+
+    async def draft(self, request: Request) -> Reply:
+        """Store the next version."""
+        values, in_body = read_fields(request.json, DRAFT)
+        key = request.idempotency_key(in_body)
+        asked_for = {"document": digest_of_document(values["document"]), "note": values["note"]}
+        asked = self._asked(request, key, digest_of("policy", asked_for))
+        done = await draft_policy(self._pool, request.principal.tenant, values["document"], values["note"], asked)
+        return _answer(201, done, asked)
+
+    async def versions(self, request: Request) -> Reply:
+        """All versions, the newest first."""
+        found = await list_policies(self._pool, request.principal.tenant)
+        data = [
+            {name: value for name, value in msgspec.structs.asdict(view).items() if name != "document"}
+            for view in found
+        ]
+        return json_reply(200, {"data": data, "has_more": len(found) == POLICIES_MAX, "next_cursor": None})
+
+    async def show(self, request: Request) -> Reply:
+        """One version and its history."""
+        view = await self._view(request)
+        events = await policy_events(self._pool, request.principal.tenant, view.version)
+        return json_reply(200, {**shown_policy(view), "events": events})
+
+    async def validate(self, request: Request) -> Reply:
+        """Check a draft."""
+        return await self._move(request, "validate")
+
+    async def promote(self, request: Request) -> Reply:
+        """Put a validated version in force."""
+        return await self._move(request, "promote")
+
+    async def roll_back(self, request: Request) -> Reply:
+        """Put a version in force again."""
+        return await self._move(request, "rollback")
+
+    async def _move(self, request: Request, step: Step) -> Reply:
+        _, in_body = read_fields(request.json, NOTHING)
+        key, version = request.idempotency_key(in_body), _version_of(request)
+        asked = self._asked(request, key, digest_of(f"policy/{step}", {"version": version}))
+        try:
+            done = await move_policy(self._pool, request.principal.tenant, version, step, asked)
+        except Refusal as refusal:
+            raise Problem(refusal.reason, refusal.detail) from None
+        except InvalidPolicy as invalid:
+            raise of_violations(invalid.violations) from None
+        if done is None:
+            raise Problem("not_found")
+        return _answer(200, done, asked)
+
+    async def backtest(self, request: Request) -> Reply:
+        """Ask a version about the past."""
+        values, _ = read_fields(request.json, BACKTEST)
+        view = await self._view(request)
+        rules, violations = parse_policy(view.document)
+        if rules is None:
+            raise of_violations(violations)
+        report = await run_backtest(
+            self._pool, request.principal.tenant, msgspec.structs.replace(rules, version=view.version),
+            since=values["from"] or None, until=values["to"] or None, limit=values["limit"], scorers=self._scorers,
+        )  # fmt: skip
+        found = {name: value for name, value in msgspec.structs.asdict(report).items() if name != "examples"}
+        await note_backtest(self._pool, request.principal.tenant, view.version, request.principal.id, found)
+        return json_reply(200, report)
+
+    async def decisions(self, request: Request) -> Reply:
+        """Why an intent was let through, referred or refused."""
+        tenant, given = request.principal.tenant, request.params["id"]
+        if not given.isascii() or not given.isprintable():
+            raise Problem("not_found")
+        found = await explained(self._pool, tenant, given, self._scorers)
+        if found is None:
+            raise Problem("not_found")
+        return json_reply(200, {"data": found, "has_more": False, "next_cursor": None})
+
+    async def _view(self, request: Request) -> PolicyView:
+        view = await show_policy(self._pool, request.principal.tenant, _version_of(request))
+        if view is None:
+            raise Problem("not_found")
+        return view
+
+    @staticmethod
+    def _asked(request: Request, key: str, digest: bytes) -> PolicyAsked:
+        return PolicyAsked(request.principal.id, key, digest, request.request_id)
+
+
+def _version_of(request: Request) -> int:
+    given = request.params["version"]
+    if not _VERSION.match(given):
+        raise Problem("not_found")
+    return int(given)
+
+
+def _answer(status: int, done: PolicyView | StoredKey, asked: PolicyAsked) -> Reply:
+    if isinstance(done, PolicyView):
+        shown = shown_policy(done)
+        location = ((b"location", shown["links"]["self"].encode()),) if status == 201 else ()
+        return json_reply(status, shown, location)
+    if decide(asked.digest, done) is KeyOutcome.REUSED:
+        raise reused()
+    location = ((b"location", b"/" + done.subject.replace("policy/", "policies/").encode()),) if status == 201 else ()
+    return Reply(done.status, done.answer, (*location, *replay_headers(done)))

@@ -1,0 +1,274 @@
+"""The life of a tenant's policy: draft, validated, active, retired; and who did what with which version, when.
+
+- A version never changes and is never deleted; only its state does, and each step is a row in `policy_events`.
+- One version at the most is active. Whoever promotes it is somebody else than its author.
+- Steps of one tenant are one after the other, under an advisory lock; a step, its event and its key are one commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from zentra.runtime.errors import Contended, Refusal
+from zentra.runtime.idempotency import StoredKey
+from zentra.runtime.intents.command import Violation
+from zentra.runtime.policy.document import digest_of_document, parse_policy
+from zentra.storage.intake.commands import KeyedAnswer, claim_key
+from zentra.storage.pool import Connection, Pool, tenant_transaction
+
+__all__ = [
+    "POLICIES_MAX", "InvalidPolicy", "PolicyAsked", "PolicyEvent", "PolicyView", "draft_policy", "install_policy",
+    "list_policies", "move_policy", "note_backtest", "policy_events", "show_policy", "shown_policy",
+]  # fmt: skip
+
+POLICIES_MAX: Final = 500  # versions in one answer, the newest first
+RUNS_MAX: Final = 4
+
+Step = Literal["validate", "promote", "rollback"]
+
+
+class PolicyView(Struct, frozen=True):
+    """A version as it is stored."""
+
+    version: int
+    state: str
+    digest: str
+    note: str
+    created_by: str
+    created_at: datetime
+    document: Any
+
+
+class PolicyEvent(Struct, frozen=True):
+    """Who did what with a version, when."""
+
+    version: int
+    action: str
+    principal: str
+    at: datetime
+    detail: Any
+
+
+class PolicyAsked(Struct, frozen=True):
+    """Who asks, and the key of the request with the digest of what is asked; without a key a step is no replay."""
+
+    principal: str
+    key: str = ""
+    digest: bytes = b""
+    request_id: str = ""
+
+
+class InvalidPolicy(Exception):
+    """Raised for a document that is no policy, with everything that is wrong with it."""
+
+    def __init__(self, violations: list[Violation]) -> None:
+        super().__init__(f"{len(violations)} rules are broken; the first: {violations[0]}")
+        self.violations = violations
+
+
+class _Plan(Struct, frozen=True):
+    """What a step will write, and the version as it will be."""
+
+    view: PolicyView
+    status: int
+    writes: tuple[tuple[str, tuple[Any, ...]], ...]
+
+
+async def draft_policy(pool: Pool, tenant: str, document: Any, note: str, asked: PolicyAsked) -> PolicyView | StoredKey:
+    """Store a document as the next version, a draft; return it, or what its key has stored already."""
+
+    async def plan(connection: Connection) -> _Plan:
+        version, now = await _next(connection, tenant)
+        digest = digest_of_document(document)
+        view = PolicyView(version, "draft", digest, note, asked.principal, now, document)
+        text = msgspec.json.encode(document).decode()
+        row = (tenant, version, text, asked.principal, now, "draft", digest, note)
+        return _Plan(view, 201, ((_INSERT, row), _event(tenant, version, "drafted", asked, {"digest": digest})))
+
+    done = await _step(pool, tenant, asked, plan)
+    assert done is not None
+    return done
+
+
+async def move_policy(
+    pool: Pool, tenant: str, version: int, step: Step, asked: PolicyAsked
+) -> PolicyView | StoredKey | None:
+    """Take a version one step on and return it, or what the key has stored already; None where there is none.
+
+    Raises Refusal `policy_state_conflict` where the step does not lead on from its state, `self_promotion` for its own
+    author, and InvalidPolicy where it is none."""
+
+    async def plan(connection: Connection) -> _Plan | None:
+        known = await _version(connection, tenant, version)
+        if known is None:
+            return None
+        came_from, becomes, action = _STEPS[step]
+        if known.state not in came_from:
+            raise Refusal("policy_state_conflict", f"version {version} is {known.state}; {_WAYS[known.state]}")
+        violations = parse_policy(known.document)[1]
+        if violations:
+            raise InvalidPolicy(violations)
+        if becomes == "active" and known.created_by == asked.principal:
+            raise Refusal("self_promotion", f"version {version} was written by {asked.principal}")
+        writes: list[tuple[str, tuple[Any, ...]]] = []
+        if becomes == "active":
+            before = await connection.fetchval(_ACTIVE, tenant)
+            if before is not None:
+                writes += [(_STATE, (tenant, before, "retired")), _event(tenant, before, "retired", asked, {})]
+        writes += [(_STATE, (tenant, version, becomes))]
+        writes += [_event(tenant, version, action, asked, {"digest": known.digest})]
+        return _Plan(msgspec.structs.replace(known, state=becomes), 200, tuple(writes))
+
+    return await _step(pool, tenant, asked, plan)
+
+
+async def note_backtest(pool: Pool, tenant: str, version: int, principal: str, detail: dict[str, Any]) -> None:
+    """Keep that a version was tested, and what came of it."""
+    async with tenant_transaction(pool, tenant) as connection:
+        statement, row = _event(tenant, version, "backtested", PolicyAsked(principal), detail)
+        await connection.execute(statement, *row)
+
+
+async def install_policy(connection: Connection, tenant: str, document: Any, principal: str) -> int:
+    """Put a document in force at once, by the hand of whoever owns the installation; return its version.
+
+    The same document as the one in force is that version. The caller holds the transaction of the tenant."""
+    await connection.execute(_LOCK, tenant)
+    active = await connection.fetchval(_ACTIVE, tenant)
+    if active is not None:
+        known = await _version(connection, tenant, active)
+        if known is not None and _canonical(known.document) == _canonical(document):
+            return int(active)
+    version, now = await _next(connection, tenant)
+    asked, digest = PolicyAsked(principal), digest_of_document(document)
+    if active is not None:
+        await connection.execute(_STATE, tenant, active, "retired")
+    text = msgspec.json.encode(document).decode()
+    await connection.execute(_INSERT, tenant, version, text, principal, now, "active", digest, "")
+    statement, row = _event(tenant, version, "installed", asked, {"digest": digest})
+    await connection.execute(statement, *row)
+    return version
+
+
+async def show_policy(pool: Pool, tenant: str, version: int) -> PolicyView | None:
+    """Return a version of a tenant, or None where there is none."""
+    async with tenant_transaction(pool, tenant) as connection:
+        return await _version(connection, tenant, version)
+
+
+async def list_policies(pool: Pool, tenant: str, *, limit: int = POLICIES_MAX) -> list[PolicyView]:
+    """Return a tenant's versions, the newest first."""
+    async with tenant_transaction(pool, tenant) as connection:
+        rows = await connection.fetch(f"{_SELECT} order by version desc limit $2", tenant, limit)
+    return [_view(row) for row in rows]
+
+
+async def policy_events(pool: Pool, tenant: str, version: int | None = None) -> list[PolicyEvent]:
+    """Return what was done with a tenant's versions, or with one of them, the last first."""
+    async with tenant_transaction(pool, tenant) as connection:
+        rows = await connection.fetch(_EVENTS, tenant, version, POLICIES_MAX)
+    return [PolicyEvent(row[0], row[1], row[2], row[3], msgspec.json.decode(row[4])) for row in rows]
+
+
+async def _step(
+    pool: Pool, tenant: str, asked: PolicyAsked, plan: Callable[[Connection], Awaitable[_Plan | None]]
+) -> PolicyView | StoredKey | None:
+    """Plan a step under the tenant's lock and write it with its key; what the key has done already comes first."""
+    for _ in range(RUNS_MAX):
+        try:
+            async with tenant_transaction(pool, tenant) as connection:
+                await connection.execute(_LOCK, tenant)
+                if asked.key:
+                    row = await connection.fetchrow(_KNOWN, tenant, asked.key)
+                    if row is not None:
+                        return StoredKey(*row)
+                planned = await plan(connection)
+                if planned is None:
+                    return None
+                view = planned.view
+                if asked.key:
+                    stored = await claim_key(
+                        connection,
+                        KeyedAnswer(
+                            tenant=tenant, key=asked.key, digest=asked.digest, subject=f"policy/{view.version}",
+                            status=planned.status, answer=msgspec.json.encode(shown_policy(view)),
+                            request_id=asked.request_id,
+                        ),
+                    )  # fmt: skip
+                    if stored is not None:
+                        return stored
+                for statement, values in planned.writes:
+                    await connection.execute(statement, *values)
+                return view
+        except Contended:
+            continue
+    raise Contended(f"a policy of {tenant} was changed {RUNS_MAX} times meanwhile")
+
+
+def shown_policy(view: PolicyView) -> dict[str, Any]:
+    """Return a version as it is shown: what breaks the rules of a document, and where its other doors are."""
+    violations = parse_policy(view.document)[1] if view.state == "draft" else []
+    return {**msgspec.structs.asdict(view), "violations": violations, "links": {"self": f"/policies/{view.version}"}}
+
+
+async def _next(connection: Connection, tenant: str) -> tuple[int, datetime]:
+    row = await connection.fetchrow(_NEXT, tenant)
+    assert row is not None
+    return row[0], row[1]
+
+
+async def _version(connection: Connection, tenant: str, version: int) -> PolicyView | None:
+    row = await connection.fetchrow(f"{_SELECT} and version = $2", tenant, version)
+    return None if row is None else _view(row)
+
+
+def _view(row: Any) -> PolicyView:
+    document = msgspec.json.decode(row[6])
+    return PolicyView(row[0], row[1], row[2] or digest_of_document(document), row[3], row[4], row[5], document)
+
+
+def _canonical(document: Any) -> bytes:
+    """Return a document's JSON with sorted keys; what was stored before there were documents names its version."""
+    known = {name: value for name, value in document.items() if name != "version"}
+    return msgspec.json.encode(parse_policy(known)[0] or known, order="sorted")
+
+
+def _event(tenant: str, version: int, action: str, asked: PolicyAsked, detail: dict[str, Any]) -> tuple[str, Any]:
+    return _EVENT, (tenant, version, action, asked.principal, msgspec.json.encode(detail).decode())
+
+
+_STEPS: Final = {
+    "validate": (("draft", "validated"), "validated", "validated"),
+    "promote": (("validated",), "active", "promoted"),
+    "rollback": (("retired",), "active", "rolled_back"),
+}
+_WAYS: Final = {
+    "draft": "validate it first",
+    "validated": "promote it",
+    "active": "it is in force",
+    "retired": "roll back to it",
+}
+_LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('zentra/policies/' || $1, 0))"
+_KNOWN: Final = """
+select digest, status, answer, subject, request_id, first_seen from idempotency where tenant = $1 and key = $2
+"""
+_NEXT: Final = "select coalesce(max(version), 0) + 1, clock_timestamp() from policies where tenant = $1"
+_ACTIVE: Final = "select version from policies where tenant = $1 and state = 'active'"
+_SELECT: Final = """
+select version, state, digest, note, created_by, created_at, rules from policies where tenant = $1
+"""
+_INSERT: Final = """
+insert into policies (tenant, version, rules, created_by, created_at, state, digest, note)
+values ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+_STATE: Final = "update policies set state = $3 where tenant = $1 and version = $2"
+_EVENT: Final = "insert into policy_events (tenant, version, action, principal, detail) values ($1, $2, $3, $4, $5)"
+_EVENTS: Final = """
+select version, action, principal, at, detail from policy_events
+where tenant = $1 and ($2::integer is null or version = $2) order by number desc limit $3
+"""

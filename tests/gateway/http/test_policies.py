@@ -1,0 +1,182 @@
+"""The doors to a tenant's policy: a life in states, four eyes, keys, and what is kept of it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+
+from tests.gateway.http.conftest import Api, Keys, intent_body
+from zentra.gateway.http.server import GatewayApp
+from zentra.storage.administration import Administration
+from zentra.storage.engine.store import PostgresStore
+from zentra.storage.pool import Pool
+
+RULE = {"name": "large", "when": {"field": "amount", "op": ">=", "value": 5000}, "outcome": "review", "reason": "large"}
+SOUND = {"document": {"rules": [RULE]}, "note": "the first"}
+BROKEN = {"document": {"rules": [{**RULE, "when": {"field": "amout", "op": ">=", "value": 1}}], "time_zone": "Nowhere"}}
+
+
+async def drafted(api: Api, body: Any = SOUND) -> int:
+    answer = await api.post("/policies", body)
+    assert answer.status == 201, answer.json
+    return int(answer.json["version"])
+
+
+async def validated(api: Api) -> int:
+    version = await drafted(api)
+    assert (await api.post(f"/policies/{version}/validate")).status == 200
+    return version
+
+
+async def test_a_version_goes_from_draft_to_force_and_back_and_every_step_is_kept(
+    gateway: GatewayApp, keys: Keys, writer_pool: Pool
+) -> None:
+    author, other = Api(gateway, keys, principal="operator"), Api(gateway, keys, principal="admin")
+    first, second = await validated(author), await validated(author)
+    for version in (first, second):
+        answer = await other.post(f"/policies/{version}/promote")
+        assert (answer.status, answer.json["state"]) == (200, "active")
+    states = {row["version"]: row["state"] for row in (await author.get("/policies")).json["data"]}
+    assert (states[first], states[second]) == ("retired", "active")
+    back = await other.post(f"/policies/{first}/rollback")
+    assert (back.status, back.json["state"]) == (200, "active")
+    shown = (await author.get(f"/policies/{first}")).json
+    assert [(event["action"], event["principal"]) for event in shown["events"]] == [
+        ("rolled_back", "admin"), ("retired", "admin"), ("promoted", "admin"), ("validated", "operator"),
+        ("drafted", "operator"),
+    ]  # fmt: skip
+    assert shown["document"] == SOUND["document"]
+    rules = (await PostgresStore(writer_pool).configuration()).policies["acme"]
+    assert (rules.version, [rule.name for rule in rules.rules], rules.unusable) == (first, ["large"], "")
+
+
+async def test_nobody_promotes_their_own(gateway: GatewayApp, keys: Keys) -> None:
+    author = Api(gateway, keys, principal="operator")
+    version = await validated(author)
+    answer = await author.post(f"/policies/{version}/promote")
+    assert (answer.status, answer.json["code"]) == (403, "self_promotion")
+
+
+async def test_a_broken_draft_is_kept_and_says_what_is_wrong(gateway: GatewayApp, keys: Keys) -> None:
+    author = Api(gateway, keys, principal="operator")
+    answer = await author.post("/policies", BROKEN)
+    wrong = [("/time_zone", "time_zone_unknown"), ("/rules/0/when/field", "condition_field_unknown")]
+    assert answer.status == 201
+    assert [(one["pointer"], one["code"]) for one in answer.json["violations"]] == wrong
+    refused = await author.post(f"/policies/{answer.json['version']}/validate")
+    assert (refused.status, refused.json["code"]) == (422, "validation_failed")
+    assert [(one["pointer"], one["code"]) for one in refused.json["errors"]] == wrong
+
+
+# fmt: off
+STEPS = [
+    # from         step        outcome
+    ("draft",      "promote",  "policy_state_conflict"),
+    ("draft",      "rollback", "policy_state_conflict"),
+    ("validated",  "rollback", "policy_state_conflict"),
+    ("active",     "validate", "policy_state_conflict"),
+    ("active",     "promote",  "policy_state_conflict"),
+    ("active",     "rollback", "policy_state_conflict"),
+    ("retired",    "promote",  "policy_state_conflict"),
+    ("retired",    "validate", "policy_state_conflict"),
+    ("validated",  "validate", ""),
+    ("retired",    "rollback", ""),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("state", "step", "code"), STEPS)
+async def test_each_step_leads_on_from_its_own_states(
+    gateway: GatewayApp, keys: Keys, state: str, step: str, code: str
+) -> None:
+    author, other = Api(gateway, keys, principal="operator"), Api(gateway, keys, principal="admin")
+    version = await (drafted if state == "draft" else validated)(author)
+    if state in ("active", "retired"):
+        assert (await other.post(f"/policies/{version}/promote")).status == 200
+    if state == "retired":
+        assert (await other.post(f"/policies/{await validated(author)}/promote")).status == 200
+    answer = await other.post(f"/policies/{version}/{step}")
+    assert answer.json.get("code", "") == code
+
+
+async def test_a_key_does_a_step_once(gateway: GatewayApp, keys: Keys) -> None:
+    author, other = Api(gateway, keys, principal="operator"), Api(gateway, keys, principal="admin")
+    key = uuid.uuid4().hex
+    first, again = await author.post("/policies", SOUND, key=key), await author.post("/policies", SOUND, key=key)
+    assert (again.status, again.body) == (201, first.body)
+    assert again.headers["idempotent-replayed"] == "true"
+    reused = await author.post("/policies", {**SOUND, "note": "another"}, key=key)
+    assert (reused.status, reused.json["code"]) == (422, "idempotency_key_reused")
+    version, key = await validated(author), uuid.uuid4().hex
+    first = await other.post(f"/policies/{version}/promote", key=key)
+    again = await other.post(f"/policies/{version}/promote", key=key)
+    assert (first.status, again.status, again.body) == (200, 200, first.body)
+
+
+# fmt: off
+MALFORMED: list[tuple[Any, str, str]] = [
+    ({},                                            "/document", "field_missing"),
+    ({"document": []},                              "/document", "field_type"),
+    ({"document": {"x": "a\x00b"}},                 "/document", "text_malformed"),
+    ({"document": {"x": "y" * 70_000}},             "/document", "policy_too_large"),
+    ({"document": {}, "more": 1},                   "/more",     "field_unknown"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("body", "pointer", "code"), MALFORMED)
+async def test_what_is_no_draft_is_not_stored(
+    gateway: GatewayApp, keys: Keys, body: Any, pointer: str, code: str
+) -> None:
+    answer = await Api(gateway, keys, principal="operator").post("/policies", body)
+    assert (answer.status, [(one["pointer"], one["code"]) for one in answer.json["errors"]]) == (422, [(pointer, code)])
+
+
+async def test_a_developer_reads_and_neither_writes_nor_promotes(gateway: GatewayApp, keys: Keys) -> None:
+    developer = Api(gateway, keys)
+    version = await validated(Api(gateway, keys, principal="operator"))
+    assert (await developer.get(f"/policies/{version}")).status == 200
+    for target, body in (("/policies", SOUND), (f"/policies/{version}/promote", None)):
+        assert (await developer.post(target, body)).json["code"] == "permission_denied"
+
+
+async def test_a_backtest_over_nothing_says_so_and_is_kept(gateway: GatewayApp, keys: Keys) -> None:
+    author = Api(gateway, keys, principal="operator", tenant="globex")
+    version = await drafted(author)
+    report = await author.post(f"/policies/{version}/backtest", {"from": "2020-01-01T00:00:00Z", "limit": 10})
+    assert (report.status, report.json["decisions"]) == (200, 0)
+    shown = (await author.get(f"/policies/{version}")).json
+    assert [event["action"] for event in shown["events"]] == ["backtested", "drafted"]
+    bad = await author.post(f"/policies/{version}/backtest", {"limit": 0, "from": "yesterday"})
+    assert [one["code"] for one in bad.json["errors"]] == ["limit_malformed", "time_malformed"]
+
+
+async def test_an_intent_on_which_nothing_was_decided_has_no_decisions(gateway: GatewayApp, keys: Keys) -> None:
+    made = (await Api(gateway, keys).post("/runtime/intents", intent_body())).json
+    for given in (made["id"], made["intent_id"]):
+        answer = await Api(gateway, keys).get(f"/runtime/intents/{given}/decisions")
+        assert (answer.status, answer.json["data"]) == (200, [])
+
+
+async def test_rules_are_kept_as_they_were_written_whoever_asks(
+    gateway: GatewayApp, keys: Keys, admin_pool: Pool
+) -> None:
+    await validated(Api(gateway, keys, principal="operator"))
+    for statement in ("update zentra.policies set rules = '{}'", "delete from zentra.policies"):
+        with pytest.raises(Exception, match="is kept as it is"):
+            await admin_pool.execute(statement)
+
+
+async def test_the_owner_of_the_installation_puts_rules_in_force_at_once(
+    gateway: GatewayApp, keys: Keys, admin_pool: Pool
+) -> None:
+    from zentra.runtime.policy import Limits, PolicyRules
+
+    administration = Administration(admin_pool)
+    rules = PolicyRules(limits={"NGN": Limits(review_minor_min=uuid.uuid4().int % 10**9)})
+    version = await administration.put_policy("acme", rules, created_by="root")
+    assert await administration.put_policy("acme", rules, created_by="root") == version
+    events = (await Api(gateway, keys, principal="operator").get(f"/policies/{version}")).json["events"]
+    assert [(event["action"], event["principal"]) for event in events] == [("installed", "root")]
