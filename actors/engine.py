@@ -226,6 +226,10 @@ class Engine:
         for ref in refs if whole else (refs[0], refs[-1]):
             if ref is not None:
                 locks[ref.id] = ref
+        if tx.fees or tenant in self.memory.configuration.fees:
+            fee = self._look_account((tenant, f"@fee/{command.currency}"), missing)
+            if fee is not None:
+                locks[fee.id] = fee
         if not tx.velocity or tx.state is State.CONFIRMED:  # what a rail confirmed gives nothing back
             return
         if tx.state is not State.RESERVING or not self._lets_through(refs, command.amount):

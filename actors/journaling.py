@@ -11,6 +11,7 @@ from typing import Final
 
 from msgspec import UNSET, UnsetType
 
+from zentra.actors import charging
 from zentra.actors.bounding import bounds_of, dated_of
 from zentra.actors.ledgering import begun, path_of
 from zentra.actors.tick import Input, Tick
@@ -73,13 +74,13 @@ def convert(tick: Tick, at: Input, tx: Transaction) -> None:
         return
     moves = [
         Move("book", (source, taken), 0, price.sold - price.fee, sell, "sold"),
-        Move("fee", (source, fees), 0, price.fee, sell, "fee"),
+        Move("conversion_fee", (source, fees), 0, price.fee, sell, "fee"),
         Move("book", (given, destination), 0, price.bought, buy, "bought"),
         Move("spread", (given, spreads), 0, price.spread, buy, "spread"),
     ]
     moves = [move for move in moves if move.posted]
     done = transact(tick.book, moves, tick.now, intent=tx.id, ordinal=tx.ordinal, bounds=bounds)
-    begun(tick, at, tx, Fact.BOOKED, done, _priced(price))
+    begun(tick, at, tx, Fact.BOOKED, done, priced=_priced(price))
 
 
 def _price(tick: Tick, tx: Transaction) -> Price | Objection:
@@ -106,9 +107,11 @@ def _priced(price: Price) -> f.Priced:
 def reverse(tick: Tick, tx: Transaction, minor: int, *, forced: bool = False) -> tuple[Posting, ...] | Objection:
     """Return the postings that give `minor` of a transaction back, or the first objection."""
     if tx.command.kind not in COMPOSED:
+        path = path_of(tick, tx)
+        fees, relief = charging.at_reversal(tick, tx, path, minor)
         return tick.book.reverse(
-            path_of(tick, tx), minor, tx.posted, tx.given_back, tick.now, intent=tx.id, ordinal=tx.ordinal,
-            forced=forced,
+            path, minor, tx.posted, tx.given_back, tick.now, intent=tx.id, ordinal=tx.ordinal, fees=fees,
+            relief=relief, forced=forced,
         )  # fmt: skip
     moves = []
     for entry in reversed(tx.booked):

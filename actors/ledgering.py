@@ -1,15 +1,18 @@
 """What a transaction asks of the ledger: to hold, to book, to post what is held, to release it.
 
 Each is a plain function over the tick: it locks the accounts of the transaction, gives the book one command, and moves
-the transaction by what came of it, entries or an objection."""
+the transaction by what came of it, entries or an objection. What is charged for it goes into the same command
+(`charging.py`)."""
 
 from collections.abc import Callable
 
 from msgspec import UNSET, UnsetType
 
+from zentra.actors import charging
 from zentra.actors.bounding import bounds_of, dated_of
 from zentra.actors.expiring import put_off
 from zentra.actors.tick import Input, Tick
+from zentra.runtime.fees.quoting import FeeQuote
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.intents.vocabulary import Fact, IntentKind
@@ -26,17 +29,18 @@ def reserve(tick: Tick, at: Input, tx: Transaction) -> None:
     source = tick.account(tx.tenant, command.source)
     destination = tick.account(tx.tenant, command.destination)
     settlement = tick.account(tx.tenant, f"@settlement/{command.currency}")
+    quoted, charges = charging.at_reserve(tick, tx, source, destination)
     tick.lock(source, settlement)
     done: tuple[Posting, ...] | Objection
     if command.conditions is UNSET:
         done = tick.book.reserve(
-            source, settlement, destination, command.amount, tick.now, intent=tx.id, ordinal=tx.ordinal
+            source, settlement, destination, command.amount, tick.now, intent=tx.id, ordinal=tx.ordinal, charges=charges
         )
     else:
         hold = Move("reserve", (source, destination, settlement), command.amount, 0, command.currency)
         bounds = bounds_of(tick, tx)
-        done = transact(tick.book, (hold,), tick.now, intent=tx.id, ordinal=tx.ordinal, bounds=bounds)
-    begun(tick, at, tx, Fact.RESERVED, done)
+        done = transact(tick.book, (hold,), tick.now, intent=tx.id, ordinal=tx.ordinal, bounds=bounds, charges=charges)
+    begun(tick, at, tx, Fact.RESERVED, done, quoted)
 
 
 def book(tick: Tick, at: Input, tx: Transaction) -> None:
@@ -44,17 +48,21 @@ def book(tick: Tick, at: Input, tx: Transaction) -> None:
     command = tx.command
     source = tick.account(tx.tenant, command.source)
     destination = tick.account(tx.tenant, command.destination)
+    quoted, charges = charging.at_reserve(tick, tx, source, destination)
     tick.lock(source, destination)
     done: tuple[Posting, ...] | Objection
     if command.conditions is UNSET is command.effective_at:
         done = tick.book.book(
-            source, destination, command.amount, tick.now, currency=command.currency, intent=tx.id, ordinal=tx.ordinal
-        )
+            source, destination, command.amount, tick.now, currency=command.currency, intent=tx.id, ordinal=tx.ordinal,
+            charges=charges,
+        )  # fmt: skip
     else:
         move = Move("book", (source, destination), 0, command.amount, command.currency)
         bounds, dated = bounds_of(tick, tx), dated_of(tick, tx)
-        done = transact(tick.book, (move,), tick.now, intent=tx.id, ordinal=tx.ordinal, bounds=bounds, dated=dated)
-    begun(tick, at, tx, Fact.BOOKED, done)
+        done = transact(
+            tick.book, (move,), tick.now, intent=tx.id, ordinal=tx.ordinal, bounds=bounds, dated=dated, charges=charges
+        )
+    begun(tick, at, tx, Fact.BOOKED, done, quoted)
 
 
 def begun(
@@ -63,17 +71,21 @@ def begun(
     tx: Transaction,
     fact: Fact,
     done: tuple[Posting, ...] | Objection,
+    quoted: FeeQuote = charging.NO_QUOTE,
+    *,
     priced: f.Priced | UnsetType = UNSET,
     needs: Callable[[str], int] | None = None,
 ) -> None:
     """Move a transaction by what the ledger made of its first command: entries, or an objection that ends it.
 
-    `needs` says what it takes from an account, where that is not its amount."""
+    `needs` says what it takes from an account, where that is not its amount and its fee."""
     if isinstance(done, Objection):
-        refuse(tick, at, tx, done, None if needs is None else needs(done.detail))
+        minor = tx.command.amount + quoted.total_payer if needs is None else needs(done.detail)
+        refuse(tick, at, tx, done, minor)
     else:
         entries = tuple([posting.entry() for posting in done])
-        tick.move(tx, fact, f.Booked(entries, priced=priced), at, actor="svc_ledger")
+        fees = charging.charged(quoted)
+        tick.move(tx, fact, f.Booked(entries, fees=fees, priced=priced), at, actor="svc_ledger")
 
 
 def refuse(tick: Tick, at: Input, tx: Transaction, objection: Objection, minor: int | None = None) -> None:
@@ -90,7 +102,10 @@ def refuse(tick: Tick, at: Input, tx: Transaction, objection: Objection, minor: 
 def post(tick: Tick, at: Input, tx: Transaction) -> None:
     """Turn the hold of a transaction that its rail has confirmed into money at its destination."""
     destination, settlement, source = _rail_path(tick, tx)
-    done = tick.book.post(source, settlement, destination, tx.held, tx.held, tick.now, intent=tx.id, ordinal=tx.ordinal)
+    done = tick.book.post(
+        source, settlement, destination, tx.held, tx.held, tick.now, intent=tx.id, ordinal=tx.ordinal,
+        fees=charging.at_post(tick, tx, source, destination),
+    )  # fmt: skip
     if isinstance(done, Objection):
         if "posting_refused" not in tx.cases_open.values():
             _refuse(tick, at, tx, done)
@@ -105,7 +120,10 @@ def release(
     """End the hold of a transaction without moving money, as part of `fact`."""
     _, settlement, source = _rail_path(tick, tx)
     tick.counted(counters(tx))
-    done = tick.book.release(source, settlement, tx.held, tick.now, intent=tx.id, ordinal=tx.ordinal)
+    done = tick.book.release(
+        source, settlement, tx.held, tick.now, intent=tx.id, ordinal=tx.ordinal,
+        fees=charging.at_release(tick, tx, source),
+    )  # fmt: skip
     if isinstance(done, Objection):
         raise AssertionError(f"a hold in state {tx.state} cannot be released: {done.code}")
     entries = tuple(posting.entry() for posting in done)

@@ -15,6 +15,7 @@ from zentra.actors.memory import LANE_WAITING_MAX, Missing, MissingGround
 from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.facts import Delivered
 from zentra.runtime.intents.transaction import Transaction, Transition, timestamp
+from zentra.runtime.ledger.holds import Hold
 from zentra.runtime.messages import AttemptReported, DeliveryDue, DeliverySettled, LaneOpened, TimerFired
 from zentra.runtime.partitions import lane_key
 from zentra.runtime.webhooks.delivery import NEVER_DELIVERED, OPEN, Delivery, DeliveryFact, DeliveryState, move
@@ -80,9 +81,15 @@ def _body(tx: Transaction, transition: Transition) -> bytes:
                 "metadata": command.metadata,
                 "trace_id": tx.trace,
                 **({"tracestate": tx.tracestate} if tx.tracestate else {}),
+                **({} if tx.hold is None else {"hold": _hold(tx, tx.hold)}),
             },
         }
     )
+
+
+def _hold(tx: Transaction, hold: Hold) -> dict[str, str]:
+    """Return how a hold stands after the transition: whoever hears of several captures need not add them up."""
+    return {"captured": str(tx.posted), "expires_at": timestamp(hold.expires_at), "remaining": str(tx.held)}
 
 
 def deliver(tick: "Tick", at: "Input", event: DeliveryDue) -> None:

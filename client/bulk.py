@@ -23,7 +23,8 @@ INTENTS_MAX: Final = 1_000  # in one request
 
 class NewIntent(Struct, frozen=True, kw_only=True):
     """An intent to be made, one of many in a request. It has its idempotency key from birth: sending it again, alone or
-    among others, never makes a second one. Raises ValueError for a malformed key."""
+    among others, never makes a second one. `fee_max` and `fee_quote`, the digest of one, are what may be charged: where
+    it is more or another fee, the intent fails as `fee_changed`. Raises ValueError for a malformed key."""
 
     amount: int
     currency: str
@@ -36,6 +37,8 @@ class NewIntent(Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] | None = None
     conditions: Sequence[Condition] | None = None
     effective_at: Time | None = None  # of a book_transfer
+    fee_max: int | None = None
+    fee_quote: str | None = None
     hold: dict[str, Any] | None = None
     idempotency_key: str = field(default_factory=new_key)
 
@@ -62,11 +65,13 @@ def intent_body(wanted: NewIntent) -> dict[str, Any]:
     """Return the body that asks for an intent, without its key.
 
     The amount goes as digits, so that no reader of JSON on the way can round it."""
+    fee = {"max": None if wanted.fee_max is None else str(wanted.fee_max), "quote_digest": wanted.fee_quote}
     return {
         "kind": wanted.kind, "amount": str(wanted.amount), "currency": wanted.currency, "source": wanted.source,
         "destination": wanted.destination, "intent_id": wanted.intent_id, "scope": wanted.scope,
         "country": wanted.country, "metadata": None if wanted.metadata is None else dict(wanted.metadata),
         "conditions": conditions_body(wanted.conditions), "effective_at": spelled(wanted.effective_at),
+        "fee": {name: value for name, value in fee.items() if value is not None} or None,
         "hold": wanted.hold,
     }  # fmt: skip
 

@@ -27,8 +27,10 @@ from zentra.client.models import (
     Denial,
     Endpoint,
     ErrorPage,
+    FeeSchedule,
     Intent,
     Page,
+    Quote,
     Review,
     Version,
 )
@@ -51,6 +53,7 @@ __all__ = [
     "get_command",
     "get_error",
     "get_evidence",
+    "get_fee_schedule",
     "get_hold",
     "get_intent",
     "get_review",
@@ -61,10 +64,13 @@ __all__ = [
     "list_denials",
     "list_endpoints",
     "list_entries",
+    "list_fee_schedules",
     "list_holds",
     "list_intents",
     "list_reviews",
     "look_seconds",
+    "put_fee_schedule",
+    "quote",
     "replay_delivery",
     "resolve_case",
     "reverse_intent",
@@ -101,6 +107,9 @@ _cases: Final = json_of(Page[Case])
 _denials: Final = json_of(Page[Denial])
 _endpoints: Final = json_of(Page[Endpoint])
 _deliveries: Final = json_of(Page[Delivery])
+_quote: Final = json_of(Quote)
+_fee_schedule: Final = json_of(FeeSchedule)
+_fee_schedules: Final = json_of(Page[FeeSchedule])
 
 
 def _bytes(answer: Answer) -> bytes:
@@ -134,6 +143,8 @@ def create_intent(
     wait: int | None,
     conditions: Sequence[Condition] | None = None,
     effective_at: Time | None = None,
+    fee_max: int | None = None,
+    fee_quote: str | None = None,
     hold: Mapping[str, object] | None = None,
 ) -> Call[Intent]:
     """Make an intent, at the general door or at one for its kind."""
@@ -141,6 +152,7 @@ def create_intent(
         amount=amount, currency=currency, source=source, destination=destination, kind=kind, intent_id=intent_id,
         scope=scope, country=country, metadata=None if metadata is None else dict(metadata),
         conditions=conditions, effective_at=effective_at,
+        fee_max=fee_max, fee_quote=fee_quote,
         hold=None if hold is None else dict(hold),
         idempotency_key=new_key() if idempotency_key is None else idempotency_key,
     )  # fmt: skip
@@ -271,6 +283,36 @@ def list_accounts(page_size: int | None, filters: Filters) -> PageCall[Account]:
 def list_entries(id: str, page_size: int | None, filters: Filters) -> PageCall[AccountEntry]:
     """List the entries of an account."""
     return _pages(_entries, "accounts", id, "entries", page_size=page_size, filters=filters)
+
+
+# Fees.
+
+
+def quote(
+    *, amount: int, currency: str, source: str, destination: str, kind: str, country: str | None
+) -> Call[Quote]:  # fmt: skip
+    """Ask what an intent would be charged."""
+    body = {
+        "amount": str(amount), "currency": currency, "source": source, "destination": destination, "kind": kind,
+        "country": country,
+    }  # fmt: skip
+    return body_call(_quote, "quotes", body=body, idempotency_key=None)
+
+
+def list_fee_schedules() -> PageCall[FeeSchedule]:
+    """List versions of the fees, the newest first."""
+    return _pages(_fee_schedules, "fee-schedules", page_size=None, filters={})
+
+
+def get_fee_schedule(version: int) -> Call[FeeSchedule]:
+    """Look at one version of the fees."""
+    return get_call(_fee_schedule, "fee-schedules", str(version))
+
+
+def put_fee_schedule(rules: Sequence[Mapping[str, object]], idempotency_key: str | None) -> Call[FeeSchedule]:
+    """Put fees in force."""
+    body = {"rules": [dict(rule) for rule in rules]}
+    return body_call(_fee_schedule, "fee-schedules", body=body, idempotency_key=idempotency_key)
 
 
 # What people decide.

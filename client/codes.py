@@ -77,6 +77,7 @@ class Code(StrEnum):
     ACCOUNT_CLOSED = "account_closed"
     ACCOUNT_FROZEN = "account_frozen"
     CURRENCY_MISMATCH = "currency_mismatch"
+    FEE_CHANGED = "fee_changed"
     HOLD_NOT_FOUND = "hold_not_found"
     HOLD_ALREADY_POSTED = "hold_already_posted"
     HOLD_ALREADY_VOIDED = "hold_already_voided"

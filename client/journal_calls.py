@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from zentra.client.core import Call, body_call, get_call, json_of
-from zentra.client.models import Condition, Intent, Leg, Quote, Rate, Rates
+from zentra.client.models import Condition, ConversionQuote, Intent, Leg, Rate, Rates
 from zentra.client.terms import Time, conditions_body, legs_body, spelled
 
 __all__ = ["create_conversion", "create_journal", "list_rates", "put_rate", "quote_conversion"]
 
 _intent: Final = json_of(Intent)
-_quote: Final = json_of(Quote)
+_quote: Final = json_of(ConversionQuote)
 _rate: Final = json_of(Rate)
 _rates: Final = json_of(Rates)
 
@@ -66,7 +66,7 @@ def create_conversion(
     return body_call(_intent, "conversions", body=body, idempotency_key=idempotency_key, wait=wait)
 
 
-def quote_conversion(amount: int, currency: str, buy_currency: str, intent_id: str | None) -> Call[Quote]:
+def quote_conversion(amount: int, currency: str, buy_currency: str, intent_id: str | None) -> Call[ConversionQuote]:
     """Ask for a price that holds."""
     query = {"amount": str(amount), "currency": currency, "buy_currency": buy_currency, "intent_id": intent_id}
     return get_call(_quote, "conversions", "quote", query=query)

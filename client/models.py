@@ -13,7 +13,8 @@ from typing import Any, Final, Generic, Self, TypeVar
 import msgspec
 from msgspec import Struct, field
 
-from zentra.client.term_models import Condition, Conversion, Leg, Price, Quote, Rate, Rates
+from zentra.client.fee_models import FeeLine, Fees, FeeSchedule, Quote
+from zentra.client.term_models import Condition, Conversion, ConversionQuote, Leg, Price, Rate, Rates
 
 __all__ = [
     "Account",
@@ -26,12 +27,16 @@ __all__ = [
     "CommandRecord",
     "Condition",
     "Conversion",
+    "ConversionQuote",
     "Delivery",
     "DeliveryAttempt",
     "Denial",
     "Endpoint",
     "ErrorPage",
     "Event",
+    "FeeLine",
+    "FeeSchedule",
+    "Fees",
     "Intent",
     "LedgerEntry",
     "LedgerState",
@@ -121,6 +126,7 @@ class LedgerState(Struct, frozen=True, kw_only=True):
     held: int
     posted: int
     reversed: int
+    fees: Fees | None = None
     entries: tuple[LedgerEntry, ...] = ()
 
 
@@ -469,6 +475,7 @@ class WebhookIntent(Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = {}
     trace_id: str = ""
     tracestate: str = ""
+    hold: dict[str, str] | None = None
 
 
 class WebhookEvent(Struct, frozen=True, kw_only=True):

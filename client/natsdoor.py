@@ -118,12 +118,15 @@ class NatsIntents:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        fee_max: int | None = None,
+        fee_quote: str | None = None,
         idempotency_key: str | None = None,
     ) -> Intent:
         """Return the intent as accepted; see `AsyncIntents.create`. What becomes of it is on the feed."""
         wanted = NewIntent(
             amount=amount, currency=currency, source=source, destination=destination, kind=kind, intent_id=intent_id,
             scope=scope, country=country, metadata=None if metadata is None else dict(metadata),
+            fee_max=fee_max, fee_quote=fee_quote,
             idempotency_key=new_key() if idempotency_key is None else idempotency_key,
         )  # fmt: skip
         body = {name: value for name, value in intent_body(wanted).items() if value is not None}

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-__all__ = ["Condition", "Conversion", "Leg", "Price", "Quote", "Rate", "Rates"]
+__all__ = ["Condition", "Conversion", "ConversionQuote", "Leg", "Price", "Rate", "Rates"]
 
 
 class Leg(Struct, frozen=True, kw_only=True):
@@ -49,7 +49,7 @@ class Conversion(Struct, frozen=True, kw_only=True):
     price: Price | None = None
 
 
-class Quote(Struct, frozen=True, kw_only=True):
+class ConversionQuote(Struct, frozen=True, kw_only=True):
     """A price that is held until it expires, for the intent of this intent_id."""
 
     quote: str

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 from msgspec import Struct, field
 
 from zentra.runtime.evidence.merkle import Frontier
+from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting
 from zentra.runtime.ledger.conversion import FxRate
@@ -64,6 +65,7 @@ class Configuration(Struct, frozen=True):
     rails: dict[str, RailSettings]
     rates: dict[str, tuple[FxRate, ...]] = {}  # by tenant; one for each pair
     closed_until: dict[str, datetime] = {}  # by tenant: nothing may count before this time any more
+    fees: dict[str, FeeSchedule] = {}
 
 
 class Lease(Struct, frozen=True, gc=False):

@@ -33,6 +33,8 @@ class Permission(StrEnum):
     DENIALS_READ = "denials:read"
     RATES_READ = "rates:read"
     RATES_WRITE = "rates:write"
+    FEES_READ = "fees:read"
+    FEES_MANAGE = "fees:manage"
     POLICIES_READ = "policies:read"
     POLICIES_WRITE = "policies:write"
     POLICIES_PROMOTE = "policies:promote"
@@ -43,7 +45,7 @@ class Permission(StrEnum):
 P = Permission
 _READS: Final = frozenset({
     P.INTENTS_READ, P.ACCOUNTS_READ, P.ENDPOINTS_READ, P.DELIVERIES_READ, P.EVIDENCE_READ, P.REVIEWS_READ, P.CASES_READ,
-    P.POLICIES_READ, P.RATES_READ,
+    P.FEES_READ, P.POLICIES_READ, P.RATES_READ,
 })  # fmt: skip
 _DEVELOPER: Final = _READS | {
     P.INTENTS_CREATE, P.INTENTS_CANCEL, P.INTENTS_REVERSE, P.ACCOUNTS_CREATE, P.ENDPOINTS_CREATE,
@@ -63,7 +65,7 @@ ROLES: Final[Mapping[str, frozenset[Permission]]] = {
         P.RATES_WRITE,
     },
     "support": _READS - {P.EVIDENCE_READ},
-    "finance": frozenset({P.INTENTS_READ, P.ACCOUNTS_READ, P.EVIDENCE_READ, P.CASES_READ, P.RATES_READ}),
+    "finance": frozenset({P.INTENTS_READ, P.ACCOUNTS_READ, P.EVIDENCE_READ, P.CASES_READ, P.FEES_READ, P.RATES_READ}),
     "auditor": _READS | {P.DENIALS_READ},
     "admin": frozenset(Permission),
 }

@@ -82,7 +82,8 @@ _QUERIES: Final[Mapping[str, tuple[str, str]]] = {
         """
         select p.intent::text, count(*) filter (where p.pending > 0) || ' holds, '
             || count(*) filter (where p.pending < 0) || ' endings, ' || sum(p.pending) || ' left'
-        from postings p left join holds h on h.intent = p.intent group by p.intent, h.intent
+        from postings p left join holds h on h.intent = p.intent
+        group by p.intent, h.intent, starts_with(p.kind, 'fee')
         having count(*) filter (where p.pending > 0) > 1 or sum(p.pending) < 0
             or count(*) filter (where p.pending < 0 and (h.intent is null or p.kind = 'release')) > 1
         """,
@@ -128,7 +129,23 @@ _QUERIES: Final[Mapping[str, tuple[str, str]]] = {
         select intent::text, 'more given back than was posted' from postings group by intent, credit
         having sum(posted) filter (where kind in ('reversal', 'forced_reversal')) > (
             select sum(o.posted) from postings o
-            where o.intent = postings.intent and o.kind in ('post', 'book', 'fee', 'spread'))
+            where o.intent = postings.intent and o.kind in ('post', 'book', 'conversion_fee', 'spread'))
+        """,
+    ),
+    "fees_apart": (
+        "A",
+        """
+        select p.intent::text || '/' || p.ordinal, 'a ' || p.kind || ' on ' || a.account_id || ', which takes no fees'
+        from postings p join accounts a on a.id = case p.kind when 'fee_refund' then p.debit else p.credit end
+        where p.kind in ('fee', 'fee_reserve', 'fee_release', 'fee_refund') and a.type <> 'fee'
+        """,
+    ),
+    "fees_refunded": (
+        "L",
+        """
+        select intent::text, 'more fees given back than were charged' from postings where starts_with(kind, 'fee')
+        group by intent having coalesce(sum(posted) filter (where kind = 'fee_refund'), 0)
+            > coalesce(sum(posted) filter (where kind = 'fee'), 0)
         """,
     ),
     "versions": (

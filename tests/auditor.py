@@ -30,6 +30,7 @@ class Row(NamedTuple):
     credit: int
     pending: int
     posted: int
+    purpose: str = ""  # what an intent may hold besides its amount: its fee
     forced: bool = False
 
 
@@ -51,7 +52,7 @@ def audit(
     claims: Mapping[int, Claim],
     holds: Mapping[tuple[str, int], int],
 ) -> list[str]:
-    """Return what is wrong; `holds` says what each (intent, account) is believed to hold now."""
+    """Return what is wrong; `holds` says what each (intent and purpose, account) is believed to hold now."""
     files = {account.id: account for account in accounts}
     tally: Counter[tuple[int, str]] = Counter()  # (account, counter) -> units
     open_holds: Counter[tuple[str, int]] = Counter()
@@ -70,7 +71,7 @@ def audit(
             tally[row.debit, f"debits_{layer}"] += units
             tally[row.credit, f"credits_{layer}"] += units
         if row.pending:
-            hold = (row.intent, row.debit)
+            hold = (row.intent + row.purpose, row.debit)
             open_holds[hold] += row.pending
             opened[hold] += row.pending > 0
             if open_holds[hold] < 0 or opened[hold] > 1:

@@ -225,7 +225,7 @@ def paid_once(ground: Ground) -> Wrongs:
 def one_chain_of_postings(ground: Ground) -> Wrongs:
     """O, E: each intent has one reserve, one post and one settle, or what its state allows instead."""
     for intent in ground.intents:
-        kinds = tuple(kind for kind, _, _ in intent.postings if kind != "reversal")
+        kinds = tuple(kind for kind, _, _ in intent.postings if kind != "reversal" and not kind.startswith("fee"))
         if kinds not in CHAINS.get(intent.state, (kinds,)):
             yield f"{intent.intent_id} is {intent.state} with {', '.join(kinds) or 'no posting'}"
 

@@ -6,6 +6,8 @@ done. It keeps accounts (four counters), holds and the state of every intent. It
 - Nobody can look into a commit, so inside of one any order counts: a refusal is right where some moment of its commit
   explains it, and what was taken must have been there at some moment and leave no account under its floor.
 - People's decisions and the words of rails are input. What follows from them is not.
+- What is charged is input too, since schedules are not read: fees have to come with the event that they belong to, go
+  to a fee account, be held and ended once, and never come back beyond what they were.
 """
 
 from __future__ import annotations
@@ -142,6 +144,8 @@ class _Standing(Struct):
     held: int = 0
     posted: int = 0
     reversed: int = 0
+    fee_held: int = 0
+    fee_posted: int = 0
     approved: bool = False
 
 
@@ -175,6 +179,13 @@ _MOVES: Final[Mapping[str, frozenset[tuple[str, str]]]] = {
     ),
     "reconciliation.matched": frozenset({(_DONE, _RECONCILED)}),
 }
+# Which fee postings an event may have: behind those of its money, but for a reversal, where they come first.
+_FEES: Final[Mapping[str, tuple[str, ...]]] = {
+    "ledger.reserved": ("fee_reserve", "fee"),
+    "ledger.posted": ("fee",),
+    "ledger.released": ("fee_release", "fee_refund"),
+    "ledger.reversal": ("fee_refund",),
+}
 _SYSTEM: Final = frozenset({"settlement", "fee", "suspense", "liquidity"})
 _MAY_TAKE_FROM_SYSTEM: Final = frozenset({"operator", "admin"})
 _STATUS_CODES: Final = frozenset({"account_closed", "account_frozen"})
@@ -187,6 +198,7 @@ class Model:
 
     def __init__(self, ending: Ending) -> None:
         self._accounts, self._limits = ending.accounts, ending.limits
+        self._charges = any(row.kind.startswith("fee") for commit in ending.commits for row in commit.postings)
         self._settlements: dict[str, str] = {}
         for account in ending.accounts.values():
             if account.type == "settlement":
@@ -263,7 +275,7 @@ class Model:
         elif event.event == "review.approved":
             standing.approved = True
         elif event.event in ("ledger.reserved", "ledger.refused", "ledger.posted") and standing.state == _RESERVING:
-            expected = self._objections(standing.intent, ground)
+            expected = self._objections(standing.intent, ground, left)
             given = event.codes[0] if event.event == "ledger.refused" and event.codes else ""
             if given not in expected:
                 yield f"ended with {given or 'no objection'}, expected {' or '.join(sorted(expected)) or 'none'}"
@@ -288,8 +300,12 @@ class Model:
             if not holds and code in event.codes and self._limits:
                 yield f"was kept back by {code}, which does not hold"
 
-    def _objections(self, intent: Intent, ground: tuple[int, dict[str, int], dict[str, int]]) -> frozenset[str]:
-        """Return the answers that the ledger may give to the first movement of an intent; "" is none."""
+    def _objections(
+        self, intent: Intent, ground: tuple[int, dict[str, int], dict[str, int]], left: Sequence[Posting]
+    ) -> frozenset[str]:
+        """Return the answers that the ledger may give to the first movement of an intent; "" is none.
+
+        Where fees are charged, what a refused one would have been is not known."""
         position, low, high = ground
         command = intent.command
         booked = command["kind"] == "book_transfer"
@@ -307,14 +323,18 @@ class Model:
         if any(account.currency != expected for account in known):
             return frozenset({"currency_mismatch", *allowed})
         minor = int(command["minor"])
-        for account, loses in ((known[0], "credit"), (known[-1], "debit")):
+        allowed |= {"fee_changed"} if "fee" in command else set()
+        allowed |= {"insufficient_funds"} if self._charges else set()
+        fee = sum(row.pending + row.posted for row in left if row.kind in _FEES["ledger.reserved"]
+                  and row.pending >= 0 and row.debit == command["source"])  # fmt: skip
+        for account, loses, needed in ((known[0], "credit", minor + fee), (known[-1], "debit", minor)):
             if not account.guarded or account.side != loses:
                 continue
             now = available(account, self.counters.get(account.account_id, NOTHING))
             room = account.limit
-            if high.get(account.account_id, now) + room < minor:
+            if high.get(account.account_id, now) + room < needed:
                 return frozenset({"insufficient_funds", *allowed})
-            if low.get(account.account_id, now) + room < minor:
+            if low.get(account.account_id, now) + room < needed:
                 allowed.add("insufficient_funds")
         if any(max(self.counters.get(account.account_id, NOTHING)) + minor > MINOR_MAX for account in known):
             allowed.add("amount_overflow")
@@ -326,6 +346,8 @@ class Model:
 
     def _booked(self, standing: _Standing, event: Event, left: list[Posting]) -> Iterator[str]:
         """Take from `left` the postings that the event has to have, and no others."""
+        first = self._fees_of(event, left) if event.event == "ledger.reversal" else []
+        yield from self._charged(standing, first)
         legs = self._legs(standing, event, left)
         mine, left[:] = left[: len(legs)], left[len(legs) :]
         given = [(row.kind, row.debit, row.credit, row.pending, row.posted) for row in mine]
@@ -337,6 +359,7 @@ class Model:
             standing.ordinal = row.ordinal + 1
             standing.held += row.pending
             standing.posted += row.posted if row.kind in ("post", "book") else 0
+        yield from self._charged(standing, [] if first else self._fees_of(event, left))
         if event.event == "ledger.reversal":
             minor = legs[0][4] if legs else 0
             standing.reversed += minor
@@ -344,8 +367,31 @@ class Model:
                 yield f"gives back {standing.reversed} in all, of {standing.posted}"
             if (standing.reversed == standing.posted) is not (event.state == _REVERSED):
                 yield f"leads to {event.state} with {standing.reversed} of {standing.posted} given back"
-        if event.state in (_FAILED, _DONE, _RECONCILED, _REVERSED) and standing.held:
-            yield f"ends with {standing.held} still held"
+        if event.state in (_FAILED, _DONE, _RECONCILED, _REVERSED) and (standing.held or standing.fee_held):
+            yield f"ends with {standing.held} and a fee of {standing.fee_held} still held"
+
+    def _fees_of(self, event: Event, left: list[Posting]) -> list[Posting]:
+        """Take from `left` the fees that come next and may belong to the event."""
+        count = 0
+        while count < len(left) and left[count].kind in _FEES.get(event.event, ()):
+            count += 1
+        mine, left[:] = left[:count], left[count:]
+        return mine
+
+    def _charged(self, standing: _Standing, fees: Sequence[Posting]) -> Iterator[str]:
+        """Follow what an intent is charged and gets back."""
+        for row in fees:
+            if row.ordinal != standing.ordinal:
+                yield f"posting {row.ordinal} follows {standing.ordinal - 1}"
+            standing.ordinal = row.ordinal + 1
+            back = row.kind == "fee_refund"
+            house = self._accounts.get(row.debit if back else row.credit)
+            if house is None or house.type != "fee":
+                yield f"has a {row.kind} from {row.debit} to {row.credit}, neither of which takes fees"
+            standing.fee_held += row.pending
+            standing.fee_posted += -row.posted if back else row.posted
+            if min(standing.fee_held, standing.fee_posted) < 0:
+                yield f"gives back a fee of {-min(standing.fee_held, standing.fee_posted)} that was not charged"
 
     def _legs(self, standing: _Standing, event: Event, left: Sequence[Posting]) -> list[Leg]:
         """Return the postings that an event has to have: what kind, from where to where, pending, posted."""

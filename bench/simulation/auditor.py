@@ -17,6 +17,7 @@ import msgspec
 from zentra.bench.simulation.auditor_deliveries import AuditedDeliveries
 from zentra.bench.simulation.auditor_desk import AuditedDesk
 from zentra.bench.simulation.auditor_evidence import AuditedLogs
+from zentra.bench.simulation.auditor_fees import AuditedFees
 from zentra.bench.simulation.auditor_histories import History, Record
 from zentra.bench.simulation.auditor_holds import AuditedHolds, captured
 from zentra.bench.simulation.auditor_journals import corrections, dated, priced
@@ -46,6 +47,7 @@ class Auditor:
         self.ledger = AuditedLedger(store.refs.values(), store.rows.postings.values())
         self.histories: dict[str, History] = {}
         self.policy, self.logs, self.rails = AuditedPolicy(), AuditedLogs(), AuditedRails()
+        self.fees = AuditedFees()
         self.deliveries, self.desk = AuditedDeliveries(), AuditedDesk()
         self.holds = AuditedHolds(self.ledger)
         self.messages = AuditedMessages(self.rails.said)
@@ -66,7 +68,7 @@ class Auditor:
         spelled = json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         digest = hashlib.sha256(b"intent\n" + spelled).hexdigest()
         known = self.histories.get(transition.intent)
-        history = known or History(transition.record, transition.hash, "")
+        history = known or History(transition.record, transition.hash, "", "")
         facts = history.first.facts
         where = f"intent {history.first.intent_id} of {history.tenant}"
         if facts["digest"] != digest or facts["command"] != asked:
@@ -77,8 +79,9 @@ class Auditor:
         if transition.tenant != history.tenant:
             raise Violation("M", f"{where} was registered for {transition.tenant}")
         if known is None:
-            history.settlement = self.ledger.settlement(history.tenant, history.currency)
-            history.system = self.ledger.system(history.tenant)
+            history.settlement = self.ledger.system(history.tenant, "settlement", history.currency)
+            history.fee_account = self.ledger.system(history.tenant, "fee", history.currency)
+            history.system = self.ledger.systems(history.tenant)
             self.histories[history.id] = history
             self.desk.timers.add(("intent", history.id, "state"))
 
@@ -140,7 +143,8 @@ class Auditor:
         held: dict[tuple[str, str], int] = {}
         for history in self.histories.values():
             place = history.tenant, history.command["source"]
-            held[place] = held.get(place, 0) + history.held
+            held[place] = held.get(place, 0) + history.held + history.fee_held
+        self.fees.rebuild(self.histories.values(), self.ledger.earned(store))
         self.ledger.rebuild(store, held)
         self.policy.rebuild(store.rows.velocity, self.histories)
         self.deliveries.rebuild(store)
@@ -202,6 +206,9 @@ class Auditor:
             )
         day = ground.now.date().isoformat()
         self.policy.moved(history, record, configuration, day, self._source_type(history))
+        source = self.ledger.named(history.tenant, history.command["source"])
+        payee = self.ledger.named(history.tenant, history.command["destination"])
+        self.fees.moved(history, record, configuration, source, payee)
         self.rails.grounds(history, record, self.messages.commands)
         self.deliveries.moved(history, record, configuration.endpoints.get(history.tenant, ()))
         return history, record
@@ -232,13 +239,12 @@ class Auditor:
             raise Violation(letter, f"no record tells of posting {intent}/{ordinal}")
 
     def _fold_again(self, history: History) -> None:
-        again = History(history.records[0], history.links[0], history.settlement)
+        again = History(history.records[0], history.links[0], history.settlement, history.fee_account)
         again.system = history.system
         for record, link in zip(history.records[1:], history.links[1:], strict=True):
             again.step(record, link)
-        if (again.state, again.posted, again.given_back, again.cases, again.captures) != (
-            history.state, history.posted, history.given_back, history.cases, history.captures
-        ):  # fmt: skip
+        kept = ("state", "posted", "given_back", "cases", "captures", "fee_held", "fee_posted", "fee_given_back")
+        if any(getattr(again, name) != getattr(history, name) for name in kept):
             raise Violation("J", f"{history.id} folds to {again.state}, it stood at {history.state}")
 
 

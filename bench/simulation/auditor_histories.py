@@ -30,9 +30,10 @@ from zentra.bench.simulation.auditor_words import (
     is_move,
 )
 
-__all__ = ["Attempt", "History", "Record", "gives_back", "settles"]
+__all__ = ["Attempt", "FeeLine", "History", "Record", "gives_back", "settles"]
 
 Leg = tuple[str, str, str, int, int]  # kind, debit, credit, pending, posted
+FeeLine = tuple[str, str, int, str, str, str]  # rule, who pays, minor, when charged, on failure, on reversal
 ZEROS: Final = bytes(32)
 
 
@@ -73,16 +74,17 @@ _decode = msgspec.json.Decoder(Record).decode
 
 
 class History:
-    """One intent, folded from its records. `settlement` names the account that holds are made out to."""
+    """One intent, folded from its records. `settlement` names the account that holds are made out to, `fee_account` the
+    one that takes its fees."""
 
-    def __init__(self, record: bytes, link: bytes, settlement: str) -> None:
+    def __init__(self, record: bytes, link: bytes, settlement: str, fee_account: str) -> None:
         first = _read(record)
         where = f"{first.intent}/1"
         if first.facts.get("kind") != "registered" or first.event != "ingress.accepted" or first.sequence != 1:
             raise Violation("J", f"{where} does not begin with a registration")
         if first.from_ is not None or first.state != "ACCEPTED":
             raise Violation("J", f"{where} moves from {first.from_} to {first.state}")
-        self.first, self.settlement = first, settlement
+        self.first, self.settlement, self.fee_account = first, settlement, fee_account
         self.system: dict[str, str] = {}  # accounts without a floor, as type/currency
         self.booked: list[Leg] = []  # of a journal or a conversion: what goes back together
         self.id, self.tenant = first.intent, first.tenant
@@ -94,6 +96,9 @@ class History:
         self.at = ""
         self.moment = datetime.fromisoformat(first.at)
         self.posted = self.given_back = self.round = 0
+        self.fees: list[FeeLine] = []
+        self.fee_held = self.fee_posted = self.fee_given_back = 0
+        self.fee_due = 0  # what it would have been charged on top, where the ledger refused it
         self.attempts: list[Attempt] = []
         self.counted: list[tuple[str, str]] = []
         self.referred_at: datetime | None = None
@@ -165,6 +170,8 @@ class History:
 
     def _ledger(self, record: Record, where: str) -> None:
         legs = [_leg(entry) for entry in record.facts.get("entries", ())]
+        if self.before == RESERVING:
+            self.fees = [_line(line) for line in record.facts.get("fees", {}).get("lines", ())]
         letter, expected = self._expected(record.event, record.facts, legs)
         if legs != expected:
             raise Violation(letter, f"{where} books {legs} where {expected} is due")
@@ -174,6 +181,9 @@ class History:
                 raise Violation("Q", f"{where} corrects what nobody has looked at")
         else:
             self.posted += sum(leg[4] for leg in legs if leg[0] in ("post", "book"))
+        self.fee_held += sum(leg[3] for leg in legs if leg[0].startswith("fee"))
+        self.fee_posted += sum(leg[4] for leg in legs if leg[0] == "fee")
+        self.fee_given_back += sum(leg[4] for leg in legs if leg[0] == "fee_refund")
         if record.event == "ledger.reversal":
             self._reversed(record, legs, where)
 
@@ -183,26 +193,61 @@ class History:
         if event == "ledger.reserved":
             if (self.command["kind"] == "hold") != (self.state == HELD):
                 return "J", []
-            return "D", [("reserve", source, between, amount, 0)]
+            return "D", [("reserve", source, between, amount, 0), *self._fee_legs(event)]
         if event == "ledger.released":
-            return "E", [("release", source, between, -amount, 0)]
+            return "E", [("release", source, between, -amount, 0), *self._fee_legs(event)]
         if event == "ledger.posted" and self.command["kind"] in COMPOSED:
             return "A", booked_together(self.command, facts, self.system)
         if event == "ledger.posted" and self.before == RESERVING:
-            return "A", [("book", source, destination, 0, amount)]
+            return "A", [("book", source, destination, 0, amount), *self._fee_legs("booked")]
         if event == "ledger.posted":
-            return "E", [("post", source, between, -amount, amount), ("settle", between, destination, 0, amount)]
+            money = [("post", source, between, -amount, amount), ("settle", between, destination, 0, amount)]
+            return "E", [*money, *self._fee_legs(event)]
         if event == "ledger.reversal":
-            minor = legs[0][4] if legs else 0
             way = "forced_reversal" if "approved_by" in facts else "reversal"
             if self.command["kind"] in COMPOSED:
-                return "L", given_back(self.booked, way, minor)
-            if self.command["kind"] == "book_transfer":
-                return "L", [(way, destination, source, 0, minor)]
+                return "L", given_back(self.booked, way, legs[0][4] if legs else 0)
+            minor = _reversed_by(legs, source)
+            back = self._refunds(minor)
             if self.captures:
-                return "L", self._ways_back(sum(leg[4] for leg in legs if leg[2] == source))
-            return "L", [(way, destination, between, 0, minor), (way, between, source, 0, minor)]
+                return "L", self._ways_back(minor, way)
+            if self.command["kind"] == "book_transfer":
+                return "L", [*back, (way, destination, source, 0, minor)]
+            return "L", [*back, (way, destination, between, 0, minor), (way, between, source, 0, minor)]
         return "F", []  # a refusal books nothing
+
+    def _fee_legs(self, event: str) -> list[Leg]:
+        """Return what is to be booked for fees beside the money: what comes to nothing is not booked."""
+        source, destination, house = self.command["source"], self.command["destination"], self.fee_account
+        later = self._charged("payer", "on_success")
+        at_once, payee = self._charged("payer", "on_submission"), self._charged("payee", "on_success")
+        back = sum(line[2] for line in self.fees if line[3:5] == ("on_submission", "refund"))
+        legs = {
+            "ledger.reserved": [("fee_reserve", source, house, later, 0), ("fee", source, house, 0, at_once)],
+            "ledger.released": [("fee_release", source, house, -later, 0), ("fee_refund", house, source, 0, back)],
+            "ledger.posted": [("fee", source, house, -later, later), ("fee", destination, house, 0, payee)],
+            "booked": [("fee", source, house, 0, later + at_once), ("fee", destination, house, 0, payee)],
+        }
+        return [leg for leg in legs[event] if leg[3] or leg[4]]
+
+    def _charged(self, side: str, when: str) -> int:
+        return sum(line[2] for line in self.fees if (line[1], line[3]) == (side, when))
+
+    def _refunds(self, minor: int) -> list[Leg]:
+        """Return what fees are to be given back with `minor` more: so much of each line as makes up its share."""
+        after, legs = self.given_back + minor, []
+        for side, account in (("payee", self.command["destination"]), ("payer", self.command["source"])):
+            due = 0
+            for _, who, fee, _, _, how in self.fees:
+                if who != side or not self.posted:
+                    continue
+                if how == "pro_rata":
+                    due += fee * after // self.posted - fee * self.given_back // self.posted
+                elif how == "full" and after == self.posted:
+                    due += fee
+            if due:
+                legs.append(("fee_refund", self.fee_account, account, 0, due))
+        return legs
 
     def _hold(self, record: Record, where: str) -> None:
         """Follow a capture, a void or an expiry; what a capture takes was asked for, which is looked at elsewhere."""
@@ -223,7 +268,7 @@ class History:
         if legs != due or (record.event != "hold.captured" and (self.state == SUCCESSFUL) != (self.posted > 0)):
             raise Violation("E", f"{where} leaves {self.state} and books {legs} where {due} is due")
 
-    def _ways_back(self, minor: int) -> list[Leg]:
+    def _ways_back(self, minor: int, way: str) -> list[Leg]:
         """Return by which ways an amount comes back that captures have taken: the newest first."""
         ways: list[Leg] = []
         for capture in reversed(self.captures):
@@ -231,12 +276,12 @@ class History:
             if part > 0:
                 minor -= part
                 capture[2] += part
-                ways += [("reversal", capture[0], self.settlement, 0, part)]
-                ways += [("reversal", self.settlement, self.command["source"], 0, part)]
+                ways += [(way, capture[0], self.settlement, 0, part)]
+                ways += [(way, self.settlement, self.command["source"], 0, part)]
         return ways
 
     def _reversed(self, record: Record, legs: list[Leg], where: str) -> None:
-        back = sum(leg[4] for leg in legs if leg[2] == self.command["source"])
+        back = _reversed_by(legs, self.command["source"])
         if self.command["kind"] in COMPOSED:
             back = self.posted if len(self.booked) > 1 else legs[0][4]
         self.given_back += back
@@ -331,6 +376,7 @@ _ABSORBERS: Final = {
     "evidence": History._evidence,
 }
 REVIEW_SECONDS: Final = 72 * 3600
+WAYS: Final = ("reversal", "forced_reversal")
 
 
 def gives_back(before: str, after: str) -> bool:
@@ -341,6 +387,14 @@ def gives_back(before: str, after: str) -> bool:
 def settles(history: History) -> bool:
     """Return whether a hold has just ended with a part of it captured: the rest is counted no longer."""
     return history.before == HELD and history.state == SUCCESSFUL
+
+
+def _reversed_by(legs: list[Leg], source: str) -> int:
+    return sum(leg[4] for leg in legs if leg[0] in WAYS and leg[2] == source)
+
+
+def _line(line: dict[str, str]) -> FeeLine:
+    return line["rule"], line["payer"], int(line["minor"]), line["charged"], line["on_failure"], line["on_reversal"]
 
 
 def _leg(entry: dict[str, str]) -> Leg:

@@ -118,7 +118,8 @@ class AuditedHolds:
             if not stands.end and stands.expires <= now and stands.history.tenant == history.tenant
             and stands.history.command["source"] == ref.account_id
         ]  # fmt: skip
-        if over and lowest[ref.id] + sum(over) + ref.overdraft_limit >= taken(history, ref.account_id):
+        due = taken(history, ref.account_id) + history.fee_due
+        if over and lowest[ref.id] + sum(over) + ref.overdraft_limit >= due:
             raise Violation(
                 "K", f"{history.id}/{record.sequence} is refused while holds that are over keep {sum(over)}"
             )

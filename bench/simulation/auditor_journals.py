@@ -32,7 +32,7 @@ def booked_together(command: Mapping[str, Any], facts: Mapping[str, Any], system
     bought = floor(at_mid * (1 - Fraction(said["spread_bps"], 10_000)))
     legs: list[Leg] = [
         ("book", command["source"], system[f"liquidity/{sell}"], 0, sold - fee),
-        ("fee", command["source"], system[f"fee/{sell}"], 0, fee),
+        ("conversion_fee", command["source"], system[f"fee/{sell}"], 0, fee),
         ("book", system[f"liquidity/{buy}"], command["destination"], 0, bought),
         ("spread", system[f"liquidity/{buy}"], system[f"fee/{buy}"], 0, floor(at_mid) - bought),
     ]

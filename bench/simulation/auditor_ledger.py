@@ -25,11 +25,9 @@ class AuditedLedger:
     def __init__(self, accounts: Iterable[AccountRef], opening: Iterable[Posting]) -> None:
         self.accounts = {ref.id: ref for ref in accounts}
         self._names = {(ref.tenant, ref.account_id): ref for ref in self.accounts.values()}
-        self._settlements = {
-            (ref.tenant, ref.currency): ref.account_id for ref in self.accounts.values() if ref.type == "settlement"
-        }
+        self._systems = {(ref.tenant, ref.type, ref.currency): ref.account_id for ref in self.accounts.values()}
         self._counters: dict[int, list[int]] = {key: [0, 0, 0, 0] for key in self.accounts}
-        self._held: dict[str, int] = {}  # by intent: what its postings have spoken for and not ended
+        self._held: dict[tuple[str, bool], int] = {}  # by intent, for a fee or not: spoken for and not ended
         self._ordinals: Counter[str] = Counter()
         self._rows: dict[tuple[str, int], Posting] = {}
         for posting in opening:
@@ -40,11 +38,25 @@ class AuditedLedger:
         """Return an account of a tenant, or None where there is none."""
         return self._names.get((tenant, account))
 
-    def settlement(self, tenant: str, currency: str) -> str:
-        """Return the name of the settlement account of a tenant and currency, empty where there is none."""
-        return self._settlements.get((tenant, currency), "")
+    def system(self, tenant: str, type_: str, currency: str) -> str:
+        """Return the name of a tenant's system account of this type and currency, empty where there is none."""
+        return self._systems.get((tenant, type_, currency), "")
 
-    def system(self, tenant: str) -> dict[str, str]:
+    def earned(self, store: StoreTwin) -> dict[tuple[str, str], int]:
+        """Return what every fee account has earned as it is stored, by tenant and name: what others moved into it or
+        out of it is not earned."""
+        fees = {key: ref for key, ref in self.accounts.items() if ref.type == "fee"}
+        earned = dict.fromkeys(fees, 0)
+        for (key, _), stripe in store.rows.balances.items():
+            if key in earned:
+                earned[key] += stripe.credits_posted - stripe.debits_posted
+        for posting in self._rows.values():
+            if not posting.kind.startswith("fee"):
+                for ref, minor in ((posting.credit, -posting.posted), (posting.debit, posting.posted)):
+                    earned[ref.id] = earned.get(ref.id, 0) + minor
+        return {(ref.tenant, ref.account_id): earned[key] for key, ref in fees.items()}
+
+    def systems(self, tenant: str) -> dict[str, str]:
         """Return the names of a tenant's accounts without a floor, as type/currency."""
         refs = [ref for ref in self.accounts.values() if ref.tenant == tenant and not ref.guarded]
         return {f"{ref.type}/{ref.currency}": ref.account_id for ref in refs}
@@ -109,8 +121,11 @@ class AuditedLedger:
         if {debit.tenant, credit.tenant} != {posting.tenant}:
             raise Violation("M", f"{where} of {posting.tenant} joins {debit.tenant} and {credit.tenant}")
         signs = tuple((amount > 0) - (amount < 0) for amount in (posting.pending, posting.posted))
-        if signs != SIGNS.get(posting.kind):
+        if signs not in SIGNS.get(posting.kind, ()):
             raise Violation("A", f"{where} has the effects {posting.pending} pending and {posting.posted} posted")
+        house = debit if posting.kind == "fee_refund" else credit
+        if posting.kind.startswith("fee") and house.type != "fee":
+            raise Violation("A", f"{where} is on {house.account_id}, which takes no fees")
         if posting.ordinal != self._ordinals[posting.intent]:
             raise Violation("B", f"{where} is not the next posting of its intent")
         if posting.hash != _hash(posting, debit, credit):
@@ -123,13 +138,14 @@ class AuditedLedger:
         self._add(self._counters, posting)
 
     def _hold(self, posting: Posting, where: str) -> None:
-        held = self._held.get(posting.intent)
+        hold = posting.intent, posting.kind.startswith("fee")
+        held = self._held.get(hold)
         if posting.pending > 0 and held is not None:
             raise Violation("E", f"{where} opens a second hold")
         if posting.pending < 0 and (held or 0) + posting.pending < 0:
             raise Violation("E", f"{where} ends {-posting.pending} of a hold that has {held or 0} left")
         if posting.pending:
-            self._held[posting.intent] = (held or 0) + posting.pending
+            self._held[hold] = (held or 0) + posting.pending
 
     def left(self, ref: AccountRef) -> int:
         """Return what can be taken out of an account."""

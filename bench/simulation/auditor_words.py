@@ -73,16 +73,20 @@ _MOVES: Final[dict[tuple[str, str], tuple[str, ...]]] = {
 }
 
 # What a posting does to the pending and the posted layer: -1 takes away, 0 leaves alone, 1 adds.
-SIGNS: Final[dict[str, tuple[int, int]]] = {
-    "reserve":  (1, 0),
-    "release":  (-1, 0),
-    "post":     (-1, 1),
-    "settle":   (0, 1),
-    "book":     (0, 1),
-    "reversal": (0, 1),
-    "fee":      (0, 1),
-    "spread":   (0, 1),
-    "forced_reversal": (0, 1),
+SIGNS: Final[dict[str, tuple[tuple[int, int], ...]]] = {
+    "reserve":     ((1, 0),),
+    "release":     ((-1, 0),),
+    "post":        ((-1, 1),),
+    "settle":      ((0, 1),),
+    "book":        ((0, 1),),
+    "reversal":    ((0, 1),),
+    "fee_reserve": ((1, 0),),
+    "fee_release": ((-1, 0),),
+    "fee":         ((-1, 1), (0, 1)),
+    "fee_refund":  ((0, 1),),
+    "conversion_fee":  ((0, 1),),
+    "spread":          ((0, 1),),
+    "forced_reversal": ((0, 1),),
 }
 # fmt: on
 

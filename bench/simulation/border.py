@@ -20,16 +20,17 @@ from zentra.bench.simulation.setting import COLD_ACCOUNTS, CURRENCY, TENANTS
 from zentra.bench.twins.fleet import at_once
 from zentra.gateway.sandbox.scenarios import SCENARIOS
 from zentra.runtime.evidence import canonical
+from zentra.runtime.fees.quoting import NO_FEES, FeeFacts, quote
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import IntentCommand, digest_of
-from zentra.runtime.intents.terms import HoldTerms
+from zentra.runtime.intents.terms import FeeTerms, HoldTerms
 from zentra.runtime.intents.transaction import register
 from zentra.runtime.intents.vocabulary import COMPOSED, IntentKind
 from zentra.runtime.messages import CommandGiven, Event, RailReported, encode_frame
 from zentra.runtime.partitions import callback_key, lane_key
 from zentra.runtime.ports import Timer
 from zentra.runtime.rails.port import CallbackRejected
-from zentra.runtime.rails.routing import parse_reference
+from zentra.runtime.rails.routing import find_corridor, parse_reference
 from zentra.runtime.stream_ports import Outgoing
 from zentra.runtime.subjects import command_subject
 from zentra.storage.intake.registration import IntentIdTaken, Registered, Registration
@@ -103,6 +104,8 @@ class Border:
             command = structs.replace(command, destination=destination, hold=HoldTerms(random.choice(_HOLD_SECONDS)))
         else:
             command = orders.with_conditions(random, command)
+            if random.random() < 0.15:
+                command = structs.replace(command, fee=self._fee_terms(tenant, command))
         number = self._next()
         self._register(tenant, f"key-{number}", f"intent-{number}", command, None)
 
@@ -113,6 +116,27 @@ class Border:
             return orders.conversion(self._random, tenant, f"intent-{number}", rates, now)
         known = [request.intent_id for request in self.requests if request.tenant == tenant]
         return orders.journal(self._random, [*known, f"intent-{number}"], now)
+
+    def _fee_terms(self, tenant: str, command: IntentCommand) -> FeeTerms:
+        """Return what a client agrees to pay: what it is quoted now, that or less at most, or another quote."""
+        store = self._simulation.store
+        types = [
+            ref.type if (ref := store.refs.get((tenant, name))) else ""
+            for name in (command.source, command.destination)
+        ]
+        corridor = find_corridor(store.current.corridors.get(tenant, ()), command)
+        facts = FeeFacts(
+            str(command.kind), command.amount, command.currency, None, corridor.name if corridor else "", *types
+        )
+        quoted = quote(store.current.fees.get(tenant, NO_FEES), facts)
+        match self._random.randrange(4):
+            case 0:
+                return FeeTerms(max=str(quoted.total_payer))
+            case 1:
+                return FeeTerms(max=str(quoted.total_payer // 2))
+            case 2:
+                return FeeTerms(quote_digest="0" * 64)
+        return FeeTerms(quote_digest=quoted.digest)
 
     def repeat(self) -> None:
         """Let a client ask again: in the same words, or in others under an old key or an old id,

@@ -14,6 +14,7 @@ from zentra.bench.simulation.faults import FAULTS, Fault
 from zentra.bench.simulation.outside import Callback
 from zentra.bench.simulation.setting import rates
 from zentra.bench.simulation.shelf import LEASE_SECONDS
+from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.policy import PolicyRules
 
 if TYPE_CHECKING:
@@ -237,10 +238,16 @@ def repair(simulation: Simulation) -> None:
 
 
 def change_configuration(simulation: Simulation) -> None:
-    """Change what is set up: a policy, an endpoint, the rates, or the standing of an account."""
+    """Change what is set up: a policy, a fee, an endpoint, the rates, or the standing of an account."""
     random, store = simulation.random, simulation.store
     current = store.current
-    match random.randrange(4):
+    match random.randrange(5):
+        case 3:
+            tenant = random.choice(sorted(current.fees))
+            schedule = current.fees[tenant]
+            rule = structs.replace(schedule.rules[0], flat_minor=random.randrange(50))
+            fees = {**current.fees, tenant: FeeSchedule((rule, *schedule.rules[1:]), schedule.version + 1)}
+            store.configure(structs.replace(current, fees=fees))
         case 0:
             tenant = random.choice(sorted(current.policies))
             rules: PolicyRules = current.policies[tenant]

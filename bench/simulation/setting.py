@@ -11,6 +11,7 @@ from typing import Final
 from zentra.bench.twins.fleet import START
 from zentra.bench.twins.store import StoreTwin
 from zentra.gateway.sandbox.scenarios import RailProfile, Timings
+from zentra.runtime.fees.schedule import FeeMatch, FeeRule, FeeSchedule, FeeTier
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.ledger.conversion import FxRate
 from zentra.runtime.policy import Limits, PolicyRules
@@ -19,8 +20,17 @@ from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
 
 __all__ = [
-    "COLD_ACCOUNTS", "CURRENCY", "PARTITIONS", "SECRET", "TENANTS", "configuration", "open_books", "profiles", "rates",
-]  # fmt: skip
+    "COLD_ACCOUNTS",
+    "CURRENCY",
+    "PARTITIONS",
+    "SECRET",
+    "TENANTS",
+    "configuration",
+    "fees",
+    "open_books",
+    "profiles",
+    "rates",
+]
 
 PARTITIONS: Final = 8
 TENANTS: Final = ("acme", "globex", "initech")
@@ -30,6 +40,29 @@ SECRET: Final = "s" * 32
 _DOLLARS: Final = ("dollars", "liquidity-usd", "fee-usd")
 OPENING_MINOR: Final = 5_000_000
 _SYSTEM: Final = ("settlement", "liquidity", "fee")
+_NGN: Final = FeeMatch(currencies=(CURRENCY,))
+_RAILS: Final = FeeMatch(kinds=("transfer", "payment"), currencies=(CURRENCY,))
+_TIERS: Final = (FeeTier(1_000, "200"), FeeTier(50_000, "75.5", 3), FeeTier(None, "25"))
+
+
+def fees() -> dict[str, FeeSchedule]:
+    """Return what tenants charge: every model, every payer, all that can become of a fee; the last one charges none."""
+    acme = (
+        FeeRule(name="transfer", model="percentage", rate_bps="150", min_minor=20, max_minor=2_500, applies=_RAILS),
+        FeeRule(name="vat", model="percentage", rate_bps="750", of=("transfer",), on_reversal="full"),
+        FeeRule(name="desk", model="flat", flat_minor=15, charged="on_submission", applies=_RAILS),
+        FeeRule(name="book", model="flat", flat_minor=5, on_reversal="keep",
+                applies=FeeMatch(kinds=("book_transfer",), currencies=(CURRENCY,))),
+    )  # fmt: skip
+    globex = (
+        FeeRule(name="discount", model="graduated", tiers=_TIERS, payer="payee", applies=_NGN),
+        FeeRule(name="shared", model="volume", tiers=_TIERS, payer="split", payee_share_bps=3_333, rounding="up",
+                on_reversal="full", applies=_NGN, group="one"),
+        FeeRule(name="never", model="flat", flat_minor=1, applies=_NGN, group="one"),
+        FeeRule(name="stamp", model="flat", flat_minor=50, charged="on_submission", on_failure="keep",
+                applies=FeeMatch(currencies=(CURRENCY,), corridors=("any",), minor_min=10_000)),
+    )  # fmt: skip
+    return {"acme": FeeSchedule(acme, 1), "globex": FeeSchedule(globex, 1)}
 
 
 def configuration() -> Configuration:
@@ -65,7 +98,7 @@ def configuration() -> Configuration:
         for tenant, rows in wanted.items()
     }
     return Configuration(
-        version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails,
+        version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails, fees=fees(),
         rates={tenant: rates(tenant, 1, START) for tenant in ("acme", "globex")},
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from typing import ParamSpec, Self, TypeVar
 import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
+from zentra.client.asynchronous.fees import AsyncFees
 from zentra.client.asynchronous.holding import AsyncHolds
 from zentra.client.asynchronous.journals import AsyncConversions, AsyncJournals, AsyncRates
 from zentra.client.asynchronous.money import (
@@ -78,6 +79,7 @@ class AsyncZentra:
         self.conversions = AsyncConversions(transport)
         self.rates = AsyncRates(transport)
         self.accounts = AsyncAccounts(transport)
+        self.fees = AsyncFees(transport)
         self.reviews = AsyncReviews(transport)
         self.cases = AsyncCases(transport)
         self.denials = AsyncDenials(transport)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from zentra.client import journal_calls as calls
 from zentra.client.asynchronous.transport import AsyncTransport
-from zentra.client.models import Condition, Intent, Leg, Quote, Rate
+from zentra.client.models import Condition, ConversionQuote, Intent, Leg, Rate
 from zentra.client.terms import Time
 
 __all__ = ["AsyncConversions", "AsyncJournals", "AsyncRates"]
@@ -99,7 +99,7 @@ class AsyncConversions:
 
     async def quote(
         self, *, amount: int, currency: str, buy_currency: str, intent_id: str | None = None
-    ) -> Quote:  # fmt: skip
+    ) -> ConversionQuote:  # fmt: skip
         """Return a price that holds until it expires, for one intent. Raises APIError and ValueError."""
         return await self._transport.send(calls.quote_conversion(amount, currency, buy_currency, intent_id))
 

@@ -11,6 +11,7 @@ from typing import ParamSpec, Self, TypeVar
 import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
+from zentra.client.blocking.fees import Fees
 from zentra.client.blocking.holding import Holds
 from zentra.client.blocking.journals import Conversions, Journals, Rates
 from zentra.client.blocking.money import (
@@ -80,6 +81,7 @@ class Zentra:
         self.conversions = Conversions(transport)
         self.rates = Rates(transport)
         self.accounts = Accounts(transport)
+        self.fees = Fees(transport)
         self.reviews = Reviews(transport)
         self.cases = Cases(transport)
         self.denials = Denials(transport)

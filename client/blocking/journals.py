@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from zentra.client import journal_calls as calls
 from zentra.client.blocking.transport import Transport
-from zentra.client.models import Condition, Intent, Leg, Quote, Rate
+from zentra.client.models import Condition, ConversionQuote, Intent, Leg, Rate
 from zentra.client.terms import Time
 
 __all__ = ["Conversions", "Journals", "Rates"]
@@ -101,7 +101,7 @@ class Conversions:
 
     def quote(
         self, *, amount: int, currency: str, buy_currency: str, intent_id: str | None = None
-    ) -> Quote:  # fmt: skip
+    ) -> ConversionQuote:  # fmt: skip
         """Return a price that holds until it expires, for one intent. Raises APIError and ValueError."""
         return self._transport.send(calls.quote_conversion(amount, currency, buy_currency, intent_id))
 

@@ -37,6 +37,8 @@ class Intents:
         metadata: Mapping[str, str] | None = None,
         conditions: Sequence[Condition] | None = None,
         effective_at: Time | None = None,
+        fee_max: int | None = None,
+        fee_quote: str | None = None,
         hold: Mapping[str, object] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
@@ -45,8 +47,10 @@ class Intents:
 
         `amount` is in minor units; a hold has terms of its own and may do without a destination. `conditions` have to
         be met once it is in the books; `effective_at` (of a book transfer) is when it counts where that is not now.
-        Without an `idempotency_key` one is made for this call and all its attempts; give one of yours, kept with the
-        order that it is for, to be safe against a crash of your own process as well. Raises APIError and ValueError."""
+        `fee_max` is the most that may be charged on top, `fee_quote` the digest of the quote that was agreed to: with
+        another fee the intent fails as `fee_changed`. Without an `idempotency_key` one is made for this call and all
+        its attempts; give one of yours, kept with the order that it is for, to be safe against a crash of your own
+        process as well. Raises APIError and ValueError."""
         return self._transport.send(
             calls.create_intent(
                 "runtime",
@@ -62,6 +66,8 @@ class Intents:
                 metadata=metadata,
                 conditions=conditions,
                 effective_at=effective_at,
+                fee_max=fee_max,
+                fee_quote=fee_quote,
                 hold=hold,
                 idempotency_key=idempotency_key,
                 wait=wait,
@@ -193,6 +199,8 @@ class Transfers:
         metadata: Mapping[str, str] | None = None,
         conditions: Sequence[Condition] | None = None,
         effective_at: Time | None = None,
+        fee_max: int | None = None,
+        fee_quote: str | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Intent:
@@ -211,6 +219,8 @@ class Transfers:
                 metadata=metadata,
                 conditions=conditions,
                 effective_at=effective_at,
+                fee_max=fee_max,
+                fee_quote=fee_quote,
                 idempotency_key=idempotency_key,
                 wait=wait,
             )
@@ -235,6 +245,8 @@ class Payments:
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
         conditions: Sequence[Condition] | None = None,
+        fee_max: int | None = None,
+        fee_quote: str | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Intent:
@@ -252,6 +264,8 @@ class Payments:
                 country=country,
                 metadata=metadata,
                 conditions=conditions,
+                fee_max=fee_max,
+                fee_quote=fee_quote,
                 idempotency_key=idempotency_key,
                 wait=wait,
             )

@@ -18,6 +18,7 @@ import typer
 from zentra.gateway.cli.access import add_access
 from zentra.gateway.cli.administration import add_administration
 from zentra.gateway.cli.deadletters import add_deadletters
+from zentra.gateway.cli.fees import add_fees
 from zentra.gateway.cli.installation import add_installation
 from zentra.gateway.cli.policy import add_policy
 from zentra.gateway.cli.rates import add_rates
@@ -59,6 +60,7 @@ add_administration(app)
 add_policy(app)
 add_access(app)
 add_rates(app)
+add_fees(app)
 add_deadletters(app)
 app.add_typer(config_app, name="config")
 

@@ -12,20 +12,23 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Final, Literal
 
+import msgspec
 from msgspec import Struct
 
 from zentra.actors.commands import COMMAND_CODES
-from zentra.gateway.description import holdings, pages, shapes, term_shapes
+from zentra.gateway.description import fee_shapes, holdings, pages, shapes, term_shapes
 from zentra.gateway.http.app import Route
 from zentra.gateway.http.fields import SCHEMAS, Check, Field
 from zentra.gateway.http.lists import LIMIT_DEFAULT, LIMIT_MAX
 from zentra.gateway.routes.accounts import ACCOUNT, ACCOUNT_FILTERS, ENTRY_FILTERS
+from zentra.gateway.routes.fees import quote_schema
 from zentra.gateway.routes.holds import CAPTURE, HOLD_FILTERS, VOID
 from zentra.gateway.routes.intents import CANCEL, HOLDS, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
 from zentra.gateway.routes.journals import CONVERSIONS, JOURNALS, QUOTE, RATE
 from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION, REVIEW_FILTERS, VERDICT
 from zentra.gateway.routes.policies import BACKTEST, DRAFT
 from zentra.gateway.routes.webhooks import DELIVERY_FILTERS, ENDPOINT, NOTHING
+from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.intents.command import KEY_PATTERN, intent_schema
 from zentra.runtime.policy.backtest import BacktestReport
 from zentra.runtime.rails.port import CallbackCode
@@ -85,6 +88,22 @@ def schema_of_fields(fields: Mapping[str, Field]) -> Schema:
         **({"required": required} if required else {}),
         "additionalProperties": False,
     }
+
+
+def schema_of_type(kind: type, *without: str) -> Schema:
+    """Return what converts to a type, as one JSON Schema: but for the fields `without`, and with a key in the body."""
+    (whole,), components = msgspec.json.schema_components((kind,), ref_template="{name}")
+
+    def inlined(schema: Any) -> Any:
+        if isinstance(schema, dict):
+            if "$ref" in schema:
+                return inlined(components[schema["$ref"]])
+            return {name: inlined(below) for name, below in schema.items()}
+        return [inlined(below) for below in schema] if isinstance(schema, list) else schema
+
+    found: dict[str, Any] = inlined(whole)
+    fields = {name: below for name, below in found["properties"].items() if name not in without}
+    return {**found, "properties": {**fields, "idempotency_key": {"type": "string", "pattern": _KEY}}}
 
 
 def codes_of(route: Route, door: Door) -> list[str]:
@@ -331,6 +350,23 @@ DOORS: Final[Mapping[str, Door]] = {
     "POST /webhooks/deliveries/{id}/replay": _command(
         "replay_delivery", "webhooks", "Send a delivery again: the same id, the same bytes.", NOTHING,
         *COMMAND_CODES["replay_delivery"],
+    ),
+    "POST /quotes": Door(
+        name="quote", tag="fees", summary="What an intent would be charged now; nothing is changed.",
+        answers={200: fee_shapes.QuoteShown}, takes=quote_schema(), codes=("not_found", "currency_mismatch"),
+    ),
+    "GET /fee-schedules": Door(
+        name="list_fee_schedules", tag="fees", summary="The versions of the tenant's fees, the newest first.",
+        answers={200: pages.FeeSchedules},
+    ),
+    "GET /fee-schedules/{version}": Door(
+        name="show_fee_schedule", tag="fees", summary="One version of the tenant's fees.",
+        answers={200: fee_shapes.ScheduleView}, codes=("not_found",),
+    ),
+    "POST /fee-schedules": Door(
+        name="put_fee_schedule", tag="fees", summary="Put a schedule in force, as a new version.",
+        answers={201: fee_shapes.FeeSchedulePut}, takes=schema_of_type(FeeSchedule, "version"), key="once",
+        headers=_REPLAYED,
     ),
     "POST /providers/{rail}/callbacks": Door(
         name="take_callback", tag="rails", summary="Take a signed callback of a rail, in the rail's own format.",

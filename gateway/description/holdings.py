@@ -7,7 +7,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from zentra.gateway.description.shapes import Digits, EventShown, Reason, Uuid
+from zentra.gateway.description.shapes import EventShown, Reason
+from zentra.gateway.description.words import Digits, Uuid
 
 __all__ = ["Hold", "HoldCapture", "HoldShown"]
 

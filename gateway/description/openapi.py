@@ -106,7 +106,7 @@ _PATH: Final[Mapping[str, str]] = {
     "id": "an id of this tenant; unknown ids and those of others are the same 404",
     "rail": "the name of the rail",
     "code": "an error code",
-    "version": "the number of a version of the policy",
+    "version": "the number of a version, of the policy or of the fees",
 }
 _TAGS: Final[Mapping[str, str]] = {
     "intents": "what a client wants to happen with money, and what became of it",
@@ -117,6 +117,7 @@ _TAGS: Final[Mapping[str, str]] = {
     "reviews": "what waits for a person",
     "cases": "what has gone wrong beside an intent",
     "denials": "what was refused, as evidence",
+    "fees": "what is charged, and what a movement would cost",
     "webhooks": "where events go, and what became of each",
     "rails": "what providers call",
     "health": "what operators and their machines ask",

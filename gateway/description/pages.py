@@ -14,11 +14,12 @@ from zentra.gateway.description.shapes import (
 )  # fmt: skip
 from zentra.runtime.policy.replay import Explanation
 from zentra.storage.reads.border import DenialView
+from zentra.storage.reads.fees import ScheduleView
 from zentra.storage.reads.work import CaseView, EndpointView, ReviewView
 
 __all__ = [
-    "Accounts", "Cases", "Decisions", "Deliveries", "Denials", "Endpoints", "Entries", "Holds", "Intents", "Policies",
-    "Reviews",
+    "Accounts", "Cases", "Decisions", "Deliveries", "Denials", "Endpoints", "Entries", "FeeSchedules", "Holds",
+    "Intents", "Policies", "Reviews",
 ]  # fmt: skip
 
 
@@ -82,6 +83,14 @@ class Deliveries(Struct, frozen=True):
     """Deliveries, newest first."""
 
     data: list[Delivery]
+    has_more: bool
+    next_cursor: str | None
+
+
+class FeeSchedules(Struct, frozen=True):
+    """Versions of the tenant's fees, newest first."""
+
+    data: list[ScheduleView]
     has_more: bool
     next_cursor: str | None
 

@@ -12,7 +12,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from zentra.gateway.description.fee_shapes import FeesShown
 from zentra.gateway.description.term_shapes import ConditionShown, ConversionShown, LegShown
+from zentra.gateway.description.words import Code, Digits, Hash, HoldStanding, Uuid
 from zentra.runtime.intents.vocabulary import IntentKind, Lifecycle, Topic
 from zentra.storage.policies import PolicyEvent
 from zentra.storage.reads.work import AttemptView, CaseView, CommandView, ReviewView
@@ -23,11 +25,6 @@ __all__ = [
     "PolicyShown", "PolicySummary", "PolicyVersion", "ProblemDocument", "Readiness", "RecordShown", "ReviewView",
     "VersionShown", "WebhookBody",
 ]  # fmt: skip
-
-Digits = Annotated[str, Meta(pattern="^-?[0-9]+$", description="minor units, as digits: sums may be wide")]
-Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="SHA-256, hexadecimal")]
-Uuid = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
-Code = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")]
 
 
 class Violation(Struct, frozen=True):
@@ -123,7 +120,10 @@ class LedgerEntry(Struct, frozen=True, kw_only=True):
 
     entry_id: str
     ordinal: int
-    posting: Literal["reserve", "release", "post", "settle", "book", "fee", "spread", "reversal", "forced_reversal"]
+    posting: Literal[
+        "reserve", "release", "post", "settle", "book", "reversal", "fee", "fee_reserve", "fee_release", "fee_refund",
+        "conversion_fee", "spread", "forced_reversal",
+    ]  # fmt: skip
     debit: str
     credit: str
     currency: str
@@ -141,6 +141,7 @@ class LedgerState(Struct, frozen=True):
     held: Digits
     posted: Digits
     reversed: Digits
+    fees: FeesShown
     entries: list[LedgerEntry]
 
 
@@ -220,6 +221,7 @@ class WebhookData(Struct, frozen=True, kw_only=True):
     metadata: dict[str, str]
     trace_id: str
     tracestate: str | UnsetType = UNSET
+    hold: HoldStanding | UnsetType = UNSET
 
 
 class WebhookBody(Struct, frozen=True):

@@ -44,6 +44,7 @@ from zentra.gateway.routes.accounts import AccountRoutes
 from zentra.gateway.routes.callbacks import CallbackRoutes
 from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
+from zentra.gateway.routes.fees import FeeRoutes
 from zentra.gateway.routes.health import HealthRoutes
 from zentra.gateway.routes.holds import HoldRoutes
 from zentra.gateway.routes.intents import IntentRoutes
@@ -239,6 +240,7 @@ class _Builder:
             *OperationRoutes(tenant_pool, commands, lists).routes(),
             *PolicyRoutes(tenant_pool, load_scorers(self.settings.risk_scorers)).routes(),
             *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
+            *FeeRoutes(tenant_pool).routes(),
             *callbacks.routes(),
             *health.routes(),
         ]

@@ -47,7 +47,8 @@ ACCOUNT: Final[Mapping[str, Field]] = {
     "currency": Field(currency),
 }
 POSTINGS: Final = (
-    "reserve", "release", "post", "settle", "book", "fee", "spread", "reversal", "forced_reversal",
+    "reserve", "release", "post", "settle", "book", "reversal", "fee", "fee_reserve", "fee_release", "fee_refund",
+    "conversion_fee", "spread", "forced_reversal",
 )  # fmt: skip
 ACCOUNT_FILTERS: Final[Mapping[str, Check]] = {
     **CREATED, "type": one_of("account_type_unknown", *AccountType), "currency": currency, "owner": text,

@@ -204,14 +204,24 @@ def _ledger_state(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     entries: list[dict[str, Any]] = []
     held = posted = reversed_ = 0
     command = records[0]["facts"]["command"]
+    fees: dict[str, Any] = {"version": None, "lines": []}
+    fee_held = fee_posted = fee_back = 0
     for record in records:
         legs = record["facts"].get("entries") or ()
+        fees = record["facts"].get("fees", fees)
         reversal = 0
         if command["kind"] in COMPOSED and legs:  # many postings that go by the amount of the intent
             way = legs[0]["posting"] in REVERSALS
             posted, reversal = int(command["minor"]), (int(legs[0]["posted"]) if len(entries) == 1 else posted) * way
         for entry in legs:
-            held += int(entry["pending"])
+            if entry["posting"].startswith("fee"):
+                fee_held += int(entry["pending"])
+                if entry["posting"] == "fee_refund":
+                    fee_back += int(entry["posted"])
+                else:
+                    fee_posted += int(entry["posted"])
+            else:
+                held += int(entry["pending"])
             if command["kind"] in COMPOSED:
                 pass
             elif entry["posting"] in ("post", "book"):
@@ -221,7 +231,10 @@ def _ledger_state(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             identity = f"{record['intent']}/{entry['ordinal']}"
             entries.append({"entry_id": identity, **entry, "sequence": record["sequence"], "at": record["at"]})
         reversed_ += reversal
-    return {"held": str(held), "posted": str(posted), "reversed": str(reversed_), "entries": entries}
+    charged = {"held": str(fee_held), "posted": str(fee_posted), "given_back": str(fee_back), **fees}
+    return {
+        "held": str(held), "posted": str(posted), "reversed": str(reversed_), "fees": charged, "entries": entries,
+    }  # fmt: skip
 
 
 def _audit_packet(

@@ -15,7 +15,18 @@ from msgspec import UNSET, Struct, UnsetType
 from zentra.runtime.errors import Refusal
 from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.reading import REQUIRED, Violation, foreign_to, read_terms, term_schema
-from zentra.runtime.intents.terms import HOLD_SCHEMA, Condition, Conversion, HoldTerms, Leg, read_hold
+from zentra.runtime.intents.terms import (
+    CHARGEABLE_KINDS,
+    FEE_SCHEMA,
+    HOLD_SCHEMA,
+    Condition,
+    Conversion,
+    FeeTerms,
+    HoldTerms,
+    Leg,
+    read_fee,
+    read_hold,
+)
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.money import AMOUNT_SCHEMA, currencies, is_currency, parse_minor
 
@@ -64,6 +75,7 @@ class IntentCommand(Struct, frozen=True, kw_only=True, gc=False):
     effective_at: str | UnsetType = UNSET
     corrects: str | UnsetType = UNSET  # the intent_id of what a journal puts right
     conversion: Conversion | UnsetType = UNSET
+    fee: FeeTerms | UnsetType = UNSET
     hold: HoldTerms | UnsetType = UNSET
 
     @property
@@ -85,6 +97,7 @@ class _Request(Struct, kw_only=True, forbid_unknown_fields=True):
     primitives: list[str] | UnsetType = UNSET
     metadata: dict[str, str] = {}
     hold: dict[str, Any] | UnsetType = UNSET
+    fee: dict[str, Any] | UnsetType = UNSET
     idempotency_key: str | UnsetType = UNSET
 
 
@@ -182,10 +195,13 @@ def intent_schema(kinds: frozenset[str] | None = None) -> dict[str, Any]:
             "additionalProperties": label,
         },
         "hold": HOLD_SCHEMA,
+        "fee": FEE_SCHEMA,
         "idempotency_key": {"type": "string", "pattern": _as_ecma(KEY_PATTERN)},
     }
     if not _WITHOUT_DESTINATION & frozenset(allowed):
         del properties["hold"]
+    if not set(CHARGEABLE_KINDS) & set(allowed):
+        del properties["fee"]
     defaults = {"scope": "default", "money_model": MONEY_MODEL, "primitives": list(PRIMITIVES)}
     if len(allowed) == 1 or _KIND_DEFAULT in allowed:
         defaults["kind"] = allowed[0] if len(allowed) == 1 else str(_KIND_DEFAULT)
@@ -200,7 +216,8 @@ def intent_schema(kinds: frozenset[str] | None = None) -> dict[str, Any]:
         "required": [field for field in ways[allowed[0]] if all(field in way for way in ways.values())],
         "additionalProperties": False,
     }
-    foreign = {kind: [*foreign_to(kind), *(() if kind in _WITHOUT_DESTINATION else ("hold",))] for kind in allowed}
+    own = {"hold": _WITHOUT_DESTINATION, "fee": frozenset(CHARGEABLE_KINDS)}
+    foreign = {kind: [*foreign_to(kind), *(field for field in own if kind not in own[field])] for kind in allowed}
     if len(allowed) == 1:
         for field in foreign[allowed[0]]:
             schema["properties"].pop(field, None)
@@ -254,13 +271,18 @@ def _flawless(body: dict[str, Any], kinds: frozenset[str]) -> tuple[IntentComman
         or not (not asked.metadata or _metadata_fits(asked.metadata))
     ):
         return None
+    fee: FeeTerms | UnsetType = UNSET
+    if asked.fee is not UNSET:
+        fee, found = read_fee(asked.fee)
+        if found or asked.kind not in CHARGEABLE_KINDS:
+            return None
     primitives: tuple[str, ...] = PRIMITIVES
     if asked.primitives is not UNSET:
         primitives = tuple([primitive for primitive in PRIMITIVES if primitive in asked.primitives])
     command = IntentCommand(
         kind=_KIND_OF[asked.kind], minor=str(minor), currency=asked.currency, source=asked.source,
         destination=asked.destination, scope=asked.scope, country=asked.country, intent_id=intent_id,
-        money_model=asked.money_model, primitives=primitives, metadata=asked.metadata,
+        money_model=asked.money_model, primitives=primitives, metadata=asked.metadata, fee=fee,
     )  # fmt: skip
     return command, key
 
@@ -325,12 +347,18 @@ def _semantics(values: dict[str, Any], kinds: frozenset[str]) -> list[Violation]
 
 def _read_terms(values: dict[str, Any]) -> list[Violation]:
     """Put the terms of the kind into `values` as the command has them; return what is wrong with them."""
-    if values.get("kind") != IntentKind.HOLD:
+    kind, wrong = values.get("kind", _KIND_DEFAULT), []
+    if "fee" in values and kind in CHARGEABLE_KINDS:
+        values["fee"], found = read_fee(values["fee"])
+        wrong += [Violation(f"/fee{below}", code, detail) for below, code, detail in found]
+    elif "fee" in values:
+        wrong.append(Violation("/fee", "terms_misplaced", f"only {', '.join(CHARGEABLE_KINDS)} have these"))
+    if kind != IntentKind.HOLD:
         misplaced = values.get("hold", UNSET) is not UNSET
-        return [Violation("/hold", "terms_misplaced", "only a hold has these")] if misplaced else []
+        return [*wrong, Violation("/hold", "terms_misplaced", "only a hold has these")] if misplaced else wrong
     terms, found = read_hold(values.get("hold", {}))
     values["hold"] = UNSET if terms is None else terms
-    return [Violation(f"/hold{below}", code, detail) for below, code, detail in found]
+    return [*wrong, *(Violation(f"/hold{below}", code, detail) for below, code, detail in found)]
 
 
 def _escape(name: str) -> str:

@@ -15,6 +15,8 @@ __all__ = [
     "Delivered",
     "Entry",
     "Facts",
+    "FeeLine",
+    "FeesCharged",
     "HoldMoved",
     "Judged",
     "Noted",
@@ -90,6 +92,24 @@ class Noted(Struct, frozen=True, gc=False, tag_field="kind", tag="noted"):
     reason: str = ""
 
 
+class FeeLine(Struct, frozen=True, gc=False):
+    """What one rule of a schedule charges one side, and what becomes of it, as was said when it was charged."""
+
+    rule: str
+    payer: str  # payer: on top of the amount; payee: out of it
+    minor: str
+    charged: str  # on_success, on_submission
+    on_failure: str  # of what was charged on submission: refund, keep
+    on_reversal: str  # full, pro_rata, keep
+
+
+class FeesCharged(Struct, frozen=True, gc=False):
+    """The fees of an intent, by the version of the schedule that they come from."""
+
+    version: int
+    lines: tuple[FeeLine, ...]
+
+
 class Priced(Struct, frozen=True, gc=False):
     """At what price a conversion was booked: enough to compute it again. Amounts are minor units of their currency."""
 
@@ -109,6 +129,7 @@ class Booked(Struct, frozen=True, gc=False, tag_field="kind", tag="booked"):
     entries: tuple[Entry, ...]
     reason: str = ""
     command: str = ""  # of the client's command, where there was one: it acts once
+    fees: FeesCharged | UnsetType = UNSET  # with the first entries of an intent that pays some
     priced: Priced | UnsetType = UNSET  # of a conversion
     approved_by: str | UnsetType = UNSET  # who let a reversal take the payee below its limit
 

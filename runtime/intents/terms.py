@@ -1,23 +1,31 @@
-"""Terms that only some kinds of intents have: frozen Structs in the canonical command, and how requests spell them.
+"""Terms that only some intents have: frozen Structs in the canonical command, and how requests spell them.
 
-- Each kind has one object of its own in the request (`hold`), so what a transfer needs is not in the way of a hold.
+- Each has one object of its own in the request (`hold`, `fee`), so what a transfer needs is not in the way of a hold.
 - A command without terms is spelled as it always was: its bytes and its digest do not know of them.
 - What is left out and has a default is written down as the default, so both spellings ask for the same thing."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from msgspec import UNSET, Struct, UnsetType
 
+from zentra.runtime.errors import Refusal
+from zentra.runtime.ledger.money import MINOR_MAX, parse_minor
+
 __all__ = [
+    "CHARGEABLE_KINDS",
+    "FEE_SCHEMA",
     "HOLD_SCHEMA",
     "HOLD_SECONDS_MAX",
     "HOLD_SECONDS_MIN",
     "Condition",
     "Conversion",
+    "FeeTerms",
     "Finding",
     "HoldTerms",
     "Leg",
+    "read_fee",
     "read_hold",
 ]
 
@@ -102,3 +110,62 @@ def read_hold(value: object) -> tuple[HoldTerms | None, list[Finding]]:
         detail = f"1 to {CONDITION_CHARACTERS_MAX} characters"
         found.append(("/release_condition", "text_malformed", detail))
     return (None, found) if found else (HoldTerms(seconds, condition), found)
+
+
+CHARGEABLE_KINDS: Final = ("transfer", "payment", "book_transfer")
+"""The kinds of intent that fees are charged on; holds, journals and conversions carry their own or none."""
+
+
+class FeeTerms(Struct, frozen=True, kw_only=True, gc=False):
+    """What a client agrees to pay: the digest of the quote that it was shown, the most that is charged on top of the
+    amount (a string of digits, for sealed JSON), or both."""
+
+    max: str | UnsetType = UNSET
+    quote_digest: str | UnsetType = UNSET
+
+
+FEE_SCHEMA: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "description": "what may be charged: the digest of a quote, the most on top of the amount in minor units, or both",
+    "properties": {
+        "max": {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": MINOR_MAX},
+                {"type": "string", "pattern": "^[0-9]{1,19}$"},
+            ]
+        },
+        "quote_digest": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+    },
+    "minProperties": 1,
+    "additionalProperties": False,
+}
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
+
+
+def read_fee(value: object) -> tuple[FeeTerms, list[Finding]]:
+    """Return the fee terms that decoded JSON says, and every objection to it."""
+    if not isinstance(value, dict):
+        return FeeTerms(), [("", "field_type", "expected `object`")]
+    found: list[Finding] = [
+        (f"/{name.replace('~', '~0').replace('/', '~1')}", "field_unknown", "there is no such field")
+        for name in value
+        if name not in ("max", "quote_digest")
+    ]
+    given: dict[str, str] = {}
+    if "max" in value:
+        try:
+            # nothing at all is a bound like any other, and no amount
+            most = value["max"]
+            free = type(most) in (int, str) and not str(most).strip("0") and most != ""
+            given["max"] = "0" if free else str(parse_minor(most))
+        except Refusal as refusal:
+            found.append(("/max", refusal.reason, "0 or more minor units, an integer or a string of digits"))
+    if "quote_digest" in value:
+        digest = value["quote_digest"]
+        if isinstance(digest, str) and _DIGEST.match(digest):
+            given["quote_digest"] = digest
+        else:
+            found.append(("/quote_digest", "digest_malformed", "64 hex digits, as a quote says"))
+    if not value:
+        found.append(("", "fee_terms_empty", "name max, quote_digest, or both"))
+    return FeeTerms(**given), found

@@ -108,6 +108,10 @@ class Transaction(Struct, kw_only=True, gc=False):
     held: int = 0
     posted: int = 0
     given_back: int = 0
+    fees: tuple[f.FeeLine, ...] = ()  # what is charged, as the schedule said when it was
+    fee_held: int = 0
+    fee_posted: int = 0
+    fee_given_back: int = 0
     ordinal: int = 0
     booked: tuple[f.Entry, ...] = ()  # of a kind of several postings: what goes back together
     attempts: tuple[Attempt, ...] = ()
@@ -249,6 +253,9 @@ def _absorb_booked(tx: Transaction, facts: f.Booked, topic: str) -> None:
         return
     reversal = 0
     for entry in facts.entries:
+        if entry.posting in _FEE_POSTINGS:
+            _absorb_fee(tx, entry)
+            continue
         tx.held += int(entry.pending)
         if entry.posting in ("post", "book"):
             tx.posted += int(entry.posted)
@@ -256,6 +263,8 @@ def _absorb_booked(tx: Transaction, facts: f.Booked, topic: str) -> None:
             reversal = int(entry.posted)  # both legs of one reversal carry the same amount
     tx.given_back += reversal
     tx.ordinal += len(facts.entries)
+    if facts.fees is not UNSET:
+        tx.fees = facts.fees.lines
     if facts.command:
         tx.commands = tx.commands | {facts.command}
 
@@ -271,6 +280,18 @@ def _absorb_composed(tx: Transaction, facts: f.Booked) -> None:
     tx.ordinal += len(entries)
     if facts.command:
         tx.commands = tx.commands | {facts.command}
+
+
+_FEE_POSTINGS: Final = frozenset({"fee", "fee_reserve", "fee_release", "fee_refund"})
+
+
+def _absorb_fee(tx: Transaction, entry: f.Entry) -> None:
+    """Keep what is charged for an intent apart from what it moves."""
+    tx.fee_held += int(entry.pending)
+    if entry.posting == "fee_refund":
+        tx.fee_given_back += int(entry.posted)
+    else:
+        tx.fee_posted += int(entry.posted)
 
 
 def _absorb_hold(tx: Transaction, facts: f.HoldMoved, topic: str) -> None:

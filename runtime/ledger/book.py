@@ -10,19 +10,26 @@ A posting moves one amount between two accounts of one tenant and one currency, 
     book     ( 0, +a)   source -> destination    no rail in between
     reversal ( 0, +a)   the way back, linked to the original by its intent
     forced_reversal     the same, where the payee may go below its limit: the one exemption from that rule
-    fee      ( 0, +a)   source -> fee                 what a conversion costs
-    spread   ( 0, +a)   liquidity -> fee              what it is dearer than the mid rate
+    conversion_fee      source -> fee          ( 0, +a) what a conversion costs
+    spread   ( 0, +a)   liquidity -> fee       what it is dearer than the mid rate
 
-Journals and conversions are several postings in one transaction: see `runtime/ledger/journal.py`. A refused command
-changes nothing. The order of the checks is part of the contract. Counters are summed as Python integers and refused
-beyond 64 bits. An account without a floor is never read: only its change is kept."""
+What is charged for it stands in postings of its own, which a command writes with the others or not at all:
+
+    fee_reserve (+f,  0)  source -> fee     with the reserve
+    fee_release (-f,  0)  source -> fee     with its release
+    fee         (-f, +f)  source -> fee     what was reserved, with the post; (0, +f) where nothing was
+    fee_refund  ( 0, +f)  the way back
+
+Journals and conversions are several postings in one transaction: see `journal.py`. A refused command changes nothing.
+The order of the checks is part of the contract. Counters are summed as Python integers and refused beyond 64 bits. An
+account without a floor is never read: only its change is kept."""
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import UNSET, Struct
 from msgspec.structs import astuple
@@ -31,7 +38,19 @@ from zentra.runtime.intents.facts import Entry
 from zentra.runtime.ledger.money import MINOR_MAX
 from zentra.runtime.moments import timestamp
 
-__all__ = ["AccountRef", "Balance", "Book", "Objection", "Posting", "amount_objection", "available", "posting_hash"]
+__all__ = [
+    "NO_CHARGES",
+    "AccountRef",
+    "Balance",
+    "Book",
+    "Charges",
+    "Leg",
+    "Objection",
+    "Posting",
+    "amount_objection",
+    "available",
+    "posting_hash",
+]
 
 
 class AccountRef(Struct, frozen=True, gc=False):
@@ -88,6 +107,22 @@ class Objection(Struct, frozen=True):
     detail: str = ""
 
 
+Leg = tuple[str, AccountRef, AccountRef, int, int]
+"""A posting to be: its kind, debit, credit, and its effects on the pending and on the posted layer."""
+
+
+class Charges(NamedTuple):
+    """What a movement costs: its own legs, what of that its source needs besides the amount, and what speaks against
+    it, which is said where all accounts are in order and before anybody asks for funds."""
+
+    legs: tuple[Leg, ...] = ()
+    taken: int = 0
+    objection: Objection | None = None
+
+
+NO_CHARGES: Final = Charges()
+
+
 def available(ref: AccountRef, balance: Balance) -> int:
     """Return what can be taken out: incoming pending amounts never count, outgoing ones always do."""
     if ref.normal_side == "credit":
@@ -114,31 +149,33 @@ class Book:
 
     def reserve(
         self, source: AccountRef | None, settlement: AccountRef | None, destination: AccountRef | None, minor: int,
-        at: datetime, *, intent: str, ordinal: int,
+        at: datetime, *, intent: str, ordinal: int, charges: Charges = NO_CHARGES,
     ) -> tuple[Posting, ...] | Objection:  # fmt: skip
-        """Return the posting that holds `minor` on `source`, or the first objection.
+        """Return the postings that hold `minor` on `source`, and what is charged for it, or the first objection.
 
         All three accounts have to agree on the currency, and `settlement` is the one of the intent's currency."""
-        objection = self._objection(minor, None, source, destination, settlement)
+        objection = self._objection(minor, None, source, destination, settlement, charges=charges)
         if objection is not None or source is None or settlement is None:
             return objection or Objection("account_not_found")
-        return self._write(intent, ordinal, at, ("reserve", source, settlement, minor, 0))
+        return self._write(intent, ordinal, at, ("reserve", source, settlement, minor, 0), *charges.legs)
 
     def book(
         self, source: AccountRef | None, destination: AccountRef | None, minor: int, at: datetime,
-        *, currency: str, intent: str, ordinal: int,
+        *, currency: str, intent: str, ordinal: int, charges: Charges = NO_CHARGES,
     ) -> tuple[Posting, ...] | Objection:  # fmt: skip
-        """Return the posting that moves `minor` of `currency` at once, or the first objection."""
-        objection = self._objection(minor, currency, source, destination)
+        """Return the postings that move `minor` of `currency` at once, and what is charged for it, or the first
+        objection."""
+        objection = self._objection(minor, currency, source, destination, charges=charges)
         if objection is not None or source is None or destination is None:
             return objection or Objection("account_not_found")
-        return self._write(intent, ordinal, at, ("book", source, destination, 0, minor))
+        return self._write(intent, ordinal, at, ("book", source, destination, 0, minor), *charges.legs)
 
     def post(
         self, source: AccountRef, settlement: AccountRef, destination: AccountRef, minor: int, held: int, at: datetime,
-        *, intent: str, ordinal: int,
+        *, intent: str, ordinal: int, fees: tuple[Leg, ...] = (),
     ) -> tuple[Posting, ...] | Objection:  # fmt: skip
-        """Return the two postings that turn a hold into money at its destination, or the first objection."""
+        """Return the postings that turn a hold into money at its destination, two and those of `fees`, or the first
+        objection."""
         objection = amount_objection(minor)
         if objection is not None:
             return objection
@@ -158,23 +195,26 @@ class Book:
             at,
             ("post", source, settlement, -minor, minor),
             ("settle", settlement, destination, 0, minor),
+            *fees,
         )
 
     def release(
-        self, source: AccountRef, settlement: AccountRef, held: int, at: datetime, *, intent: str, ordinal: int
-    ) -> tuple[Posting, ...] | Objection:
-        """Return the posting that ends a hold without moving money, or the first objection."""
+        self, source: AccountRef, settlement: AccountRef, held: int, at: datetime, *, intent: str, ordinal: int,
+        fees: tuple[Leg, ...] = (),
+    ) -> tuple[Posting, ...] | Objection:  # fmt: skip
+        """Return the posting that ends a hold without moving money, and those of `fees`, or the first objection."""
         if held == 0:
             return Objection("hold_not_found")
-        return self._write(intent, ordinal, at, ("release", source, settlement, -held, 0))
+        return self._write(intent, ordinal, at, ("release", source, settlement, -held, 0), *fees)
 
     def reverse(
         self, path: tuple[AccountRef, ...], minor: int, posted: int, given_back: int, at: datetime,
-        *, intent: str, ordinal: int, forced: bool = False,
+        *, intent: str, ordinal: int, fees: tuple[Leg, ...] = (), relief: int = 0, forced: bool = False,
     ) -> tuple[Posting, ...] | Objection:  # fmt: skip
         """Return the postings that give `minor` back along `path` (destination first), or the first objection.
 
-        One that is `forced` is not refused for want of funds, and says so by its kind."""
+        `fees` are given back before; `relief` is what of them the destination gets, so that it needs the less. One that
+        is `forced` is not refused for want of funds, and says so by its kind."""
         objection = amount_objection(minor)
         if objection is not None:
             return objection
@@ -184,14 +224,16 @@ class Book:
             return Objection("already_reversed")
         if minor > posted - given_back:
             return Objection("exceeds_original", f"{posted - given_back} is left")
-        short = None if forced else self._short(path[0], path[-1], minor)
+        short = None if forced else self._short(path[0], path[-1], minor, -min(relief, minor))
         if short is not None:
             return short
         kind = "forced_reversal" if forced else "reversal"
-        legs = [(kind, debit, credit, 0, minor) for debit, credit in pairwise(path)]
+        legs = [*fees, *[(kind, debit, credit, 0, minor) for debit, credit in pairwise(path)]]
         return self._write(intent, ordinal, at, *legs)
 
-    def _objection(self, minor: int, currency: str | None, *named: AccountRef | None) -> Objection | None:
+    def _objection(
+        self, minor: int, currency: str | None, *named: AccountRef | None, charges: Charges = NO_CHARGES
+    ) -> Objection | None:
         """Return the first objection to moving `minor` between these accounts, in the documented order.
 
         They are named in the order of `_ROLES`. The first gives to the last; one between them is where the money goes
@@ -208,24 +250,26 @@ class Book:
             met.append(ref.id)
         assert source is not None
         assert given_to is not None
-        return self._short(source, given_to, minor)
+        return charges.objection or self._short(source, given_to, minor, charges.taken)
 
-    def _short(self, debit: AccountRef, credit: AccountRef, minor: int) -> Objection | None:
-        """Return an objection where the move takes an account below its floor.
+    def _short(self, debit: AccountRef, credit: AccountRef, minor: int, more: int = 0) -> Objection | None:
+        """Return an objection where the move takes an account below its floor; the debit needs so much `more`.
 
         A debit takes from a credit-normal account, and a credit takes from a debit-normal one."""
-        for ref, losing_side in ((debit, "credit"), (credit, "debit")):
+        for ref, losing_side, needed in ((debit, "credit", minor + more), (credit, "debit", minor)):
             if ref.guarded and ref.normal_side == losing_side:
                 self.weighed[ref.id] = ref
-                if available(ref, self.balances[ref.id]) + ref.overdraft_limit < minor:
+                if available(ref, self.balances[ref.id]) + ref.overdraft_limit < needed:
                     self.short.add(ref.id)
                     return Objection("insufficient_funds", ref.account_id)
         return None
 
-    def _write(
-        self, intent: str, ordinal: int, at: datetime, *legs: tuple[str, AccountRef, AccountRef, int, int]
-    ) -> tuple[Posting, ...] | Objection:
+    def _write(self, intent: str, ordinal: int, at: datetime, *legs: Leg) -> tuple[Posting, ...] | Objection:
         balances = self.balances
+        if len(legs) > 2:  # several legs may meet on one side of an account
+            objection = self._together(legs)
+            if objection is not None:
+                return objection
         for _, debit, credit, pending, posted in legs:
             if debit.id == credit.id or debit.tenant != credit.tenant or debit.currency != credit.currency:
                 raise ValueError(f"no posting can join {debit.account_id} and {credit.account_id}")
@@ -242,7 +286,7 @@ class Book:
         return self.put(intent, ordinal, at, legs)
 
     def put(
-        self, intent: str, ordinal: int, at: datetime, legs: Iterable[tuple[str, AccountRef, AccountRef, int, int]],
+        self, intent: str, ordinal: int, at: datetime, legs: Iterable[Leg],
         effective_at: datetime | None = None,
     ) -> tuple[Posting, ...]:  # fmt: skip
         """Write postings (kind, debit, credit, pending, posted) that were checked, and return them."""
@@ -265,6 +309,27 @@ class Book:
             ordinal += 1
         self.postings += written
         return tuple(written)
+
+    def _together(self, legs: tuple[Leg, ...]) -> Objection | None:
+        """Return an objection where all legs together take a counter out of its bounds."""
+        sums: dict[tuple[int, str], list[int]] = {}
+        for _, debit, credit, pending, posted in legs:
+            for ref, side in ((debit, "debits"), (credit, "credits")):
+                total = sums.setdefault((ref.id, side), [0, 0])
+                total[0] += pending
+                total[1] += posted
+        refs = {ref.id: ref for leg in legs for ref in leg[1:3]}
+        for (key, side), (pending, posted) in sums.items():
+            balance = self.balances.get(key)
+            if balance is not None:
+                objection = _beyond(
+                    refs[key],
+                    getattr(balance, f"{side}_pending") + pending,
+                    getattr(balance, f"{side}_posted") + posted,
+                )
+                if objection is not None:
+                    return objection
+        return None
 
     def stands(self, believed: Mapping[int, Balance], actual: Mapping[int, Balance]) -> bool:
         """Return whether every decision would have been the same on the `actual` balances as on those `believed`.

@@ -6,6 +6,7 @@
     D  open holds add up to the pending counters
     E  a hold is opened once and ended at most once, to the last unit
     F  a refused operation changes nothing
+    L  what is given back was taken before: of fees as of amounts
 
 Each is a plain predicate over rows and returns what breaks it; nothing is repaired and nothing is raised. Tests, demo,
 load harness and reconciliation call the same functions."""
@@ -24,6 +25,7 @@ __all__ = [
     "audit",
     "balance_is_fold",
     "conservation",
+    "fees_kept_apart",
     "floor_kept",
     "fold",
     "forced",
@@ -33,6 +35,7 @@ __all__ = [
     "refusal_changed_nothing",
 ]
 
+FEE_POSTINGS: Final = frozenset({"fee", "fee_reserve", "fee_release", "fee_refund"})
 _COUNTERS: Final = ("debits_pending", "credits_pending", "debits_posted", "credits_posted")
 
 
@@ -64,6 +67,7 @@ def audit(
         *floor_kept(known, balances, forced(postings)),
         *holds_match_pending(known, balances, holds),
         *hold_ends_once(postings),
+        *fees_kept_apart(postings),
     ]
 
 
@@ -168,19 +172,42 @@ def holds_match_pending(
 
 
 def hold_ends_once(postings: Iterable[Posting]) -> list[Breach]:
-    """E: return the postings that open a second hold for an intent or end more of one than is open."""
-    open_minor: dict[str, int] = {}
+    """E: return the postings that open a second hold for an intent or end more of one than is open.
+
+    What an intent holds for its fee is a hold of its own."""
+    open_minor: dict[tuple[str, bool], int] = {}
     found = []
     for posting in postings:
         if posting.pending == 0:
             continue
         where = f"posting {posting.intent}/{posting.ordinal}"
-        left = open_minor.get(posting.intent)
+        hold = posting.intent, posting.kind in FEE_POSTINGS
+        left = open_minor.get(hold)
         if posting.pending > 0 and left is not None:
             found.append(Breach("E", where, "opens a second hold"))
         elif (left or 0) + posting.pending < 0:
             found.append(Breach("E", where, f"ends {-posting.pending} of a hold that has {left or 0} left"))
-        open_minor[posting.intent] = (left or 0) + posting.pending
+        open_minor[hold] = (left or 0) + posting.pending
+    return found
+
+
+def fees_kept_apart(postings: Iterable[Posting]) -> list[Breach]:
+    """A, L: return the fee postings on no fee account, and those that give back more than an intent was charged.
+
+    So what a fee account has earned is what was charged less what was given back."""
+    charged: defaultdict[str, int] = defaultdict(int)
+    found = []
+    for posting in postings:
+        if posting.kind not in FEE_POSTINGS:
+            continue
+        where = f"posting {posting.intent}/{posting.ordinal}"
+        back = posting.kind == "fee_refund"
+        house = posting.debit if back else posting.credit
+        if house.type != "fee":
+            found.append(Breach("A", where, f"a {posting.kind} on {house.account_id}, which takes no fees"))
+        charged[posting.intent] += -posting.posted if back else posting.posted
+        if charged[posting.intent] < 0:
+            found.append(Breach("L", where, f"gives back {-charged[posting.intent]} more than was charged"))
     return found
 
 

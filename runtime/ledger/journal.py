@@ -16,7 +16,17 @@ from typing import Final
 
 from msgspec import Struct
 
-from zentra.runtime.ledger.book import AccountRef, Balance, Book, Objection, Posting, amount_objection, available
+from zentra.runtime.ledger.book import (
+    NO_CHARGES,
+    AccountRef,
+    Balance,
+    Book,
+    Charges,
+    Objection,
+    Posting,
+    amount_objection,
+    available,
+)
 from zentra.runtime.ledger.money import MINOR_MAX
 
 __all__ = ["FUTURE_TOLERANCE", "Bound", "Dated", "Move", "give_back", "measure", "transact", "unmet"]
@@ -64,9 +74,12 @@ def transact(
     ordinal: int,
     bounds: Sequence[Bound] = (),
     dated: Dated | None = None,
+    charges: Charges = NO_CHARGES,
 ) -> tuple[Posting, ...] | Objection:
-    """Return the postings that the moves make, in their order, or the first objection; then nothing is changed."""
-    objection = _of_amounts(moves) or _of_accounts(moves, bounds) or _of_date(dated)
+    """Return the postings that the moves make, in their order, and those that are charged for them, or the first
+    objection; then nothing is changed."""
+    objection = _of_amounts(moves) or _of_accounts(moves, bounds) or _of_date(dated) or charges.objection
+    moves = (*moves, *[Move(leg[0], leg[1:3], leg[3], leg[4], leg[1].currency, "fee") for leg in charges.legs])
     if objection is None:
         changes = _changes(moves)
         objection = _readable(bounds) or _short(book, moves, changes) or unmet(book, bounds, changes)

@@ -10,6 +10,7 @@ import msgspec
 
 from zentra.runtime.errors import DataError
 from zentra.runtime.evidence.merkle import Frontier
+from zentra.runtime.fees.schedule import FeeRule, FeeSchedule
 from zentra.runtime.intents.terms import HOLD_SECONDS_MIN
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef
@@ -44,7 +45,7 @@ from zentra.storage.pool import Pool
 __all__ = ["PostgresStore"]
 
 UNSEND_ROWS: Final = 20_000  # well within the limit of a transaction
-_SYSTEM: Final = "@"  # before the name of a system account: @settlement/NGN
+_SYSTEM: Final = "@"  # @<type>/<currency>: the tenant's system account of that type and currency
 _ACCOUNTS: Final = """
 select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status
 from accounts a join unnest($1::text[], $2::text[]) as n(tenant, account_id) using (tenant, account_id)
@@ -53,7 +54,7 @@ _SYSTEM_ACCOUNTS: Final = """
 select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status
 from accounts a join unnest($1::text[], $2::text[], $3::text[]) as n(tenant, type, currency)
     using (tenant, type, currency)
-order by a.id desc
+where a.type in ('settlement', 'liquidity', 'fee') order by a.id desc
 """
 _RATES: Final = """
 select tenant, sell, buy, mid, spread_bps, fee_minor, as_of, max_age_seconds, source, version
@@ -197,6 +198,9 @@ class PostgresStore:
             "select tenant, id, url, events, secrets from endpoints where status = 'enabled' order by tenant, id"
         )
         rails = await self._fetch("select settings from rails")
+        fees = await self._fetch(
+            "select distinct on (tenant) tenant, version, rules from fee_schedules order by 1, 2 desc"
+        )
         settings = [msgspec.json.decode(row[0], type=RailSettings) for row in rails]
         known = self._policies  # a version never changes, so what was made of it is kept
         self._policies = {
@@ -209,19 +213,21 @@ class PostgresStore:
             corridors=_by_tenant(Corridor(r[0], r[1], r[2], r[3], tuple(r[4]), r[5], r[6], r[7]) for r in corridors),
             endpoints=_by_tenant(Endpoint(r[0], r[1], r[2], tuple(r[3]), tuple(r[4])) for r in endpoints),
             rails={rail.name: rail for rail in settings},
+            fees={row[0]: FeeSchedule(msgspec.json.decode(row[2], type=tuple[FeeRule, ...]), row[1]) for row in fees},
             rates=_by_tenant(FxRate(*row) for row in await self._fetch(_RATES)),
         )
 
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
         """See Store.accounts."""
         plain = [name for name in names if not name[1].startswith(_SYSTEM)]
-        system = [(tenant, *name.removeprefix(_SYSTEM).split("/")) for tenant, name in names if name[:1] == _SYSTEM]
+        system = [(tenant, *name[1:].partition("/")) for tenant, name in names if name.startswith(_SYSTEM)]
         found: dict[tuple[str, str], AccountRef] = {}
         if plain:
             for row in await self._fetch(_ACCOUNTS, [t for t, _ in plain], [n for _, n in plain]):
                 found[row[1], row[2]] = AccountRef(*row)
         if system:
-            for row in await self._fetch(_SYSTEM_ACCOUNTS, *map(list, zip(*system, strict=True))):
+            asked = [row[0] for row in system], [row[1] for row in system], [row[3] for row in system]
+            for row in await self._fetch(_SYSTEM_ACCOUNTS, *asked):
                 found[row[1], f"{_SYSTEM}{row[3]}/{row[4]}"] = AccountRef(*row)
         return found
 

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from msgspec import structs
 
-from tests.actors.world import ACCOUNTS, MakeFleet, account, balances, configuration, last_facts, transfer, verdict
+from tests.actors.world import (
+    ACCOUNTS,
+    MakeFleet,
+    account,
+    balances,
+    configuration,
+    endpoint,
+    last_facts,
+    transfer,
+    verdict,
+)
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.terms import HoldTerms
+from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.intents.vocabulary import IntentKind, State
 from zentra.runtime.policy import Limits, PolicyRules, VelocityKey
 from zentra.runtime.ports import Configuration
@@ -355,3 +367,19 @@ def test_a_reserve_waits_while_the_owner_of_an_expired_hold_is_away(make_fleet: 
     fleet.advance(20)
     assert fleet.events(expired)[-1] == "review.closed"
     assert fleet.transaction(intent).posted == 1_000
+
+
+def test_a_webhook_about_a_hold_says_how_it_stands(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(configuration(endpoints=(endpoint("hook", "hold.*"),)))
+    intent = placed(fleet, hold(10_000))
+    assert capture(fleet, intent, 3_000) == "done"
+    assert capture(fleet, intent, 2_000, final=True) == "done"
+    bodies = [json.loads(made.body) for made in fleet.store.rows.deliveries.values() if made.intent == intent]
+    found = fleet.transaction(intent).hold
+    assert found is not None
+    assert [(body["type"], body["data"]["status"], body["data"]["hold"]) for body in bodies] == [
+        ("hold.captured", "PROCESSING",
+         {"captured": "3000", "remaining": "7000", "expires_at": timestamp(found.expires_at)}),
+        ("hold.captured", "SUCCESSFUL",
+         {"captured": "5000", "remaining": "0", "expires_at": timestamp(found.expires_at)}),
+    ]  # fmt: skip

@@ -32,7 +32,6 @@ def dollars(number: int, name: str, type_: str) -> AccountRef:
 
 
 MORE = (
-    structs.replace(account(20, "fee-ngn", "fee"), guarded=False),
     dollars(21, "fee-usd", "fee"),
     dollars(22, "liquidity-usd", "liquidity"),
     dollars(23, "dollars", "customer"),
@@ -353,7 +352,7 @@ def test_a_conversion_is_two_linked_pairs_with_fee_and_spread_of_their_own(fleet
     facts = last_facts(fleet, intent, "ledger.posted")
     assert [(e["posting"], e["debit"], e["credit"], e["currency"], e["posted"]) for e in facts["entries"]] == [
         ("book", "customer", "liquidity-ngn", "NGN", "1000000"),
-        ("fee", "customer", "fee-ngn", "NGN", "1000"),
+        ("conversion_fee", "customer", "fee-ngn", "NGN", "1000"),
         ("book", "liquidity-usd", "dollars", "USD", "646"),  # 650 x 0.995 = 646.75, rounded down
         ("spread", "liquidity-usd", "fee-usd", "USD", "4"),
     ]

@@ -81,7 +81,7 @@ def configuration(*, endpoints: tuple[Endpoint, ...] = (), limits: Limits | None
 
 def account(number: int, name: str, type_: str, **changes: Any) -> AccountRef:
     """Return an account in NGN; those without a floor are known by their type."""
-    guarded = type_ not in ("settlement", "liquidity")
+    guarded = type_ not in ("settlement", "liquidity", "fee")
     return AccountRef(number, "acme", name, type_, "NGN", "credit", guarded, **changes)
 
 
@@ -92,6 +92,7 @@ ACCOUNTS = (
     account(4, "liquidity-ngn", "liquidity"),
     account(5, "poor", "customer"),
     account(6, "frozen", "customer", status="frozen"),
+    account(7, "fee-ngn", "fee"),
 )
 
 
@@ -104,17 +105,11 @@ def audited(fleet: Fleet) -> None:
     ]
     rows = [
         Row(
-            p.intent,
-            p.tenant,
-            p.debit.currency,
-            p.debit.id,
-            p.credit.id,
-            p.pending,
-            p.posted,
-            p.kind == "forced_reversal",
+            p.intent, p.tenant, p.debit.currency, p.debit.id, p.credit.id, p.pending, p.posted,
+            "/fee" if p.kind.startswith("fee") else "", p.kind == "forced_reversal",
         )
         for p in store.rows.postings.values()
-    ]
+    ]  # fmt: skip
     claims = {}
     for ref in store.refs.values():
         total = store.balance(ref.id)
@@ -124,6 +119,8 @@ def audited(fleet: Fleet) -> None:
         tx = fleet.transaction(intent)
         if tx.held:
             holds[intent, store.refs[tx.tenant, tx.command.source].id] = tx.held
+        if tx.fee_held:
+            holds[f"{intent}/fee", store.refs[tx.tenant, tx.command.source].id] = tx.fee_held
         records = [t.record for t in transitions]
         assert [t.hash for t in transitions] == list(accumulate(records, chain, initial=GENESIS))[1:], "S broken chain"
         assert [t.sequence for t in transitions] == list(range(1, len(transitions) + 1)), "P a version is missing"

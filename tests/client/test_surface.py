@@ -75,7 +75,8 @@ MONEY: dict[str, Any] = {
 }  # fmt: skip
 LABELS = {name: MONEY[name] for name in ("intent_id", "scope", "country", "metadata", "wait")}
 HOLDS = [Condition(account="a", of="available", min=0, max=1)]
-GENERAL = {**MONEY, "hold": {"expires_in_seconds": 60}, "conditions": HOLDS, "effective_at": AT}
+CHARGED = {**MONEY, "fee_max": 5, "conditions": HOLDS}
+GENERAL = {**CHARGED, "hold": {"expires_in_seconds": 60}, "effective_at": AT}
 MANY = [NewIntent(kind="payment", **{name: value for name, value in GENERAL.items() if name != "wait"})]
 # fmt: off
 ASKED: dict[str, Callable[[Any], Any]] = {
@@ -84,12 +85,16 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "show_account": lambda api: api.accounts.get("x"),
     "list_entries": lambda api: api.accounts.entries(
         "x", intent="i", kind="k", side="debit", **AMOUNTS, **CREATED).page("c"),
+    "quote": lambda api: api.fees.quote(amount=1, currency="NGN", source="a", destination="b", country="NG"),
+    "list_fee_schedules": lambda api: api.fees.list().page(),
+    "show_fee_schedule": lambda api: api.fees.get("x"),
+    "put_fee_schedule": lambda api: api.fees.put([{"name": "a", "model": "flat"}]),
     "list_cases": lambda api: api.cases.list(status="s", intent_id="i", kind="k", **CREATED).page("c"),
     "show_case": lambda api: api.cases.get("x"),
     "resolve_case": lambda api: api.cases.resolve("x", "dismissed", **ORDER),
     "list_denials": lambda api: api.denials.list(actor="a", action="b", reason="c", **CREATED).page("c"),
-    "create_payment": lambda api: api.payments.create(**MONEY, conditions=HOLDS),
-    "create_transfer": lambda api: api.transfers.create(**MONEY, conditions=HOLDS, effective_at=AT),
+    "create_payment": lambda api: api.payments.create(**CHARGED),
+    "create_transfer": lambda api: api.transfers.create(**CHARGED, effective_at=AT),
     "create_intent": lambda api: api.runtime.intents.create(**GENERAL),
     "create_journal": lambda api: api.journals.create(
         legs=[Leg(source="a", destination="b", amount=1)], currency="NGN", corrects="c", conditions=HOLDS,
@@ -209,6 +214,9 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.Endpoint: ["Endpoint", "EndpointMade"],
     models.ErrorPage: ["ErrorPage"],
     models.Event: ["EventShown"],
+    models.FeeLine: ["FeeLine"],
+    models.FeeSchedule: ["Schedule", "FeeSchedulePut"],
+    models.Fees: ["FeesShown"],
     holds.Hold: ["Hold", "HoldShown"],
     holds.HoldCapture: ["HoldCapture"],
     models.Intent: ["Intent", "Accepted", "IntentShown"],
@@ -216,9 +224,21 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.LedgerState: ["LedgerState"],
     models.Leg: ["LegShown"],
     models.Links: ["IntentLinks", "AccountLinks", "CommandLinks", "SelfLink", "IntentLink", "HoldLinks"],
-    models.Page: ["Intents", "Accounts", "Entries", "Reviews", "Cases", "Denials", "Endpoints", "Deliveries", "Holds"],
+    models.Page: [
+        "Intents",
+        "Accounts",
+        "Entries",
+        "Reviews",
+        "Cases",
+        "Denials",
+        "Endpoints",
+        "Deliveries",
+        "Holds",
+        "FeeSchedules",
+    ],
     models.Price: ["PriceShown"],
-    models.Quote: ["QuoteGiven"],
+    models.Quote: ["QuoteShown"],
+    models.ConversionQuote: ["QuoteGiven"],
     models.Rate: ["Rate", "RatePut"],
     models.Rates: ["Rates"],
     models.Reason: ["Reason"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import os
@@ -32,6 +33,7 @@ COMMANDS = (
     "rails", "rails create", "rails list",
     "corridors", "corridors create", "corridors list",
     "policies", "policies create", "policies list",
+    "fees", "fees put", "fees show", "fees list", "fees check", "fees quote",
     "deadletters", "deadletters list", "deadletters retry",
 )  # fmt: skip
 HEAVY = (
@@ -108,6 +110,9 @@ ERRORS: tuple[tuple[str, dict[str, str], int, str], ...] = (
     ("sandbox --rails /none",                 {},                                       3, "/none"),
     ("policies create acme --file /none",     {},                                       3, "/none"),
     ("rails create x --file /none",           {},                                       3, "/none"),
+    ("fees put acme /none",                   {},                                       3, "/none"),
+    ("fees check /none",                      {},                                       3, "/none"),
+    ("fees list acme",                        {},                                       3, "ADMIN_URL is not set"),
     ("tenants list",                          {"ZENTRA_POSTGRES_ADMIN_URL": NOBODY},    4, "is the server running"),
     ("deadletters list",                      {},                                       3, "WRITER_URL is not set"),
     ("deadletters retry",                     {},                                       2, "name one letter"),
@@ -218,6 +223,36 @@ def test_an_installation_is_set_up_from_the_command_line(fresh: Zentra, tmp_path
     assert fresh(f"nats-config --output {config}")[0] == 0
     assert "T_ACME" in config.read_text()
     assert config.stat().st_mode & 0o777 == 0o600
+
+
+def test_fees_are_tried_put_in_force_and_taken_back(
+    fresh: Zentra, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for line in ("migrate", "tenants create acme"):
+        answer(fresh, line)
+    file = tmp_path / "fees.json"
+    flat = {"name": "flat", "model": "flat", "flat_minor": 50, "applies": {"currencies": ["NGN"]}}
+    file.write_text(json.dumps({"rules": [flat, {**flat, "flat_minor": 0}]}))
+    code, _, err = fresh(f"fees check {file}")
+    assert (code, "/rules/1/name" in err, "/rules/1/flat_minor" in err) == (3, True, True)
+    file.write_text(json.dumps({"rules": [flat]}))
+    assert answer(fresh, f"fees check {file}") == {"rules": 1, "sound": True}
+    quoted = answer(fresh, f"fees quote {file} --amount 1000 --currency NGN")
+    assert (quoted["payer_pays"], quoted["payee_gets"]) == ("1050", "1000")
+    assert fresh(f"fees quote {file} --amount 1000 --currency USD")[1].startswith("nothing is charged")
+    assert fresh("fees show acme")[0] == 3
+    assert answer(fresh, f"fees put acme {file}") == {"tenant": "acme", "version": 1, "new": True}
+    assert answer(fresh, f"fees put acme {file}") == {"tenant": "acme", "version": 1, "new": False}
+    file.write_text(json.dumps({"rules": [{**flat, "model": "percentage", "rate_bps": "12.5"}]}))
+    assert answer(fresh, f"fees put acme {file} --by amara")["version"] == 2
+    assert [(row["version"], row["active"]) for row in answer(fresh, "fees list acme")] == [(2, True), (1, False)]
+    code, out, _ = fresh("fees show acme")
+    assert (code, "amara" in out, "12.5 bps" in out, "currencies NGN" in out) == (0, True, True, True)
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(answer(fresh, "fees show acme --version 1"))))
+    assert answer(fresh, "fees put acme -")["version"] == 3
+    assert answer(fresh, "fees show acme")["rules"] == [flat]
+    code, _, err = fresh(f"fees put nobody {file}")
+    assert (code, "tenant_unknown" in err) == (1, True)
 
 
 def test_who_may_come_in_is_set_up_from_the_command_line(fresh: Zentra) -> None:

@@ -22,6 +22,7 @@ from zentra.gateway.http.fields import SCHEMAS, Field, Objection
 from zentra.gateway.http.problems import Problem
 from zentra.gateway.http.versions import CURRENT, Version, version_of
 from zentra.gateway.routes.accounts import ACCOUNT
+from zentra.gateway.routes.holds import CAPTURE, VOID
 from zentra.gateway.routes.intents import CANCEL, REVERSAL
 from zentra.gateway.routes.operations import RESOLUTION, VERDICT
 from zentra.gateway.routes.webhooks import ENDPOINT
@@ -59,7 +60,7 @@ def test_every_code_is_described_where_it_is_answered() -> None:
     # shown as the reason of a failure
     of_intents = {
         "balance_condition_failed", "balance_condition_unreadable", "effective_at_in_future", "period_closed",
-        "corrected_not_found", "quote_invalid", "quote_expired",
+        "corrected_not_found", "quote_invalid", "quote_expired", "fee_changed",
     }  # fmt: skip
     assert CODES.keys() - answered - NATS_CODES - WITHOUT_ROUTE == of_intents
 
@@ -108,7 +109,8 @@ def test_doors_that_need_a_key_say_so_and_the_others_do_not(document: Document) 
 def test_every_door_that_changes_something_takes_a_key() -> None:
     keyed = {route.action for route in declared_routes() if DOORS[route.action].key}
     changing = {route.action for route in declared_routes() if route.method != "GET"}
-    assert changing - keyed == {"POST /providers/{rail}/callbacks"}
+    reckoning = {"POST /quotes", "POST /policies/{version}/backtest"}  # they change nothing
+    assert changing - keyed == {"POST /providers/{rail}/callbacks", *reckoning}
 
 
 # The schemas of what clients send say what the parsers do.
@@ -128,6 +130,18 @@ INTENTS: list[tuple[Document, bool]] = [
     ({"amount": -1}, False),
     ({"amount": 1.5}, False),
     ({"amount": True}, False),
+    ({"fee": {"max": 0}}, True),
+    ({"fee": {"max": "00"}}, True),
+    ({"fee": {"max": 500, "quote_digest": "0" * 64}}, True),
+    ({"fee": {}}, False),
+    ({"fee": None}, False),
+    ({"fee": {"max": -1}}, False),
+    ({"fee": {"max": False}}, False),
+    ({"fee": {"max": 2**63}}, False),
+    ({"fee": {"max": "x"}}, False),
+    ({"fee": {"most": 1}}, False),
+    ({"fee": {"quote_digest": "0" * 63}}, False),
+    ({"fee": {"quote_digest": "A" * 64}}, False),
     ({"amount": None}, False),
     ({"amount": "1e3"}, False),
     ({"amount": "+1"}, False),
@@ -213,6 +227,7 @@ FIELDS: list[tuple[Field, list[Any], list[Any]]] = [
     (ACCOUNT["currency"], ["NGN"], ["ngn", "XXX", 5]),
     (REVERSAL["amount"], ["full", 1, "1", 2**63 - 1], ["", "Full", 0, -1, 1.5, True, None, 2**63]),
     (CANCEL["reason"], ["x"], [""]),
+    (CAPTURE["final"], [True, False], ["true", 1, None]),
     (VERDICT["reason"], ["x"], ["", 0]),
     (RESOLUTION["resolution"], ["retry", "dismissed"], ["forget"]),
     (ENDPOINT["url"], ["https://example.com/a?b=c", "http://127.0.0.1:8080"], ["ftp://x", "x", 5]),
@@ -232,7 +247,7 @@ def test_the_schema_of_a_field_takes_what_its_check_takes(field: Field, taken: l
 
 
 def test_every_check_of_a_body_has_a_schema() -> None:
-    for fields in (ACCOUNT, REVERSAL, CANCEL, VERDICT, RESOLUTION, ENDPOINT):
+    for fields in (ACCOUNT, REVERSAL, CANCEL, CAPTURE, VOID, VERDICT, RESOLUTION, ENDPOINT):
         schema = schema_of_fields(fields)
         assert schema["properties"].keys() == {*fields, "idempotency_key"}
 
@@ -246,7 +261,7 @@ def test_the_feed_and_the_webhooks_bring_what_is_described() -> None:
         constant for constant in _body.__code__.co_consts if isinstance(constant, tuple)
     }  # the members of the two inner objects, as the compiler keeps them
     assert {
-        tuple(sorted(set(WebhookData.__struct_fields__) - {"tracestate"})),
+        tuple(sorted(set(WebhookData.__struct_fields__) - {"tracestate", "hold"})),
         tuple(sorted(WebhookBody.__struct_fields__)),
     } <= {tuple(sorted(one)) for one in names}
 

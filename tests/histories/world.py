@@ -208,7 +208,8 @@ class World:
             "amount": int(intent.command["minor"]),
             "version": len(events), "event_stream": [{"event": event.event} for event in events],
             "ledger_state": {
-                "held": str(sum(row.pending for row in rows)), "reversed": "0",
+                "reversed": "0",
+                "held": str(sum(row.pending for row in rows if not row.kind.startswith("fee"))),
                 "posted": str(sum(row.posted for row in rows if row.kind in ("post", "book"))),
             },
         }  # fmt: skip

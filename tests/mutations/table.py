@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from tests.mutations.holds import HOLD_MUTATIONS
 from tests.mutations.mutation import Edit, Mutation
 
 __all__ = ["MUTATIONS"]
@@ -31,6 +32,8 @@ _STAGE_TESTS: Final = "tests/actors/test_stages.py::"
 _COMMAND_TESTS: Final = "tests/actors/test_commands.py::"
 _HAND_OVER_TESTS: Final = "tests/actors/test_handing_over.py::"
 _FIRE_TESTS: Final = "tests/actors/test_under_fire.py::"
+_CHARGING: Final = "actors/charging.py"
+_CHARGING_TESTS: Final = "tests/actors/test_charging.py::"
 _LEDGER_TESTS: Final = "tests/runtime/test_ledger.py::"
 _UNNOTICED: Final = "tests/mutations/test_unnoticed.py::"
 _TIMER_TESTS: Final = "tests/actors/test_timers.py::"
@@ -134,6 +137,28 @@ MUTATIONS: Final = (
         "lost-feed-frame", "a tick that has more than four frames forgets the last", "P",
         (Edit(_END, "in enumerate(messages)\n", "in enumerate(messages[:-1] if len(messages) > 4 else messages)\n"),),
         (f"{_ENGINE_TESTS}test_every_transition_is_on_the_feed_once",),
+    ),
+    # Fees -------------------------------------------------------------------------------------------------------------
+    Mutation(
+        "fee-unfunded", "funds are judged on the amount without its fee", "C",
+        (Edit(_BOOK, '(debit, "credit", minor + more)', '(debit, "credit", minor)'),),
+        (f"{_CHARGING_TESTS}test_funds_are_judged_on_amount_and_fee",),
+    ),
+    Mutation(
+        "fee-not-refunded", "what was charged on submission stays where the rail refuses", "E",
+        (Edit(_CHARGING, '(*legs, ("fee_refund", fee, source, 0, refund)) if refund else legs', "legs"),),
+        (f"{_CHARGING_TESTS}test_fees_are_entries_of_their_own_beside_those_of_the_money",),
+    ),
+    Mutation(
+        "fee-pro-rata", "every part of a reversal rounds its share of the fee by itself", "L",
+        (Edit(_CHARGING, "- refund_due(tx.fees, payer, tx.given_back, tx.posted)",
+              "- refund_due(tx.fees, payer, tx.given_back, tx.posted) * (tx.given_back + minor == tx.posted)"),),
+        (f"{_CHARGING_TESTS}test_a_fee_goes_back_as_its_rule_says_and_parts_add_up",),
+    ),
+    Mutation(
+        "fee-changed-taken", "a fee above what the client agreed to is charged", "R",
+        (Edit(_CHARGING, "quoted.total_payer > int(terms.max)", "quoted.total_payer > int(terms.max) * 2"),),
+        (f"{_CHARGING_TESTS}test_nothing_is_charged_but_what_was_agreed_to",),
     ),
     # Events and requests that come again ------------------------------------------------------------------------------
     Mutation(
@@ -247,7 +272,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "velocity-not-given-back", "a failed intent keeps its share of the day", "R",
-        (Edit(_TICK, "            for use in tx.velocity:\n", "            for use in tx.velocity[:0]:\n"),),
+        (Edit(_TICK, "for use in tx.velocity if rest else ():", "for use in ():"),),
         (f"{_STAGE_TESTS}test_a_refused_intent_gives_its_share_of_the_day_back",),
     ),
     Mutation(
@@ -373,6 +398,7 @@ MUTATIONS: Final = (
         (f"{_UNNOTICED}test_row_security_holds_for_owners_too",),
         _SQL,
     ),
+    *HOLD_MUTATIONS,
     # Evidence and webhooks --------------------------------------------------------------------------------------------
     Mutation(
         "chain-forgets", "a link of the chain does not cover the one before", "S",

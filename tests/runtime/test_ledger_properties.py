@@ -179,7 +179,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 p.credit.id,
                 p.pending,
                 p.posted,
-                p.kind == "forced_reversal",
+                forced=p.kind == "forced_reversal",
             )
             for p in self.book.postings
         ]

@@ -18,8 +18,9 @@ from zentra.bench.twins.fleet import START, Fleet
 from zentra.bench.twins.store import StoreTwin
 from zentra.bench.twins.store_rows import OutboxRow, Rows
 from zentra.runtime.evidence.chain import GENESIS
+from zentra.runtime.fees.schedule import FeeMatch, FeeRule, FeeSchedule
 from zentra.runtime.intents.command import IntentCommand, decode_command, parse_intent
-from zentra.runtime.intents.terms import HoldTerms
+from zentra.runtime.intents.terms import FeeTerms, HoldTerms
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
@@ -35,7 +36,6 @@ BOOKS = (
     *ACCOUNTS,
     *FOREIGN,
     *(structs.replace(account(50 + n, *row), currency="USD", guarded=n == 0) for n, row in enumerate(DOLLARS)),
-    structs.replace(account(60, "fee-ngn", "fee"), guarded=False),
 )
 RATES = {"acme": (FxRate("acme", "NGN", "USD", "0.00065", 50, 1_000, START, 3600, "desk", 7),)}
 
@@ -47,6 +47,8 @@ LATER: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("reverse", "booked", {}),
     ("reverse", "twice", {}),
     ("reverse", "declined", {}),
+    ("reverse", "charged", {"amount": "60000"}),
+    ("reverse", "at once", {}),
     ("capture_hold", "happy", {"amount": "full"}),
     ("capture_hold", "lapsed", {"amount": "full"}),
     ("capture_hold", "held", {"amount": "10000", "destination": "merchant"}),
@@ -54,7 +56,19 @@ LATER: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("void_hold", "voided", {"reason": "not needed"}),
 )
 
-__all__ = ["BOOKS", "HIGH", "Call", "Tape", "changed_by", "listening", "open_books", "record_story", "rehashed"]
+# Only what goes to two countries is charged, so that the rest of the story is not about fees.
+_GHANA = FeeMatch(currencies=("NGN",), countries=("GH",))
+FEES = FeeSchedule(
+    (
+        FeeRule(name="transfer", model="percentage", rate_bps="100", applies=_GHANA),
+        FeeRule(name="desk", model="flat", flat_minor=70, charged="on_submission", on_reversal="full", applies=_GHANA),
+        FeeRule(name="discount", model="flat", flat_minor=41, payer="payee", applies=_GHANA),
+        FeeRule(name="kenya", model="flat", flat_minor=9, applies=FeeMatch(currencies=("NGN",), countries=("KE",))),
+    ),
+    version=1,
+)
+
+__all__ = ["BOOKS", "FEES", "HIGH", "Call", "Tape", "changed_by", "listening", "open_books", "record_story", "rehashed"]
 
 
 class Call(Struct):
@@ -284,14 +298,9 @@ def composed(fleet: Fleet) -> dict[str, str]:
     }  # fmt: skip
 
 
-def record_story() -> Tape:
-    """Return the tape of a fleet to which about everything happens once."""
-    limits = structs.replace(LIMITS, daily_minor_max=40_000_000)
-    setting = structs.replace(configuration(endpoints=(endpoint("hook", "*"),), limits=limits), rates=RATES)
-    fleet = Fleet(setting, events_max=3)
-    open_books(fleet.store)
-    calls = listening(fleet)
-    names = {
+def _asked_for(fleet: Fleet) -> dict[str, str]:
+    """Ask for an intent of every sort; return their uuids by what becomes of them."""
+    return {
         "happy": fleet.submit(transfer()),
         "booked": fleet.submit(transfer(kind=IntentKind.BOOK_TRANSFER)),
         "reviewed": fleet.submit(transfer(HIGH)),
@@ -304,11 +313,26 @@ def record_story() -> Tape:
         "stuck": fleet.submit(transfer(scenario="never_answers")),
         "lost": fleet.submit(transfer(scenario="unknown_reference")),
         "closed": fleet.submit(transfer(currency="EUR")),
+        "charged": fleet.submit(transfer(country="GH")),
+        "spared": fleet.submit(transfer(country="GH", scenario="decline")),
+        "at once": fleet.submit(transfer(country="GH", kind=IntentKind.BOOK_TRANSFER)),
+        "agreed": fleet.submit(transfer(country="KE", fee=FeeTerms(max="9"))),
+        "dear": fleet.submit(transfer(country="KE", fee=FeeTerms(max="8"))),
         "held": fleet.submit(transfer(50_000, kind=IntentKind.HOLD, hold=HoldTerms(3_600), destination="")),
         "voided": fleet.submit(transfer(kind=IntentKind.HOLD, hold=HoldTerms(3_600))),
         "lapsed": fleet.submit(transfer(kind=IntentKind.HOLD, hold=HoldTerms(15))),
         **composed(fleet),
     }
+
+
+def record_story() -> Tape:
+    """Return the tape of a fleet to which about everything happens once."""
+    limits = structs.replace(LIMITS, daily_minor_max=40_000_000)
+    config = configuration(endpoints=(endpoint("hook", "*"),), limits=limits)
+    fleet = Fleet(structs.replace(config, fees={"acme": FEES}, rates=RATES), events_max=3)
+    open_books(fleet.store)
+    calls = listening(fleet)
+    names = _asked_for(fleet)
     fleet.advance(10)
     for who, verdict in (("reviewed", "approved"), ("rejected", "rejected")):
         fleet.command("decide_review", names[who], {"verdict": "approved", "round": 1, "reason": ""}, principal="dev")

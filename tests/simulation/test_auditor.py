@@ -13,6 +13,7 @@ import pytest
 
 from tests.simulation import (
     auditor_plants_desk,
+    auditor_plants_fees,
     auditor_plants_holds,
     auditor_plants_journals,
     auditor_plants_messages,
@@ -29,6 +30,7 @@ FOLDER = Path(auditor.__file__).parent
 assert auditor_plants_outside, auditor_plants_desk
 assert auditor_plants_journals
 assert auditor_plants_messages, auditor_plants_holds
+assert auditor_plants_fees
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,10 @@ async def test_a_new_intent_is_accepted_and_can_be_seen(api: Api) -> None:
         )
         assert (seen["amount"], seen["currency"], seen["metadata"]) == (125_000, "NGN", {"order": "7"})
         assert (seen["created_by"], seen["version"]) == ("developer", 1)
-        assert seen["ledger_state"] == {"held": "0", "posted": "0", "reversed": "0", "entries": []}
+        nothing: dict[str, Any] = {"held": "0", "posted": "0", "given_back": "0", "version": None, "lines": []}
+        assert seen["ledger_state"] == {
+            "held": "0", "posted": "0", "reversed": "0", "fees": nothing, "entries": [],
+        }  # fmt: skip
         assert [(event["sequence"], event["event"], event["cause"]) for event in seen["event_stream"]] == [
             (1, "ingress.accepted", "req-1")
         ]

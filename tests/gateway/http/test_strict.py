@@ -19,7 +19,11 @@ ROUTES = [route for route in declared_routes() if route.body.startswith("json")]
 SOUND: dict[str, dict[str, Any]] = {
     "POST /runtime/intents/{id}/cancel": {},
     "POST /runtime/intents/{id}/reversals": {"reason": "x"},
+    "POST /holds/{id}/captures": {"amount": 1},
+    "POST /holds/{id}/void": {"reason": "x"},
     "POST /accounts": {"account_id": "a", "owner": "o", "type": "customer", "currency": "NGN"},
+    "POST /quotes": {"amount": 5, "currency": "NGN", "source": "a", "destination": "b"},
+    "POST /fee-schedules": {"rules": []},
     "POST /reviews/{id}/approve": {"reason": "x"},
     "POST /reviews/{id}/reject": {"reason": "x"},
     "POST /cases/{id}/resolve": {"resolution": "retry", "reason": "x"},

@@ -1,0 +1,80 @@
+"""Reading fee schedules, and what a quote depends on, under the row security of one tenant."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from zentra.runtime.fees.schedule import FeeRule, FeeSchedule
+from zentra.runtime.rails.routing import Corridor
+from zentra.storage.pool import Pool, tenant_transaction
+
+__all__ = ["VERSIONS_MAX", "QuoteGround", "ScheduleView", "quote_ground", "schedules"]
+
+VERSIONS_MAX: Final = 100  # the latest are shown; an older one is asked for by its version
+
+
+class ScheduleView(Struct, frozen=True, kw_only=True):
+    """One version of a tenant's fees; `active` is the one in force."""
+
+    version: int
+    active: bool
+    rules: tuple[FeeRule, ...]
+    created_by: str
+    created_at: datetime
+
+
+class QuoteGround(Struct, frozen=True):
+    """What a quote depends on: the schedule in force, the corridors, and (type, currency) of each account there is."""
+
+    schedule: FeeSchedule
+    corridors: tuple[Corridor, ...]
+    accounts: dict[str, tuple[str, str]]
+
+
+async def schedules(pool: Pool, tenant: str, version: int | None = None) -> list[ScheduleView]:
+    """Return the latest versions, the newest first, or the one that is asked for; raises Unavailable."""
+    async with tenant_transaction(pool, tenant) as connection:
+        rows = await connection.fetch(_SCHEDULES, tenant, version, VERSIONS_MAX)
+    return [
+        ScheduleView(
+            version=row["version"], active=row["active"],
+            rules=msgspec.json.decode(row["rules"], type=tuple[FeeRule, ...]), created_by=row["created_by"],
+            created_at=row["created_at"],
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+async def quote_ground(pool: Pool, tenant: str, *accounts: str) -> QuoteGround:
+    """Return what a quote on a movement between these accounts depends on; one that does not exist is absent.
+
+    Raises Unavailable."""
+    async with tenant_transaction(pool, tenant) as connection:
+        latest = await connection.fetchrow(_SCHEDULES, tenant, None, 1)
+        corridors = await connection.fetch(
+            "select tenant, name, currency, kind, rails, country, minor_min, minor_max from corridors"
+            " where tenant = $1 order by name",
+            tenant,
+        )
+        rows = await connection.fetch(
+            "select account_id, type, currency from accounts where tenant = $1 and account_id = any($2::text[])",
+            tenant, list(accounts),
+        )  # fmt: skip
+    rules = () if latest is None else msgspec.json.decode(latest["rules"], type=tuple[FeeRule, ...])
+    return QuoteGround(
+        FeeSchedule(rules, 0 if latest is None else latest["version"]),
+        tuple(Corridor(r[0], r[1], r[2], r[3], tuple(r[4]), r[5], r[6], r[7]) for r in corridors),
+        {row[0]: (row[1], row[2]) for row in rows},
+    )
+
+
+_SCHEDULES: Final = """
+select version, version = (select max(version) from fee_schedules where tenant = $1) as active, rules, created_by,
+    created_at
+from fee_schedules where tenant = $1 and ($2::int is null or version = $2)
+order by version desc limit $3
+"""
