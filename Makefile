@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz dev format clean
+.PHONY: help demo test check bench fuzz properties dev format clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/'
@@ -37,6 +37,9 @@ bench: $(STAMP)  ## measure every row the runtime is held to, three rounds; fail
 fuzz: $(STAMP)  ## throw 100,000 malformed requests at a gateway, and ask it at random by its description
 	$(BIN)/python -m zentra.bench.fuzzing --requests 100000
 	$(BIN)/python -m tests.fuzzing.described --examples 100 --seconds 600
+
+properties: $(STAMP)  ## 50,000 random operations each on the engine and the ledger, auditors behind every one
+	$(BIN)/python -m tests.properties --operations 50000
 
 format: $(STAMP)  ## rewrite the sources in the house format
 	$(BIN)/ruff format .

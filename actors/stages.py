@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from zentra.actors import holding, journaling, ledgering
+from zentra.actors import holding, journaling, ledgering, reviewing
 from zentra.actors.tick import Input, Poll, Tick
 from zentra.runtime.evidence.packet import LeafKind, leaf_data
 from zentra.runtime.intents import facts as f
@@ -208,12 +208,7 @@ def fire(tick: Tick, at: Input, event: TimerFired) -> None:
     elif tx.state is State.HELD:
         holding.run_out(tick, at, tx)
     elif tx.state is State.REVIEW:
-        expires = tick.review_expiry(tx)
-        if tick.now < expires:
-            tick.rearm(tx, at.partition, expires)
-        else:
-            facts = f.Noted("nobody decided in time")
-            tick.move(tx, Fact.EXPIRED, facts, at, actor="svc_policy")
+        reviewing.fire(tick, at, tx)
 
 
 def _look_after(tick: Tick, at: Input, tx: Transaction) -> None:

@@ -15,6 +15,7 @@ from zentra.client.asynchronous.client import AsyncZentra
 from zentra.client.blocking.client import Zentra
 from zentra.client.bulk import BulkResult, NewIntent
 from zentra.client.codes import Code
+from zentra.client.deciding import DecisionResult, NewDecision
 from zentra.client.errors import (
     APIConnectionError,
     APIError,
@@ -75,6 +76,7 @@ __all__ = [
     "Condition",
     "ConflictError",
     "ConversionQuote",
+    "DecisionResult",
     "FieldError",
     "Hold",
     "IdempotencyInFlightError",
@@ -84,6 +86,7 @@ __all__ = [
     "Leg",
     "MissingExtraError",
     "NatsZentra",
+    "NewDecision",
     "NewIntent",
     "NotFoundError",
     "PacketProblem",

@@ -102,6 +102,15 @@ class Code(StrEnum):
     CURRENCIES_MUST_BE_DIFFERENT = "currencies_must_be_different"
     REVIEW_NOT_OPEN = "review_not_open"
     REVIEW_ALREADY_DECIDED = "review_already_decided"
+    REVIEW_CHANGED = "review_changed"
+    REQUEST_HASH_MISSING = "request_hash_missing"
+    APPROVAL_REPEATED = "approval_repeated"
+    REVIEW_TAKEN = "review_taken"
+    NOTHING_TO_CLAIM = "nothing_to_claim"
+    ASSIGNEE_NOT_PERMITTED = "assignee_not_permitted"
+    REVIEW_NOTES_FULL = "review_notes_full"
+    APPROVAL_NOT_OPEN = "approval_not_open"
+    APPROVAL_CHANGED = "approval_changed"
     CASE_NOT_OPEN = "case_not_open"
     NOT_AWAITING_PROVIDER = "not_awaiting_provider"
     NOTHING_TO_RETRY = "nothing_to_retry"
@@ -123,8 +132,10 @@ RETRYABLE: Final = frozenset(
         Code.DELIVERY_UNDER_WAY,
         Code.EVIDENCE_NOT_SEALED,
         Code.IDEMPOTENCY_IN_FLIGHT,
+        Code.NOTHING_TO_CLAIM,
         Code.OVERLOADED,
         Code.RATE_LIMITED,
+        Code.REVIEW_TAKEN,
         Code.STREAMS_TOO_MANY,
         Code.UNAVAILABLE,
     }

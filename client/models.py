@@ -14,12 +14,15 @@ import msgspec
 from msgspec import Struct, field
 
 from zentra.client.fee_models import FeeLine, Fees, FeeSchedule, Quote
+from zentra.client.ledger_models import AccountEntry, LedgerEntry, LedgerState
+from zentra.client.reviewed import Review, ReviewCounts, ReviewStep
 from zentra.client.term_models import Condition, Conversion, ConversionQuote, Leg, Price, Rate, Rates
 
 __all__ = [
     "Account",
     "AccountEntry",
     "Addendum",
+    "Approval",
     "AuditPacket",
     "Callback",
     "Case",
@@ -50,6 +53,8 @@ __all__ = [
     "Reason",
     "Record",
     "Review",
+    "ReviewCounts",
+    "ReviewStep",
     "Stage",
     "Status",
     "StreamEvent",
@@ -101,33 +106,6 @@ class Reason(Struct, frozen=True):
     event: str
     code: str
     detail: str = ""
-
-
-class LedgerEntry(Struct, frozen=True, kw_only=True):
-    """One posting of an intent; `pending` and `posted` are its signed effects on each layer."""
-
-    entry_id: str
-    ordinal: int
-    posting: str
-    debit: str
-    credit: str
-    currency: str
-    pending: int
-    posted: int
-    sequence: int
-    at: datetime
-    hash: str
-    effective_at: datetime | None = None
-
-
-class LedgerState(Struct, frozen=True, kw_only=True):
-    """The entries of an intent and what they add up to."""
-
-    held: int
-    posted: int
-    reversed: int
-    fees: Fees | None = None
-    entries: tuple[LedgerEntry, ...] = ()
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -235,22 +213,24 @@ class Case(Struct, frozen=True, kw_only=True):
     resolved_at: datetime | None = None
 
 
-class Review(Struct, frozen=True, kw_only=True):
-    """A review that a rule asked for; `id` is the uuid of its intent."""
+class Approval(Struct, frozen=True, kw_only=True):
+    """What needs a second person and is no intent; from `request` on, only a look shows more than the defaults."""
 
     id: str
-    round: int | None = None
-    intent_id: str = ""
-    created_by: str = ""
-    rules: Any = None
-    version: int | None = None
+    kind: str
+    subject: str
     status: str
-    opened_at: datetime
-    expires_at: datetime
-    assigned_to: str | None = None
+    request_hash: str
+    request: dict[str, Any] | None = None
+    reason: str = ""
+    created_by: str | None = None
+    role: str | None = None
+    opened_at: datetime | None = None
+    expires_at: datetime | None = None
     decided_by: str | None = None
     decided_at: datetime | None = None
-    reason: str | None = None
+    decision: str | None = None
+    links: Links = Links()
 
 
 class Intent(Struct, frozen=True, kw_only=True):
@@ -316,6 +296,9 @@ class Command(Struct, frozen=True, kw_only=True):
     intent: str | None = None
     review: str | None = None
     verdict: str | None = None
+    assigned_to: str | None = None
+    approval: str | None = None
+    request_hash: str | None = None
     case: str | None = None
     resolution: str | None = None
     delivery: str | None = None
@@ -361,23 +344,6 @@ class Account(Struct, frozen=True, kw_only=True):
     available: int | None = None
     counters: dict[str, int] = {}
     links: Links = Links()
-
-
-class AccountEntry(Struct, frozen=True, kw_only=True):
-    """One side of a posting: `side` is the account's own, `other` the account on the other side."""
-
-    entry_id: str
-    intent: str
-    ordinal: int
-    at: datetime
-    posting: str
-    side: str
-    other: str
-    currency: str
-    pending: int
-    posted: int
-    hash: str
-    effective_at: datetime | None = None
 
 
 class Page(Struct, Generic[T], frozen=True, kw_only=True):

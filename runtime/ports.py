@@ -18,6 +18,7 @@ from zentra.runtime.ledger.conversion import FxRate
 from zentra.runtime.policy import PolicyRules, Usage, VelocityKey
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
+from zentra.runtime.reviews import Desk, Member, ReviewRules, Workload
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import Delivery
 
@@ -65,6 +66,8 @@ class Configuration(Struct, frozen=True):
     rails: dict[str, RailSettings]
     rates: dict[str, tuple[FxRate, ...]] = {}  # by tenant; one for each pair
     closed_until: dict[str, datetime] = {}  # by tenant: nothing may count before this time any more
+    reviews: dict[str, ReviewRules] = {}
+    members: dict[str, dict[str, Member]] = {}  # by tenant and principal
     fees: dict[str, FeeSchedule] = {}
 
 
@@ -217,6 +220,8 @@ class TickWrites(Struct):
     timers_cleared: set[tuple[str, str, str]] = field(default_factory=set)
     reviews_opened: list[tuple[Any, ...]] = field(default_factory=list)
     reviews_closed: list[tuple[Any, ...]] = field(default_factory=list)
+    reviews_changed: dict[str, Desk] = field(default_factory=dict)  # what an open review has come to, by intent
+    decisions_refused: list[tuple[str, str]] = field(default_factory=list)  # command and code: their seat is free
     cases_opened: list[CaseRow] = field(default_factory=list)
     cases_resolved: list[tuple[Any, ...]] = field(default_factory=list)
     deliveries: list[tuple[Delivery, int]] = field(default_factory=list)
@@ -299,6 +304,10 @@ class Store(Protocol):
 
     async def leaves(self, names: Collection[tuple[str, bytes]]) -> set[tuple[str, bytes]]:
         """Return which of these leaves, (intent, hash), some log holds already."""
+        ...
+
+    async def workloads(self, tenants: Collection[str]) -> dict[str, Workload]:
+        """Return how many open reviews each principal of these tenants has, as of now."""
         ...
 
     async def answered(self, commands: Collection[str]) -> set[str]:

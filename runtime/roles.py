@@ -28,6 +28,10 @@ class Permission(StrEnum):
     EVIDENCE_READ = "evidence:read"
     REVIEWS_READ = "reviews:read"
     REVIEWS_DECIDE = "reviews:decide"
+    REVIEWS_COMMENT = "reviews:comment"
+    APPROVALS_READ = "approvals:read"
+    APPROVALS_REQUEST = "approvals:request"
+    APPROVALS_DECIDE = "approvals:decide"
     CASES_READ = "cases:read"
     CASES_RESOLVE = "cases:resolve"
     DENIALS_READ = "denials:read"
@@ -45,25 +49,20 @@ class Permission(StrEnum):
 P = Permission
 _READS: Final = frozenset({
     P.INTENTS_READ, P.ACCOUNTS_READ, P.ENDPOINTS_READ, P.DELIVERIES_READ, P.EVIDENCE_READ, P.REVIEWS_READ, P.CASES_READ,
-    P.FEES_READ, P.POLICIES_READ, P.RATES_READ,
+    P.APPROVALS_READ, P.FEES_READ, P.POLICIES_READ, P.RATES_READ,
 })  # fmt: skip
 _DEVELOPER: Final = _READS | {
     P.INTENTS_CREATE, P.INTENTS_CANCEL, P.INTENTS_REVERSE, P.ACCOUNTS_CREATE, P.ENDPOINTS_CREATE,
-    P.HOLDS_CAPTURE, P.HOLDS_VOID,
+    P.HOLDS_CAPTURE, P.HOLDS_VOID, P.REVIEWS_COMMENT, P.APPROVALS_REQUEST,
+}  # fmt: skip
+_OPERATOR: Final = _DEVELOPER | {
+    P.REVIEWS_DECIDE, P.APPROVALS_DECIDE, P.CASES_RESOLVE, P.DELIVERIES_REPLAY, P.DENIALS_READ, P.POLICIES_WRITE,
+    P.POLICIES_PROMOTE, P.RATES_WRITE,
 }  # fmt: skip
 
 ROLES: Final[Mapping[str, frozenset[Permission]]] = {
     "developer": _DEVELOPER,
-    "operator": _DEVELOPER
-    | {
-        P.REVIEWS_DECIDE,
-        P.CASES_RESOLVE,
-        P.DELIVERIES_REPLAY,
-        P.DENIALS_READ,
-        P.POLICIES_WRITE,
-        P.POLICIES_PROMOTE,
-        P.RATES_WRITE,
-    },
+    "operator": _OPERATOR,
     "support": _READS - {P.EVIDENCE_READ},
     "finance": frozenset({P.INTENTS_READ, P.ACCOUNTS_READ, P.EVIDENCE_READ, P.CASES_READ, P.FEES_READ, P.RATES_READ}),
     "auditor": _READS | {P.DENIALS_READ},

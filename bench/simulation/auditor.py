@@ -24,6 +24,7 @@ from zentra.bench.simulation.auditor_journals import corrections, dated, priced
 from zentra.bench.simulation.auditor_ledger import AuditedLedger
 from zentra.bench.simulation.auditor_outside import AuditedMessages, AuditedRails
 from zentra.bench.simulation.auditor_policy import AuditedPolicy
+from zentra.bench.simulation.auditor_reviews import AuditedReviews
 from zentra.bench.simulation.auditor_words import HELD, Violation
 from zentra.bench.twins.store import StoreTwin
 from zentra.runtime.intents.command import IntentCommand
@@ -48,7 +49,7 @@ class Auditor:
         self.histories: dict[str, History] = {}
         self.policy, self.logs, self.rails = AuditedPolicy(), AuditedLogs(), AuditedRails()
         self.fees = AuditedFees()
-        self.deliveries, self.desk = AuditedDeliveries(), AuditedDesk()
+        self.deliveries, self.desk, self.reviews = AuditedDeliveries(), AuditedDesk(), AuditedReviews()
         self.holds = AuditedHolds(self.ledger)
         self.messages = AuditedMessages(self.rails.said)
         self._store = store
@@ -98,7 +99,7 @@ class Auditor:
         moved = [self._moved(transition, ground) for transition in writes.transitions]
         corrections(writes.corrections, [(h.tenant, h.id, h.command, r.event) for h, r in moved], self._keys)
         self._booked(writes.postings, moved)
-        self.policy.wrote(writes.velocity_changes)
+        self.policy.wrote(writes.velocity_changes, writes.velocity_windows)
         told = {history.records[record.sequence - 1]: record for history, record in moved}
         self.messages.wrote(writes.outbox, told)
         self.deliveries.wrote(writes.deliveries, self.histories)
@@ -149,6 +150,7 @@ class Auditor:
         self.policy.rebuild(store.rows.velocity, self.histories)
         self.deliveries.rebuild(store)
         self.desk.rebuild(store, self.histories)
+        self.reviews.rebuild(store)
         self.holds.rebuild(store.rows.holds)
         self.logs.rebuild(store)
 
@@ -158,6 +160,7 @@ class Auditor:
         self.messages.consumed((), (), store.rows.outbox)
         self.messages.finish([key for key, row in store.rows.outbox.items() if row.sent_at is None])
         self.deliveries.finish()
+        self.reviews.finish(now)
         self.desk.finish(store, self.histories, now)
         for history in self.histories.values():
             self.rails.finish(history)
@@ -204,19 +207,19 @@ class Auditor:
             priced(
                 history.command, record.facts, where, history.tenant, history.first.intent_id, configuration, ground.now
             )
-        day = ground.now.date().isoformat()
-        self.policy.moved(history, record, configuration, day, self._source_type(history))
-        source = self.ledger.named(history.tenant, history.command["source"])
-        payee = self.ledger.named(history.tenant, history.command["destination"])
-        self.fees.moved(history, record, configuration, source, payee)
+        payer, payee = (self.ledger.named(history.tenant, history.command[side]) for side in ("source", "destination"))
+        types = self._source_type(history), payee.type if payee else None
+        self.policy.moved(history, record, configuration, ground.now, types)
+        self.reviews.moved(history, record, configuration, ground.now, self.messages.commands)
+        self.fees.moved(history, record, configuration, payer, payee)
         self.rails.grounds(history, record, self.messages.commands)
         self.deliveries.moved(history, record, configuration.endpoints.get(history.tenant, ()))
         return history, record
 
-    def _source_type(self, history: History) -> str:
+    def _source_type(self, history: History) -> str | None:
         """Return the type of the account that gives; of several, one without a floor before any other."""
         names = [history.command["source"], *(leg["source"] for leg in history.command.get("legs", ()))]
-        types = [ref.type if (ref := self.ledger.named(history.tenant, name)) else "" for name in names]
+        types = [ref.type if (ref := self.ledger.named(history.tenant, name)) else None for name in names]
         return next((type_ for type_ in types[1:] if type_ in ("settlement", "fee", "suspense", "liquidity")), types[0])
 
     def _booked(self, postings: Iterable[Posting], moved: Iterable[tuple[History, Record]]) -> None:

@@ -5,7 +5,7 @@ table would share its mistakes."""
 
 from typing import Final
 
-__all__ = ["HELD", "SETTLED", "SIGNS", "Violation", "is_move", "matches_filter"]
+__all__ = ["BOOKED", "HELD", "SETTLED", "SIGNS", "Violation", "is_move", "matches_filter"]
 
 
 class Violation(Exception):
@@ -30,6 +30,7 @@ FAILED: Final = "FAILED"
 RECONCILED: Final = "RECONCILED"
 REVERSED: Final = "REVERSED"
 
+BOOKED: Final = ("book_transfer", "journal", "conversion")  # what no rail carries
 SETTLED: Final = frozenset({SUCCESSFUL, FAILED, RECONCILED, REVERSED})
 
 # A table is read down its columns.
@@ -46,6 +47,10 @@ _MOVES: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     (REVIEW,     "review.rejected"):        (FAILED,),
     (REVIEW,     "review.expired"):         (FAILED,),
     (REVIEW,     "intent.cancelled"):       (FAILED,),
+    (REVIEW,     "review.endorsed"):        (REVIEW,),
+    (REVIEW,     "review.assigned"):        (REVIEW,),
+    (REVIEW,     "review.commented"):       (REVIEW,),
+    (REVIEW,     "review.escalated"):       (REVIEW,),
     (RESERVING,  "ledger.reserved"):        (ROUTING, HELD),
     (RESERVING,  "ledger.posted"):          (SUCCESSFUL,),
     (RESERVING,  "ledger.refused"):         (FAILED,),

@@ -15,13 +15,17 @@ from zentra.runtime.fees.schedule import FeeMatch, FeeRule, FeeSchedule, FeeTier
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.ledger.conversion import FxRate
 from zentra.runtime.policy import Limits, PolicyRules
+from zentra.runtime.policy.rules import Risk, Rule, Window, WindowLimits
 from zentra.runtime.ports import Configuration, Endpoint
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
+from zentra.runtime.reviews import Approvals, Member, ReviewRules
 
 __all__ = [
     "COLD_ACCOUNTS",
     "CURRENCY",
+    "GLOBEX",
+    "MEMBERS",
     "PARTITIONS",
     "SECRET",
     "TENANTS",
@@ -39,7 +43,44 @@ COLD_ACCOUNTS: Final = 6
 SECRET: Final = "s" * 32
 _DOLLARS: Final = ("dollars", "liquidity-usd", "fee-usd")
 OPENING_MINOR: Final = 5_000_000
+# What globex promotes in turn, each under a version of its own: windows and conditions, then risk, then limits alone.
+_WHEN_LARGE: Final = {"all": [{"field": "amount", "op": ">=", "value": 170_000},
+                              {"not": {"field": "kind", "op": "==", "value": "book_transfer"}}]}  # fmt: skip
+_WHEN_ODD: Final = {"field": "metadata.sandbox_scenario", "op": "starts_with", "value": "contra"}
+_WHEN_FAST: Final = {"any": [{"field": "velocity.minute.count", "op": ">", "value": 1},
+                             {"field": "velocity.month.minor", "op": ">", "value": 9_000_000}]}  # fmt: skip
+_WINDOWS: Final = {
+    "minute": Window(by="account", rolling_seconds=60, buckets=6, limits={"NGN": WindowLimits(count_max=3)}),
+    "payees": Window(by="counterparty", rolling_seconds=900, buckets=7, limits={
+        "*": WindowLimits(minor_max=600_000, outcome="review")}),
+    "month": Window(by="tenant", calendar="month"),
+}  # fmt: skip
+GLOBEX: Final = (
+    PolicyRules(
+        version=1, limits={"*": Limits(daily_count_max=60)}, scopes=("default",), windows=_WINDOWS,
+        time_zone="Africa/Lagos", lists={"payees": ("shop",), "never": ("poor",)},
+        rules=(
+            Rule("large", _WHEN_LARGE, "review", "large_amount"),
+            Rule("fast", _WHEN_FAST, "review", "too_fast", lane="fraud_desk"),
+            Rule("blocked", {"field": "source.id", "op": "in", "list": "never"}, "deny", "account_denied"),
+            Rule("known", {"field": "destination.id", "op": "in", "list": "payees"}, "allow", waives=("large",)),
+        ),
+    ),
+    PolicyRules(
+        version=2, windows={"minute": _WINDOWS["minute"]}, risk=Risk(review_min=45, deny_min=95, velocity_full=4),
+        rules=(
+            Rule("odd", _WHEN_ODD, "review", "odd_scenario"),
+            Rule("night", {"field": "hour", "op": "<", "value": 6}, "review", "at_night"),
+            Rule("safe", {"field": "destination.type", "op": "==", "value": "merchant"}, "allow", waives=("risk",)),
+        ),
+    ),
+    PolicyRules(version=3, limits={"*": Limits(daily_count_max=40)}, scopes=("default",)),
+)  # fmt: skip
 _SYSTEM: Final = ("settlement", "liquidity", "fee")
+MEMBERS: Final = {
+    "ops": Member("operator"), "amara": Member("operator"), "bisi": Member("admin"), "dele": Member("developer"),
+    "eze": Member("operator"),
+}  # fmt: skip
 _NGN: Final = FeeMatch(currencies=(CURRENCY,))
 _RAILS: Final = FeeMatch(kinds=("transfer", "payment"), currencies=(CURRENCY,))
 _TIERS: Final = (FeeTier(1_000, "200"), FeeTier(50_000, "75.5", 3), FeeTier(None, "25"))
@@ -77,7 +118,7 @@ def configuration() -> Configuration:
     limits = Limits(transaction_minor_max=400_000, daily_minor_max=3_000_000, review_minor_min=150_000)
     rules = {
         "acme": PolicyRules(version=1, limits={CURRENCY: limits}),
-        "globex": PolicyRules(version=1, limits={"*": Limits(daily_count_max=40)}, scopes=("default",)),
+        "globex": GLOBEX[0],
     }
     corridors: dict[str, tuple[Corridor, ...]] = {
         "acme": (
@@ -97,8 +138,10 @@ def configuration() -> Configuration:
         )
         for tenant, rows in wanted.items()
     }
+    wants = ReviewRules(due_seconds=40, expires_seconds=3_000, approvals={CURRENCY: Approvals(minor_min=200_000)})
     return Configuration(
-        version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails, fees=fees(),
+        version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails, reviews={"acme": wants},
+        members={"acme": dict(MEMBERS), "globex": dict(MEMBERS)}, fees=fees(),
         rates={tenant: rates(tenant, 1, START) for tenant in ("acme", "globex")},
     )  # fmt: skip
 

@@ -17,9 +17,9 @@ from msgspec import Struct
 
 from zentra.bench.twins.store_commit import OpenCommit, lease_lock
 from zentra.bench.twins.store_intake import Intake, frames_of
+from zentra.bench.twins.store_reviews import reviews_told, workloads
 from zentra.bench.twins.store_rows import OutboxRow, Rows, add, behind, check, expiring, owned, refuse_non_uuids
 from zentra.runtime.errors import DataError, InDoubt
-from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
 from zentra.runtime.ports import (
@@ -35,6 +35,7 @@ from zentra.runtime.ports import (
     TickWrites,
     Timer,
 )
+from zentra.runtime.reviews import Workload
 from zentra.runtime.stream_ports import NOTHING_CONSUMED, Outgoing, Position
 from zentra.runtime.webhooks.delivery import OPEN, Delivery, DeliveryState
 from zentra.storage.engine.ownership import shares
@@ -211,10 +212,8 @@ class StoreTwin:
     async def intent_ids(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """See Store.intent_ids."""
         self._meet("intent_ids")
-        asked = set(names)
-        first = [rows[0] for rows in self.rows.transitions.values()]
-        named = {(row.tenant, intent_id_of(row)): row.intent for row in first if row.tenant in {t for t, _ in asked}}
-        return {name: named[name] for name in asked if name in named}
+        named = self.intake.intents
+        return {name: named[name].intent for name in names if name in named}
 
     async def intents(self, ids: Collection[str]) -> dict[str, StoredIntent]:
         """See Store.intents."""
@@ -268,6 +267,11 @@ class StoreTwin:
         """See Store.leaves."""
         self._meet("leaves")
         return self.rows.leaf_names.intersection(names)
+
+    async def workloads(self, tenants: Collection[str]) -> dict[str, Workload]:
+        """See Store.workloads."""
+        self._meet("workloads")
+        return workloads(self.rows, tenants, self._clock())
 
     async def answered(self, commands: Collection[str]) -> set[str]:
         """See Store.answered."""
@@ -383,7 +387,7 @@ class StoreTwin:
             "ledger_imbalance_minor_units": float(sum(abs(v) for k, v in sums.items() if k[2] == "posted")),
             "ledger_imbalance_pending_minor_units": float(sum(abs(v) for k, v in sums.items() if k[2] == "pending")),
             "outbox_lag_seconds": max(waiting, default=0.0),
-            "reviews_open": float(sum(review["status"] == "open" for review in self.rows.reviews.values())),
+            **reviews_told(self.rows, now),
             "cases_open": float(sum(case.status == "open" for case in self.rows.cases.values())),
         }
 
@@ -487,11 +491,6 @@ class StoreTwin:
 
 def _lease(row: LeaseRow) -> Lease:
     return Lease(row.partition, row.epoch, row.version, row.position)
-
-
-def intent_id_of(first: Transition) -> str:
-    """Return the intent_id that the first record of an intent names."""
-    return str(msgspec.json.decode(first.record)["intent_id"])
 
 
 def _is_command(row: OutboxRow) -> bool:

@@ -9,6 +9,7 @@ from typing import ParamSpec, Self, TypeVar
 import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
+from zentra.client.asynchronous.deciding import AsyncApprovals, AsyncReviews
 from zentra.client.asynchronous.fees import AsyncFees
 from zentra.client.asynchronous.holding import AsyncHolds
 from zentra.client.asynchronous.journals import AsyncConversions, AsyncJournals, AsyncRates
@@ -20,13 +21,13 @@ from zentra.client.asynchronous.money import (
     AsyncPayments,
     AsyncTransfers,
 )
+from zentra.client.asynchronous.policies import AsyncPolicies
 from zentra.client.asynchronous.transport import AsyncTransport
 from zentra.client.asynchronous.work import (
     AsyncCases,
     AsyncDenials,
     AsyncEvidence,
     AsyncMeta,
-    AsyncReviews,
     AsyncWebhooks,
 )
 from zentra.client.core import Settings
@@ -80,7 +81,9 @@ class AsyncZentra:
         self.rates = AsyncRates(transport)
         self.accounts = AsyncAccounts(transport)
         self.fees = AsyncFees(transport)
+        self.policies = AsyncPolicies(transport)
         self.reviews = AsyncReviews(transport)
+        self.approvals = AsyncApprovals(transport)
         self.cases = AsyncCases(transport)
         self.denials = AsyncDenials(transport)
         self.webhooks = AsyncWebhooks(transport)

@@ -139,13 +139,15 @@ class AsyncIntents:
         amount: int | Literal["full"] = "full",
         *,
         reason: str,
+        force: bool | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Command:
         """Give back all that is left, or a part in minor units; return where the command stands.
 
-        The reason becomes part of the evidence. Raises APIError and ValueError."""
-        return await self._transport.send(calls.reverse_intent(id, amount, reason, idempotency_key, wait))
+        By `force` also what is not there any more: then the command waits for somebody else's approval, and has its id
+        and `request_hash`. The reason becomes part of the evidence. Raises APIError and ValueError."""
+        return await self._transport.send(calls.reverse_intent(id, amount, reason, force, idempotency_key, wait))
 
     async def evidence(self, id: str) -> bytes:
         """Return the sealed audit packet, for `client.evidence.verify` or `zentra evidence verify`.

@@ -17,11 +17,15 @@ import typer
 
 from zentra.gateway.cli.access import add_access
 from zentra.gateway.cli.administration import add_administration
+from zentra.gateway.cli.archive import add_archive
 from zentra.gateway.cli.deadletters import add_deadletters
 from zentra.gateway.cli.fees import add_fees
 from zentra.gateway.cli.installation import add_installation
+from zentra.gateway.cli.ledger import add_ledger
+from zentra.gateway.cli.periods import add_periods
 from zentra.gateway.cli.policy import add_policy
 from zentra.gateway.cli.rates import add_rates
+from zentra.gateway.cli.reviews import add_reviews
 from zentra.gateway.cli.servers import add_servers
 from zentra.gateway.cli.support import JSON_OPTION, ExitCode, explained, say, say_json, settings, table
 from zentra.gateway.settings import Settings
@@ -62,6 +66,10 @@ add_access(app)
 add_rates(app)
 add_fees(app)
 add_deadletters(app)
+add_reviews(app)
+add_ledger(app)
+add_periods(app)
+add_archive(app)
 app.add_typer(config_app, name="config")
 
 

@@ -16,17 +16,19 @@ import msgspec
 from msgspec import Struct
 
 from zentra.actors.commands import COMMAND_CODES
-from zentra.gateway.description import fee_shapes, holdings, pages, shapes, term_shapes
+from zentra.gateway.description import fee_shapes, holdings, pages, reviewing, shapes, term_shapes
 from zentra.gateway.http.app import Route
-from zentra.gateway.http.fields import SCHEMAS, Check, Field
+from zentra.gateway.http.fields import SCHEMAS, Check, Field, digest, identifier, text
 from zentra.gateway.http.lists import LIMIT_DEFAULT, LIMIT_MAX
 from zentra.gateway.routes.accounts import ACCOUNT, ACCOUNT_FILTERS, ENTRY_FILTERS
+from zentra.gateway.routes.approvals import APPROVAL, APPROVAL_FILTERS, CANCELLATION
 from zentra.gateway.routes.fees import quote_schema
 from zentra.gateway.routes.holds import CAPTURE, HOLD_FILTERS, VOID
 from zentra.gateway.routes.intents import CANCEL, HOLDS, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
 from zentra.gateway.routes.journals import CONVERSIONS, JOURNALS, QUOTE, RATE
-from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION, REVIEW_FILTERS, VERDICT
+from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION
 from zentra.gateway.routes.policies import BACKTEST, DRAFT
+from zentra.gateway.routes.reviews import ASSIGNMENT, CLAIM, COMMENT, DECISIONS_MAX, ESCALATION, REVIEW_FILTERS, VERDICT
 from zentra.gateway.routes.webhooks import DELIVERY_FILTERS, ENDPOINT, NOTHING
 from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.intents.command import KEY_PATTERN, intent_schema
@@ -147,6 +149,9 @@ _COMMAND_HEADERS: Final = ("location", "preference-applied", *_REPLAYED)
 _INTENT_ANSWERS: Final = {200: shapes.Intent, 202: shapes.Accepted | shapes.Intent}
 _INTENT_HEADERS: Final = ("location", "preference-applied", *_REPLAYED)
 _INTENT_CODES: Final = ("idempotency_in_flight", "intent_id_conflict")
+_CLOSING_CODES: Final = (
+    "not_found", "self_approval", "approval_not_open", "approval_changed",
+)  # fmt: skip
 _CURSOR: Final = Query("cursor", {"type": "string"}, "`next_cursor` of the page before, with the same filters")
 _LIMIT: Final = Query(
     "limit",
@@ -282,16 +287,83 @@ DOORS: Final[Mapping[str, Door]] = {
         "list_reviews", "reviews", "Reviews, the last opened first.", pages.Reviews, REVIEW_FILTERS
     ),
     "GET /reviews/{id}": Door(
-        name="show_review", tag="reviews", summary="One review.", answers={200: shapes.ReviewView},
+        name="show_review", tag="reviews", summary="One review.", answers={200: reviewing.ReviewShown},
         codes=("not_found",),
     ),
+    "GET /reviews/counts": Door(
+        name="count_reviews", tag="reviews", summary="How many reviews are open, and how they stand.",
+        answers={200: reviewing.ReviewCounts},
+    ),
     "POST /reviews/{id}/approve": _command(
-        "approve_review", "reviews", "Let the intent go on.", VERDICT, "self_approval", "review_already_decided",
-        *COMMAND_CODES["decide_review"],
+        "approve_review", "reviews", "Let the intent go on: `request_hash` says what was looked at.", VERDICT,
+        "review_already_decided", "request_hash_missing", *COMMAND_CODES["decide_review"],
     ),
     "POST /reviews/{id}/reject": _command(
-        "reject_review", "reviews", "End the intent.", VERDICT, "self_approval", "review_already_decided",
+        "reject_review", "reviews", "End the intent.", VERDICT, "review_already_decided",
         *COMMAND_CODES["decide_review"],
+    ),
+    "POST /reviews/decisions": Door(
+        name="decide_reviews", tag="reviews", key="once", waits=True, answers={200: reviewing.ReviewDecisions},
+        summary="Decide up to a hundred reviews, each with an answer of its own.",
+        takes={
+            **schema_of_fields({}), "required": ["items"],
+            "properties": {
+                **schema_of_fields({})["properties"],
+                "items": {
+                    "type": "array", "minItems": 1, "maxItems": DECISIONS_MAX,
+                    "items": {
+                        "type": "object", "required": ["id", "verdict", "reason"], "additionalProperties": False,
+                        "properties": {
+                            "id": SCHEMAS[identifier], "verdict": {"type": "string", "enum": ["approved", "rejected"]},
+                            "reason": SCHEMAS[text], "request_hash": SCHEMAS[digest],
+                        },
+                    },
+                },
+            },
+        },
+    ),
+    "POST /reviews/claim": _command(
+        "claim_review", "reviews", "Take the next review that is nobody's.", CLAIM, "nothing_to_claim",
+        *COMMAND_CODES["assign_review"],
+    ),
+    "POST /reviews/{id}/assign": _command(
+        "assign_review", "reviews", "Make the review somebody's; null makes it nobody's, `me` one's own.", ASSIGNMENT,
+        *COMMAND_CODES["assign_review"],
+    ),
+    "POST /reviews/{id}/comments": _command(
+        "comment_review", "reviews", "Say something about the review.", COMMENT, *COMMAND_CODES["comment_review"]
+    ),
+    "POST /reviews/{id}/escalate": _command(
+        "escalate_review", "reviews", "Pass the review on, to somebody or to the higher role.", ESCALATION,
+        *COMMAND_CODES["escalate_review"],
+    ),
+    "GET /approvals": _list(
+        "list_approvals", "approvals", "Approvals, the last opened first.", pages.Approvals, APPROVAL_FILTERS
+    ),
+    "POST /approvals": Door(
+        name="request_approval", tag="approvals", summary="Ask for another person's approval.", key="once",
+        answers={201: reviewing.ApprovalAnswer}, takes=schema_of_fields(APPROVAL), headers=("location", *_REPLAYED),
+        codes=("account_not_found",),
+    ),
+    "GET /approvals/{id}": Door(
+        name="show_approval", tag="approvals", summary="One approval.", answers={200: reviewing.ApprovalView},
+        codes=("not_found",),
+    ),
+    "POST /approvals/{id}/approve": Door(
+        name="approve_approval", tag="approvals", summary="Agree, and let it happen.", key="once", waits=True,
+        answers={200: reviewing.ApprovalAnswer | shapes.CommandAnswer, 202: shapes.CommandAnswer},
+        takes=schema_of_fields(VERDICT), headers=_COMMAND_HEADERS, problem_headers=_COMMAND_HEADERS[1:],
+        codes=(*_CLOSING_CODES, "request_hash_missing", "account_closed", *COMMAND_CODES["reverse"]),
+    ),
+    "POST /approvals/{id}/reject": Door(
+        name="reject_approval", tag="approvals", summary="Refuse it.", key="once",
+        answers={200: reviewing.ApprovalAnswer}, takes=schema_of_fields(VERDICT), headers=_REPLAYED,
+        codes=_CLOSING_CODES,
+    ),
+    "POST /approvals/{id}/cancel": Door(
+        name="cancel_approval", tag="approvals", summary="Take back what one has asked for.", key="once",
+        answers={200: reviewing.ApprovalAnswer}, takes=schema_of_fields(CANCELLATION), headers=_REPLAYED,
+        codes=("not_found", "approval_not_open"),
     ),
     "GET /cases": _list("list_cases", "cases", "Cases, the last opened first.", pages.Cases, CASE_FILTERS),
     "GET /cases/{id}": Door(

@@ -12,18 +12,19 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from zentra.gateway.description.fee_shapes import FeesShown
+from zentra.gateway.description.ledger_shapes import AccountEntry, LedgerState
 from zentra.gateway.description.term_shapes import ConditionShown, ConversionShown, LegShown
 from zentra.gateway.description.words import Code, Digits, Hash, HoldStanding, Uuid
 from zentra.runtime.intents.vocabulary import IntentKind, Lifecycle, Topic
 from zentra.storage.policies import PolicyEvent
-from zentra.storage.reads.work import AttemptView, CaseView, CommandView, ReviewView
+from zentra.storage.reads.reviews import ReviewView
+from zentra.storage.reads.work import AttemptView, CaseView, CommandView
 
 __all__ = [
-    "Accepted", "Account", "AccountEntry", "AccountOpened", "BulkAnswer", "BulkAnswers", "CallbackTaken", "CaseView",
-    "CommandAnswer", "CommandView", "Delivery", "EndpointMade", "ErrorPage", "Intent", "IntentShown", "Live",
-    "PolicyShown", "PolicySummary", "PolicyVersion", "ProblemDocument", "Readiness", "RecordShown", "ReviewView",
-    "VersionShown", "WebhookBody",
+    "Accepted", "Account", "AccountEntry", "AccountOpened", "BulkAnswer",
+    "BulkAnswers", "CallbackTaken", "CaseView", "CommandAnswer", "CommandView", "Delivery", "EndpointMade", "ErrorPage",
+    "Intent", "IntentShown", "Live", "PolicyShown", "PolicySummary", "PolicyVersion", "ProblemDocument", "Readiness",
+    "RecordShown", "ReviewView", "VersionShown", "WebhookBody",
 ]  # fmt: skip
 
 
@@ -113,36 +114,6 @@ class Reason(Struct, frozen=True):
     event: Topic
     code: str
     detail: str
-
-
-class LedgerEntry(Struct, frozen=True, kw_only=True):
-    """One posting; `pending` and `posted` are its signed effects on each layer."""
-
-    entry_id: str
-    ordinal: int
-    posting: Literal[
-        "reserve", "release", "post", "settle", "book", "reversal", "fee", "fee_reserve", "fee_release", "fee_refund",
-        "conversion_fee", "spread", "forced_reversal",
-    ]  # fmt: skip
-    debit: str
-    credit: str
-    currency: str
-    pending: Digits
-    posted: Digits
-    hash: Hash
-    sequence: int
-    at: datetime
-    effective_at: datetime | UnsetType = UNSET
-
-
-class LedgerState(Struct, frozen=True):
-    """The entries of an intent and what they add up to."""
-
-    held: Digits
-    posted: Digits
-    reversed: Digits
-    fees: FeesShown
-    entries: list[LedgerEntry]
 
 
 class EventShown(Struct, frozen=True, kw_only=True):
@@ -315,13 +286,19 @@ class CommandAnswer(Struct, frozen=True, kw_only=True):
     """A command: `accepted`, or `done` with its outcome; a refused one is a problem. What it is about depends on it."""
 
     command: Uuid
-    status: Literal["accepted", "done"]
-    kind: Literal["cancel", "reverse", "decide_review", "resolve_case", "replay_delivery", "capture_hold", "void_hold"]
+    status: Literal["accepted", "done", "awaiting_approval"]
+    kind: Literal[
+        "cancel", "reverse", "decide_review", "assign_review", "comment_review", "escalate_review", "resolve_case",
+        "replay_delivery", "capture_hold", "void_hold",
+    ]  # fmt: skip
     links: CommandLinks
     intent: Uuid | UnsetType = UNSET
     intent_id: str | UnsetType = UNSET
     verdict: Literal["approved", "rejected"] | UnsetType = UNSET
     review: Uuid | UnsetType = UNSET
+    assigned_to: str | UnsetType | None = UNSET
+    approval: Uuid | UnsetType = UNSET
+    request_hash: Hash | UnsetType = UNSET
     case: Uuid | UnsetType = UNSET
     resolution: str | UnsetType = UNSET
     delivery: Uuid | UnsetType = UNSET
@@ -381,23 +358,6 @@ class Account(Struct, frozen=True, kw_only=True):
     available: Digits
     counters: Counters
     links: AccountLinks
-
-
-class AccountEntry(Struct, frozen=True, kw_only=True):
-    """One side of a posting: `side` is the account's own, `other` the account on the other side."""
-
-    entry_id: str
-    intent: Uuid
-    ordinal: int
-    at: datetime
-    posting: str
-    side: Literal["debit", "credit"]
-    other: str
-    currency: str
-    pending: Digits
-    posted: Digits
-    hash: Hash
-    effective_at: datetime
 
 
 class EndpointMade(Struct, frozen=True, kw_only=True):

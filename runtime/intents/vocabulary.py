@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 __all__ = [
+    "BOOKED",
     "COMPOSED",
     "PARTS",
     "SETTLED",
@@ -75,6 +76,10 @@ class Fact(StrEnum):
     APPROVED = "approved"
     REJECTED = "rejected"
     EXPIRED = "expired"
+    ENDORSED = "endorsed"
+    REVIEW_ASSIGNED = "review_assigned"
+    REVIEW_COMMENTED = "review_commented"
+    REVIEW_ESCALATED = "review_escalated"
     CANCELLED = "cancelled"
     RESERVED = "reserved"
     BOOKED = "booked"
@@ -134,6 +139,10 @@ class Topic(StrEnum):
     REVIEW_APPROVED = "review.approved"
     REVIEW_REJECTED = "review.rejected"
     REVIEW_EXPIRED = "review.expired"
+    REVIEW_ENDORSED = "review.endorsed"
+    REVIEW_ASSIGNED = "review.assigned"
+    REVIEW_COMMENTED = "review.commented"
+    REVIEW_ESCALATED = "review.escalated"
     INTENT_CANCELLED = "intent.cancelled"
     LEDGER_RESERVED = "ledger.reserved"
     LEDGER_POSTED = "ledger.posted"
@@ -192,3 +201,5 @@ class IntentKind(StrEnum):
 
 COMPOSED: Final = frozenset({IntentKind.JOURNAL, IntentKind.CONVERSION})
 """Kinds of several postings, which are booked together and given back together."""
+BOOKED: Final = COMPOSED | {IntentKind.BOOK_TRANSFER}
+"""Kinds that no rail carries."""

@@ -18,6 +18,7 @@ from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.facts import Judged, Seen, VelocityUse
 from zentra.runtime.intents.transaction import timestamp
+from zentra.runtime.intents.vocabulary import BOOKED
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.policy.evaluation import (
     DAILY,
@@ -34,7 +35,7 @@ from zentra.runtime.policy.fields import Subject
 from zentra.runtime.policy.program import Program, program_of
 from zentra.runtime.policy.rules import PolicyRules, is_plain
 from zentra.runtime.policy.scoring import Scorer
-from zentra.runtime.policy.standard import BOOKED, limits_of, standard
+from zentra.runtime.policy.standard import limits_of, standard
 from zentra.runtime.policy.windows import Usage, VelocityKey, bucket_at, counter_of, counts, day_of, used
 
 __all__ = ["NO_SCORERS", "Gathered", "Judging", "decide", "decide_again", "evaluate", "gather", "velocity_keys"]

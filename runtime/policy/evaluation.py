@@ -19,12 +19,13 @@ from msgspec import Struct
 from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.facts import Judged, Seen
+from zentra.runtime.intents.vocabulary import BOOKED
 from zentra.runtime.ledger.money import MINOR_MAX
 from zentra.runtime.policy.fields import RISK_SCORE, Subject
 from zentra.runtime.policy.program import Program
 from zentra.runtime.policy.rules import PolicyRules, Risk, WindowLimits
 from zentra.runtime.policy.scoring import DEFAULT_SCORER, RISK_WINDOWS, RiskFacts, Scorer, default_score, score_of
-from zentra.runtime.policy.standard import BOOKED, standard
+from zentra.runtime.policy.standard import standard
 from zentra.runtime.policy.windows import Usage, counts
 
 __all__ = ["DAILY", "LANES", "SOURCE_TYPE", "Inputs", "Scalar", "evaluated", "failed", "read_field", "usage_of"]
@@ -80,12 +81,12 @@ class _Tally:
 
     def allowed(self, name: str, waives: tuple[str, ...]) -> None:
         """A rule allows it: the reviews it names are taken back, but for those of rules without an answer."""
-        self.results[name] = "allowed"
+        self.results[name] = "allows"
         for other in waives:
             objection = self._objections.get(other)
             if objection is not None and objection[0] == "review" and objection[3]:
                 del self._objections[other]
-                self.results[other] = "waived"
+                self.results[other] = "allowed"
 
     def judged(self, version: int, digest: str, seen: Seen) -> Judged:
         """Return the decision: the worst answer, in the lane of the first rule that gave it."""
@@ -195,7 +196,9 @@ def _score(
     if scorer is None:
         known = inputs.seen.fields.get(RISK_SCORE) if believe else None
         return known if type(known) is int else None
-    hour, month, pair = (usage.get(f"risk.{name}") for name in ("hour", "month", "pair"))
+    hour, month, pair = (
+        usage.get(name) if counts(window, inputs.command) else _NOTHING for name, window in RISK_WINDOWS.items()
+    )
     if hour is None or month is None or pair is None:
         return None
     facts = RiskFacts(

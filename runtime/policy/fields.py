@@ -84,7 +84,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "source.id":           Field("text",    lambda subject: subject.command.source),
     "source.type":         Field("text",    _of_account("source", "type"), kept=True),
     "source.owner":        Field("text",    _of_account("source", "owner"), kept=True),
-    "destination.id":      Field("text",    lambda subject: subject.command.destination),
+    "destination.id":      Field("text",    lambda subject: subject.command.destination or None),
     "destination.type":    Field("text",    _of_account("destination", "type"), kept=True),
     "destination.owner":   Field("text",    _of_account("destination", "owner"), kept=True),
     "hour":                Field("integer", lambda subject: _local(subject).hour, kept=True),

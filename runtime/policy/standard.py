@@ -8,16 +8,14 @@ from typing import Final
 from msgspec import UNSET, Struct
 
 from zentra.runtime.intents.command import IntentCommand
-from zentra.runtime.intents.vocabulary import SYSTEM_ACCOUNT_TYPES
+from zentra.runtime.intents.vocabulary import BOOKED, SYSTEM_ACCOUNT_TYPES
 from zentra.runtime.policy.rules import Limits, PolicyRules
 from zentra.runtime.policy.windows import Usage
 
-__all__ = ["BOOKED", "CORRECTION", "STANDARD_RULES", "limits_of", "standard"]
+__all__ = ["CORRECTION", "STANDARD_RULES", "limits_of", "standard"]
 
 NO_LIMITS: Final = Limits()
 CORRECTION: Final = "correction_reviewed"
-BOOKED: Final = frozenset({"book_transfer", "journal", "conversion"})
-"""The kinds that no rail carries: limits do not bound them."""
 
 Objection = tuple[str, str]
 """What a rule says against a case: review or denied, and the reason."""

@@ -34,6 +34,7 @@ from zentra.runtime.ports import (
 )
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
+from zentra.runtime.reviews import Member, ReviewRules, Workload
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
 from zentra.storage import outbox
@@ -134,6 +135,13 @@ select case when $1 = 'infinity'::float8 then '-infinity'::timestamptz
 _OUTSTANDING: Final = """
 select id from outbox where subject like 'zc.%' and partition = any($1::int[]) order by created_at, id
 """
+_WORKLOADS: Final = """
+select tenant, assigned_to, count(*) from reviews
+where status = 'open' and tenant = any($1::text[]) and assigned_to is not null group by 1, 2
+"""
+_CLOSED_UNTIL: Final = """
+select tenant, max(until) from periods where reopened_at is null and book = 'default' group by tenant
+"""
 _STATISTICS: Final = """
 select
     (select coalesce(sum(abs(total)), 0)::float8 from (
@@ -145,6 +153,11 @@ select
     (select coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)::float8
         from outbox where sent_at is null) as outbox_lag_seconds,
     (select count(*)::float8 from reviews where status = 'open') as reviews_open,
+    (select count(*)::float8 from reviews where status = 'open' and due_at < clock_timestamp()) as reviews_overdue,
+    (select count(*)::float8 from reviews where status = 'open' and assigned_to is null) as reviews_unassigned,
+    (select coalesce(extract(epoch from clock_timestamp() - min(opened_at)), 0)::float8
+        from reviews where status = 'open') as reviews_oldest_seconds,
+    (select count(*)::float8 from approvals where status = 'open' and expires_at > clock_timestamp()) as approvals_open,
     (select count(*)::float8 from cases where status = 'open') as cases_open
 """
 
@@ -198,6 +211,12 @@ class PostgresStore:
             "select tenant, id, url, events, secrets from endpoints where status = 'enabled' order by tenant, id"
         )
         rails = await self._fetch("select settings from rails")
+        reviews = await self._fetch(
+            "select distinct on (tenant) tenant, rules from review_rules order by tenant, version desc"
+        )
+        members: dict[str, dict[str, Member]] = {}
+        for row in await self._fetch("select tenant, id, role, disabled_at is not null from principals"):
+            members.setdefault(row[0], {})[row[1]] = Member(row[2], row[3])
         fees = await self._fetch(
             "select distinct on (tenant) tenant, version, rules from fee_schedules order by 1, 2 desc"
         )
@@ -213,8 +232,11 @@ class PostgresStore:
             corridors=_by_tenant(Corridor(r[0], r[1], r[2], r[3], tuple(r[4]), r[5], r[6], r[7]) for r in corridors),
             endpoints=_by_tenant(Endpoint(r[0], r[1], r[2], tuple(r[3]), tuple(r[4])) for r in endpoints),
             rails={rail.name: rail for rail in settings},
+            reviews={row[0]: msgspec.json.decode(row[1], type=ReviewRules) for row in reviews},
+            members=members,
             fees={row[0]: FeeSchedule(msgspec.json.decode(row[2], type=tuple[FeeRule, ...]), row[1]) for row in fees},
             rates=_by_tenant(FxRate(*row) for row in await self._fetch(_RATES)),
+            closed_until={row[0]: row[1] for row in await self._fetch(_CLOSED_UNTIL)},
         )
 
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
@@ -287,6 +309,14 @@ class PostgresStore:
             _uuids({intent for intent, _ in names}),
         )
         return {(row[0], row[1]) for row in rows}.intersection(names)
+
+    async def workloads(self, tenants: Collection[str]) -> dict[str, Workload]:
+        """See Store.workloads."""
+        now = (await self._fetch("select clock_timestamp()"))[0][0]
+        found = {tenant: Workload(now, {}) for tenant in tenants}
+        for tenant, principal, count in await self._fetch(_WORKLOADS, sorted(tenants)):
+            found[tenant].open[principal] = count
+        return found
 
     async def answered(self, commands: Collection[str]) -> set[str]:
         """See Store.answered."""

@@ -17,15 +17,14 @@ from msgspec import Raw, Struct
 from zentra.runtime.ports import DenialRow
 from zentra.storage.pool import Connection, Pool, tenant_transaction, transaction
 from zentra.storage.reads.holds import EXPIRED_UNBOOKED
+from zentra.storage.reads.reviews import ReviewView, review_of
 from zentra.storage.reads.work import (
     CallbackView,
     CaseView,
     DeliveryView,
-    ReviewView,
     callbacks_of,
     cases_of,
     deliveries_of,
-    review_of,
 )
 
 __all__ = [

@@ -33,8 +33,16 @@ COMMANDS = (
     "rails", "rails create", "rails list",
     "corridors", "corridors create", "corridors list",
     "policies", "policies create", "policies list",
+    "policy", "policy draft", "policy validate", "policy backtest", "policy promote", "policy rollback", "policy list",
+    "policy show", "policy explain",
     "fees", "fees put", "fees show", "fees list", "fees check", "fees quote",
     "deadletters", "deadletters list", "deadletters retry",
+    "reviews", "reviews list", "reviews counts", "reviews show", "reviews approve", "reviews reject", "reviews claim",
+    "reviews assign", "reviews comment", "reviews escalate", "reviews rules",
+    "approvals", "approvals list", "approvals show", "approvals approve", "approvals reject", "approvals cancel",
+    "ledger", "ledger check", "ledger trial-balance", "ledger chain",
+    "archive", "archive make", "archive verify",
+    "periods", "periods close", "periods list", "periods reopen",
 )  # fmt: skip
 HEAVY = (
     "uvicorn",
@@ -118,6 +126,17 @@ ERRORS: tuple[tuple[str, dict[str, str], int, str], ...] = (
     ("deadletters retry",                     {},                                       2, "name one letter"),
     ("deadletters retry 1 --all",             {},                                       2, "name one letter"),
     ("evidence verify /none --key /none",     {},                                       3, "/none"),
+    ("ledger check",                          {},                                       2, "WRITER_URL is not set"),
+    ("ledger check",                          {"ZENTRA_POSTGRES_WRITER_URL": NOBODY},   2, "is the server running"),
+    ("ledger chain",                          {"ZENTRA_POSTGRES_WRITER_URL": NOBODY},   2, "no key to believe"),
+    ("ledger chain --key /none",              {"ZENTRA_POSTGRES_WRITER_URL": NOBODY},   2, "/none"),
+    ("ledger trial-balance --by chance",      {"ZENTRA_POSTGRES_WRITER_URL": NOBODY},   2, "recorded or effective"),
+    ("ledger trial-balance --at noon",        {"ZENTRA_POSTGRES_WRITER_URL": NOBODY},   2, "no time such as"),
+    ("periods close acme",                    {},                                       2, "Missing option"),
+    ("periods close acme --until 2026-04-01", {},                                       2, "say the zone"),
+    ("archive verify /none",                  {},                                       2, "no key to believe"),
+    ("archive make acme --until 2026-04-01T00Z --output /none --format zip", {},        2, "csv or parquet"),
+    ("periods list acme",                     {},                                       3, "ADMIN_URL is not set"),
 )
 # fmt: on
 
@@ -333,3 +352,43 @@ def _port() -> int:
     from zentra.gateway.devstack.directory import free_port
 
     return free_port(None, ())
+
+
+def test_a_policy_goes_from_draft_to_force_and_back_on_the_command_line(
+    fresh: Zentra, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for line in ("migrate", "tenants create acme"):
+        answer(fresh, line)
+    document = tmp_path / "policy.json"
+    document.write_text('{"limits": {"NGN": {"review_minor_min": 5}}, "time_zone": "Nowhere"}')
+    drafted = answer(fresh, f"policy draft acme --file {document} --by ada")
+    assert (drafted["version"], [one["pointer"] for one in drafted["violations"]]) == (1, ["/time_zone"])
+    code, out, _ = fresh("policy validate acme 1 --by ada")
+    assert (code, "/time_zone" in out) == (1, True)
+
+    document.write_text('{"limits": {"NGN": {"review_minor_min": 5}}}')
+    for version in (2, 3):
+        answer(fresh, f"policy draft acme --file {document} --by ada --note again")
+        assert answer(fresh, f"policy validate acme {version} --by ada")["state"] == "validated"
+        code, _, err = fresh(f"policy promote acme {version} --by ada")
+        assert (code, "self_promotion" in err) == (1, True)
+        assert answer(fresh, f"policy promote acme {version} --by grace")["state"] == "active"
+    assert answer(fresh, "policy rollback acme 2 --by grace")["state"] == "active"
+    code, _, err = fresh("policy rollback acme 2 --by grace")
+    assert (code, "policy_state_conflict" in err) == (1, True)
+    assert [(one["version"], one["state"]) for one in answer(fresh, "policy list acme")] == [
+        (3, "retired"), (2, "active"), (1, "draft"),
+    ]  # fmt: skip
+    shown = answer(fresh, "policy show acme 2")
+    assert [event["action"] for event in shown["events"]] == [
+        "rolled_back", "retired", "promoted", "validated", "drafted",
+    ]  # fmt: skip
+    assert answer(fresh, "policy backtest acme --version 3")["decisions"] == 0
+    assert "0 decisions" in fresh("policy backtest acme --version 3")[1]
+    for line in ("policy show acme 9", "policy validate acme 9", "policy backtest acme --version 9"):
+        assert fresh(line)[0] == 1
+    code, out, _ = fresh("policy explain acme nothing")
+    assert (code, "has no intent" in out) == (1, True)
+    monkeypatch.setenv("ZENTRA_RISK_SCORERS", "mine=nowhere:score")
+    code, _, err = fresh("policy backtest acme --version 2")
+    assert (code, "ZENTRA_RISK_SCORERS" in err) == (3, True)

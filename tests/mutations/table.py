@@ -17,6 +17,7 @@ _TICK: Final = "actors/tick.py"
 _END: Final = "actors/finishing.py"
 _ENGINE: Final = "actors/engine.py"
 _COMMANDS: Final = "actors/commands.py"
+_REVIEWING: Final = "actors/reviewing.py"
 _BOOK: Final = "runtime/ledger/book.py"
 _JOURNAL: Final = "storage/engine/journal.py"
 _REGISTRATION: Final = "storage/intake/registration.py"
@@ -30,6 +31,7 @@ _ENGINE_TESTS: Final = "tests/actors/test_engine.py::"
 _OUTCOME_TESTS: Final = "tests/actors/test_outcomes.py::"
 _STAGE_TESTS: Final = "tests/actors/test_stages.py::"
 _COMMAND_TESTS: Final = "tests/actors/test_commands.py::"
+_REVIEW_TESTS: Final = "tests/actors/test_reviewing.py::"
 _HAND_OVER_TESTS: Final = "tests/actors/test_handing_over.py::"
 _FIRE_TESTS: Final = "tests/actors/test_under_fire.py::"
 _CHARGING: Final = "actors/charging.py"
@@ -352,14 +354,29 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "self-approval", "whoever asked may approve it", "Q",
-        (Edit(_COMMANDS, "if event.principal == tx.principal:", "if event.principal is None:"),),
+        (Edit(_REVIEWING, "if code is None and event.principal == tx.principal:", "if code is None and not tx.id:"),),
         (f"{_COMMAND_TESTS}test_a_review_is_decided_by_somebody_else_in_its_round",),
     ),
     Mutation(
         "review-at-the-instant", "a review does not expire at the instant at which it does", "K",
-        (Edit(_STAGES, "        if tick.now < expires:\n", "        if tick.now <= expires:\n"),),
+        (Edit(_REVIEWING, "    if tick.now >= desk.expires_at:\n", "    if tick.now > desk.expires_at:\n"),),
         (f"{_COMMAND_TESTS}test_a_review_that_nobody_decides_expires_after_72_hours",),
         "a review that expires a moment later harms nobody",
+    ),
+    Mutation(
+        "seen-unlooked-at", "a decision may be bound to anything", "Q",
+        (Edit(_REVIEWING, "body.request_hash != seen:", "body.request_hash is None:"),),
+        (f"{_REVIEW_TESTS}test_the_first_objection_to_a_decision_is_its_answer",),
+    ),
+    Mutation(
+        "one-is-enough", "one approval is enough where two are due", "Q",
+        (Edit(_REVIEWING, "len(approvers) >= desk.approvals", "len(approvers) >= 1"),),
+        (f"{_REVIEW_TESTS}test_above_an_amount_two_people_approve",),
+    ),
+    Mutation(
+        "demoted-decides", "whoever was demoted goes on with the role of before", "Q",
+        (Edit("runtime/reviews.py", "(role,) if member is None else (role, member.role)", "(role,)"),),
+        (f"{_REVIEW_TESTS}test_whoever_is_demoted_between_a_decision_and_its_tick_decides_nothing",),
     ),
     Mutation(
         "timer-at-the-instant", "a timer is not handed out at the instant at which it is due", "T",

@@ -1,9 +1,12 @@
 -- Effective dates beside the dates of record, what corrects what, and exchange rates.
 
 -- Null: it counts from the moment at which it was recorded. Only rows that say otherwise are in these indexes.
-alter table postings add column effective_at timestamptz;
+alter table postings add column if not exists effective_at timestamptz;
 create index postings_debit_effective on postings (debit, effective_at) where effective_at is not null;
 create index postings_credit_effective on postings (credit, effective_at) where effective_at is not null;
+
+-- What was taken back by force may be missing below a limit; an audit asks for all of it.
+create index postings_forced on postings (tenant) where kind = 'forced_reversal';
 
 -- A correction is an intent of its own and changes nothing about the one that it puts right: this leads from one to the
 -- other, either way.

@@ -1,0 +1,280 @@
+"""Any operations in any order, on the engine over its twins: after each, auditors that share nothing with it agree.
+
+- The auditor of `tests/auditor.py` rebuilds every balance from the postings, in arithmetic of its own.
+- The books are known a second way: from where each intent stands and what was answered, without looking at a posting.
+- Every record is verified as `zentra ledger check` verifies it: chain, moves, entries against postings.
+- What was refused has left no trace, and no repeat of a frame or a restart has done anything twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, ClassVar, Final
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec import Struct, structs
+
+from tests.actors.world import ACCOUNTS, configuration, transfer
+from tests.auditor import AccountFile, Claim, Row, audit
+from zentra.actors.commands import CaseResolution
+from zentra.bench.twins.fleet import Fleet
+from zentra.runtime.intents.vocabulary import IntentKind, State
+from zentra.runtime.verification.accounts import AccountsVerifier
+from zentra.runtime.verification.intents import IntentRow, RecordRow, Verifier
+from zentra.runtime.verification.postings import AccountFacts, PostingRow
+
+__all__ = ["EngineMachine"]
+
+FUNDS: Final = 3_000_000
+NAMES: Final = [ref.account_id for ref in ACCOUNTS if ref.guarded] + ["nobody"]
+SCENARIOS: Final = (
+    "success", "success", "success", "decline", "reject", "timeout_then_success", "late_success", "never_answers",
+    "silent", "duplicate_callback", "out_of_order", "contradictory_amount", "contradictory_status", "unknown_reference",
+)  # fmt: skip
+HOLDING: Final = frozenset({State.ROUTING, State.SUBMITTED, State.CONFIRMED, State.REFUSED})
+MOVED: Final = frozenset({State.SUCCESSFUL, State.RECONCILED, State.REVERSED})
+
+names: Final = st.sampled_from(["customer"] * 6 + ["merchant"] * 3 + NAMES)
+small: Final = st.integers(1, 200_000)
+minors: Final = st.one_of(small, small, small, st.sampled_from([1, 999_999, 1_000_000, 2_000_001, 10_000_000, 2**62]))
+picks: Final = st.integers(0, 10_000)
+pauses: Final = st.sampled_from([0.01, 0.5, 2, 10, 65, 400, 73 * 3600])
+
+
+class Known(Struct):
+    """What whoever asked for an intent knows of it."""
+
+    kind: str
+    source: str
+    destination: str
+    minor: int
+    principal: str
+    given_back: int = 0
+
+
+class EngineMachine(RuleBasedStateMachine):
+    """Random operations on a fleet of workers; `done` counts them, over all runs, by name."""
+
+    done: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fleet = Fleet(configuration())
+        refs = {ref.account_id: self.fleet.store.open_account(ref) for ref in ACCOUNTS}
+        self.known: dict[str, Known] = {}
+        self.asked: dict[str, tuple[str, str | None]] = {}  # commands without an answer: intent, amount of a reversal
+        self.files = [
+            AccountFile(r.id, r.tenant, r.currency, r.normal_side, -r.overdraft_limit if r.guarded else None)
+            for r in refs.values()
+        ]
+        self.facts = {
+            r.id: AccountFacts(
+                r.id, r.tenant, r.account_id, r.type, r.currency, r.normal_side, r.guarded, r.overdraft_limit
+            )
+            for r in refs.values()
+        }
+
+    @initialize()
+    def fund(self) -> None:
+        """Money comes from an account without a floor, by an intent like any other."""
+        for destination, minor in (("customer", FUNDS), ("merchant", FUNDS // 10)):
+            self.submit(IntentKind.BOOK_TRANSFER, "liquidity-ngn", destination, minor, "success", True, "seed", "admin")
+
+    # Operations -----------------------------------------------------------------------------------------------------
+
+    @rule(
+        kind=st.sampled_from([IntentKind.TRANSFER] * 3 + [IntentKind.BOOK_TRANSFER]),
+        source=names, destination=names, minor=minors, scenario=st.sampled_from(SCENARIOS), at_once=st.booleans(),
+    )  # fmt: skip
+    def submit(
+        self, kind: IntentKind, source: str, destination: str, minor: int, scenario: str, at_once: bool,
+        principal: str = "dev", role: str = "developer",
+    ) -> None:  # fmt: skip
+        """Ask for a transfer, over a rail that behaves as it likes or without one."""
+        command = transfer(minor, scenario=scenario, kind=kind, source=source, destination=destination)
+        intent = self.fleet.submit(command, principal=principal, role=role)
+        self.known[intent] = Known(str(kind), source, destination, minor, principal)
+        self._count(str(kind), at_once)
+
+    @rule(minor=small, back=st.booleans())
+    def pay(self, minor: int, back: bool) -> None:
+        """Pay somebody who has an account, and wait until it is there: what most of the others are about."""
+        ends = ("merchant", "customer") if back else ("customer", "merchant")
+        self._share_out()
+        self.submit(IntentKind.TRANSFER, *ends, minor, "success", True)
+        self.fleet.advance(3)
+
+    @precondition(lambda self: self.known)
+    @rule(pick=picks, at_once=st.booleans())
+    def cancel(self, pick: int, at_once: bool) -> None:
+        """Ask to cancel some intent, wherever it stands."""
+        self._ask("cancel", self._pick(pick), None)
+        self._count("cancel", at_once)
+
+    @precondition(lambda self: self.known)
+    @rule(pick=picks, minor=st.one_of(st.none(), small, st.sampled_from([0, -1, 2**63])), at_once=st.booleans())
+    def reverse(self, pick: int, minor: int | None, at_once: bool) -> None:
+        """Ask for some of an intent's money back, or for all that is left."""
+        amount = "full" if minor is None else str(minor)
+        self._ask("reverse", self._pick(pick, MOVED), amount, {"amount": amount})
+        self._count("reverse", at_once)
+
+    @precondition(lambda self: self.known)
+    @rule(pick=picks, verdict=st.sampled_from(["approved", "rejected"]), round_=st.integers(1, 2), own=st.booleans())
+    def decide(self, pick: int, verdict: str, round_: int, own: bool) -> None:
+        """Decide on a review, of a round that may be over, by somebody who may not."""
+        intent = self._pick(pick, frozenset({State.REVIEW}))
+        body = {"verdict": verdict, "round": round_, "reason": "because"}
+        self._ask("decide_review", intent, None, body, principal=self.known[intent].principal if own else "ops")
+        self._count(verdict, True)
+
+    @precondition(lambda self: self._cases())
+    @rule(pick=picks, resolution=st.sampled_from(["succeeded", "declined", "retry", "dismissed"]))
+    def resolve(self, pick: int, resolution: str) -> None:
+        """Resolve an open case, with a proof that may be against what is known."""
+        cases = self._cases()
+        case = cases[pick % len(cases)]
+        row = self.fleet.store.rows.cases[case].row
+        body = CaseResolution(case, resolution, "because", row.intent, row.kind)
+        self.fleet.command("resolve_case", row.intent or case, body)
+        self._count("resolve", True)
+
+    @rule(seconds=pauses)
+    def wait(self, seconds: float) -> None:
+        """Let time pass: rails call back, timers fire, reviews run out; days only where no rail is asked all along."""
+        self._share_out()
+        asking = any(self._state(intent) is State.SUBMITTED for intent in self.known)
+        self.fleet.advance(min(seconds, 400) if asking else seconds)
+        self._count("wait", True)
+
+    @rule(which=st.sampled_from(["join", "repeat", "forget", "replace", "replay"]))
+    def disturb(self, which: str) -> None:
+        """Let workers die, join and forget, and frames come again."""
+        fleet = self.fleet
+        if which == "replace":
+            fleet.replace_worker(f"w{len(self.done)}-{self.done.total()}")
+        elif which == "join" and len(fleet.workers) < 3:
+            fleet.add_worker(f"w{self.done.total()}")
+            self._share_out()
+        elif which == "repeat":
+            fleet.repeats = 3 - fleet.repeats
+        elif which == "forget":
+            fleet.forgetful = not fleet.forgetful
+        elif which == "replay":
+            fleet.replay()
+        self._count(which, True)
+
+    # What holds after each of them ----------------------------------------------------------------------------------
+
+    @invariant()
+    def the_auditor_has_no_complaint(self) -> None:
+        store = self.fleet.store
+        rows = [
+            Row(p.intent, p.tenant, p.debit.currency, p.debit.id, p.credit.id, p.pending, p.posted)
+            for p in store.rows.postings.values()
+        ]
+        claims = {file.id: Claim(*structs.astuple(store.balance(file.id))) for file in self.files}
+        for file in self.files:
+            if file.floor is None:  # sees holds from the other side; only who gives can hold
+                assert claims[file.id].debits_pending == 0
+        assert audit(self.files, rows, claims, self._holds()) == []
+
+    @invariant()
+    def the_books_are_where_the_intents_stand(self) -> None:
+        self._hear()
+        expected: Counter[str] = Counter()
+        for intent, known in self.known.items():
+            if self._state(intent) in MOVED:
+                left = known.minor - known.given_back
+                expected[known.source] -= left
+                expected[known.destination] += left
+                assert (self._state(intent) is State.REVERSED) == (left == 0)
+            else:
+                assert known.given_back == 0
+        for ref in self.fleet.store.refs.values():
+            if ref.type != "settlement":
+                balance = self.fleet.store.balance(ref.id)
+                assert balance.credits_posted - balance.debits_posted == expected[ref.account_id], ref.account_id
+
+    @invariant()
+    def every_record_and_posting_is_what_the_others_say(self) -> None:
+        store, verifier = self.fleet.store, Verifier()
+        postings: dict[str, list[PostingRow]] = {}
+        for p in store.rows.postings.values():
+            row = PostingRow(
+                p.intent, p.ordinal, p.tenant, p.kind, p.debit.id, p.credit.id, p.debit.currency, p.pending, p.posted,
+                p.at, p.hash, getattr(p, "effective_at", None),
+            )  # fmt: skip
+            postings.setdefault(p.intent, []).append(row)
+        for (tenant, intent_id), intent in store.intake.intents.items():
+            records = [
+                RecordRow(t.intent, t.sequence, t.tenant, t.at, str(t.state), t.event, t.record, t.hash)
+                for t in store.rows.transitions[intent.intent]
+            ]
+            row_ = IntentRow(intent.intent, tenant, intent_id, intent.digest)
+            verifier.intent(row_, records, postings.get(intent.intent, []), self.facts)
+        accounts = AccountsVerifier(verifier.findings.differ)
+        for facts in self.facts.values():
+            own = verifier.fold.get(facts.id, [0, 0, 0, 0, 0])
+            stored = structs.astuple(store.balance(facts.id))
+            accounts.account(facts, stored, (own[0], own[1], own[2], own[3]), own[4])
+        accounts.finish()
+        assert verifier.findings.shown == []
+
+    def teardown(self) -> None:
+        """Whatever is under way comes to its end: terminal, in review, or a case."""
+        self.fleet.repeats = 1
+        self._share_out()
+        self.fleet.advance(600)
+        self.the_books_are_where_the_intents_stand()
+        with_case = {file.row.intent for file in self.fleet.store.rows.cases.values() if file.status == "open"}
+        for intent in self.known:
+            state = self._state(intent)
+            assert state in MOVED or state in (State.FAILED, State.REVIEW) or intent in with_case, (intent, state)
+
+    # Helpers --------------------------------------------------------------------------------------------------------
+
+    def _count(self, name: str, at_once: bool) -> None:
+        self.done[name] += 1
+        if at_once:
+            self.fleet.run_until_idle()
+
+    def _share_out(self) -> None:
+        """Let workers renew what they have, as they do every second, and give up what others should have."""
+        for _ in range(3):
+            for worker in self.fleet.workers:
+                worker.claim()
+
+    def _ask(self, kind: str, intent: str, amount: str | None, body: Any = None, principal: str = "ops") -> None:
+        command = self.fleet.command(kind, intent, body, principal=principal)
+        self.asked[command] = intent, amount
+
+    def _hear(self) -> None:
+        """Take note of what was answered since, in the order of the answers."""
+        for command, outcome in self.fleet.store.rows.command_outcomes.items():
+            asked = self.asked.pop(command, None)
+            if asked is None or asked[1] is None or outcome[2] != "done":
+                continue
+            known = self.known[asked[0]]
+            known.given_back = known.minor if asked[1] == "full" else known.given_back + int(asked[1])
+
+    def _pick(self, pick: int, states: frozenset[State] | None = None) -> str:
+        """Return some intent: nearly always one in these states where there is any, and often one of the last."""
+        fitting = [intent for intent in self.known if states is None or self._state(intent) in states]
+        some = fitting if fitting and pick % 10 else list(self.known)
+        return some[-2:][pick % min(2, len(some))] if pick % 3 else some[pick % len(some)]
+
+    def _state(self, intent: str) -> State:
+        return self.fleet.store.rows.transitions[intent][-1].state
+
+    def _cases(self) -> list[str]:
+        return [key for key, case in self.fleet.store.rows.cases.items() if case.status == "open"]
+
+    def _holds(self) -> dict[tuple[str, int], int]:
+        """Return what intents hold, from where they stand."""
+        refs = self.fleet.store.refs
+        return {
+            (intent, refs["acme", known.source].id): known.minor
+            for intent, known in self.known.items()
+            if known.kind != IntentKind.BOOK_TRANSFER and self._state(intent) in HOLDING
+        }
