@@ -111,6 +111,7 @@ def fire(tick: Tick, at: Input, tx: Transaction) -> None:
         to = _choose(tick, tx, role, {tx.principal, desk.assigned_to, *desk.approved_by}) if role else None
         facts = f.Escalated(tx.round + 1, desk.level + 1, to, True, "nobody decided in time")
         _note(tick, at, tx, Fact.REVIEW_ESCALATED, facts, actor="svc_policy")
+        tick.waits["review.overdue"].append((tx.at - (tx.referred_at or tx.at)).total_seconds())
     tick.rearm(tx, at.partition, tx.review.next_at)
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from zentra.actors import holding, journaling, ledgering, reviewing
+from zentra.actors.diligence import diligence_of
 from zentra.actors.tick import Input, Poll, Tick
 from zentra.runtime.evidence.packet import LeafKind, leaf_data
 from zentra.runtime.intents import facts as f
@@ -51,6 +52,7 @@ def judge(tick: Tick, at: Input, event: Due) -> None:
         day=tick.day,
         waives=tx.waives,
         judging=judging,
+        diligence=None if rules.compliance is None else diligence_of(tick, tx, rules.compliance),
     )
     if decision.outcome == "accepted":
         for use in decision.velocity:

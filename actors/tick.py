@@ -450,6 +450,7 @@ class Tick:
         ended = "expired" if topic == Topic.REVIEW_EXPIRED else "cancelled"
         status = facts.verdict if isinstance(facts, f.Decided) else ended
         self.writes.reviews_closed.append((tx.id, status, actor, self.now, facts.reason))
+        self.waits["review"].append((tx.at - (tx.referred_at or tx.at)).total_seconds())
 
 
 _LASTS: Final = {state: timedelta(seconds=timeout.seconds) for state, timeout in TIMEOUTS.items()}

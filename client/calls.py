@@ -161,6 +161,7 @@ def create_intent(
     fee_max: int | None = None,
     fee_quote: str | None = None,
     hold: Mapping[str, object] | None = None,
+    counterparty: Mapping[str, str] | None = None,
 ) -> Call[Intent]:
     """Make an intent, at the general door or at one for its kind."""
     wanted = NewIntent(
@@ -170,6 +171,7 @@ def create_intent(
         fee_max=fee_max, fee_quote=fee_quote,
         hold=None if hold is None else dict(hold),
         idempotency_key=new_key() if idempotency_key is None else idempotency_key,
+        counterparty=None if counterparty is None else dict(counterparty),
     )  # fmt: skip
     return body_call(_intent, *door, body=intent_body(wanted), idempotency_key=wanted.idempotency_key, wait=wait)
 
@@ -283,10 +285,10 @@ def void_hold(id: str, reason: str, idempotency_key: str | None, wait: int | Non
 
 
 def create_account(
-    *, account_id: str, owner: str, type: str, currency: str, idempotency_key: str | None
-) -> Call[Account]:  # fmt: skip
+    *, account_id: str, owner: str, type: str, currency: str, idempotency_key: str | None, party: str | None = None
+) -> Call[Account]:
     """Open an account."""
-    body = {"account_id": account_id, "owner": owner, "type": type, "currency": currency}
+    body = {"account_id": account_id, "owner": owner, "type": type, "currency": currency, "party": party}
     return body_call(_account, "accounts", body=body, idempotency_key=idempotency_key)
 
 

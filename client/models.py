@@ -344,6 +344,7 @@ class Account(Struct, frozen=True, kw_only=True):
     available: int | None = None
     counters: dict[str, int] = {}
     links: Links = Links()
+    party: str | None = None
 
 
 class Page(Struct, Generic[T], frozen=True, kw_only=True):

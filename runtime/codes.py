@@ -82,6 +82,7 @@ _ROWS: Final = (
     ("idempotency_key_reused",      422, _NO,  "the key was used with another request",                "use a new key for a new request"),
     ("intent_id_conflict",          409, _NO,  "another intent has this intent_id",                    "use a new intent_id"),
     ("account_exists",              409, _NO,  "an account has this account_id",                       "use a new account_id"),
+    ("party_exists",                409, _NO,  "a party has this party_id",                            "use a new party_id"),
     ("endpoint_exists",             409, _NO,  "an endpoint has this id",                              "use a new id"),
     # Commands on what exists.
     ("not_cancellable",             409, _NO,  "the intent went to a rail or has settled",             "ask for a reversal once it is SUCCESSFUL"),
@@ -136,6 +137,8 @@ _ROWS: Final = (
     ("nothing_to_retry",            409, _NO,  "nothing waits to be tried again",                      "resolve the case in another way"),
     ("delivery_under_way",          409, _YES, "the delivery is being sent right now",                 "ask again when the attempt has ended"),
     ("policy_state_conflict",       409, _NO,  "the version is not in a state for this",               "look at the version"),
+    ("party_not_found",             422, _NO,  "the account's party does not exist",                   "create the party first"),
+    ("kyc_move_refused",            409, _NO,  "the party does not go from its state to this one",     "look at the party"),
     ("evidence_not_sealed",         409, _YES, "the packet is not sealed yet",                         "ask again after retry-after"),
     # Provider callbacks; the reasons of zentra.runtime.rails.port.
     ("signature_missing",           401, _NO,  "the callback is not signed",                           "sign the raw body"),
@@ -172,6 +175,7 @@ FIELD_CODES: Final = frozenset(
         "time_zone_unknown",
         "window_malformed",
         "body_not_object",
+        "compliance_malformed",
         "conditions_malformed",
         "country_malformed",
         "hash_malformed",

@@ -10,6 +10,8 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct, field
 
+from zentra.runtime.compliance.lists import NameList
+from zentra.runtime.compliance.rules import ClearedPair
 from zentra.runtime.evidence.merkle import Frontier
 from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.intents.transaction import Transition
@@ -69,6 +71,8 @@ class Configuration(Struct, frozen=True):
     reviews: dict[str, ReviewRules] = {}
     members: dict[str, dict[str, Member]] = {}  # by tenant and principal
     fees: dict[str, FeeSchedule] = {}
+    lists: Mapping[str, NameList] = {}
+    cleared: Mapping[str, frozenset[ClearedPair]] = {}
 
 
 class Lease(Struct, frozen=True, gc=False):

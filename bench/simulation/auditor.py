@@ -27,6 +27,7 @@ from zentra.bench.simulation.auditor_policy import AuditedPolicy
 from zentra.bench.simulation.auditor_reviews import AuditedReviews
 from zentra.bench.simulation.auditor_words import HELD, Violation
 from zentra.bench.twins.store import StoreTwin
+from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import Posting
@@ -56,12 +57,17 @@ class Auditor:
         self._fences = {partition: row.version for partition, row in store.lease_rows.items()}
         self._keys: dict[tuple[str, str, str], str] = {}
         self._configurations: dict[int, Configuration] = {}
+        self._parties: dict[int, dict[str, dict[str, PartyRef | None]]] = {}  # by version, tenant and account
         self._touched: set[str] = set()
         self.configured()
 
     def configured(self) -> None:
         """Take note of what is set up now; to be called whenever somebody changes it outside of a commit."""
         self._configurations[self._store.current.version] = self._store.current
+        parties = self._parties[self._store.current.version] = {}
+        for (tenant, name), ref in self._store.refs.items():
+            if ref.guarded:
+                parties.setdefault(tenant, {})[name] = ref.party
 
     def registered(self, transition: Transition, command: IntentCommand) -> None:
         """Follow an intent that was acknowledged, also where it is one that was acknowledged before."""
@@ -209,7 +215,8 @@ class Auditor:
             )
         payer, payee = (self.ledger.named(history.tenant, history.command[side]) for side in ("source", "destination"))
         types = self._source_type(history), payee.type if payee else None
-        self.policy.moved(history, record, configuration, ground.now, types)
+        parties = self._parties[ground.configuration_version].get(history.tenant, {})
+        self.policy.moved(history, record, configuration, ground.now, types, parties)
         self.reviews.moved(history, record, configuration, ground.now, self.messages.commands)
         self.fees.moved(history, record, configuration, payer, payee)
         self.rails.grounds(history, record, self.messages.commands)

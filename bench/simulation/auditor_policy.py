@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from msgspec import Struct
+
+from zentra.bench.simulation.auditor_compliance import compliance_due
 from zentra.bench.simulation.auditor_histories import History, Record, gives_back, settles
 from zentra.bench.simulation.auditor_windows import (
     Answered,
@@ -24,14 +27,25 @@ from zentra.bench.simulation.auditor_windows import (
     windows_of,
 )
 from zentra.bench.simulation.auditor_words import BOOKED, Violation
+from zentra.runtime.compliance.diligence import Compliance
+from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.policy import Limits, PolicyRules, Usage, VelocityKey
 from zentra.runtime.ports import Configuration
 
-__all__ = ["AuditedPolicy"]
+__all__ = ["AuditedPolicy", "People"]
 
 _UNLIMITED = Limits()
 _SYSTEM = ("settlement", "fee", "suspense", "liquidity")
 _DECISIONS = {"policy.accepted": "accepted", "policy.review": "review", "policy.denied": "denied"}
+
+
+class People(Struct, frozen=True):
+    """What a tenant demands of people, and what there was: lists, the parties behind guarded accounts, the time."""
+
+    demands: Compliance
+    configuration: Configuration
+    parties: Mapping[str, PartyRef | None]
+    now: datetime
 
 
 class AuditedPolicy:
@@ -56,15 +70,19 @@ class AuditedPolicy:
 
     def moved(
         self, history: History, record: Record, configuration: Configuration, now: datetime,
-        types: tuple[str | None, str | None],
+        types: tuple[str | None, str | None], parties: Mapping[str, PartyRef | None] | None = None,
     ) -> None:  # fmt: skip
-        """Follow one record: a decision, or an intent that is counted no longer. `types` are those of its accounts."""
+        """Follow one record: a decision, or an intent that is counted no longer. `types` are those of its accounts,
+        `parties` are those of the tenant's guarded accounts."""
         if record.event in _DECISIONS:
             rules = configuration.policies.get(history.tenant, PolicyRules())
             if rules.rules or rules.windows or rules.risk is not None:
                 self._judged_under_conditions(history, record, rules, now, types)
             else:
-                self._judged(history, record, rules, now.date().isoformat(), types[0])
+                people = None
+                if rules.compliance is not None:
+                    people = People(rules.compliance, configuration, parties or {}, now)
+                self._judged(history, record, rules, now.date().isoformat(), types[0], people)
         if record.event == "policy.accepted":
             self._change(history, 1, history.amount)
         elif gives_back(history.before, history.state):
@@ -119,7 +137,10 @@ class AuditedPolicy:
             change[0] += count
             change[1] += minor
 
-    def _judged(self, history: History, record: Record, rules: PolicyRules, day: str, source_type: str | None) -> None:
+    def _judged(
+        self, history: History, record: Record, rules: PolicyRules, day: str, source_type: str | None,
+        people: People | None,
+    ) -> None:  # fmt: skip
         where, facts = f"{history.id}/{record.sequence} ({record.event})", record.facts
         limits = rules.limits.get(history.currency) or rules.limits.get("*") or _UNLIMITED
         counted = history.command["kind"] not in BOOKED and (
@@ -127,6 +148,17 @@ class AuditedPolicy:
         )
         key = VelocityKey(history.tenant, f"account/{history.command['source']}", day, history.currency)
         due = self._decision(history, rules, limits, key if counted else None, source_type)
+        known = facts.get("diligence")
+        if (known is None) is not (people is None):
+            raise Violation("R", f"{where} was decided on {known}, the rules demand {rules.compliance}")
+        if people is not None:
+            asks = compliance_due(
+                where, history.command, known, people.demands, people.configuration, people.parties, people.now
+            )
+            if "denied" in asks:
+                due = "denied"
+            elif due == "accepted" and asks - history.waived:
+                due = "review"
         if (facts["outcome"], facts["version"]) != (due, rules.version) or _DECISIONS[record.event] != due:
             raise Violation("R", f"{where} says {facts['outcome']} under {facts['version']}, the rules say {due}")
         seen = {
@@ -213,7 +245,11 @@ class AuditedPolicy:
 
 def _rests_on(where: str, facts: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
     text = json.dumps(inputs, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    if hashlib.sha256(text.encode()).hexdigest() != facts["input_digest"]:
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    if "diligence" in facts:
+        text = json.dumps(facts["diligence"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        digest = hashlib.sha256(f"{digest}\n{text}".encode()).hexdigest()
+    if digest != facts["input_digest"]:
         raise Violation("R", f"{where} was decided on something else than {text}")
 
 

@@ -24,7 +24,7 @@ _RISK: Final = {
     "risk.month": Window(by="account", rolling_seconds=2_678_400, buckets=31),
     "risk.pair": Window(by="pair", calendar="ever"),
 }
-_KEPT: Final = ("source.type", "source.owner", "destination.type", "destination.owner", "hour", "weekday")
+_KEPT: Final = ("source.type", "destination.type", "hour", "weekday")
 
 
 def is_rolling(counter: str) -> bool:
@@ -199,8 +199,7 @@ def values_under(
         "amount": int(command["minor"]), "currency": command["currency"], "kind": command["kind"],
         "scope": command["scope"], "country": command["country"], "principal": people[0], "role": people[1],
         "source.id": command["source"], "destination.id": command["destination"] or None, "source.type": types[0],
-        "destination.type": types[1], "source.owner": None, "destination.owner": None, "hour": here.hour,
-        "weekday": here.isoweekday(),
+        "destination.type": types[1], "hour": here.hour, "weekday": here.isoweekday(),
         "corridor": f"{command['country'] or '*'}/{command['currency']}/{command['kind']}",
     }  # fmt: skip
     values |= {f"metadata.{name}": text for name, text in command["metadata"].items()}

@@ -9,21 +9,21 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from zentra.actors.stages import REGISTERED_TIMER
 from zentra.bench.simulation import orders
 from zentra.bench.simulation.auditor import Violation
 from zentra.bench.simulation.faults import Fault
 from zentra.bench.simulation.outside import Callback, signed
-from zentra.bench.simulation.setting import COLD_ACCOUNTS, CURRENCY, TENANTS
+from zentra.bench.simulation.setting import COLD_ACCOUNTS, CURRENCY, LISTED, TENANTS, UNLISTED
 from zentra.bench.twins.fleet import at_once
 from zentra.gateway.sandbox.scenarios import SCENARIOS
 from zentra.runtime.evidence import canonical
 from zentra.runtime.fees.quoting import NO_FEES, FeeFacts, quote
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import IntentCommand, digest_of
-from zentra.runtime.intents.terms import FeeTerms, HoldTerms
+from zentra.runtime.intents.terms import Counterparty, FeeTerms, HoldTerms
 from zentra.runtime.intents.transaction import register
 from zentra.runtime.intents.vocabulary import COMPOSED, IntentKind
 from zentra.runtime.messages import CommandGiven, Event, RailReported, encode_frame
@@ -99,10 +99,14 @@ class Border:
             amounts = (1, 100, 2_500, 40_000, 120_000, 180_000, random.randrange(1, 500_000))
         minor = random.choice(amounts)
         scenario = random.choice(_SCENARIOS)
+        counterparty: Counterparty | UnsetType = UNSET
+        if tenant == "initech" and random.random() < 0.9:
+            listed = random.choice([name for entry in LISTED for name in entry.names])
+            counterparty = Counterparty(random.choice((*UNLISTED, *UNLISTED, listed, listed.upper())))
         command = IntentCommand(
             kind=kind, minor=str(minor), currency=CURRENCY if random.random() < 0.98 else "USD", source=source,
             destination=destination, scope="default" if random.random() < 0.97 else "treasury",
-            metadata={} if scenario == "success" else {"sandbox_scenario": scenario},
+            metadata={} if scenario == "success" else {"sandbox_scenario": scenario}, counterparty=counterparty,
         )  # fmt: skip
         if kind is IntentKind.HOLD:
             destination = command.destination if random.random() < 0.7 else ""

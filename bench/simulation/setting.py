@@ -5,12 +5,16 @@ some that are frozen or closed; rails with and without idempotent references; co
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from zentra.bench.twins.fleet import START
 from zentra.bench.twins.store import StoreTwin
 from zentra.gateway.sandbox.scenarios import RailProfile, Timings
+from zentra.runtime.compliance.diligence import Compliance
+from zentra.runtime.compliance.lists import ListInfo, NameList, digest_of_list
+from zentra.runtime.compliance.states import PartyRef
+from zentra.runtime.compliance.synthetic import synthetic_entries
 from zentra.runtime.fees.schedule import FeeMatch, FeeRule, FeeSchedule, FeeTier
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.ledger.conversion import FxRate
@@ -25,10 +29,13 @@ __all__ = [
     "COLD_ACCOUNTS",
     "CURRENCY",
     "GLOBEX",
+    "LISTED",
     "MEMBERS",
+    "PARTIES",
     "PARTITIONS",
     "SECRET",
     "TENANTS",
+    "UNLISTED",
     "configuration",
     "fees",
     "open_books",
@@ -43,6 +50,12 @@ COLD_ACCOUNTS: Final = 6
 SECRET: Final = "s" * 32
 _DOLLARS: Final = ("dollars", "liquidity-usd", "fee-usd")
 OPENING_MINOR: Final = 5_000_000
+LISTED: Final = synthetic_entries(40)
+LIST_FETCHED_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
+UNLISTED: Final = ("Ulrika Denholm", "Pavel Orlov", "Amara Okafor")
+PARTIES: Final = (*(("approved", "clear"),) * 6, ("denied", "clear"), ("pending_review", "clear"),
+                  ("approved", "true_match"), ("approved", "possible_match"))  # fmt: skip
+"""States of parties as they come and go: KYC and screening."""
 # What globex promotes in turn, each under a version of its own: windows and conditions, then risk, then limits alone.
 _WHEN_LARGE: Final = {"all": [{"field": "amount", "op": ">=", "value": 170_000},
                               {"not": {"field": "kind", "op": "==", "value": "book_transfer"}}]}  # fmt: skip
@@ -131,6 +144,9 @@ def configuration() -> Configuration:
         ),
         "initech": (Corridor("initech", "any", CURRENCY, "transfer", ("gamma", "alpha")),),
     }
+    rules["initech"] = PolicyRules(
+        version=1, compliance=Compliance(kyc_required=True, screen="counterparties", list_max_age_hours=720)
+    )
     wanted = {"acme": (("all", ("*",)), ("money", ("ledger.*",))), "globex": (("posted", ("ledger.posted",)),)}
     endpoints = {
         tenant: tuple(
@@ -139,9 +155,10 @@ def configuration() -> Configuration:
         for tenant, rows in wanted.items()
     }
     wants = ReviewRules(due_seconds=40, expires_seconds=3_000, approvals={CURRENCY: Approvals(minor_min=200_000)})
+    lists = {"listed": NameList(ListInfo("listed", 1, digest_of_list(LISTED), LIST_FETCHED_AT, len(LISTED)), LISTED)}
     return Configuration(
         version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails, reviews={"acme": wants},
-        members={"acme": dict(MEMBERS), "globex": dict(MEMBERS)}, fees=fees(),
+        members={"acme": dict(MEMBERS), "globex": dict(MEMBERS)}, fees=fees(), lists=lists,
         rates={tenant: rates(tenant, 1, START) for tenant in ("acme", "globex")},
     )  # fmt: skip
 
@@ -176,11 +193,13 @@ def open_books(store: StoreTwin) -> None:
         refs = {}
         for name, type_ in rows:
             number += 1
+            known = tenant == "initech" and type_ not in _SYSTEM and name not in ("shop", "spare")
             refs[name] = store.open_account(
                 AccountRef(
                     number, tenant, name, type_, "USD" if name in _DOLLARS else CURRENCY, "credit",
                     type_ not in _SYSTEM,
                     overdraft_limit=200_000 if name == "credit" else 0, status="closed" if name == "closed" else "open",
+                    party=PartyRef(f"p-{name}", "approved", "clear") if known else None,
                 )
             )  # fmt: skip
         for name in ("hot", *(f"cold-{n}" for n in range(COLD_ACCOUNTS)), "spare"):

@@ -21,6 +21,7 @@ from zentra.client.asynchronous.money import (
     AsyncPayments,
     AsyncTransfers,
 )
+from zentra.client.asynchronous.parties import AsyncParties, AsyncScreening
 from zentra.client.asynchronous.policies import AsyncPolicies
 from zentra.client.asynchronous.transport import AsyncTransport
 from zentra.client.asynchronous.work import (
@@ -86,6 +87,8 @@ class AsyncZentra:
         self.approvals = AsyncApprovals(transport)
         self.cases = AsyncCases(transport)
         self.denials = AsyncDenials(transport)
+        self.parties = AsyncParties(transport)
+        self.screening = AsyncScreening(transport)
         self.webhooks = AsyncWebhooks(transport)
         self.evidence = AsyncEvidence(transport)
         self.meta = AsyncMeta(transport)

@@ -58,7 +58,8 @@ class AsyncCases:
     async def resolve(
         self, id: str, resolution: str, *, reason: str, idempotency_key: str | None = None, wait: int | None = None
     ) -> Command:
-        """End a case with a fact: `succeeded`, `declined`, `retry` or `dismissed`."""
+        """End a case with a fact: `succeeded`, `declined`, `retry` or `dismissed`; one of a possible match with
+        `true_match` or `false_positive`."""
         return await self._transport.send(calls.resolve_case(id, resolution, reason, idempotency_key, wait))
 
 

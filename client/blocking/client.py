@@ -23,6 +23,7 @@ from zentra.client.blocking.money import (
     Payments,
     Transfers,
 )
+from zentra.client.blocking.parties import Parties, Screening
 from zentra.client.blocking.policies import Policies
 from zentra.client.blocking.transport import Transport
 from zentra.client.blocking.work import (
@@ -88,6 +89,8 @@ class Zentra:
         self.approvals = Approvals(transport)
         self.cases = Cases(transport)
         self.denials = Denials(transport)
+        self.parties = Parties(transport)
+        self.screening = Screening(transport)
         self.webhooks = Webhooks(transport)
         self.evidence = Evidence(transport)
         self.meta = Meta(transport)

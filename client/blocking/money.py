@@ -42,15 +42,17 @@ class Intents:
         hold: Mapping[str, object] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
+        counterparty: Mapping[str, str] | None = None,
     ) -> Intent:
         """Return the intent as accepted or, after up to `wait` seconds (the server allows 30), as it then is.
 
         `amount` is in minor units; a hold has terms of its own and may do without a destination. `conditions` have to
         be met once it is in the books; `effective_at` (of a book transfer) is when it counts where that is not now.
         `fee_max` is the most that may be charged on top, `fee_quote` the digest of the quote that was agreed to: with
-        another fee the intent fails as `fee_changed`. Without an `idempotency_key` one is made for this call and all
-        its attempts; give one of yours, kept with the order that it is for, to be safe against a crash of your own
-        process as well. Raises APIError and ValueError."""
+        another fee the intent fails as `fee_changed`. A `counterparty` has a `name`, and may have `country`, `account`
+        and `kind`. Without an `idempotency_key` one is made for this call and all its attempts; give one of yours, kept
+        with the order that it is for, to be safe against a crash of your own process as well. Raises APIError and
+        ValueError."""
         return self._transport.send(
             calls.create_intent(
                 "runtime",
@@ -71,6 +73,7 @@ class Intents:
                 hold=hold,
                 idempotency_key=idempotency_key,
                 wait=wait,
+                counterparty=counterparty,
             )
         )
 
@@ -205,6 +208,7 @@ class Transfers:
         fee_quote: str | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
+        counterparty: Mapping[str, str] | None = None,
     ) -> Intent:
         """As `runtime.intents.create`; anything that is no transfer is refused."""
         return self._transport.send(
@@ -225,6 +229,7 @@ class Transfers:
                 fee_quote=fee_quote,
                 idempotency_key=idempotency_key,
                 wait=wait,
+                counterparty=counterparty,
             )
         )
 
@@ -251,6 +256,7 @@ class Payments:
         fee_quote: str | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
+        counterparty: Mapping[str, str] | None = None,
     ) -> Intent:
         """As `runtime.intents.create`, for a payment."""
         return self._transport.send(
@@ -270,6 +276,7 @@ class Payments:
                 fee_quote=fee_quote,
                 idempotency_key=idempotency_key,
                 wait=wait,
+                counterparty=counterparty,
             )
         )
 
@@ -281,14 +288,22 @@ class Accounts:
         self._transport = transport
 
     def create(
-        self, *, account_id: str, owner: str, type: str, currency: str, idempotency_key: str | None = None
+        self,
+        *,
+        account_id: str,
+        owner: str,
+        type: str,
+        currency: str,
+        idempotency_key: str | None = None,
+        party: str | None = None,
     ) -> Account:
-        """Open an account and return it, without balances. Raises APIError and ValueError."""
+        """Open an account and return it, without balances; `party` is whose it is. Raises APIError and ValueError."""
         return self._transport.send(
             calls.create_account(
-                account_id=account_id, owner=owner, type=type, currency=currency, idempotency_key=idempotency_key
+                account_id=account_id, owner=owner, type=type, currency=currency, idempotency_key=idempotency_key,
+                party=party,
             )
-        )
+        )  # fmt: skip
 
     def get(self, id: str) -> Account:
         """Return an account with its balances. Raises APIError and ValueError."""

@@ -26,6 +26,7 @@ from zentra.gateway.cli.periods import add_periods
 from zentra.gateway.cli.policy import add_policy
 from zentra.gateway.cli.rates import add_rates
 from zentra.gateway.cli.reviews import add_reviews
+from zentra.gateway.cli.screening import add_screening
 from zentra.gateway.cli.servers import add_servers
 from zentra.gateway.cli.support import JSON_OPTION, ExitCode, explained, say, say_json, settings, table
 from zentra.gateway.settings import Settings
@@ -70,6 +71,7 @@ add_reviews(app)
 add_ledger(app)
 add_periods(app)
 add_archive(app)
+add_screening(app)
 app.add_typer(config_app, name="config")
 
 

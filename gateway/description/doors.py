@@ -9,15 +9,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import UnionType
-from typing import Any, Final, Literal
-
-import msgspec
-from msgspec import Struct
+from typing import Final
 
 from zentra.actors.commands import COMMAND_CODES
-from zentra.gateway.description import fee_shapes, holdings, pages, reviewing, shapes, term_shapes
-from zentra.gateway.http.app import Route
+from zentra.gateway.description import fee_shapes, holdings, pages, people, reviewing, shapes, term_shapes
+from zentra.gateway.description.door import (
+    WITHOUT_ROUTE,
+    Door,
+    Media,
+    Query,
+    codes_of,
+    schema_of_fields,
+    schema_of_type,
+)
 from zentra.gateway.http.fields import SCHEMAS, Check, Field, digest, identifier, text
 from zentra.gateway.http.lists import LIMIT_DEFAULT, LIMIT_MAX
 from zentra.gateway.routes.accounts import ACCOUNT, ACCOUNT_FILTERS, ENTRY_FILTERS
@@ -27,120 +31,17 @@ from zentra.gateway.routes.holds import CAPTURE, HOLD_FILTERS, VOID
 from zentra.gateway.routes.intents import CANCEL, HOLDS, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
 from zentra.gateway.routes.journals import CONVERSIONS, JOURNALS, QUOTE, RATE
 from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION
+from zentra.gateway.routes.parties import AMENDMENT, KYC, PARTY, PARTY_FILTERS, RESCREEN
 from zentra.gateway.routes.policies import BACKTEST, DRAFT
 from zentra.gateway.routes.reviews import ASSIGNMENT, CLAIM, COMMENT, DECISIONS_MAX, ESCALATION, REVIEW_FILTERS, VERDICT
 from zentra.gateway.routes.webhooks import DELIVERY_FILTERS, ENDPOINT, NOTHING
 from zentra.runtime.fees.schedule import FeeSchedule
-from zentra.runtime.intents.command import KEY_PATTERN, intent_schema
+from zentra.runtime.intents.command import intent_schema
 from zentra.runtime.policy.backtest import BacktestReport
 from zentra.runtime.rails.port import CallbackCode
 
 __all__ = ["DOORS", "WITHOUT_ROUTE", "Door", "Media", "Query", "codes_of", "schema_of_fields"]
 
-Schema = Mapping[str, Any]
-
-
-class Media(Struct, frozen=True):
-    """An answer that is not JSON of ours: its type and a sentence."""
-
-    type: str
-    description: str
-
-
-class Query(Struct, frozen=True):
-    """One query parameter."""
-
-    name: str
-    schema: Schema
-    description: str
-    required: bool = False
-
-
-class Door(Struct, frozen=True, kw_only=True):
-    """The row of one route. `answers` are the answers that are no problem; `key` says where the idempotency key goes;
-    `waits` that `prefer: wait=N` is heard, `last_id` that `last-event-id` is; `headers` and `problem_headers` are those
-    beyond what all answers have: the refusal of a command is an outcome that is replayed."""
-
-    name: str
-    tag: str
-    summary: str
-    answers: Mapping[int, type | UnionType | Media]
-    takes: Schema | None = None
-    key: Literal["", "once", "each"] = ""
-    waits: bool = False
-    last_id: bool = False
-    query: tuple[Query, ...] = ()
-    headers: tuple[str, ...] = ()
-    problem_headers: tuple[str, ...] = ()
-    codes: tuple[str, ...] = ()
-
-
-def schema_of_fields(fields: Mapping[str, Field]) -> Schema:
-    """Return what `read_fields` takes, as JSON Schema."""
-    properties: dict[str, Any] = {}
-    for name, field in fields.items():
-        properties[name] = dict(SCHEMAS[field.check])
-        if field.default not in (..., "", None):
-            properties[name]["default"] = field.default
-    properties["idempotency_key"] = {"type": "string", "pattern": _KEY}
-    required = [name for name, field in fields.items() if field.default is ...]
-    return {
-        "type": "object",
-        "properties": properties,
-        **({"required": required} if required else {}),
-        "additionalProperties": False,
-    }
-
-
-def schema_of_type(kind: type, *without: str) -> Schema:
-    """Return what converts to a type, as one JSON Schema: but for the fields `without`, and with a key in the body."""
-    (whole,), components = msgspec.json.schema_components((kind,), ref_template="{name}")
-
-    def inlined(schema: Any) -> Any:
-        if isinstance(schema, dict):
-            if "$ref" in schema:
-                return inlined(components[schema["$ref"]])
-            return {name: inlined(below) for name, below in schema.items()}
-        return [inlined(below) for below in schema] if isinstance(schema, list) else schema
-
-    found: dict[str, Any] = inlined(whole)
-    fields = {name: below for name, below in found["properties"].items() if name not in without}
-    return {**found, "properties": {**fields, "idempotency_key": {"type": "string", "pattern": _KEY}}}
-
-
-def codes_of(route: Route, door: Door) -> list[str]:
-    """Return every code that a route can be answered with, sorted; by what the route is, and by what its row says."""
-    codes = {"internal", "unavailable", "version_unknown", *door.codes}
-    if route.permission is not None:
-        codes |= _GUARDED_CODES
-    if route.body:
-        codes |= {"body_too_large", "body_too_slow", "body_malformed", "overloaded"}
-    if route.body.startswith("json"):
-        codes |= {"body_key_repeated", "body_too_deep", "content_type_unsupported", "validation_failed"}
-    if door.key:
-        codes |= {"idempotency_key_ambiguous"}
-    if door.key == "once":
-        codes |= {"idempotency_key_missing", "idempotency_key_malformed", "idempotency_key_reused"}
-    if door.query:
-        codes |= {"query_malformed"}
-    return sorted(codes)
-
-
-WITHOUT_ROUTE: Final = frozenset({"route_not_found", "method_not_allowed"})
-"""What is answered where there is no route."""
-
-_GUARDED_CODES: Final = frozenset(
-    {
-        "authentication_required", "certificate_expired", "certificate_required", "certificate_revoked",
-        "certificate_unknown", "credentials_disagree", "key_expired", "key_invalid", "key_revoked", "network_refused",
-        "overloaded", "permission_denied", "principal_disabled", "rate_limited", "token_algorithm_refused",
-        "token_audience_wrong", "token_claims_malformed", "token_expired", "token_issuer_unknown", "token_key_unknown",
-        "token_malformed", "token_not_yet_valid", "token_role_refused", "token_signature_invalid",
-        "token_tenant_refused", "token_too_large",
-    }
-)  # fmt: skip
-"""What everybody may be answered with at a door that asks who comes."""
-_KEY: Final = f"^{KEY_PATTERN.pattern.removesuffix(chr(92) + 'Z')}$"
 _CALLBACK_CODES: Final = tuple(str(code) for code in CallbackCode)
 _REPLAYED: Final = ("idempotent-replayed", "idempotency-first-seen", "x-original-request-id")
 _STREAM: Final = Media("text/event-stream", "server-sent events: the name of each is its topic, its data the record")
@@ -179,6 +80,13 @@ def _command(name: str, tag: str, summary: str, takes: Mapping[str, Field], *cod
     return Door(
         name=name, tag=tag, summary=summary, answers=_COMMAND_ANSWERS, takes=schema_of_fields(takes), key="once",
         waits=True, headers=_COMMAND_HEADERS, problem_headers=_COMMAND_HEADERS[1:], codes=("not_found", *codes),
+    )  # fmt: skip
+
+
+def _party(name: str, summary: str, takes: Mapping[str, Field], *codes: str) -> Door:
+    return Door(
+        name=name, tag="parties", summary=summary, answers={200: people.PartyDone}, takes=schema_of_fields(takes),
+        key="once", headers=_REPLAYED, codes=("not_found", *codes),
     )  # fmt: skip
 
 
@@ -270,7 +178,8 @@ DOORS: Final[Mapping[str, Door]] = {
     ),
     "POST /accounts": Door(
         name="create_account", tag="accounts", summary="Open an account.", answers={201: shapes.AccountOpened},
-        takes=schema_of_fields(ACCOUNT), key="once", headers=("location", *_REPLAYED), codes=("account_exists",),
+        takes=schema_of_fields(ACCOUNT), key="once", headers=("location", *_REPLAYED),
+        codes=("account_exists", "party_not_found"),
     ),
     "GET /accounts/{id}": Door(
         name="show_account", tag="accounts", summary="An account and its balances.", answers={200: shapes.Account},
@@ -370,7 +279,34 @@ DOORS: Final[Mapping[str, Door]] = {
         name="show_case", tag="cases", summary="One case.", answers={200: shapes.CaseView}, codes=("not_found",),
     ),
     "POST /cases/{id}/resolve": _command(
-        "resolve_case", "cases", "End a case with a fact.", RESOLUTION, *COMMAND_CODES["resolve_case"]
+        "resolve_case", "cases", "End a case with a fact.", RESOLUTION, "self_approval", *COMMAND_CODES["resolve_case"]
+    ),
+    "POST /parties": Door(
+        name="create_party", tag="parties", summary="Create a party: somebody behind accounts.",
+        answers={201: people.PartyCreated}, takes=schema_of_fields(PARTY), key="once",
+        headers=("location", *_REPLAYED), codes=("party_exists",),
+    ),
+    "GET /parties": _list(
+        "list_parties", "parties", "The tenant's parties, the newest first.", people.Parties, PARTY_FILTERS
+    ),
+    "GET /parties/{id}": Door(
+        name="show_party", tag="parties", summary="A party; its names for those who may see names.",
+        answers={200: people.Party}, codes=("not_found",),
+    ),
+    "GET /parties/{id}/history": Door(
+        name="show_party_history", tag="parties", summary="Every change of a party, by whom and why.",
+        answers={200: people.PartyHistory}, codes=("not_found",),
+    ),
+    "POST /parties/{id}/amend": _party("amend_party", "Change what is said of a party.", AMENDMENT),
+    "POST /parties/{id}/kyc": _party(
+        "decide_kyc", "Move the KYC state of a party.", KYC, "self_approval", "kyc_move_refused"
+    ),
+    "POST /parties/{id}/rescreen": _party(
+        "rescreen_party", "Have a party screened anew, a true match included.", RESCREEN, "self_approval"
+    ),
+    "GET /screening/lists": Door(
+        name="list_screening_lists", tag="parties", summary="The lists that names are held against.",
+        answers={200: people.Lists},
     ),
     "GET /denials": _list(
         "list_denials", "denials", "What the tenant's people were refused, the latest first.", pages.Denials,

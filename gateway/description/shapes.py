@@ -21,10 +21,10 @@ from zentra.storage.reads.reviews import ReviewView
 from zentra.storage.reads.work import AttemptView, CaseView, CommandView
 
 __all__ = [
-    "Accepted", "Account", "AccountEntry", "AccountOpened", "BulkAnswer",
-    "BulkAnswers", "CallbackTaken", "CaseView", "CommandAnswer", "CommandView", "Delivery", "EndpointMade", "ErrorPage",
-    "Intent", "IntentShown", "Live", "PolicyShown", "PolicySummary", "PolicyVersion", "ProblemDocument", "Readiness",
-    "RecordShown", "ReviewView", "VersionShown", "WebhookBody",
+    "Accepted", "Account", "AccountEntry", "AccountOpened", "BulkAnswer", "BulkAnswers", "CallbackTaken", "CaseView",
+    "CommandAnswer", "CommandView", "Delivery", "EndpointMade", "ErrorPage", "Intent", "IntentShown", "Live",
+    "PolicyShown", "PolicySummary", "PolicyVersion", "ProblemDocument", "Readiness", "RecordShown", "ReviewView",
+    "SelfLink", "VersionShown", "WebhookBody",
 ]  # fmt: skip
 
 
@@ -323,6 +323,7 @@ class AccountOpened(Struct, frozen=True, kw_only=True):
     status: Literal["open"]
     created_by: str
     links: SelfLink
+    party: str | UnsetType = UNSET
 
 
 class AccountLinks(Struct, frozen=True):
@@ -346,6 +347,7 @@ class Account(Struct, frozen=True, kw_only=True):
 
     account_id: str
     owner: str
+    party: str | None
     type: str
     currency: str
     normal_side: Literal["debit", "credit"]

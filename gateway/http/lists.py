@@ -47,7 +47,7 @@ def time(value: Any) -> datetime:
         found = datetime.fromisoformat(value)
         if found.tzinfo is not None and "T" in value.upper():
             return found.astimezone(UTC)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, TypeError):
         pass
     raise Objection("time_malformed", "a time of RFC 3339 with its offset, like 2026-04-01T12:00:00Z")
 

@@ -51,6 +51,7 @@ from zentra.gateway.routes.holds import HoldRoutes
 from zentra.gateway.routes.intents import IntentRoutes
 from zentra.gateway.routes.journals import JournalRoutes
 from zentra.gateway.routes.operations import OperationRoutes
+from zentra.gateway.routes.parties import PartyRoutes
 from zentra.gateway.routes.policies import PolicyRoutes
 from zentra.gateway.routes.reviews import ReviewRoutes
 from zentra.gateway.routes.webhooks import WebhookRoutes
@@ -239,6 +240,7 @@ class _Builder:
             *_books(tenant_pool, intents, Quotes(secret), lists),
             *HoldRoutes(tenant_pool, commands, lists).routes(),
             *_desk(tenant_pool, writer_pool, commands, lists, denials),
+            *PartyRoutes(tenant_pool, lists).routes(),
             *PolicyRoutes(tenant_pool, load_scorers(self.settings.risk_scorers)).routes(),
             *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
             *callbacks.routes(),

@@ -14,17 +14,20 @@ from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.fields import Field, identifier, one_of, read_fields, text
 from zentra.gateway.http.lists import CREATED, Check, Lists
-from zentra.gateway.http.problems import Problem
+from zentra.gateway.http.problems import Problem, of_violations
 from zentra.gateway.routes.packets import uuid_of
+from zentra.gateway.routes.parties import MATCH_RESOLUTIONS, resolve_match
+from zentra.runtime.intents.command import Violation
 from zentra.storage.pool import Pool
 from zentra.storage.reads import lists as list_reads
 from zentra.storage.reads import work as work_reads
 from zentra.storage.reads.lists import DenialPlace, WorkPlace
+from zentra.storage.screening import SCREENING_CASE
 
 __all__ = ["CASE_FILTERS", "DENIAL_FILTERS", "RESOLUTION", "OperationRoutes"]
 
 CASE_STATUSES: Final = ("open", "resolved")
-RESOLUTIONS: Final = ("succeeded", "declined", "retry", "dismissed")
+RESOLUTIONS: Final = ("succeeded", "declined", "retry", "dismissed", *MATCH_RESOLUTIONS)
 CASE_FILTERS: Final[Mapping[str, Check]] = {
     **CREATED, "status": one_of("status_unknown", *CASE_STATUSES), "intent_id": identifier, "kind": identifier,
 }  # fmt: skip
@@ -72,6 +75,12 @@ class OperationRoutes:
         seen = await work_reads.case(self._pool, asker.tenant, uuid_of(request.params["id"]))
         if seen is None:
             raise Problem("not_found")
+        of_match = seen.kind == SCREENING_CASE
+        if of_match is not (values["resolution"] in MATCH_RESOLUTIONS):
+            words = MATCH_RESOLUTIONS if of_match else RESOLUTIONS[:4]
+            raise of_violations([Violation("/resolution", "resolution_unknown", f"one of {', '.join(words)}")])
+        if of_match:
+            return await resolve_match(self._pool, request, in_body, seen.id, values["resolution"], values["reason"])
         # A message that was set aside is not of its intent's history, even where it names the intent.
         intent = None if seen.kind == POISON else seen.intent
         body = CaseResolution(seen.id, values["resolution"], values["reason"], intent, seen.kind)

@@ -17,17 +17,20 @@ from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.reading import REQUIRED, Violation, foreign_to, read_terms, term_schema
 from zentra.runtime.intents.terms import (
     CHARGEABLE_KINDS,
+    COUNTERPARTY_SCHEMA,
     FEE_SCHEMA,
     HOLD_SCHEMA,
     Condition,
     Conversion,
+    Counterparty,
     FeeTerms,
     HoldTerms,
     Leg,
+    read_counterparty,
     read_fee,
     read_hold,
 )
-from zentra.runtime.intents.vocabulary import IntentKind
+from zentra.runtime.intents.vocabulary import COMPOSED, IntentKind
 from zentra.runtime.ledger.money import AMOUNT_SCHEMA, currencies, is_currency, parse_minor
 
 __all__ = [
@@ -77,6 +80,7 @@ class IntentCommand(Struct, frozen=True, kw_only=True, gc=False):
     conversion: Conversion | UnsetType = UNSET
     fee: FeeTerms | UnsetType = UNSET
     hold: HoldTerms | UnsetType = UNSET
+    counterparty: Counterparty | UnsetType = UNSET
 
     @property
     def amount(self) -> int:
@@ -99,6 +103,7 @@ class _Request(Struct, kw_only=True, forbid_unknown_fields=True):
     hold: dict[str, Any] | UnsetType = UNSET
     fee: dict[str, Any] | UnsetType = UNSET
     idempotency_key: str | UnsetType = UNSET
+    counterparty: dict[str, Any] | UnsetType = UNSET
 
 
 _FIELDS: Final = {field.name: field for field in msgspec.structs.fields(_Request)}
@@ -197,6 +202,7 @@ def intent_schema(kinds: frozenset[str] | None = None) -> dict[str, Any]:
         "hold": HOLD_SCHEMA,
         "fee": FEE_SCHEMA,
         "idempotency_key": {"type": "string", "pattern": _as_ecma(KEY_PATTERN)},
+        "counterparty": dict(COUNTERPARTY_SCHEMA),
     }
     if not _WITHOUT_DESTINATION & frozenset(allowed):
         del properties["hold"]
@@ -216,7 +222,7 @@ def intent_schema(kinds: frozenset[str] | None = None) -> dict[str, Any]:
         "required": [field for field in ways[allowed[0]] if all(field in way for way in ways.values())],
         "additionalProperties": False,
     }
-    own = {"hold": _WITHOUT_DESTINATION, "fee": frozenset(CHARGEABLE_KINDS)}
+    own = {"hold": _WITHOUT_DESTINATION, "fee": frozenset(CHARGEABLE_KINDS), "counterparty": _KINDS - COMPOSED}
     foreign = {kind: [*foreign_to(kind), *(field for field in own if kind not in own[field])] for kind in allowed}
     if len(allowed) == 1:
         for field in foreign[allowed[0]]:
@@ -276,6 +282,11 @@ def _flawless(body: dict[str, Any], kinds: frozenset[str]) -> tuple[IntentComman
         fee, found = read_fee(asked.fee)
         if found or asked.kind not in CHARGEABLE_KINDS:
             return None
+    counterparty: Counterparty | UnsetType = UNSET
+    if asked.counterparty is not UNSET:
+        counterparty, found = read_counterparty(asked.counterparty)
+        if found:
+            return None
     primitives: tuple[str, ...] = PRIMITIVES
     if asked.primitives is not UNSET:
         primitives = tuple([primitive for primitive in PRIMITIVES if primitive in asked.primitives])
@@ -283,6 +294,7 @@ def _flawless(body: dict[str, Any], kinds: frozenset[str]) -> tuple[IntentComman
         kind=_KIND_OF[asked.kind], minor=str(minor), currency=asked.currency, source=asked.source,
         destination=asked.destination, scope=asked.scope, country=asked.country, intent_id=intent_id,
         money_model=asked.money_model, primitives=primitives, metadata=asked.metadata, fee=fee,
+        counterparty=counterparty,
     )  # fmt: skip
     return command, key
 
@@ -348,6 +360,11 @@ def _semantics(values: dict[str, Any], kinds: frozenset[str]) -> list[Violation]
 def _read_terms(values: dict[str, Any]) -> list[Violation]:
     """Put the terms of the kind into `values` as the command has them; return what is wrong with them."""
     kind, wrong = values.get("kind", _KIND_DEFAULT), []
+    if "counterparty" in values and kind in COMPOSED:
+        wrong.append(Violation("/counterparty", "terms_misplaced", f"a {kind} stays in the books"))
+    elif "counterparty" in values:
+        values["counterparty"], found = read_counterparty(values["counterparty"])
+        wrong += [Violation(f"/counterparty{below}", code, detail) for below, code, detail in found]
     if "fee" in values and kind in CHARGEABLE_KINDS:
         values["fee"], found = read_fee(values["fee"])
         wrong += [Violation(f"/fee{below}", code, detail) for below, code, detail in found]

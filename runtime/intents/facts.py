@@ -5,6 +5,7 @@ are strings. `kind` says which Struct it is."""
 
 from msgspec import UNSET, Struct, UnsetType
 
+from zentra.runtime.compliance.diligence import Diligence
 from zentra.runtime.intents.command import IntentCommand
 
 __all__ = [
@@ -88,6 +89,7 @@ class Judged(Struct, frozen=True, gc=False, tag_field="kind", tag="judged"):
     reasons: tuple[str, ...] = ()
     velocity: tuple[VelocityUse, ...] = ()
     seen: Seen | UnsetType = UNSET  # not where the intent and its account say it all
+    diligence: Diligence | UnsetType = UNSET
 
 
 class Noted(Struct, frozen=True, gc=False, tag_field="kind", tag="noted"):

@@ -262,8 +262,11 @@ def _absorb_booked(tx: Transaction, facts: f.Booked, topic: str) -> None:
         _absorb_composed(tx, facts)
         return
     reversal = 0
+    if facts.fees is not UNSET:
+        tx.fees = facts.fees.lines
+    charged = tx.fees
     for entry in facts.entries:
-        if entry.posting in _FEE_POSTINGS:
+        if charged and entry.posting in _FEE_POSTINGS:
             _absorb_fee(tx, entry)
             continue
         tx.held += int(entry.pending)
@@ -273,8 +276,6 @@ def _absorb_booked(tx: Transaction, facts: f.Booked, topic: str) -> None:
             reversal = int(entry.posted)  # both legs of one reversal carry the same amount
     tx.given_back += reversal
     tx.ordinal += len(facts.entries)
-    if facts.fees is not UNSET:
-        tx.fees = facts.fees.lines
     if facts.command:
         tx.commands = tx.commands | {facts.command}
 

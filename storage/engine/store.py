@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.errors import DataError
 from zentra.runtime.evidence.merkle import Frontier
 from zentra.runtime.fees.schedule import FeeRule, FeeSchedule
@@ -42,14 +43,17 @@ from zentra.storage.engine.journal import UUID_DIGITS, commit_tick
 from zentra.storage.engine.ownership import claim_leases, give_up_leases, release_leases
 from zentra.storage.errors import translated
 from zentra.storage.pool import Pool
+from zentra.storage.screening import ListShelf, cleared_pairs
 
 __all__ = ["PostgresStore"]
 
 UNSEND_ROWS: Final = 20_000  # well within the limit of a transaction
 _SYSTEM: Final = "@"  # @<type>/<currency>: the tenant's system account of that type and currency
 _ACCOUNTS: Final = """
-select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status
+select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status,
+    p.party_id, p.kyc_state, p.screening_state
 from accounts a join unnest($1::text[], $2::text[]) as n(tenant, account_id) using (tenant, account_id)
+left join parties p on p.tenant = a.tenant and p.party_id = a.party
 """
 _SYSTEM_ACCOUNTS: Final = """
 select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status
@@ -169,6 +173,7 @@ class PostgresStore:
         self._pool = pool
         self._claimed = False
         self._policies: dict[tuple[str, int], PolicyRules] = {}
+        self.shelf = ListShelf(pool)
 
     async def partitions(self) -> int:
         """Return the number of partitions, fixed when the installation was made."""
@@ -226,6 +231,9 @@ class PostgresStore:
             (row[0], row[1]): known.get((row[0], row[1])) or rules_of(msgspec.json.decode(row[2]), row[1])
             for row in policies
         }
+        screening = any(
+            one.compliance is not None and one.compliance.screen != "off" for one in self._policies.values()
+        )
         return Configuration(
             version=version,
             policies={tenant: rules for (tenant, _), rules in self._policies.items()},
@@ -237,6 +245,8 @@ class PostgresStore:
             fees={row[0]: FeeSchedule(msgspec.json.decode(row[2], type=tuple[FeeRule, ...]), row[1]) for row in fees},
             rates=_by_tenant(FxRate(*row) for row in await self._fetch(_RATES)),
             closed_until={row[0]: row[1] for row in await self._fetch(_CLOSED_UNTIL)},
+            lists=await self.shelf.active() if screening else {},
+            cleared=await cleared_pairs(self._pool) if screening else {},
         )
 
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
@@ -246,7 +256,10 @@ class PostgresStore:
         found: dict[tuple[str, str], AccountRef] = {}
         if plain:
             for row in await self._fetch(_ACCOUNTS, [t for t, _ in plain], [n for _, n in plain]):
-                found[row[1], row[2]] = AccountRef(*row)
+                ref = AccountRef(*row[:9])
+                if row[9] is not None:
+                    ref = msgspec.structs.replace(ref, party=PartyRef(*row[9:]))
+                found[row[1], row[2]] = ref
         if system:
             asked = [row[0] for row in system], [row[1] for row in system], [row[3] for row in system]
             for row in await self._fetch(_SYSTEM_ACCOUNTS, *asked):

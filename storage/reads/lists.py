@@ -258,7 +258,8 @@ _INTENT_FILTERS: Final[Mapping[str, str]] = {
     "states": "s.state = any({}::text[])",
 }
 _ACCOUNT: Final = (
-    "id, account_id, owner, type, currency, normal_side, guarded, overdraft_limit, status, created_by, created_at"
+    "id, account_id, owner, type, currency, normal_side, guarded, overdraft_limit, status, created_by, created_at,"
+    " party"
 )
 _ACCOUNT_FILTERS: Final[Mapping[str, str]] = {
     "created_from": "created_at >= {}",

@@ -99,6 +99,7 @@ class AccountView(Struct, frozen=True, kw_only=True):
     debits_posted: int
     credits_posted: int
     expired_unbooked: int = 0  # what holds keep whose time is over
+    party: str | None = None
 
 
 async def record_denials(pool: Pool, rows: Sequence[DenialRow]) -> None:
@@ -233,7 +234,7 @@ cross join lateral (
 """
 _ACCOUNT: Final = f"""
 select a.id, a.account_id, a.owner, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status,
-       a.created_by, a.created_at, b.debits_pending, b.credits_pending, b.debits_posted, b.credits_posted,
+       a.created_by, a.created_at, a.party, b.debits_pending, b.credits_pending, b.debits_posted, b.credits_posted,
        {EXPIRED_UNBOOKED.format(account="a.id")} as expired_unbooked
 from accounts a
 cross join lateral (

@@ -70,6 +70,7 @@ BLOCKING_PAGES: Final[Mapping[str, Callable[[], str]]] = {
         "holding.py",
         "journals.py",
         "money.py",
+        "parties.py",
         "policies.py",
         "transport.py",
         "work.py",

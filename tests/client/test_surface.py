@@ -18,7 +18,7 @@ from msgspec import Struct
 from tests.architecture import ROOT
 from tests.client import servers
 from tests.client.servers import Script
-from zentra.client import holds, models, policies
+from zentra.client import holds, models, people, policies
 from zentra.client.api import AsyncZentra, Condition, Leg, NewDecision, NewIntent, Zentra
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages
 from zentra.client.blocking.transport import EventStream, Pages
@@ -62,13 +62,16 @@ MONEY: dict[str, Any] = {
 }  # fmt: skip
 LABELS = {name: MONEY[name] for name in ("intent_id", "scope", "country", "metadata", "wait")}
 HOLDS = [Condition(account="a", of="available", min=0, max=1)]
-CHARGED = {**MONEY, "fee_max": 5, "conditions": HOLDS}
+CHARGED = {**MONEY, "fee_max": 5, "conditions": HOLDS, "counterparty": {"name": "n"}}
 GENERAL = {**CHARGED, "hold": {"expires_in_seconds": 60}, "effective_at": AT}
+SAID: dict[str, Any] = {
+    "aliases": ["a"], "born": "1961-05-03", "countries": ["XA"], "identifiers": {"a": "b"}, "idempotency_key": "k",
+}  # fmt: skip
 MANY = [NewIntent(kind="payment", **{name: value for name, value in GENERAL.items() if name != "wait"})]
 # fmt: off
 ASKED: dict[str, Callable[[Any], Any]] = {
     "list_accounts": lambda api: api.accounts.list(type="t", currency="c", owner="o", status="s", **CREATED).page("c"),
-    "create_account": lambda api: api.accounts.create(account_id="a", owner="o", type="t", currency="c"),
+    "create_account": lambda api: api.accounts.create(account_id="a", owner="o", type="t", currency="c", party="p"),
     "show_account": lambda api: api.accounts.get("x"),
     "list_entries": lambda api: api.accounts.entries(
         "x", intent="i", kind="k", side="debit", **AMOUNTS, **CREATED).page("c"),
@@ -92,7 +95,8 @@ ASKED: dict[str, Callable[[Any], Any]] = {
         sell="a", buy="b", mid="1", spread_bps=1, fee_minor=1, max_age_seconds=1, source="s", as_of=AT),
     "list_rates": lambda api: api.rates.in_force(),
     "create_hold": lambda api: api.holds.create(
-        expires_in_seconds=60, release_condition="r", conditions=HOLDS, **MONEY),
+        expires_in_seconds=60, release_condition="r", conditions=HOLDS,
+        counterparty={"name": "n"}, **MONEY),
     "list_holds": lambda api: api.holds.list(
         account="a", status="s", currency="c", expires_before=AT, **CREATED).page("c"),
     "show_hold": lambda api: api.holds.get("x"),
@@ -141,6 +145,14 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "list_deliveries": lambda api: api.webhooks.deliveries.list(
         endpoint="e", intent="i", event="v", status="s", **CREATED).page("c"),
     "replay_delivery": lambda api: api.webhooks.deliveries.replay("x", wait=3, idempotency_key="k"),
+    "create_party": lambda api: api.parties.create(party_id="p", kind="k", legal_name="n", **SAID),
+    "show_party": lambda api: api.parties.get("x"),
+    "list_parties": lambda api: api.parties.list(kind="k", kyc_state="a", screening_state="b", **CREATED).page("c"),
+    "show_party_history": lambda api: api.parties.history("x"),
+    "amend_party": lambda api: api.parties.amend("x", reason="why", legal_name="n", **SAID),
+    "decide_kyc": lambda api: api.parties.decide_kyc("x", "approved", reason="why", expires_at=AT),
+    "rescreen_party": lambda api: api.parties.rescreen("x", reason="why"),
+    "list_screening_lists": lambda api: api.screening.lists(),
     "version": lambda api: api.meta.version(),
     "show_problem": lambda api: api.meta.error("x"),
 }
@@ -248,6 +260,7 @@ SCHEMAS: dict[type[Struct], list[str]] = {
         "Approvals",
         "Holds",
         "FeeSchedules",
+        "Parties",
         "Policies",
         "Decisions",
     ],
@@ -270,6 +283,10 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.Stage: ["StageShown"],
     models.Version: ["VersionShown"],
     models.WebhookIntent: ["WebhookData"],
+    people.Party: ["Party", "PartyCreated"],
+    people.PartyChange: ["PartyChange"],
+    people.PartyDone: ["PartyDone"],
+    people.ScreeningList: ["List"],
 }
 
 

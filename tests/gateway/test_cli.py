@@ -37,6 +37,7 @@ COMMANDS = (
     "policy show", "policy explain",
     "fees", "fees put", "fees show", "fees list", "fees check", "fees quote",
     "deadletters", "deadletters list", "deadletters retry",
+    "screening", "screening load", "screening list", "screening check", "screening rescreen",
     "reviews", "reviews list", "reviews counts", "reviews show", "reviews approve", "reviews reject", "reviews claim",
     "reviews assign", "reviews comment", "reviews escalate", "reviews rules",
     "approvals", "approvals list", "approvals show", "approvals approve", "approvals reject", "approvals cancel",

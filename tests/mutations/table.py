@@ -8,6 +8,7 @@ from typing import Final
 
 from tests.mutations.holds import HOLD_MUTATIONS
 from tests.mutations.mutation import Edit, Mutation
+from tests.mutations.policies import POLICY_MUTATIONS
 
 __all__ = ["MUTATIONS"]
 
@@ -143,7 +144,7 @@ MUTATIONS: Final = (
     # Fees -------------------------------------------------------------------------------------------------------------
     Mutation(
         "fee-unfunded", "funds are judged on the amount without its fee", "C",
-        (Edit(_BOOK, '(debit, "credit", minor + more)', '(debit, "credit", minor)'),),
+        (Edit(_BOOK, "minor + more if ref is debit else minor", "minor"),),
         (f"{_CHARGING_TESTS}test_funds_are_judged_on_amount_and_fee",),
     ),
     Mutation(
@@ -156,6 +157,7 @@ MUTATIONS: Final = (
         (Edit(_CHARGING, "- refund_due(tx.fees, payer, tx.given_back, tx.posted)",
               "- refund_due(tx.fees, payer, tx.given_back, tx.posted) * (tx.given_back + minor == tx.posted)"),),
         (f"{_CHARGING_TESTS}test_a_fee_goes_back_as_its_rule_says_and_parts_add_up",),
+        "one charged intent is hardly ever given back in several parts",
     ),
     Mutation(
         "fee-changed-taken", "a fee above what the client agreed to is charged", "R",
@@ -269,7 +271,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "velocity-not-taken", "an accepted intent is not counted against the limits of its day", "R",
-        (Edit(_STAGES, "            tick.count(key, 1, tx.command.amount)", "            pass"),),
+        (Edit(_STAGES, "        for use in decision.velocity:", "        for use in ():"),),
         (f"{_STAGE_TESTS}test_what_a_day_may_carry_is_counted_under_lock_and_given_back",),
     ),
     Mutation(
@@ -348,7 +350,7 @@ MUTATIONS: Final = (
     # People, tenants, time --------------------------------------------------------------------------------------------
     Mutation(
         "review-waived", "the policy's review is waived although nobody has approved", "Q",
-        (Edit("runtime/policy.py", 'if outcome == "review" and name in waives:', 'if outcome == "review":'),),
+        (Edit("runtime/policy/standard.py", 'if outcome == "review" and name in waives:', 'if outcome == "review":'),),
         ("tests/runtime/test_policy.py::test_each_rule_answers_at_its_boundary_and_the_worst_answer_wins",
          f"{_COMMAND_TESTS}test_a_review_holds_everything_back_until_it_is_approved"),
     ),
@@ -416,6 +418,7 @@ MUTATIONS: Final = (
         _SQL,
     ),
     *HOLD_MUTATIONS,
+    *POLICY_MUTATIONS,
     # Evidence and webhooks --------------------------------------------------------------------------------------------
     Mutation(
         "chain-forgets", "a link of the chain does not cover the one before", "S",

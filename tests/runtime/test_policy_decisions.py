@@ -13,12 +13,13 @@ from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.facts import Judged, Seen
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef
-from zentra.runtime.policy import Judging, PolicyRules, Usage, VelocityKey, decide, fields, velocity_keys
+from zentra.runtime.policy import Judging, Limits, PolicyRules, Usage, VelocityKey, decide, fields, velocity_keys
 from zentra.runtime.policy.conditions import OPERATORS
 from zentra.runtime.policy.decision import decide_again
 from zentra.runtime.policy.document import parse_policy, rules_of
 from zentra.runtime.policy.evaluation import Inputs
 from zentra.runtime.policy.fields import FIELDS, Field
+from zentra.runtime.policy.rules import Rule
 from zentra.runtime.policy.scoring import RiskFacts, Scorer, default_score
 
 NOW: Final = datetime(2026, 4, 3, 22, 30, tzinfo=UTC)  # a Friday; in Lagos it is half past eleven at night
@@ -233,6 +234,13 @@ def test_a_scorer_that_raises_or_returns_nonsense_never_accepts(
     decision = _decide(rules, scorers={"mine": scorer})
     assert (decision.outcome, decision.reasons) == (outcome, ("risk_unanswerable",))
     assert _decide(rules, scorers={}).outcome == outcome  # nor does one that this process does not have
+
+
+def test_an_allow_takes_back_no_denial_even_where_nobody_has_checked_the_document() -> None:
+    allow = Rule("known", LARGE, "allow", waives=("no", "transaction_limit"))
+    deny = Rule("no", LARGE, "deny", "no_said_so")
+    rules = PolicyRules(version=3, rules=(deny, allow), limits={"NGN": Limits(transaction_minor_max=1)})
+    assert _decide(rules).reasons == ("transaction_limit_exceeded", "no_said_so")
 
 
 def test_an_allow_without_an_answer_allows_nothing_and_none_takes_back_a_review_for_want_of_one() -> None:

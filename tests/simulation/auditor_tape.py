@@ -229,9 +229,9 @@ def _keep_rows(store: StoreTwin, plan: TickPlan, writes: TickWrites, ground: Gro
             store.rows.outbox.pop(key, None)
 
 
-def listening(fleet: Fleet) -> list[Call]:
+def listening(fleet: Fleet, calls: list[Call] | None = None) -> list[Call]:
     """Return a list to which everything is appended from now on that an auditor of this fleet is told."""
-    calls: list[Call] = []
+    calls = [] if calls is None else calls
     store, stream = fleet.store, fleet.stream
     registers, puts, append, send = store.register, store.put, stream.append, fleet.endpoints.send
 

@@ -39,6 +39,10 @@ SOUND: dict[str, dict[str, Any]] = {
     "POST /journals": {"currency": "NGN", "legs": [{"source": "a", "destination": "b", "amount": 5}]},
     "POST /conversions": {"amount": 5, "currency": "USD", "buy_currency": "NGN", "source": "a", "destination": "b"},
     "POST /rates": {"sell": "USD", "buy": "NGN", "mid": "1.5", "max_age_seconds": 60, "source": "desk"},
+    "POST /parties": {"party_id": "p", "kind": "person", "legal_name": "Ulrika Denholm"},
+    "POST /parties/{id}/amend": {"countries": ["XA"], "reason": "x"},
+    "POST /parties/{id}/kyc": {"state": "approved", "reason": "x"},
+    "POST /parties/{id}/rescreen": {"reason": "x"},
     "POST /webhooks/endpoints": {"url": "https://example.com"},
     "POST /webhooks/deliveries/{id}/replay": {},
 }
@@ -102,7 +106,17 @@ async def send(api: Api, route: Route, body: object) -> Answer:
 
 
 async def rows(pool: Pool) -> list[int]:
-    tables = ("intents", "idempotency", "commands", "accounts", "endpoints", "postings", "transitions", "outbox")
+    tables = (
+        "intents",
+        "idempotency",
+        "commands",
+        "accounts",
+        "endpoints",
+        "parties",
+        "postings",
+        "transitions",
+        "outbox",
+    )
     return [await pool.fetchval(f"select count(*) from zentra.{table}") for table in tables]
 
 
