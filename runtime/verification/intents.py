@@ -265,7 +265,7 @@ class Verifier:
                 if left < 0:
                     self.findings.differ("holds", posting.tenant, where, "pending", "no more than is held", left)
             if posting.posted:
-                if posting.kind in ("reversal", "fee_refund"):
+                if posting.kind in _WAYS_BACK:
                     back = (posting.credit, posting.debit)
                     moved[back] = left = moved.get(back, 0) - posting.posted
                     if left < 0:
@@ -352,6 +352,7 @@ class Verifier:
         self.fold.setdefault(account, [0, 0, 0, 0, 0])[4] += left
 
 
+_WAYS_BACK: Final = ("reversal", "forced_reversal", "fee_refund")
 _ENTRY_FIELDS: Final = ("kind", "debit", "credit", "currency", "pending", "posted", "hash", "effective_at")
 
 

@@ -49,6 +49,14 @@ from accounts a left join balances b on b.account = a.id
 where $1::text is null or a.tenant = $1
 order by a.id, b.stripe
 """
+_FORCED: Final = """
+select account, normal_side, sum(posted)::text from (
+    select debit as account, 'credit' as normal_side, posted from postings
+        where kind = 'forced_reversal' and ($1::text is null or tenant = $1)
+    union all
+    select credit, 'debit', posted from postings where kind = 'forced_reversal' and ($1::text is null or tenant = $1)
+) sides group by account, normal_side
+"""
 _STRAY: Final = """
 select b.account, b.stripe from balances b
 where not exists (select from accounts a where a.id = b.account) and ($1::text is null or b.tenant = $1) limit 100
@@ -259,12 +267,14 @@ async def _walk_accounts(
     sums = _Ahead(folded)
     opening = _AheadOfMany(openings)
     await opening.step()
+    taken = {(row[0], row[1]): int(row[2]) for row in await connection.fetch(_FORCED, plan.tenant)}
     async for facts, stored in _accounts(connection, plan.tenant, accounts):
         for number, strange in sums.before(facts.id):
             _unknown(accounts, plan, number, strange)
         own = sums.of(facts.id)
         held = None if not whole else own[4]
-        accounts.account(facts, stored, _four(own), held, await opening.of(facts.id))
+        forced = taken.get((facts.id, facts.normal_side), 0)
+        accounts.account(facts, stored, _four(own), held, await opening.of(facts.id), forced)
         if accounts.accounts % 10_000 == 0:
             progress("accounts", accounts.accounts, accounts.accounts)
     for number, strange in sums.before(None):
