@@ -15,13 +15,17 @@ from msgspec import Struct, structs
 from tests.actors.world import ACCOUNTS, LIMITS, account, configuration, endpoint, transfer
 from zentra.actors.reviewing import seen_of
 from zentra.bench.simulation.auditor import Auditor
+from zentra.bench.simulation.setting import LISTED
 from zentra.bench.twins.fleet import START, Fleet
 from zentra.bench.twins.store import StoreTwin
 from zentra.bench.twins.store_rows import OutboxRow, Rows
+from zentra.runtime.compliance.diligence import Compliance
+from zentra.runtime.compliance.lists import ListInfo, NameList, digest_of_list
+from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.evidence.chain import GENESIS
 from zentra.runtime.fees.schedule import FeeMatch, FeeRule, FeeSchedule
 from zentra.runtime.intents.command import IntentCommand, decode_command, parse_intent
-from zentra.runtime.intents.terms import FeeTerms, HoldTerms
+from zentra.runtime.intents.terms import Counterparty, FeeTerms, HoldTerms
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
@@ -48,10 +52,22 @@ WINDOWED = PolicyRules(
     limits={"*": Limits(daily_count_max=99)},
 )
 FOREIGN = tuple(structs.replace(ref, id=ref.id + 100, tenant="globex") for ref in ACCOUNTS[:4])
+SCREENED = tuple(
+    structs.replace(
+        ref,
+        id=ref.id + 200,
+        tenant="initech",
+        party=PartyRef("p-1", "approved", "clear") if ref.account_id == "customer" else None,
+    )
+    for ref in ACCOUNTS[:4]
+)
+DEMANDS = PolicyRules(version=6, compliance=Compliance(kyc_required=True, screen="counterparties"))
+LISTS = {"listed": NameList(ListInfo("listed", 1, digest_of_list(LISTED), START, len(LISTED)), LISTED)}
 DOLLARS = (("dollars", "customer"), ("liquidity-usd", "liquidity"), ("fee-usd", "fee"))
 BOOKS = (
     *ACCOUNTS,
     *FOREIGN,
+    *SCREENED,
     *(structs.replace(account(50 + n, *row), currency="USD", guarded=n == 0) for n, row in enumerate(DOLLARS)),
 )
 RATES = {"acme": (FxRate("acme", "NGN", "USD", "0.00065", 50, 1_000, START, 3600, "desk", 7),)}
@@ -98,7 +114,7 @@ class Call(Struct):
 def open_books(store: StoreTwin) -> None:
     """Open the accounts of both tenants and fund their customers."""
     refs = {(ref.tenant, ref.account_id): store.open_account(ref) for ref in BOOKS}
-    for tenant in ("acme", "globex"):
+    for tenant in ("acme", "globex", "initech"):
         store.book(refs[tenant, "liquidity-ngn"], refs[tenant, "customer"], FUNDS)
 
 
@@ -344,6 +360,7 @@ def _asked_for(fleet: Fleet) -> dict[str, str]:
         "voided": fleet.submit(transfer(kind=IntentKind.HOLD, hold=HoldTerms(3_600))),
         "lapsed": fleet.submit(transfer(kind=IntentKind.HOLD, hold=HoldTerms(15))),
         **composed(fleet),
+        "known": fleet.submit(transfer(counterparty=Counterparty("Ulrika Denholm")), tenant="initech"),
     }
 
 
@@ -352,8 +369,9 @@ def record_story() -> Tape:
     limits = structs.replace(LIMITS, daily_minor_max=40_000_000)
     setting = configuration(endpoints=(endpoint("hook", "*"),), limits=limits)
     setting = structs.replace(
-        setting, members={"acme": PEOPLE}, fees={"acme": FEES}, policies={**setting.policies, "globex": WINDOWED},
-        reviews={"acme": ReviewRules(approvals={"NGN": Approvals(minor_min=TWO)})}, rates=RATES,
+        setting, members={"acme": PEOPLE}, fees={"acme": FEES}, lists=LISTS, rates=RATES,
+        policies={**setting.policies, "globex": WINDOWED, "initech": DEMANDS},
+        reviews={"acme": ReviewRules(approvals={"NGN": Approvals(minor_min=TWO)})},
     )  # fmt: skip
     fleet = Fleet(setting, events_max=3)
     open_books(fleet.store)

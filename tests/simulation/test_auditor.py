@@ -18,6 +18,7 @@ from tests.simulation import (
     auditor_plants_journals,
     auditor_plants_messages,
     auditor_plants_outside,
+    auditor_plants_people,
     auditor_plants_policy,
     auditor_plants_reviews,
 )
@@ -32,7 +33,7 @@ FOLDER = Path(auditor.__file__).parent
 assert auditor_plants_outside, auditor_plants_desk
 assert auditor_plants_journals
 assert auditor_plants_messages, auditor_plants_holds
-assert auditor_plants_reviews
+assert auditor_plants_reviews, auditor_plants_people
 assert auditor_plants_policy, auditor_plants_fees
 
 
