@@ -16,6 +16,7 @@ from tests.actors.world import configuration, transfer
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.evidence import canonical
 from zentra.runtime.evidence.heads import sign_head
+from zentra.runtime.intents.terms import HoldTerms
 from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef
@@ -62,7 +63,16 @@ def _held(fleet: Fleet, tenant: str) -> None:
     fleet.submit(transfer(33_000, scenario="never_answers"), tenant=tenant)
 
 
-STORIES: tuple[Story, ...] = (_transfers, _declined, _denied, _booked, _reversed, _held)
+def _hold(fleet: Fleet, tenant: str) -> None:
+    """Leave a hold that was captured in part, one that was voided and one that stands."""
+    asked = transfer(9_000, kind=IntentKind.HOLD, hold=HoldTerms(86_400))
+    first, second, _ = [fleet.submit(asked, tenant=tenant) for _ in range(3)]
+    fleet.advance(1)
+    fleet.command("capture_hold", first, {"amount": "4000", "final": True}, tenant=tenant)
+    fleet.command("void_hold", second, {"reason": "no longer needed"}, tenant=tenant)
+
+
+STORIES: tuple[Story, ...] = (_transfers, _declined, _denied, _booked, _reversed, _held, _hold)
 
 
 def _configuration() -> Configuration:
@@ -154,6 +164,27 @@ async def store_fleet(pool: Pool, fleet: Fleet) -> None:
                  record["trace"], first.at)
             )  # fmt: skip
         await connection.executemany("insert into intents values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", intents)
+        await connection.executemany(
+            "insert into holds values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+            [
+                (
+                    h.intent,
+                    h.tenant,
+                    h.intent_id,
+                    h.account,
+                    h.account_id,
+                    h.currency,
+                    h.minor,
+                    h.remaining,
+                    h.captured,
+                    h.status,
+                    h.placed_at,
+                    h.expires_at,
+                    h.ended_at,
+                )
+                for h in rows.holds.values()
+            ],
+        )
         await copy_transitions(connection, [one for found in rows.transitions.values() for one in found])
         await copy_postings(connection, list(rows.postings.values()))
         await copy_leaves(connection, [(t, n, intent, d, h) for (t, n), (intent, d, h) in rows.leaves.items()])
