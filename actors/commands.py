@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from zentra.actors import charging, holding, ledgering, stages, webhooks
+from zentra.actors import charging, holding, ledgering, reviewing, stages, webhooks
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.errors import Refusal
 from zentra.runtime.intents import facts as f
@@ -19,7 +19,7 @@ from zentra.runtime.ledger.book import Objection
 from zentra.runtime.ledger.money import parse_minor
 from zentra.runtime.messages import CommandGiven
 
-__all__ = ["COMMAND_CODES", "ON_TRANSACTION", "CaseResolution", "Reversal", "ReviewVerdict", "command"]
+__all__ = ["COMMAND_CODES", "ON_TRANSACTION", "CaseResolution", "Reversal", "command"]
 
 
 class Reversal(Struct, frozen=True):
@@ -27,14 +27,6 @@ class Reversal(Struct, frozen=True):
 
     amount: str = "full"
     reason: str = ""
-
-
-class ReviewVerdict(Struct, frozen=True):
-    """The body of a review decision."""
-
-    verdict: str
-    round: int
-    reason: str
 
 
 class CaseResolution(Struct, frozen=True):
@@ -68,6 +60,8 @@ def _cancel(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str:
     if tx.state is State.ROUTING:
         ledgering.release(tick, at, tx, Fact.CANCELLED, reason, actor=event.principal, cause=event.command)
         return "done"
+    if tx.state is State.REVIEW and (code := reviewing.may_cancel(tick, event, tx)) is not None:
+        return code
     if tx.state in (State.ACCEPTED, State.JUDGING, State.REVIEW, State.RESERVING):
         tick.counted(ledgering.counters(tx))
         tick.move(tx, Fact.CANCELLED, f.Noted(reason), at, actor=event.principal, cause=event.command)
@@ -99,18 +93,6 @@ def _reverse(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str
     fact = Fact.REVERSED_IN_FULL if tx.given_back + minor == tx.posted else Fact.REVERSED_IN_PART
     facts = f.Booked(tuple(posting.entry() for posting in done), body.reason, event.command)
     tick.move(tx, fact, facts, at, actor=event.principal, cause=event.command)
-    return "done"
-
-
-def _decide(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str:
-    body = msgspec.json.decode(event.body, type=ReviewVerdict)
-    if tx.state is not State.REVIEW or body.round != tx.round + 1 or tick.now >= tick.review_expiry(tx):
-        return "review_not_open"  # one that has run out is closed by its timer alone, however late that fires
-    if event.principal == tx.principal:
-        return "self_approval"
-    approved = body.verdict == "approved"
-    facts = f.Decided(body.verdict, body.round, body.reason, tx.flagged if approved else (), event.principal)
-    tick.move(tx, Fact.APPROVED if approved else Fact.REJECTED, facts, at, actor=event.principal, cause=event.command)
     return "done"
 
 
@@ -156,13 +138,13 @@ def _report(tick: Tick, at: Input, event: CommandGiven, tx: Transaction, body: C
 
 
 COMMAND_CODES: Final[Mapping[str, tuple[str, ...]]] = {
-    "cancel": ("not_cancellable",),
+    "cancel": ("not_cancellable", "permission_denied"),
     "reverse": (
         "already_reversed", "transaction_not_found", "exceeds_original", "amount_zero", "amount_negative",
         "amount_overflow", "account_not_found", "account_closed", "account_frozen", "currency_mismatch",
         "insufficient_funds",
     ),
-    "decide_review": ("review_not_open", "self_approval"),
+    **reviewing.REVIEW_CODES,
     "resolve_case": ("case_not_open", "not_awaiting_provider", "nothing_to_retry"),
     "replay_delivery": ("delivery_under_way",),
     "capture_hold": holding.CAPTURE_CODES,
@@ -173,7 +155,7 @@ COMMAND_CODES: Final[Mapping[str, tuple[str, ...]]] = {
 ON_TRANSACTION: Final[Mapping[str, Callable[[Tick, Input, CommandGiven, Transaction], str]]] = {
     "cancel": _cancel,
     "reverse": _reverse,
-    "decide_review": _decide,
+    **reviewing.ON_REVIEW,
     "capture_hold": holding.capture,
     "void_hold": holding.void,
 }

@@ -150,6 +150,9 @@ class Engine:
                 memory.deliveries.pop(delivery.id, None)
         memory.lanes.update(tick.lanes)
         memory.logs.update(tick.heads)
+        for tenant, counts in tick.workloads.items():
+            if tenant in memory.workloads:
+                memory.workloads[tenant].open = counts
         memory.forget_absent()
         if tick.lost:
             memory.drop_partitions(tick.lost)

@@ -21,6 +21,7 @@ __all__ = ["put_off"]
 
 PAUSE_SECONDS_MIN: Final = 0.05  # a commit of the owner, and its frame on the way
 PAUSE_SECONDS_MAX: Final = 5.0
+ASKED_MAX: Final = 8  # a store that needs a second each time would otherwise be asked for ever
 
 
 def put_off(tick: Tick, at: Input, tx: Transaction, objection: Objection, minor: int) -> bool:
@@ -35,7 +36,9 @@ def put_off(tick: Tick, at: Input, tx: Transaction, objection: Objection, minor:
         return False
     answer = tick.batch.expiring.get(ref.id)
     # what was placed since the question cannot have expired within the shortest time that a hold lasts
-    if answer is None or tick.now - answer.at >= timedelta(seconds=HOLD_SECONDS_MIN):
+    if answer is None or (
+        tick.now - answer.at >= timedelta(seconds=HOLD_SECONDS_MIN) and tick.batch.expiring_asked[ref.id] < ASKED_MAX
+    ):
         tick.unasked.add(ref.id)
         return False
     expired = [hold for hold in answer.holds if hold.expires_at <= tick.now]

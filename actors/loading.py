@@ -35,11 +35,14 @@ async def load(store: Store, memory: Memory, batch: Batch, missing: Missing) -> 
     if missing.logs:
         logs = await store.logs(missing.logs)
         memory.logs.update({tenant: logs.get(tenant) for tenant in missing.logs})
+    if missing.workloads:
+        memory.workloads.update(await store.workloads(missing.workloads))
     if missing.leaves:
         batch.stored |= await store.leaves(missing.leaves)
         batch.asked |= missing.leaves
     if missing.expiring:
         batch.expiring |= await store.expiring_holds(missing.expiring)
+        batch.expiring_asked.update(missing.expiring)
     if missing.commands:
         batch.stored |= await store.answered(missing.commands)
         batch.asked |= missing.commands

@@ -16,6 +16,7 @@ from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.partitions import lane_key, log_key
 from zentra.runtime.policy import VelocityKey
 from zentra.runtime.ports import Configuration, LogHead
+from zentra.runtime.reviews import Workload
 from zentra.runtime.webhooks.delivery import Delivery
 
 __all__ = ["Lane", "LeafName", "Memory", "Missing", "MissingGround", "Needs"]
@@ -41,6 +42,7 @@ class Missing(Struct):
     logs: set[str] = field(default_factory=set)
     leaves: set[LeafName] = field(default_factory=set)
     commands: set[str] = field(default_factory=set)
+    workloads: set[str] = field(default_factory=set)
     expiring: set[int] = field(default_factory=set)  # accounts whose holds may have expired
     configuration: bool = False
 
@@ -55,6 +57,7 @@ class Missing(Struct):
             or self.logs
             or self.leaves
             or self.commands
+            or self.workloads
             or self.expiring
             or self.configuration
         )
@@ -98,6 +101,7 @@ class Memory:
         self.deliveries: dict[str, Delivery | None] = {}
         self.lanes: dict[tuple[str, str], Lane] = {}
         self.logs: dict[str, LogHead | None] = {}
+        self.workloads: dict[str, Workload] = {}
         self.beliefs = Beliefs()
         self._partition_of = partition_of
         self._absent: list[tuple[str, Any]] = []  # (kind, key) of what the store was asked for and did not have

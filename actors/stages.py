@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from zentra.actors import holding, ledgering
+from zentra.actors import holding, ledgering, reviewing
+from zentra.actors.diligence import diligence_of
 from zentra.actors.tick import Input, Poll, Tick
 from zentra.runtime.evidence.packet import LeafKind, leaf_data
 from zentra.runtime.intents import facts as f
@@ -51,6 +52,7 @@ def judge(tick: Tick, at: Input, event: Due) -> None:
         day=tick.day,
         waives=tx.waives,
         judging=judging,
+        diligence=None if rules.compliance is None else diligence_of(tick, tx, rules.compliance),
     )
     if decision.outcome == "accepted":
         for use in decision.velocity:
@@ -206,12 +208,7 @@ def fire(tick: Tick, at: Input, event: TimerFired) -> None:
     elif tx.state is State.HELD:
         holding.run_out(tick, at, tx)
     elif tx.state is State.REVIEW:
-        expires = tick.review_expiry(tx)
-        if tick.now < expires:
-            tick.rearm(tx, at.partition, expires)
-        else:
-            facts = f.Noted("nobody decided in time")
-            tick.move(tx, Fact.EXPIRED, facts, at, actor="svc_policy")
+        reviewing.fire(tick, at, tx)
 
 
 def _look_after(tick: Tick, at: Input, tx: Transaction) -> None:

@@ -9,7 +9,7 @@ reason and the rest is decided again without it, so nobody waits for it. Ids are
 of frames from the fence that commits them, so deciding twice gives the same bytes."""
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -18,7 +18,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 from msgspec.structs import replace
 
-from zentra.actors import webhooks
+from zentra.actors import reviewing, webhooks
 from zentra.actors.beliefs import Believed
 from zentra.actors.memory import Lane, LeafName, Memory, Missing, MissingGround
 from zentra.runtime.errors import VersionGap
@@ -28,7 +28,7 @@ from zentra.runtime.intents.machine import ENTER, TIMEOUTS
 from zentra.runtime.intents.transaction import Transaction, Transition, advance, timestamp
 from zentra.runtime.intents.vocabulary import SETTLED, Effect, Fact, State, Topic
 from zentra.runtime.ledger.book import AccountRef, Balance, Book
-from zentra.runtime.messages import Due, Event, LeafDue
+from zentra.runtime.messages import CommandGiven, Due, Event, LeafDue
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.policy.scoring import Scorer
 from zentra.runtime.policy.windows import add
@@ -41,7 +41,7 @@ from zentra.runtime.webhooks.standard import WebhookCall
 __all__ = ["Batch", "Input", "Poll", "Rules", "Tick", "derived_id"]
 
 SEAL_AFTER: Final = timedelta(seconds=60)
-REVIEW_EXPIRES_AFTER: Final = timedelta(hours=72)
+WORKLOAD_AGE_MAX: Final = timedelta(seconds=10)  # of the counts by which reviews are shared out
 CASE_DEADLINE: Final = timedelta(hours=24)
 LATE_MAX: Final = timedelta(seconds=15)  # that a stored state timer may be later than the time that its owner remembers
 
@@ -72,6 +72,7 @@ class Batch(Struct):
     epochs: dict[int, int] = field(default_factory=dict)  # of its partitions when the events were taken
     consumed: list[tuple[int, str]] = field(default_factory=list)  # frames that end here, by partition and id
     expiring: dict[int, Expiring] = field(default_factory=dict)  # by account: what the store was asked for
+    expiring_asked: Counter[int] = field(default_factory=Counter)  # and how often
 
 
 class Poll(NamedTuple):
@@ -120,6 +121,7 @@ class Tick:
         self.waiting: list[int] = []  # places of events that a draft has left for when balances are locked
         self.transactions: dict[str, Transaction] = {}
         self.deliveries: dict[str, Delivery] = {}
+        self.workloads: dict[str, dict[str, int]] = {}
         self.lanes: dict[tuple[str, str], Lane] = {}
         self.leaves: dict[str, list[LeafDue]] = defaultdict(list)
         self.heads: dict[str, LogHead] = {}
@@ -253,9 +255,21 @@ class Tick:
             raise MissingGround(Missing(commands={command}))
         return command in self.batch.stored
 
-    def review_expiry(self, tx: Transaction) -> datetime:
-        """Return when the open review of a transaction expires."""
-        return (tx.referred_at or tx.at) + REVIEW_EXPIRES_AFTER
+    def workload(self, tenant: str) -> dict[str, int]:
+        """Return how many open reviews everybody of a tenant has, as far as was known a moment ago; by principal."""
+        counts = self.workloads.get(tenant)
+        if counts is None:
+            known = self.memory.workloads.get(tenant)
+            if known is None or self.now - known.at > WORKLOAD_AGE_MAX:
+                raise MissingGround(Missing(workloads={tenant}))
+            counts = self.workloads[tenant] = dict(known.open)
+        return counts
+
+    def works(self, tenant: str, principal: str) -> None:
+        """Count one more open review for somebody, where such counts are at hand."""
+        counts = self.workloads.get(tenant)
+        if counts is not None:
+            counts[principal] = counts.get(principal, 0) + 1
 
     # What an event can ask for ------------------------------------------------------------------------------------
 
@@ -305,7 +319,8 @@ class Tick:
         elif effect is Effect.SETTLE:
             self._settle(tx, at.partition)
         elif effect is Effect.OPEN_REVIEW:
-            self._open_review(tx, facts)
+            assert isinstance(facts, f.Judged)
+            reviewing.opened(self, tx, facts, at)
         elif effect is Effect.OPEN_CASE:
             kind = "posting_refused" if isinstance(facts, f.Refused) else "provider_contradiction"
             self.open_case(tx, kind, _described(facts), at)
@@ -392,6 +407,11 @@ class Tick:
         """Keep a refusal that is evidence by itself."""
         self.writes.denials.append(DenialRow(tx.tenant, tx.principal, tx.role, action, reason, self.now, tx.trace))
 
+    def deny_command(self, event: CommandGiven, action: str, reason: str) -> None:
+        """Keep that somebody was refused a command for who they are."""
+        row = DenialRow(event.tenant, event.principal, event.role, action, reason, self.now, event.command)
+        self.writes.denials.append(row)
+
     def _settle(self, tx: Transaction, partition: int) -> None:
         """Ask for the packet to be sealed: now, or when the deliveries are drained, in a minute at the latest."""
         if tx.sealed:
@@ -406,30 +426,20 @@ class Tick:
         lasts = _LASTS.get(tx.state)
         if lasts is not None:
             self.rearm(tx, partition, self.now + lasts)
+        elif tx.state is State.REVIEW:
+            self.rearm(tx, partition, tx.review.next_at)
         elif tx.state in SETTLED:
             self.clear_timer("intent", tx.id, "state")
-
-    def _open_review(self, tx: Transaction, facts: f.Facts) -> None:
-        assert isinstance(facts, f.Judged)
-        flagged = [rule for rule, outcome in facts.results.items() if outcome == "review"]
-        self.writes.reviews_opened.append(
-            (
-                tx.id, tx.round + 1, tx.tenant, tx.intent_id, tx.principal, flagged, facts.version, self.now,
-                self.now + REVIEW_EXPIRES_AFTER,
-            )
-        )  # fmt: skip
 
     def _close_review(self, tx: Transaction, facts: f.Facts, topic: str, actor: str) -> None:
         assert isinstance(facts, f.Decided | f.Noted)
         ended = "expired" if topic == Topic.REVIEW_EXPIRED else "cancelled"
         status = facts.verdict if isinstance(facts, f.Decided) else ended
         self.writes.reviews_closed.append((tx.id, status, actor, self.now, facts.reason))
+        self.waits["review"].append((tx.at - (tx.referred_at or tx.at)).total_seconds())
 
 
-_LASTS: Final = {
-    **{state: timedelta(seconds=timeout.seconds) for state, timeout in TIMEOUTS.items()},
-    State.REVIEW: REVIEW_EXPIRES_AFTER,
-}
+_LASTS: Final = {state: timedelta(seconds=timeout.seconds) for state, timeout in TIMEOUTS.items()}
 _STAGE_OF: Final = {Effect.JUDGE: "policy", Effect.LEDGER: "ledger", Effect.ROUTE: "route"}
 
 

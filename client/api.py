@@ -15,6 +15,7 @@ from zentra.client.asynchronous.client import AsyncZentra
 from zentra.client.blocking.client import Zentra
 from zentra.client.bulk import BulkResult, NewIntent
 from zentra.client.codes import Code
+from zentra.client.deciding import DecisionResult, NewDecision
 from zentra.client.errors import (
     APIConnectionError,
     APIError,
@@ -68,6 +69,7 @@ __all__ = [
     "Code",
     "Command",
     "ConflictError",
+    "DecisionResult",
     "FieldError",
     "Hold",
     "IdempotencyInFlightError",
@@ -76,6 +78,7 @@ __all__ = [
     "InternalServerError",
     "MissingExtraError",
     "NatsZentra",
+    "NewDecision",
     "NewIntent",
     "NotFoundError",
     "PacketProblem",

@@ -38,6 +38,7 @@ class NewIntent(Struct, frozen=True, kw_only=True):
     fee_quote: str | None = None
     hold: dict[str, Any] | None = None
     idempotency_key: str = field(default_factory=new_key)
+    counterparty: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
         check_key(self.idempotency_key)
@@ -69,6 +70,7 @@ def intent_body(wanted: NewIntent) -> dict[str, Any]:
         "country": wanted.country, "metadata": None if wanted.metadata is None else dict(wanted.metadata),
         "fee": {name: value for name, value in fee.items() if value is not None} or None,
         "hold": wanted.hold,
+        "counterparty": wanted.counterparty,
     }  # fmt: skip
 
 

@@ -30,22 +30,25 @@ from zentra.client.models import (
     Intent,
     Page,
     Quote,
-    Review,
     Version,
 )
+from zentra.client.policies import BacktestReport, Explanation, PolicyVersion
 
 __all__ = [
+    "COMMAND_SECONDS",
     "LOOK_PAUSE_SECONDS",
     "Filters",
     "PageCall",
     "Time",
+    "backtest_policy",
     "cancel_intent",
     "capture_hold",
     "create_account",
     "create_endpoint",
     "create_intent",
     "create_intents",
-    "decide_review",
+    "draft_policy",
+    "explain_intent",
     "get_account",
     "get_case",
     "get_command",
@@ -54,7 +57,7 @@ __all__ = [
     "get_fee_schedule",
     "get_hold",
     "get_intent",
-    "get_review",
+    "get_policy",
     "get_version",
     "list_accounts",
     "list_cases",
@@ -65,8 +68,10 @@ __all__ = [
     "list_fee_schedules",
     "list_holds",
     "list_intents",
-    "list_reviews",
+    "list_policies",
     "look_seconds",
+    "move_policy",
+    "pages",
     "put_fee_schedule",
     "quote",
     "replay_delivery",
@@ -93,7 +98,6 @@ _command: Final = json_of(Command)
 _command_record: Final = json_of(CommandRecord)
 _account: Final = json_of(Account)
 _hold: Final = json_of(Hold)
-_review: Final = json_of(Review)
 _case: Final = json_of(Case)
 _endpoint: Final = json_of(Endpoint)
 _version: Final = json_of(Version)
@@ -102,11 +106,14 @@ _intents: Final = json_of(Page[Intent])
 _accounts: Final = json_of(Page[Account])
 _entries: Final = json_of(Page[AccountEntry])
 _holds: Final = json_of(Page[Hold])
-_reviews: Final = json_of(Page[Review])
 _cases: Final = json_of(Page[Case])
 _denials: Final = json_of(Page[Denial])
 _endpoints: Final = json_of(Page[Endpoint])
 _deliveries: Final = json_of(Page[Delivery])
+_policy: Final = json_of(PolicyVersion)
+_policies: Final = json_of(Page[PolicyVersion])
+_report: Final = json_of(BacktestReport)
+_explanations: Final = json_of(Page[Explanation])
 _quote: Final = json_of(Quote)
 _fee_schedule: Final = json_of(FeeSchedule)
 _fee_schedules: Final = json_of(Page[FeeSchedule])
@@ -116,7 +123,8 @@ def _bytes(answer: Answer) -> bytes:
     return answer.body
 
 
-def _pages(read: Callable[[Answer], Page[T]], *path: str, page_size: int | None, filters: Filters) -> PageCall[T]:
+def pages(read: Callable[[Answer], Page[T]], *path: str, page_size: int | None, filters: Filters) -> PageCall[T]:
+    """Return the calls of a list's pages. Raises ValueError for a time without its offset."""
     given = {name: _spelled(value) for name, value in filters.items()}
 
     def call(cursor: str | None) -> Call[Page[T]]:
@@ -127,6 +135,8 @@ def _pages(read: Callable[[Answer], Page[T]], *path: str, page_size: int | None,
 
 def _spelled(value: object) -> object:
     """Return a filter as it is written in a query. Raises ValueError for a time without its offset."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if not isinstance(value, datetime):
         return value
     if value.tzinfo is None:
@@ -153,6 +163,7 @@ def create_intent(
     fee_max: int | None = None,
     fee_quote: str | None = None,
     hold: Mapping[str, object] | None = None,
+    counterparty: Mapping[str, str] | None = None,
 ) -> Call[Intent]:
     """Make an intent, at the general door or at one for its kind."""
     wanted = NewIntent(
@@ -161,6 +172,7 @@ def create_intent(
         fee_max=fee_max, fee_quote=fee_quote,
         hold=None if hold is None else dict(hold),
         idempotency_key=new_key() if idempotency_key is None else idempotency_key,
+        counterparty=None if counterparty is None else dict(counterparty),
     )  # fmt: skip
     return body_call(_intent, *door, body=intent_body(wanted), idempotency_key=wanted.idempotency_key, wait=wait)
 
@@ -187,7 +199,7 @@ def get_intent(id: str, wait: int | None) -> Call[Intent]:
 
 def list_intents(page_size: int | None, filters: Filters) -> PageCall[Intent]:
     """List intents."""
-    return _pages(_intents, "runtime", "intents", page_size=page_size, filters=filters)
+    return pages(_intents, "runtime", "intents", page_size=page_size, filters=filters)
 
 
 def cancel_intent(id: str, reason: str | None, idempotency_key: str | None, wait: int | None) -> Call[Command]:
@@ -196,10 +208,15 @@ def cancel_intent(id: str, reason: str | None, idempotency_key: str | None, wait
 
 
 def reverse_intent(
-    id: str, amount: int | Literal["full"], reason: str, idempotency_key: str | None, wait: int | None
-) -> Call[Command]:  # fmt: skip
+    id: str,
+    amount: int | Literal["full"],
+    reason: str,
+    force: bool | None,
+    idempotency_key: str | None,
+    wait: int | None,
+) -> Call[Command]:
     """Give back all that is left, or a part."""
-    body = {"amount": str(amount), "reason": reason}
+    body = {"amount": str(amount), "reason": reason, "force": force}
     return _order("runtime", "intents", id, "reversals", body=body, key=idempotency_key, wait=wait)
 
 
@@ -248,7 +265,7 @@ def get_hold(id: str) -> Call[Hold]:
 
 def list_holds(page_size: int | None, filters: Filters) -> PageCall[Hold]:
     """List holds."""
-    return _pages(_holds, "holds", page_size=page_size, filters=filters)
+    return pages(_holds, "holds", page_size=page_size, filters=filters)
 
 
 def capture_hold(
@@ -269,10 +286,10 @@ def void_hold(id: str, reason: str, idempotency_key: str | None, wait: int | Non
 
 
 def create_account(
-    *, account_id: str, owner: str, type: str, currency: str, idempotency_key: str | None
-) -> Call[Account]:  # fmt: skip
+    *, account_id: str, owner: str, type: str, currency: str, idempotency_key: str | None, party: str | None = None
+) -> Call[Account]:
     """Open an account."""
-    body = {"account_id": account_id, "owner": owner, "type": type, "currency": currency}
+    body = {"account_id": account_id, "owner": owner, "type": type, "currency": currency, "party": party}
     return body_call(_account, "accounts", body=body, idempotency_key=idempotency_key)
 
 
@@ -283,12 +300,12 @@ def get_account(id: str) -> Call[Account]:
 
 def list_accounts(page_size: int | None, filters: Filters) -> PageCall[Account]:
     """List accounts."""
-    return _pages(_accounts, "accounts", page_size=page_size, filters=filters)
+    return pages(_accounts, "accounts", page_size=page_size, filters=filters)
 
 
 def list_entries(id: str, page_size: int | None, filters: Filters) -> PageCall[AccountEntry]:
     """List the entries of an account."""
-    return _pages(_entries, "accounts", id, "entries", page_size=page_size, filters=filters)
+    return pages(_entries, "accounts", id, "entries", page_size=page_size, filters=filters)
 
 
 # Fees.
@@ -307,7 +324,7 @@ def quote(
 
 def list_fee_schedules() -> PageCall[FeeSchedule]:
     """List versions of the fees, the newest first."""
-    return _pages(_fee_schedules, "fee-schedules", page_size=None, filters={})
+    return pages(_fee_schedules, "fee-schedules", page_size=None, filters={})
 
 
 def get_fee_schedule(version: int) -> Call[FeeSchedule]:
@@ -321,29 +338,51 @@ def put_fee_schedule(rules: Sequence[Mapping[str, object]], idempotency_key: str
     return body_call(_fee_schedule, "fee-schedules", body=body, idempotency_key=idempotency_key)
 
 
+# Policies.
+
+
+def draft_policy(
+    document: Mapping[str, object], note: str | None, idempotency_key: str | None
+) -> Call[PolicyVersion]:  # fmt: skip
+    """Write the next version."""
+    return body_call(_policy, "policies", body={"document": document, "note": note}, idempotency_key=idempotency_key)
+
+
+def list_policies() -> PageCall[PolicyVersion]:
+    """List versions, the newest first."""
+    return pages(_policies, "policies", page_size=None, filters={})
+
+
+def get_policy(version: int) -> Call[PolicyVersion]:
+    """Look at a version."""
+    return get_call(_policy, "policies", str(version))
+
+
+def move_policy(
+    version: int, step: Literal["validate", "promote", "rollback"], idempotency_key: str | None
+) -> Call[PolicyVersion]:  # fmt: skip
+    """Take a version one step on."""
+    return body_call(_policy, "policies", str(version), step, body={}, idempotency_key=idempotency_key)
+
+
+def backtest_policy(version: int, since: Time | None, until: Time | None, limit: int | None) -> Call[BacktestReport]:
+    """Ask a version about the past."""
+    times = {name: None if at is None else _spelled(at) for name, at in (("from", since), ("to", until))}
+    body = {**times, "limit": limit}
+    return body_call(_report, "policies", str(version), "backtest", body=body, idempotency_key=None)
+
+
+def explain_intent(id: str) -> PageCall[Explanation]:
+    """Ask why an intent was decided on as it was."""
+    return pages(_explanations, "runtime", "intents", id, "decisions", page_size=None, filters={})
+
+
 # What people decide.
-
-
-def list_reviews(page_size: int | None, filters: Filters) -> PageCall[Review]:
-    """List reviews."""
-    return _pages(_reviews, "reviews", page_size=page_size, filters=filters)
-
-
-def get_review(id: str) -> Call[Review]:
-    """Look at a review."""
-    return get_call(_review, "reviews", id)
-
-
-def decide_review(
-    id: str, verdict: Literal["approve", "reject"], reason: str, idempotency_key: str | None, wait: int | None
-) -> Call[Command]:
-    """Let the intent go on, or end it."""
-    return _order("reviews", id, verdict, body={"reason": reason}, key=idempotency_key, wait=wait)
 
 
 def list_cases(page_size: int | None, filters: Filters) -> PageCall[Case]:
     """List cases."""
-    return _pages(_cases, "cases", page_size=page_size, filters=filters)
+    return pages(_cases, "cases", page_size=page_size, filters=filters)
 
 
 def get_case(id: str) -> Call[Case]:
@@ -361,7 +400,7 @@ def resolve_case(
 
 def list_denials(page_size: int | None, filters: Filters) -> PageCall[Denial]:
     """List what was refused."""
-    return _pages(_denials, "denials", page_size=page_size, filters=filters)
+    return pages(_denials, "denials", page_size=page_size, filters=filters)
 
 
 # Webhooks.
@@ -375,12 +414,12 @@ def create_endpoint(url: str, events: Sequence[str] | None, idempotency_key: str
 
 def list_endpoints() -> PageCall[Endpoint]:
     """List endpoints, which are few."""
-    return _pages(_endpoints, "webhooks", "endpoints", page_size=None, filters={})
+    return pages(_endpoints, "webhooks", "endpoints", page_size=None, filters={})
 
 
 def list_deliveries(page_size: int | None, filters: Filters) -> PageCall[Delivery]:
     """List deliveries."""
-    return _pages(_deliveries, "webhooks", "deliveries", page_size=page_size, filters=filters)
+    return pages(_deliveries, "webhooks", "deliveries", page_size=page_size, filters=filters)
 
 
 def replay_delivery(id: str, idempotency_key: str | None, wait: int | None) -> Call[Command]:

@@ -63,6 +63,7 @@ class Code(StrEnum):
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     INTENT_ID_CONFLICT = "intent_id_conflict"
     ACCOUNT_EXISTS = "account_exists"
+    PARTY_EXISTS = "party_exists"
     ENDPOINT_EXISTS = "endpoint_exists"
     NOT_CANCELLABLE = "not_cancellable"
     TRANSACTION_NOT_FOUND = "transaction_not_found"
@@ -86,11 +87,22 @@ class Code(StrEnum):
     EXCEEDS_HOLD = "exceeds_hold"
     REVIEW_NOT_OPEN = "review_not_open"
     REVIEW_ALREADY_DECIDED = "review_already_decided"
+    REVIEW_CHANGED = "review_changed"
+    REQUEST_HASH_MISSING = "request_hash_missing"
+    APPROVAL_REPEATED = "approval_repeated"
+    REVIEW_TAKEN = "review_taken"
+    NOTHING_TO_CLAIM = "nothing_to_claim"
+    ASSIGNEE_NOT_PERMITTED = "assignee_not_permitted"
+    REVIEW_NOTES_FULL = "review_notes_full"
+    APPROVAL_NOT_OPEN = "approval_not_open"
+    APPROVAL_CHANGED = "approval_changed"
     CASE_NOT_OPEN = "case_not_open"
     NOT_AWAITING_PROVIDER = "not_awaiting_provider"
     NOTHING_TO_RETRY = "nothing_to_retry"
     DELIVERY_UNDER_WAY = "delivery_under_way"
     POLICY_STATE_CONFLICT = "policy_state_conflict"
+    PARTY_NOT_FOUND = "party_not_found"
+    KYC_MOVE_REFUSED = "kyc_move_refused"
     EVIDENCE_NOT_SEALED = "evidence_not_sealed"
     SIGNATURE_MISSING = "signature_missing"
     SIGNATURE_INVALID = "signature_invalid"
@@ -107,8 +119,10 @@ RETRYABLE: Final = frozenset(
         Code.DELIVERY_UNDER_WAY,
         Code.EVIDENCE_NOT_SEALED,
         Code.IDEMPOTENCY_IN_FLIGHT,
+        Code.NOTHING_TO_CLAIM,
         Code.OVERLOADED,
         Code.RATE_LIMITED,
+        Code.REVIEW_TAKEN,
         Code.STREAMS_TOO_MANY,
         Code.UNAVAILABLE,
     }

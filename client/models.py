@@ -14,11 +14,13 @@ import msgspec
 from msgspec import Struct, field
 
 from zentra.client.fee_models import FeeLine, Fees, FeeSchedule, Quote
+from zentra.client.reviewed import Review, ReviewCounts, ReviewStep
 
 __all__ = [
     "Account",
     "AccountEntry",
     "Addendum",
+    "Approval",
     "AuditPacket",
     "Callback",
     "Case",
@@ -42,6 +44,8 @@ __all__ = [
     "Reason",
     "Record",
     "Review",
+    "ReviewCounts",
+    "ReviewStep",
     "Stage",
     "Status",
     "StreamEvent",
@@ -226,22 +230,24 @@ class Case(Struct, frozen=True, kw_only=True):
     resolved_at: datetime | None = None
 
 
-class Review(Struct, frozen=True, kw_only=True):
-    """A review that a rule asked for; `id` is the uuid of its intent."""
+class Approval(Struct, frozen=True, kw_only=True):
+    """What needs a second person and is no intent; from `request` on, only a look shows more than the defaults."""
 
     id: str
-    round: int | None = None
-    intent_id: str = ""
-    created_by: str = ""
-    rules: Any = None
-    version: int | None = None
+    kind: str
+    subject: str
     status: str
-    opened_at: datetime
-    expires_at: datetime
-    assigned_to: str | None = None
+    request_hash: str
+    request: dict[str, Any] | None = None
+    reason: str = ""
+    created_by: str | None = None
+    role: str | None = None
+    opened_at: datetime | None = None
+    expires_at: datetime | None = None
     decided_by: str | None = None
     decided_at: datetime | None = None
-    reason: str | None = None
+    decision: str | None = None
+    links: Links = Links()
 
 
 class Intent(Struct, frozen=True, kw_only=True):
@@ -301,6 +307,9 @@ class Command(Struct, frozen=True, kw_only=True):
     intent: str | None = None
     review: str | None = None
     verdict: str | None = None
+    assigned_to: str | None = None
+    approval: str | None = None
+    request_hash: str | None = None
     case: str | None = None
     resolution: str | None = None
     delivery: str | None = None
@@ -346,6 +355,7 @@ class Account(Struct, frozen=True, kw_only=True):
     available: int | None = None
     counters: dict[str, int] = {}
     links: Links = Links()
+    party: str | None = None
 
 
 class AccountEntry(Struct, frozen=True, kw_only=True):

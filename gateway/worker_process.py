@@ -26,6 +26,7 @@ from zentra.gateway.outward.rails import RailBook
 from zentra.gateway.outward.webhooks import WebhookSender
 from zentra.gateway.production import assert_production, nats_tls
 from zentra.gateway.scorers import load_scorers
+from zentra.gateway.screening import ScreeningService
 from zentra.gateway.sealing import Sealer
 from zentra.gateway.settings import Settings
 from zentra.gateway.upkeep import Upkeep
@@ -123,7 +124,7 @@ async def _build(
     pool = await open_pool(
         settings.postgres_writer_url,
         name=f"zentra {settings.worker_name}",
-        connections_max=settings.commits_max + 6,
+        connections_max=settings.commits_max + 7,
         transaction_seconds_max=settings.lease_seconds / 2,
         lock_seconds_max=settings.lease_seconds / 2.5,
     )
@@ -157,6 +158,10 @@ async def _build(
     supervisor.add("sweeping", relay.keep_sweeping)
     supervisor.add("load reports", Reporter(limits.name, lambda: worker.waiting, LoadReports(client), instruments).run)
     supervisor.add("feeds", partial(copy_feeds, settings, client, lambda: 0 in worker.leases))
+    screening = ScreeningService(
+        pool, store.shelf, lambda: memory.configuration, lambda: 0 in worker.leases, instruments
+    )
+    supervisor.add("screening", screening.run)
     supervisor.add("upkeep", Upkeep(worker, store, relay, client, instruments).run)
     return worker, supervisor
 

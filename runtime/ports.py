@@ -10,6 +10,8 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct, field
 
+from zentra.runtime.compliance.lists import NameList
+from zentra.runtime.compliance.rules import ClearedPair
 from zentra.runtime.evidence.merkle import Frontier
 from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.intents.transaction import Transition
@@ -17,6 +19,7 @@ from zentra.runtime.ledger.book import AccountRef, Balance, Posting
 from zentra.runtime.policy import PolicyRules, Usage, VelocityKey
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
+from zentra.runtime.reviews import Desk, Member, ReviewRules, Workload
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import Delivery
 
@@ -62,7 +65,11 @@ class Configuration(Struct, frozen=True):
     corridors: dict[str, tuple[Corridor, ...]]
     endpoints: dict[str, tuple[Endpoint, ...]]
     rails: dict[str, RailSettings]
+    reviews: dict[str, ReviewRules] = {}
+    members: dict[str, dict[str, Member]] = {}  # by tenant and principal
     fees: dict[str, FeeSchedule] = {}
+    lists: Mapping[str, NameList] = {}
+    cleared: Mapping[str, frozenset[ClearedPair]] = {}
 
 
 class Lease(Struct, frozen=True, gc=False):
@@ -214,6 +221,8 @@ class TickWrites(Struct):
     timers_cleared: set[tuple[str, str, str]] = field(default_factory=set)
     reviews_opened: list[tuple[Any, ...]] = field(default_factory=list)
     reviews_closed: list[tuple[Any, ...]] = field(default_factory=list)
+    reviews_changed: dict[str, Desk] = field(default_factory=dict)  # what an open review has come to, by intent
+    decisions_refused: list[tuple[str, str]] = field(default_factory=list)  # command and code: their seat is free
     cases_opened: list[CaseRow] = field(default_factory=list)
     cases_resolved: list[tuple[Any, ...]] = field(default_factory=list)
     deliveries: list[tuple[Delivery, int]] = field(default_factory=list)
@@ -291,6 +300,10 @@ class Store(Protocol):
 
     async def leaves(self, names: Collection[tuple[str, bytes]]) -> set[tuple[str, bytes]]:
         """Return which of these leaves, (intent, hash), some log holds already."""
+        ...
+
+    async def workloads(self, tenants: Collection[str]) -> dict[str, Workload]:
+        """Return how many open reviews each principal of these tenants has, as of now."""
         ...
 
     async def answered(self, commands: Collection[str]) -> set[str]:

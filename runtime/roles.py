@@ -2,7 +2,7 @@
 
 - Deny is the default: a role has the permissions of its row and no others, and a role without a row has none.
 - A scope is the name of a permission. Scopes narrow a role and never widen it.
-- `auditor`, `support` and `finance` only look.
+- `auditor`, `support` and `finance` only look; who a party is, support and finance do not see.
 """
 
 from collections.abc import Collection, Mapping
@@ -28,6 +28,10 @@ class Permission(StrEnum):
     EVIDENCE_READ = "evidence:read"
     REVIEWS_READ = "reviews:read"
     REVIEWS_DECIDE = "reviews:decide"
+    REVIEWS_COMMENT = "reviews:comment"
+    APPROVALS_READ = "approvals:read"
+    APPROVALS_REQUEST = "approvals:request"
+    APPROVALS_DECIDE = "approvals:decide"
     CASES_READ = "cases:read"
     CASES_RESOLVE = "cases:resolve"
     DENIALS_READ = "denials:read"
@@ -38,32 +42,32 @@ class Permission(StrEnum):
     POLICIES_PROMOTE = "policies:promote"
     HOLDS_CAPTURE = "holds:capture"
     HOLDS_VOID = "holds:void"
+    PARTIES_CREATE = "parties:create"
+    PARTIES_READ = "parties:read"
+    PARTIES_NAMES = "party_names:read"
+    PARTIES_DECIDE = "parties:decide"
 
 
 P = Permission
 _READS: Final = frozenset({
     P.INTENTS_READ, P.ACCOUNTS_READ, P.ENDPOINTS_READ, P.DELIVERIES_READ, P.EVIDENCE_READ, P.REVIEWS_READ, P.CASES_READ,
-    P.FEES_READ, P.POLICIES_READ,
+    P.APPROVALS_READ, P.FEES_READ, P.POLICIES_READ, P.PARTIES_READ,
 })  # fmt: skip
 _DEVELOPER: Final = _READS | {
     P.INTENTS_CREATE, P.INTENTS_CANCEL, P.INTENTS_REVERSE, P.ACCOUNTS_CREATE, P.ENDPOINTS_CREATE,
-    P.HOLDS_CAPTURE, P.HOLDS_VOID,
+    P.HOLDS_CAPTURE, P.HOLDS_VOID, P.REVIEWS_COMMENT, P.APPROVALS_REQUEST, P.PARTIES_CREATE, P.PARTIES_NAMES,
+}  # fmt: skip
+_OPERATOR: Final = _DEVELOPER | {
+    P.REVIEWS_DECIDE, P.APPROVALS_DECIDE, P.CASES_RESOLVE, P.DELIVERIES_REPLAY, P.DENIALS_READ, P.POLICIES_WRITE,
+    P.POLICIES_PROMOTE, P.PARTIES_DECIDE,
 }  # fmt: skip
 
 ROLES: Final[Mapping[str, frozenset[Permission]]] = {
     "developer": _DEVELOPER,
-    "operator": _DEVELOPER
-    | {
-        P.REVIEWS_DECIDE,
-        P.CASES_RESOLVE,
-        P.DELIVERIES_REPLAY,
-        P.DENIALS_READ,
-        P.POLICIES_WRITE,
-        P.POLICIES_PROMOTE,
-    },
+    "operator": _OPERATOR,
     "support": _READS - {P.EVIDENCE_READ},
-    "finance": frozenset({P.INTENTS_READ, P.ACCOUNTS_READ, P.EVIDENCE_READ, P.CASES_READ, P.FEES_READ}),
-    "auditor": _READS | {P.DENIALS_READ},
+    "finance": frozenset({P.INTENTS_READ, P.ACCOUNTS_READ, P.EVIDENCE_READ, P.CASES_READ, P.FEES_READ, P.PARTIES_READ}),
+    "auditor": _READS | {P.DENIALS_READ, P.PARTIES_NAMES},
     "admin": frozenset(Permission),
 }
 

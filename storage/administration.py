@@ -19,6 +19,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
+from zentra.runtime.compliance.rules import flaw_of
 from zentra.runtime.errors import Refusal
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.keys import RANDOM_BYTES, make_key, parse_key
@@ -375,7 +376,9 @@ class Administration:
     async def put_policy(self, tenant: str, rules: PolicyRules, *, created_by: str) -> int:
         """Put rules in force at once and return their version: a new one, or the present one where they are its rules.
 
-        The version in `rules` is not looked at. Refuses `tenant_unknown`."""
+        The version in `rules` is not looked at. Refuses `tenant_unknown`, `compliance_malformed`."""
+        flaw = None if rules.compliance is None else flaw_of(rules.compliance)
+        _check(flaw is None, "compliance_malformed", str(flaw))
         async with tenant_transaction(self._pool, tenant) as connection:
             await _need_tenant(connection, tenant, lock=True)
             return await install_policy(connection, tenant, document_of(rules), created_by)

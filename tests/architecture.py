@@ -55,10 +55,11 @@ _VENDORS: Final[Mapping[str, frozenset[str]]] = {
 }
 # What computes and nothing else: no clock, socket, loop, file, randomness or log can be reached through these.
 _PURE: Final = frozenset({
-    "__future__", "abc", "base64", "binascii", "bisect", "collections", "copy", "cryptography", "dataclasses",
-    "datetime", "decimal", "enum", "fractions", "functools", "graphlib", "hashlib", "heapq", "hmac",
-    "ipaddress", "iso4217", "itertools", "json", "math", "msgspec", "operator", "re", "string", "struct",
-    "textwrap", "types", "typing", "unicodedata", "urllib", "zlib", "zoneinfo",  # a table, like that of currencies
+    "__future__", "abc", "anyascii", "array", "base64", "binascii", "bisect", "collections", "copy", "cryptography",
+    "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "graphlib", "hashlib", "heapq", "hmac",
+    "ipaddress", "iso4217", "itertools", "json", "math", "msgspec", "operator", "re", "rigour", "string",
+    "struct", "textwrap", "types", "typing", "unicodedata", "urllib", "zlib",
+    "zoneinfo",  # a table, like that of currencies
 })  # fmt: skip
 _CLOCKS_AND_CHANCE: Final = frozenset({"now", "utcnow", "today", "generate"})
 _DOORS: Final = frozenset({"open", "input", "print", "__import__", "exec", "eval"})

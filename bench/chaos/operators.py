@@ -74,8 +74,10 @@ class Operators:
         if not reviews or self._draw.random() < LEFT_TO_WAIT:
             return
         verdict = self._draw.choice(("approve", "approve", "reject"))
-        path = f"/reviews/{self._draw.choice(reviews)['id']}/{verdict}"
-        heard = await self._door.ask("POST", path, tenant, "ops", key=self._key(), body={"reason": "chaos"})
+        review = self._draw.choice(reviews)
+        body = {"reason": "chaos", "request_hash": review["request_hash"]}
+        path = f"/reviews/{review['id']}/{verdict}"
+        heard = await self._door.ask("POST", path, tenant, "ops", key=self._key(), body=body)
         self.heard[f"{verdict} {heard.status}"] += 1
 
     def _key(self) -> str:

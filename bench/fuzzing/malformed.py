@@ -23,11 +23,14 @@ _BODY_BYTES_MAX: Final = 256 * 1024
 _POSTS: Final = (
     "/runtime/intents", "/transfers", "/payments", "/accounts", "/webhooks/endpoints", "/runtime/intents/x/cancel",
     "/runtime/intents/x/reversals", "/reviews/{uuid}/approve", "/reviews/{uuid}/reject", "/cases/{uuid}/resolve",
+    "/reviews/claim", "/reviews/decisions", "/reviews/{uuid}/assign", "/reviews/{uuid}/comments",
+    "/reviews/{uuid}/escalate", "/approvals", "/approvals/{uuid}/approve", "/approvals/{uuid}/cancel",
     "/webhooks/deliveries/{uuid}/replay", "/providers/sandbox_a/callbacks", "/providers/nobody/callbacks",
 )  # fmt: skip
 _GETS: Final = (
     "/runtime/intents/{id}", "/runtime/intents/{id}/evidence", "/runtime/commands/{id}", "/accounts/{id}",
     "/accounts/customer-1/entries", "/accounts/{id}/entries", "/reviews", "/reviews/{id}", "/cases", "/cases/{id}",
+    "/reviews/counts", "/approvals", "/approvals/{id}",
     "/denials", "/webhooks/endpoints", "/webhooks/deliveries", "/problems/{id}", "/version", "/openapi.json", "/{id}",
 )  # fmt: skip
 _JUNK: Final = (

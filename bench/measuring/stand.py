@@ -129,7 +129,8 @@ class Stand:
                     reviews = (await answer.json())["data"]
                 for review in reviews:
                     path = f"/reviews/{review['id']}/approve"
-                    await self._post(session, path, {"reason": "looked at under load"}, f"approve-{review['id']}")
+                    body = {"reason": "looked at under load", "request_hash": review["request_hash"]}
+                    await self._post(session, path, body, f"approve-{review['id']}")
                 await asyncio.sleep(OPERATOR_PAUSE_SECONDS)
 
     async def _open_accounts(self, tenant: str, progress: Progress) -> None:

@@ -23,8 +23,10 @@ from zentra.bench.simulation.auditor_holds import AuditedHolds, captured
 from zentra.bench.simulation.auditor_ledger import AuditedLedger
 from zentra.bench.simulation.auditor_outside import AuditedMessages, AuditedRails
 from zentra.bench.simulation.auditor_policy import AuditedPolicy
+from zentra.bench.simulation.auditor_reviews import AuditedReviews
 from zentra.bench.simulation.auditor_words import HELD, Violation
 from zentra.bench.twins.store import StoreTwin
+from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import Posting
@@ -47,19 +49,24 @@ class Auditor:
         self.histories: dict[str, History] = {}
         self.policy, self.logs, self.rails = AuditedPolicy(), AuditedLogs(), AuditedRails()
         self.fees = AuditedFees()
-        self.deliveries, self.desk = AuditedDeliveries(), AuditedDesk()
+        self.deliveries, self.desk, self.reviews = AuditedDeliveries(), AuditedDesk(), AuditedReviews()
         self.holds = AuditedHolds(self.ledger)
         self.messages = AuditedMessages(self.rails.said)
         self._store = store
         self._fences = {partition: row.version for partition, row in store.lease_rows.items()}
         self._keys: dict[tuple[str, str, str], str] = {}
         self._configurations: dict[int, Configuration] = {}
+        self._parties: dict[int, dict[str, dict[str, PartyRef | None]]] = {}  # by version, tenant and account
         self._touched: set[str] = set()
         self.configured()
 
     def configured(self) -> None:
         """Take note of what is set up now; to be called whenever somebody changes it outside of a commit."""
         self._configurations[self._store.current.version] = self._store.current
+        parties = self._parties[self._store.current.version] = {}
+        for (tenant, name), ref in self._store.refs.items():
+            if ref.guarded:
+                parties.setdefault(tenant, {})[name] = ref.party
 
     def registered(self, transition: Transition, command: IntentCommand) -> None:
         """Follow an intent that was acknowledged, also where it is one that was acknowledged before."""
@@ -94,7 +101,7 @@ class Auditor:
         self.ledger.wrote(writes.postings, writes.balance_changes)
         moved = [self._moved(transition, ground) for transition in writes.transitions]
         self._booked(writes.postings, moved)
-        self.policy.wrote(writes.velocity_changes)
+        self.policy.wrote(writes.velocity_changes, writes.velocity_windows)
         told = {history.records[record.sequence - 1]: record for history, record in moved}
         self.messages.wrote(writes.outbox, told)
         self.deliveries.wrote(writes.deliveries, self.histories)
@@ -145,6 +152,7 @@ class Auditor:
         self.policy.rebuild(store.rows.velocity, self.histories)
         self.deliveries.rebuild(store)
         self.desk.rebuild(store, self.histories)
+        self.reviews.rebuild(store)
         self.holds.rebuild(store.rows.holds)
         self.logs.rebuild(store)
 
@@ -154,6 +162,7 @@ class Auditor:
         self.messages.consumed((), (), store.rows.outbox)
         self.messages.finish([key for key, row in store.rows.outbox.items() if row.sent_at is None])
         self.deliveries.finish()
+        self.reviews.finish(now)
         self.desk.finish(store, self.histories, now)
         for history in self.histories.values():
             self.rails.finish(history)
@@ -195,11 +204,12 @@ class Auditor:
         configuration = self._configurations.get(ground.configuration_version)
         if configuration is None:
             raise LookupError(f"nobody has told the auditor of configuration {ground.configuration_version}")
-        source = self.ledger.named(history.tenant, history.command["source"])
-        day = ground.now.date().isoformat()
-        self.policy.moved(history, record, configuration, day, source.type if source else "")
-        payee = self.ledger.named(history.tenant, history.command["destination"])
-        self.fees.moved(history, record, configuration, source, payee)
+        payer, payee = (self.ledger.named(history.tenant, history.command[side]) for side in ("source", "destination"))
+        types = payer.type if payer else None, payee.type if payee else None
+        parties = self._parties[ground.configuration_version].get(history.tenant, {})
+        self.policy.moved(history, record, configuration, ground.now, types, parties)
+        self.reviews.moved(history, record, configuration, ground.now, self.messages.commands)
+        self.fees.moved(history, record, configuration, payer, payee)
         self.rails.grounds(history, record, self.messages.commands)
         self.deliveries.moved(history, record, configuration.endpoints.get(history.tenant, ()))
         return history, record

@@ -97,10 +97,11 @@ class History:
         self.fee_held = self.fee_posted = self.fee_given_back = 0
         self.fee_due = 0  # what it would have been charged on top, where the ledger refused it
         self.attempts: list[Attempt] = []
-        self.counted: list[tuple[str, str]] = []
+        self.counted: list[tuple[str, str, int | None]] = []
         self.referred_at: datetime | None = None
         self.flagged: set[str] = set()
         self.waived: set[str] = set()
+        self.waives: list[str] = []  # the same, in order
         self.cases: dict[str, str] = {}
         self.opened: list[str] = []  # kinds of all the cases there ever were
         self.by_operator = False
@@ -287,7 +288,7 @@ class History:
         if record.event == "policy.accepted":
             if objections:
                 raise Violation("Q", f"{where} accepts what {sorted(objections)} objects to")
-            self.counted = [(use["counter"], use["day"]) for use in record.facts["velocity"]]
+            self.counted = [(use["counter"], use["day"], use.get("bucket")) for use in record.facts["velocity"]]
         elif record.event == "policy.review":
             self.flagged, self.referred_at = objections, self.moment
 
@@ -298,12 +299,9 @@ class History:
                 raise Violation("Q", f"{where} was approved by {record.actor}, who asked for it")
             if facts["round"] != self.round + 1 or set(facts["waives"]) - self.flagged:
                 raise Violation("Q", f"{where} approves round {facts['round']} and {facts['waives']}")
+            self.waives += [rule for rule in facts["waives"] if rule not in self.waived]
             self.waived |= set(facts["waives"])
             self.round += 1
-        elif record.event == "review.expired":
-            assert self.referred_at is not None
-            if (self.moment - self.referred_at).total_seconds() < REVIEW_SECONDS:
-                raise Violation("K", f"{where} expires a review before its time")
         elif record.event == "review.closed":
             self.seals.append(record.sequence)
 
@@ -357,7 +355,6 @@ _ABSORBERS: Final = {
     "hold": History._hold,
     "evidence": History._evidence,
 }
-REVIEW_SECONDS: Final = 72 * 3600
 
 
 def gives_back(before: str, after: str) -> bool:

@@ -34,6 +34,7 @@ class Given(Struct, frozen=True):
     kind: str
     subject: str
     principal: str
+    role: str = ""
     body: bytes = b"{}"
 
 
@@ -221,7 +222,7 @@ class AuditedMessages:
                 case RailReported():
                     self._heard(event.outcome)
                 case CommandGiven():
-                    given = Given(event.tenant, event.kind, event.subject, event.principal, event.body)
+                    given = Given(event.tenant, event.kind, event.subject, event.principal, event.role, event.body)
                     self.commands.setdefault(event.command, given)
 
     def finish(self, unsent: Collection[str]) -> None:

@@ -9,20 +9,20 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from zentra.actors.stages import REGISTERED_TIMER
 from zentra.bench.simulation.auditor import Violation
 from zentra.bench.simulation.faults import Fault
 from zentra.bench.simulation.outside import Callback, signed
-from zentra.bench.simulation.setting import COLD_ACCOUNTS, CURRENCY, TENANTS
+from zentra.bench.simulation.setting import COLD_ACCOUNTS, CURRENCY, LISTED, TENANTS, UNLISTED
 from zentra.bench.twins.fleet import at_once
 from zentra.gateway.sandbox.scenarios import SCENARIOS
 from zentra.runtime.evidence import canonical
 from zentra.runtime.fees.quoting import NO_FEES, FeeFacts, quote
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import IntentCommand, digest_of
-from zentra.runtime.intents.terms import FeeTerms, HoldTerms
+from zentra.runtime.intents.terms import Counterparty, FeeTerms, HoldTerms
 from zentra.runtime.intents.transaction import register
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.messages import CommandGiven, Event, RailReported, encode_frame
@@ -30,6 +30,7 @@ from zentra.runtime.partitions import callback_key, lane_key
 from zentra.runtime.ports import Timer
 from zentra.runtime.rails.port import CallbackRejected
 from zentra.runtime.rails.routing import find_corridor, parse_reference
+from zentra.runtime.reviews import request_hash
 from zentra.runtime.stream_ports import Outgoing
 from zentra.runtime.subjects import command_subject
 from zentra.storage.intake.registration import IntentIdTaken, Registered, Registration
@@ -39,10 +40,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Border"]
 
-PEOPLE: Final = ("ops", "amara", "bisi")
+PEOPLE: Final = ("ops", "amara", "bisi", "dele", "eze", "idp:7")  # the last is nobody that is stored
 ROUTED: Final = ("provider.routed", "provider.failover")
 _KINDS: Final = (IntentKind.TRANSFER, IntentKind.PAYMENT, IntentKind.BOOK_TRANSFER, IntentKind.HOLD)
-_COMMANDS: Final = ("cancel", "reverse", "decide", "decide", "resolve", "replay", "capture", "capture", "void")
+_COMMANDS: Final = (
+    "cancel", "reverse", "decide", "decide", "decide", "note", "note", "resolve", "replay", "capture", "capture",
+    "void",
+)  # fmt: skip
 _HOLD_SECONDS: Final = (1, 3, 20, 90, 600, 86_400)
 _SCENARIOS: Final = (*sorted(SCENARIOS), *("success",) * 14)
 
@@ -65,7 +69,8 @@ class Border:
         self._simulation, self._random = simulation, simulation.random
         self.requests: list[Request] = []
         self._serial = 0
-        self._decisions: set[tuple[str, int]] = set()
+        self._asking = ""
+        self._seats: dict[tuple[str, int], list[tuple[str, str, str]]] = {}  # command, principal, verdict
         self.foreign: list[str] = []  # commands by the wrong tenant: none may be accepted
 
     # Intents ------------------------------------------------------------------------------------------------------
@@ -86,10 +91,14 @@ class Border:
             amounts = (1, 100, 2_500, 40_000, 120_000, 180_000, random.randrange(1, 500_000))
         minor = random.choice(amounts)
         scenario = random.choice(_SCENARIOS)
+        counterparty: Counterparty | UnsetType = UNSET
+        if tenant == "initech" and random.random() < 0.9:
+            listed = random.choice([name for entry in LISTED for name in entry.names])
+            counterparty = Counterparty(random.choice((*UNLISTED, *UNLISTED, listed, listed.upper())))
         command = IntentCommand(
             kind=kind, minor=str(minor), currency=CURRENCY if random.random() < 0.98 else "USD", source=source,
             destination=destination, scope="default" if random.random() < 0.97 else "treasury",
-            metadata={} if scenario == "success" else {"sandbox_scenario": scenario},
+            metadata={} if scenario == "success" else {"sandbox_scenario": scenario}, counterparty=counterparty,
         )  # fmt: skip
         if kind is IntentKind.HOLD:
             destination = command.destination if random.random() < 0.7 else ""
@@ -189,6 +198,7 @@ class Border:
 
     def command(self) -> None:
         """Let somebody ask something of what exists, now and then of what belongs to another tenant."""
+        self._asking = self._random.choice(PEOPLE)
         given = getattr(self, f"_{self._random.choice(_COMMANDS)}")()
         if given is None:
             return
@@ -199,9 +209,10 @@ class Border:
         key = _id("command", self._next())
         if foreign:
             self.foreign.append(key)
-        event = CommandGiven(
-            key, tenant, kind, subject, self._random.choice(PEOPLE), "operator", msgspec.json.encode(body)
-        )
+        elif kind == "decide_review":
+            self._seats.setdefault((subject, body["round"]), []).append((key, self._asking, body["verdict"]))
+        role = "operator" if self._random.random() < 0.95 else "auditor"
+        event = CommandGiven(key, tenant, kind, subject, self._asking, role, msgspec.json.encode(body))
         self.emit(self._simulation.partition_of(owner), "command", event)
 
     def _cancel(self) -> Any:
@@ -239,18 +250,53 @@ class Border:
         return self._random.choice(holds if holds and self._random.random() < 0.95 else recent) if recent else None
 
     def _decide(self) -> Any:
-        rows = self._simulation.store.rows.reviews
-        reviews = [key for key, row in rows.items() if row["status"] == "open"]
-        if not reviews:
+        review = self._open_review()
+        if review is None:
             return None
-        review = self._random.choice(reviews)
-        row = rows[review]
-        if (review, row["round"]) in self._decisions and self._random.random() < 0.9:
-            return None  # the gateway takes one decision a round; now and then a late one gets through to the worker
-        self._decisions.add((review, row["round"]))
-        verdict = self._random.choice(("approved", "approved", "rejected"))
+        row, random = self._simulation.store.rows.reviews[review], self._random
+        verdict = random.choice(("approved", "approved", "approved", "rejected"))
+        if not self._has_seat(review, row, verdict) and random.random() < 0.9:
+            return None  # the gateway keeps so many seats a round; now and then a late one gets through to the worker
         body = {"verdict": verdict, "round": row["round"], "reason": "looked at"}
+        if random.random() < 0.95:  # a gateway of the version before says nothing of what was seen
+            body["request_hash"] = self._seen(review, row) if random.random() < 0.9 else "0" * 64
         return row["tenant"], "decide_review", review, review, body
+
+    def _has_seat(self, review: str, row: dict[str, Any], verdict: str) -> bool:
+        refused = self._simulation.store.rows.decisions_refused
+        taken = [seat for seat in self._seats.get((review, row["round"]), ()) if seat[0] not in refused]
+        over = any(word == "rejected" or who == self._asking for _, who, word in taken)
+        return len(taken) < row["approvals"] and not over and self._asking != row["created_by"]
+
+    def _seen(self, review: str, row: dict[str, Any]) -> str:
+        request = next(request for request in self.requests if request.intent == review)
+        return request_hash(
+            tenant=row["tenant"], intent=review, command=digest_of("intent", request.command).hex(),
+            round=row["round"], rules=row["rules"], version=row["version"],
+        )  # fmt: skip
+
+    def _open_review(self) -> str | None:
+        rows = self._simulation.store.rows.reviews
+        waiting = [key for key, row in rows.items() if row["status"] == "open"]
+        return self._random.choice(waiting) if waiting else None
+
+    def _note(self) -> Any:
+        """Say something about a review, make it somebody's, claim it, or pass it on; now and then in a wrong round."""
+        review = self._open_review()
+        if review is None:
+            return None
+        row, random = self._simulation.store.rows.reviews[review], self._random
+        number = row["round"] if random.random() < 0.95 else row["round"] + 1
+        to = random.choice((*PEOPLE, None))
+        kind, body = random.choice(
+            (
+                ("comment_review", {"text": f"seen by {self._asking}"}),
+                ("assign_review", {"to": to}),
+                ("assign_review", {"to": self._asking, "unassigned": True}),
+                ("escalate_review", {"reason": "unsure", "to": to}),
+            )
+        )
+        return row["tenant"], kind, review, review, {"round": number, **body}
 
     def _resolve(self) -> Any:
         files = [f for f in self._simulation.store.rows.cases.values() if f.status == "open" and f.row.intent]

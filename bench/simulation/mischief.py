@@ -12,9 +12,12 @@ from msgspec import structs
 
 from zentra.bench.simulation.faults import FAULTS, Fault
 from zentra.bench.simulation.outside import Callback
+from zentra.bench.simulation.setting import GLOBEX, PARTIES
 from zentra.bench.simulation.shelf import LEASE_SECONDS
+from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.policy import PolicyRules
+from zentra.runtime.reviews import Approvals, Member, ReviewRules
 
 if TYPE_CHECKING:
     from zentra.bench.simulation.simulation import Simulation
@@ -237,11 +240,19 @@ def repair(simulation: Simulation) -> None:
 
 
 def change_configuration(simulation: Simulation) -> None:
-    """Change what is set up: a policy, a fee, an endpoint, or the standing of an account."""
+    """Change what is set up: a policy, a fee, an endpoint, people, the rules of reviews, the standing of an account, or
+    what is known of a party."""
     random, store = simulation.random, simulation.store
     current = store.current
-    match random.randrange(4):
-        case 3:
+    match random.randrange(7):
+        case 6:
+            name = random.choice([key for key, ref in sorted(store.refs.items()) if ref.party is not None])
+            ref = store.refs[name]
+            assert ref.party is not None
+            kyc, screening = random.choice(PARTIES)
+            store.refs[name] = structs.replace(ref, party=PartyRef(ref.party.id, kyc, screening))
+            store.configure(current)
+        case 4:
             tenant = random.choice(sorted(current.fees))
             schedule = current.fees[tenant]
             rule = structs.replace(schedule.rules[0], flat_minor=random.randrange(50))
@@ -250,7 +261,8 @@ def change_configuration(simulation: Simulation) -> None:
         case 0:
             tenant = random.choice(sorted(current.policies))
             rules: PolicyRules = current.policies[tenant]
-            policies = {**current.policies, tenant: structs.replace(rules, version=rules.version + 1)}
+            after = GLOBEX[rules.version % len(GLOBEX)] if tenant == "globex" else rules  # another is promoted
+            policies = {**current.policies, tenant: structs.replace(after, version=rules.version + 1)}
             store.configure(structs.replace(current, policies=policies))
         case 1:
             tenant = random.choice(sorted(current.endpoints))
@@ -261,6 +273,20 @@ def change_configuration(simulation: Simulation) -> None:
             elif members:
                 spare.append(members.pop(random.randrange(len(members))))
             store.configure(structs.replace(current, endpoints={**current.endpoints, tenant: tuple(members)}))
+        case 2:
+            tenant = random.choice(sorted(current.members))
+            people = current.members[tenant]
+            who = random.choice(sorted(people))
+            roles = ("operator", "operator", "admin", "developer")
+            changed = Member(random.choice(roles), disabled=random.random() < 0.3)
+            store.configure(structs.replace(current, members={**current.members, tenant: {**people, who: changed}}))
+        case 3:
+            wants = ReviewRules(
+                due_seconds=random.choice((5, 40, 14_400)), expires_seconds=random.choice((60, 3_000, 259_200)),
+                assigns=random.random() < 0.8, escalates_to=random.choice(("admin", "operator", "")),
+                approvals=random.choice(({}, {"*": Approvals(minor_min=200_000)})),
+            )  # fmt: skip
+            store.configure(structs.replace(current, reviews={**current.reviews, "acme": wants}))
         case _:
             name = random.choice([key for key, ref in sorted(store.refs.items()) if ref.type in ("customer", "payout")])
             ref = store.refs[name]

@@ -5,23 +5,35 @@ some that are frozen or closed; rails with and without idempotent references; co
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final
 
 from zentra.bench.twins.store import StoreTwin
 from zentra.gateway.sandbox.scenarios import RailProfile, Timings
+from zentra.runtime.compliance.diligence import Compliance
+from zentra.runtime.compliance.lists import ListInfo, NameList, digest_of_list
+from zentra.runtime.compliance.states import PartyRef
+from zentra.runtime.compliance.synthetic import synthetic_entries
 from zentra.runtime.fees.schedule import FeeMatch, FeeRule, FeeSchedule, FeeTier
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.policy import Limits, PolicyRules
+from zentra.runtime.policy.rules import Risk, Rule, Window, WindowLimits
 from zentra.runtime.ports import Configuration, Endpoint
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
+from zentra.runtime.reviews import Approvals, Member, ReviewRules
 
 __all__ = [
     "COLD_ACCOUNTS",
     "CURRENCY",
+    "GLOBEX",
+    "LISTED",
+    "MEMBERS",
+    "PARTIES",
     "PARTITIONS",
     "SECRET",
     "TENANTS",
+    "UNLISTED",
     "configuration",
     "fees",
     "open_books",
@@ -34,7 +46,50 @@ CURRENCY: Final = "NGN"
 COLD_ACCOUNTS: Final = 6
 SECRET: Final = "s" * 32
 OPENING_MINOR: Final = 5_000_000
+LISTED: Final = synthetic_entries(40)
+LIST_FETCHED_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
+UNLISTED: Final = ("Ulrika Denholm", "Pavel Orlov", "Amara Okafor")
+PARTIES: Final = (*(("approved", "clear"),) * 6, ("denied", "clear"), ("pending_review", "clear"),
+                  ("approved", "true_match"), ("approved", "possible_match"))  # fmt: skip
+"""States of parties as they come and go: KYC and screening."""
+# What globex promotes in turn, each under a version of its own: windows and conditions, then risk, then limits alone.
+_WHEN_LARGE: Final = {"all": [{"field": "amount", "op": ">=", "value": 170_000},
+                              {"not": {"field": "kind", "op": "==", "value": "book_transfer"}}]}  # fmt: skip
+_WHEN_ODD: Final = {"field": "metadata.sandbox_scenario", "op": "starts_with", "value": "contra"}
+_WHEN_FAST: Final = {"any": [{"field": "velocity.minute.count", "op": ">", "value": 1},
+                             {"field": "velocity.month.minor", "op": ">", "value": 9_000_000}]}  # fmt: skip
+_WINDOWS: Final = {
+    "minute": Window(by="account", rolling_seconds=60, buckets=6, limits={"NGN": WindowLimits(count_max=3)}),
+    "payees": Window(by="counterparty", rolling_seconds=900, buckets=7, limits={
+        "*": WindowLimits(minor_max=600_000, outcome="review")}),
+    "month": Window(by="tenant", calendar="month"),
+}  # fmt: skip
+GLOBEX: Final = (
+    PolicyRules(
+        version=1, limits={"*": Limits(daily_count_max=60)}, scopes=("default",), windows=_WINDOWS,
+        time_zone="Africa/Lagos", lists={"payees": ("shop",), "never": ("poor",)},
+        rules=(
+            Rule("large", _WHEN_LARGE, "review", "large_amount"),
+            Rule("fast", _WHEN_FAST, "review", "too_fast", lane="fraud_desk"),
+            Rule("blocked", {"field": "source.id", "op": "in", "list": "never"}, "deny", "account_denied"),
+            Rule("known", {"field": "destination.id", "op": "in", "list": "payees"}, "allow", waives=("large",)),
+        ),
+    ),
+    PolicyRules(
+        version=2, windows={"minute": _WINDOWS["minute"]}, risk=Risk(review_min=45, deny_min=95, velocity_full=4),
+        rules=(
+            Rule("odd", _WHEN_ODD, "review", "odd_scenario"),
+            Rule("night", {"field": "hour", "op": "<", "value": 6}, "review", "at_night"),
+            Rule("safe", {"field": "destination.type", "op": "==", "value": "merchant"}, "allow", waives=("risk",)),
+        ),
+    ),
+    PolicyRules(version=3, limits={"*": Limits(daily_count_max=40)}, scopes=("default",)),
+)  # fmt: skip
 _SYSTEM: Final = ("settlement", "liquidity", "fee")
+MEMBERS: Final = {
+    "ops": Member("operator"), "amara": Member("operator"), "bisi": Member("admin"), "dele": Member("developer"),
+    "eze": Member("operator"),
+}  # fmt: skip
 _NGN: Final = FeeMatch(currencies=(CURRENCY,))
 _RAILS: Final = FeeMatch(kinds=("transfer", "payment"), currencies=(CURRENCY,))
 _TIERS: Final = (FeeTier(1_000, "200"), FeeTier(50_000, "75.5", 3), FeeTier(None, "25"))
@@ -72,7 +127,7 @@ def configuration() -> Configuration:
     limits = Limits(transaction_minor_max=400_000, daily_minor_max=3_000_000, review_minor_min=150_000)
     rules = {
         "acme": PolicyRules(version=1, limits={CURRENCY: limits}),
-        "globex": PolicyRules(version=1, limits={"*": Limits(daily_count_max=40)}, scopes=("default",)),
+        "globex": GLOBEX[0],
     }
     corridors: dict[str, tuple[Corridor, ...]] = {
         "acme": (
@@ -85,6 +140,9 @@ def configuration() -> Configuration:
         ),
         "initech": (Corridor("initech", "any", CURRENCY, "transfer", ("gamma", "alpha")),),
     }
+    rules["initech"] = PolicyRules(
+        version=1, compliance=Compliance(kyc_required=True, screen="counterparties", list_max_age_hours=720)
+    )
     wanted = {"acme": (("all", ("*",)), ("money", ("ledger.*",))), "globex": (("posted", ("ledger.posted",)),)}
     endpoints = {
         tenant: tuple(
@@ -92,8 +150,11 @@ def configuration() -> Configuration:
         )
         for tenant, rows in wanted.items()
     }
+    wants = ReviewRules(due_seconds=40, expires_seconds=3_000, approvals={CURRENCY: Approvals(minor_min=200_000)})
+    lists = {"listed": NameList(ListInfo("listed", 1, digest_of_list(LISTED), LIST_FETCHED_AT, len(LISTED)), LISTED)}
     return Configuration(
-        version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails, fees=fees()
+        version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails, reviews={"acme": wants},
+        members={"acme": dict(MEMBERS), "globex": dict(MEMBERS)}, fees=fees(), lists=lists,
     )  # fmt: skip
 
 
@@ -118,10 +179,12 @@ def open_books(store: StoreTwin) -> None:
         refs = {}
         for name, type_ in rows:
             number += 1
+            known = tenant == "initech" and type_ not in _SYSTEM and name not in ("shop", "spare")
             refs[name] = store.open_account(
                 AccountRef(
                     number, tenant, name, type_, CURRENCY, "credit", type_ not in _SYSTEM,
                     overdraft_limit=200_000 if name == "credit" else 0, status="closed" if name == "closed" else "open",
+                    party=PartyRef(f"p-{name}", "approved", "clear") if known else None,
                 )
             )  # fmt: skip
         for name in ("hot", *(f"cold-{n}" for n in range(COLD_ACCOUNTS)), "spare"):

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from zentra.bench.twins.store_commit import OpenCommit, lease_lock
 from zentra.bench.twins.store_intake import Intake, frames_of
+from zentra.bench.twins.store_reviews import reviews_told, workloads
 from zentra.bench.twins.store_rows import OutboxRow, Rows, add, behind, check, expiring, owned, refuse_non_uuids
 from zentra.runtime.errors import DataError, InDoubt
 from zentra.runtime.intents.vocabulary import State
@@ -34,6 +35,7 @@ from zentra.runtime.ports import (
     TickWrites,
     Timer,
 )
+from zentra.runtime.reviews import Workload
 from zentra.runtime.stream_ports import NOTHING_CONSUMED, Outgoing, Position
 from zentra.runtime.webhooks.delivery import OPEN, Delivery, DeliveryState
 from zentra.storage.engine.ownership import shares
@@ -260,6 +262,11 @@ class StoreTwin:
         self._meet("leaves")
         return self.rows.leaf_names.intersection(names)
 
+    async def workloads(self, tenants: Collection[str]) -> dict[str, Workload]:
+        """See Store.workloads."""
+        self._meet("workloads")
+        return workloads(self.rows, tenants, self._clock())
+
     async def answered(self, commands: Collection[str]) -> set[str]:
         """See Store.answered."""
         self._meet("answered")
@@ -374,7 +381,7 @@ class StoreTwin:
             "ledger_imbalance_minor_units": float(sum(abs(v) for k, v in sums.items() if k[2] == "posted")),
             "ledger_imbalance_pending_minor_units": float(sum(abs(v) for k, v in sums.items() if k[2] == "pending")),
             "outbox_lag_seconds": max(waiting, default=0.0),
-            "reviews_open": float(sum(review["status"] == "open" for review in self.rows.reviews.values())),
+            **reviews_told(self.rows, now),
             "cases_open": float(sum(case.status == "open" for case in self.rows.cases.values())),
         }
 

@@ -89,6 +89,7 @@ class Rows(Struct):
     outbox: dict[str, OutboxRow] = field(default_factory=dict)
     timers: dict[tuple[str, str, str], Timer] = field(default_factory=dict)
     reviews: dict[str, dict[str, Any]] = field(default_factory=dict)
+    decisions_refused: dict[str, str] = field(default_factory=dict)
     cases: dict[str, CaseFile] = field(default_factory=dict)
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     deliveries_made: dict[str, set[str]] = field(default_factory=dict)  # by intent
@@ -250,11 +251,22 @@ def _apply_deliveries(rows: Rows, writes: TickWrites) -> None:
     rows.delivery_attempts.update({(row[0], row[1]): row[2:] for row in writes.delivery_attempts})
 
 
+_REVIEW: Final = (
+    "round", "tenant", "intent_id", "created_by", "rules", "version", "opened_at", "expires_at", "due_at", "approvals",
+    "kind", "currency", "minor",
+)  # fmt: skip
+
+
 def _apply_desk(rows: Rows, writes: TickWrites) -> None:
     """Write what people work on."""
-    names = ("round", "tenant", "intent_id", "created_by", "rules", "version", "opened_at", "expires_at")
     for key, *opened in writes.reviews_opened:
-        rows.reviews[key] = {**dict(zip(names, opened, strict=True)), "status": "open"}
+        rows.reviews[key] = {**dict(zip(_REVIEW, opened, strict=True)), "status": "open", "assigned_to": None}
+    for key, desk in writes.reviews_changed.items():
+        rows.reviews[key] |= {
+            "assigned_to": desk.assigned_to, "level": desk.level, "breached": desk.breached,
+            "approved_by": list(desk.approved_by), "comments": desk.comments,
+        }  # fmt: skip
+    rows.decisions_refused.update(writes.decisions_refused)
     for key, status, decided_by, decided_at, reason in writes.reviews_closed:
         if key in rows.reviews:
             rows.reviews[key] |= {

@@ -9,6 +9,7 @@ from typing import ParamSpec, Self, TypeVar
 import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
+from zentra.client.asynchronous.deciding import AsyncApprovals, AsyncReviews
 from zentra.client.asynchronous.fees import AsyncFees
 from zentra.client.asynchronous.holding import AsyncHolds
 from zentra.client.asynchronous.money import (
@@ -19,13 +20,14 @@ from zentra.client.asynchronous.money import (
     AsyncPayments,
     AsyncTransfers,
 )
+from zentra.client.asynchronous.parties import AsyncParties, AsyncScreening
+from zentra.client.asynchronous.policies import AsyncPolicies
 from zentra.client.asynchronous.transport import AsyncTransport
 from zentra.client.asynchronous.work import (
     AsyncCases,
     AsyncDenials,
     AsyncEvidence,
     AsyncMeta,
-    AsyncReviews,
     AsyncWebhooks,
 )
 from zentra.client.core import Settings
@@ -76,9 +78,13 @@ class AsyncZentra:
         self.holds = AsyncHolds(transport)
         self.accounts = AsyncAccounts(transport)
         self.fees = AsyncFees(transport)
+        self.policies = AsyncPolicies(transport)
         self.reviews = AsyncReviews(transport)
+        self.approvals = AsyncApprovals(transport)
         self.cases = AsyncCases(transport)
         self.denials = AsyncDenials(transport)
+        self.parties = AsyncParties(transport)
+        self.screening = AsyncScreening(transport)
         self.webhooks = AsyncWebhooks(transport)
         self.evidence = AsyncEvidence(transport)
         self.meta = AsyncMeta(transport)

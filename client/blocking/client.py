@@ -11,6 +11,7 @@ from typing import ParamSpec, Self, TypeVar
 import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
+from zentra.client.blocking.deciding import Approvals, Reviews
 from zentra.client.blocking.fees import Fees
 from zentra.client.blocking.holding import Holds
 from zentra.client.blocking.money import (
@@ -21,13 +22,14 @@ from zentra.client.blocking.money import (
     Payments,
     Transfers,
 )
+from zentra.client.blocking.parties import Parties, Screening
+from zentra.client.blocking.policies import Policies
 from zentra.client.blocking.transport import Transport
 from zentra.client.blocking.work import (
     Cases,
     Denials,
     Evidence,
     Meta,
-    Reviews,
     Webhooks,
 )
 from zentra.client.core import Settings
@@ -78,9 +80,13 @@ class Zentra:
         self.holds = Holds(transport)
         self.accounts = Accounts(transport)
         self.fees = Fees(transport)
+        self.policies = Policies(transport)
         self.reviews = Reviews(transport)
+        self.approvals = Approvals(transport)
         self.cases = Cases(transport)
         self.denials = Denials(transport)
+        self.parties = Parties(transport)
+        self.screening = Screening(transport)
         self.webhooks = Webhooks(transport)
         self.evidence = Evidence(transport)
         self.meta = Meta(transport)

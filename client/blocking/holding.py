@@ -37,6 +37,7 @@ class Holds:
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
+        counterparty: Mapping[str, str] | None = None,
     ) -> Intent:
         """Hold an amount on `source`; return the intent, after up to `wait` seconds if it does not stand before.
 
@@ -58,6 +59,7 @@ class Holds:
                 hold={name: value for name, value in terms.items() if value is not None},
                 idempotency_key=idempotency_key,
                 wait=wait,
+                counterparty=counterparty,
             )
         )
 

@@ -40,6 +40,7 @@ class Intents:
         hold: Mapping[str, object] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
+        counterparty: Mapping[str, str] | None = None,
     ) -> Intent:
         """Return the intent as accepted or, after up to `wait` seconds (the server allows 30), as it then is.
 
@@ -47,7 +48,8 @@ class Intents:
         `idempotency_key` one is made for this call and all its attempts; give one of yours, kept with the order that
         it is for, to be safe against a crash of your own process as well. `fee_max` is the most that may be charged on
         top, `fee_quote` the digest of the quote that was agreed to: with another fee the intent fails as
-        `fee_changed`. Raises APIError and ValueError."""
+        `fee_changed`. A `counterparty` has a `name`, and may have `country`, `account` and `kind`.
+        Raises APIError and ValueError."""
         return self._transport.send(
             calls.create_intent(
                 "runtime",
@@ -66,6 +68,7 @@ class Intents:
                 hold=hold,
                 idempotency_key=idempotency_key,
                 wait=wait,
+                counterparty=counterparty,
             )
         )
 
@@ -135,13 +138,15 @@ class Intents:
         amount: int | Literal["full"] = "full",
         *,
         reason: str,
+        force: bool | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Command:
         """Give back all that is left, or a part in minor units; return where the command stands.
 
-        The reason becomes part of the evidence. Raises APIError and ValueError."""
-        return self._transport.send(calls.reverse_intent(id, amount, reason, idempotency_key, wait))
+        By `force` also what is not there any more: then the command waits for somebody else's approval, and has its id
+        and `request_hash`. The reason becomes part of the evidence. Raises APIError and ValueError."""
+        return self._transport.send(calls.reverse_intent(id, amount, reason, force, idempotency_key, wait))
 
     def evidence(self, id: str) -> bytes:
         """Return the sealed audit packet, for `client.evidence.verify` or `zentra evidence verify`.
@@ -196,6 +201,7 @@ class Transfers:
         fee_quote: str | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
+        counterparty: Mapping[str, str] | None = None,
     ) -> Intent:
         """As `runtime.intents.create`; anything that is no transfer is refused."""
         return self._transport.send(
@@ -214,6 +220,7 @@ class Transfers:
                 fee_quote=fee_quote,
                 idempotency_key=idempotency_key,
                 wait=wait,
+                counterparty=counterparty,
             )
         )
 
@@ -239,6 +246,7 @@ class Payments:
         fee_quote: str | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
+        counterparty: Mapping[str, str] | None = None,
     ) -> Intent:
         """As `runtime.intents.create`, for a payment."""
         return self._transport.send(
@@ -257,6 +265,7 @@ class Payments:
                 fee_quote=fee_quote,
                 idempotency_key=idempotency_key,
                 wait=wait,
+                counterparty=counterparty,
             )
         )
 
@@ -268,14 +277,22 @@ class Accounts:
         self._transport = transport
 
     def create(
-        self, *, account_id: str, owner: str, type: str, currency: str, idempotency_key: str | None = None
+        self,
+        *,
+        account_id: str,
+        owner: str,
+        type: str,
+        currency: str,
+        idempotency_key: str | None = None,
+        party: str | None = None,
     ) -> Account:
-        """Open an account and return it, without balances. Raises APIError and ValueError."""
+        """Open an account and return it, without balances; `party` is whose it is. Raises APIError and ValueError."""
         return self._transport.send(
             calls.create_account(
-                account_id=account_id, owner=owner, type=type, currency=currency, idempotency_key=idempotency_key
+                account_id=account_id, owner=owner, type=type, currency=currency, idempotency_key=idempotency_key,
+                party=party,
             )
-        )
+        )  # fmt: skip
 
     def get(self, id: str) -> Account:
         """Return an account with its balances. Raises APIError and ValueError."""

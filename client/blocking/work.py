@@ -12,7 +12,7 @@ from zentra.client.blocking.transport import Pages, Transport
 from zentra.client.calls import Time
 from zentra.client.errors import ConflictError
 from zentra.client.evidence import Verdict, verify_packet
-from zentra.client.models import Case, Command, Delivery, Denial, Endpoint, ErrorPage, Review, Version
+from zentra.client.models import Case, Command, Delivery, Denial, Endpoint, ErrorPage, Version
 from zentra.client.webhooks import WebhookVerifier
 
 __all__ = [
@@ -22,46 +22,11 @@ __all__ = [
     "Endpoints",
     "Evidence",
     "Meta",
-    "Reviews",
     "Webhooks",
 ]
 
 NOT_SEALED = "evidence_not_sealed"
 SEAL_PAUSE_SECONDS = 1.0
-
-
-class Reviews:
-    """Reviews that a rule asked for; nobody decides on their own intent."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def list(
-        self,
-        *,
-        status: str | None = None,
-        intent_id: str | None = None,
-        created_from: Time | None = None,
-        created_before: Time | None = None,
-        page_size: int | None = None,
-    ) -> Pages[Review]:
-        """Return the reviews that fit, the last opened first."""
-        filters = {
-            "status": status, "intent_id": intent_id, "created_from": created_from, "created_before": created_before,
-        }  # fmt: skip
-        return Pages(self._transport, calls.list_reviews(page_size, filters))
-
-    def get(self, id: str) -> Review:
-        """Return a review; its id is the uuid of its intent."""
-        return self._transport.send(calls.get_review(id))
-
-    def approve(self, id: str, *, reason: str, idempotency_key: str | None = None, wait: int | None = None) -> Command:
-        """Let the intent go on. Raises ConflictError `review_already_decided` for the second who decides."""
-        return self._transport.send(calls.decide_review(id, "approve", reason, idempotency_key, wait))
-
-    def reject(self, id: str, *, reason: str, idempotency_key: str | None = None, wait: int | None = None) -> Command:
-        """End the intent. Raises ConflictError `review_already_decided` for the second who decides."""
-        return self._transport.send(calls.decide_review(id, "reject", reason, idempotency_key, wait))
 
 
 class Cases:
@@ -94,7 +59,8 @@ class Cases:
     def resolve(
         self, id: str, resolution: str, *, reason: str, idempotency_key: str | None = None, wait: int | None = None
     ) -> Command:
-        """End a case with a fact: `succeeded`, `declined`, `retry` or `dismissed`."""
+        """End a case with a fact: `succeeded`, `declined`, `retry` or `dismissed`; one of a possible match with
+        `true_match` or `false_positive`."""
         return self._transport.send(calls.resolve_case(id, resolution, reason, idempotency_key, wait))
 
 

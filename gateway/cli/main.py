@@ -24,6 +24,8 @@ from zentra.gateway.cli.installation import add_installation
 from zentra.gateway.cli.ledger import add_ledger
 from zentra.gateway.cli.periods import add_periods
 from zentra.gateway.cli.policy import add_policy
+from zentra.gateway.cli.reviews import add_reviews
+from zentra.gateway.cli.screening import add_screening
 from zentra.gateway.cli.servers import add_servers
 from zentra.gateway.cli.support import JSON_OPTION, ExitCode, explained, say, say_json, settings, table
 from zentra.gateway.settings import Settings
@@ -63,9 +65,11 @@ add_policy(app)
 add_access(app)
 add_fees(app)
 add_deadletters(app)
+add_reviews(app)
 add_ledger(app)
 add_periods(app)
 add_archive(app)
+add_screening(app)
 app.add_typer(config_app, name="config")
 
 

@@ -115,6 +115,9 @@ def explained(error: BaseException) -> tuple[str, ExitCode] | None:
     names = {one.__name__ for one in type(error).__mro__}
     if names & {"Misconfigured", "DevStackError", "SeedFailed"}:
         return str(error), ExitCode.CONFIGURATION
+    if "APIError" in names:  # of the client
+        away = names & {"APIConnectionError", "APITimeoutError", "InternalServerError"}
+        return str(error), ExitCode.UNAVAILABLE if away else ExitCode.REFUSED
     if "Refusal" in names:
         return str(error), ExitCode.REFUSED
     if names & {"Unavailable", "StreamUnavailable"}:

@@ -195,11 +195,12 @@ async def high_value(stage: Stage, story: Story) -> None:
     review = next(r for r in reviews["data"] if r["intent_id"] == intent_id)
     story.say(f"it waits in REVIEW, assigned to {review['assigned_to']}; nothing is reserved")
     path = f"/reviews/{review['id']}"
-    status, _ = await stage.call("POST", f"{path}/approve", "acme", "dev", {"reason": "it is mine"})
+    seen_it = {"request_hash": review["request_hash"]}
+    status, _ = await stage.call("POST", f"{path}/approve", "acme", "dev", {**seen_it, "reason": "it is mine"})
     story.expect(status == 403, f"its creator could decide: {status}")
     story.say("dev tries to approve it: 403")
     status, answer = await stage.call(
-        "POST", f"{path}/approve", "acme", "ops", {"reason": "invoice 4711 checked"}, wait=5
+        "POST", f"{path}/approve", "acme", "ops", {**seen_it, "reason": "invoice 4711 checked"}, wait=5
     )
     story.expect(status in (200, 202), f"ops could not approve: {status} {answer}")
     seen = await stage.until(intent_id, lambda s: s["status"] == "SUCCESSFUL")

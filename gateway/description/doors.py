@@ -16,16 +16,19 @@ import msgspec
 from msgspec import Struct
 
 from zentra.actors.commands import COMMAND_CODES
-from zentra.gateway.description import fee_shapes, holdings, pages, shapes
+from zentra.gateway.description import fee_shapes, holdings, pages, people, reviewing, shapes
 from zentra.gateway.http.app import Route
-from zentra.gateway.http.fields import SCHEMAS, Check, Field
+from zentra.gateway.http.fields import SCHEMAS, Check, Field, digest, identifier, text
 from zentra.gateway.http.lists import LIMIT_DEFAULT, LIMIT_MAX
 from zentra.gateway.routes.accounts import ACCOUNT, ACCOUNT_FILTERS, ENTRY_FILTERS
+from zentra.gateway.routes.approvals import APPROVAL, APPROVAL_FILTERS, CANCELLATION
 from zentra.gateway.routes.fees import quote_schema
 from zentra.gateway.routes.holds import CAPTURE, HOLD_FILTERS, VOID
 from zentra.gateway.routes.intents import CANCEL, HOLDS, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
-from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION, REVIEW_FILTERS, VERDICT
+from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION
+from zentra.gateway.routes.parties import AMENDMENT, KYC, PARTY, PARTY_FILTERS, RESCREEN
 from zentra.gateway.routes.policies import BACKTEST, DRAFT
+from zentra.gateway.routes.reviews import ASSIGNMENT, CLAIM, COMMENT, DECISIONS_MAX, ESCALATION, REVIEW_FILTERS, VERDICT
 from zentra.gateway.routes.webhooks import DELIVERY_FILTERS, ENDPOINT, NOTHING
 from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.intents.command import KEY_PATTERN, intent_schema
@@ -76,7 +79,7 @@ def schema_of_fields(fields: Mapping[str, Field]) -> Schema:
     properties: dict[str, Any] = {}
     for name, field in fields.items():
         properties[name] = dict(SCHEMAS[field.check])
-        if field.default is not ... and field.default != "":
+        if field.default not in (..., "", None):
             properties[name]["default"] = field.default
     properties["idempotency_key"] = {"type": "string", "pattern": _KEY}
     required = [name for name, field in fields.items() if field.default is ...]
@@ -145,6 +148,9 @@ _COMMAND_HEADERS: Final = ("location", "preference-applied", *_REPLAYED)
 _INTENT_ANSWERS: Final = {200: shapes.Intent, 202: shapes.Accepted | shapes.Intent}
 _INTENT_HEADERS: Final = ("location", "preference-applied", *_REPLAYED)
 _INTENT_CODES: Final = ("idempotency_in_flight", "intent_id_conflict")
+_CLOSING_CODES: Final = (
+    "not_found", "self_approval", "approval_not_open", "approval_changed",
+)  # fmt: skip
 _CURSOR: Final = Query("cursor", {"type": "string"}, "`next_cursor` of the page before, with the same filters")
 _LIMIT: Final = Query(
     "limit",
@@ -164,6 +170,13 @@ def _command(name: str, tag: str, summary: str, takes: Mapping[str, Field], *cod
     return Door(
         name=name, tag=tag, summary=summary, answers=_COMMAND_ANSWERS, takes=schema_of_fields(takes), key="once",
         waits=True, headers=_COMMAND_HEADERS, problem_headers=_COMMAND_HEADERS[1:], codes=("not_found", *codes),
+    )  # fmt: skip
+
+
+def _party(name: str, summary: str, takes: Mapping[str, Field], *codes: str) -> Door:
+    return Door(
+        name=name, tag="parties", summary=summary, answers={200: people.PartyDone}, takes=schema_of_fields(takes),
+        key="once", headers=_REPLAYED, codes=("not_found", *codes),
     )  # fmt: skip
 
 
@@ -238,7 +251,8 @@ DOORS: Final[Mapping[str, Door]] = {
     ),
     "POST /accounts": Door(
         name="create_account", tag="accounts", summary="Open an account.", answers={201: shapes.AccountOpened},
-        takes=schema_of_fields(ACCOUNT), key="once", headers=("location", *_REPLAYED), codes=("account_exists",),
+        takes=schema_of_fields(ACCOUNT), key="once", headers=("location", *_REPLAYED),
+        codes=("account_exists", "party_not_found"),
     ),
     "GET /accounts/{id}": Door(
         name="show_account", tag="accounts", summary="An account and its balances.", answers={200: shapes.Account},
@@ -255,23 +269,117 @@ DOORS: Final[Mapping[str, Door]] = {
         "list_reviews", "reviews", "Reviews, the last opened first.", pages.Reviews, REVIEW_FILTERS
     ),
     "GET /reviews/{id}": Door(
-        name="show_review", tag="reviews", summary="One review.", answers={200: shapes.ReviewView},
+        name="show_review", tag="reviews", summary="One review.", answers={200: reviewing.ReviewShown},
         codes=("not_found",),
     ),
+    "GET /reviews/counts": Door(
+        name="count_reviews", tag="reviews", summary="How many reviews are open, and how they stand.",
+        answers={200: reviewing.ReviewCounts},
+    ),
     "POST /reviews/{id}/approve": _command(
-        "approve_review", "reviews", "Let the intent go on.", VERDICT, "self_approval", "review_already_decided",
-        *COMMAND_CODES["decide_review"],
+        "approve_review", "reviews", "Let the intent go on: `request_hash` says what was looked at.", VERDICT,
+        "review_already_decided", "request_hash_missing", *COMMAND_CODES["decide_review"],
     ),
     "POST /reviews/{id}/reject": _command(
-        "reject_review", "reviews", "End the intent.", VERDICT, "self_approval", "review_already_decided",
+        "reject_review", "reviews", "End the intent.", VERDICT, "review_already_decided",
         *COMMAND_CODES["decide_review"],
+    ),
+    "POST /reviews/decisions": Door(
+        name="decide_reviews", tag="reviews", key="once", waits=True, answers={200: reviewing.ReviewDecisions},
+        summary="Decide up to a hundred reviews, each with an answer of its own.",
+        takes={
+            **schema_of_fields({}), "required": ["items"],
+            "properties": {
+                **schema_of_fields({})["properties"],
+                "items": {
+                    "type": "array", "minItems": 1, "maxItems": DECISIONS_MAX,
+                    "items": {
+                        "type": "object", "required": ["id", "verdict", "reason"], "additionalProperties": False,
+                        "properties": {
+                            "id": SCHEMAS[identifier], "verdict": {"type": "string", "enum": ["approved", "rejected"]},
+                            "reason": SCHEMAS[text], "request_hash": SCHEMAS[digest],
+                        },
+                    },
+                },
+            },
+        },
+    ),
+    "POST /reviews/claim": _command(
+        "claim_review", "reviews", "Take the next review that is nobody's.", CLAIM, "nothing_to_claim",
+        *COMMAND_CODES["assign_review"],
+    ),
+    "POST /reviews/{id}/assign": _command(
+        "assign_review", "reviews", "Make the review somebody's; null makes it nobody's, `me` one's own.", ASSIGNMENT,
+        *COMMAND_CODES["assign_review"],
+    ),
+    "POST /reviews/{id}/comments": _command(
+        "comment_review", "reviews", "Say something about the review.", COMMENT, *COMMAND_CODES["comment_review"]
+    ),
+    "POST /reviews/{id}/escalate": _command(
+        "escalate_review", "reviews", "Pass the review on, to somebody or to the higher role.", ESCALATION,
+        *COMMAND_CODES["escalate_review"],
+    ),
+    "GET /approvals": _list(
+        "list_approvals", "approvals", "Approvals, the last opened first.", pages.Approvals, APPROVAL_FILTERS
+    ),
+    "POST /approvals": Door(
+        name="request_approval", tag="approvals", summary="Ask for another person's approval.", key="once",
+        answers={201: reviewing.ApprovalAnswer}, takes=schema_of_fields(APPROVAL), headers=("location", *_REPLAYED),
+        codes=("account_not_found",),
+    ),
+    "GET /approvals/{id}": Door(
+        name="show_approval", tag="approvals", summary="One approval.", answers={200: reviewing.ApprovalView},
+        codes=("not_found",),
+    ),
+    "POST /approvals/{id}/approve": Door(
+        name="approve_approval", tag="approvals", summary="Agree, and let it happen.", key="once", waits=True,
+        answers={200: reviewing.ApprovalAnswer | shapes.CommandAnswer, 202: shapes.CommandAnswer},
+        takes=schema_of_fields(VERDICT), headers=_COMMAND_HEADERS, problem_headers=_COMMAND_HEADERS[1:],
+        codes=(*_CLOSING_CODES, "request_hash_missing", "account_closed", *COMMAND_CODES["reverse"]),
+    ),
+    "POST /approvals/{id}/reject": Door(
+        name="reject_approval", tag="approvals", summary="Refuse it.", key="once",
+        answers={200: reviewing.ApprovalAnswer}, takes=schema_of_fields(VERDICT), headers=_REPLAYED,
+        codes=_CLOSING_CODES,
+    ),
+    "POST /approvals/{id}/cancel": Door(
+        name="cancel_approval", tag="approvals", summary="Take back what one has asked for.", key="once",
+        answers={200: reviewing.ApprovalAnswer}, takes=schema_of_fields(CANCELLATION), headers=_REPLAYED,
+        codes=("not_found", "approval_not_open"),
     ),
     "GET /cases": _list("list_cases", "cases", "Cases, the last opened first.", pages.Cases, CASE_FILTERS),
     "GET /cases/{id}": Door(
         name="show_case", tag="cases", summary="One case.", answers={200: shapes.CaseView}, codes=("not_found",),
     ),
     "POST /cases/{id}/resolve": _command(
-        "resolve_case", "cases", "End a case with a fact.", RESOLUTION, *COMMAND_CODES["resolve_case"]
+        "resolve_case", "cases", "End a case with a fact.", RESOLUTION, "self_approval", *COMMAND_CODES["resolve_case"]
+    ),
+    "POST /parties": Door(
+        name="create_party", tag="parties", summary="Create a party: somebody behind accounts.",
+        answers={201: people.PartyCreated}, takes=schema_of_fields(PARTY), key="once",
+        headers=("location", *_REPLAYED), codes=("party_exists",),
+    ),
+    "GET /parties": _list(
+        "list_parties", "parties", "The tenant's parties, the newest first.", people.Parties, PARTY_FILTERS
+    ),
+    "GET /parties/{id}": Door(
+        name="show_party", tag="parties", summary="A party; its names for those who may see names.",
+        answers={200: people.Party}, codes=("not_found",),
+    ),
+    "GET /parties/{id}/history": Door(
+        name="show_party_history", tag="parties", summary="Every change of a party, by whom and why.",
+        answers={200: people.PartyHistory}, codes=("not_found",),
+    ),
+    "POST /parties/{id}/amend": _party("amend_party", "Change what is said of a party.", AMENDMENT),
+    "POST /parties/{id}/kyc": _party(
+        "decide_kyc", "Move the KYC state of a party.", KYC, "self_approval", "kyc_move_refused"
+    ),
+    "POST /parties/{id}/rescreen": _party(
+        "rescreen_party", "Have a party screened anew, a true match included.", RESCREEN, "self_approval"
+    ),
+    "GET /screening/lists": Door(
+        name="list_screening_lists", tag="parties", summary="The lists that names are held against.",
+        answers={200: people.Lists},
     ),
     "GET /denials": _list(
         "list_denials", "denials", "What the tenant's people were refused, the latest first.", pages.Denials,

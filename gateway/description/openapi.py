@@ -115,6 +115,7 @@ _TAGS: Final[Mapping[str, str]] = {
     "accounts": "accounts, balances, entries",
     "policies": "a tenant's rules in versions, and why a decision was what it was",
     "reviews": "what waits for a person",
+    "approvals": "what needs a second person and is no intent",
     "cases": "what has gone wrong beside an intent",
     "denials": "what was refused, as evidence",
     "fees": "what is charged, and what a movement would cost",

@@ -13,13 +13,15 @@ from zentra.gateway.description.shapes import (
     PolicySummary,
 )  # fmt: skip
 from zentra.runtime.policy.replay import Explanation
+from zentra.storage.reads.approvals import ApprovalView
 from zentra.storage.reads.border import DenialView
 from zentra.storage.reads.fees import ScheduleView
-from zentra.storage.reads.work import CaseView, EndpointView, ReviewView
+from zentra.storage.reads.reviews import ReviewView
+from zentra.storage.reads.work import CaseView, EndpointView
 
 __all__ = [
-    "Accounts", "Cases", "Decisions", "Deliveries", "Denials", "Endpoints", "Entries", "FeeSchedules", "Holds",
-    "Intents", "Policies", "Reviews",
+    "Accounts", "Approvals", "Cases", "Decisions", "Deliveries", "Denials", "Endpoints", "Entries", "FeeSchedules",
+    "Holds", "Intents", "Policies", "Reviews",
 ]  # fmt: skip
 
 
@@ -51,6 +53,14 @@ class Reviews(Struct, frozen=True):
     """Reviews, newest first."""
 
     data: list[ReviewView]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Approvals(Struct, frozen=True):
+    """Approvals, newest first."""
+
+    data: list[ApprovalView]
     has_more: bool
     next_cursor: str | None
 
@@ -107,6 +117,8 @@ class Decisions(Struct, frozen=True):
     """The decisions on an intent, in order."""
 
     data: list[Explanation]
+    has_more: bool
+    next_cursor: str | None
 
 
 class Holds(Struct, frozen=True):

@@ -16,13 +16,14 @@ from zentra.gateway.description.fee_shapes import FeesShown
 from zentra.gateway.description.words import Code, Digits, Hash, HoldStanding, Uuid
 from zentra.runtime.intents.vocabulary import IntentKind, Lifecycle, Topic
 from zentra.storage.policies import PolicyEvent
-from zentra.storage.reads.work import AttemptView, CaseView, CommandView, ReviewView
+from zentra.storage.reads.reviews import ReviewView
+from zentra.storage.reads.work import AttemptView, CaseView, CommandView
 
 __all__ = [
     "Accepted", "Account", "AccountEntry", "AccountOpened", "BulkAnswer", "BulkAnswers", "CallbackTaken", "CaseView",
     "CommandAnswer", "CommandView", "Delivery", "EndpointMade", "ErrorPage", "Intent", "IntentShown", "Live",
     "PolicyShown", "PolicySummary", "PolicyVersion", "ProblemDocument", "Readiness", "RecordShown", "ReviewView",
-    "VersionShown", "WebhookBody",
+    "SelfLink", "VersionShown", "WebhookBody",
 ]  # fmt: skip
 
 
@@ -306,13 +307,19 @@ class CommandAnswer(Struct, frozen=True, kw_only=True):
     """A command: `accepted`, or `done` with its outcome; a refused one is a problem. What it is about depends on it."""
 
     command: Uuid
-    status: Literal["accepted", "done"]
-    kind: Literal["cancel", "reverse", "decide_review", "resolve_case", "replay_delivery", "capture_hold", "void_hold"]
+    status: Literal["accepted", "done", "awaiting_approval"]
+    kind: Literal[
+        "cancel", "reverse", "decide_review", "assign_review", "comment_review", "escalate_review", "resolve_case",
+        "replay_delivery", "capture_hold", "void_hold",
+    ]  # fmt: skip
     links: CommandLinks
     intent: Uuid | UnsetType = UNSET
     intent_id: str | UnsetType = UNSET
     verdict: Literal["approved", "rejected"] | UnsetType = UNSET
     review: Uuid | UnsetType = UNSET
+    assigned_to: str | UnsetType | None = UNSET
+    approval: Uuid | UnsetType = UNSET
+    request_hash: Hash | UnsetType = UNSET
     case: Uuid | UnsetType = UNSET
     resolution: str | UnsetType = UNSET
     delivery: Uuid | UnsetType = UNSET
@@ -337,6 +344,7 @@ class AccountOpened(Struct, frozen=True, kw_only=True):
     status: Literal["open"]
     created_by: str
     links: SelfLink
+    party: str | UnsetType = UNSET
 
 
 class AccountLinks(Struct, frozen=True):
@@ -360,6 +368,7 @@ class Account(Struct, frozen=True, kw_only=True):
 
     account_id: str
     owner: str
+    party: str | None
     type: str
     currency: str
     normal_side: Literal["debit", "credit"]

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
@@ -24,8 +25,8 @@ from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.partitions import partition_of
 from zentra.storage.errors import AlreadyDecided
 from zentra.storage.identifiers import Uuid7
-from zentra.storage.intake.commands import Command, Decision, KeyedAnswer, register_command
-from zentra.storage.pool import Pool
+from zentra.storage.intake.commands import Command, Decision, KeyedAnswer, register_command, stored_key
+from zentra.storage.pool import Connection, Pool
 from zentra.storage.reads.border import OutcomeRow
 
 __all__ = ["CommandDoor", "Order", "replay_headers", "reused"]
@@ -37,8 +38,10 @@ _SUBJECT: Final = "command/"
 class Order(Struct, frozen=True, kw_only=True):
     """One command to give: what it is for, the partition key of its owner, and what the client is shown.
 
-    `asked` is what the digest covers: the words of the client, without what was looked up for it. `intent` is the
-    intent that the command may move where `subject` names something else."""
+    `asked` is what the digest covers: the words of the client, without what was looked up for it, and `subject` unless
+    `named` says what the client named instead. `intent` is the intent that the command may move where `subject` names
+    something else. A command that was asked for by one person and is given by another has its id, the principal and
+    role of the first, and what is written `also` in its transaction."""
 
     kind: str
     subject: str
@@ -49,6 +52,11 @@ class Order(Struct, frozen=True, kw_only=True):
     location: str
     decision: Decision | None = None
     intent: str = ""
+    named: str | None = None
+    id: str | None = None
+    principal: str | None = None
+    role: str | None = None
+    also: Callable[[Connection], Awaitable[None]] | None = None
 
 
 class CommandDoor:
@@ -70,9 +78,9 @@ class CommandDoor:
         """Return the outcome (200), or where to look for it (202) when it takes longer than the client waits.
 
         Raises Problem for a refusal and for a key that was used for something else."""
-        command = self._new_id()
+        command = order.id or self._new_id()
         asker = request.principal
-        digest = digest_of(f"command/{order.kind}", {"subject": order.subject, **order.asked})
+        digest = _digest(order)
         answer = msgspec.json.encode(
             {"command": command, "status": "accepted", **order.shows, "links": {
                 "self": f"/runtime/commands/{command}", "subject": order.location}}
@@ -82,24 +90,37 @@ class CommandDoor:
             request_id=request.request_id,
         )  # fmt: skip
         given = Command(
-            id=command, kind=order.kind, subject=order.subject, principal=asker.id, role=asker.role,
-            body=msgspec.json.encode(order.body), partition=partition_of(order.owner, self._partitions),
-            decision=order.decision, intent=order.intent,
+            id=command, kind=order.kind, subject=order.subject, principal=order.principal or asker.id,
+            role=order.role or asker.role, body=msgspec.json.encode(order.body),
+            partition=partition_of(order.owner, self._partitions), decision=order.decision, intent=order.intent,
+            also=order.also,
         )  # fmt: skip
-        headers: Headers = ()
         try:
             done = await register_command(self._pool, keyed, given)
         except AlreadyDecided:
             raise Problem("review_already_decided") from None
         if isinstance(done, StoredKey):
-            if decide(digest, done) is KeyOutcome.REUSED:
-                raise reused()
-            self._instruments.count("idempotency_replays", {"source": "command"})
-            command, answer, headers = done.subject.removeprefix(_SUBJECT), done.answer, replay_headers(done)
-        else:
-            self._sending.send_nowait([done])
+            return await self._again(request, digest, done)
+        self._sending.send_nowait([done])
+        return await self._wait(request, command, answer, ())
+
+    async def given_before(self, request: Request, key: str, order: Order) -> Reply | None:
+        """Return the answer to a command that this key gave before, or None where it gave none.
+
+        For those who would object to it now: what they see has changed since, by that very command perhaps. Raises
+        Problem for a refusal and for a key that was used for something else."""
+        stored = await stored_key(self._pool, request.principal.tenant, key)
+        return None if stored is None else await self._again(request, _digest(order), stored)
+
+    async def _again(self, request: Request, digest: bytes, stored: StoredKey) -> Reply:
+        if decide(digest, stored) is KeyOutcome.REUSED:
+            raise reused()
+        self._instruments.count("idempotency_replays", {"source": "command"})
+        return await self._wait(request, stored.subject.removeprefix(_SUBJECT), stored.answer, replay_headers(stored))
+
+    async def _wait(self, request: Request, command: str, answer: bytes, headers: Headers) -> Reply:
         seconds = WAIT_SECONDS if request.wait_seconds is None else request.wait_seconds
-        outcome = await self._waiters.wait(asker.tenant, command, seconds)
+        outcome = await self._waiters.wait(request.principal.tenant, command, seconds)
         return self._answer(request, answer, outcome, headers)
 
     def _answer(self, request: Request, accepted: bytes, outcome: OutcomeRow | None, headers: Headers) -> Reply:
@@ -113,6 +134,11 @@ class CommandDoor:
             problem.headers += headers
             raise problem
         return json_reply(200, {**shown, "status": "done", "outcome": outcome.code, "detail": outcome.detail}, headers)
+
+
+def _digest(order: Order) -> bytes:
+    subject = order.subject if order.named is None else order.named
+    return digest_of(f"command/{order.kind}", {"subject": subject, **order.asked})
 
 
 def replay_headers(stored: StoredKey) -> Headers:

@@ -14,21 +14,24 @@ from msgspec import Struct
 
 from zentra.gateway.http.problems import of_violations
 from zentra.runtime.errors import Refusal
+from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.command import Violation
 from zentra.runtime.ledger.money import AMOUNT_SCHEMA, currencies, is_currency, parse_minor
 from zentra.runtime.webhooks.standard import FILTER, filter_is_valid
 from zentra.storage.intake.configuration import CLIENT_ACCOUNT_TYPES
 
 __all__ = [
-    "SCHEMAS", "Field", "Objection", "account_type", "amount_or_full", "boolean", "currency", "event_filters",
-    "identifier", "one_of", "read_fields", "text", "url",
+    "SCHEMAS", "Field", "Objection", "account_type", "amount_or_full", "boolean", "currency", "digest", "event_filters",
+    "identifier", "identifier_or_null", "json_object", "one_of", "read_fields", "text", "url",
 ]  # fmt: skip
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z", re.ASCII)
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 TEXT_CHARACTERS_MAX: Final = 1000  # a reason, not an essay
 URL_CHARACTERS_MAX: Final = 2048
 FILTERS_MAX: Final = 64
+OBJECT_BYTES_MAX: Final = 16 * 1024
 
 
 class Objection(Exception):
@@ -93,6 +96,32 @@ def identifier(value: Any) -> str:
     if not _IDENTIFIER.match(value):
         raise Objection("id_malformed", "1 to 128 letters, digits and . _ : -")
     return str(value)
+
+
+def identifier_or_null(value: Any) -> str | None:
+    """Return an id, or None for nobody."""
+    return None if value is None else identifier(value)
+
+
+def digest(value: Any) -> str:
+    """Return a SHA-256 in hex."""
+    _string(value)
+    if not _DIGEST.match(value):
+        raise Objection("hash_malformed", "64 hexadecimal digits in small letters, as they were shown")
+    return str(value)
+
+
+def json_object(value: Any) -> dict[str, Any]:
+    """Return a JSON object that has a canonical form, and is no document store."""
+    if not isinstance(value, dict):
+        raise Objection("field_type", "expected an object")
+    try:
+        size = len(canonical.encode(value))
+    except (ValueError, TypeError) as error:
+        raise Objection("field_type", f"numbers are integers below 2^53 and texts are sound: {error}") from None
+    if size > OBJECT_BYTES_MAX:
+        raise Objection("field_type", f"an object of at most {OBJECT_BYTES_MAX // 1024} KiB")
+    return value
 
 
 def currency(value: Any) -> str:
@@ -173,6 +202,9 @@ def _key(value: Any) -> str:
 SCHEMAS.update({
     text: {"type": "string", "minLength": 1, "maxLength": TEXT_CHARACTERS_MAX, "pattern": "^[^\\x00-\\x1f\\x7f]*$"},
     identifier: {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"},
+    identifier_or_null: {"type": ["string", "null"], "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"},
+    digest: {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+    json_object: {"type": "object"},
     currency: {"type": "string", "enum": currencies()},
     boolean: {"type": "boolean"},
     amount_or_full: {"anyOf": [{"const": "full"}, *AMOUNT_SCHEMA["anyOf"]]},

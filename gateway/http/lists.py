@@ -31,7 +31,7 @@ from zentra.runtime.errors import Refusal
 from zentra.runtime.intents.command import Violation
 from zentra.runtime.ledger.money import parse_minor
 
-__all__ = ["CREATED", "LIMIT_DEFAULT", "LIMIT_MAX", "Asked", "Check", "Cursors", "Lists", "amount", "time"]
+__all__ = ["CREATED", "LIMIT_DEFAULT", "LIMIT_MAX", "Asked", "Check", "Cursors", "Lists", "amount", "time", "yes_or_no"]
 
 LIMIT_DEFAULT, LIMIT_MAX = 25, 100
 CURSOR_CHARACTERS_MAX: Final = 2048  # a place with the snapshot of a busy server has some hundred
@@ -47,7 +47,7 @@ def time(value: Any) -> datetime:
         found = datetime.fromisoformat(value)
         if found.tzinfo is not None and "T" in value.upper():
             return found.astimezone(UTC)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, TypeError):
         pass
     raise Objection("time_malformed", "a time of RFC 3339 with its offset, like 2026-04-01T12:00:00Z")
 
@@ -60,6 +60,14 @@ def amount(value: Any) -> int:
         raise Objection(refusal.reason, refusal.detail) from None
 
 
+def yes_or_no(value: Any) -> bool:
+    """Return what `true` or `false` says."""
+    if value not in ("true", "false"):
+        raise Objection("field_type", "true or false")
+    return bool(value == "true")
+
+
+SCHEMAS[yes_or_no] = {"type": "boolean"}
 SCHEMAS[time] = {"type": "string", "format": "date-time"}
 SCHEMAS[amount] = {"type": "string", "pattern": "^(0|0*[1-9][0-9]{0,18})$"}
 CREATED: Final[Mapping[str, Check]] = {"created_from": time, "created_before": time}

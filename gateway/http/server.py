@@ -29,7 +29,7 @@ from zentra.gateway.doors.intake import Intake
 from zentra.gateway.doors.intents import IntentDoor
 from zentra.gateway.doors.nats import NatsDoor
 from zentra.gateway.doors.pressure import Pressure, PressureLimits
-from zentra.gateway.http.app import Application
+from zentra.gateway.http.app import Application, Route
 from zentra.gateway.http.denials import Collected, Denials
 from zentra.gateway.http.lists import Lists
 from zentra.gateway.http.sending import Sending
@@ -40,6 +40,7 @@ from zentra.gateway.metrics import Metrics
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
 from zentra.gateway.production import assert_production, nats_tls
 from zentra.gateway.routes.accounts import AccountRoutes
+from zentra.gateway.routes.approvals import ApprovalRoutes, Asking
 from zentra.gateway.routes.callbacks import CallbackRoutes
 from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
@@ -48,7 +49,9 @@ from zentra.gateway.routes.health import HealthRoutes
 from zentra.gateway.routes.holds import HoldRoutes
 from zentra.gateway.routes.intents import IntentRoutes
 from zentra.gateway.routes.operations import OperationRoutes
+from zentra.gateway.routes.parties import PartyRoutes
 from zentra.gateway.routes.policies import PolicyRoutes
+from zentra.gateway.routes.reviews import ReviewRoutes
 from zentra.gateway.routes.webhooks import WebhookRoutes
 from zentra.gateway.scorers import load_scorers
 from zentra.gateway.sealing import Sealer
@@ -229,11 +232,12 @@ class _Builder:
         secret = settings.secret_bytes()
         lists, streams = Lists(secret), Streams()
         routes = [
-            *IntentRoutes(tenant_pool, door, commands, intent_waiters, lists).routes(),
+            *IntentRoutes(tenant_pool, door, commands, intent_waiters, lists, Asking(writer_pool)).routes(),
             *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
             *AccountRoutes(tenant_pool, lists).routes(),
             *HoldRoutes(tenant_pool, commands, lists).routes(),
-            *OperationRoutes(tenant_pool, commands, lists).routes(),
+            *_desk(tenant_pool, writer_pool, commands, lists, denials),
+            *PartyRoutes(tenant_pool, lists).routes(),
             *PolicyRoutes(tenant_pool, load_scorers(self.settings.risk_scorers)).routes(),
             *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
             *FeeRoutes(tenant_pool).routes(),
@@ -341,6 +345,17 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals alone."""
         yield
+
+
+def _desk(
+    tenant_pool: Pool, writer_pool: Pool, commands: CommandDoor, lists: Lists, denials: Denials
+) -> list[Route]:  # fmt: skip
+    """Return the routes of people who decide."""
+    return [
+        *ReviewRoutes(tenant_pool, commands, lists, denials.add).routes(),
+        *ApprovalRoutes(tenant_pool, writer_pool, commands, lists).routes(),
+        *OperationRoutes(tenant_pool, commands, lists).routes(),
+    ]
 
 
 async def _nobody(scope: Scope, receive: Receive, send: Send) -> None:

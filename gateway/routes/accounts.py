@@ -45,6 +45,7 @@ ACCOUNT: Final[Mapping[str, Field]] = {
     "owner": Field(text),
     "type": Field(account_type),
     "currency": Field(currency),
+    "party": Field(identifier, ""),
 }
 POSTINGS: Final = (
     "reserve", "release", "post", "settle", "book", "reversal", "fee", "fee_reserve", "fee_release", "fee_refund",
@@ -79,6 +80,8 @@ class AccountRoutes:
     async def create(self, request: Request) -> Reply:
         """Open an account."""
         values, in_body = read_fields(request.json, ACCOUNT)
+        if not values["party"]:
+            del values["party"]
         key, asker = request.idempotency_key(in_body), request.principal
         account_id = values["account_id"]
         link = f"/accounts/{account_id}"
@@ -145,6 +148,7 @@ def _shown(account: AccountView) -> dict[str, Any]:
     return {
         "account_id": account.account_id,
         "owner": account.owner,
+        "party": account.party,
         "type": account.type,
         "currency": account.currency,
         "normal_side": account.normal_side,

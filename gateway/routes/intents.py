@@ -18,13 +18,14 @@ from zentra.gateway.doors.commands import CommandDoor, Order
 from zentra.gateway.doors.intents import Asker, Created, IntentDoor
 from zentra.gateway.http.app import WAIT_SECONDS_MAX, Headers, Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
-from zentra.gateway.http.fields import Field, amount_or_full, currency, identifier, one_of, read_fields, text
+from zentra.gateway.http.fields import Field, amount_or_full, boolean, currency, identifier, one_of, read_fields, text
 from zentra.gateway.http.lists import CREATED, Check, Lists, amount
 from zentra.gateway.http.problems import Problem
 from zentra.gateway.http.waiting import IntentWaiters
+from zentra.gateway.routes.approvals import Asking
 from zentra.gateway.routes.intent_view import is_stable, row_of, view_of
 from zentra.gateway.routes.packets import find_intent, find_uuid, sealed_packet, uuid_of
-from zentra.runtime.intents.command import Violation
+from zentra.runtime.intents.command import Violation, digest_of
 from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.intents.vocabulary import SETTLED, IntentKind, Lifecycle, State
 from zentra.storage.pool import Pool
@@ -45,7 +46,9 @@ INTENT_FILTERS: Final[Mapping[str, Check]] = {
     **CREATED, "state": one_of("status_unknown", *Lifecycle), "intent_id": identifier, "account": identifier,
     "kind": one_of("kind_unknown", *IntentKind), "currency": currency, "amount_min": amount, "amount_max": amount,
 }  # fmt: skip
-REVERSAL: Final[Mapping[str, Field]] = {"amount": Field(amount_or_full, "full"), "reason": Field(text)}
+REVERSAL: Final[Mapping[str, Field]] = {
+    "amount": Field(amount_or_full, "full"), "reason": Field(text), "force": Field(boolean, False),
+}  # fmt: skip
 CANCEL: Final[Mapping[str, Field]] = {"reason": Field(text, "")}
 
 
@@ -53,10 +56,16 @@ class IntentRoutes:
     """The handlers and their routes."""
 
     def __init__(
-        self, pool: Pool, door: IntentDoor, commands: CommandDoor, waiters: IntentWaiters, lists: Lists
+        self,
+        pool: Pool,
+        door: IntentDoor,
+        commands: CommandDoor,
+        waiters: IntentWaiters,
+        lists: Lists,
+        asking: Asking,
     ) -> None:
         self._pool, self._door, self._commands, self._waiters = pool, door, commands, waiters
-        self._lists = lists
+        self._lists, self._asking = lists, asking
 
     def routes(self) -> list[Route]:
         """Return what these doors serve."""
@@ -153,10 +162,18 @@ class IntentRoutes:
         return await self._commands.give(request, key, _order("cancel", seen, dict(values)))
 
     async def reverse(self, request: Request) -> Reply:
-        """Give back all that is left, or a part."""
+        """Give back all that is left, or a part; by force, also what is not there, once somebody else has agreed."""
         values, in_body = read_fields(request.json, REVERSAL)
-        key = request.idempotency_key(in_body)
+        key, force = request.idempotency_key(in_body), values.pop("force")
         seen = await find_intent(self._pool, request.principal.tenant, request.params["id"])
+        if force:
+            return await self._asking.ask(
+                request, key, kind="forced_reversal", subject=seen.id, asked={**values, "intent_id": seen.intent_id},
+                reason=values["reason"], status=202,
+                digest=digest_of("command/reverse/force", {"subject": seen.id, **values}),
+                shows={"command": "", "kind": "reverse", "status": "awaiting_approval", "intent_id": seen.intent_id,
+                       "intent": seen.id, "links": f"/runtime/intents/{seen.intent_id}"},
+            )  # fmt: skip
         return await self._commands.give(request, key, _order("reverse", seen, dict(values), Reversal(**values)))
 
     async def show_command(self, request: Request) -> Reply:

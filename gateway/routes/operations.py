@@ -1,8 +1,5 @@
-"""The doors for people who decide: reviews, cases, and what was refused.
+"""The doors for people who look after what went wrong: cases, and what was refused.
 
-- Nobody decides on their own intent: that is refused before anything of it is stored, because a stored decision would
-  take the place of somebody else's.
-- Of two deciders, the second is told that the review is decided.
 - A case is resolved with a word and a reason; what follows from it goes through the state machine like any other fact.
 """
 
@@ -11,34 +8,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from zentra.actors.commands import CaseResolution, ReviewVerdict
+from zentra.actors.commands import CaseResolution
 from zentra.gateway.doors.commands import CommandDoor, Order
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.fields import Field, identifier, one_of, read_fields, text
 from zentra.gateway.http.lists import CREATED, Check, Lists
-from zentra.gateway.http.problems import Problem
+from zentra.gateway.http.problems import Problem, of_violations
 from zentra.gateway.routes.packets import uuid_of
-from zentra.storage.intake.commands import Decision
+from zentra.gateway.routes.parties import MATCH_RESOLUTIONS, resolve_match
+from zentra.runtime.intents.command import Violation
 from zentra.storage.pool import Pool
 from zentra.storage.reads import lists as list_reads
 from zentra.storage.reads import work as work_reads
 from zentra.storage.reads.lists import DenialPlace, WorkPlace
+from zentra.storage.screening import SCREENING_CASE
 
-__all__ = ["CASE_FILTERS", "DENIAL_FILTERS", "RESOLUTION", "REVIEW_FILTERS", "VERDICT", "OperationRoutes"]
+__all__ = ["CASE_FILTERS", "DENIAL_FILTERS", "RESOLUTION", "OperationRoutes"]
 
-REVIEW_STATUSES: Final = ("open", "approved", "rejected", "cancelled", "expired")
 CASE_STATUSES: Final = ("open", "resolved")
-RESOLUTIONS: Final = ("succeeded", "declined", "retry", "dismissed")
-REVIEW_FILTERS: Final[Mapping[str, Check]] = {
-    **CREATED, "status": one_of("status_unknown", *REVIEW_STATUSES), "intent_id": identifier,
-}  # fmt: skip
+RESOLUTIONS: Final = ("succeeded", "declined", "retry", "dismissed", *MATCH_RESOLUTIONS)
 CASE_FILTERS: Final[Mapping[str, Check]] = {
     **CREATED, "status": one_of("status_unknown", *CASE_STATUSES), "intent_id": identifier, "kind": identifier,
 }  # fmt: skip
 DENIAL_FILTERS: Final[Mapping[str, Check]] = {**CREATED, "actor": identifier, "action": text, "reason": identifier}
 POISON: Final = "poison_message"
-VERDICT: Final[Mapping[str, Field]] = {"reason": Field(text)}
 RESOLUTION: Final[Mapping[str, Field]] = {
     "resolution": Field(one_of("resolution_unknown", *RESOLUTIONS)),
     "reason": Field(text),
@@ -55,53 +49,11 @@ class OperationRoutes:
         """Return what these doors serve."""
         P = Permission
         return [
-            Route("GET", "/reviews", self.reviews, P.REVIEWS_READ),
-            Route("GET", "/reviews/{id}", self.review, P.REVIEWS_READ),
-            Route("POST", "/reviews/{id}/approve", self.approve, P.REVIEWS_DECIDE, body="json"),
-            Route("POST", "/reviews/{id}/reject", self.reject, P.REVIEWS_DECIDE, body="json"),
             Route("GET", "/cases", self.cases, P.CASES_READ),
             Route("GET", "/cases/{id}", self.case, P.CASES_READ),
             Route("POST", "/cases/{id}/resolve", self.resolve, P.CASES_RESOLVE, body="json"),
             Route("GET", "/denials", self.denials, P.DENIALS_READ),
         ]
-
-    async def reviews(self, request: Request) -> Reply:
-        """Reviews, the last opened first."""
-        asked = self._lists.asked(request, REVIEW_FILTERS, WorkPlace)
-        found = await list_reads.reviews(self._pool, asked.tenant, asked.filters, after=asked.after, limit=asked.limit)
-        return asked.page(found.rows, found.after)
-
-    async def review(self, request: Request) -> Reply:
-        """One review."""
-        seen = await work_reads.review(self._pool, request.principal.tenant, uuid_of(request.params["id"]))
-        if seen is None:
-            raise Problem("not_found")
-        return json_reply(200, seen)
-
-    async def approve(self, request: Request) -> Reply:
-        """Let the intent go on; the rules that asked are waived and that is recorded."""
-        return await self._decide(request, "approved")
-
-    async def reject(self, request: Request) -> Reply:
-        """End the intent."""
-        return await self._decide(request, "rejected")
-
-    async def _decide(self, request: Request, verdict: str) -> Reply:
-        values, in_body = read_fields(request.json, VERDICT)
-        key, asker = request.idempotency_key(in_body), request.principal
-        seen = await work_reads.review(self._pool, asker.tenant, uuid_of(request.params["id"]))
-        if seen is None:
-            raise Problem("not_found")
-        if seen.created_by == asker.id:
-            raise Problem("self_approval")
-        reason = values["reason"]
-        order = Order(
-            kind="decide_review", subject=seen.id, owner=seen.id, body=ReviewVerdict(verdict, seen.round, reason),
-            asked={"verdict": verdict, "reason": reason},
-            shows={"kind": "decide_review", "verdict": verdict, "review": seen.id, "intent_id": seen.intent_id},
-            location=f"/reviews/{seen.id}", decision=Decision(seen.id, seen.round, verdict, reason),
-        )  # fmt: skip
-        return await self._commands.give(request, key, order)
 
     async def cases(self, request: Request) -> Reply:
         """Cases, the last opened first."""
@@ -123,6 +75,12 @@ class OperationRoutes:
         seen = await work_reads.case(self._pool, asker.tenant, uuid_of(request.params["id"]))
         if seen is None:
             raise Problem("not_found")
+        of_match = seen.kind == SCREENING_CASE
+        if of_match is not (values["resolution"] in MATCH_RESOLUTIONS):
+            words = MATCH_RESOLUTIONS if of_match else RESOLUTIONS[:4]
+            raise of_violations([Violation("/resolution", "resolution_unknown", f"one of {', '.join(words)}")])
+        if of_match:
+            return await resolve_match(self._pool, request, in_body, seen.id, values["resolution"], values["reason"])
         # A message that was set aside is not of its intent's history, even where it names the intent.
         intent = None if seen.kind == POISON else seen.intent
         body = CaseResolution(seen.id, values["resolution"], values["reason"], intent, seen.kind)

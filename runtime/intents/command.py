@@ -15,10 +15,13 @@ from zentra.runtime.errors import Refusal
 from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.terms import (
     CHARGEABLE_KINDS,
+    COUNTERPARTY_SCHEMA,
     FEE_SCHEMA,
     HOLD_SCHEMA,
+    Counterparty,
     FeeTerms,
     HoldTerms,
+    read_counterparty,
     read_fee,
     read_hold,
 )
@@ -67,6 +70,7 @@ class IntentCommand(Struct, frozen=True, kw_only=True, gc=False):
     metadata: dict[str, str] = {}
     fee: FeeTerms | UnsetType = UNSET
     hold: HoldTerms | UnsetType = UNSET
+    counterparty: Counterparty | UnsetType = UNSET
 
     @property
     def amount(self) -> int:
@@ -97,6 +101,7 @@ class _Request(Struct, kw_only=True, forbid_unknown_fields=True):
     hold: dict[str, Any] | UnsetType = UNSET
     fee: dict[str, Any] | UnsetType = UNSET
     idempotency_key: str | UnsetType = UNSET
+    counterparty: dict[str, Any] | UnsetType = UNSET
 
 
 _FIELDS: Final = {field.name: field for field in msgspec.structs.fields(_Request)}
@@ -189,6 +194,7 @@ def intent_schema(kinds: frozenset[str] | None = None) -> dict[str, Any]:
         "hold": HOLD_SCHEMA,
         "fee": FEE_SCHEMA,
         "idempotency_key": {"type": "string", "pattern": _as_ecma(KEY_PATTERN)},
+        "counterparty": dict(COUNTERPARTY_SCHEMA),
     }
     if not _WITHOUT_DESTINATION & frozenset(allowed):
         del properties["hold"]
@@ -251,6 +257,11 @@ def _flawless(body: dict[str, Any], kinds: frozenset[str]) -> tuple[IntentComman
         fee, found = read_fee(asked.fee)
         if found or asked.kind not in CHARGEABLE_KINDS:
             return None
+    counterparty: Counterparty | UnsetType = UNSET
+    if asked.counterparty is not UNSET:
+        counterparty, found = read_counterparty(asked.counterparty)
+        if found:
+            return None
     primitives: tuple[str, ...] = PRIMITIVES
     if asked.primitives is not UNSET:
         primitives = tuple([primitive for primitive in PRIMITIVES if primitive in asked.primitives])
@@ -258,6 +269,7 @@ def _flawless(body: dict[str, Any], kinds: frozenset[str]) -> tuple[IntentComman
         kind=_KIND_OF[asked.kind], minor=str(minor), currency=asked.currency, source=asked.source,
         destination=asked.destination, scope=asked.scope, country=asked.country, intent_id=intent_id,
         money_model=asked.money_model, primitives=primitives, metadata=asked.metadata, fee=fee,
+        counterparty=counterparty,
     )  # fmt: skip
     return command, key
 
@@ -323,6 +335,9 @@ def _semantics(values: dict[str, Any], kinds: frozenset[str]) -> list[Violation]
 def _read_terms(values: dict[str, Any]) -> list[Violation]:
     """Put the terms of the kind into `values` as the command has them; return what is wrong with them."""
     kind, wrong = values.get("kind", _KIND_DEFAULT), []
+    if "counterparty" in values:
+        values["counterparty"], found = read_counterparty(values["counterparty"])
+        wrong += [Violation(f"/counterparty{below}", code, detail) for below, code, detail in found]
     if "fee" in values and kind in CHARGEABLE_KINDS:
         values["fee"], found = read_fee(values["fee"])
         wrong += [Violation(f"/fee{below}", code, detail) for below, code, detail in found]

@@ -5,15 +5,19 @@ are strings. `kind` says which Struct it is."""
 
 from msgspec import UNSET, Struct, UnsetType
 
+from zentra.runtime.compliance.diligence import Diligence
 from zentra.runtime.intents.command import IntentCommand
 
 __all__ = [
+    "Assigned",
     "Booked",
     "CaseNoted",
     "Closed",
+    "Commented",
     "Decided",
     "Delivered",
     "Entry",
+    "Escalated",
     "Facts",
     "FeeLine",
     "FeesCharged",
@@ -23,6 +27,7 @@ __all__ = [
     "Refused",
     "Registered",
     "Reported",
+    "ReviewTerms",
     "Routed",
     "Seen",
     "VelocityUse",
@@ -78,10 +83,11 @@ class Judged(Struct, frozen=True, gc=False, tag_field="kind", tag="judged"):
     version: int
     input_digest: str
     lane: str
-    results: dict[str, str]  # rule -> passed, review, denied, waived; of a rule that allows: passed, allowed
+    results: dict[str, str]  # rule -> passed, review, denied, waived (by a person), allowed (by a rule that `allows`)
     reasons: tuple[str, ...] = ()
     velocity: tuple[VelocityUse, ...] = ()
     seen: Seen | UnsetType = UNSET  # not where the intent and its account say it all
+    diligence: Diligence | UnsetType = UNSET
 
 
 class Noted(Struct, frozen=True, gc=False, tag_field="kind", tag="noted"):
@@ -162,6 +168,42 @@ class Decided(Struct, frozen=True, gc=False, tag_field="kind", tag="decided"):
     reason: str
     waives: tuple[str, ...] = ()
     decided_by: str = ""
+    request_hash: str | UnsetType = UNSET  # of what was decided on: `zentra.runtime.reviews.request_hash`
+    approved_by: tuple[str, ...] | UnsetType = UNSET  # where more than one has to approve: all who have, in order
+
+
+class ReviewTerms(Struct, frozen=True, gc=False):
+    """What a round of a review begins with: times as records spell them, and how many have to approve."""
+
+    due_at: str
+    expires_at: str
+    approvals: int
+
+
+class Assigned(Struct, frozen=True, gc=False, tag_field="kind", tag="assigned"):
+    """Whose a review is from now on; None is nobody's. The record that opens a round has its terms."""
+
+    round: int
+    to: str | None
+    how: str  # opened, assigned, claimed
+    terms: ReviewTerms | UnsetType = UNSET
+
+
+class Commented(Struct, frozen=True, gc=False, tag_field="kind", tag="commented"):
+    """Somebody said something about a review; the text is kept beside, and its digest here."""
+
+    round: int
+    digest: str
+
+
+class Escalated(Struct, frozen=True, gc=False, tag_field="kind", tag="escalated"):
+    """A review was passed on, because it is overdue or because somebody asked for it; None: there was nobody."""
+
+    round: int
+    level: int
+    to: str | None
+    overdue: bool
+    reason: str = ""
 
 
 class CaseNoted(Struct, frozen=True, gc=False, tag_field="kind", tag="case"):
@@ -206,5 +248,5 @@ class HoldMoved(Struct, frozen=True, gc=False, tag_field="kind", tag="hold"):
 
 Facts = (
     Registered | Judged | Noted | Booked | Refused | Routed | Reported | Decided | CaseNoted | Delivered | Closed
-    | HoldMoved
+    | HoldMoved | Assigned | Commented | Escalated
 )  # fmt: skip

@@ -60,6 +60,10 @@ MOVES: Final[Mapping[tuple[State, Fact], Move]] = {
     (S.REVIEW,     F.REJECTED):          Move(S.FAILED,     T.REVIEW_REJECTED,   (E.CLOSE_REVIEW,)),
     (S.REVIEW,     F.EXPIRED):           Move(S.FAILED,     T.REVIEW_EXPIRED,    (E.CLOSE_REVIEW,)),
     (S.REVIEW,     F.CANCELLED):         Move(S.FAILED,     T.INTENT_CANCELLED,  (E.CLOSE_REVIEW,)),
+    (S.REVIEW,     F.ENDORSED):          Move(S.REVIEW,     T.REVIEW_ENDORSED),     # one of several approvals
+    (S.REVIEW,     F.REVIEW_ASSIGNED):   Move(S.REVIEW,     T.REVIEW_ASSIGNED),
+    (S.REVIEW,     F.REVIEW_COMMENTED):  Move(S.REVIEW,     T.REVIEW_COMMENTED),
+    (S.REVIEW,     F.REVIEW_ESCALATED):  Move(S.REVIEW,     T.REVIEW_ESCALATED),
 
     (S.RESERVING,  F.RESERVED):          Move(S.ROUTING,    T.LEDGER_RESERVED),
     (S.RESERVING,  F.BOOKED):            Move(S.SUCCESSFUL, T.LEDGER_POSTED),

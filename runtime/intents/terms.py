@@ -15,13 +15,16 @@ from zentra.runtime.ledger.money import MINOR_MAX, parse_minor
 
 __all__ = [
     "CHARGEABLE_KINDS",
+    "COUNTERPARTY_SCHEMA",
     "FEE_SCHEMA",
     "HOLD_SCHEMA",
     "HOLD_SECONDS_MAX",
     "HOLD_SECONDS_MIN",
+    "Counterparty",
     "FeeTerms",
     "Finding",
     "HoldTerms",
+    "read_counterparty",
     "read_fee",
     "read_hold",
 ]
@@ -140,3 +143,69 @@ def read_fee(value: object) -> tuple[FeeTerms, list[Finding]]:
     if not value:
         found.append(("", "fee_terms_empty", "name max, quote_digest, or both"))
     return FeeTerms(**given), found
+
+
+NAME_CHARACTERS_MAX: Final = 300
+COUNTERPARTY_KINDS: Final = ("person", "organisation")
+_COUNTRY: Final = re.compile(r"[A-Z]{2}\Z", re.ASCII)
+_ACCOUNT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,63}\Z", re.ASCII)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+class Counterparty(Struct, frozen=True, gc=False):
+    """Whoever gets the money outside of the tenant, as the client names them."""
+
+    name: str
+    country: str | UnsetType = UNSET
+    account: str | UnsetType = UNSET
+    kind: str | UnsetType = UNSET
+
+
+COUNTERPARTY_SCHEMA: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "description": "whoever gets the money outside of the tenant; screened where the tenant's rules demand it",
+    "properties": {
+        "name": {
+            "type": "string", "minLength": 1, "maxLength": NAME_CHARACTERS_MAX, "pattern": "^[^\\x00-\\x1f\\x7f]*$",
+        },
+        "country": {"type": "string", "pattern": "^[A-Z]{2}$"},
+        "account": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,63}$"},
+        "kind": {"enum": list(COUNTERPARTY_KINDS)},
+    },
+    "required": ["name"],
+    "additionalProperties": False,
+}  # fmt: skip
+
+
+def read_counterparty(value: object) -> tuple[Counterparty, list[Finding]]:
+    """Return the counterparty that decoded JSON names, and every objection to it."""
+    if not isinstance(value, dict):
+        return Counterparty(""), [("", "field_type", "expected an object")]
+    found: list[Finding] = []
+    given: dict[str, str] = {}
+    for name, text in value.items():
+        fits = _FITS.get(name)
+        if fits is None:
+            pointer = "/" + str(name).replace("~", "~0").replace("/", "~1")
+            found.append((pointer, "field_unknown", "there is no such field"))
+        elif not isinstance(text, str):
+            found.append((f"/{name}", "field_type", "expected a string"))
+        elif not fits[0](text):
+            found.append((f"/{name}", *fits[1:]))
+        else:
+            given[name] = text
+    if "name" not in value:
+        found.append(("/name", "field_missing", "this field is required"))
+    return (Counterparty(""), found) if found else (Counterparty(**given), found)
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= NAME_CHARACTERS_MAX and not _CONTROL.search(text) and bool(text.strip())
+
+
+_FITS: Final[Mapping[str, tuple[Any, str, str]]] = {
+    "name": (_is_name, "text_malformed", f"1 to {NAME_CHARACTERS_MAX} characters, no control characters"),
+    "country": (_COUNTRY.match, "country_malformed", "two capital letters, ISO 3166-1"),
+    "account": (_ACCOUNT.match, "id_malformed", "1 to 64 letters, digits, spaces and . _ : / -"),
+    "kind": (COUNTERPARTY_KINDS.__contains__, "kind_unknown", f"one of {', '.join(COUNTERPARTY_KINDS)}"),
+}

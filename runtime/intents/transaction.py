@@ -19,6 +19,7 @@ from zentra.runtime.intents.machine import INITIAL, Move, step
 from zentra.runtime.intents.terms import HoldTerms
 from zentra.runtime.intents.vocabulary import PARTS, SETTLED, Fact, State
 from zentra.runtime.ledger.holds import Hold, folded, given_back
+from zentra.runtime.reviews import EXPIRES_AFTER, Desk
 
 __all__ = ["Attempt", "Record", "Transaction", "Transition", "advance", "register", "restore", "timestamp", "word_of"]
 
@@ -104,6 +105,8 @@ class Transaction(Struct, kw_only=True, gc=False):
     waives: tuple[str, ...] = ()
     round: int = 0
     flagged: tuple[str, ...] = ()
+    judged_by: int = 0  # the version of the policy that judged last
+    desk: Desk | None = None  # of the open review, from its assignment on
     commands: frozenset[str] = frozenset()
     deliveries_open: frozenset[str] = frozenset()
     deliveries_told: dict[str, int] = {}
@@ -114,6 +117,11 @@ class Transaction(Struct, kw_only=True, gc=False):
     timer_due: datetime | None = None  # when the stored state timer fires, as far as the owner knows; not folded
     hold: Hold | None = None
     retry_at: datetime | None = None  # when a reserve that was put off is to be tried again; not folded
+
+    @property
+    def review(self) -> Desk:
+        """Return the open review; one that was opened without terms has those of then."""
+        return self.desk or Desk((self.referred_at or self.at) + EXPIRES_AFTER)
 
     @property
     def attempt(self) -> Attempt | None:
@@ -235,14 +243,19 @@ def _absorb_judged(tx: Transaction, facts: f.Judged, topic: str) -> None:
     if facts.outcome == "accepted":
         tx.velocity = facts.velocity
     if topic == "policy.review":
-        tx.referred_at = tx.at
-    tx.flagged = tuple([rule for rule, outcome in facts.results.items() if outcome == "review"])
+        tx.referred_at, tx.desk = tx.at, None
+    tx.judged_by = facts.version
+    # sorted, as a stored record has them
+    tx.flagged = tuple(sorted([rule for rule, outcome in facts.results.items() if outcome == "review"]))
 
 
 def _absorb_booked(tx: Transaction, facts: f.Booked, topic: str) -> None:
     reversal = 0
+    if facts.fees is not UNSET:
+        tx.fees = facts.fees.lines
+    charged = tx.fees
     for entry in facts.entries:
-        if entry.posting in _FEE_POSTINGS:
+        if charged and entry.posting in _FEE_POSTINGS:
             _absorb_fee(tx, entry)
             continue
         tx.held += int(entry.pending)
@@ -252,8 +265,6 @@ def _absorb_booked(tx: Transaction, facts: f.Booked, topic: str) -> None:
             reversal = int(entry.posted)  # both legs of one reversal carry the same amount
     tx.given_back += reversal
     tx.ordinal += len(facts.entries)
-    if facts.fees is not UNSET:
-        tx.fees = facts.fees.lines
     if facts.command:
         tx.commands = tx.commands | {facts.command}
 
@@ -310,8 +321,32 @@ def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
 
 
 def _absorb_decided(tx: Transaction, facts: f.Decided, topic: str) -> None:
+    if topic == "review.endorsed":
+        tx.desk = msgspec.structs.replace(tx.review, approved_by=(*tx.review.approved_by, facts.decided_by))
+        return
     tx.round = facts.round
     tx.waives += tuple(rule for rule in facts.waives if rule not in tx.waives)  # a later round keeps the earlier ones
+
+
+def _absorb_assigned(tx: Transaction, facts: f.Assigned, topic: str) -> None:
+    if facts.terms is UNSET:
+        tx.desk = msgspec.structs.replace(tx.review, assigned_to=facts.to, notes=tx.review.notes + 1)
+        return
+    due, expires = map(datetime.fromisoformat, (facts.terms.due_at, facts.terms.expires_at))
+    tx.desk = Desk(expires, due, facts.terms.approvals, facts.to)
+
+
+def _absorb_commented(tx: Transaction, facts: f.Commented, topic: str) -> None:
+    desk = tx.review
+    tx.desk = msgspec.structs.replace(desk, comments=desk.comments + 1, notes=desk.notes + 1)
+
+
+def _absorb_escalated(tx: Transaction, facts: f.Escalated, topic: str) -> None:
+    desk = tx.review
+    tx.desk = msgspec.structs.replace(
+        desk, assigned_to=facts.to or desk.assigned_to, level=facts.level, breached=desk.breached or facts.overdue,
+        notes=desk.notes + 1,
+    )  # fmt: skip
 
 
 def _absorb_case(tx: Transaction, facts: f.CaseNoted, topic: str) -> None:
@@ -336,6 +371,9 @@ _ABSORBERS: Final[dict[type, Any]] = {
     f.Routed: _absorb_routed,
     f.Reported: _absorb_reported,
     f.Decided: _absorb_decided,
+    f.Assigned: _absorb_assigned,
+    f.Commented: _absorb_commented,
+    f.Escalated: _absorb_escalated,
     f.CaseNoted: _absorb_case,
     f.Delivered: _absorb_delivery,
     f.Closed: _absorb_closed,

@@ -30,6 +30,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 from msgspec.structs import astuple
 
+from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.intents.facts import Entry
 from zentra.runtime.ledger.money import MINOR_MAX
 
@@ -58,6 +59,7 @@ class AccountRef(Struct, frozen=True, gc=False):
     guarded: bool
     overdraft_limit: int = 0
     status: str = "open"
+    party: PartyRef | None = None
 
 
 class Balance(Struct, gc=False):
@@ -245,9 +247,10 @@ class Book:
         """Return an objection where the move takes an account below its floor; the debit needs so much `more`.
 
         A debit takes from a credit-normal account, and a credit takes from a debit-normal one."""
-        for ref, losing_side, needed in ((debit, "credit", minor + more), (credit, "debit", minor)):
+        for ref, losing_side in ((debit, "credit"), (credit, "debit")):
             if ref.guarded and ref.normal_side == losing_side:
                 self.weighed[ref.id] = ref
+                needed = minor + more if ref is debit else minor
                 if available(ref, self.balances[ref.id]) + ref.overdraft_limit < needed:
                     self.short.add(ref.id)
                     return Objection("insufficient_funds", ref.account_id)

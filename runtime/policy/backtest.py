@@ -26,6 +26,7 @@ from zentra.runtime.policy.decision import (
     velocity_keys,
 )  # fmt: skip
 from zentra.runtime.policy.fields import RISK_SCORE, Subject
+from zentra.runtime.policy.people import demanded, with_people
 from zentra.runtime.policy.program import program_of
 from zentra.runtime.policy.replay import Past, again, same
 from zentra.runtime.policy.rules import PolicyRules, is_plain
@@ -127,11 +128,14 @@ class Backtest:
         for key in self._keys(past, now):
             self._usage.setdefault(key, Usage())
         if is_plain(rules):
-            return decide(
+            made = decide(
                 rules, past.command, tenant=past.tenant, role=past.role, source=source, usage=self._usage,
                 day=now.date().isoformat(), waives=past.waives,
             )  # fmt: skip
-        return evaluate(program_of(rules), self._gathered(past, now, source), self._scorers)
+        else:
+            made = evaluate(program_of(rules), self._gathered(past, now, source), self._scorers)
+        known = demanded(past.judged.diligence, rules.compliance)
+        return made if known is None else with_people(made, known, past.waives)
 
     def _gathered(self, past: Past, now: datetime, source: AccountRef | None) -> Gathered:
         """Gather as it was then: what the decision has kept of its fields is taken from it."""

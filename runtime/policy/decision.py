@@ -14,6 +14,7 @@ from typing import Final
 
 from msgspec import UNSET, Struct
 
+from zentra.runtime.compliance.diligence import Diligence
 from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.facts import Judged, Seen, VelocityUse
@@ -31,6 +32,7 @@ from zentra.runtime.policy.evaluation import (
     usage_of,
 )  # fmt: skip
 from zentra.runtime.policy.fields import Subject
+from zentra.runtime.policy.people import with_people
 from zentra.runtime.policy.program import Program, program_of
 from zentra.runtime.policy.rules import PolicyRules, is_plain
 from zentra.runtime.policy.scoring import Scorer
@@ -88,11 +90,19 @@ def decide(
     day: str,
     waives: tuple[str, ...] = (),
     judging: Judging | None = None,
+    diligence: Diligence | None = None,
 ) -> Judged:
     """Return the decision on `command`.
 
     `usage` holds what the counters of `velocity_keys` had counted; a missing one denies. `waives` are rules that a
-    person approved for this intent: their review becomes `waived`. `judging` is needed by all but standard rules."""
+    person approved for this intent: their review becomes `waived`. `judging` is needed by all but standard rules,
+    `diligence` is what is known of the people in it, where the rules ask for that."""
+    if diligence is not None:
+        judged = decide(
+            rules, command, tenant=tenant, role=role, source=source, usage=usage, day=day, waives=waives,
+            judging=judging,
+        )  # fmt: skip
+        return with_people(judged, diligence, waives)
     if not is_plain(rules):
         if judging is None:
             return failed(rules, b"")

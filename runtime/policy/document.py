@@ -11,6 +11,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from zentra.runtime.compliance.matching import CUTOFF
+from zentra.runtime.compliance.rules import COMPLIANCE_RULES, LIST_AGE_HOURS_MAX, SCREENS, flaw_of
 from zentra.runtime.intents.command import Violation
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.money import MINOR_MAX, is_currency
@@ -75,7 +77,15 @@ def parse_policy(document: Any) -> tuple[PolicyRules | None, list[Violation]]:
         rules = msgspec.convert(document, PolicyRules)
     except msgspec.ValidationError as error:
         return None, [_shapeless(document, str(error))]
-    violations = [*_limits(rules), *_zone(rules), *_windows(rules), *_lists(rules), *_rules(rules), *_risk(rules)]
+    violations = [
+        *_limits(rules),
+        *_zone(rules),
+        *_windows(rules),
+        *_lists(rules),
+        *_rules(rules),
+        *_risk(rules),
+        *_compliance(rules),
+    ]
     return (None, violations) if violations else (rules, [])
 
 
@@ -186,7 +196,7 @@ def _rules(rules: PolicyRules) -> Iterator[Violation]:
         yield Violation("/rules", "policy_too_large", f"at most {RULES_MAX} rules")
     waivable = {"review_threshold", *(f"window.{name}" for name in rules.windows)}
     waivable |= {rule.name for rule in rules.rules if rule.outcome == "review"} | ({"risk"} if rules.risk else set())
-    met = {*STANDARD_RULES, "risk", "velocity_counted", "policy_usable"}
+    met = {*STANDARD_RULES, *COMPLIANCE_RULES, "risk", "velocity_counted", "policy_usable"}
     parts = 0
     for place, rule in enumerate(rules.rules):
         at = f"/rules/{place}"
@@ -223,6 +233,12 @@ def _rule(at: str, rule: Rule, waivable: set[str]) -> Iterator[Violation]:
     yield from _slug(f"{at}/reason", rule.reason)
     if rule.lane:
         yield from _slug(f"{at}/lane", rule.lane)
+
+
+def _compliance(rules: PolicyRules) -> Iterator[Violation]:
+    flaw = None if rules.compliance is None else flaw_of(rules.compliance)
+    if flaw is not None:
+        yield Violation(f"/compliance/{flaw[0]}", "compliance_malformed", flaw[1])
 
 
 def _risk(rules: PolicyRules) -> Iterator[Violation]:
@@ -296,6 +312,15 @@ def policy_schema() -> dict[str, Any]:
                 "name", "when", "outcome",
             )},
             "risk": _risk_schema(),
+            "compliance": _object({
+                "kyc_required": {"type": "boolean", "default": False},
+                "screen": {"enum": list(SCREENS), "default": "off"},
+                "threshold": {"type": "integer", "minimum": CUTOFF, "maximum": 1000, "default": 850},
+                "list_max_age_hours": {
+                    "type": "integer", "minimum": 1, "maximum": LIST_AGE_HOURS_MAX, "default": 48,
+                },
+                "lists": {"type": "array", "items": {"type": "string"}},
+            }),
         }
     )  # fmt: skip
 

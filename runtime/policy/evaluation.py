@@ -80,12 +80,12 @@ class _Tally:
 
     def allowed(self, name: str, waives: tuple[str, ...]) -> None:
         """A rule allows it: the reviews it names are taken back, but for those of rules without an answer."""
-        self.results[name] = "allowed"
+        self.results[name] = "allows"
         for other in waives:
             objection = self._objections.get(other)
             if objection is not None and objection[0] == "review" and objection[3]:
                 del self._objections[other]
-                self.results[other] = "waived"
+                self.results[other] = "allowed"
 
     def judged(self, version: int, digest: str, seen: Seen) -> Judged:
         """Return the decision: the worst answer, in the lane of the first rule that gave it."""
@@ -195,7 +195,9 @@ def _score(
     if scorer is None:
         known = inputs.seen.fields.get(RISK_SCORE) if believe else None
         return known if type(known) is int else None
-    hour, month, pair = (usage.get(f"risk.{name}") for name in ("hour", "month", "pair"))
+    hour, month, pair = (
+        usage.get(name) if counts(window, inputs.command) else _NOTHING for name, window in RISK_WINDOWS.items()
+    )
     if hour is None or month is None or pair is None:
         return None
     facts = RiskFacts(

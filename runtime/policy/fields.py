@@ -83,10 +83,8 @@ FIELDS: Final[Mapping[str, Field]] = {
     "principal":           Field("text",    lambda subject: subject.principal),
     "source.id":           Field("text",    lambda subject: subject.command.source),
     "source.type":         Field("text",    _of_account("source", "type"), kept=True),
-    "source.owner":        Field("text",    _of_account("source", "owner"), kept=True),
-    "destination.id":      Field("text",    lambda subject: subject.command.destination),
+    "destination.id":      Field("text",    lambda subject: subject.command.destination or None),
     "destination.type":    Field("text",    _of_account("destination", "type"), kept=True),
-    "destination.owner":   Field("text",    _of_account("destination", "owner"), kept=True),
     "hour":                Field("integer", lambda subject: _local(subject).hour, kept=True),
     "weekday":             Field("integer", lambda subject: _local(subject).isoweekday(), kept=True),
     RISK_SCORE:            Field("integer", lambda subject: None, kept=True),  # set by the scorer

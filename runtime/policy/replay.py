@@ -11,6 +11,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from zentra.runtime.compliance.diligence import Diligence
+from zentra.runtime.compliance.rules import COMPLIANCE_RULES
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.transaction import Record, timestamp
@@ -18,6 +20,7 @@ from zentra.runtime.policy.conditions import fields_in
 from zentra.runtime.policy.decision import NO_SCORERS, decide_again
 from zentra.runtime.policy.evaluation import DAILY, Inputs
 from zentra.runtime.policy.fields import METADATA, VELOCITY
+from zentra.runtime.policy.people import with_people
 from zentra.runtime.policy.rules import PolicyRules
 from zentra.runtime.policy.scoring import Scorer
 from zentra.runtime.policy.standard import limits_of
@@ -95,16 +98,22 @@ def again(
     past: Past, rules: PolicyRules, *, source_type: str | None, scorers: Mapping[str, Scorer] = NO_SCORERS
 ) -> f.Judged:
     """Return the decision that the recorded inputs lead to under `rules`, without what it takes from counters."""
+
+    def made(seen: f.Seen) -> f.Judged:
+        judged = decide_again(rules, _inputs(past, seen), source_type=source_type, scorers=scorers)
+        known = past.judged.diligence
+        return with_people(judged, known, past.waives) if isinstance(known, Diligence) else judged
+
     given = past.judged.seen
     if isinstance(given, f.Seen):
-        return decide_again(rules, _inputs(past, given), source_type=source_type, scorers=scorers)
-    made = decide_again(rules, _inputs(past, f.Seen(past.at)), source_type=source_type, scorers=scorers)
-    if same(past.judged, made):
-        return made
+        return made(given)
+    first = made(f.Seen(past.at))
+    if same(past.judged, first):
+        return first
     # a record may be a moment later than the time of its decision, and so on the day after
     day_before = timestamp(datetime.fromisoformat(past.at) - timedelta(days=1))
-    other = decide_again(rules, _inputs(past, f.Seen(day_before)), source_type=source_type, scorers=scorers)
-    return other if same(past.judged, other) else made
+    other = made(f.Seen(day_before))
+    return other if same(past.judged, other) else first
 
 
 def same(one: f.Judged, other: f.Judged) -> bool:
@@ -162,6 +171,9 @@ def _looked_at(name: str, rules: PolicyRules, past: Past, seen: f.Seen, source_t
             return {"unusable": rules.unusable or "it could not be evaluated"}
         case "risk":
             return _risk(rules, seen)
+    if name in COMPLIANCE_RULES:
+        known = past.judged.diligence
+        return msgspec.to_builtins(known) if isinstance(known, Diligence) else {}
     if name.startswith("window."):
         return _window(name.removeprefix("window."), rules, seen, currency)
     for rule in rules.rules:

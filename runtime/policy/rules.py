@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from zentra.runtime.compliance.diligence import Compliance
+
 __all__ = ["DEFAULT_RULES", "Limits", "PolicyRules", "Risk", "Rule", "Window", "WindowLimits", "is_plain", "unusable"]
 
 
@@ -84,6 +86,7 @@ class PolicyRules(Struct, frozen=True, forbid_unknown_fields=True):
     lists: dict[str, tuple[str, ...]] = {}
     rules: tuple[Rule, ...] = ()
     risk: Risk | None = None
+    compliance: Compliance | None = None
     unusable: str = ""
 
 

@@ -30,6 +30,7 @@ SECONDS_MAX: Final = 31 * 86_400
 BUCKETS_MAX: Final = 60  # 1.4 KiB in a row that is rewritten with every intent
 EVER: Final = "1970-01-01"  # the day of counters that belong to none
 CALENDARS: Final = ("day", "week", "month", "ever")
+_BY_DESTINATION: Final = ("counterparty", "pair")
 _BOOKED: Final = str(IntentKind.BOOK_TRANSFER)
 
 Bucket = tuple[int, int, int]
@@ -67,7 +68,9 @@ DIMENSIONS: Final = {
 
 
 def counts(window: Window, command: IntentCommand) -> bool:
-    """Return whether a window counts intents of this kind."""
+    """Return whether a window counts such an intent: of its kinds, and with a destination where it counts those."""
+    if window.by in _BY_DESTINATION and not command.destination:
+        return False
     return command.kind != _BOOKED if window.kinds is None else command.kind in window.kinds
 
 

@@ -112,12 +112,19 @@ where t.kind = c.kind and t.key = c.key and t.name = c.name
 """
 _REVIEW_OPENED: Final = """
 insert into reviews
-    (id, round, tenant, intent_id, created_by, rules, version, opened_at, expires_at, status, assigned_to)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'open',
-    (select id from principals where tenant = $3 and role = 'operator' and id <> $5 order by id limit 1))
+    (id, round, tenant, intent_id, created_by, rules, version, opened_at, expires_at, due_at, approvals, kind, currency,
+     minor, status)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 'open')
 on conflict (id) do update set round = excluded.round, rules = excluded.rules, version = excluded.version,
-    opened_at = excluded.opened_at, expires_at = excluded.expires_at, status = 'open',
-    assigned_to = excluded.assigned_to, decided_by = null, decided_at = null, reason = null
+    opened_at = excluded.opened_at, expires_at = excluded.expires_at, due_at = excluded.due_at,
+    approvals = excluded.approvals, status = 'open', assigned_to = null, level = 0, breached = false,
+    approved_by = '{}', comments = 0, decided_by = null, decided_at = null, reason = null
+"""
+_REVIEW_CHANGED: Final = """
+update reviews set assigned_to = $2, level = $3, breached = $4, approved_by = $5, comments = $6 where id = $1
+"""
+_DECISION_REFUSED: Final = """
+update review_decisions set refused = $2 where command = $1
 """
 _REVIEW_CLOSED: Final = """
 update reviews set status = $2, decided_by = $3, decided_at = $4, reason = $5 where id = $1
@@ -418,6 +425,16 @@ async def _write_desk(connection: Connection, writes: TickWrites) -> None:
         await connection.executemany(
             _REVIEW_OPENED, [(*row[:5], _json(row[5]), *row[6:]) for row in writes.reviews_opened]
         )
+    if writes.reviews_changed:
+        await connection.executemany(
+            _REVIEW_CHANGED,
+            [
+                (key, desk.assigned_to, desk.level, desk.breached, list(desk.approved_by), desk.comments)
+                for key, desk in writes.reviews_changed.items()
+            ],
+        )
+    if writes.decisions_refused:
+        await connection.executemany(_DECISION_REFUSED, writes.decisions_refused)
     if writes.reviews_closed:
         await connection.executemany(_REVIEW_CLOSED, writes.reviews_closed)
     if writes.cases_opened:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.errors import DataError
 from zentra.runtime.evidence.merkle import Frontier
 from zentra.runtime.fees.schedule import FeeRule, FeeSchedule
@@ -33,6 +34,7 @@ from zentra.runtime.ports import (
 )
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
+from zentra.runtime.reviews import Member, ReviewRules, Workload
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
 from zentra.storage import outbox
@@ -40,14 +42,17 @@ from zentra.storage.engine.journal import UUID_DIGITS, commit_tick
 from zentra.storage.engine.ownership import claim_leases, give_up_leases, release_leases
 from zentra.storage.errors import translated
 from zentra.storage.pool import Pool
+from zentra.storage.screening import ListShelf, cleared_pairs
 
 __all__ = ["PostgresStore"]
 
 UNSEND_ROWS: Final = 20_000  # well within the limit of a transaction
 _SYSTEM: Final = "@"  # @<type>/<currency>: the tenant's system account of that type and currency
 _ACCOUNTS: Final = """
-select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status
+select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status,
+    p.party_id, p.kyc_state, p.screening_state
 from accounts a join unnest($1::text[], $2::text[]) as n(tenant, account_id) using (tenant, account_id)
+left join parties p on p.tenant = a.tenant and p.party_id = a.party
 """
 _SYSTEM_ACCOUNTS: Final = """
 select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status
@@ -125,6 +130,10 @@ select case when $1 = 'infinity'::float8 then '-infinity'::timestamptz
 _OUTSTANDING: Final = """
 select id from outbox where subject like 'zc.%' and partition = any($1::int[]) order by created_at, id
 """
+_WORKLOADS: Final = """
+select tenant, assigned_to, count(*) from reviews
+where status = 'open' and tenant = any($1::text[]) and assigned_to is not null group by 1, 2
+"""
 _STATISTICS: Final = """
 select
     (select coalesce(sum(abs(total)), 0)::float8 from (
@@ -136,6 +145,11 @@ select
     (select coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)::float8
         from outbox where sent_at is null) as outbox_lag_seconds,
     (select count(*)::float8 from reviews where status = 'open') as reviews_open,
+    (select count(*)::float8 from reviews where status = 'open' and due_at < clock_timestamp()) as reviews_overdue,
+    (select count(*)::float8 from reviews where status = 'open' and assigned_to is null) as reviews_unassigned,
+    (select coalesce(extract(epoch from clock_timestamp() - min(opened_at)), 0)::float8
+        from reviews where status = 'open') as reviews_oldest_seconds,
+    (select count(*)::float8 from approvals where status = 'open' and expires_at > clock_timestamp()) as approvals_open,
     (select count(*)::float8 from cases where status = 'open') as cases_open
 """
 
@@ -147,6 +161,7 @@ class PostgresStore:
         self._pool = pool
         self._claimed = False
         self._policies: dict[tuple[str, int], PolicyRules] = {}
+        self.shelf = ListShelf(pool)
 
     async def partitions(self) -> int:
         """Return the number of partitions, fixed when the installation was made."""
@@ -189,6 +204,12 @@ class PostgresStore:
             "select tenant, id, url, events, secrets from endpoints where status = 'enabled' order by tenant, id"
         )
         rails = await self._fetch("select settings from rails")
+        reviews = await self._fetch(
+            "select distinct on (tenant) tenant, rules from review_rules order by tenant, version desc"
+        )
+        members: dict[str, dict[str, Member]] = {}
+        for row in await self._fetch("select tenant, id, role, disabled_at is not null from principals"):
+            members.setdefault(row[0], {})[row[1]] = Member(row[2], row[3])
         fees = await self._fetch(
             "select distinct on (tenant) tenant, version, rules from fee_schedules order by 1, 2 desc"
         )
@@ -198,13 +219,20 @@ class PostgresStore:
             (row[0], row[1]): known.get((row[0], row[1])) or rules_of(msgspec.json.decode(row[2]), row[1])
             for row in policies
         }
+        screening = any(
+            one.compliance is not None and one.compliance.screen != "off" for one in self._policies.values()
+        )
         return Configuration(
             version=version,
             policies={tenant: rules for (tenant, _), rules in self._policies.items()},
             corridors=_by_tenant(Corridor(r[0], r[1], r[2], r[3], tuple(r[4]), r[5], r[6], r[7]) for r in corridors),
             endpoints=_by_tenant(Endpoint(r[0], r[1], r[2], tuple(r[3]), tuple(r[4])) for r in endpoints),
             rails={rail.name: rail for rail in settings},
+            reviews={row[0]: msgspec.json.decode(row[1], type=ReviewRules) for row in reviews},
+            members=members,
             fees={row[0]: FeeSchedule(msgspec.json.decode(row[2], type=tuple[FeeRule, ...]), row[1]) for row in fees},
+            lists=await self.shelf.active() if screening else {},
+            cleared=await cleared_pairs(self._pool) if screening else {},
         )
 
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
@@ -214,7 +242,10 @@ class PostgresStore:
         found: dict[tuple[str, str], AccountRef] = {}
         if plain:
             for row in await self._fetch(_ACCOUNTS, [t for t, _ in plain], [n for _, n in plain]):
-                found[row[1], row[2]] = AccountRef(*row)
+                ref = AccountRef(*row[:9])
+                if row[9] is not None:
+                    ref = msgspec.structs.replace(ref, party=PartyRef(*row[9:]))
+                found[row[1], row[2]] = ref
         if system:
             asked = [row[0] for row in system], [row[1] for row in system], [row[3] for row in system]
             for row in await self._fetch(_SYSTEM_ACCOUNTS, *asked):
@@ -272,6 +303,14 @@ class PostgresStore:
             _uuids({intent for intent, _ in names}),
         )
         return {(row[0], row[1]) for row in rows}.intersection(names)
+
+    async def workloads(self, tenants: Collection[str]) -> dict[str, Workload]:
+        """See Store.workloads."""
+        now = (await self._fetch("select clock_timestamp()"))[0][0]
+        found = {tenant: Workload(now, {}) for tenant in tenants}
+        for tenant, principal, count in await self._fetch(_WORKLOADS, sorted(tenants)):
+            found[tenant].open[principal] = count
+        return found
 
     async def answered(self, commands: Collection[str]) -> set[str]:
         """See Store.answered."""

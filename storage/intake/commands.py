@@ -1,12 +1,14 @@
 """Commands on existing objects, and answers that go with a key: immutable facts, committed before anybody acts on them.
 
 - The fact, its idempotency row and its frame are one commit; the gateway answers after it.
-- Of two people who decide one round of a review, the second is told so and nothing of theirs is kept.
+- A round of a review has seats: one rejection ends it, or as many approvals as it takes, each by another person. Who
+  finds none left is told so and nothing of theirs is kept. A decision that the engine refuses gives its seat back.
 - A key that is known brings back what it did first; what it did is never done again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Final
 
@@ -17,11 +19,11 @@ from zentra.runtime.errors import Contended
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.messages import CommandGiven
 from zentra.runtime.stream_ports import Outgoing
-from zentra.storage.errors import AlreadyDecided
+from zentra.storage.errors import AlreadyDecided, translated
 from zentra.storage.outbox import command_frames, write_outbox
 from zentra.storage.pool import Connection, Pool, transaction
 
-__all__ = ["Command", "Decision", "KeyedAnswer", "claim_key", "register_command"]
+__all__ = ["Command", "Decision", "KeyedAnswer", "claim_key", "register_command", "stored_key"]
 
 RUNS_MAX: Final = 4
 
@@ -39,17 +41,19 @@ class KeyedAnswer(Struct, frozen=True, kw_only=True):
 
 
 class Decision(Struct, frozen=True):
-    """A person's verdict on one round of a review (the intent's uuid)."""
+    """A person's verdict on one round of a review (the intent's uuid), which takes so many approvals."""
 
     review: str
     round: int
     verdict: str
     reason: str
+    approvals: int = 1
+    request_hash: str | None = None
 
 
 class Command(Struct, frozen=True, kw_only=True):
     """Something asked of an object that `partition` owns; `subject` is the object's text id, `id` a uuid, `intent` the
-    intent that it may move where the subject is another object."""
+    intent that it may move where the subject is another object, `also` what is written before it in its transaction."""
 
     id: str
     kind: str
@@ -61,13 +65,14 @@ class Command(Struct, frozen=True, kw_only=True):
     stage: str = "command"
     decision: Decision | None = None
     intent: str = ""
+    also: Callable[[Connection], Awaitable[None]] | None = None
 
 
 async def register_command(pool: Pool, keyed: KeyedAnswer, command: Command) -> StoredKey | Outgoing:
     """Commit the command and return its message to publish, or what its key has stored already.
 
-    Raises AlreadyDecided where the round of the review has a decision by another key; Unavailable and DataError as
-    the store does. Asking again with the same key is safe."""
+    Raises AlreadyDecided where the round of the review has no seat left for this decision; Unavailable and DataError
+    as the store does, and what the command's `also` raises. Asking again with the same key is safe."""
     for _ in range(RUNS_MAX):
         try:
             async with transaction(pool) as connection:
@@ -87,18 +92,22 @@ async def claim_key(connection: Connection, keyed: KeyedAnswer) -> StoredKey | N
     )
     if row is not None:
         return None
-    found = await connection.fetchrow(
-        "select digest, status, answer, subject, request_id, first_seen from idempotency"
-        " where tenant = $1 and key = $2",
-        keyed.tenant,
-        keyed.key,
-    )
+    found = await connection.fetchrow(_STORED, keyed.tenant, keyed.key)
     if found is None:
         raise Contended(f"key {keyed.key!r} was given up while it was read")
     return StoredKey(*found)
 
 
+async def stored_key(pool: Pool, tenant: str, key: str) -> StoredKey | None:
+    """Return what a key of the tenant has stored, or None; over the writer's pool. Raises Unavailable."""
+    with translated():
+        found = await pool.fetchrow(_STORED, tenant, key)
+    return None if found is None else StoredKey(*found)
+
+
 async def _write(connection: Connection, tenant: str, command: Command) -> Outgoing:
+    if command.also is not None:
+        await command.also(connection)
     created: datetime = await connection.fetchval(
         "insert into commands (id, tenant, kind, subject, principal, role, body)"
         " values ($1, $2, $3, $4, $5, $6, $7) returning created_at",
@@ -107,13 +116,14 @@ async def _write(connection: Connection, tenant: str, command: Command) -> Outgo
     decision = command.decision
     if decision is not None:
         try:
-            await connection.execute(
-                "insert into review_decisions (review, round, tenant, verdict, principal, reason, decided_at)"
-                " values ($1, $2, $3, $4, $5, $6, $7)",
-                decision.review, decision.round, tenant, decision.verdict, command.principal, decision.reason, created,
+            seat = await connection.fetchval(
+                _TAKE_SEAT, decision.review, decision.round, tenant, decision.verdict, command.principal,
+                decision.reason, created, decision.approvals, command.id, decision.request_hash,
             )  # fmt: skip
-        except asyncpg.UniqueViolationError as error:
-            raise AlreadyDecided(decision.review, decision.round) from error
+        except asyncpg.UniqueViolationError as error:  # somebody took it at the same moment: look again
+            raise Contended(f"a seat of review {decision.review} was taken") from error
+        if seat is None:
+            raise AlreadyDecided(decision.review, decision.round)
     event = CommandGiven(
         command.id, tenant, command.kind, command.subject, command.principal, command.role, command.body,
         command.intent,
@@ -123,6 +133,17 @@ async def _write(connection: Connection, tenant: str, command: Command) -> Outgo
     return rows[0][1]
 
 
+_STORED: Final = """
+select digest, status, answer, subject, request_id, first_seen from idempotency where tenant = $1 and key = $2
+"""
+_TAKE_SEAT: Final = """
+insert into review_decisions
+    (review, round, seat, tenant, verdict, principal, reason, decided_at, command, request_hash)
+select $1, $2, 1 + count(*), $3, $4, $5, $6, $7, $9, $10
+from review_decisions where review = $1 and round = $2 and refused is null
+having count(*) < $8 and count(*) filter (where verdict = 'rejected' or principal = $5) = 0
+returning seat
+"""
 _CLAIM: Final = """
 insert into idempotency (tenant, key, digest, subject, status, answer, request_id)
 values ($1, $2, $3, $4, $5, $6, $7)

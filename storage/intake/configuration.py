@@ -45,6 +45,7 @@ class NewAccount(Struct, frozen=True, kw_only=True):
     currency: str
     created_by: str
     overdraft_limit: int = 0
+    party: str | None = None
 
 
 class NewEndpoint(Struct, frozen=True, kw_only=True):
@@ -60,7 +61,8 @@ class NewEndpoint(Struct, frozen=True, kw_only=True):
 async def create_account(pool: Pool, keyed: KeyedAnswer, account: NewAccount) -> StoredKey | None:
     """Open the account and return None, or what the key has stored already.
 
-    Raises Refusal `account_type_unknown`, `currency_unknown`, `overdraft_limit_negative` or `account_exists`;
+    Raises Refusal `account_type_unknown`, `currency_unknown`, `overdraft_limit_negative`, `account_exists` or
+    `party_not_found`;
     Unavailable and DataError as the store does."""
     if account.type not in CLIENT_ACCOUNT_TYPES:
         raise Refusal("account_type_unknown", f"one of {', '.join(CLIENT_ACCOUNT_TYPES)}")
@@ -74,8 +76,10 @@ async def create_account(pool: Pool, keyed: KeyedAnswer, account: NewAccount) ->
         try:
             number = await connection.fetchval(
                 _ACCOUNT, keyed.tenant, account.account_id, account.owner, account.type, account.currency,
-                True, account.overdraft_limit, account.created_by,
+                True, account.overdraft_limit, account.created_by, account.party,
             )  # fmt: skip
+        except asyncpg.ForeignKeyViolationError as error:
+            raise Refusal("party_not_found", f"{account.party} is no party of the tenant") from error
         except asyncpg.UniqueViolationError as error:
             raise Refusal("account_exists", f"{account.account_id} is open already; choose another id") from error
         await connection.execute(_BALANCE, number, keyed.tenant)
@@ -125,8 +129,9 @@ async def _once(pool: Pool, keyed: KeyedAnswer, write: _Write) -> StoredKey | No
 
 
 _ACCOUNT: Final = """
-insert into accounts (tenant, account_id, owner, type, currency, normal_side, guarded, overdraft_limit, created_by)
-values ($1, $2, $3, $4, $5, 'credit', $6, $7, $8)
+insert into accounts (tenant, account_id, owner, type, currency, normal_side, guarded, overdraft_limit, created_by,
+                      party)
+values ($1, $2, $3, $4, $5, 'credit', $6, $7, $8, $9)
 returning id
 """
 _SYSTEM: Final = """

@@ -19,7 +19,7 @@ from zentra.storage.pool import Connection, Pool, tenant_transaction
 
 __all__ = ["PastIntent", "accounts_named", "decisions_of", "past_intents"]
 
-PAGE_INTENTS: Final = 1_000
+PAGE_INTENTS: Final = 250  # some ten milliseconds of whoever reads
 
 
 class PastIntent(Struct, frozen=True):

@@ -19,8 +19,9 @@ from zentra.runtime.evidence.heads import TreeHead
 from zentra.runtime.evidence.packet import Sealed, build_packet
 from zentra.runtime.intents.transaction import timestamp
 from zentra.storage.pool import Connection, Pool, tenant_transaction
+from zentra.storage.reads.reviews import ReviewView, comments_of, review_of
 from zentra.storage.reads.tenant import LeafView
-from zentra.storage.reads.work import CallbackView, DeliveryView, ReviewView, callbacks_of, deliveries_of, review_of
+from zentra.storage.reads.work import CallbackView, DeliveryView, callbacks_of, deliveries_of
 
 __all__ = ["EvidenceGround", "evidence", "packet_of"]
 
@@ -36,6 +37,7 @@ class EvidenceGround(Struct, frozen=True, kw_only=True):
     callbacks: tuple[CallbackView, ...]
     deliveries: tuple[DeliveryView, ...]
     review: ReviewView | None
+    comments: tuple[bytes, ...] = ()
 
     def fetch(self, level: int, start: int, count: int) -> list[bytes]:
         """Return stored hashes, as `merkle.inclusion_proof` asks for them; fewer where some are missing."""
@@ -72,6 +74,7 @@ async def evidence(
             callbacks=await callbacks_of(connection, tenant, intent=uuid),
             deliveries=await deliveries_of(connection, tenant, intent=uuid),
             review=await review_of(connection, tenant, uuid),
+            comments=tuple(await comments_of(connection, tenant, [row[0] for row in records])),
         )
 
 
@@ -92,7 +95,7 @@ def packet_of(ground: EvidenceGround) -> bytes:
     if not parts:
         return build_packet(Sealed(records), None)
     text = b"\n".join(records[:begin]).decode()
-    bodies = [*(one.body for one in ground.callbacks), *(one.body for one in ground.deliveries)]
+    bodies = [*(one.body for one in ground.callbacks), *(one.body for one in ground.deliveries), *ground.comments]
     named = [body for body in bodies if sha256(body).hexdigest() in text]
     return build_packet(parts[0], ground.head, addenda=parts[1:], attachments=named)
 

@@ -1,4 +1,4 @@
-"""The lists of a tenant: intents, accounts, reviews, cases, refusals, deliveries.
+"""The lists of a tenant: intents, accounts, cases, refusals, deliveries.
 
 - Every list is read under row security and names its tenant as well.
 - An intent has no mutable row: its state is that of its last record, looked up by primary key for each row that is met.
@@ -21,11 +21,11 @@ from zentra.storage.reads.border import DenialView
 from zentra.storage.reads.holds import EXPIRED_UNBOOKED
 from zentra.storage.reads.tenant import AccountView, IntentState
 from zentra.storage.reads.walking import EXAMINED_MAX, Filters, Slice, Terms, walk
-from zentra.storage.reads.work import CaseView, DeliveryView, ReviewView, case_view, deliveries_by_id, review_view
+from zentra.storage.reads.work import CaseView, DeliveryView, case_view, deliveries_by_id
 
 __all__ = [
     "AccountPlace", "DeliveryPlace", "DenialPlace", "IntentPlace", "IntentRow", "WorkPlace", "accounts", "cases",
-    "deliveries", "denials", "intents", "reviews",
+    "deliveries", "denials", "intents",
 ]  # fmt: skip
 
 FIRST_WINDOW: Final = 200  # enough for a page of a tenant that is not alone, and nothing to read
@@ -47,7 +47,7 @@ class AccountPlace(Struct, frozen=True, array_like=True):
 
 
 class WorkPlace(Struct, frozen=True, array_like=True):
-    """The last review or case."""
+    """The last case."""
 
     opened_at: datetime
     id: str
@@ -157,26 +157,12 @@ async def accounts(
     return Slice(views, None if end is None else AccountPlace(*end))
 
 
-async def reviews(
-    pool: Pool, tenant: str, filters: Filters, *, after: WorkPlace | None, limit: int
-) -> Slice[ReviewView, WorkPlace]:
-    """Return a page of the tenant's reviews, the last opened first.
-
-    Filters: `created_from`, `created_before` (of the opening), `status`, `intent_id`. Raises Unavailable."""
-    async with tenant_transaction(pool, tenant) as connection:
-        rows, end = await walk(
-            connection, tenant, table="reviews", columns=_REVIEW, order=_WORK_ORDER, known=_WORK_FILTERS,
-            filters=filters, after=None if after is None else (after.opened_at, after.id), limit=limit,
-        )  # fmt: skip
-    return Slice([review_view(dict(row)) for row in rows], None if end is None else WorkPlace(*end))
-
-
 async def cases(
     pool: Pool, tenant: str, filters: Filters, *, after: WorkPlace | None, limit: int
 ) -> Slice[CaseView, WorkPlace]:
     """Return a page of the tenant's cases, the last opened first.
 
-    Filters: those of reviews, and `kind`. Raises Unavailable."""
+    Filters: `created_from`, `created_before` (of the opening), `status`, `intent_id`, `kind`. Raises Unavailable."""
     async with tenant_transaction(pool, tenant) as connection:
         rows, end = await walk(
             connection, tenant, table="cases", columns=_CASE, order=_WORK_ORDER, known=_WORK_FILTERS, filters=filters,
@@ -272,7 +258,8 @@ _INTENT_FILTERS: Final[Mapping[str, str]] = {
     "states": "s.state = any({}::text[])",
 }
 _ACCOUNT: Final = (
-    "id, account_id, owner, type, currency, normal_side, guarded, overdraft_limit, status, created_by, created_at"
+    "id, account_id, owner, type, currency, normal_side, guarded, overdraft_limit, status, created_by, created_at,"
+    " party"
 )
 _ACCOUNT_FILTERS: Final[Mapping[str, str]] = {
     "created_from": "created_at >= {}",
@@ -289,10 +276,6 @@ select account, sum(debits_pending)::bigint as debits_pending, sum(credits_pendi
        {EXPIRED_UNBOOKED.format(account="balances.account")} as expired_unbooked
 from balances where tenant = $1 and account = any($2::bigint[]) group by account
 """  # noqa: S608 - of constants
-_REVIEW: Final = (
-    "id, round, intent_id, created_by, rules, version, assigned_to, status, opened_at, expires_at, decided_by,"
-    " decided_at, reason"
-)
 _CASE: Final = "id, intent, intent_id, kind, status, detail, opened_at, deadline, operator, resolution, resolved_at"
 _WORK_ORDER: Final = {"opened_at": "timestamptz", "id": "uuid"}
 _WORK_FILTERS: Final[Mapping[str, str]] = {

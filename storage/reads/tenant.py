@@ -17,15 +17,14 @@ from msgspec import Raw, Struct
 from zentra.runtime.ports import DenialRow
 from zentra.storage.pool import Connection, Pool, tenant_transaction, transaction
 from zentra.storage.reads.holds import EXPIRED_UNBOOKED
+from zentra.storage.reads.reviews import ReviewView, review_of
 from zentra.storage.reads.work import (
     CallbackView,
     CaseView,
     DeliveryView,
-    ReviewView,
     callbacks_of,
     cases_of,
     deliveries_of,
-    review_of,
 )
 
 __all__ = [
@@ -99,6 +98,7 @@ class AccountView(Struct, frozen=True, kw_only=True):
     debits_posted: int
     credits_posted: int
     expired_unbooked: int = 0  # what holds keep whose time is over
+    party: str | None = None
 
 
 async def record_denials(pool: Pool, rows: Sequence[DenialRow]) -> None:
@@ -222,7 +222,7 @@ cross join lateral (
 """
 _ACCOUNT: Final = f"""
 select a.id, a.account_id, a.owner, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status,
-       a.created_by, a.created_at, b.debits_pending, b.credits_pending, b.debits_posted, b.credits_posted,
+       a.created_by, a.created_at, a.party, b.debits_pending, b.credits_pending, b.debits_posted, b.credits_posted,
        {EXPIRED_UNBOOKED.format(account="a.id")} as expired_unbooked
 from accounts a
 cross join lateral (

@@ -1,4 +1,4 @@
-"""What a tenant may read of the work around its intents: reviews, cases, callbacks, endpoints, deliveries, outcomes.
+"""What a tenant may read of the work around its intents: cases, callbacks, endpoints, deliveries, outcomes.
 
 Every read runs under row security and names its tenant as well. Lists are newest first and bounded."""
 
@@ -20,7 +20,6 @@ __all__ = [
     "CommandView",
     "DeliveryView",
     "EndpointView",
-    "ReviewView",
     "callbacks_of",
     "case",
     "case_view",
@@ -29,30 +28,9 @@ __all__ = [
     "deliveries_by_id",
     "deliveries_of",
     "endpoints",
-    "review",
-    "review_of",
-    "review_view",
 ]
 
 PAGE_MAX: Final = 200  # deliveries shown with an intent; the list of deliveries has all of them
-
-
-class ReviewView(Struct, frozen=True, kw_only=True):
-    """A review; `id` is the uuid of its intent."""
-
-    id: str
-    round: int
-    intent_id: str
-    created_by: str
-    rules: Raw
-    version: int
-    assigned_to: str | None
-    status: str
-    opened_at: datetime
-    expires_at: datetime
-    decided_by: str | None
-    decided_at: datetime | None
-    reason: str | None
 
 
 class CaseView(Struct, frozen=True, kw_only=True):
@@ -136,18 +114,6 @@ class CommandView(Struct, frozen=True, kw_only=True):
     decided_at: datetime | None
 
 
-async def review(pool: Pool, tenant: str, id: str) -> ReviewView | None:
-    """Return one review by its uuid, or None; raises Unavailable."""
-    async with tenant_transaction(pool, tenant) as connection:
-        return await review_of(connection, tenant, id)
-
-
-async def review_of(connection: Connection, tenant: str, id: str) -> ReviewView | None:
-    """Return one review within the caller's transaction, or None."""
-    row = await connection.fetchrow(_REVIEWS + " and id = $2", tenant, id)
-    return review_view(dict(row)) if row is not None else None
-
-
 async def case(pool: Pool, tenant: str, id: str) -> CaseView | None:
     """Return one case by its uuid, or None; raises Unavailable."""
     async with tenant_transaction(pool, tenant) as connection:
@@ -204,11 +170,6 @@ async def command(pool: Pool, tenant: str, id: str) -> CommandView | None:
     return CommandView(**{**row, "detail": _raw(row["detail"])}) if row is not None else None
 
 
-def review_view(fields: dict[str, Any]) -> ReviewView:
-    """Return the view that a row of reviews is."""
-    return ReviewView(**{**fields, "rules": _raw(fields["rules"])})
-
-
 def case_view(fields: dict[str, Any]) -> CaseView:
     """Return the view that a row of cases is."""
     return CaseView(**{**fields, "detail": _raw(fields["detail"]), "resolution": _raw(fields["resolution"])})
@@ -218,10 +179,6 @@ def _raw(text: object) -> Raw | None:
     return Raw(str(text).encode()) if text is not None else None
 
 
-_REVIEWS: Final = """
-select id, round, intent_id, created_by, rules, version, assigned_to, status, opened_at, expires_at, decided_by,
-       decided_at, reason
-from reviews where tenant = $1"""
 _CASES: Final = """
 select id, intent, intent_id, kind, status, detail, opened_at, deadline, operator, resolution, resolved_at
 from cases where tenant = $1"""

@@ -10,10 +10,10 @@ import pytest
 
 from tests.actors.world import MakeFleet, balances, last_facts, outcome, transfer, verdict
 from zentra.actors.commands import CaseResolution
-from zentra.actors.tick import REVIEW_EXPIRES_AFTER
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents.vocabulary import IntentKind, State
 from zentra.runtime.messages import CommandGiven
+from zentra.runtime.reviews import EXPIRES_AFTER as REVIEW_EXPIRES_AFTER
 
 HIGH = 1_500_000  # above the review threshold
 EMPTY = "0" * 31 + "f"

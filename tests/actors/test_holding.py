@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from collections.abc import Collection
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from zentra.runtime.intents.terms import HoldTerms
 from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.intents.vocabulary import IntentKind, State
 from zentra.runtime.policy import Limits, PolicyRules, VelocityKey
-from zentra.runtime.ports import Configuration
+from zentra.runtime.ports import Configuration, Expiring
 
 FUNDS = 5_000_000
 DAY = 86_400
@@ -226,6 +227,7 @@ def test_a_capture_acts_once(make_fleet: MakeFleet) -> None:
     assert fleet.transaction(intent).posted == 1_000
     fleet.replay()
     assert fleet.transaction(intent).posted == 1_000
+    assert fleet.cases("poison_message") == []
 
 
 def test_what_was_captured_comes_back_the_newest_capture_first(make_fleet: MakeFleet) -> None:
@@ -383,3 +385,30 @@ def test_a_webhook_about_a_hold_says_how_it_stands(make_fleet: MakeFleet) -> Non
         ("hold.captured", "SUCCESSFUL",
          {"captured": "5000", "remaining": "0", "expires_at": timestamp(found.expires_at)}),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("undrafted", [0, 100])
+def test_a_store_that_is_slow_is_not_asked_for_ever(
+    make_fleet: MakeFleet, undrafted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look at its clock takes two seconds: what it says of holds is out of date before it is used."""
+    fleet = make_fleet(configuration(limits=None), undrafted_max=undrafted)
+    asked = 0
+    expiring_holds = fleet.store.expiring_holds
+
+    def slow() -> datetime:
+        fleet.now += timedelta(seconds=2)
+        return fleet.now
+
+    async def counted(accounts: Collection[int]) -> dict[int, Expiring]:
+        nonlocal asked
+        asked += 1
+        return await expiring_holds(accounts)
+
+    intent = fleet.submit(transfer(FUNDS + 1, kind=IntentKind.BOOK_TRANSFER))
+    monkeypatch.setattr(fleet.store, "_clock", slow)
+    monkeypatch.setattr(fleet.store, "expiring_holds", counted)
+    fleet.run_until_idle()
+    assert last_facts(fleet, intent, "ledger.refused")["code"] == "insufficient_funds"
+    assert 1 < asked < 20
+    assert fleet.cases() == []

@@ -63,6 +63,16 @@ def _page(name: str) -> str:
 
 BLOCKING_PAGES: Final[Mapping[str, Callable[[], str]]] = {
     f"client/blocking/{name}": partial(_page, name)
-    for name in ("client.py", "fees.py", "holding.py", "money.py", "transport.py", "work.py")
+    for name in (
+        "client.py",
+        "deciding.py",
+        "fees.py",
+        "holding.py",
+        "money.py",
+        "parties.py",
+        "policies.py",
+        "transport.py",
+        "work.py",
+    )
 }
 """The modules that are made, by path."""

@@ -159,14 +159,14 @@ def test_people_decide_and_see_what_was_decided(api: Zentra, ops: Zentra) -> Non
     assert api.runtime.intents.get(made.id).status == Status.REVIEW
     [review] = [one for one in ops.reviews.list(status="open") if one.intent_id == made.intent_id]
     with pytest.raises(PermissionDeniedError):
-        api.reviews.approve(review.id, reason="mine")
+        api.reviews.approve(review.id, reason="mine", request_hash=review.request_hash)
     done = ops.reviews.reject(review.id, reason="too much")
     assert (done.done, done.verdict, done.review) == (True, "rejected", review.id)
     assert ops.runtime.commands.get(done.command).accepted is True
     decided = ops.reviews.get(review.id)
     assert (decided.status, decided.reason) == ("rejected", "too much")
     with pytest.raises(ConflictError) as late:
-        ops.reviews.approve(review.id, reason="no, do")
+        ops.reviews.approve(review.id, reason="no, do", request_hash=review.request_hash)
     assert late.value.code == Code.REVIEW_ALREADY_DECIDED
     assert list(ops.cases.list(intent_id=made.intent_id)) == []
 

@@ -18,8 +18,8 @@ from msgspec import Struct
 from tests.architecture import ROOT
 from tests.client import servers
 from tests.client.servers import Script
-from zentra.client import holds, models
-from zentra.client.api import AsyncZentra, NewIntent, Zentra
+from zentra.client import holds, models, people, policies
+from zentra.client.api import AsyncZentra, NewDecision, NewIntent, Zentra
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages
 from zentra.client.blocking.transport import EventStream, Pages
 
@@ -38,19 +38,6 @@ LEFT_OUT: Mapping[str, str] = {
     "openapi": "for tools that read the description",
     "asyncapi": "for tools that read the description",
     "take_callback": "for rails, which sign what they send",
-    **dict.fromkeys(
-        (
-            "draft_policy",
-            "list_policies",
-            "show_policy",
-            "validate_policy",
-            "backtest_policy",
-            "promote_policy",
-            "roll_back_policy",
-            "explain_intent",
-        ),
-        "for whoever sets up a tenant: `zentra policy` and the doors",
-    ),
 }
 """Operations that the client does not have, each with the reason."""
 
@@ -75,13 +62,17 @@ MONEY: dict[str, Any] = {
     "metadata": {"a": "b"},
     "fee_max": 5,
     "wait": 3,
+    "counterparty": {"name": "n"},
 }
-GENERAL = {**MONEY, "hold": {"expires_in_seconds": 60}}  # fmt: skip
+GENERAL = {**MONEY, "hold": {"expires_in_seconds": 60}}
+SAID: dict[str, Any] = {
+    "aliases": ["a"], "born": "1961-05-03", "countries": ["XA"], "identifiers": {"a": "b"}, "idempotency_key": "k",
+}  # fmt: skip
 MANY = [NewIntent(kind="payment", **{name: value for name, value in GENERAL.items() if name != "wait"})]
 # fmt: off
 ASKED: dict[str, Callable[[Any], Any]] = {
     "list_accounts": lambda api: api.accounts.list(type="t", currency="c", owner="o", status="s", **CREATED).page("c"),
-    "create_account": lambda api: api.accounts.create(account_id="a", owner="o", type="t", currency="c"),
+    "create_account": lambda api: api.accounts.create(account_id="a", owner="o", type="t", currency="c", party="p"),
     "show_account": lambda api: api.accounts.get("x"),
     "list_entries": lambda api: api.accounts.entries(
         "x", intent="i", kind="k", side="debit", **AMOUNTS, **CREATED).page("c"),
@@ -108,20 +99,52 @@ ASKED: dict[str, Callable[[Any], Any]] = {
         state="s", intent_id="i", account="a", kind="k", currency="c", **AMOUNTS, **CREATED).page("c"),
     "show_intent": lambda api: api.runtime.intents.get("x", wait=3),
     "cancel_intent": lambda api: api.runtime.intents.cancel("x", **ORDER),
-    "reverse_intent": lambda api: api.runtime.intents.reverse("x", 5, **ORDER),
+    "reverse_intent": lambda api: api.runtime.intents.reverse("x", 5, force=True, **ORDER),
     "show_evidence": lambda api: api.evidence.get("x"),
     "stream_intent_events": lambda api: api.runtime.intents.events("x", last_id="1"),
     "stream_events": lambda api: api.runtime.events.stream(last_id="1"),
     "show_command": lambda api: api.runtime.commands.get("x"),
-    "list_reviews": lambda api: api.reviews.list(status="s", intent_id="i", **CREATED).page("c"),
+    "draft_policy": lambda api: api.policies.draft({"limits": {}}, note="n", idempotency_key="k"),
+    "list_policies": lambda api: api.policies.list().page(),
+    "show_policy": lambda api: api.policies.get("x"),
+    "validate_policy": lambda api: api.policies.validate("x", idempotency_key="k"),
+    "backtest_policy": lambda api: api.policies.backtest("x", from_=AT, to="2026-05-01T00:00:00Z", limit=5),
+    "promote_policy": lambda api: api.policies.promote("x", idempotency_key="k"),
+    "roll_back_policy": lambda api: api.policies.roll_back("x", idempotency_key="k"),
+    "explain_intent": lambda api: api.policies.explain("x").page(),
+    "list_reviews": lambda api: api.reviews.list(
+        status="s", intent_id="i", assigned_to="me", overdue=True, rule="r", kind="k", currency="c", **AMOUNTS,
+        **CREATED).page("c"),
+    "count_reviews": lambda api: api.reviews.counts(),
     "show_review": lambda api: api.reviews.get("x"),
-    "approve_review": lambda api: api.reviews.approve("x", **ORDER),
-    "reject_review": lambda api: api.reviews.reject("x", **ORDER),
+    "approve_review": lambda api: api.reviews.approve("x", request_hash="h", **ORDER),
+    "reject_review": lambda api: api.reviews.reject("x", request_hash="h", **ORDER),
+    "decide_reviews": lambda api: api.reviews.decide_many(
+        [NewDecision(id="x", verdict="approved", reason="why", request_hash="h")], wait=3, idempotency_key="k"),
+    "claim_review": lambda api: api.reviews.claim("age", wait=3, idempotency_key="k"),
+    "assign_review": lambda api: api.reviews.assign("x", "me", wait=3, idempotency_key="k"),
+    "comment_review": lambda api: api.reviews.comment("x", "text", wait=3, idempotency_key="k"),
+    "escalate_review": lambda api: api.reviews.escalate("x", assignee="a", **ORDER),
+    "list_approvals": lambda api: api.approvals.list(
+        status="s", kind="k", subject="a", created_by="b", **CREATED).page("c"),
+    "show_approval": lambda api: api.approvals.get("x"),
+    "request_approval": lambda api: api.approvals.request("account_limit", "a", {"overdraft_limit": "1"}, reason="why"),
+    "approve_approval": lambda api: api.approvals.approve("x", request_hash="h", **ORDER),
+    "reject_approval": lambda api: api.approvals.reject("x", reason="why", request_hash="h"),
+    "cancel_approval": lambda api: api.approvals.cancel("x", reason="why"),
     "list_endpoints": lambda api: api.webhooks.endpoints.list().page(),
     "create_endpoint": lambda api: api.webhooks.endpoints.create(url="http://x", events=["*"]),
     "list_deliveries": lambda api: api.webhooks.deliveries.list(
         endpoint="e", intent="i", event="v", status="s", **CREATED).page("c"),
     "replay_delivery": lambda api: api.webhooks.deliveries.replay("x", wait=3, idempotency_key="k"),
+    "create_party": lambda api: api.parties.create(party_id="p", kind="k", legal_name="n", **SAID),
+    "show_party": lambda api: api.parties.get("x"),
+    "list_parties": lambda api: api.parties.list(kind="k", kyc_state="a", screening_state="b", **CREATED).page("c"),
+    "show_party_history": lambda api: api.parties.history("x"),
+    "amend_party": lambda api: api.parties.amend("x", reason="why", legal_name="n", **SAID),
+    "decide_kyc": lambda api: api.parties.decide_kyc("x", "approved", reason="why", expires_at=AT),
+    "rescreen_party": lambda api: api.parties.rescreen("x", reason="why"),
+    "list_screening_lists": lambda api: api.screening.lists(),
     "version": lambda api: api.meta.version(),
     "show_problem": lambda api: api.meta.error("x"),
 }
@@ -192,6 +215,7 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.Account: ["Account", "AccountOpened"],
     models.AccountEntry: ["AccountEntry"],
     models.Addendum: ["Addendum"],
+    models.Approval: ["Approval", "ApprovalAnswer"],
     models.AuditPacket: ["AuditPacket"],
     models.Callback: ["CallbackShown"],
     models.Case: ["Case"],
@@ -221,16 +245,32 @@ SCHEMAS: dict[type[Struct], list[str]] = {
         "Denials",
         "Endpoints",
         "Deliveries",
+        "Approvals",
         "Holds",
         "FeeSchedules",
+        "Parties",
+        "Policies",
+        "Decisions",
     ],
+    policies.BacktestReport: ["BacktestReport"],
+    policies.ChangedDecision: ["Changed"],
+    policies.Explanation: ["Explanation"],
+    policies.PolicyEvent: ["PolicyEvent"],
+    policies.PolicyVersion: ["PolicySummary", "PolicyVersion", "PolicyShown"],
+    policies.RuleAnswer: ["Answer"],
     models.Quote: ["QuoteShown"],
     models.Reason: ["Reason"],
     models.Record: ["RecordShown"],
-    models.Review: ["Review"],
+    models.Review: ["Review", "ReviewShown"],
+    models.ReviewCounts: ["ReviewCounts"],
+    models.ReviewStep: ["ReviewStep"],
     models.Stage: ["StageShown"],
     models.Version: ["VersionShown"],
     models.WebhookIntent: ["WebhookData"],
+    people.Party: ["Party", "PartyCreated"],
+    people.PartyChange: ["PartyChange"],
+    people.PartyDone: ["PartyDone"],
+    people.ScreeningList: ["List"],
 }
 
 

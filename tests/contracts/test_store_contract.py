@@ -20,6 +20,7 @@ from zentra.runtime.intents.vocabulary import Fact, IntentKind
 from zentra.runtime.ledger.book import AccountRef, Balance, Book, Posting
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import Configuration, Fence, Ground, Lease, LogHead, Store, TickPlan, TickWrites, Timer
+from zentra.runtime.reviews import Desk
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import OPEN, Delivery, DeliveryState
 from zentra.storage.engine import journal
@@ -455,3 +456,22 @@ async def test_an_id_that_is_none_is_refused(world: World, key: str) -> None:
         await world.store.intents([key])
     with pytest.raises(DataError):
         await world.store.deliveries([key])
+
+
+async def test_workloads_count_the_open_reviews_of_a_tenant(world: World) -> None:
+    first, second, closed, foreign = (uuid() for _ in range(4))
+
+    def opened(writes: TickWrites) -> None:
+        for key, tenant in ((first, "acme"), (second, "acme"), (closed, "acme"), (foreign, "globex")):
+            writes.reviews_opened.append(
+                (key, 1, tenant, f"i-{key}", "dev", ["rule"], 1, AT, AT, AT, 1, "transfer", "NGN", 5)
+            )
+            writes.reviews_changed[key] = Desk(AT, assigned_to="ola")
+        writes.reviews_changed[second] = Desk(AT)
+        writes.reviews_closed.append((closed, "expired", "svc_policy", AT, "late"))
+
+    before = (await world.store.workloads(["acme"]))["acme"].open.get("ola", 0)
+    await world.commit(opened)
+    found = await world.store.workloads(["acme", "nobody"])
+    assert (found["acme"].open["ola"] - before, found["nobody"].open) == (1, {})
+    assert abs(found["acme"].at - datetime.now(UTC)) < timedelta(minutes=1)

@@ -33,8 +33,14 @@ COMMANDS = (
     "rails", "rails create", "rails list",
     "corridors", "corridors create", "corridors list",
     "policies", "policies create", "policies list",
+    "policy", "policy draft", "policy validate", "policy backtest", "policy promote", "policy rollback", "policy list",
+    "policy show", "policy explain",
     "fees", "fees put", "fees show", "fees list", "fees check", "fees quote",
     "deadletters", "deadletters list", "deadletters retry",
+    "screening", "screening load", "screening list", "screening check", "screening rescreen",
+    "reviews", "reviews list", "reviews counts", "reviews show", "reviews approve", "reviews reject", "reviews claim",
+    "reviews assign", "reviews comment", "reviews escalate", "reviews rules",
+    "approvals", "approvals list", "approvals show", "approvals approve", "approvals reject", "approvals cancel",
     "ledger", "ledger check", "ledger trial-balance", "ledger chain",
     "archive", "archive make", "archive verify",
     "periods", "periods close", "periods list", "periods reopen",
@@ -347,3 +353,43 @@ def _port() -> int:
     from zentra.gateway.devstack.directory import free_port
 
     return free_port(None, ())
+
+
+def test_a_policy_goes_from_draft_to_force_and_back_on_the_command_line(
+    fresh: Zentra, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for line in ("migrate", "tenants create acme"):
+        answer(fresh, line)
+    document = tmp_path / "policy.json"
+    document.write_text('{"limits": {"NGN": {"review_minor_min": 5}}, "time_zone": "Nowhere"}')
+    drafted = answer(fresh, f"policy draft acme --file {document} --by ada")
+    assert (drafted["version"], [one["pointer"] for one in drafted["violations"]]) == (1, ["/time_zone"])
+    code, out, _ = fresh("policy validate acme 1 --by ada")
+    assert (code, "/time_zone" in out) == (1, True)
+
+    document.write_text('{"limits": {"NGN": {"review_minor_min": 5}}}')
+    for version in (2, 3):
+        answer(fresh, f"policy draft acme --file {document} --by ada --note again")
+        assert answer(fresh, f"policy validate acme {version} --by ada")["state"] == "validated"
+        code, _, err = fresh(f"policy promote acme {version} --by ada")
+        assert (code, "self_promotion" in err) == (1, True)
+        assert answer(fresh, f"policy promote acme {version} --by grace")["state"] == "active"
+    assert answer(fresh, "policy rollback acme 2 --by grace")["state"] == "active"
+    code, _, err = fresh("policy rollback acme 2 --by grace")
+    assert (code, "policy_state_conflict" in err) == (1, True)
+    assert [(one["version"], one["state"]) for one in answer(fresh, "policy list acme")] == [
+        (3, "retired"), (2, "active"), (1, "draft"),
+    ]  # fmt: skip
+    shown = answer(fresh, "policy show acme 2")
+    assert [event["action"] for event in shown["events"]] == [
+        "rolled_back", "retired", "promoted", "validated", "drafted",
+    ]  # fmt: skip
+    assert answer(fresh, "policy backtest acme --version 3")["decisions"] == 0
+    assert "0 decisions" in fresh("policy backtest acme --version 3")[1]
+    for line in ("policy show acme 9", "policy validate acme 9", "policy backtest acme --version 9"):
+        assert fresh(line)[0] == 1
+    code, out, _ = fresh("policy explain acme nothing")
+    assert (code, "has no intent" in out) == (1, True)
+    monkeypatch.setenv("ZENTRA_RISK_SCORERS", "mine=nowhere:score")
+    code, _, err = fresh("policy backtest acme --version 2")
+    assert (code, "ZENTRA_RISK_SCORERS" in err) == (3, True)

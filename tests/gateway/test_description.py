@@ -22,9 +22,11 @@ from zentra.gateway.http.fields import SCHEMAS, Field, Objection
 from zentra.gateway.http.problems import Problem
 from zentra.gateway.http.versions import CURRENT, Version, version_of
 from zentra.gateway.routes.accounts import ACCOUNT
+from zentra.gateway.routes.approvals import APPROVAL
 from zentra.gateway.routes.holds import CAPTURE, VOID
 from zentra.gateway.routes.intents import CANCEL, REVERSAL
-from zentra.gateway.routes.operations import RESOLUTION, VERDICT
+from zentra.gateway.routes.operations import RESOLUTION
+from zentra.gateway.routes.reviews import ASSIGNMENT, CLAIM, COMMENT, ESCALATION, VERDICT
 from zentra.gateway.routes.webhooks import ENDPOINT
 from zentra.runtime.codes import CODES
 from zentra.runtime.intents.command import _Request, intent_schema, parse_intent
@@ -201,6 +203,11 @@ FIELDS: list[tuple[Field, list[Any], list[Any]]] = [
     (CAPTURE["final"], [True, False], ["true", 1, None]),
     (VERDICT["reason"], ["x"], ["", 0]),
     (RESOLUTION["resolution"], ["retry", "dismissed"], ["forget"]),
+    (VERDICT["request_hash"], ["0a" * 32], ["0A" * 32, "0a", "", 5, None]),
+    (REVERSAL["force"], [True, False], ["true", 1, None]),
+    (ASSIGNMENT["assignee"], ["ops", "me", None], ["", "a b", 5]),
+    (CLAIM["order"], ["age", "due", "amount"], ["", "name"]),
+    (APPROVAL["request"], [{}, {"a": ["1", None, {"b": 2}]}], [[], "x", None]),
     (ENDPOINT["url"], ["https://example.com/a?b=c", "http://127.0.0.1:8080"], ["ftp://x", "x", 5]),
     (ENDPOINT["events"], [["*"], ["ledger.*", "policy.denied"]], [[], ["A"], [5], "*", ["*"] * 65]),
 ]
@@ -218,7 +225,21 @@ def test_the_schema_of_a_field_takes_what_its_check_takes(field: Field, taken: l
 
 
 def test_every_check_of_a_body_has_a_schema() -> None:
-    for fields in (ACCOUNT, REVERSAL, CANCEL, CAPTURE, VOID, VERDICT, RESOLUTION, ENDPOINT):
+    for fields in (
+        ACCOUNT,
+        REVERSAL,
+        CANCEL,
+        CAPTURE,
+        VOID,
+        VERDICT,
+        RESOLUTION,
+        ENDPOINT,
+        ASSIGNMENT,
+        CLAIM,
+        COMMENT,
+        ESCALATION,
+        APPROVAL,
+    ):
         schema = schema_of_fields(fields)
         assert schema["properties"].keys() == {*fields, "idempotency_key"}
 

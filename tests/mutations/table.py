@@ -8,6 +8,7 @@ from typing import Final
 
 from tests.mutations.holds import HOLD_MUTATIONS
 from tests.mutations.mutation import Edit, Mutation
+from tests.mutations.policies import POLICY_MUTATIONS
 
 __all__ = ["MUTATIONS"]
 
@@ -17,6 +18,7 @@ _TICK: Final = "actors/tick.py"
 _END: Final = "actors/finishing.py"
 _ENGINE: Final = "actors/engine.py"
 _COMMANDS: Final = "actors/commands.py"
+_REVIEWING: Final = "actors/reviewing.py"
 _BOOK: Final = "runtime/ledger/book.py"
 _JOURNAL: Final = "storage/engine/journal.py"
 _REGISTRATION: Final = "storage/intake/registration.py"
@@ -30,6 +32,7 @@ _ENGINE_TESTS: Final = "tests/actors/test_engine.py::"
 _OUTCOME_TESTS: Final = "tests/actors/test_outcomes.py::"
 _STAGE_TESTS: Final = "tests/actors/test_stages.py::"
 _COMMAND_TESTS: Final = "tests/actors/test_commands.py::"
+_REVIEW_TESTS: Final = "tests/actors/test_reviewing.py::"
 _HAND_OVER_TESTS: Final = "tests/actors/test_handing_over.py::"
 _FIRE_TESTS: Final = "tests/actors/test_under_fire.py::"
 _CHARGING: Final = "actors/charging.py"
@@ -141,7 +144,7 @@ MUTATIONS: Final = (
     # Fees -------------------------------------------------------------------------------------------------------------
     Mutation(
         "fee-unfunded", "funds are judged on the amount without its fee", "C",
-        (Edit(_BOOK, '(debit, "credit", minor + more)', '(debit, "credit", minor)'),),
+        (Edit(_BOOK, "minor + more if ref is debit else minor", "minor"),),
         (f"{_CHARGING_TESTS}test_funds_are_judged_on_amount_and_fee",),
     ),
     Mutation(
@@ -154,6 +157,7 @@ MUTATIONS: Final = (
         (Edit(_CHARGING, "- refund_due(tx.fees, payer, tx.given_back, tx.posted)",
               "- refund_due(tx.fees, payer, tx.given_back, tx.posted) * (tx.given_back + minor == tx.posted)"),),
         (f"{_CHARGING_TESTS}test_a_fee_goes_back_as_its_rule_says_and_parts_add_up",),
+        "one charged intent is hardly ever given back in several parts",
     ),
     Mutation(
         "fee-changed-taken", "a fee above what the client agreed to is charged", "R",
@@ -267,7 +271,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "velocity-not-taken", "an accepted intent is not counted against the limits of its day", "R",
-        (Edit(_STAGES, "            tick.count(key, 1, tx.command.amount)", "            pass"),),
+        (Edit(_STAGES, "        for use in decision.velocity:", "        for use in ():"),),
         (f"{_STAGE_TESTS}test_what_a_day_may_carry_is_counted_under_lock_and_given_back",),
     ),
     Mutation(
@@ -346,20 +350,35 @@ MUTATIONS: Final = (
     # People, tenants, time --------------------------------------------------------------------------------------------
     Mutation(
         "review-waived", "the policy's review is waived although nobody has approved", "Q",
-        (Edit("runtime/policy.py", 'if outcome == "review" and name in waives:', 'if outcome == "review":'),),
+        (Edit("runtime/policy/standard.py", 'if outcome == "review" and name in waives:', 'if outcome == "review":'),),
         ("tests/runtime/test_policy.py::test_each_rule_answers_at_its_boundary_and_the_worst_answer_wins",
          f"{_COMMAND_TESTS}test_a_review_holds_everything_back_until_it_is_approved"),
     ),
     Mutation(
         "self-approval", "whoever asked may approve it", "Q",
-        (Edit(_COMMANDS, "if event.principal == tx.principal:", "if event.principal is None:"),),
+        (Edit(_REVIEWING, "if code is None and event.principal == tx.principal:", "if code is None and not tx.id:"),),
         (f"{_COMMAND_TESTS}test_a_review_is_decided_by_somebody_else_in_its_round",),
     ),
     Mutation(
         "review-at-the-instant", "a review does not expire at the instant at which it does", "K",
-        (Edit(_STAGES, "        if tick.now < expires:\n", "        if tick.now <= expires:\n"),),
+        (Edit(_REVIEWING, "    if tick.now >= desk.expires_at:\n", "    if tick.now > desk.expires_at:\n"),),
         (f"{_COMMAND_TESTS}test_a_review_that_nobody_decides_expires_after_72_hours",),
         "a review that expires a moment later harms nobody",
+    ),
+    Mutation(
+        "seen-unlooked-at", "a decision may be bound to anything", "Q",
+        (Edit(_REVIEWING, "body.request_hash != seen:", "body.request_hash is None:"),),
+        (f"{_REVIEW_TESTS}test_the_first_objection_to_a_decision_is_its_answer",),
+    ),
+    Mutation(
+        "one-is-enough", "one approval is enough where two are due", "Q",
+        (Edit(_REVIEWING, "len(approvers) >= desk.approvals", "len(approvers) >= 1"),),
+        (f"{_REVIEW_TESTS}test_above_an_amount_two_people_approve",),
+    ),
+    Mutation(
+        "demoted-decides", "whoever was demoted goes on with the role of before", "Q",
+        (Edit("runtime/reviews.py", "(role,) if member is None else (role, member.role)", "(role,)"),),
+        (f"{_REVIEW_TESTS}test_whoever_is_demoted_between_a_decision_and_its_tick_decides_nothing",),
     ),
     Mutation(
         "timer-at-the-instant", "a timer is not handed out at the instant at which it is due", "T",
@@ -399,6 +418,7 @@ MUTATIONS: Final = (
         _SQL,
     ),
     *HOLD_MUTATIONS,
+    *POLICY_MUTATIONS,
     # Evidence and webhooks --------------------------------------------------------------------------------------------
     Mutation(
         "chain-forgets", "a link of the chain does not cover the one before", "S",

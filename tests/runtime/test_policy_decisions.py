@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 from msgspec import structs
@@ -13,12 +13,13 @@ from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.facts import Judged, Seen
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef
-from zentra.runtime.policy import Judging, PolicyRules, Usage, VelocityKey, decide, fields, velocity_keys
+from zentra.runtime.policy import Judging, Limits, PolicyRules, Usage, VelocityKey, decide, fields, velocity_keys
 from zentra.runtime.policy.conditions import OPERATORS
 from zentra.runtime.policy.decision import decide_again
 from zentra.runtime.policy.document import parse_policy, rules_of
 from zentra.runtime.policy.evaluation import Inputs
 from zentra.runtime.policy.fields import FIELDS, Field
+from zentra.runtime.policy.rules import Rule
 from zentra.runtime.policy.scoring import RiskFacts, Scorer, default_score
 
 NOW: Final = datetime(2026, 4, 3, 22, 30, tzinfo=UTC)  # a Friday; in Lagos it is half past eleven at night
@@ -177,8 +178,8 @@ def test_a_rule_whose_field_is_missing_never_accepts(name: str, outcome: str, mo
     literal: Any = {"integer": -1, "text": "x", "flag": True}[field.type]
     rules_ = {"rules": [_rule("it", _when(name, "==", value=literal), outcome)], "risk": {"review_min": None}}
     for read in (lambda subject: None, lambda subject: 1 / 0, lambda subject: object(), lambda subject: 1.5):
-        row: Field = field._replace(read=read)
-        monkeypatch.setitem(FIELDS, name, row)  # type: ignore[misc]  # a table that a test may plant errors in
+        row = Field(field.type, cast(Any, read), field.kept)
+        monkeypatch.setitem(FIELDS, name, row)  # a table that errors are planted in
         scorers: Mapping[str, Scorer] = {}
         if name == "risk.score":
             rules_ = {**rules_, "risk": {"scorer": "mine", "review_min": None}}
@@ -219,7 +220,7 @@ def _raises(facts: RiskFacts) -> int:
 # fmt: off
 SCORERS: list[Callable[[RiskFacts], Any]] = [
     _raises, lambda facts: None, lambda facts: "50", lambda facts: 50.0, lambda facts: True, lambda facts: -1,
-    lambda facts: 101, lambda facts: 2**70, lambda facts: [0], lambda: 0, lambda facts: float("nan"),  # type: ignore[misc]
+    lambda facts: 101, lambda facts: 2**70, lambda facts: [0], lambda facts: float("nan"),
 ]
 # fmt: on
 
@@ -233,6 +234,13 @@ def test_a_scorer_that_raises_or_returns_nonsense_never_accepts(
     decision = _decide(rules, scorers={"mine": scorer})
     assert (decision.outcome, decision.reasons) == (outcome, ("risk_unanswerable",))
     assert _decide(rules, scorers={}).outcome == outcome  # nor does one that this process does not have
+
+
+def test_an_allow_takes_back_no_denial_even_where_nobody_has_checked_the_document() -> None:
+    allow = Rule("known", LARGE, "allow", waives=("no", "transaction_limit"))
+    deny = Rule("no", LARGE, "deny", "no_said_so")
+    rules = PolicyRules(version=3, rules=(deny, allow), limits={"NGN": Limits(transaction_minor_max=1)})
+    assert _decide(rules).reasons == ("transaction_limit_exceeded", "no_said_so")
 
 
 def test_an_allow_without_an_answer_allows_nothing_and_none_takes_back_a_review_for_want_of_one() -> None:

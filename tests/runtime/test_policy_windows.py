@@ -5,7 +5,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zentra.runtime.intents.command import IntentCommand
@@ -99,6 +99,7 @@ def test_what_was_counted_in_a_bucket_that_is_gone_is_gone_with_it() -> None:
     assert (usage.count, usage.minor) == (1, 10)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 @given(
     seconds=st.integers(10, 5000),
     buckets=st.integers(1, 60),

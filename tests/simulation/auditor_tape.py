@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from tests.actors.world import ACCOUNTS, LIMITS, account, configuration, endpoint, transfer
+from zentra.actors.reviewing import seen_of
 from zentra.bench.simulation.auditor import Auditor
 from zentra.bench.twins.fleet import START, Fleet
 from zentra.bench.twins.store import StoreTwin
@@ -24,11 +25,27 @@ from zentra.runtime.intents.terms import FeeTerms, HoldTerms
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
+from zentra.runtime.policy import Limits, PolicyRules
+from zentra.runtime.policy.rules import Rule, Window
 from zentra.runtime.ports import Ground, TickPlan, TickWrites
+from zentra.runtime.reviews import Approvals, Member, ReviewRules
 from zentra.runtime.stream_ports import Outgoing
 
 HIGH = 1_500_000  # above the review threshold
+TWO = 2_500_000  # takes two approvals
 FUNDS = 50_000_000
+PEOPLE = {
+    "dev": Member("developer"), "ola": Member("operator"), "ops": Member("operator"), "boss": Member("admin"),
+}  # fmt: skip
+WINDOWED = PolicyRules(
+    version=4,
+    windows={
+        "minute": Window(by="account", rolling_seconds=60, buckets=6),
+        "week": Window(by="tenant", calendar="week"),
+    },
+    rules=(Rule("large", {"field": "amount", "op": ">=", "value": HIGH}, "deny", "too_large"),),
+    limits={"*": Limits(daily_count_max=99)},
+)
 FOREIGN = tuple(structs.replace(ref, id=ref.id + 100, tenant="globex") for ref in ACCOUNTS[:4])
 BOOKS = (*ACCOUNTS, *FOREIGN, structs.replace(account(50, "dollars", "customer"), currency="USD"))
 
@@ -55,9 +72,10 @@ class Call(Struct):
 
 
 def open_books(store: StoreTwin) -> None:
-    """Open the accounts of both tenants and fund the customer of the first."""
+    """Open the accounts of both tenants and fund their customers."""
     refs = {(ref.tenant, ref.account_id): store.open_account(ref) for ref in BOOKS}
-    store.book(refs["acme", "liquidity-ngn"], refs["acme", "customer"], FUNDS)
+    for tenant in ("acme", "globex"):
+        store.book(refs[tenant, "liquidity-ngn"], refs[tenant, "customer"], FUNDS)
 
 
 class Tape:
@@ -187,9 +205,9 @@ def _keep_rows(store: StoreTwin, plan: TickPlan, writes: TickWrites, ground: Gro
             store.rows.outbox.pop(key, None)
 
 
-def listening(fleet: Fleet) -> list[Call]:
+def listening(fleet: Fleet, calls: list[Call] | None = None) -> list[Call]:
     """Return a list to which everything is appended from now on that an auditor of this fleet is told."""
-    calls: list[Call] = []
+    calls = [] if calls is None else calls
     store, stream = fleet.store, fleet.stream
     registers, puts, append, send = store.register, store.put, stream.append, fleet.endpoints.send
 
@@ -255,6 +273,10 @@ def _asked_for(fleet: Fleet) -> dict[str, str]:
         "stuck": fleet.submit(transfer(scenario="never_answers")),
         "lost": fleet.submit(transfer(scenario="unknown_reference")),
         "closed": fleet.submit(transfer(currency="EUR")),
+        "two": fleet.submit(transfer(TWO)),
+        "withdrawn": fleet.submit(transfer(HIGH + 3)),
+        "windowed": fleet.submit(transfer(kind=IntentKind.PAYMENT), tenant="globex"),
+        "refused": fleet.submit(transfer(HIGH), tenant="globex"),
         "charged": fleet.submit(transfer(country="GH")),
         "spared": fleet.submit(transfer(country="GH", scenario="decline")),
         "at once": fleet.submit(transfer(country="GH", kind=IntentKind.BOOK_TRANSFER)),
@@ -269,15 +291,17 @@ def _asked_for(fleet: Fleet) -> dict[str, str]:
 def record_story() -> Tape:
     """Return the tape of a fleet to which about everything happens once."""
     limits = structs.replace(LIMITS, daily_minor_max=40_000_000)
-    config = configuration(endpoints=(endpoint("hook", "*"),), limits=limits)
-    fleet = Fleet(structs.replace(config, fees={"acme": FEES}), events_max=3)
+    setting = configuration(endpoints=(endpoint("hook", "*"),), limits=limits)
+    setting = structs.replace(
+        setting, members={"acme": PEOPLE}, fees={"acme": FEES}, policies={**setting.policies, "globex": WINDOWED},
+        reviews={"acme": ReviewRules(approvals={"NGN": Approvals(minor_min=TWO)})},
+    )  # fmt: skip
+    fleet = Fleet(setting, events_max=3)
     open_books(fleet.store)
     calls = listening(fleet)
     names = _asked_for(fleet)
     fleet.advance(10)
-    for who, verdict in (("reviewed", "approved"), ("rejected", "rejected")):
-        fleet.command("decide_review", names[who], {"verdict": "approved", "round": 1, "reason": ""}, principal="dev")
-        fleet.command("decide_review", names[who], {"verdict": verdict, "round": 1, "reason": "seen"})
+    _work_off_the_queue(fleet, names)
     fleet.advance(10)
     for command, who, body in (
         ("reverse", "happy", {"amount": "25000"}),
@@ -307,8 +331,33 @@ def record_story() -> Tape:
     body = {"case": case, "resolution": "declined", "reason": "asked them", "intent": names["stuck"]}
     fleet.command("resolve_case", case, body, partition=fleet.partition_of(names["stuck"]))
     names["expired"] = fleet.submit(transfer(HIGH + 2))
-    fleet.advance(73 * 3600)
+    fleet.advance(5 * 3600)
+    names["escalate expired"] = fleet.command("escalate_review", names["expired"], {"round": 1, "reason": "unsure"})
+    fleet.advance(68 * 3600)
+    names["waiting"] = fleet.submit(transfer(HIGH + 4))
+    fleet.advance(10)
     return Tape(calls, fleet, names)
+
+
+def _work_off_the_queue(fleet: Fleet, names: dict[str, str]) -> None:
+    """Let people talk about reviews, pass them on and decide them, each in a way of its own."""
+
+    def asks(kind: str, who: str, body: dict[str, Any], principal: str = "ops", role: str = "operator") -> None:
+        key = fleet.command(kind, names[who], {"round": 1, **body}, principal=principal, role=role)
+        names[f"{kind} {who} {principal}"] = key
+        fleet.run_until_idle()
+
+    for who, verdict in (("reviewed", "approved"), ("rejected", "rejected")):
+        asks("decide_review", who, {"verdict": "approved", "reason": ""}, "dev")
+        asks("comment_review", who, {"text": "who is that?"})
+        asks("escalate_review", who, {"reason": "unsure", "to": "ola"})
+        asks("assign_review", who, {"to": "ops"})
+        seen = seen_of(fleet.transaction(names[who]))
+        asks("decide_review", who, {"verdict": verdict, "reason": "seen", "request_hash": seen})
+    seen = seen_of(fleet.transaction(names["two"]))
+    asks("decide_review", "two", {"verdict": "approved", "reason": "seen", "request_hash": seen})
+    asks("decide_review", "two", {"verdict": "approved", "reason": "too", "request_hash": seen}, "boss", "admin")
+    asks("cancel", "withdrawn", {}, "dev", "developer")
 
 
 # Helpers for what is planted ------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ from tests.simulation import (
     auditor_plants_holds,
     auditor_plants_messages,
     auditor_plants_outside,
+    auditor_plants_policy,
+    auditor_plants_reviews,
 )
 from tests.simulation.auditor_plants import PLANTS, Plant
 from tests.simulation.auditor_tape import Tape, record_story
@@ -28,7 +30,8 @@ FOLDER = Path(auditor.__file__).parent
 # they have entered their plants into the table
 assert auditor_plants_outside, auditor_plants_desk
 assert auditor_plants_messages, auditor_plants_holds
-assert auditor_plants_fees
+assert auditor_plants_reviews
+assert auditor_plants_policy, auditor_plants_fees
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,7 @@ def noticed(story: Tape) -> dict[Plant, Exception | None]:
 
 def test_nothing_is_said_against_a_story_in_which_all_is_right(story: Tape) -> None:
     states = {history.state for history in story.copy().play().histories.values()}
-    assert states == {"SUCCESSFUL", "FAILED", "REVERSED"}
+    assert states == {"SUCCESSFUL", "FAILED", "REVERSED", "REVIEW"}
 
 
 def test_nothing_is_said_against_a_frame_that_is_consumed(story: Tape) -> None:

@@ -17,6 +17,7 @@ from zentra.runtime.errors import DataError
 from zentra.runtime.ledger.book import AccountRef, Balance
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import CaseRow, DenialRow, Fence, Ground, TickPlan, TickWrites
+from zentra.runtime.reviews import Desk
 from zentra.runtime.stream_ports import Position
 from zentra.storage.engine import journal
 from zentra.storage.engine.journal import commit_tick
@@ -209,14 +210,26 @@ async def test_a_review_is_opened_closed_and_opened_again_in_its_next_round(
     key = uuid()
 
     def opened(round_number: int, creator: str) -> Write:
-        row = (key, round_number, "acme", "i-1", creator, ["review_threshold"], 3, AT, AT + timedelta(hours=72))
+        row = (
+            key, round_number, "acme", "i-1", creator, ["review_threshold"], 3, AT, AT + timedelta(hours=72), AT, 2,
+            "transfer", "NGN", 5,
+        )  # fmt: skip
         return adding("reviews_opened", row)
+
+    def changed(desk: Desk) -> Write:
+        return lambda writes: writes.reviews_changed.update({key: desk})
 
     async def row() -> dict[str, Any]:
         return dict(await admin_pool.fetchrow("select * from reviews where id = $1", key) or {})
 
     await commit(writer_pool, opened(1, "dev"))
-    assert ((await row())["status"], (await row())["assigned_to"]) == ("open", "op-a")
+    assert ((await row())["status"], (await row())["assigned_to"], (await row())["minor"]) == ("open", None, 5)
+    desk = Desk(AT, AT, 2, "op-a", 1, breached=True, approved_by=("op-b",), comments=3)
+    await commit(writer_pool, changed(desk))
+    kept = await row()
+    assert [kept[name] for name in ("assigned_to", "level", "breached", "approved_by", "comments", "approvals")] == [
+        "op-a", 1, True, ["op-b"], 3, 2,
+    ]  # fmt: skip
     await commit(writer_pool, adding("reviews_closed", (key, "approved", "op-a", AT, "fine")))
     assert ((await row())["status"], (await row())["decided_by"], (await row())["reason"]) == (
         "approved", "op-a", "fine",
@@ -224,7 +237,20 @@ async def test_a_review_is_opened_closed_and_opened_again_in_its_next_round(
     await commit(writer_pool, opened(2, "op-a"))
     again = await row()
     assert (again["status"], again["round"], again["decided_by"]) == ("open", 2, None)
-    assert again["assigned_to"] == "op-b"  # never the one who asked
+    assert [again[name] for name in ("assigned_to", "level", "breached", "approved_by", "comments")] == [
+        None, 0, False, [], 0,
+    ]  # fmt: skip
+
+
+async def test_a_decision_that_was_refused_gives_its_seat_back(writer_pool: Pool) -> None:
+    review, command = uuid(), uuid()
+    row = "insert into review_decisions (review, round, seat, tenant, verdict, principal, reason, command)" \
+          " values ($1, 1, 1, 'acme', 'approved', $2, 'r', $3)"  # fmt: skip
+    await writer_pool.execute(row, review, "gone", command)
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await writer_pool.execute(row, review, "op-a", uuid())
+    await commit(writer_pool, adding("decisions_refused", (command, "permission_denied")))
+    await writer_pool.execute(row, review, "op-a", uuid())
 
 
 # fmt: off

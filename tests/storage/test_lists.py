@@ -13,6 +13,7 @@ from zentra.runtime.ports import DenialRow
 from zentra.storage.pool import Pool, tenant_transaction, transaction
 from zentra.storage.reads import lists, walking
 from zentra.storage.reads.entries import EntryPlace, EntryView, entries
+from zentra.storage.reads.reviews import reviews
 from zentra.storage.reads.tenant import record_denials
 from zentra.storage.reads.walking import Filters, Slice
 
@@ -82,8 +83,12 @@ async def fill(pool: Pool, tenant: str, number: int) -> None:
         tenant, f"a-{number}", f"owner-{number % 3}", at,
     )  # fmt: skip
     await pool.execute(
-        "insert into reviews values ($1, 1, $2, $3, 'ada', '[]', 1, null, $4, $5, $5)",
-        uuid, tenant, f"order-{number}", "open" if number % 3 else "approved", at - timedelta(seconds=number % 2),
+        "insert into reviews (id, tenant, intent_id, created_by, rules, version, assigned_to, status, opened_at,"
+        " expires_at, due_at, kind, currency, minor)"
+        " values ($1, $2, $3, 'ada', $4, 1, $5, $6, $7, $7, $8, $9, 'NGN', $10)",
+        uuid, tenant, f"order-{number}", f'["rule-{number % 3}"]', f"op-{number % 2}",
+        "open" if number % 3 else "approved", at - timedelta(seconds=number % 2),
+        at if number < 6 else None, "payment" if number % 2 else "transfer", number * 100,
     )  # fmt: skip
     await pool.execute(
         "insert into cases (id, tenant, intent, intent_id, kind, status, detail, opened_at, deadline)"
@@ -111,6 +116,14 @@ async def walked(read: Read, pool: Pool, tenant: str, filters: Filters, limit: i
         after = page.after
 
 
+def is_overdue(number: int) -> bool:
+    return number in (1, 2, 4, 5)
+
+
+def is_not_overdue(number: int) -> bool:
+    return not is_overdue(number)
+
+
 # A list, what names a row of it, filters, and which of the dozen pass them.
 # fmt: off
 LISTS: list[tuple[Read, Callable[[Any], object], Filters, Callable[[int], bool]]] = [
@@ -125,8 +138,13 @@ LISTS: list[tuple[Read, Callable[[Any], object], Filters, Callable[[int], bool]]
                                                     "created_before": AT + timedelta(seconds=8)}, lambda n: 4 <= n < 8),
     (lists.accounts,   lambda row: row.account_id, {},                                          lambda n: True),
     (lists.accounts,   lambda row: row.account_id, {"owner": "owner-1", "status": "open"},      lambda n: n % 3 == 1),
-    (lists.reviews,    lambda row: row.intent_id,  {},                                          lambda n: True),
-    (lists.reviews,    lambda row: row.intent_id,  {"status": "approved"},                      lambda n: n % 3 == 0),
+    (reviews,          lambda row: row.intent_id,  {},                                          lambda n: True),
+    (reviews,          lambda row: row.intent_id,  {"status": "approved"},                      lambda n: n % 3 == 0),
+    (reviews,          lambda row: row.intent_id,  {"overdue": True},                           is_overdue),
+    (reviews,          lambda row: row.intent_id,  {"overdue": False},                          is_not_overdue),
+    (reviews,          lambda row: row.intent_id,  {"assigned_to": "op-1", "rule": "rule-0"},   lambda n: n % 6 == 3),
+    (reviews,          lambda row: row.intent_id,  {"amount_min": 300, "amount_max": 500},      lambda n: 3 <= n <= 5),
+    (reviews,          lambda row: row.intent_id,  {"kind": "payment", "currency": "NGN"},      lambda n: n % 2 == 1),
     (lists.cases,      lambda row: row.intent_id,  {},                                          lambda n: True),
     (lists.cases,      lambda row: row.intent_id,  {"kind": "kind-2", "status": "open"},        lambda n: n % 3 == 2),
     (lists.cases,      lambda row: row.intent_id,  {"created_before": AT + timedelta(seconds=3)}, lambda n: n < 3),
@@ -171,7 +189,7 @@ async def test_a_walk_meets_everything_once_and_pages_are_bounded(
 async def test_lists_are_newest_first(tenant_pool: Pool) -> None:
     for read, key in (
         (lists.intents, lambda row: row.id), (lists.accounts, lambda row: row.id),
-        (lists.reviews, lambda row: (row.opened_at, row.id)), (lists.cases, lambda row: (row.opened_at, row.id)),
+        (reviews, lambda row: (row.opened_at, row.id)), (lists.cases, lambda row: (row.opened_at, row.id)),
         (lists.deliveries, lambda row: (row.created_at, row.id)), (lists.denials, lambda row: row.minute),
     ):  # fmt: skip
         met, _ = await walked(read, tenant_pool, "acme", {}, 5)

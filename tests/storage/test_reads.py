@@ -21,6 +21,7 @@ from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ports import DenialRow
 from zentra.storage.pool import Pool, tenant_transaction
 from zentra.storage.reads import lists
+from zentra.storage.reads import reviews as review_reads
 from zentra.storage.reads import tenant as reads
 from zentra.storage.reads import work as work_reads
 from zentra.storage.reads.entries import entries
@@ -45,6 +46,25 @@ def filled() -> list[bool]:
     return []
 
 
+async def book(admin_pool: Pool, tenant: str, uuid: str) -> None:
+    """Open two accounts and post between them."""
+    ids = [
+        await admin_pool.fetchval(
+            "insert into accounts (tenant, account_id, owner, type, currency, normal_side, guarded, created_by)"
+            " values ($1, $2, 'o', 'customer', 'NGN', 'credit', true, 'ada') returning id",
+            tenant, name,
+        )
+        for name in ("c-1", "m-1")
+    ]  # fmt: skip
+    for stripe in (0, 1):
+        await admin_pool.execute("insert into balances values ($1, $2, $3, 1, 2, 3, 4)", ids[0], stripe, tenant)
+    for ordinal in range(5):
+        await admin_pool.execute(
+            "insert into postings values ($1, $2, $3, 'book', $4, $5, 'NGN', 0, 7, $6, 'h')",
+            uuid, ordinal, tenant, ids[ordinal % 2], ids[1 - ordinal % 2], AT + timedelta(seconds=ordinal // 2),
+        )  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 async def rows(admin_pool: Pool, filled: list[bool]) -> None:
     """Two tenants whose rows look the same, once per module."""
@@ -65,23 +85,13 @@ async def rows(admin_pool: Pool, filled: list[bool]) -> None:
             "insert into transitions values ($1, 1, $2, $3, $4, $5, $6, $7)",
             uuid, tenant, AT, made.state, made.event, made.record, made.hash,
         )  # fmt: skip
-        ids = [
-            await admin_pool.fetchval(
-                "insert into accounts (tenant, account_id, owner, type, currency, normal_side, guarded, created_by)"
-                " values ($1, $2, 'o', 'customer', 'NGN', 'credit', true, 'ada') returning id",
-                tenant, name,
-            )
-            for name in ("c-1", "m-1")
-        ]  # fmt: skip
-        for stripe in (0, 1):
-            await admin_pool.execute("insert into balances values ($1, $2, $3, 1, 2, 3, 4)", ids[0], stripe, tenant)
-        for ordinal in range(5):
-            await admin_pool.execute(
-                "insert into postings values ($1, $2, $3, 'book', $4, $5, 'NGN', 0, 7, $6, 'h')",
-                uuid, ordinal, tenant, ids[ordinal % 2], ids[1 - ordinal % 2], AT + timedelta(seconds=ordinal // 2),
-            )  # fmt: skip
+        await book(admin_pool, tenant, uuid)
         await admin_pool.execute(
-            "insert into reviews values ($1, 1, $2, 'order-1', 'ada', '[]', 1, null, 'open', $3, $3)", uuid, tenant, AT
+            "insert into reviews (id, tenant, intent_id, created_by, rules, version, status, opened_at, expires_at)"
+            " values ($1, $2, 'order-1', 'ada', '[]', 1, 'open', $3, $3)",
+            uuid,
+            tenant,
+            AT,
         )
         await admin_pool.execute(
             "insert into cases (id, tenant, intent, kind, status, detail, opened_at, deadline)"
@@ -141,14 +151,14 @@ async def test_the_tenant_predicate_alone_keeps_tenants_apart(writer_pool: Pool)
     assert page is not None
     assert {entry.intent for entry in page.rows} == {ACME}
     listed: tuple[Callable[..., Awaitable[Slice[Any, Any]]], ...] = (
-        lists.intents, lists.reviews, lists.cases, lists.deliveries,
+        lists.intents, review_reads.reviews, lists.cases, lists.deliveries,
     )  # fmt: skip
     for walk in listed:
         assert [one.id for one in (await walk(writer_pool, "acme", {}, after=None, limit=10)).rows] == [ACME]
     names = [one.account_id for one in (await lists.accounts(writer_pool, "acme", {}, after=None, limit=10)).rows]
     assert names == ["m-1", "c-1"]
     assert len(await work_reads.endpoints(writer_pool, "acme")) == 1
-    for read in (work_reads.review, work_reads.case, work_reads.command):
+    for read in (review_reads.review, work_reads.case, work_reads.command):
         assert await read(writer_pool, "acme", GLOBEX) is None
     assert await evidence(writer_pool, "acme", id=GLOBEX) is None
 

@@ -283,15 +283,17 @@ async def test_a_server_that_is_gone_is_unavailable(database: Database, admin_po
 # Commands and callbacks.
 
 
-def _command(key: str, *, review: str | None = None, verdict: str = "approved") -> tuple[KeyedAnswer, Command]:
+def _command(
+    key: str, *, review: str | None = None, verdict: str = "approved", who: str = "ada", approvals: int = 1
+) -> tuple[KeyedAnswer, Command]:
     uuid = _new_id()
     keyed = KeyedAnswer(
         tenant="acme", key=key, digest=verdict.encode(), subject=f"command/{uuid}", status=202,
         answer=uuid.encode(), request_id="req",
     )  # fmt: skip
-    decision = Decision(review, 1, verdict, "looks right") if review is not None else None
+    decision = Decision(review, 1, verdict, "looks right", approvals) if review is not None else None
     return keyed, Command(
-        id=uuid, kind="cancel", subject="order-1", principal="ada", role="operator", body=b"{}", partition=3,
+        id=uuid, kind="cancel", subject="order-1", principal=who, role="operator", body=b"{}", partition=3,
         decision=decision, intent="f" * 32,
     )  # fmt: skip
 
@@ -309,6 +311,43 @@ async def test_a_command_is_committed_with_its_frame_once(writer_pool: Pool) -> 
     assert isinstance(stored, StoredKey)
     assert (stored.answer, stored.subject) == (keyed.answer, keyed.subject)
     assert await writer_pool.fetchval("select count(*) from commands where id = $1", other.id) == 0
+
+
+# Who decides what, one after the other, of a round that takes two approvals; who of them has a seat.
+# fmt: off
+SEATS = [
+    ("two people approve",             [("a", "approved"), ("b", "approved"), ("c", "approved")], [True, True, False]),
+    ("one person approves twice",      [("a", "approved"), ("a", "approved"), ("b", "approved")], [True, False, True]),
+    ("somebody rejects",               [("a", "rejected"), ("b", "approved")],                    [True, False]),
+    ("somebody rejects after another", [("a", "approved"), ("b", "rejected"), ("c", "approved")], [True, True, False]),
+    ("both reject",                    [("a", "rejected"), ("b", "rejected")],                    [True, False]),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("asked", "seated"), [row[1:] for row in SEATS], ids=[row[0] for row in SEATS])
+async def test_a_round_has_as_many_seats_as_it_takes_approvals(
+    writer_pool: Pool, asked: list[tuple[str, str]], seated: list[bool]
+) -> None:
+    review, got = _new_id(), []
+    for who, verdict in asked:
+        keyed, command = _command(_new_id(), review=review, verdict=verdict, who=who, approvals=2)
+        try:
+            await register_command(writer_pool, keyed, command)
+            got.append(True)
+        except AlreadyDecided:
+            got.append(False)
+    assert got == seated
+
+
+async def test_of_many_who_approve_at_once_as_many_as_it_takes_have_a_seat(writer_pool: Pool) -> None:
+    review = _new_id()
+    attempts = [_command(f"two-{n}", review=review, who=f"p-{n}", approvals=2) for n in range(6)]
+    results = await asyncio.gather(
+        *[register_command(writer_pool, keyed, command) for keyed, command in attempts], return_exceptions=True
+    )
+    assert sum(isinstance(one, Outgoing) for one in results) == 2
+    assert sum(isinstance(one, AlreadyDecided) for one in results) == 4
 
 
 async def test_of_two_deciders_one_decides(writer_pool: Pool) -> None:

@@ -17,6 +17,11 @@ from zentra.storage.pool import Pool
 REASON = {"reason": "invoice 4711 checked"}
 
 
+async def seen(api: Api, review: str) -> dict[str, str]:
+    """Return the body of a decision by somebody who has looked at the review."""
+    return {**REASON, "request_hash": (await api.get(f"/reviews/{review}")).json["request_hash"]}
+
+
 async def open_review(pool: Pool, created_by: str = "developer") -> str:
     review = uuid.uuid4().hex
     await pool.execute(
@@ -73,9 +78,10 @@ async def test_a_decision_is_answered_by_its_outcome(api: Api, admin_pool: Pool,
     review, key = await open_review(admin_pool), uuid.uuid4().hex
     operator, target = api.as_("operator"), f"/reviews/{review}/approve"
     worker = asyncio.create_task(answer_as_a_worker(admin_pool, review, code))
-    first = await operator.post(target, REASON, key=key)
+    body = await seen(operator, review)
+    first = await operator.post(target, body, key=key)
     await worker
-    again = await operator.post(target, REASON, key=key)
+    again = await operator.post(target, body, key=key)
     for answer in (first, again):
         assert answer.status == status
         if code == "done":
@@ -91,8 +97,9 @@ async def test_a_decision_is_answered_by_its_outcome(api: Api, admin_pool: Pool,
 
 async def test_of_two_deciders_the_second_is_told(api: Api, admin_pool: Pool) -> None:
     review = await open_review(admin_pool)
+    body = await seen(api, review)
     works = [
-        api.as_(who).post(f"/reviews/{review}/{verdict}", REASON, prefer="wait=0")
+        api.as_(who).post(f"/reviews/{review}/{verdict}", body, prefer="wait=0")
         for who, verdict in (("operator", "approve"), ("admin", "reject"))
     ]
     answers: list[Answer] = await asyncio.gather(*works)

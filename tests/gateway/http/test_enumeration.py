@@ -28,10 +28,22 @@ BODIES: Mapping[str, Any] = {
     "POST /holds/{id}/void": {"reason": "x"},
     "POST /reviews/{id}/approve": {"reason": "x"},
     "POST /reviews/{id}/reject": {"reason": "x"},
+    "POST /reviews/{id}/assign": {},
+    "POST /reviews/{id}/comments": {"text": "x"},
+    "POST /reviews/{id}/escalate": {"reason": "x"},
+    "POST /approvals/{id}/approve": {"reason": "x"},
+    "POST /approvals/{id}/reject": {"reason": "x"},
+    "POST /approvals/{id}/cancel": {"reason": "x"},
     "POST /cases/{id}/resolve": {"resolution": "retry", "reason": "x"},
+    "POST /parties/{id}/amend": {"countries": ["XA"], "reason": "x"},
+    "POST /parties/{id}/kyc": {"state": "approved", "reason": "x"},
+    "POST /parties/{id}/rescreen": {"reason": "x"},
 }
 OWN = ("request_id", "trace_id", "instance")
-WRITTEN = ("intents", "idempotency", "commands", "review_decisions", "accounts", "endpoints", "holds")
+WRITTEN = (
+    "intents", "idempotency", "commands", "review_decisions", "approvals", "accounts", "endpoints", "holds", "parties",
+    "party_changes",
+)  # fmt: skip
 UNKNOWN = ("0" * 32, "no-such-thing")
 
 
@@ -52,6 +64,8 @@ async def things_of(api: Api, admin_pool: Pool) -> dict[str, str]:
     account, case, delivery = (uuid.uuid4().hex for _ in range(3))
     body = {"account_id": account, "owner": "o", "type": "customer", "currency": "NGN"}
     assert (await api.as_("admin").post("/accounts", body)).status == 201
+    party = {"party_id": f"p{account}", "kind": "person", "legal_name": "Ulrika Denholm"}
+    assert (await api.as_("admin").post("/parties", party)).status == 201
     endpoint = await api.as_("admin").post("/webhooks/endpoints", {"url": f"https://example.com/{account}"})
     await admin_pool.execute(
         "insert into zentra.reviews (id, tenant, intent_id, created_by, rules, version, status, opened_at, expires_at)"
@@ -68,9 +82,13 @@ async def things_of(api: Api, admin_pool: Pool) -> dict[str, str]:
         " values ($1, 'acme', $2, $3, 1, 'ledger.posted', $4, now())",
         delivery, endpoint.json["id"], made["id"], webhook_of(made),
     )  # fmt: skip
+    asked = {"kind": "configuration", "subject": "limits", "request": {"a": 1}, "reason": "x"}
+    approval = (await api.post("/approvals", asked)).json["id"]
     return {
+        "approval": approval,
         "intent": made["id"], "intent_id": made["intent_id"], "command": command.json["command"], "account": account,
         "hold": hold["id"], "review": made["id"], "case": case, "delivery": delivery, "endpoint": endpoint.json["id"],
+        "party": party["party_id"],
     }  # fmt: skip
 
 
@@ -96,7 +114,8 @@ async def test_the_owner_finds_each_of_them(gateway: GatewayApp, keys: Keys, adm
     things = await things_of(api, admin_pool)
     for path, thing in (
         ("/runtime/intents/{}", "intent"), ("/runtime/intents/{}", "intent_id"), ("/runtime/commands/{}", "command"),
-        ("/accounts/{}", "account"), ("/reviews/{}", "review"), ("/cases/{}", "case"), ("/holds/{}", "hold"),
+        ("/accounts/{}", "account"), ("/reviews/{}", "review"), ("/cases/{}", "case"), ("/approvals/{}", "approval"),
+        ("/holds/{}", "hold"), ("/parties/{}", "party"), ("/parties/{}/history", "party"),
     ):  # fmt: skip
         assert (await api.as_("admin").get(path.format(things[thing]))).status == 200, path
     deliveries = (await api.as_("admin").get(f"/webhooks/deliveries?intent={things['intent']}")).json["data"]

@@ -17,7 +17,7 @@ from tests.architecture import python_sources
 from tests.gateway.asgi import Answer, call
 from tests.gateway.http.conftest import Api, Keys, intent_body
 from tests.gateway.http.test_callbacks import callback_body, deliver
-from tests.gateway.http.test_decisions import REASON, answer_as_a_worker, open_case, open_review
+from tests.gateway.http.test_decisions import REASON, answer_as_a_worker, open_case, open_review, seen
 from zentra.actors.commands import COMMAND_CODES
 from zentra.gateway.http.server import GatewayApp
 from zentra.runtime.codes import CODES
@@ -95,7 +95,7 @@ async def own_review(world: World) -> Answer:
 
 async def decided_already(world: World) -> Answer:
     review = await open_review(world.pool)
-    await world.operator.post(f"/reviews/{review}/approve", REASON, prefer="wait=0")
+    await world.operator.post(f"/reviews/{review}/approve", await seen(world.operator, review), prefer="wait=0")
     return await world.api.as_("admin").post(f"/reviews/{review}/reject", REASON, prefer="wait=0")
 
 
@@ -200,8 +200,12 @@ async def test_the_refusal_of_a_command_is_answered_with_its_code(
     elif kind == "void_hold":
         body, target = REASON, f"/holds/{made['id']}/void"
     elif kind == "decide_review":
-        subject, body = await open_review(admin_pool), REASON
-        target = f"/reviews/{subject}/approve"
+        subject = await open_review(admin_pool)
+        body, target = await seen(operator, subject), f"/reviews/{subject}/approve"
+    elif kind.endswith("_review"):
+        subject = await open_review(admin_pool)
+        body = {"assign": {}, "comment": {"text": "x"}, "escalate": REASON}[kind.removesuffix("_review")]
+        target = f"/reviews/{subject}/{'comments' if 'comment' in kind else kind.removesuffix('_review')}"
     elif kind == "resolve_case":
         subject, body = await open_case(admin_pool), REASON | {"resolution": "retry"}
         target = f"/cases/{subject}/resolve"

@@ -200,6 +200,41 @@ async def test_a_void_and_an_expiry_give_back_what_was_held_and_say_which_it_was
 
 
 @pytest.mark.slow
+async def test_captures_at_once_never_take_more_than_is_held(dev: Client) -> None:
+    hold = await place(dev, amount=10_000)
+    captures = f"/holds/{hold['id']}/captures"
+    answers = await asyncio.gather(*[dev.post(captures, {"amount": 3_000}) for _ in range(8)])
+    assert sorted(answer.status for answer in answers) == [200] * 3 + [422] * 5
+    assert {answer.json["code"] for answer in answers if answer.status == 422} == {"exceeds_hold"}
+    key = uuid.uuid4().hex
+    same = await asyncio.gather(*[dev.post(captures, {"amount": "full"}, key=key) for _ in range(5)])
+    assert len({answer.json["command"] for answer in same}) == 1
+    seen = (await dev.get(f"/holds/{hold['id']}")).json
+    assert [one["amount"] for one in seen["captures"]] == ["3000", "3000", "3000", "1000"]
+
+
+@pytest.mark.slow
+async def test_what_an_expired_hold_kept_can_be_spent_as_soon_as_anybody_sees_it(dev: Client) -> None:
+    account = f"purse-{uuid.uuid4().hex[:8]}"
+    opened = {"account_id": account, "owner": "o", "type": "customer", "currency": "NGN"}
+    assert (await dev.post("/accounts", opened)).status == 201
+    move = {"kind": "book_transfer", "amount": 500}
+    assert (await dev.post("/transfers", intent_body(**move, destination=account), wait=20)).status == 200
+    for _ in range(3):
+        hold = await place(dev, amount=500, source=account, hold={"expires_in_seconds": 1})
+        spend = intent_body(**move, source=account, destination="customer-1")
+        early = await dev.post("/transfers", spend | {"intent_id": uuid.uuid4().hex}, wait=20)
+        assert early.json["reason"]["code"] == "insufficient_funds"
+        async with asyncio.timeout(20):
+            while await available(dev, account) == 0:
+                await asyncio.sleep(0.001)
+        spent = await dev.post("/transfers", spend, wait=20)
+        assert spent.json["status"] == "SUCCESSFUL", spent.body
+        assert (await dev.get(f"/holds/{hold['id']}")).json["status"] == "expired"
+        assert (await dev.post("/transfers", intent_body(**move, destination=account), wait=20)).status == 200
+
+
+@pytest.mark.slow
 async def test_the_books_of_holds_are_clean(dev: Client, installation: Installation) -> None:
     await place(dev, amount=1)
     pool = await open_pool(installation.postgres_admin_url, name="audit", connections_max=1)

@@ -109,6 +109,13 @@ async def test_a_transfer_reaches_every_stage_and_its_packet_verifies(dev: Clien
     assert packet.body == (await dev.get(f"/runtime/intents/{seen['intent_id']}/evidence")).body
 
 
+async def test_every_decision_is_explained_and_made_again(dev: Client) -> None:
+    for minor in (125_000, 60_000_000, 20_000_000):
+        made = await dev.create(amount=minor)
+        decisions = (await dev.get(f"/runtime/intents/{made['id']}/decisions")).json["data"]
+        assert [one["same"] for one in decisions] == [True]
+
+
 async def test_a_wait_is_ended_by_the_event_and_not_by_the_clock(dev: Client) -> None:
     async with asyncio.timeout(10):
         assert (await dev.post("/transfers", intent_body(kind="book_transfer"), wait=30)).json["status"] == "SUCCESSFUL"
@@ -168,7 +175,10 @@ async def test_a_review_waits_for_somebody_else(dev: Client, ops: Client) -> Non
     assert (seen["status"], seen["ledger_state"]["entries"]) == ("REVIEW", [])
     path = f"/reviews/{seen['review']['id']}"
     assert (await dev.post(f"{path}/approve", REASON)).json["code"] == "permission_denied"
-    assert (await ops.post(f"{path}/approve", REASON)).status == 200
+    unseen = await ops.post(f"{path}/approve", REASON)
+    assert (unseen.status, unseen.json["code"]) == (428, "request_hash_missing")
+    looked = {**REASON, "request_hash": (await ops.get(path)).json["request_hash"]}
+    assert (await ops.post(f"{path}/approve", looked)).status == 200
     second = await ops.post(f"{path}/reject", REASON)
     assert (second.status, second.json["code"]) == (409, "review_already_decided")
     seen = (await dev.get(f"/runtime/intents/{seen['id']}", wait=20)).json

@@ -26,7 +26,20 @@ SOUND: dict[str, dict[str, Any]] = {
     "POST /fee-schedules": {"rules": []},
     "POST /reviews/{id}/approve": {"reason": "x"},
     "POST /reviews/{id}/reject": {"reason": "x"},
+    "POST /reviews/{id}/assign": {},
+    "POST /reviews/{id}/comments": {"text": "x"},
+    "POST /reviews/{id}/escalate": {"reason": "x"},
+    "POST /approvals/{id}/approve": {"reason": "x"},
+    "POST /approvals/{id}/reject": {"reason": "x"},
+    "POST /approvals/{id}/cancel": {"reason": "x"},
+    "POST /reviews/claim": {},
+    "POST /reviews/decisions": {"items": [{"id": "x", "verdict": "rejected", "reason": "x"}]},
+    "POST /approvals": {"kind": "configuration", "subject": "x", "request": {}, "reason": "x"},
     "POST /cases/{id}/resolve": {"resolution": "retry", "reason": "x"},
+    "POST /parties": {"party_id": "p", "kind": "person", "legal_name": "Ulrika Denholm"},
+    "POST /parties/{id}/amend": {"countries": ["XA"], "reason": "x"},
+    "POST /parties/{id}/kyc": {"state": "approved", "reason": "x"},
+    "POST /parties/{id}/rescreen": {"reason": "x"},
     "POST /webhooks/endpoints": {"url": "https://example.com"},
     "POST /webhooks/deliveries/{id}/replay": {},
 }
@@ -90,7 +103,17 @@ async def send(api: Api, route: Route, body: object) -> Answer:
 
 
 async def rows(pool: Pool) -> list[int]:
-    tables = ("intents", "idempotency", "commands", "accounts", "endpoints", "postings", "transitions", "outbox")
+    tables = (
+        "intents",
+        "idempotency",
+        "commands",
+        "accounts",
+        "endpoints",
+        "parties",
+        "postings",
+        "transitions",
+        "outbox",
+    )
     return [await pool.fetchval(f"select count(*) from zentra.{table}") for table in tables]
 
 

@@ -1,0 +1,115 @@
+"""Parties and the lists that they are held against. Every method may raise APIError and ValueError.
+
+Made from its twin in `client/asynchronous` by `python -m tests.catalogue`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+
+from zentra.client import people
+from zentra.client.blocking.transport import Pages, Transport
+from zentra.client.calls import Time
+from zentra.client.people import Party, PartyChange, PartyDone, ScreeningList
+
+__all__ = ["Parties", "Screening"]
+
+
+class Parties:
+    """The people and organisations behind accounts."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(
+        self,
+        *,
+        party_id: str,
+        kind: str,
+        legal_name: str,
+        aliases: Sequence[str] | None = None,
+        born: date | str | None = None,
+        countries: Sequence[str] | None = None,
+        identifiers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Party:
+        """Create a `person` or an `organisation`; the answer holds no names."""
+        return self._transport.send(
+            people.create_party(
+                party_id=party_id, kind=kind, legal_name=legal_name, aliases=aliases, born=born, countries=countries,
+                identifiers=identifiers, idempotency_key=idempotency_key,
+            )
+        )  # fmt: skip
+
+    def get(self, id: str) -> Party:
+        """Return a party; its names for a key that may see names."""
+        return self._transport.send(people.get_party(id))
+
+    def list(
+        self,
+        *,
+        kind: str | None = None,
+        kyc_state: str | None = None,
+        screening_state: str | None = None,
+        created_from: Time | None = None,
+        created_before: Time | None = None,
+        page_size: int | None = None,
+    ) -> Pages[Party]:
+        """Return the parties that fit, newest first."""
+        filters = {
+            "kind": kind, "kyc_state": kyc_state, "screening_state": screening_state,
+            "created_from": created_from, "created_before": created_before,
+        }  # fmt: skip
+        return Pages(self._transport, people.list_parties(page_size, filters))
+
+    def history(self, id: str) -> tuple[PartyChange, ...]:
+        """Return every change of a party, the latest first."""
+        return self._transport.send(people.party_history(id))
+
+    def amend(
+        self,
+        id: str,
+        *,
+        reason: str,
+        legal_name: str | None = None,
+        aliases: Sequence[str] | None = None,
+        born: date | str | None = None,
+        countries: Sequence[str] | None = None,
+        identifiers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> PartyDone:
+        """Change what is given of a party; another name is screened anew."""
+        return self._transport.send(
+            people.amend_party(
+                id, reason=reason, legal_name=legal_name, aliases=aliases, born=born, countries=countries,
+                identifiers=identifiers, idempotency_key=idempotency_key,
+            )
+        )  # fmt: skip
+
+    def decide_kyc(
+        self,
+        id: str,
+        state: str,
+        *,
+        reason: str,
+        expires_at: Time | None = None,
+        idempotency_key: str | None = None,
+    ) -> PartyDone:
+        """Move the KYC state of a party. Raises PermissionDeniedError `self_approval` for whoever created it, and
+        ConflictError `kyc_move_refused`."""
+        return self._transport.send(people.decide_kyc(id, state, reason, expires_at, idempotency_key))
+
+    def rescreen(self, id: str, *, reason: str, idempotency_key: str | None = None) -> PartyDone:
+        """Have a party screened anew, a true match included."""
+        return self._transport.send(people.rescreen_party(id, reason, idempotency_key))
+
+
+class Screening:
+    """The lists that names are held against."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def lists(self) -> tuple[ScreeningList, ...]:
+        """Return the lists in force."""
+        return self._transport.send(people.list_screening_lists())

@@ -1,0 +1,1 @@
+"""Compliance: parties and their states, names and lists of names, and what rules say of both. All plain functions."""

@@ -1,0 +1,153 @@
+"""Reviews: how long one may wait, who may decide on it, how many have to, and what a decision is bound to.
+
+- The terms of a review are fixed when it opens and stand in the record that opens it: a tenant that changes its rules
+  changes those of reviews to come.
+- A decision names the digest of what was looked at. It covers the command, the round, the rules that asked and their
+  version, so whoever approves one thing cannot be made to have approved another.
+- Who may decide is asked when the decision is carried out, by what is known of the person then: see `objection`.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from msgspec import Struct
+
+from zentra.runtime.evidence import canonical
+from zentra.runtime.intents.command import IntentCommand
+from zentra.runtime.roles import ROLES, Permission
+
+__all__ = [
+    "DEFAULT_REVIEWS",
+    "EXPIRES_AFTER",
+    "NOTES_MAX",
+    "Approvals",
+    "Desk",
+    "Member",
+    "ReviewRules",
+    "Workload",
+    "least_loaded",
+    "objection",
+    "request_hash",
+    "terms_of",
+]
+
+DUE_AFTER: Final = timedelta(hours=4)
+EXPIRES_AFTER: Final = timedelta(hours=72)
+NOTES_MAX: Final = 200  # assignments, comments and escalations of one round: each is a record that its intent carries
+
+
+class Approvals(Struct, frozen=True, forbid_unknown_fields=True):
+    """From this amount on, a review is approved by so many people, each another one."""
+
+    minor_min: int
+    count: int = 2
+
+
+class ReviewRules(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a tenant wants of its reviews, in one version.
+
+    `due_seconds_by_kind` goes before `due_seconds`; `approvals` are by currency, "*" for the rest. `assigns` says
+    whether a new review is given to somebody at once. What is overdue is given to `escalates_to`, a role, or to nobody
+    where that is empty."""
+
+    version: int = 0
+    due_seconds: int = int(DUE_AFTER.total_seconds())
+    due_seconds_by_kind: dict[str, int] = {}
+    expires_seconds: int = int(EXPIRES_AFTER.total_seconds())
+    assigns: bool = True
+    escalates_to: str = "admin"
+    approvals: dict[str, Approvals] = {}
+
+
+DEFAULT_REVIEWS: Final = ReviewRules()
+
+
+class Member(Struct, frozen=True):
+    """A principal that is stored: its role, and whether it may come in at all."""
+
+    role: str
+    disabled: bool = False
+
+
+class Workload(Struct):
+    """How many open reviews everybody of a tenant had at a time, by principal."""
+
+    at: datetime
+    open: dict[str, int]
+
+
+class Desk(Struct, frozen=True):
+    """An open review as the fold of its records. `level` counts escalations, `notes` all that was added to it."""
+
+    expires_at: datetime
+    due_at: datetime | None = None
+    approvals: int = 1
+    assigned_to: str | None = None
+    level: int = 0
+    breached: bool = False
+    approved_by: tuple[str, ...] = ()
+    comments: int = 0
+    notes: int = 0
+
+    @property
+    def next_at(self) -> datetime:
+        """Return when something happens by itself: it is overdue, or it expires."""
+        if self.due_at is None or self.breached:
+            return self.expires_at
+        return min(self.due_at, self.expires_at)
+
+
+class _Seen(Struct, frozen=True):
+    """What a decision is bound to, in canonical order."""
+
+    command: str
+    intent: str
+    round: int
+    rules: list[str]
+    tenant: str
+    version: int
+
+
+def request_hash(*, tenant: str, intent: str, command: str, round: int, rules: Iterable[str], version: int) -> str:
+    """Return the SHA-256, in hex, of what somebody who decides on this round of a review has to have seen.
+
+    `command` is the digest of the canonical command, as the intent's first record has it; `rules` are those that asked,
+    in any order, under this version of the policy."""
+    seen = _Seen(command, intent, round, sorted(rules), tenant, version)
+    return hashlib.sha256(b"review\n" + canonical.encode(seen)).hexdigest()
+
+
+def terms_of(rules: ReviewRules, command: IntentCommand, opened_at: datetime) -> Desk:
+    """Return a review of `command` as it is opened, assigned to nobody."""
+    seconds = rules.due_seconds_by_kind.get(command.kind, rules.due_seconds)
+    band = rules.approvals.get(command.currency) or rules.approvals.get("*")
+    return Desk(
+        expires_at=opened_at + timedelta(seconds=rules.expires_seconds),
+        due_at=opened_at + timedelta(seconds=seconds),
+        approvals=band.count if band is not None and command.amount >= band.minor_min else 1,
+    )
+
+
+def objection(members: Mapping[str, Member], principal: str, role: str, permission: Permission) -> str | None:
+    """Return why `principal`, who came with `role`, may not do this now: a code, or None where nothing speaks against.
+
+    Whoever is stored is judged by the role that is stored as well: a key or token from before a demotion is worth no
+    more than what is left. Whoever is not stored came with a token of a trusted issuer, whose word is the role."""
+    member = members.get(principal)
+    if member is not None and member.disabled:
+        return "principal_disabled"
+    roles = (role,) if member is None else (role, member.role)
+    allowed = all(permission in ROLES.get(one, frozenset()) for one in roles)
+    return None if allowed else "permission_denied"
+
+
+def least_loaded(
+    members: Mapping[str, Member], workload: Mapping[str, int], role: str, without: Collection[str]
+) -> str | None:
+    """Return who of a role has the fewest open reviews, the first by name among equals; None where there is nobody.
+
+    Those who are disabled, and those `without`, are nobody's choice."""
+    able = [name for name, one in members.items() if one.role == role and not one.disabled and name not in without]
+    return min(able, key=lambda name: (workload.get(name, 0), name), default=None)

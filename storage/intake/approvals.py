@@ -1,0 +1,165 @@
+"""Approvals: asked for by one person, decided by another, and carried out in the transaction that approves them.
+
+- Of two who decide, the row is the second one's to find decided: nothing of theirs is kept.
+- Who decides is looked at within the transaction: a role that was taken away a moment ago approves nothing.
+- An approval that has run out is refused by the store's clock, whether or not anybody has noticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from zentra.runtime import reviews
+from zentra.runtime.errors import Contended, Refusal
+from zentra.runtime.idempotency import StoredKey
+from zentra.runtime.intents.command import digest_of
+from zentra.runtime.reviews import Member
+from zentra.runtime.roles import Permission
+from zentra.storage.intake.commands import KeyedAnswer, claim_key
+from zentra.storage.pool import Connection, Pool, transaction
+
+__all__ = ["APPROVAL_KINDS", "Closing", "NewApproval", "close_approval", "closing", "open_approval", "request_digest"]
+
+APPROVAL_KINDS: Final = ("forced_reversal", "account_limit", "configuration")
+EXPIRES_AFTER: Final = timedelta(hours=72)
+RUNS_MAX: Final = 4
+
+
+class NewApproval(Struct, frozen=True, kw_only=True):
+    """What somebody asks for; `request` is canonical JSON, `request_hash` its digest with all that it is about."""
+
+    id: str
+    kind: str
+    subject: str
+    request: bytes
+    request_hash: str
+    reason: str
+    created_by: str
+    role: str
+
+
+class Closing(Struct, frozen=True, kw_only=True):
+    """How an approval ends, and by whom in which role."""
+
+    approval: str
+    tenant: str
+    verdict: Literal["approved", "rejected", "cancelled"]
+    principal: str
+    role: str
+    reason: str
+
+
+def request_digest(tenant: str, id: str, kind: str, subject: str, request: Mapping[str, Any]) -> str:
+    """Return the SHA-256, in hex, that binds a decision to what is asked for."""
+    about = {"id": id, "request": dict(request), "subject": subject, "tenant": tenant}
+    return digest_of(f"approval/{kind}", about).hex()
+
+
+async def open_approval(pool: Pool, keyed: KeyedAnswer, asked: NewApproval) -> StoredKey | None:
+    """Open an approval and return None, or what the key has stored already; raises as the store does."""
+
+    async def write(connection: Connection) -> None:
+        await connection.execute(
+            "insert into approvals (id, tenant, kind, subject, request, request_hash, reason, created_by, role,"
+            " expires_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + $10)",
+            asked.id, keyed.tenant, asked.kind, asked.subject, asked.request, asked.request_hash, asked.reason,
+            asked.created_by, asked.role, EXPIRES_AFTER,
+        )  # fmt: skip
+
+    return await _once(pool, keyed, write)
+
+
+async def close_approval(pool: Pool, keyed: KeyedAnswer, how: Closing) -> StoredKey | None:
+    """End an approval, carrying out what it approves, and return None; or what the key has stored already.
+
+    Raises Refusal as `closing` says, and `account_not_found` or `account_closed` where an account limit meets none;
+    Unavailable and DataError as the store does."""
+    return await _once(pool, keyed, closing(how))
+
+
+def closing(how: Closing) -> Callable[[Connection], Awaitable[None]]:
+    """Return what ends an approval within a transaction, for whoever writes more in it.
+
+    It raises Refusal `approval_not_open` where it has ended, `permission_denied` for whoever may not decide any more
+    and for a cancellation by another, `self_approval` for the one who asked."""
+
+    async def close(connection: Connection) -> None:
+        row = await connection.fetchrow(_LOCK, how.tenant, how.approval)
+        if row is None:
+            raise Refusal("not_found")
+        if row["status"] != "open" or row["late"]:
+            raise Refusal("approval_not_open", f"it is {'expired' if row['status'] == 'open' else row['status']}")
+        mine = row["created_by"] == how.principal
+        if how.verdict == "cancelled":
+            if not mine:
+                raise Refusal("permission_denied", "who asked for it cancels it")
+        else:
+            await _may_decide(connection, how)
+            if mine:
+                raise Refusal("self_approval")
+        await connection.execute(_CLOSE, how.tenant, how.approval, how.verdict, how.principal, how.reason)
+        if how.verdict == "approved" and row["kind"] == "account_limit":
+            await _limit(connection, how.tenant, row["subject"], row["request"])
+
+    return close
+
+
+class _Limit(Struct):
+    overdraft_limit: str
+
+
+async def _limit(connection: Connection, tenant: str, account: str, request: bytes) -> None:
+    """Give an account its new limit; commits that did not know of it have ended when this one does (0005)."""
+    limit = int(msgspec.json.decode(request, type=_Limit).overdraft_limit)
+    status = await connection.fetchval(
+        "select status from accounts where tenant = $1 and account_id = $2 for update", tenant, account
+    )
+    if status is None:
+        raise Refusal("account_not_found")
+    if status == "closed":
+        raise Refusal("account_closed")
+    await connection.execute(
+        "update accounts set overdraft_limit = $3 where tenant = $1 and account_id = $2", tenant, account, limit
+    )
+
+
+async def _may_decide(connection: Connection, how: Closing) -> None:
+    row = await connection.fetchrow(
+        "select role, disabled_at is not null from principals where tenant = $1 and id = $2",
+        how.tenant, how.principal,
+    )  # fmt: skip
+    members = {} if row is None else {how.principal: Member(row[0], row[1])}
+    reason = reviews.objection(members, how.principal, how.role, Permission.APPROVALS_DECIDE)
+    if reason is not None:
+        raise Refusal("permission_denied", reason)
+
+
+async def _once(
+    pool: Pool, keyed: KeyedAnswer, write: Callable[[Connection], Awaitable[None]]
+) -> StoredKey | None:  # fmt: skip
+    """Run `write` with its key in one transaction, unless the key is known."""
+    for _ in range(RUNS_MAX):
+        try:
+            async with transaction(pool) as connection:
+                stored = await claim_key(connection, keyed)
+                if stored is None:
+                    await write(connection)
+                return stored
+        except Contended:
+            continue
+    raise Contended(f"key {keyed.key!r} lost {RUNS_MAX} times")
+
+
+_LOCK: Final = """
+select kind, subject, request, created_by, status, expires_at <= clock_timestamp() as late
+from approvals where tenant = $1 and id = $2 for update
+"""
+_CLOSE: Final = """
+update approvals set status = $3, decided_by = $4, decision = $5, decided_at = clock_timestamp()
+where tenant = $1 and id = $2
+"""
