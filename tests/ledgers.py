@@ -22,7 +22,7 @@ from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.ports import Configuration
 from zentra.storage.copying import copy_leaves, copy_postings, copy_tiles, copy_transitions
-from zentra.storage.pool import Pool, transaction
+from zentra.storage.pool import Connection, Pool, transaction
 
 __all__ = ["KEY", "STORIES", "TENANTS", "make_ledger", "played", "store_fleet"]
 
@@ -126,34 +126,7 @@ async def store_fleet(pool: Pool, fleet: Fleet) -> None:
     """Write the rows of a fleet that a verification reads."""
     rows = fleet.store.rows
     async with transaction(pool) as connection:
-        await connection.executemany("insert into tenants (id, name) values ($1, $1)", [(name,) for name in TENANTS])
-        await connection.executemany(
-            "insert into accounts (id, tenant, account_id, owner, type, currency, normal_side, guarded,"
-            " overdraft_limit, status, created_by) overriding system value"
-            " values ($1, $2, $3, 'nobody', $4, $5, $6, $7, $8, $9, 'test')",
-            [
-                (
-                    r.id,
-                    r.tenant,
-                    r.account_id,
-                    r.type,
-                    r.currency,
-                    r.normal_side,
-                    r.guarded,
-                    r.overdraft_limit,
-                    r.status,
-                )
-                for r in fleet.store.refs.values()
-            ],
-        )
-        tenant_of = {ref.id: ref.tenant for ref in fleet.store.refs.values()}
-        await connection.executemany(
-            "insert into balances values ($1, $2, $3, $4, $5, $6, $7)",
-            [
-                (account, stripe, tenant_of[account], *structs.astuple(balance))
-                for (account, stripe), balance in rows.balances.items()
-            ],
-        )
+        await _store_accounts(connection, fleet)
         intents = []
         for (tenant, intent_id), row in fleet.store.intake.intents.items():
             first = rows.transitions[row.intent][0]
@@ -195,3 +168,35 @@ async def store_fleet(pool: Pool, fleet: Fleet) -> None:
                 "insert into log_heads values ($1, $2, $3, $4, $5, $6, $7)", head.tenant, head.size, head.root,
                 list(head.frontier.hashes), head.at, signed.key_id, bytes.fromhex(signed.signature),
             )  # fmt: skip
+
+
+async def _store_accounts(connection: Connection, fleet: Fleet) -> None:
+    rows = fleet.store.rows
+    await connection.executemany("insert into tenants (id, name) values ($1, $1)", [(name,) for name in TENANTS])
+    await connection.executemany(
+        "insert into accounts (id, tenant, account_id, owner, type, currency, normal_side, guarded,"
+        " overdraft_limit, status, created_by) overriding system value"
+        " values ($1, $2, $3, 'nobody', $4, $5, $6, $7, $8, $9, 'test')",
+        [
+            (
+                r.id,
+                r.tenant,
+                r.account_id,
+                r.type,
+                r.currency,
+                r.normal_side,
+                r.guarded,
+                r.overdraft_limit,
+                r.status,
+            )
+            for r in fleet.store.refs.values()
+        ],
+    )
+    tenant_of = {ref.id: ref.tenant for ref in fleet.store.refs.values()}
+    await connection.executemany(
+        "insert into balances values ($1, $2, $3, $4, $5, $6, $7)",
+        [
+            (account, stripe, tenant_of[account], *structs.astuple(balance))
+            for (account, stripe), balance in rows.balances.items()
+        ],
+    )

@@ -27,7 +27,7 @@ from zentra.runtime.verification.postings import AccountFacts, PostingRow
 
 __all__ = ["EngineMachine"]
 
-FUNDS: Final = 3_000_000
+FUNDS: Final = 400_000
 FEE: Final = 50
 CHARGED: Final = FeeMatch(kinds=("transfer",), currencies=("NGN",))
 KEPT: Final[dict[str, Any]] = {"on_failure": "refund", "on_reversal": "keep"}
@@ -100,7 +100,7 @@ class EngineMachine(RuleBasedStateMachine):
     @initialize()
     def fund(self) -> None:
         """Money comes from an account without a floor, by an intent like any other."""
-        for destination, minor in (("customer", FUNDS), ("merchant", FUNDS // 10)):
+        for destination, minor in (("customer", FUNDS), ("merchant", FUNDS // 4)):
             self.submit(IntentKind.BOOK_TRANSFER, "liquidity-ngn", destination, minor, "success", True, "seed", "admin")
 
     # Operations -----------------------------------------------------------------------------------------------------
@@ -136,11 +136,12 @@ class EngineMachine(RuleBasedStateMachine):
         self._count("cancel", at_once)
 
     @precondition(lambda self: self.known)
-    @rule(pick=picks, minor=st.one_of(st.none(), small, st.sampled_from([0, -1, 2**63])), at_once=st.booleans())
-    def reverse(self, pick: int, minor: int | None, at_once: bool) -> None:
-        """Ask for some of an intent's money back, or for all that is left."""
-        amount = "full" if minor is None else str(minor)
-        self._ask("reverse", self._pick(pick, MOVED), {"amount": amount})
+    @rule(pick=picks, share=st.sampled_from([None, 60, 60, 60, 10, 100, 101, 0, -1, 2**70]), at_once=st.booleans())
+    def reverse(self, pick: int, share: int | None, at_once: bool) -> None:
+        """Ask for a share of an intent's money back, in per cent, or for all that is left."""
+        intent = self._pick(pick, MOVED)
+        amount = "full" if share is None else str(self.known[intent].moved * share // 100)
+        self._ask("reverse", intent, {"amount": amount})
         self._count("reverse", at_once)
 
     @precondition(lambda self: self.known)
@@ -213,6 +214,10 @@ class EngineMachine(RuleBasedStateMachine):
         self._count(which, True)
 
     # What holds after each of them ----------------------------------------------------------------------------------
+
+    @invariant()
+    def every_event_could_be_decided(self) -> None:
+        assert [c.row.detail for c in self.fleet.store.rows.cases.values() if c.row.kind == "poison_message"] == []
 
     @invariant()
     def the_auditor_has_no_complaint(self) -> None:
