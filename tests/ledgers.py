@@ -16,7 +16,7 @@ from tests.actors.world import configuration, transfer
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.evidence import canonical
 from zentra.runtime.evidence.heads import sign_head
-from zentra.runtime.intents.terms import HoldTerms
+from zentra.runtime.intents.terms import HoldTerms, Leg
 from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef
@@ -72,7 +72,18 @@ def _hold(fleet: Fleet, tenant: str) -> None:
     fleet.command("void_hold", second, {"reason": "no longer needed"}, tenant=tenant)
 
 
-STORIES: tuple[Story, ...] = (_transfers, _declined, _denied, _booked, _reversed, _held, _hold)
+def _composed(fleet: Fleet, tenant: str) -> None:
+    legs = (Leg(source="customer", destination="poor", minor="90", currency="NGN"),
+            Leg(source="poor", destination="merchant", minor="80", currency="NGN"))  # fmt: skip
+    both = transfer(170, kind=IntentKind.JOURNAL, legs=legs, effective_at="2026-01-01T00:00:00.000000Z")
+    fleet.submit(both, tenant=tenant)
+    given = fleet.submit(transfer(40, kind=IntentKind.BOOK_TRANSFER, destination="poor"), tenant=tenant)
+    fleet.submit(transfer(40, kind=IntentKind.BOOK_TRANSFER, source="poor"), tenant=tenant)
+    fleet.advance(1)
+    fleet.command("reverse", given, {"force": True, "approved_by": "boss"}, tenant=tenant)
+
+
+STORIES: tuple[Story, ...] = (_transfers, _declined, _denied, _booked, _reversed, _held, _hold, _composed)
 
 
 def _configuration() -> Configuration:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 from typing import Any, ClassVar, Final
 
 from hypothesis import strategies as st
@@ -19,7 +20,8 @@ from tests.auditor import AccountFile, Claim, Row, audit
 from zentra.actors.commands import CaseResolution
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.fees.schedule import FeeMatch, FeeRule, FeeSchedule
-from zentra.runtime.intents.terms import HoldTerms
+from zentra.runtime.intents.terms import HoldTerms, Leg
+from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.intents.vocabulary import IntentKind, State
 from zentra.runtime.verification.accounts import AccountsVerifier
 from zentra.runtime.verification.intents import SUMS, HoldRow, IntentRow, RecordRow, Verifier
@@ -56,21 +58,24 @@ class Known(Struct):
     principal: str
     given_back: int = 0
     captures: list[tuple[str, int]] = field(default_factory=list)  # of a hold: to whom, and how much
+    legs: tuple[tuple[str, str, int], ...] = ()  # of a journal, which goes back as a whole
 
     @property
     def moved(self) -> int:
         """How much went over before anything was given back."""
         return sum(minor for _, minor in self.captures) if self.kind == IntentKind.HOLD else self.minor
 
-    def shares(self) -> list[tuple[str, int]]:
-        """Return who has how much of it; what is given back comes from the newest first."""
+    def shares(self) -> list[tuple[str, str, int]]:
+        """Return who has how much of whom; what is given back comes from the newest first."""
+        if self.legs:
+            return [] if self.given_back else list(self.legs)
         if self.kind != IntentKind.HOLD:
-            return [(self.destination, self.minor - self.given_back)]
+            return [(self.source, self.destination, self.minor - self.given_back)]
         back, kept = self.given_back, []
         for destination, minor in reversed(self.captures):
             taken = min(back, minor)
             back -= taken
-            kept.append((destination, minor - taken))
+            kept.append((self.source, destination, minor - taken))
         return kept
 
 
@@ -152,6 +157,27 @@ class EngineMachine(RuleBasedStateMachine):
         body = {"verdict": verdict, "round": round_, "reason": "because"}
         self._ask("decide_review", intent, body, principal=self.known[intent].principal if own else "ops")
         self._count(verdict, True)
+
+    @rule(
+        minor=small, onward=st.integers(0, 100), minutes=st.sampled_from([None, None, 0, 1, 60]), back=st.booleans()
+    )  # fmt: skip
+    def journal(self, minor: int, onward: int, minutes: int | None, back: bool) -> None:
+        """Book several movements as one, of which one needs what another brings; some count from earlier on."""
+        ends = ("merchant", "customer") if back else ("customer", "merchant")
+        legs: tuple[tuple[str, str, int], ...] = ((*ends, minor),)
+        if onward:
+            legs = ((ends[1], "poor", max(1, minor * onward // 100)), *legs)
+        total = sum(leg[2] for leg in legs)
+        given = tuple(Leg(source=a, destination=b, minor=str(n), currency="NGN") for a, b, n in legs)
+        dated = {}
+        if minutes is not None:
+            dated["effective_at"] = timestamp(self.fleet.now - timedelta(minutes=minutes))
+        command = transfer(
+            total, kind=IntentKind.JOURNAL, legs=given, source=legs[0][0], destination=legs[0][1], **dated
+        )
+        intent = self.fleet.submit(command, principal="dev", role="operator")
+        self.known[intent] = Known("journal", legs[0][0], legs[0][1], total, "dev", legs=legs)
+        self._count("journal", True)
 
     @rule(minor=small, destination=st.sampled_from(["merchant", "merchant", "poor", "frozen", ""]))
     def hold(self, minor: int, destination: str) -> None:
@@ -242,8 +268,8 @@ class EngineMachine(RuleBasedStateMachine):
         for intent, known in self.known.items():
             state = self._state(intent)
             if state in MOVED or known.captures:
-                for destination, minor in known.shares():
-                    expected[known.source] -= minor
+                for source, destination, minor in known.shares():
+                    expected[source] -= minor
                     expected[destination] += minor
                 assert (state is State.REVERSED) == (known.given_back == known.moved)
             else:
