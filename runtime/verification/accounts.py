@@ -28,8 +28,8 @@ class AccountsVerifier:
         forced: int = 0,
     ) -> None:  # fmt: skip
         """Verify an account: `stored` are its counters over all stripes, `folded` the sums of its postings behind the
-        point where it stood at `opening`, `held` what its open holds hold, or None where not all of them were seen.
-        What `forced` reversals took from it may be missing below its limit."""
+        point where it stood at `opening`, `held` what its open holds hold, or None where not all of them were seen,
+        `forced` what was taken from it by force, which may be below its floor."""
         self.accounts += 1
         expected = added(folded, opening)
         tenant, name = facts.tenant, facts.account_id
@@ -40,9 +40,9 @@ class AccountsVerifier:
         if facts.guarded:
             dp, cp, dq, cq = stored
             left = cq - dq - dp if facts.normal_side == "credit" else dq - cq - cp
-            floor = -facts.overdraft_limit - forced
-            if left < floor:
-                self.differ("floor", tenant, name, "available", f"at least {floor}", left)
+            least = -facts.overdraft_limit - forced
+            if left < least:
+                self.differ("floor", tenant, name, "available", f"at least {least}", left)
         if held is not None and held != stored[0]:
             self.differ("holds", tenant, name, "debits_pending", held, stored[0])
         for layer, place in _LAYERS:

@@ -25,7 +25,7 @@ from msgspec import Struct
 
 from zentra.runtime.verification.accounts import AccountsVerifier
 from zentra.runtime.verification.differences import Difference, Findings
-from zentra.runtime.verification.intents import Counts
+from zentra.runtime.verification.intents import SUMS, Counts
 from zentra.runtime.verification.postings import NOTHING, AccountFacts, Counters, added
 from zentra.storage.pool import Connection
 from zentra.storage.verification.parts import Part, Seen, dealt, run_part, run_part_in_process, set_progress
@@ -48,14 +48,6 @@ select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarde
 from accounts a left join balances b on b.account = a.id
 where $1::text is null or a.tenant = $1
 order by a.id, b.stripe
-"""
-_FORCED: Final = """
-select account, normal_side, sum(posted)::text from (
-    select debit as account, 'credit' as normal_side, posted from postings
-        where kind = 'forced_reversal' and ($1::text is null or tenant = $1)
-    union all
-    select credit, 'debit', posted from postings where kind = 'forced_reversal' and ($1::text is null or tenant = $1)
-) sides group by account, normal_side
 """
 _STRAY: Final = """
 select b.account, b.stripe from balances b
@@ -85,6 +77,14 @@ select account, sum(dp)::text, sum(cp)::text, sum(dq)::text, sum(cq)::text from 
     select credit, 0, pending, 0, posted from postings where at < $2 and ($1::text is null or tenant = $1)
 ) sides group by account order by account
 """
+
+
+_FORCED: Final = """
+select debit, 'credit', sum(posted)::text from postings where kind = 'forced_reversal' and at < $1 group by debit
+union all
+select credit, 'debit', sum(posted)::text from postings where kind = 'forced_reversal' and at < $1 group by credit
+"""
+_NO_SUMS: Final = (0,) * SUMS
 
 
 class Totals(Struct, frozen=True):
@@ -265,16 +265,20 @@ async def _walk_accounts(
     """Compare the counters of each account with its sums; all three come in the order of the accounts' numbers."""
     whole = plan.opening is None
     sums = _Ahead(folded)
+    forced: dict[tuple[int, str], int] = {}
+    if plan.opening is not None:
+        rows = await connection.fetch(_FORCED, plan.opening.at)
+        forced = {(row[0], row[1]): int(row[2]) for row in rows}
     opening = _AheadOfMany(openings)
     await opening.step()
-    taken = {(row[0], row[1]): int(row[2]) for row in await connection.fetch(_FORCED, plan.tenant)}
     async for facts, stored in _accounts(connection, plan.tenant, accounts):
         for number, strange in sums.before(facts.id):
             _unknown(accounts, plan, number, strange)
         own = sums.of(facts.id)
         held = None if not whole else own[4]
-        forced = taken.get((facts.id, facts.normal_side), 0)
-        accounts.account(facts, stored, _four(own), held, await opening.of(facts.id), forced)
+        by_force = own[5] if facts.normal_side == "credit" else own[6]
+        by_force += forced.get((facts.id, facts.normal_side), 0)
+        accounts.account(facts, stored, _four(own), held, await opening.of(facts.id), by_force)
         if accounts.accounts % 10_000 == 0:
             progress("accounts", accounts.accounts, accounts.accounts)
     for number, strange in sums.before(None):
@@ -334,7 +338,7 @@ class _Ahead:
     def of(self, number: int) -> Sequence[int]:
         """Return those of this account; all before it have been taken."""
         if self._next is None or self._next[0] != number:
-            return (0, 0, 0, 0, 0)
+            return _NO_SUMS
         found = self._next[1]
         self._next = next(self._sums, None)
         return found
@@ -380,7 +384,7 @@ def _kept(opening: Opening | None, early_runs: Sequence[str]) -> Iterator[Accoun
     """Yield what accounts stood at before the point that is kept."""
     runs: list[Iterator[tuple[int, list[int]]]] = [read_run(Path(path)) for path in early_runs]
     if opening is not None and opening.accounts is not None:
-        runs.append((number, [*counters, 0]) for number, counters in opening.accounts())
+        runs.append((number, [*counters, *_NO_SUMS[4:]]) for number, counters in opening.accounts())
     for account, sums in merged(runs):
         yield account, _four(sums)
 
