@@ -52,3 +52,8 @@ def a_decision_that_asked_unbidden(tape: Tape) -> None:
 @plant("R")
 def a_hit_that_is_no_part_of_the_digest(tape: Tape) -> None:
     known(tape, score=1)
+
+
+@plant("R")
+def a_party_of_a_leg_that_there_is_not(tape: Tape) -> None:
+    known(tape, others=["unknown"])
