@@ -62,7 +62,10 @@ _QUERIES: Final[Mapping[str, tuple[str, str]]] = {
         from accounts a join balances b on b.account = a.id
         where a.guarded and -a.overdraft_limit > case a.normal_side
             when 'credit' then b.credits_posted - b.debits_posted - b.debits_pending
-            else b.debits_posted - b.credits_posted - b.credits_pending end
+            else b.debits_posted - b.credits_posted - b.credits_pending end + coalesce((
+                select sum(p.posted) from postings p  -- what was forced may lead below it, by as much
+                where case a.normal_side when 'credit' then p.debit else p.credit end = a.id
+                    and p.kind = 'forced_reversal'), 0)
         """,
     ),
     "holds": (
@@ -112,6 +115,14 @@ _QUERIES: Final[Mapping[str, tuple[str, str]]] = {
         from holds h join transitions t on t.intent = h.intent
         where (t.event in ('hold.captured', 'hold.voided') and t.at >= h.expires_at)
             or (t.event = 'hold.expired' and t.at < h.expires_at)
+        union all
+        select h.intent::text, 'placed at ' || h.placed_at || ' until ' || h.expires_at || ', its records say otherwise'
+        from holds h
+        join transitions first on first.intent = h.intent and first.sequence = 1
+        join transitions placed on placed.intent = h.intent and placed.event = 'ledger.reserved'
+        cross join lateral (select make_interval(secs => (convert_from(first.record, 'UTF8')::jsonb
+            #>> '{facts,command,hold,expires_in_seconds}')::float8) as lasts) said
+        where h.placed_at <> placed.at or h.expires_at <> placed.at + said.lasts
         """,
     ),
     "one_effect": (
@@ -124,8 +135,9 @@ _QUERIES: Final[Mapping[str, tuple[str, str]]] = {
         "L",
         """
         select intent::text, 'more given back than was posted' from postings group by intent, credit
-        having sum(posted) filter (where kind = 'reversal') > (
-            select sum(o.posted) from postings o where o.intent = postings.intent and o.kind in ('post', 'book'))
+        having sum(posted) filter (where kind in ('reversal', 'forced_reversal')) > (
+            select sum(o.posted) from postings o
+            where o.intent = postings.intent and o.kind in ('post', 'book', 'conversion_fee', 'spread'))
         """,
     ),
     "fees_apart": (

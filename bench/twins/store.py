@@ -204,10 +204,16 @@ class StoreTwin:
         found = {name: self.refs[name] for name in names if name in self.refs}
         for tenant, name in names:
             kind, _, currency = name.partition("/")
-            for ref in self.refs.values() if kind in ("@settlement", "@fee") else ():
+            for ref in self.refs.values() if kind.startswith("@") else ():
                 if (ref.tenant, f"@{ref.type}", ref.currency) == (tenant, kind, currency):
                     found.setdefault((tenant, name), ref)
         return found
+
+    async def intent_ids(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """See Store.intent_ids."""
+        self._meet("intent_ids")
+        named = self.intake.intents
+        return {name: named[name].intent for name in names if name in named}
 
     async def intents(self, ids: Collection[str]) -> dict[str, StoredIntent]:
         """See Store.intents."""

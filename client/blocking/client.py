@@ -14,6 +14,7 @@ from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
 from zentra.client.blocking.deciding import Approvals, Reviews
 from zentra.client.blocking.fees import Fees
 from zentra.client.blocking.holding import Holds
+from zentra.client.blocking.journals import Conversions, Journals, Rates
 from zentra.client.blocking.money import (
     Accounts,
     Commands,
@@ -78,6 +79,9 @@ class Zentra:
         self.transfers = Transfers(transport)
         self.payments = Payments(transport)
         self.holds = Holds(transport)
+        self.journals = Journals(transport)
+        self.conversions = Conversions(transport)
+        self.rates = Rates(transport)
         self.accounts = Accounts(transport)
         self.fees = Fees(transport)
         self.policies = Policies(transport)

@@ -9,15 +9,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import UnionType
-from typing import Any, Final, Literal
-
-import msgspec
-from msgspec import Struct
+from typing import Final
 
 from zentra.actors.commands import COMMAND_CODES
-from zentra.gateway.description import fee_shapes, holdings, pages, people, reviewing, shapes
-from zentra.gateway.http.app import Route
+from zentra.gateway.description import fee_shapes, holdings, pages, people, reviewing, shapes, term_shapes
+from zentra.gateway.description.door import (
+    WITHOUT_ROUTE,
+    Door,
+    Media,
+    Query,
+    codes_of,
+    schema_of_fields,
+    schema_of_type,
+)
 from zentra.gateway.http.fields import SCHEMAS, Check, Field, digest, identifier, text
 from zentra.gateway.http.lists import LIMIT_DEFAULT, LIMIT_MAX
 from zentra.gateway.routes.accounts import ACCOUNT, ACCOUNT_FILTERS, ENTRY_FILTERS
@@ -25,121 +29,19 @@ from zentra.gateway.routes.approvals import APPROVAL, APPROVAL_FILTERS, CANCELLA
 from zentra.gateway.routes.fees import quote_schema
 from zentra.gateway.routes.holds import CAPTURE, HOLD_FILTERS, VOID
 from zentra.gateway.routes.intents import CANCEL, HOLDS, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
+from zentra.gateway.routes.journals import CONVERSIONS, JOURNALS, QUOTE, RATE
 from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION
 from zentra.gateway.routes.parties import AMENDMENT, KYC, PARTY, PARTY_FILTERS, RESCREEN
 from zentra.gateway.routes.policies import BACKTEST, DRAFT
 from zentra.gateway.routes.reviews import ASSIGNMENT, CLAIM, COMMENT, DECISIONS_MAX, ESCALATION, REVIEW_FILTERS, VERDICT
 from zentra.gateway.routes.webhooks import DELIVERY_FILTERS, ENDPOINT, NOTHING
 from zentra.runtime.fees.schedule import FeeSchedule
-from zentra.runtime.intents.command import KEY_PATTERN, intent_schema
+from zentra.runtime.intents.command import intent_schema
 from zentra.runtime.policy.backtest import BacktestReport
 from zentra.runtime.rails.port import CallbackCode
 
 __all__ = ["DOORS", "WITHOUT_ROUTE", "Door", "Media", "Query", "codes_of", "schema_of_fields"]
 
-Schema = Mapping[str, Any]
-
-
-class Media(Struct, frozen=True):
-    """An answer that is not JSON of ours: its type and a sentence."""
-
-    type: str
-    description: str
-
-
-class Query(Struct, frozen=True):
-    """One query parameter."""
-
-    name: str
-    schema: Schema
-    description: str
-
-
-class Door(Struct, frozen=True, kw_only=True):
-    """The row of one route. `answers` are the answers that are no problem; `key` says where the idempotency key goes;
-    `waits` that `prefer: wait=N` is heard, `last_id` that `last-event-id` is; `headers` and `problem_headers` are those
-    beyond what all answers have: the refusal of a command is an outcome that is replayed."""
-
-    name: str
-    tag: str
-    summary: str
-    answers: Mapping[int, type | UnionType | Media]
-    takes: Schema | None = None
-    key: Literal["", "once", "each"] = ""
-    waits: bool = False
-    last_id: bool = False
-    query: tuple[Query, ...] = ()
-    headers: tuple[str, ...] = ()
-    problem_headers: tuple[str, ...] = ()
-    codes: tuple[str, ...] = ()
-
-
-def schema_of_fields(fields: Mapping[str, Field]) -> Schema:
-    """Return what `read_fields` takes, as JSON Schema."""
-    properties: dict[str, Any] = {}
-    for name, field in fields.items():
-        properties[name] = dict(SCHEMAS[field.check])
-        if field.default not in (..., "", None):
-            properties[name]["default"] = field.default
-    properties["idempotency_key"] = {"type": "string", "pattern": _KEY}
-    required = [name for name, field in fields.items() if field.default is ...]
-    return {
-        "type": "object",
-        "properties": properties,
-        **({"required": required} if required else {}),
-        "additionalProperties": False,
-    }
-
-
-def schema_of_type(kind: type, *without: str) -> Schema:
-    """Return what converts to a type, as one JSON Schema: but for the fields `without`, and with a key in the body."""
-    (whole,), components = msgspec.json.schema_components((kind,), ref_template="{name}")
-
-    def inlined(schema: Any) -> Any:
-        if isinstance(schema, dict):
-            if "$ref" in schema:
-                return inlined(components[schema["$ref"]])
-            return {name: inlined(below) for name, below in schema.items()}
-        return [inlined(below) for below in schema] if isinstance(schema, list) else schema
-
-    found: dict[str, Any] = inlined(whole)
-    fields = {name: below for name, below in found["properties"].items() if name not in without}
-    return {**found, "properties": {**fields, "idempotency_key": {"type": "string", "pattern": _KEY}}}
-
-
-def codes_of(route: Route, door: Door) -> list[str]:
-    """Return every code that a route can be answered with, sorted; by what the route is, and by what its row says."""
-    codes = {"internal", "unavailable", "version_unknown", *door.codes}
-    if route.permission is not None:
-        codes |= _GUARDED_CODES
-    if route.body:
-        codes |= {"body_too_large", "body_too_slow", "body_malformed", "overloaded"}
-    if route.body.startswith("json"):
-        codes |= {"body_key_repeated", "body_too_deep", "content_type_unsupported", "validation_failed"}
-    if door.key:
-        codes |= {"idempotency_key_ambiguous"}
-    if door.key == "once":
-        codes |= {"idempotency_key_missing", "idempotency_key_malformed", "idempotency_key_reused"}
-    if door.query:
-        codes |= {"query_malformed"}
-    return sorted(codes)
-
-
-WITHOUT_ROUTE: Final = frozenset({"route_not_found", "method_not_allowed"})
-"""What is answered where there is no route."""
-
-_GUARDED_CODES: Final = frozenset(
-    {
-        "authentication_required", "certificate_expired", "certificate_required", "certificate_revoked",
-        "certificate_unknown", "credentials_disagree", "key_expired", "key_invalid", "key_revoked", "network_refused",
-        "overloaded", "permission_denied", "principal_disabled", "rate_limited", "token_algorithm_refused",
-        "token_audience_wrong", "token_claims_malformed", "token_expired", "token_issuer_unknown", "token_key_unknown",
-        "token_malformed", "token_not_yet_valid", "token_role_refused", "token_signature_invalid",
-        "token_tenant_refused", "token_too_large",
-    }
-)  # fmt: skip
-"""What everybody may be answered with at a door that asks who comes."""
-_KEY: Final = f"^{KEY_PATTERN.pattern.removesuffix(chr(92) + 'Z')}$"
 _CALLBACK_CODES: Final = tuple(str(code) for code in CallbackCode)
 _REPLAYED: Final = ("idempotent-replayed", "idempotency-first-seen", "x-original-request-id")
 _STREAM: Final = Media("text/event-stream", "server-sent events: the name of each is its topic, its data the record")
@@ -157,6 +59,14 @@ _LIMIT: Final = Query(
     {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
     "how many rows at most",
 )
+
+
+_QUOTED: Final[Mapping[str, str]] = {
+    "amount": "what is sold, in minor units",
+    "currency": "the currency that is sold",
+    "buy_currency": "the currency that is bought",
+    "intent_id": "of the intent that will name the quote; one is made where it is left out",
+}
 
 
 def _create(name: str, summary: str, kinds: frozenset[str] | None) -> Door:
@@ -212,6 +122,23 @@ DOORS: Final[Mapping[str, Door]] = {
     ),
     "POST /holds/{id}/void": _command(
         "void_hold", "holds", "Give back what is held still.", VOID, *COMMAND_CODES["void_hold"]
+    ),
+    "POST /journals": _create("create_journal", "Book many legs at once, or none of them.", JOURNALS),
+    "POST /conversions": _create("create_conversion", "Sell one currency for another.", CONVERSIONS),
+    "GET /conversions/quote": Door(
+        name="quote_conversion", tag="conversions", summary="A price that holds for half a minute, for one intent.",
+        answers={200: term_shapes.QuoteGiven},
+        codes=("rate_unknown", "rate_stale", "conversion_too_small", "amount_overflow"),
+        query=tuple(Query(name, SCHEMAS[check], _QUOTED[name], name != "intent_id") for name, check in QUOTE.items()),
+    ),
+    "POST /rates": Door(
+        name="put_rate", tag="conversions", summary="Put the rate of a pair in force.",
+        answers={201: term_shapes.RatePut},
+        takes=schema_of_fields(RATE), key="once", headers=_REPLAYED,
+        codes=("rate_outdated", "rate_of_the_future", "currencies_must_be_different"),
+    ),
+    "GET /rates": Door(
+        name="list_rates", tag="conversions", summary="The rates in force, by pair.", answers={200: term_shapes.Rates},
     ),
     "POST /runtime/intents/bulk": Door(
         name="create_intents", tag="intents", key="each", codes=("batch_too_large",),

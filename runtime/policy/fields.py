@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.ledger.book import AccountRef
@@ -62,6 +62,19 @@ def _of_account(side: str, name: str) -> Callable[[Subject], Scalar]:
     return read
 
 
+def _of_party(side: str, name: str) -> Callable[[Subject], Scalar]:
+    def read(subject: Subject) -> Scalar:
+        ref = getattr(subject, side)
+        return None if ref is None or ref.party is None else _plain(getattr(ref.party, name))
+
+    return read
+
+
+def _of_counterparty(subject: Subject, name: str) -> Scalar:
+    named = subject.command.counterparty
+    return None if named is UNSET else _plain(getattr(named, name) or None)
+
+
 def _plain(value: Any) -> Scalar:
     return str(value) if isinstance(value, str) else value  # an enumeration's member is its text
 
@@ -85,6 +98,14 @@ FIELDS: Final[Mapping[str, Field]] = {
     "source.type":         Field("text",    _of_account("source", "type"), kept=True),
     "destination.id":      Field("text",    lambda subject: subject.command.destination or None),
     "destination.type":    Field("text",    _of_account("destination", "type"), kept=True),
+    "source.party":        Field("text",    _of_party("source", "id"), kept=True),
+    "source.kyc":          Field("text",    _of_party("source", "kyc"), kept=True),
+    "source.screening":    Field("text",    _of_party("source", "screening"), kept=True),
+    "destination.party":   Field("text",    _of_party("destination", "id"), kept=True),
+    "destination.kyc":     Field("text",    _of_party("destination", "kyc"), kept=True),
+    "destination.screening": Field("text",  _of_party("destination", "screening"), kept=True),
+    "counterparty.name":   Field("text",    lambda subject: _of_counterparty(subject, "name")),
+    "counterparty.country": Field("text",   lambda subject: _of_counterparty(subject, "country")),
     "hour":                Field("integer", lambda subject: _local(subject).hour, kept=True),
     "weekday":             Field("integer", lambda subject: _local(subject).isoweekday(), kept=True),
     RISK_SCORE:            Field("integer", lambda subject: None, kept=True),  # set by the scorer

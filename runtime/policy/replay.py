@@ -18,8 +18,8 @@ from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.transaction import Record, timestamp
 from zentra.runtime.policy.conditions import fields_in
 from zentra.runtime.policy.decision import NO_SCORERS, decide_again
-from zentra.runtime.policy.evaluation import DAILY, Inputs
-from zentra.runtime.policy.fields import METADATA, VELOCITY
+from zentra.runtime.policy.evaluation import DAILY, Inputs, read_field
+from zentra.runtime.policy.fields import VELOCITY, VELOCITY_FIGURES, Subject, field_of
 from zentra.runtime.policy.people import with_people
 from zentra.runtime.policy.rules import PolicyRules
 from zentra.runtime.policy.scoring import Scorer
@@ -202,19 +202,14 @@ def _minor(held: tuple[str, str] | None) -> str | None:
 
 
 def _value(name: str, past: Past, seen: f.Seen) -> Any:
-    """Return the value of a field as the decision saw it."""
-    command = past.command
+    """Return the value of a field as the decision saw it; an amount as digits."""
     if name in seen.fields:
         return seen.fields[name]
-    if name.startswith(METADATA):
-        return command.metadata.get(name[len(METADATA) :])
     if name.startswith(VELOCITY):
         window, _, figure = name[len(VELOCITY) :].rpartition(".")
         held = seen.usage.get(window)
-        return None if held is None else held[0 if figure == "count" else 1]
-    named = {
-        "amount": command.minor, "source.id": command.source, "destination.id": command.destination,
-        "role": past.role, "principal": past.principal,
-        "corridor": f"{command.country or '*'}/{command.currency}/{command.kind}",
-    }  # fmt: skip
-    return named[name] if name in named else getattr(command, name, None)
+        return None if held is None else held[VELOCITY_FIGURES.index(figure)]
+    field = field_of(name, {})
+    subject = Subject(past.command, past.role, past.principal, None, None, datetime.fromisoformat(past.at), None)
+    value = None if field is None else read_field(field.read, subject)
+    return str(value) if name == "amount" else value

@@ -15,6 +15,7 @@ from zentra.runtime.fees.schedule import FeeRule, FeeSchedule
 from zentra.runtime.intents.terms import HOLD_SECONDS_MIN
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef
+from zentra.runtime.ledger.conversion import FxRate
 from zentra.runtime.policy import PolicyRules
 from zentra.runtime.policy.document import rules_of
 from zentra.runtime.ports import (
@@ -58,7 +59,15 @@ _SYSTEM_ACCOUNTS: Final = """
 select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status
 from accounts a join unnest($1::text[], $2::text[], $3::text[]) as n(tenant, type, currency)
     using (tenant, type, currency)
-where a.type in ('settlement', 'fee') order by a.id desc
+where a.type in ('settlement', 'liquidity', 'fee') order by a.id desc
+"""
+_RATES: Final = """
+select tenant, sell, buy, mid, spread_bps, fee_minor, as_of, max_age_seconds, source, version
+from fx_rates order by 1, 2, 3
+"""
+_INTENT_IDS: Final = """
+select i.tenant, i.intent_id, i.id
+from intents i join unnest($1::text[], $2::text[]) as n(tenant, intent_id) using (tenant, intent_id)
 """
 _RECORDS: Final = """
 select intent, array_agg(record order by sequence), array_agg(hash order by sequence)
@@ -133,6 +142,9 @@ select id from outbox where subject like 'zc.%' and partition = any($1::int[]) o
 _WORKLOADS: Final = """
 select tenant, assigned_to, count(*) from reviews
 where status = 'open' and tenant = any($1::text[]) and assigned_to is not null group by 1, 2
+"""
+_CLOSED_UNTIL: Final = """
+select tenant, max(until) from periods where reopened_at is null and book = 'default' group by tenant
 """
 _STATISTICS: Final = """
 select
@@ -231,6 +243,8 @@ class PostgresStore:
             reviews={row[0]: msgspec.json.decode(row[1], type=ReviewRules) for row in reviews},
             members=members,
             fees={row[0]: FeeSchedule(msgspec.json.decode(row[2], type=tuple[FeeRule, ...]), row[1]) for row in fees},
+            rates=_by_tenant(FxRate(*row) for row in await self._fetch(_RATES)),
+            closed_until={row[0]: row[1] for row in await self._fetch(_CLOSED_UNTIL)},
             lists=await self.shelf.active() if screening else {},
             cleared=await cleared_pairs(self._pool) if screening else {},
         )
@@ -251,6 +265,11 @@ class PostgresStore:
             for row in await self._fetch(_SYSTEM_ACCOUNTS, *asked):
                 found[row[1], f"{_SYSTEM}{row[3]}/{row[4]}"] = AccountRef(*row)
         return found
+
+    async def intent_ids(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """See Store.intent_ids."""
+        rows = await self._fetch(_INTENT_IDS, [tenant for tenant, _ in names], [name for _, name in names])
+        return {(row[0], row[1]): row[2] for row in rows}
 
     async def intents(self, ids: Collection[str]) -> dict[str, StoredIntent]:
         """See Store.intents."""

@@ -26,6 +26,7 @@ __all__ = [
     "NewEndpoint",
     "create_account",
     "create_endpoint",
+    "once",
     "open_system_accounts",
 ]
 
@@ -84,7 +85,7 @@ async def create_account(pool: Pool, keyed: KeyedAnswer, account: NewAccount) ->
             raise Refusal("account_exists", f"{account.account_id} is open already; choose another id") from error
         await connection.execute(_BALANCE, number, keyed.tenant)
 
-    return await _once(pool, keyed, open_it)
+    return await once(pool, keyed, open_it)
 
 
 async def create_endpoint(pool: Pool, keyed: KeyedAnswer, endpoint: NewEndpoint) -> StoredKey | None:
@@ -101,7 +102,7 @@ async def create_endpoint(pool: Pool, keyed: KeyedAnswer, endpoint: NewEndpoint)
         except asyncpg.UniqueViolationError as error:
             raise Refusal("endpoint_exists", f"{endpoint.id} exists already; choose another id") from error
 
-    return await _once(pool, keyed, set_up)
+    return await once(pool, keyed, set_up)
 
 
 async def open_system_accounts(connection: Connection, tenant: str, currency: str) -> list[str]:
@@ -114,8 +115,8 @@ async def open_system_accounts(connection: Connection, tenant: str, currency: st
     return [row["account_id"] for row in opened]
 
 
-async def _once(pool: Pool, keyed: KeyedAnswer, write: _Write) -> StoredKey | None:
-    """Run `write` with its key in one transaction of the tenant, unless the key is known."""
+async def once(pool: Pool, keyed: KeyedAnswer, write: _Write) -> StoredKey | None:
+    """Run `write` with its key in one transaction of the tenant and return None, or what the key has stored already."""
     for _ in range(RUNS_MAX):
         try:
             async with tenant_transaction(pool, keyed.tenant) as connection:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef
@@ -67,10 +69,15 @@ async def past_intents(
 
 
 async def accounts_named(pool: Pool, tenant: str, names: Collection[str]) -> dict[str, AccountRef]:
-    """Return the tenant's accounts of these ids, by id."""
+    """Return the tenant's accounts of these ids, by id, with their parties as they are now."""
     async with tenant_transaction(pool, tenant) as connection:
         rows = await connection.fetch(_ACCOUNTS, tenant, sorted(names))
-    return {row[2]: AccountRef(*row) for row in rows}
+    return {row[2]: _account(row) for row in rows}
+
+
+def _account(row: Any) -> AccountRef:
+    ref = AccountRef(*row[:9])
+    return ref if row[9] is None else replace(ref, party=PartyRef(*row[9:]))
 
 
 async def _read(connection: Connection, tenant: str, ids: list[str]) -> list[PastIntent]:
@@ -115,6 +122,8 @@ where tenant = $1 and intent = any($2::uuid[]) and (state = $3 or event in
 order by intent, sequence
 """
 _ACCOUNTS: Final = """
-select id, tenant, account_id, type, currency, normal_side, guarded, overdraft_limit, status
-from accounts where tenant = $1 and account_id = any($2::text[])
+select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status,
+    p.party_id, p.kyc_state, p.screening_state
+from accounts a left join parties p on p.tenant = a.tenant and p.party_id = a.party
+where a.tenant = $1 and a.account_id = any($2::text[])
 """

@@ -19,7 +19,7 @@ from tests.architecture import ROOT
 from tests.client import servers
 from tests.client.servers import Script
 from zentra.client import holds, models, people, policies
-from zentra.client.api import AsyncZentra, NewDecision, NewIntent, Zentra
+from zentra.client.api import AsyncZentra, Condition, Leg, NewDecision, NewIntent, Zentra
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages
 from zentra.client.blocking.transport import EventStream, Pages
 
@@ -41,6 +41,11 @@ LEFT_OUT: Mapping[str, str] = {
 }
 """Operations that the client does not have, each with the reason."""
 
+ELSEWHERE: Mapping[str, frozenset[str]] = {
+    name: frozenset({"legs", "corrects", "buy_currency", "quote"}) for name in ("create_intent", "create_intents")
+}
+"""Fields of the general doors that have a method of their own."""
+
 FIELDS_LEFT_OUT: Mapping[str, str] = {
     "idempotency_key": "goes as a header",
     "money_model": "there is only one",
@@ -52,19 +57,13 @@ CREATED = {"created_from": AT, "created_before": "2026-05-01T00:00:00Z", "page_s
 AMOUNTS = {"amount_min": 1, "amount_max": 2}
 ORDER = {"reason": "why", "wait": 3, "idempotency_key": "k"}
 MONEY: dict[str, Any] = {
-    "amount": 1,
-    "currency": "NGN",
-    "source": "a",
-    "destination": "b",
-    "intent_id": "i",
-    "scope": "s",
-    "country": "NG",
-    "metadata": {"a": "b"},
-    "fee_max": 5,
-    "wait": 3,
-    "counterparty": {"name": "n"},
-}
-GENERAL = {**MONEY, "hold": {"expires_in_seconds": 60}}
+    "amount": 1, "currency": "NGN", "source": "a", "destination": "b", "intent_id": "i", "scope": "s", "country": "NG",
+    "metadata": {"a": "b"}, "wait": 3,
+}  # fmt: skip
+LABELS = {name: MONEY[name] for name in ("intent_id", "scope", "country", "metadata", "wait")}
+HOLDS = [Condition(account="a", of="available", min=0, max=1)]
+CHARGED = {**MONEY, "fee_max": 5, "conditions": HOLDS, "counterparty": {"name": "n"}}
+GENERAL = {**CHARGED, "hold": {"expires_in_seconds": 60}, "effective_at": AT}
 SAID: dict[str, Any] = {
     "aliases": ["a"], "born": "1961-05-03", "countries": ["XA"], "identifiers": {"a": "b"}, "idempotency_key": "k",
 }  # fmt: skip
@@ -84,11 +83,20 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "show_case": lambda api: api.cases.get("x"),
     "resolve_case": lambda api: api.cases.resolve("x", "dismissed", **ORDER),
     "list_denials": lambda api: api.denials.list(actor="a", action="b", reason="c", **CREATED).page("c"),
-    "create_payment": lambda api: api.payments.create(**MONEY),
-    "create_transfer": lambda api: api.transfers.create(**MONEY),
+    "create_payment": lambda api: api.payments.create(**CHARGED),
+    "create_transfer": lambda api: api.transfers.create(**CHARGED, effective_at=AT),
     "create_intent": lambda api: api.runtime.intents.create(**GENERAL),
+    "create_journal": lambda api: api.journals.create(
+        legs=[Leg(source="a", destination="b", amount=1)], currency="NGN", corrects="c", conditions=HOLDS,
+        effective_at=AT, **LABELS),
+    "create_conversion": lambda api: api.conversions.create(buy_currency="USD", quote="q", conditions=HOLDS, **MONEY),
+    "quote_conversion": lambda api: api.conversions.quote(amount=1, currency="a", buy_currency="b", intent_id="i"),
+    "put_rate": lambda api: api.rates.put(
+        sell="a", buy="b", mid="1", spread_bps=1, fee_minor=1, max_age_seconds=1, source="s", as_of=AT),
+    "list_rates": lambda api: api.rates.in_force(),
     "create_hold": lambda api: api.holds.create(
-        expires_in_seconds=60, release_condition="r", **{name: MONEY[name] for name in MONEY if name != "fee_max"}),
+        expires_in_seconds=60, release_condition="r", conditions=HOLDS,
+        counterparty={"name": "n"}, **MONEY),
     "list_holds": lambda api: api.holds.list(
         account="a", status="s", currency="c", expires_before=AT, **CREATED).page("c"),
     "show_hold": lambda api: api.holds.get("x"),
@@ -174,7 +182,8 @@ def test_an_operation_is_asked_for_with_everything_that_it_takes(run: Callable[.
     query, headers = parameters(operation)
     assert dict(parse_qsl(request.url.query.decode())).keys() == query
     assert headers <= set(request.headers)
-    assert sent(request.content) == taken(operation) - (FIELDS_LEFT_OUT.keys() - inside(operation))
+    left_out = FIELDS_LEFT_OUT.keys() - inside(operation) | ELSEWHERE.get(name, frozenset())
+    assert sent(request.content) == taken(operation) - left_out
 
 
 def parameters(operation: dict[str, Any]) -> tuple[set[str], set[str]]:
@@ -221,6 +230,8 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.Case: ["Case"],
     models.Command: ["CommandAnswer"],
     models.CommandRecord: ["Command"],
+    models.Condition: ["ConditionShown"],
+    models.Conversion: ["ConversionShown"],
     models.Delivery: ["Delivery"],
     models.DeliveryAttempt: ["Attempt"],
     models.Denial: ["Denial"],
@@ -235,6 +246,7 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.Intent: ["Intent", "Accepted", "IntentShown"],
     models.LedgerEntry: ["LedgerEntry"],
     models.LedgerState: ["LedgerState"],
+    models.Leg: ["LegShown"],
     models.Links: ["IntentLinks", "AccountLinks", "CommandLinks", "SelfLink", "IntentLink", "HoldLinks"],
     models.Page: [
         "Intents",
@@ -258,7 +270,11 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     policies.PolicyEvent: ["PolicyEvent"],
     policies.PolicyVersion: ["PolicySummary", "PolicyVersion", "PolicyShown"],
     policies.RuleAnswer: ["Answer"],
+    models.Price: ["PriceShown"],
     models.Quote: ["QuoteShown"],
+    models.ConversionQuote: ["QuoteGiven"],
+    models.Rate: ["Rate", "RatePut"],
+    models.Rates: ["Rates"],
     models.Reason: ["Reason"],
     models.Record: ["RecordShown"],
     models.Review: ["Review", "ReviewShown"],

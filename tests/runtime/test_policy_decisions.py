@@ -9,8 +9,10 @@ from typing import Any, Final, cast
 import pytest
 from msgspec import structs
 
+from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.facts import Judged, Seen
+from zentra.runtime.intents.terms import Counterparty
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.policy import Judging, Limits, PolicyRules, Usage, VelocityKey, decide, fields, velocity_keys
@@ -24,14 +26,16 @@ from zentra.runtime.policy.scoring import RiskFacts, Scorer, default_score
 
 NOW: Final = datetime(2026, 4, 3, 22, 30, tzinfo=UTC)  # a Friday; in Lagos it is half past eleven at night
 DAY: Final = "2026-04-03"
-SOURCE: Final = AccountRef(1, "acme", "customer", "customer", "NGN", "credit", guarded=True)
+SOURCE: Final = AccountRef(
+    1, "acme", "customer", "customer", "NGN", "credit", guarded=True, party=PartyRef("p-1", "approved", "clear")
+)
 DESTINATION: Final = AccountRef(2, "acme", "shop", "merchant", "NGN", "credit", guarded=True)
 
 
 def _command(minor: int = 100, **changes: Any) -> IntentCommand:
     base = IntentCommand(
         kind=IntentKind.TRANSFER, minor=str(minor), currency="NGN", source="customer", destination="shop", country="NG",
-        metadata={"purpose": "rent"},
+        metadata={"purpose": "rent"}, counterparty=Counterparty("Ann Onym", "KP"),
     )  # fmt: skip
     return structs.replace(base, **changes)
 
@@ -122,6 +126,9 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str, str, str]] = [
     ({"rules": [_rule("road", _when("corridor", "in", value=["NG/NGN/transfer"]))]},     {}, "denied", "blocked", "road_said_so"),
     ({"rules": [_rule("shop", _when("destination.type", "==", value="merchant"))]},      {}, "denied", "blocked", "shop_said_so"),
     ({"rules": [_rule("ada", _when("principal", "==", value="ada"))]},                   {}, "denied", "blocked", "ada_said_so"),
+    ({"rules": [_rule("kyc", _when("source.kyc", "!=", value="approved"))]},             {}, "accepted", "straight_through", ""),
+    ({"rules": [_rule("kyc", _when("destination.kyc", "!=", value="approved"))]},        {}, "denied", "blocked", "rule_unanswerable"),
+    ({"rules": [_rule("land", _when("counterparty.country", "in", value=["KP"]))]},      {}, "denied", "blocked", "land_said_so"),
     ({"risk": {"review_min": 50, "deny_min": 90}},          {},                  "review",   "manual",           "risk_high"),
     ({"risk": {"review_min": 51, "deny_min": 90}},          {},                  "accepted", "straight_through", ""),
     ({"risk": {"review_min": 10, "deny_min": 50}},          {},                  "denied",   "blocked",          "risk_too_high"),

@@ -110,6 +110,7 @@ async def _spoil(admin: Pool) -> None:
         ("D", "minor = minor + 1"),
         ("D", "status = 'open', ended_at = null"),
         ("K", "expires_at = placed_at"),
+        ("K", "expires_at = expires_at + interval '1 microsecond'"),
     ):
         transaction = admin.acquire()
         async with transaction as connection:
