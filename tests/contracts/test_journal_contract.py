@@ -6,6 +6,7 @@ import pytest
 
 from tests.contracts.test_store_contract import AT, World, pools, story, uuid, world
 from zentra.bench.twins.store import StoreTwin
+from zentra.bench.twins.store_intake import IntentRow
 from zentra.runtime.ports import TickWrites
 from zentra.storage.engine.store import PostgresStore
 
@@ -20,6 +21,8 @@ async def named(world: World, intent: str) -> None:
             " values ($1, 'acme', $2, '', '', 'dev', 'developer', $2, 't', now())",
             intent, f"i-{intent}",
         )  # fmt: skip
+    elif isinstance(world.store, StoreTwin):
+        world.store.intake.intents["acme", f"i-{intent}"] = IntentRow(intent, b"", "k")
 
 
 async def corrections(world: World, original: str) -> list[str]:

@@ -49,7 +49,8 @@ async def test_a_journal_is_booked_dated_reversed_and_corrected(dev: Person, ops
     assert (await balance(dev, "j-a"), await balance(dev, "j-b")) == (("0", "0"), ("0", "0"))
     right = await journal(dev, ("customer-1", "j-a", 5), corrects=made["intent_id"])
     assert right["status"] == "REVIEW"
-    approved = await ops.post(f"/reviews/{right['id']}/approve", {"reason": "seen"}, wait=20)
+    seen = {"reason": "seen", "request_hash": (await ops.get(f"/reviews/{right['id']}")).json["request_hash"]}
+    approved = await ops.post(f"/reviews/{right['id']}/approve", seen, wait=20)
     assert approved.status == 200
     seen = (await dev.get(f"/runtime/intents/{right['intent_id']}", wait=20)).json
     assert (seen["status"], seen["corrects"]) == ("SUCCESSFUL", made["intent_id"])
