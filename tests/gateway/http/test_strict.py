@@ -24,6 +24,8 @@ SOUND: dict[str, dict[str, Any]] = {
     "POST /accounts": {"account_id": "a", "owner": "o", "type": "customer", "currency": "NGN"},
     "POST /quotes": {"amount": 5, "currency": "NGN", "source": "a", "destination": "b"},
     "POST /fee-schedules": {"rules": []},
+    "POST /policies": {"document": {}},
+    **{f"POST /policies/{{version}}/{step}": {} for step in ("validate", "backtest", "promote", "rollback")},
     "POST /reviews/{id}/approve": {"reason": "x"},
     "POST /reviews/{id}/reject": {"reason": "x"},
     "POST /reviews/{id}/assign": {},
