@@ -58,7 +58,7 @@ class Known(Struct):
     principal: str
     given_back: int = 0
     captures: list[tuple[str, int]] = field(default_factory=list)  # of a hold: to whom, and how much
-    legs: tuple[tuple[str, str, int], ...] = ()  # of a journal, which goes back as a whole
+    legs: tuple[tuple[str, str, int], ...] = ()  # of a journal; several go back as a whole
 
     @property
     def moved(self) -> int:
@@ -67,7 +67,7 @@ class Known(Struct):
 
     def shares(self) -> list[tuple[str, str, int]]:
         """Return who has how much of whom; what is given back comes from the newest first."""
-        if self.legs:
+        if len(self.legs) > 1:
             return [] if self.given_back else list(self.legs)
         if self.kind != IntentKind.HOLD:
             return [(self.source, self.destination, self.minor - self.given_back)]
@@ -141,13 +141,18 @@ class EngineMachine(RuleBasedStateMachine):
         self._count("cancel", at_once)
 
     @precondition(lambda self: self.known)
-    @rule(pick=picks, share=st.sampled_from([None, 60, 60, 60, 10, 100, 101, 0, -1, 2**70]), at_once=st.booleans())
-    def reverse(self, pick: int, share: int | None, at_once: bool) -> None:
-        """Ask for a share of an intent's money back, in per cent, or for all that is left."""
+    @rule(
+        pick=picks, share=st.sampled_from([None, 60, 60, 60, 10, 100, 101, 0, -1, 2**70]), times=st.integers(1, 2),
+        at_once=st.booleans(),
+    )  # fmt: skip
+    def reverse(self, pick: int, share: int | None, times: int, at_once: bool) -> None:
+        """Ask for a share of an intent's money back, in per cent, or for all that is left; whoever is impatient asks
+        twice."""
         intent = self._pick(pick, MOVED)
         amount = "full" if share is None else str(self.known[intent].moved * share // 100)
-        self._ask("reverse", intent, {"amount": amount})
-        self._count("reverse", at_once)
+        for _ in range(times):
+            self._ask("reverse", intent, {"amount": amount})
+            self._count("reverse", at_once)
 
     @precondition(lambda self: self.known)
     @rule(pick=picks, verdict=st.sampled_from(["approved", "rejected"]), round_=st.integers(1, 2), own=st.booleans())
