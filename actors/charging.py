@@ -20,7 +20,7 @@ from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import NO_CHARGES, AccountRef, Charges, Leg, Objection
 from zentra.runtime.ledger.money import MINOR_MAX
-from zentra.runtime.ledger.names import DEFAULT_BOOK, system_name
+from zentra.runtime.ledger.names import book_of, system_name
 from zentra.runtime.rails import routing
 
 __all__ = ["NO_QUOTE", "at_post", "at_release", "at_reserve", "at_reversal", "charged"]
@@ -134,9 +134,8 @@ def _disagreement(tx: Transaction, quoted: FeeQuote) -> Objection | None:
 
 def _locked_fee_account(tick: Tick, tx: Transaction) -> AccountRef:
     """Return the account that took the fees of an intent, locked: that of the book that its money is in."""
-    source = tick.account(tx.tenant, tx.command.source if tx.booked is None else tx.booked[1])
-    book = DEFAULT_BOOK if source is None else source.book
-    fee = tick.account(tx.tenant, system_name("fee", tx.command.currency, book))
+    source = tick.account(tx.tenant, tx.command.source if tx.went is None else tx.went[1])
+    fee = tick.account(tx.tenant, system_name("fee", tx.command.currency, book_of(source)))
     if fee is None:
         raise LookupError("an account that a reserve found is gone")
     tick.lock(fee)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
-from zentra.actors import charging, holding, ledgering, reviewing, stages, webhooks
+from zentra.actors import holding, journaling, ledgering, reviewing, stages, webhooks
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.errors import Refusal
 from zentra.runtime.intents import facts as f
@@ -27,6 +27,8 @@ class Reversal(Struct, frozen=True):
 
     amount: str = "full"
     reason: str = ""
+    force: bool = False  # let the payee go below its limit
+    approved_by: str = ""  # who has let it; never whoever asks
 
 
 class CaseResolution(Struct, frozen=True):
@@ -74,24 +76,29 @@ def _reverse(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str
         return "done"
     if tx.state is State.REVERSED:
         return "already_reversed"
-    if tx.state not in (State.SUCCESSFUL, State.RECONCILED):
+    if tx.state not in (State.SUCCESSFUL, State.RECONCILED) and not (tx.state is State.FAILED and tx.posted):
         return "transaction_not_found"
+    if tx.command.corrects is not UNSET:
+        return "reversal_of_reversal"
     body = msgspec.json.decode(event.body, type=Reversal)
+    if body.force and body.approved_by in ("", event.principal):
+        return "force_not_approved"
+    left = tx.posted - tx.given_back
     try:
-        minor = tx.posted - tx.given_back if body.amount == "full" else parse_minor(body.amount)
+        minor = left if body.amount == "full" else parse_minor(body.amount)
     except Refusal as refusal:
         return refusal.reason
     if tx.command.kind is IntentKind.HOLD:
-        return holding.reverse(tick, at, event, tx, minor, body.reason)
-    path = ledgering.path_of(tick, tx)
-    fees, relief = charging.at_reversal(tick, tx, path, minor)
-    done = tick.book.reverse(
-        path, minor, tx.posted, tx.given_back, tick.now, intent=tx.id, ordinal=tx.ordinal, fees=fees, relief=relief
-    )
+        forced_by = body.approved_by if body.force else ""
+        return holding.reverse(tick, at, event, tx, minor, body.reason, forced_by=forced_by)
+    if tx.state is State.FAILED and 0 < minor < left:
+        return "reversal_indivisible"  # what failed is given back as a whole
+    done = journaling.reverse(tick, tx, minor, forced=body.force)
     if isinstance(done, Objection):
         return done.code
-    fact = Fact.REVERSED_IN_FULL if tx.given_back + minor == tx.posted else Fact.REVERSED_IN_PART
-    facts = f.Booked(tuple(posting.entry() for posting in done), body.reason, event.command)
+    fact = Fact.REVERSED_IN_FULL if minor == left else Fact.REVERSED_IN_PART
+    approved = body.approved_by if body.force else UNSET
+    facts = f.Booked(tuple(posting.entry() for posting in done), body.reason, event.command, approved_by=approved)
     tick.move(tx, fact, facts, at, actor=event.principal, cause=event.command)
     return "done"
 
@@ -110,15 +117,23 @@ def _resolve(tick: Tick, at: Input, event: CommandGiven) -> str:
         if tx.state is not State.SUBMITTED:
             return "not_awaiting_provider"
         _report(tick, at, event, tx, body)
-    elif body.resolution == "retry" and tx.state is not State.CONFIRMED:
+    elif body.resolution == "retry" and tx.state is not State.CONFIRMED and not _owes(tx):
         return "nothing_to_retry"
     kind = tx.cases_open[body.case]
     facts = f.CaseNoted(body.case, kind, {"reason": body.reason}, body.resolution)
     tick.move(tx, Fact.CASE_RESOLVED, facts, at, actor=event.principal, cause=event.command)
-    if body.resolution == "retry" or tx.state in (State.CONFIRMED, State.REFUSED):
+    if _owes(tx):
+        if body.resolution == "retry":
+            journaling.settle_debt(tick, at, tx)
+    elif body.resolution == "retry" or tx.state in (State.CONFIRMED, State.REFUSED):
         tick.send(at.partition, "ledger", stages.due(tx))
     tick.writes.cases_resolved.append(row)
     return "done"
+
+
+def _owes(tx: Transaction) -> bool:
+    """Return whether a transaction has failed with money posted that was to be given back."""
+    return tx.state is State.FAILED and tx.posted > tx.given_back
 
 
 def _report(tick: Tick, at: Input, event: CommandGiven, tx: Transaction, body: CaseResolution) -> None:
@@ -140,9 +155,9 @@ def _report(tick: Tick, at: Input, event: CommandGiven, tx: Transaction, body: C
 COMMAND_CODES: Final[Mapping[str, tuple[str, ...]]] = {
     "cancel": ("not_cancellable", "permission_denied"),
     "reverse": (
-        "already_reversed", "transaction_not_found", "exceeds_original", "amount_zero", "amount_negative",
-        "amount_overflow", "account_not_found", "account_closed", "account_frozen", "currency_mismatch",
-        "insufficient_funds",
+        "already_reversed", "transaction_not_found", "reversal_of_reversal", "force_not_approved", "exceeds_original",
+        "reversal_indivisible", "amount_zero", "amount_negative", "amount_overflow", "account_not_found",
+        "account_closed", "account_frozen", "currency_mismatch", "insufficient_funds",
     ),
     **reviewing.REVIEW_CODES,
     "resolve_case": ("case_not_open", "not_awaiting_provider", "nothing_to_retry"),

@@ -18,7 +18,7 @@ from zentra.runtime.intents.terms import Deposit
 from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.intents.vocabulary import Fact
 from zentra.runtime.ledger.book import AccountRef, Objection
-from zentra.runtime.ledger.names import DEFAULT_BOOK, is_number, settlement_name, system_name
+from zentra.runtime.ledger.names import book_of, is_number, settlement_name, system_name
 
 if TYPE_CHECKING:
     from zentra.actors.tick import Input, Tick
@@ -53,8 +53,7 @@ def divert(tick: Tick, at: Input, tx: Transaction, source: AccountRef | None, ob
     where that is no matter of the account, or there is no suspense account."""
     command, deposit = tx.command, tx.command.deposit
     assert isinstance(deposit, Deposit)
-    book = DEFAULT_BOOK if source is None else source.book
-    suspense = tick.account(tx.tenant, system_name("suspense", command.currency, book))
+    suspense = tick.account(tx.tenant, system_name("suspense", command.currency, book_of(source)))
     if source is not None and suspense is not None and objection.code in _DIVERTED:
         tick.lock(source, suspense)
         done = tick.book.book(

@@ -17,7 +17,7 @@ ON_RAILS = frozenset({IntentKind.TRANSFER, IntentKind.PAYMENT})
 def diligence_of(tick: Tick, tx: Transaction, rules: Compliance) -> Diligence:
     """Return what is known of the people in an intent; raise MissingGround where an account was not looked up."""
     command, configuration = tx.command, tick.configuration
-    counterparty = command.counterparty or None
+    counterparty, legs = command.counterparty or None, command.legs or ()
     known = known_of(
         rules,
         source=tick.account(tx.tenant, command.source),
@@ -27,5 +27,6 @@ def diligence_of(tick: Tick, tx: Transaction, rules: Compliance) -> Diligence:
         lists=configuration.lists,
         cleared=configuration.cleared.get(tx.tenant, frozenset()),
         now=tick.now,
+        others=[tick.account(tx.tenant, name) for leg in legs for name in (leg.source, leg.destination)],
     )
     return known if command.destination else replace(known, destination="none")

@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from zentra.actors import commands, ledgering, outcomes, stages, webhooks
+from msgspec import UNSET
+
+from zentra.actors import commands, journaling, ledgering, outcomes, stages, webhooks
 from zentra.actors.finishing import finish
 from zentra.actors.memory import Memory, Missing, MissingGround, Needs
 from zentra.actors.tick import Batch, Input, Rules, Tick
 from zentra.runtime import messages as m
 from zentra.runtime.errors import DataError
 from zentra.runtime.intents.transaction import Transaction, restore
-from zentra.runtime.intents.vocabulary import IntentKind, State
+from zentra.runtime.intents.vocabulary import COMPOSED, IntentKind, State
 from zentra.runtime.ledger.book import AccountRef
-from zentra.runtime.ledger.names import DEFAULT_BOOK, is_number, settlement_name, system_name
+from zentra.runtime.ledger.names import book_of, is_number, settlement_name, system_name
 from zentra.runtime.policy import DEFAULT_RULES, VelocityKey, is_plain, velocity_keys
 from zentra.runtime.ports import Fence, Ground, Lease, TickPlan
 from zentra.runtime.rails import routing
@@ -201,6 +203,9 @@ class Engine:
             return
         if stage == "policy":
             self._look_account((tx.tenant, tx.command.source), missing)
+            if tx.command.legs is not UNSET:
+                for leg in tx.command.legs:
+                    self._look_account((tx.tenant, leg.source), missing)
             rules = self.memory.configuration.policies.get(tx.tenant, DEFAULT_RULES)
             if not is_plain(rules):
                 self._look_account((tx.tenant, tx.command.destination), missing)
@@ -213,6 +218,9 @@ class Engine:
     def _look_ledger(self, tx: Transaction, missing: Missing, needs: Needs) -> None:
         """Ask for all accounts of an intent, and for the locks on those that its state moves."""
         command, tenant, locks = tx.command, tx.tenant, needs.accounts
+        if command.kind in COMPOSED or command.conditions is not UNSET:
+            self._look_composed(tx, missing, needs)
+            return
         whole = command.kind is IntentKind.BOOK_TRANSFER or tx.state is not State.RESERVING
         names = [(tenant, command.source)]
         if command.destination:
@@ -225,13 +233,26 @@ class Engine:
             if ref is not None:
                 locks[ref.id] = ref
         if tx.fees or tenant in self.memory.configuration.fees:
-            book = DEFAULT_BOOK if refs[0] is None else refs[0].book
-            fee = self._look_account((tenant, system_name("fee", command.currency, book)), missing)
+            fee = self._look_account((tenant, system_name("fee", command.currency, book_of(refs[0]))), missing)
             if fee is not None:
                 locks[fee.id] = fee
         if not tx.velocity or tx.state is State.CONFIRMED:  # what a rail confirmed gives nothing back
             return
         if tx.state is not State.RESERVING or not self._lets_through(refs, command.amount):
+            needs.velocity.update(ledgering.counters(tx))
+
+    def _look_composed(self, tx: Transaction, missing: Missing, needs: Needs) -> None:
+        """Ask for the accounts of an intent with more than two, and for the locks on all of them."""
+        name = (tx.tenant, tx.command.source)
+        source = self.memory.accounts.get(name) or self._look_account(name, missing)
+        for account_id in journaling.names_of(tx.command, book_of(source)):
+            name = (tx.tenant, account_id)
+            ref = self.memory.accounts.get(name) or self._look_account(name, missing)
+            if ref is not None:
+                needs.accounts[ref.id] = ref
+        if tx.command.corrects is not UNSET and (tx.tenant, tx.command.corrects) not in self.memory.names:
+            missing.names.add((tx.tenant, tx.command.corrects))
+        if tx.velocity and tx.state is not State.CONFIRMED:
             needs.velocity.update(ledgering.counters(tx))
 
     def _lets_through(self, refs: list[AccountRef | None], minor: int) -> bool:
@@ -327,6 +348,8 @@ def _handle(tick: Tick, entry: Input) -> None:
     if handler is None:
         handler = stages.HANDLERS[entry.stage]
     handler(tick, entry, event)
+    while tick.owing:
+        journaling.settle_debt(tick, entry, tick.owing.pop())
 
 
 def _timer_fired(tick: Tick, entry: Input, event: m.TimerFired) -> None:

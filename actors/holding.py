@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from zentra.actors import ledgering
+from zentra.actors.bounding import bounds_of
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.errors import Refusal
 from zentra.runtime.intents import facts as f
@@ -18,6 +19,7 @@ from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.intents.vocabulary import Fact, State
 from zentra.runtime.ledger import holds
 from zentra.runtime.ledger.book import AccountRef, Objection, Posting
+from zentra.runtime.ledger.journal import Move, transact
 from zentra.runtime.ledger.money import parse_minor
 from zentra.runtime.ledger.names import settlement_name
 from zentra.runtime.messages import CommandGiven
@@ -57,10 +59,16 @@ def place(tick: Tick, at: Input, tx: Transaction) -> None:
     settlement = tick.account(tx.tenant, settlement_name(command.currency, source))
     destination = tick.account(tx.tenant, command.destination) if command.destination else None
     tick.lock(source, settlement)
-    done = holds.place(
-        tick.book, source, settlement, destination, command.amount, tick.now, intent=tx.id, ordinal=tx.ordinal,
-        named=bool(command.destination),
-    )  # fmt: skip
+    done: tuple[Posting, ...] | Objection
+    if command.conditions is UNSET:
+        done = holds.place(
+            tick.book, source, settlement, destination, command.amount, tick.now, intent=tx.id, ordinal=tx.ordinal,
+            named=bool(command.destination),
+        )  # fmt: skip
+    else:
+        named = (source, destination, settlement) if command.destination else (source, settlement)
+        hold, bounds = Move("reserve", named, command.amount, 0, command.currency), bounds_of(tick, tx)
+        done = transact(tick.book, (hold,), tick.now, intent=tx.id, ordinal=tx.ordinal, bounds=bounds)
     if isinstance(done, Objection):
         ledgering.refuse(tick, at, tx, done)
         return
@@ -127,8 +135,12 @@ def run_out(tick: Tick, at: Input, tx: Transaction) -> None:
     _give_up(tick, at, tx, fact, "hold_expired", "", actor="svc_ledger")
 
 
-def reverse(tick: Tick, at: Input, event: CommandGiven, tx: Transaction, minor: int, reason: str) -> str:
-    """Give back a part of what was captured, or all of it, the newest capture first; return the code of the outcome."""
+def reverse(
+    tick: Tick, at: Input, event: CommandGiven, tx: Transaction, minor: int, reason: str, *, forced_by: str = ""
+) -> str:
+    """Give back a part of what was captured, or all of it, the newest capture first; return the code of the outcome.
+
+    One that is `forced_by` somebody may take payees below their limits."""
     if tx.hold is None:
         return "transaction_not_found"
     source, settlement = _where_held(tick, tx)
@@ -140,12 +152,13 @@ def reverse(tick: Tick, at: Input, event: CommandGiven, tx: Transaction, minor: 
         destinations[one.destination] = ref
     tick.lock(source, settlement, *destinations.values())
     done = holds.reverse(
-        tick.book, source, settlement, destinations, tx.hold.captures, minor, tick.now, intent=tx.id, ordinal=tx.ordinal
-    )
+        tick.book, source, settlement, destinations, tx.hold.captures, minor, tick.now, intent=tx.id,
+        ordinal=tx.ordinal, forced=bool(forced_by),
+    )  # fmt: skip
     if isinstance(done, Objection):
         return done.code
     fact = Fact.REVERSED_IN_FULL if tx.given_back + minor == tx.posted else Fact.REVERSED_IN_PART
-    facts = f.HoldMoved(_entries(done), "hold_reversed", reason, event.command)
+    facts = f.HoldMoved(_entries(done), "hold_reversed", reason, event.command, forced_by or UNSET)
     tick.move(tx, fact, facts, at, actor=event.principal, cause=event.command)
     return "done"
 

@@ -4,9 +4,12 @@ Each is a plain function over the tick: it locks the accounts of the transaction
 the transaction by what came of it, entries or an objection. What is charged for it goes into the same command
 (`charging.py`)."""
 
-from msgspec import UNSET
+from collections.abc import Callable
+
+from msgspec import UNSET, UnsetType
 
 from zentra.actors import charging, deposits
+from zentra.actors.bounding import bounds_of, dated_of
 from zentra.actors.expiring import put_off
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.fees.quoting import FeeQuote
@@ -14,10 +17,11 @@ from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.intents.vocabulary import Fact, IntentKind
 from zentra.runtime.ledger.book import AccountRef, Objection, Posting
+from zentra.runtime.ledger.journal import Move, transact
 from zentra.runtime.ledger.names import settlement_name
 from zentra.runtime.policy import VelocityKey
 
-__all__ = ["book", "counters", "path_of", "post", "refuse", "release", "reserve"]
+__all__ = ["begun", "book", "counters", "path_of", "post", "refuse", "release", "reserve"]
 
 
 def reserve(tick: Tick, at: Input, tx: Transaction) -> None:
@@ -28,10 +32,16 @@ def reserve(tick: Tick, at: Input, tx: Transaction) -> None:
     settlement = tick.account(tx.tenant, settlement_name(command.currency, source))
     quoted, charges = charging.at_reserve(tick, tx, source, destination)
     tick.lock(source, settlement)
-    done = tick.book.reserve(
-        source, settlement, destination, command.amount, tick.now, intent=tx.id, ordinal=tx.ordinal, charges=charges
-    )
-    _begun(tick, at, tx, Fact.RESERVED, done, quoted)
+    done: tuple[Posting, ...] | Objection
+    if command.conditions is UNSET:
+        done = tick.book.reserve(
+            source, settlement, destination, command.amount, tick.now, intent=tx.id, ordinal=tx.ordinal, charges=charges
+        )
+    else:
+        hold = Move("reserve", (source, destination, settlement), command.amount, 0, command.currency)
+        bounds = bounds_of(tick, tx)
+        done = transact(tick.book, (hold,), tick.now, intent=tx.id, ordinal=tx.ordinal, bounds=bounds, charges=charges)
+    begun(tick, at, tx, Fact.RESERVED, done, quoted)
 
 
 def book(tick: Tick, at: Input, tx: Transaction) -> None:
@@ -43,31 +53,51 @@ def book(tick: Tick, at: Input, tx: Transaction) -> None:
         source = deposits.origin(tick, tx, destination) or source
     quoted, charges = charging.at_reserve(tick, tx, source, destination)
     tick.lock(source, destination)
-    done = tick.book.book(
-        source, destination, command.amount, tick.now, currency=command.currency, intent=tx.id, ordinal=tx.ordinal,
-        charges=charges,
-    )  # fmt: skip
+    done: tuple[Posting, ...] | Objection
+    if command.conditions is UNSET is command.effective_at:
+        done = tick.book.book(
+            source, destination, command.amount, tick.now, currency=command.currency, intent=tx.id, ordinal=tx.ordinal,
+            charges=charges,
+        )  # fmt: skip
+    else:
+        move = Move("book", (source, destination), 0, command.amount, command.currency)
+        bounds, dated = bounds_of(tick, tx), dated_of(tick, tx, source, destination)
+        done = transact(
+            tick.book, (move,), tick.now, intent=tx.id, ordinal=tx.ordinal, bounds=bounds, dated=dated, charges=charges
+        )
     if command.deposit is not UNSET and isinstance(done, Objection):
         deposits.divert(tick, at, tx, source, done)
     else:
-        _begun(tick, at, tx, Fact.BOOKED, done, quoted)
+        begun(tick, at, tx, Fact.BOOKED, done, quoted)
 
 
-def _begun(
-    tick: Tick, at: Input, tx: Transaction, fact: Fact, done: tuple[Posting, ...] | Objection, quoted: FeeQuote
+def begun(
+    tick: Tick,
+    at: Input,
+    tx: Transaction,
+    fact: Fact,
+    done: tuple[Posting, ...] | Objection,
+    quoted: FeeQuote = charging.NO_QUOTE,
+    *,
+    priced: f.Priced | UnsetType = UNSET,
+    needs: Callable[[str], int] | None = None,
 ) -> None:
+    """Move a transaction by what the ledger made of its first command: entries, or an objection that ends it.
+
+    `needs` says what it takes from an account, where that is not its amount and its fee."""
     if isinstance(done, Objection):
-        refuse(tick, at, tx, done, quoted.total_payer)
+        minor = tx.command.amount + quoted.total_payer if needs is None else needs(done.detail)
+        refuse(tick, at, tx, done, minor)
     else:
         entries = tuple([posting.entry() for posting in done])
-        tick.move(tx, fact, f.Booked(entries, fees=charging.charged(quoted)), at, actor="svc_ledger")
+        fees = charging.charged(quoted)
+        tick.move(tx, fact, f.Booked(entries, fees=fees, priced=priced), at, actor="svc_ledger")
 
 
-def refuse(tick: Tick, at: Input, tx: Transaction, objection: Objection, fee: int = 0) -> None:
-    """End a transaction that the ledger does not let begin, unless what it lacks is kept by holds that have expired.
-
-    It needs its amount and, on top of that, `fee`."""
-    if put_off(tick, at, tx, objection, tx.command.amount + fee):
+def refuse(tick: Tick, at: Input, tx: Transaction, objection: Objection, minor: int | None = None) -> None:
+    """End a transaction that the ledger does not let begin, unless what it lacks is kept by holds that have expired;
+    `minor` is what it takes from the account that lacks it, its amount by default."""
+    if put_off(tick, at, tx, objection, tx.command.amount if minor is None else minor):
         return
     tick.counted(counters(tx))  # it gives back under the counter's lock
     if objection.code == "account_not_found":
@@ -114,7 +144,7 @@ def _refuse(tick: Tick, at: Input, tx: Transaction, objection: Objection) -> Non
 def path_of(tick: Tick, tx: Transaction) -> tuple[AccountRef, ...]:
     """Return the accounts that the money of a transaction went through, destination first, locked."""
     command = tx.command
-    names = [command.destination, command.source] if tx.booked is None else [*tx.booked]
+    names = [command.destination, command.source] if tx.went is None else [*tx.went]
     if command.kind is not IntentKind.BOOK_TRANSFER:
         names.insert(1, settlement_name(command.currency, tick.account(tx.tenant, command.source)))
     path = []

@@ -28,6 +28,8 @@ async def load(store: Store, memory: Memory, batch: Batch, missing: Missing) -> 
         stored = await store.intents(missing.intents)
         actors = {key: restore(found.records, found.deliveries) for key, found in stored.items()}
         memory.learn("transactions", missing.intents, actors)
+    if missing.names:
+        memory.learn("names", missing.names, await store.intent_ids(missing.names))
     if missing.deliveries:
         memory.learn("deliveries", missing.deliveries, await store.deliveries(missing.deliveries))
     for tenant, endpoint in missing.lanes:

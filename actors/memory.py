@@ -23,6 +23,7 @@ __all__ = ["Lane", "LeafName", "Memory", "Missing", "MissingGround", "Needs"]
 
 TRANSACTIONS_MAX: Final = 50_000  # about 3 KiB each, so some 150 MiB at the most
 ACCOUNTS_MAX: Final = 200_000
+NAMES_MAX: Final = 10_000  # only corrections ask for them
 LANE_WAITING_MAX: Final = 1_000  # deliveries kept in memory per endpoint; the rest waits in the store
 
 
@@ -42,6 +43,7 @@ class Missing(Struct):
     logs: set[str] = field(default_factory=set)
     leaves: set[LeafName] = field(default_factory=set)
     commands: set[str] = field(default_factory=set)
+    names: set[tuple[str, str]] = field(default_factory=set)  # (tenant, intent_id) whose uuid is asked for
     workloads: set[str] = field(default_factory=set)
     expiring: set[int] = field(default_factory=set)  # accounts whose holds may have expired
     configuration: bool = False
@@ -57,6 +59,7 @@ class Missing(Struct):
             or self.logs
             or self.leaves
             or self.commands
+            or self.names
             or self.workloads
             or self.expiring
             or self.configuration
@@ -101,6 +104,7 @@ class Memory:
         self.deliveries: dict[str, Delivery | None] = {}
         self.lanes: dict[tuple[str, str], Lane] = {}
         self.logs: dict[str, LogHead | None] = {}
+        self.names: dict[tuple[str, str], str | None] = {}
         self.workloads: dict[str, Workload] = {}
         self.beliefs = Beliefs()
         self._partition_of = partition_of
@@ -124,9 +128,11 @@ class Memory:
             del held[next(iter(held))]
         if len(self.accounts) > ACCOUNTS_MAX:
             self.accounts.clear()
+        if len(self.names) > NAMES_MAX:
+            self.names.clear()
 
     def learn(self, kind: str, asked: Iterable[Any], found: Mapping[Any, Any]) -> None:
-        """Remember what the store answered when asked for `kind` (accounts, transactions, deliveries)."""
+        """Remember what the store answered when asked for `kind` (accounts, transactions, deliveries, names)."""
         known = getattr(self, kind)
         for key in asked:
             known[key] = found.get(key)

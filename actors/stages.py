@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from zentra.actors import deposits, holding, ledgering, reviewing
+from zentra.actors import deposits, holding, journaling, ledgering, reviewing
 from zentra.actors.diligence import diligence_of
 from zentra.actors.tick import Input, Poll, Tick
 from zentra.runtime.evidence.packet import LeafKind, leaf_data
@@ -50,7 +50,7 @@ def judge(tick: Tick, at: Input, event: Due) -> None:
         command,
         tenant=tx.tenant,
         role=tx.role,
-        source=tick.account(tx.tenant, tx.command.source),
+        source=journaling.payer(tick, tx),
         usage=tick.usage,
         day=tick.day,
         waives=tx.waives,
@@ -96,6 +96,8 @@ _BEGINNINGS: Final[Mapping[IntentKind, Callable[[Tick, Input, Transaction], None
     IntentKind.TRANSFER: ledgering.reserve,
     IntentKind.PAYMENT: ledgering.reserve,
     IntentKind.BOOK_TRANSFER: ledgering.book,
+    IntentKind.JOURNAL: journaling.book,
+    IntentKind.CONVERSION: journaling.convert,
     IntentKind.HOLD: holding.place,
 }
 

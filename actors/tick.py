@@ -28,6 +28,7 @@ from zentra.runtime.intents.machine import ENTER, TIMEOUTS
 from zentra.runtime.intents.transaction import Transaction, Transition, advance, timestamp
 from zentra.runtime.intents.vocabulary import SETTLED, Effect, Fact, State, Topic
 from zentra.runtime.ledger.book import AccountRef, Balance, Book
+from zentra.runtime.ledger.conversion import Quote
 from zentra.runtime.messages import CommandGiven, Due, Event, LeafDue
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.policy.scoring import Scorer
@@ -93,6 +94,7 @@ class Rules(Struct, frozen=True):
     open_secret: Callable[[bytes], bytes]
     lane_width: int = 8  # attempts under way per endpoint at first, and at the least
     lane_width_max: int = 256  # where an endpoint takes everything
+    open_quote: Callable[[str], Quote | None] = lambda sealed: None
     scorers: Mapping[str, Scorer] = {}  # the user's own, by name
 
 
@@ -129,6 +131,7 @@ class Tick:
         self.polls: list[Poll] = []
         self.calls: list[tuple[str, str, WebhookCall]] = []  # tenant, endpoint, call
         self.timers_soon: dict[str, Timer] = {}  # state timers by intent: earlier than their rows, and without
+        self.owing: list[Transaction] = []  # that have just failed with money posted: it is to be given back
         self.unasked: set[int] = set()  # accounts that a reserve found short: the store is to be asked what has expired
         self.poked: set[str] = set()  # holds that were asked to look at their timers
         self.repeats = 0
@@ -209,6 +212,13 @@ class Tick:
             return self.memory.accounts[tenant, name]
         except KeyError:
             raise MissingGround(Missing(accounts={(tenant, name)})) from None
+
+    def named(self, tenant: str, intent_id: str) -> str | None:
+        """Return the uuid of the tenant's intent of that id, or None where there is none."""
+        try:
+            return self.memory.names[tenant, intent_id]
+        except KeyError:
+            raise MissingGround(Missing(names={(tenant, intent_id)})) from None
 
     def lock(self, *refs: AccountRef | None) -> None:
         """Make sure that the balances of these accounts are locked by this tick."""
@@ -295,6 +305,8 @@ class Tick:
                 self.effect(effect, tx, facts, at)
         if state is not before:
             self._watch(tx, at.partition)
+            if state is State.FAILED and tx.posted > tx.given_back:
+                self.effect(Effect.AUTO_REVERSE, tx, facts, at)
         elif state in TIMEOUTS:
             # the event that asks for what the state waits for is of a version that has passed now: ask again
             self.effect(TIMEOUTS[state].effect, tx, facts, at)
@@ -319,6 +331,8 @@ class Tick:
                 self.count(key, whole, -rest, use.bucket)
         elif effect is Effect.SETTLE:
             self._settle(tx, at.partition)
+        elif effect is Effect.AUTO_REVERSE:
+            self.owing.append(tx)
         elif effect is Effect.OPEN_REVIEW:
             assert isinstance(facts, f.Judged)
             reviewing.opened(self, tx, facts, at)

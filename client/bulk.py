@@ -13,7 +13,8 @@ from msgspec import Struct, field
 
 from zentra.client.core import check_key, new_key, problem_error
 from zentra.client.errors import APIStatusError
-from zentra.client.models import Intent
+from zentra.client.models import Condition, Intent
+from zentra.client.terms import Time, conditions_body, spelled
 
 __all__ = ["INTENTS_MAX", "BulkResult", "NewIntent", "bulk_body", "bulk_results", "intent_body"]
 
@@ -34,6 +35,8 @@ class NewIntent(Struct, frozen=True, kw_only=True):
     scope: str | None = None
     country: str | None = None
     metadata: dict[str, str] | None = None
+    conditions: Sequence[Condition] | None = None
+    effective_at: Time | None = None  # of a book_transfer
     fee_max: int | None = None
     fee_quote: str | None = None
     hold: dict[str, Any] | None = None
@@ -68,6 +71,7 @@ def intent_body(wanted: NewIntent) -> dict[str, Any]:
         "kind": wanted.kind, "amount": str(wanted.amount), "currency": wanted.currency, "source": wanted.source,
         "destination": wanted.destination, "intent_id": wanted.intent_id, "scope": wanted.scope,
         "country": wanted.country, "metadata": None if wanted.metadata is None else dict(wanted.metadata),
+        "conditions": conditions_body(wanted.conditions), "effective_at": spelled(wanted.effective_at),
         "fee": {name: value for name, value in fee.items() if value is not None} or None,
         "hold": wanted.hold,
         "counterparty": wanted.counterparty,

@@ -20,6 +20,7 @@ from zentra.client.models import (
     Case,
     Command,
     CommandRecord,
+    Condition,
     Delivery,
     Denial,
     Endpoint,
@@ -31,6 +32,7 @@ from zentra.client.models import (
     Version,
 )
 from zentra.client.policies import BacktestReport, Explanation, PolicyVersion
+from zentra.client.terms import Time, spelled
 
 __all__ = [
     "COMMAND_SECONDS",
@@ -71,7 +73,6 @@ __all__ = [
     "replay_delivery",
     "resolve_case",
     "reverse_intent",
-    "spelled",
     "stream_events",
     "stream_intent_events",
     "void_hold",
@@ -83,8 +84,6 @@ LOOK_PAUSE_SECONDS: Final = 0.25  # where somebody in between drops the wish to 
 STREAM_SILENT_SECONDS_MAX: Final = 45.0  # three heartbeats
 
 T = TypeVar("T")
-Time: TypeAlias = datetime | str
-"""A time with its offset; as text it is RFC 3339."""
 Filters: TypeAlias = Mapping[str, object]
 PageCall: TypeAlias = Callable[[str | None], Call[Page[T]]]
 
@@ -117,7 +116,7 @@ def _bytes(answer: Answer) -> bytes:
 
 def pages(read: Callable[[Answer], Page[T]], *path: str, page_size: int | None, filters: Filters) -> PageCall[T]:
     """Return the calls of a list's pages. Raises ValueError for a time without its offset."""
-    given = {name: spelled(value) for name, value in filters.items()}
+    given = {name: _filter(value) for name, value in filters.items()}
 
     def call(cursor: str | None) -> Call[Page[T]]:
         return get_call(read, *path, query={**given, "limit": page_size, "cursor": cursor})
@@ -125,15 +124,11 @@ def pages(read: Callable[[Answer], Page[T]], *path: str, page_size: int | None, 
     return call
 
 
-def spelled(value: object) -> object:
+def _filter(value: object) -> object:
     """Return a filter as it is written in a query. Raises ValueError for a time without its offset."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if not isinstance(value, datetime):
-        return value
-    if value.tzinfo is None:
-        raise ValueError("a time has its offset: datetime(..., tzinfo=UTC)")
-    return value.isoformat()
+    return spelled(value) if isinstance(value, datetime) else value
 
 
 # Intents.
@@ -152,6 +147,8 @@ def create_intent(
     metadata: Mapping[str, str] | None,
     idempotency_key: str | None,
     wait: int | None,
+    conditions: Sequence[Condition] | None = None,
+    effective_at: Time | None = None,
     fee_max: int | None = None,
     fee_quote: str | None = None,
     hold: Mapping[str, object] | None = None,
@@ -161,6 +158,7 @@ def create_intent(
     wanted = NewIntent(
         amount=amount, currency=currency, source=source, destination=destination, kind=kind, intent_id=intent_id,
         scope=scope, country=country, metadata=None if metadata is None else dict(metadata),
+        conditions=conditions, effective_at=effective_at,
         fee_max=fee_max, fee_quote=fee_quote,
         hold=None if hold is None else dict(hold),
         idempotency_key=new_key() if idempotency_key is None else idempotency_key,

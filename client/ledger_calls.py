@@ -6,10 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from zentra.client.answers import Answer
-from zentra.client.calls import Filters, PageCall, Time, pages, spelled
-from zentra.client.core import Call, body_call, get_call, json_of
-from zentra.client.ledger_models import (
+from zentra.client.account_models import (
     AccountChange,
     AccountChanged,
     AccountMonitor,
@@ -20,7 +17,11 @@ from zentra.client.ledger_models import (
     StatementPage,
     TakenAway,
 )
+from zentra.client.answers import Answer
+from zentra.client.calls import Filters, PageCall, pages
+from zentra.client.core import Call, body_call, get_call, json_of
 from zentra.client.models import Account, AccountEntry, Intent, Page
+from zentra.client.terms import Time, spelled
 
 __all__ = [
     "add_monitor",

@@ -14,7 +14,9 @@ import msgspec
 from msgspec import Struct, field
 
 from zentra.client.fee_models import FeeLine, Fees, FeeSchedule, Quote
+from zentra.client.ledger_models import AccountEntry, LedgerEntry, LedgerState
 from zentra.client.reviewed import Review, ReviewCounts, ReviewStep
+from zentra.client.term_models import Condition, Conversion, ConversionQuote, Leg, Price, Rate, Rates
 
 __all__ = [
     "Account",
@@ -26,6 +28,9 @@ __all__ = [
     "Case",
     "Command",
     "CommandRecord",
+    "Condition",
+    "Conversion",
+    "ConversionQuote",
     "Delivery",
     "DeliveryAttempt",
     "Denial",
@@ -38,9 +43,13 @@ __all__ = [
     "Intent",
     "LedgerEntry",
     "LedgerState",
+    "Leg",
     "Links",
     "Page",
+    "Price",
     "Quote",
+    "Rate",
+    "Rates",
     "Reason",
     "Record",
     "Review",
@@ -100,32 +109,6 @@ class Reason(Struct, frozen=True):
     event: str
     code: str
     detail: str = ""
-
-
-class LedgerEntry(Struct, frozen=True, kw_only=True):
-    """One posting of an intent; `pending` and `posted` are its signed effects on each layer."""
-
-    entry_id: str
-    ordinal: int
-    posting: str
-    debit: str
-    credit: str
-    currency: str
-    pending: int
-    posted: int
-    sequence: int
-    at: datetime
-    hash: str
-
-
-class LedgerState(Struct, frozen=True, kw_only=True):
-    """The entries of an intent and what they add up to."""
-
-    held: int
-    posted: int
-    reversed: int
-    fees: Fees | None = None
-    entries: tuple[LedgerEntry, ...] = ()
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -272,6 +255,12 @@ class Intent(Struct, frozen=True, kw_only=True):
     money_model: str | None = None
     primitives: tuple[str, ...] = ()
     metadata: dict[str, str] = {}
+    legs: tuple[Leg, ...] | None = None
+    conditions: tuple[Condition, ...] | None = None
+    effective_at: datetime | None = None
+    corrects: str | None = None
+    corrected_by: tuple[str, ...] = ()
+    conversion: Conversion | None = None
     created_by: str | None = None
     updated_at: datetime | None = None
     trace_id: str | None = None
@@ -363,22 +352,6 @@ class Account(Struct, frozen=True, kw_only=True):
     explained: dict[str, str] = {}
     links: Links = Links()
     party: str | None = None
-
-
-class AccountEntry(Struct, frozen=True, kw_only=True):
-    """One side of a posting: `side` is the account's own, `other` the account on the other side."""
-
-    entry_id: str
-    intent: str
-    ordinal: int
-    at: datetime
-    posting: str
-    side: str
-    other: str
-    currency: str
-    pending: int
-    posted: int
-    hash: str
 
 
 class Page(Struct, Generic[T], frozen=True, kw_only=True):

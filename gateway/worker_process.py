@@ -25,6 +25,7 @@ from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
 from zentra.gateway.outward.rails import RailBook
 from zentra.gateway.outward.webhooks import WebhookSender
 from zentra.gateway.production import assert_production, nats_tls
+from zentra.gateway.quoting import Quotes
 from zentra.gateway.scorers import load_scorers
 from zentra.gateway.screening import ScreeningService
 from zentra.gateway.sealing import Sealer
@@ -69,6 +70,7 @@ def make_rules(settings: Settings, partitions: int) -> Rules:
         dead_subject=dead_subject,
         sign_head=signed,
         open_secret=Sealer(settings.secret_bytes()).open,
+        open_quote=Quotes(settings.secret_bytes()).open,
         scorers=load_scorers(settings.risk_scorers),
     )
 

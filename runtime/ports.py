@@ -16,6 +16,7 @@ from zentra.runtime.evidence.merkle import Frontier
 from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting
+from zentra.runtime.ledger.conversion import FxRate
 from zentra.runtime.policy import PolicyRules, Usage, VelocityKey
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
@@ -65,6 +66,8 @@ class Configuration(Struct, frozen=True):
     corridors: dict[str, tuple[Corridor, ...]]
     endpoints: dict[str, tuple[Endpoint, ...]]
     rails: dict[str, RailSettings]
+    rates: dict[str, tuple[FxRate, ...]] = {}  # by tenant; one for each pair
+    closed_until: dict[tuple[str, str], datetime] = {}  # by tenant and book: nothing may count before that any more
     reviews: dict[str, ReviewRules] = {}
     members: dict[str, dict[str, Member]] = {}  # by tenant and principal
     fees: dict[str, FeeSchedule] = {}
@@ -237,6 +240,7 @@ class TickWrites(Struct):
     tiles: list[tuple[str, int, int, bytes]] = field(default_factory=list)
     heads: list[LogHead] = field(default_factory=list)
     denials: list[DenialRow] = field(default_factory=list)
+    corrections: list[tuple[str, str, str, datetime]] = field(default_factory=list)  # tenant, original, correction, at
 
 
 class StoredIntent(Struct, frozen=True):
@@ -277,6 +281,10 @@ class Store(Protocol):
 
         A name is an account's id, a number of `ledger.names` that was given to one, or `@<type>/<currency>[/<book>]`:
         the tenant's system account of that type, currency and book."""
+        ...
+
+    async def intent_ids(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """Return the uuids of the intents that (tenant, intent_id) name; one that does not exist is absent."""
         ...
 
     async def intents(self, ids: Collection[str]) -> dict[str, StoredIntent]:

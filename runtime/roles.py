@@ -39,6 +39,8 @@ class Permission(StrEnum):
     CASES_READ = "cases:read"
     CASES_RESOLVE = "cases:resolve"
     DENIALS_READ = "denials:read"
+    RATES_READ = "rates:read"
+    RATES_WRITE = "rates:write"
     FEES_READ = "fees:read"
     FEES_MANAGE = "fees:manage"
     POLICIES_READ = "policies:read"
@@ -55,7 +57,7 @@ class Permission(StrEnum):
 P = Permission
 _READS: Final = frozenset({
     P.INTENTS_READ, P.ACCOUNTS_READ, P.ENDPOINTS_READ, P.DELIVERIES_READ, P.EVIDENCE_READ, P.REVIEWS_READ, P.CASES_READ,
-    P.APPROVALS_READ, P.FEES_READ, P.POLICIES_READ, P.PARTIES_READ,
+    P.APPROVALS_READ, P.FEES_READ, P.POLICIES_READ, P.PARTIES_READ, P.RATES_READ,
 })  # fmt: skip
 _DEVELOPER: Final = _READS | {
     P.INTENTS_CREATE, P.INTENTS_CANCEL, P.INTENTS_REVERSE, P.ACCOUNTS_CREATE, P.ENDPOINTS_CREATE,
@@ -63,7 +65,7 @@ _DEVELOPER: Final = _READS | {
 }  # fmt: skip
 _OPERATOR: Final = _DEVELOPER | {
     P.REVIEWS_DECIDE, P.APPROVALS_DECIDE, P.CASES_RESOLVE, P.DELIVERIES_REPLAY, P.DENIALS_READ, P.POLICIES_WRITE,
-    P.POLICIES_PROMOTE, P.PARTIES_DECIDE, P.ACCOUNTS_MANAGE, P.DEPOSITS_CREATE,
+    P.POLICIES_PROMOTE, P.PARTIES_DECIDE, P.ACCOUNTS_MANAGE, P.DEPOSITS_CREATE, P.RATES_WRITE,
 }  # fmt: skip
 
 ROLES: Final[Mapping[str, frozenset[Permission]]] = {
@@ -79,6 +81,7 @@ ROLES: Final[Mapping[str, frozenset[Permission]]] = {
             P.CASES_READ,
             P.FEES_READ,
             P.PARTIES_READ,
+            P.RATES_READ,
         }
     ),
     "auditor": _READS | {P.DENIALS_READ, P.PARTIES_NAMES},

@@ -62,7 +62,10 @@ _QUERIES: Final[Mapping[str, tuple[str, str]]] = {
         from accounts a join balances b on b.account = a.id
         where a.guarded and -a.overdraft_limit > case a.normal_side
             when 'credit' then b.credits_posted - b.debits_posted - b.debits_pending
-            else b.debits_posted - b.credits_posted - b.credits_pending end
+            else b.debits_posted - b.credits_posted - b.credits_pending end + coalesce((
+                select sum(p.posted) from postings p  -- what was forced may lead below it, by as much
+                where case a.normal_side when 'credit' then p.debit else p.credit end = a.id
+                    and p.kind = 'forced_reversal'), 0)
         """,
     ),
     "holds": (
@@ -132,8 +135,9 @@ _QUERIES: Final[Mapping[str, tuple[str, str]]] = {
         "L",
         """
         select intent::text, 'more given back than was posted' from postings group by intent, credit
-        having sum(posted) filter (where kind = 'reversal') > (
-            select sum(o.posted) from postings o where o.intent = postings.intent and o.kind in ('post', 'book'))
+        having sum(posted) filter (where kind in ('reversal', 'forced_reversal')) > (
+            select sum(o.posted) from postings o
+            where o.intent = postings.intent and o.kind in ('post', 'book', 'conversion_fee', 'spread'))
         """,
     ),
     "fees_apart": (

@@ -51,6 +51,10 @@ _PART_BYTES: Final = 96 * 1024
 _NULL: Final = b"\xff\xff\xff\xff"
 _INT_OID, _BYTEA_OID, _UUID_OID = 23, 17, 2950
 
+_POSTING_COLUMNS: Final = (
+    "intent", "ordinal", "debit", "credit", "pending", "posted", "at", "hash", "tenant", "kind", "currency",
+)  # fmt: skip
+
 # A row: the number of its columns, then of each its length and its value. Columns of a fixed width come first, and the
 # length of the first other one closes the pack.
 _LENGTH: Final = struct.Struct("!i").pack
@@ -111,7 +115,21 @@ async def copy_transitions(connection: Connection, transitions: Sequence[Transit
 
 
 async def copy_postings(connection: Connection, postings: Sequence[Posting]) -> None:
-    """Add postings; raises DataError for what is no uuid, or fits no column."""
+    """Add postings; raises DataError for what is no uuid, or fits no column. The few with an effective date go apart,
+    so
+    that the others are no wider."""
+    dated = [p for p in postings if p.effective_at is not None]
+    if dated:
+        with _refused():
+            await connection.copy_records_to_table(
+                "postings", columns=(*_POSTING_COLUMNS, "effective_at"), records=[_dated(p) for p in dated]
+            )
+        postings = [p for p in postings if p.effective_at is None]
+    if postings:
+        await _copy_undated(connection, postings)
+
+
+async def _copy_undated(connection: Connection, postings: Sequence[Posting]) -> None:
     moments, rows = _Moments(), [_HEAD]
     with _refused():
         for p, intent in zip(postings, _uuids([p.intent for p in postings]), strict=True):
@@ -123,10 +141,18 @@ async def copy_postings(connection: Connection, postings: Sequence[Posting]) -> 
                 ),
                 digest, _words[p.tenant, p.kind, debit.currency],
             )  # fmt: skip
-    columns = (
-        "intent", "ordinal", "debit", "credit", "pending", "posted", "at", "hash", "tenant", "kind", "currency",
+    await _copy(connection, "postings", _POSTING_COLUMNS, rows)
+
+
+def _dated(p: Posting) -> tuple[Any, ...]:
+    if len(p.intent) != _UUID_DIGITS:
+        raise DataError(f"not a uuid: {p.intent[:64]!r}")
+    if p.at.tzinfo is None or p.effective_at is None or p.effective_at.tzinfo is None:
+        raise DataError(f"a time without a zone: {p.at}, {p.effective_at}")
+    return (
+        p.intent, p.ordinal, p.debit.id, p.credit.id, p.pending, p.posted, p.at, p.hash, p.tenant, p.kind,
+        p.debit.currency, p.effective_at,
     )  # fmt: skip
-    await _copy(connection, "postings", columns, rows)
 
 
 async def copy_timers(connection: Connection, timers: Sequence[Timer]) -> None:
@@ -210,7 +236,7 @@ def _refused() -> Iterator[None]:
     """Turn what values that fit no column raise into DataError."""
     try:
         yield
-    except (ValueError, TypeError, struct.error) as error:
+    except (ValueError, TypeError, OverflowError, struct.error) as error:
         raise DataError(str(error)) from error
 
 

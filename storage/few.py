@@ -45,9 +45,9 @@ select * from unnest({0}::uuid[], {1}::int[], {2}::timestamptz[], {3}::bytea[], 
                      {6}::text[], {7}::text[])
 """
 _POSTINGS: Final = """
-insert into postings (intent, ordinal, debit, credit, pending, posted, at, hash, tenant, kind, currency)
+insert into postings (intent, ordinal, debit, credit, pending, posted, at, hash, tenant, kind, currency, effective_at)
 select * from unnest({0}::uuid[], {1}::int[], {2}::bigint[], {3}::bigint[], {4}::bigint[], {5}::bigint[],
-                     {6}::timestamptz[], {7}::bytea[], {8}::text[], {9}::text[], {10}::text[])
+                     {6}::timestamptz[], {7}::bytea[], {8}::text[], {9}::text[], {10}::text[], {11}::timestamptz[])
 """
 _TIMERS: Final = """
 insert into timers (key, partition, due_at, kind, name, tenant)
@@ -89,7 +89,7 @@ def few_postings(postings: Iterable[Posting]) -> Part:
     rows = [
         (
             _uuid(p.intent), p.ordinal, p.debit.id, p.credit.id, p.pending, p.posted, _moment(p.at), p.hash, p.tenant,
-            p.kind, p.debit.currency,
+            p.kind, p.debit.currency, p.effective_at and _moment(p.effective_at),
         )
         for p in postings
     ]  # fmt: skip

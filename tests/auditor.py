@@ -21,7 +21,7 @@ class AccountFile(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One posting: two accounts and the signed effect on each layer."""
+    """One posting: two accounts and the signed effect on each layer. One that is `forced` may go below a floor."""
 
     intent: str
     tenant: str
@@ -31,6 +31,7 @@ class Row(NamedTuple):
     pending: int
     posted: int
     purpose: str = ""  # what an intent may hold besides its amount: its fee
+    forced: bool = False
 
 
 class Claim(NamedTuple):
@@ -57,7 +58,12 @@ def audit(
     open_holds: Counter[tuple[str, int]] = Counter()
     opened: Counter[tuple[str, int]] = Counter()
     complaints = []
+    before: dict[int, int] = {}  # what was left on the accounts of a transaction: of rows in a row of one intent
     for number, row in enumerate(rows):
+        if number == 0 or rows[number - 1].intent != row.intent:
+            before.clear()
+        for key in (row.debit, row.credit):
+            before.setdefault(key, _left(files[key], tally))
         sides = {(files[key].tenant, files[key].currency) for key in (row.debit, row.credit)}
         if row.debit == row.credit or sides != {(row.tenant, row.currency)}:
             complaints.append(f"A row {number} joins what must not be joined: {row}")
@@ -70,9 +76,10 @@ def audit(
             opened[hold] += row.pending > 0
             if open_holds[hold] < 0 or opened[hold] > 1:
                 complaints.append(f"E row {number} ends a hold twice or opens a second one: {row}")
-        for key in (row.debit, row.credit):
+        whole = number + 1 == len(rows) or rows[number + 1].intent != row.intent
+        for key, was in before.items() if whole and not row.forced else ():
             file, left = files[key], _left(files[key], tally)
-            if file.floor is not None and left < file.floor:
+            if file.floor is not None and left < min(was, file.floor):
                 complaints.append(f"C row {number} leaves {left} on account {key}, its floor is {file.floor}")
     for key in files:
         rebuilt = Claim(*(tally[key, name] for name in Claim._fields))

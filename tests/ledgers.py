@@ -16,12 +16,13 @@ from tests.actors.world import configuration, transfer
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.evidence import canonical
 from zentra.runtime.evidence.heads import sign_head
+from zentra.runtime.intents.terms import HoldTerms, Leg
 from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.ports import Configuration
 from zentra.storage.copying import copy_leaves, copy_postings, copy_tiles, copy_transitions
-from zentra.storage.pool import Pool, transaction
+from zentra.storage.pool import Connection, Pool, transaction
 
 __all__ = ["KEY", "STORIES", "TENANTS", "make_ledger", "played", "store_fleet"]
 
@@ -62,7 +63,27 @@ def _held(fleet: Fleet, tenant: str) -> None:
     fleet.submit(transfer(33_000, scenario="never_answers"), tenant=tenant)
 
 
-STORIES: tuple[Story, ...] = (_transfers, _declined, _denied, _booked, _reversed, _held)
+def _hold(fleet: Fleet, tenant: str) -> None:
+    """Leave a hold that was captured in part, one that was voided and one that stands."""
+    asked = transfer(9_000, kind=IntentKind.HOLD, hold=HoldTerms(86_400))
+    first, second, _ = [fleet.submit(asked, tenant=tenant) for _ in range(3)]
+    fleet.advance(1)
+    fleet.command("capture_hold", first, {"amount": "4000", "final": True}, tenant=tenant)
+    fleet.command("void_hold", second, {"reason": "no longer needed"}, tenant=tenant)
+
+
+def _composed(fleet: Fleet, tenant: str) -> None:
+    legs = (Leg(source="customer", destination="poor", minor="90", currency="NGN"),
+            Leg(source="poor", destination="merchant", minor="80", currency="NGN"))  # fmt: skip
+    both = transfer(170, kind=IntentKind.JOURNAL, legs=legs, effective_at="2026-01-01T00:00:00.000000Z")
+    fleet.submit(both, tenant=tenant)
+    given = fleet.submit(transfer(40, kind=IntentKind.BOOK_TRANSFER, destination="poor"), tenant=tenant)
+    fleet.submit(transfer(40, kind=IntentKind.BOOK_TRANSFER, source="poor"), tenant=tenant)
+    fleet.advance(1)
+    fleet.command("reverse", given, {"force": True, "approved_by": "boss"}, tenant=tenant)
+
+
+STORIES: tuple[Story, ...] = (_transfers, _declined, _denied, _booked, _reversed, _held, _hold, _composed)
 
 
 def _configuration() -> Configuration:
@@ -116,34 +137,7 @@ async def store_fleet(pool: Pool, fleet: Fleet) -> None:
     """Write the rows of a fleet that a verification reads."""
     rows = fleet.store.rows
     async with transaction(pool) as connection:
-        await connection.executemany("insert into tenants (id, name) values ($1, $1)", [(name,) for name in TENANTS])
-        await connection.executemany(
-            "insert into accounts (id, tenant, account_id, owner, type, currency, normal_side, guarded,"
-            " overdraft_limit, status, created_by) overriding system value"
-            " values ($1, $2, $3, 'nobody', $4, $5, $6, $7, $8, $9, 'test')",
-            [
-                (
-                    r.id,
-                    r.tenant,
-                    r.account_id,
-                    r.type,
-                    r.currency,
-                    r.normal_side,
-                    r.guarded,
-                    r.overdraft_limit,
-                    r.status,
-                )
-                for r in fleet.store.refs.values()
-            ],
-        )
-        tenant_of = {ref.id: ref.tenant for ref in fleet.store.refs.values()}
-        await connection.executemany(
-            "insert into balances values ($1, $2, $3, $4, $5, $6, $7)",
-            [
-                (account, stripe, tenant_of[account], *structs.astuple(balance))
-                for (account, stripe), balance in rows.balances.items()
-            ],
-        )
+        await _store_accounts(connection, fleet)
         intents = []
         for (tenant, intent_id), row in fleet.store.intake.intents.items():
             first = rows.transitions[row.intent][0]
@@ -154,6 +148,27 @@ async def store_fleet(pool: Pool, fleet: Fleet) -> None:
                  record["trace"], first.at)
             )  # fmt: skip
         await connection.executemany("insert into intents values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", intents)
+        await connection.executemany(
+            "insert into holds values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+            [
+                (
+                    h.intent,
+                    h.tenant,
+                    h.intent_id,
+                    h.account,
+                    h.account_id,
+                    h.currency,
+                    h.minor,
+                    h.remaining,
+                    h.captured,
+                    h.status,
+                    h.placed_at,
+                    h.expires_at,
+                    h.ended_at,
+                )
+                for h in rows.holds.values()
+            ],
+        )
         await copy_transitions(connection, [one for found in rows.transitions.values() for one in found])
         await copy_postings(connection, list(rows.postings.values()))
         await copy_leaves(connection, [(t, n, intent, d, h) for (t, n), (intent, d, h) in rows.leaves.items()])
@@ -164,3 +179,35 @@ async def store_fleet(pool: Pool, fleet: Fleet) -> None:
                 "insert into log_heads values ($1, $2, $3, $4, $5, $6, $7)", head.tenant, head.size, head.root,
                 list(head.frontier.hashes), head.at, signed.key_id, bytes.fromhex(signed.signature),
             )  # fmt: skip
+
+
+async def _store_accounts(connection: Connection, fleet: Fleet) -> None:
+    rows = fleet.store.rows
+    await connection.executemany("insert into tenants (id, name) values ($1, $1)", [(name,) for name in TENANTS])
+    await connection.executemany(
+        "insert into accounts (id, tenant, account_id, owner, type, currency, normal_side, guarded,"
+        " overdraft_limit, status, created_by) overriding system value"
+        " values ($1, $2, $3, 'nobody', $4, $5, $6, $7, $8, $9, 'test')",
+        [
+            (
+                r.id,
+                r.tenant,
+                r.account_id,
+                r.type,
+                r.currency,
+                r.normal_side,
+                r.guarded,
+                r.overdraft_limit,
+                r.status,
+            )
+            for r in fleet.store.refs.values()
+        ],
+    )
+    tenant_of = {ref.id: ref.tenant for ref in fleet.store.refs.values()}
+    await connection.executemany(
+        "insert into balances values ($1, $2, $3, $4, $5, $6, $7)",
+        [
+            (account, stripe, tenant_of[account], *structs.astuple(balance))
+            for (account, stripe), balance in rows.balances.items()
+        ],
+    )

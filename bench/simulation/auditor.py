@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -21,6 +21,7 @@ from zentra.bench.simulation.auditor_evidence import AuditedLogs
 from zentra.bench.simulation.auditor_fees import AuditedFees
 from zentra.bench.simulation.auditor_histories import History, Named, Record
 from zentra.bench.simulation.auditor_holds import AuditedHolds, captured
+from zentra.bench.simulation.auditor_journals import corrections, dated, priced
 from zentra.bench.simulation.auditor_ledger import AuditedLedger
 from zentra.bench.simulation.auditor_outside import AuditedMessages, AuditedRails
 from zentra.bench.simulation.auditor_policy import AuditedPolicy
@@ -101,9 +102,11 @@ class Auditor:
         self.policy.read(ground.usage)
         version = ground.configuration_version
         lowest = self.holds.lowest(writes.postings)
-        self.ledger.wrote(writes.postings, writes.balance_changes, self.accounts.known(version))
+        asked = {key: history.command for key, history in self.histories.items()}
+        self.ledger.wrote(writes.postings, writes.balance_changes, asked, self.accounts.known(version))
         self.accounts.stood(version, writes.postings)
         moved = [self._moved(transition, ground) for transition in writes.transitions]
+        corrections(writes.corrections, [(h.tenant, h.id, h.command, r.event) for h, r in moved], self._keys)
         self._booked(writes.postings, moved)
         self.accounts.crossed(version, self.ledger.steps, moved)
         self.policy.wrote(writes.velocity_changes, writes.velocity_windows)
@@ -187,10 +190,14 @@ class Auditor:
             named = ledger.system(tenant, "settlement", currency, book) or command["source"]
             source, suspense = ledger.named(tenant, named), ledger.system(tenant, "suspense", currency, book)
         book = "default" if source is None else source.book
+        in_legs = {leg[side] for leg in command.get("legs", ()) for side in ("source", "destination")}
+        refs = {name: ledger.named(tenant, name) for name in in_legs}
+        meant = {name: ref.account_id for name, ref in refs.items() if ref is not None and ref.account_id != name}
         return Named(
             command["source"] if source is None else source.account_id,
             command["destination"] if destination is None else destination.account_id,
             ledger.system(tenant, "settlement", currency, book), ledger.system(tenant, "fee", currency, book), suspense,
+            ledger.systems(tenant, book), meant,
         )  # fmt: skip
 
     # One commit ---------------------------------------------------------------------------------------------------
@@ -228,8 +235,13 @@ class Auditor:
         configuration = self._configurations.get(ground.configuration_version)
         if configuration is None:
             raise LookupError(f"nobody has told the auditor of configuration {ground.configuration_version}")
+        dated(history.command, record.facts, record.event, where, ground.now)
+        if record.event == "ledger.posted" and "conversion" in history.command:
+            priced(
+                history.command, record.facts, where, history.tenant, history.first.intent_id, configuration, ground.now
+            )
         payer, payee = (self.ledger.named(history.tenant, history.command[side]) for side in ("source", "destination"))
-        types = payer.type if payer else None, payee.type if payee else None
+        types = self._source_type(history), payee.type if payee else None
         parties = self._parties[ground.configuration_version].get(history.tenant, {})
         self.policy.moved(history, record, configuration, ground.now, types, parties)
         self.reviews.moved(history, record, configuration, ground.now, self.messages.commands)
@@ -237,6 +249,12 @@ class Auditor:
         self.rails.grounds(history, record, self.messages.commands)
         self.deliveries.moved(history, record, configuration.endpoints.get(history.tenant, ()))
         return history, record
+
+    def _source_type(self, history: History) -> str | None:
+        """Return the type of the account that gives; of several, one without a floor before any other."""
+        names = [history.command["source"], *(leg["source"] for leg in history.command.get("legs", ()))]
+        types = [ref.type if (ref := self.ledger.named(history.tenant, name)) else None for name in names]
+        return next((type_ for type_ in types[1:] if type_ in ("settlement", "fee", "suspense", "liquidity")), types[0])
 
     def _booked(self, postings: Iterable[Posting], moved: Iterable[tuple[History, Record]]) -> None:
         """Object where the postings of a commit are not the entries of its records."""
@@ -267,8 +285,10 @@ class Auditor:
 
 
 def _entry(posting: Posting) -> dict[str, object]:
+    counts = posting.effective_at
+    dated_ = {} if counts is None else {"effective_at": counts.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
     return {
-        "ordinal": posting.ordinal, "posting": posting.kind, "debit": posting.debit.account_id,
+        **dated_, "ordinal": posting.ordinal, "posting": posting.kind, "debit": posting.debit.account_id,
         "credit": posting.credit.account_id, "currency": posting.debit.currency, "pending": str(posting.pending),
         "posted": str(posting.posted), "hash": posting.hash.hex(),
     }  # fmt: skip

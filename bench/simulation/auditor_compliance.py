@@ -43,6 +43,16 @@ def compliance_due(
             raise Violation("R", f"{where} was decided on {said}, {side} was {party}")
         if party is None and said != _without_party(account, parties):
             raise Violation("R", f"{where} was decided on {said}, {side} has no party")
+    besides = _besides(command, parties, told)
+    if told.get("others", []) != besides:
+        raise Violation("R", f"{where} was decided on {told.get('others')}, {besides} are in its legs")
+    for other in besides:
+        if other == "unknown":
+            due |= {"kyc_state"} if rules.kyc_required else set()
+        elif other["kyc"] == "denied" or other["screening"] == "true_match":
+            due.add("denied")
+        elif rules.kyc_required and other["kyc"] in _STILL_OPEN:
+            due.add("kyc_state")
     for side, party in zip(("source", "destination"), sides, strict=True):
         if party is None:
             if rules.kyc_required and told[side] == "unknown" and (side == "source" or not leaves):
@@ -65,6 +75,19 @@ def compliance_due(
     if kept != [(one.info.name, one.info.digest) for one in configuration.lists.values()]:
         raise Violation("R", f"{where} was decided by {kept}")
     return due
+
+
+def _besides(command: Mapping[str, Any], parties: Mapping[str, PartyRef | None], told: Any) -> list[Any]:
+    """Return who is in the legs of a journal besides its source and destination, each once, as a record says it."""
+    found: list[Any] = []
+    for name in [leg[side] for leg in command.get("legs", ()) for side in ("source", "destination")]:
+        party = parties.get(name)
+        said: Any = _without_party(name, parties)
+        if party is not None:
+            said = {"party": party.id, "kyc": party.kyc, "screening": party.screening}
+        if said != "system" and said not in (told["source"], told["destination"], *found):
+            found.append(said)
+    return found
 
 
 def _without_party(account: str, parties: Mapping[str, PartyRef | None]) -> str:

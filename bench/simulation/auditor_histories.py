@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from zentra.bench.simulation.auditor_journals import COMPOSED, booked_together, given_back
 from zentra.bench.simulation.auditor_words import (
     ACCEPTED,
     CONFIRMED,
@@ -81,6 +82,8 @@ class Named(Struct, frozen=True):
     settlement: str = ""
     fee: str = ""
     suspense: str = ""
+    system: dict[str, str] = {}  # accounts without a floor of the book of the source, as type/currency
+    meant: dict[str, str] = {}  # ids by the numbers that legs name
 
 
 class History:
@@ -94,6 +97,7 @@ class History:
         if first.from_ is not None or first.state != "ACCEPTED":
             raise Violation("J", f"{where} moves from {first.from_} to {first.state}")
         self.first = first
+        self.booked: list[Leg] = []  # of a journal or a conversion: what goes back together
         self.id, self.tenant = first.intent, first.tenant
         self.command: dict[str, Any] = first.facts["command"]
         self.names = names or Named(self.command["source"], self.command["destination"])
@@ -132,7 +136,14 @@ class History:
     def asked(self) -> dict[str, Any]:
         """Return the command as rules are asked about it: accounts instead of numbers for them."""
         named = {"source": self.names.source, "destination": self.names.destination}
-        numbers = {field: named[field] for field in named if str(self.command[field]).partition(":")[0] in NUMBERED}
+        numbers: dict[str, Any] = {
+            field: named[field] for field in named if str(self.command[field]).partition(":")[0] in NUMBERED
+        }
+        if self.names.meant:
+            numbers["legs"] = [
+                {**leg, **{side: self.names.meant.get(leg[side], leg[side]) for side in named}}
+                for leg in self.command["legs"]
+            ]
         return {**self.command, **numbers}
 
     @property
@@ -189,19 +200,24 @@ class History:
         legs = [_leg(entry) for entry in record.facts.get("entries", ())]
         if self.before == RESERVING:
             self.fees = [_line(line) for line in record.facts.get("fees", {}).get("lines", ())]
-        letter, expected = self._expected(record.event, legs)
+        letter, expected = self._expected(record.event, record.facts, legs)
         if legs != expected:
             raise Violation(letter, f"{where} books {legs} where {expected} is due")
-        self.posted += sum(leg[4] for leg in legs if leg[0] in ("post", "book"))
-        if legs and legs[0][0] == "book":
-            self.path = legs[0][1:3]
+        if record.event == "ledger.posted" and self.command["kind"] in COMPOSED:
+            self.booked, self.posted = legs, self.amount
+            if "corrects" in self.command and "correction_reviewed" not in self.waived:
+                raise Violation("Q", f"{where} corrects what nobody has looked at")
+        else:
+            self.posted += sum(leg[4] for leg in legs if leg[0] in ("post", "book"))
+            if legs and legs[0][0] == "book":
+                self.path = legs[0][1:3]
         self.fee_held += sum(leg[3] for leg in legs if leg[0].startswith("fee"))
         self.fee_posted += sum(leg[4] for leg in legs if leg[0] == "fee")
         self.fee_given_back += sum(leg[4] for leg in legs if leg[0] == "fee_refund")
         if record.event == "ledger.reversal":
             self._reversed(record, legs, where)
 
-    def _expected(self, event: str, legs: list[Leg]) -> tuple[str, list[Leg]]:
+    def _expected(self, event: str, facts: dict[str, Any], legs: list[Leg]) -> tuple[str, list[Leg]]:
         source, destination, amount = self.names.source, self.names.destination, self.amount
         between = self.names.settlement
         if event == "ledger.reserved":
@@ -210,6 +226,8 @@ class History:
             return "D", [("reserve", source, between, amount, 0), *self._fee_legs(event)]
         if event == "ledger.released":
             return "E", [("release", source, between, -amount, 0), *self._fee_legs(event)]
+        if event == "ledger.posted" and self.command["kind"] in COMPOSED:
+            return "A", booked_together(self.asked, facts, self.names.system)
         if event == "ledger.posted" and self.before == RESERVING:
             if legs == [("book", source, self.names.suspense, 0, amount)]:  # money that came in for nobody
                 return "A", legs
@@ -218,13 +236,16 @@ class History:
             money = [("post", source, between, -amount, amount), ("settle", between, destination, 0, amount)]
             return "E", [*money, *self._fee_legs(event)]
         if event == "ledger.reversal":
+            way = "forced_reversal" if "approved_by" in facts else "reversal"
+            if self.command["kind"] in COMPOSED:
+                return "L", given_back(self.booked, way, legs[0][4] if legs else 0)
             minor = _reversed_by(legs, source)
             back = self._refunds(minor)
             if self.captures:
-                return "L", self._ways_back(minor)
+                return "L", self._ways_back(minor, way)
             if self.path is not None:
-                return "L", [*back, ("reversal", self.path[1], self.path[0], 0, minor)]
-            return "L", [*back, ("reversal", destination, between, 0, minor), ("reversal", between, source, 0, minor)]
+                return "L", [*back, (way, self.path[1], self.path[0], 0, minor)]
+            return "L", [*back, (way, destination, between, 0, minor), (way, between, source, 0, minor)]
         return "F", []  # a refusal books nothing
 
     def _fee_legs(self, event: str) -> list[Leg]:
@@ -279,7 +300,7 @@ class History:
         if legs != due or (record.event != "hold.captured" and (self.state == SUCCESSFUL) != (self.posted > 0)):
             raise Violation("E", f"{where} leaves {self.state} and books {legs} where {due} is due")
 
-    def _ways_back(self, minor: int) -> list[Leg]:
+    def _ways_back(self, minor: int, way: str) -> list[Leg]:
         """Return by which ways an amount comes back that captures have taken: the newest first."""
         ways: list[Leg] = []
         for capture in reversed(self.captures):
@@ -287,12 +308,17 @@ class History:
             if part > 0:
                 minor -= part
                 capture[2] += part
-                ways += [("reversal", capture[0], self.names.settlement, 0, part)]
-                ways += [("reversal", self.names.settlement, self.names.source, 0, part)]
+                ways += [(way, capture[0], self.names.settlement, 0, part)]
+                ways += [(way, self.names.settlement, self.names.source, 0, part)]
         return ways
 
     def _reversed(self, record: Record, legs: list[Leg], where: str) -> None:
-        self.given_back += _reversed_by(legs, self.names.source)
+        back = _reversed_by(legs, self.names.source)
+        if self.command["kind"] in COMPOSED:
+            back = self.posted if len(self.booked) > 1 else legs[0][4]
+        self.given_back += back
+        if record.facts.get("approved_by", "-") in ("", record.actor):
+            raise Violation("Q", f"{where} takes an account below its limit without anybody else's approval")
         if self.given_back > self.posted:
             raise Violation("L", f"{where} gives back {self.given_back} of {self.posted}")
         if (self.given_back == self.posted) != (self.state == REVERSED):
@@ -378,6 +404,7 @@ _ABSORBERS: Final = {
     "hold": History._hold,
     "evidence": History._evidence,
 }
+WAYS: Final = ("reversal", "forced_reversal")
 
 
 def gives_back(before: str, after: str) -> bool:
@@ -391,7 +418,7 @@ def settles(history: History) -> bool:
 
 
 def _reversed_by(legs: list[Leg], source: str) -> int:
-    return sum(leg[4] for leg in legs if leg[0] == "reversal" and leg[2] == source)
+    return sum(leg[4] for leg in legs if leg[0] in WAYS and leg[2] == source)
 
 
 def _line(line: dict[str, str]) -> FeeLine:

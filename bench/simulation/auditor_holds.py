@@ -118,7 +118,8 @@ class AuditedHolds:
             if not stands.end and stands.expires <= now and stands.history.tenant == history.tenant
             and stands.history.names.source == ref.account_id
         ]  # fmt: skip
-        if over and lowest[ref.id] + sum(over) + ref.overdraft_limit >= history.amount + history.fee_due:
+        due = taken(history, ref.account_id) + history.fee_due
+        if over and lowest[ref.id] + sum(over) + ref.overdraft_limit >= due:
             raise Violation(
                 "K", f"{history.id}/{record.sequence} is refused while holds that are over keep {sum(over)}"
             )
@@ -160,3 +161,12 @@ def captured(history: History, given: Given | None, left: int) -> tuple[int, str
     body = msgspec.json.decode(given.body)
     minor = left if body["amount"] == "full" else int(body["amount"])
     return minor, body.get("destination") or history.names.destination, bool(body.get("final")) or minor == left
+
+
+def taken(history: History, account_id: str) -> int:
+    """Return what an intent would have taken from an account: of a journal, what all its legs take together."""
+    legs = history.asked.get("legs")
+    if legs is None:
+        return history.amount
+    out = sum(int(leg["minor"]) for leg in legs if leg["source"] == account_id)
+    return out - sum(int(leg["minor"]) for leg in legs if leg["destination"] == account_id)

@@ -6,6 +6,9 @@ what must not be joined, where a hold ends twice, or where an account with a flo
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from datetime import UTC
+from itertools import groupby
+from typing import Any
 
 from zentra.bench.simulation.auditor_accounts import Step
 from zentra.bench.simulation.auditor_words import SIGNS, Violation
@@ -64,6 +67,11 @@ class AuditedLedger:
                     earned[ref.id] = earned.get(ref.id, 0) + minor
         return {(ref.tenant, ref.account_id): earned[key] for key, ref in fees.items()}
 
+    def systems(self, tenant: str, book: str) -> dict[str, str]:
+        """Return the names of the accounts without a floor of a tenant's book, as type/currency."""
+        refs = [ref for ref in self.accounts.values() if (ref.tenant, ref.book) == (tenant, book) and not ref.guarded]
+        return {f"{ref.type}/{ref.currency}": ref.account_id for ref in refs}
+
     def read(self, balances: Mapping[int, Balance]) -> None:
         """Object where a commit was decided on a balance that is not the sum of the postings before it."""
         for key, balance in balances.items():
@@ -72,21 +80,53 @@ class AuditedLedger:
                 raise Violation("B", f"account {key} was read as {balance}, its postings say {mine}")
 
     def wrote(
-        self, postings: Iterable[Posting], changes: Mapping[int, tuple[AccountRef, Balance]],
+        self,
+        postings: Iterable[Posting],
+        changes: Mapping[int, tuple[AccountRef, Balance]],
+        commands: Mapping[str, Mapping[str, Any]],
         known: Mapping[int, AccountRef],
-    ) -> None:  # fmt: skip
-        """Follow what a commit wrote that knew accounts as they are in `known`: limits change."""
+    ) -> None:
+        """Follow what a commit wrote; `commands` says by intent what was asked for, `known` how the commit knew
+        accounts: limits change."""
         self.steps = {}
         summed: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-        for posting in postings:
-            self._post(posting, known)
-            self._add(summed, posting)
+        for intent, rows in groupby(postings, key=lambda posting: posting.intent):
+            before: dict[int, int] = {}
+            kinds = set()
+            for posting in rows:
+                self._post(posting, before)
+                self._add(summed, posting)
+                kinds.add(posting.kind)
+            if "forced_reversal" not in kinds:
+                self._floors(before, intent, known)
+            if kinds & {"book", "reserve"}:
+                self._conditions(commands.get(intent, {}), posting.tenant, intent)
         for key in summed.keys() | changes.keys():
             told = [getattr(changes[key][1], name) for name in _NAMES] if key in changes else [0, 0, 0, 0]
             if told != summed[key]:
                 raise Violation("B", f"account {key} changes by {told}, the postings say {summed[key]}")
 
-    def _post(self, posting: Posting, known: Mapping[int, AccountRef]) -> None:
+    def _floors(self, before: Mapping[int, int], intent: str, known: Mapping[int, AccountRef]) -> None:
+        """Object where a transaction leaves less than there was, and less than may be, on an account."""
+        for key, had in before.items():
+            ref = self.accounts[key]
+            left, limit = self.left(ref), known.get(key, ref).overdraft_limit
+            if ref.guarded and left < min(had, -limit):
+                raise Violation("C", f"{intent} leaves {left} on {ref.account_id}, its limit is {-limit}")
+
+    def _conditions(self, command: Mapping[str, Any], tenant: str, intent: str) -> None:
+        for condition in command.get("conditions", ()):
+            ref = self._names[tenant, condition["account"]]
+            debits_pending, credits_pending, debits_posted, credits_posted = self._counters[ref.id]
+            sign = -1 if ref.normal_side == "debit" else 1
+            left = {
+                "available": self.left(ref), "posted": sign * (credits_posted - debits_posted),
+                "pending": sign * (credits_pending - debits_pending),
+            }[condition["of"]]  # fmt: skip
+            if not int(condition.get("min", left)) <= left <= int(condition.get("max", left)):
+                raise Violation("C", f"{intent} leaves {left} on {ref.account_id}, against {condition}")
+
+    def _post(self, posting: Posting, had: dict[int, int]) -> None:
         where = f"posting {posting.intent}/{posting.ordinal} ({posting.kind})"
         debit, credit = self.accounts.get(posting.debit.id), self.accounts.get(posting.credit.id)
         if debit is None or credit is None:
@@ -107,6 +147,8 @@ class AuditedLedger:
             raise Violation("B", f"{where} is not the next posting of its intent")
         if posting.hash != _hash(posting, debit, credit):
             raise Violation("S", f"{where} does not have the hash of its fields")
+        for ref in (debit, credit):
+            had.setdefault(ref.id, self.left(ref))
         self._ordinals[posting.intent] += 1
         self._hold(posting, where)
         self._rows[posting.intent, posting.ordinal] = posting
@@ -114,10 +156,6 @@ class AuditedLedger:
         self._add(self._counters, posting)
         after = self._both(posting)
         self.steps[posting.intent, posting.ordinal] = {key: (before[key], after[key]) for key in after}
-        for ref in (debit, credit):
-            left, limit = self.left(ref), known.get(ref.id, ref).overdraft_limit
-            if ref.guarded and left < -limit:
-                raise Violation("C", f"{where} leaves {left} on {ref.account_id}, its limit is {-limit}")
 
     def _both(self, posting: Posting) -> dict[int, tuple[int, int, int, int]]:
         found = {}
@@ -190,4 +228,7 @@ def _hash(posting: Posting, debit: AccountRef, credit: AccountRef) -> bytes:
         posting.tenant, posting.intent, posting.ordinal, posting.kind, debit.account_id, credit.account_id,
         debit.currency, posting.pending, posting.posted,
     )  # fmt: skip
+    if posting.effective_at is not None:
+        counts = posting.effective_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        fields = ("2", *fields, counts)  # type: ignore[assignment]
     return hashlib.sha256("|".join(str(field) for field in fields).encode()).digest()

@@ -26,7 +26,7 @@ from zentra.bench.simulation.auditor_windows import (
     values_under,
     windows_of,
 )
-from zentra.bench.simulation.auditor_words import Violation
+from zentra.bench.simulation.auditor_words import BOOKED, Violation
 from zentra.runtime.compliance.diligence import Compliance
 from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.policy import Limits, PolicyRules, Usage, VelocityKey
@@ -143,7 +143,7 @@ class AuditedPolicy:
     ) -> None:  # fmt: skip
         where, facts = f"{history.id}/{record.sequence} ({record.event})", record.facts
         limits = rules.limits.get(history.currency) or rules.limits.get("*") or _UNLIMITED
-        counted = history.command["kind"] != "book_transfer" and (
+        counted = history.command["kind"] not in BOOKED and (
             limits.daily_minor_max is not None or limits.daily_count_max is not None
         )
         asked = history.asked
@@ -194,7 +194,7 @@ class AuditedPolicy:
         limits = rules.limits.get(history.currency) or rules.limits.get("*") or _UNLIMITED
         day = now.date().isoformat()
         daily: VelocityKey | None = None
-        if command["kind"] != "book_transfer" and (limits.daily_minor_max, limits.daily_count_max) != (None, None):
+        if command["kind"] not in BOOKED and (limits.daily_minor_max, limits.daily_count_max) != (None, None):
             daily = VelocityKey(history.tenant, f"account/{command['source']}", day, history.currency)
             usage["limits.daily"] = self.counts[daily], self.minors[daily]
             place = daily.counter, daily.day, None
@@ -228,8 +228,9 @@ class AuditedPolicy:
         amount = history.amount
         denied = rules.scopes is not None and command["scope"] not in rules.scopes
         denied |= source_type in _SYSTEM and history.first.facts["role"] not in ("operator", "admin")
-        if command["kind"] == "book_transfer":
-            return "denied" if denied else "accepted"
+        if command["kind"] in BOOKED:
+            asks = "corrects" in command and "correction_reviewed" not in history.waived
+            return "denied" if denied else "review" if asks else "accepted"
         count, minor = (self.counts[key], self.minors[key]) if key is not None else (0, 0)
         for limit, used in (
             (limits.transaction_minor_max, amount),

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from zentra.bench.simulation.auditor_words import BOOKED
 from zentra.runtime.policy import PolicyRules, Usage, VelocityKey
 from zentra.runtime.policy.rules import Risk, Window
 
@@ -38,7 +39,7 @@ def windows_of(rules: PolicyRules, command: Mapping[str, Any]) -> dict[str, Wind
     return {
         name: window
         for name, window in windows.items()
-        if (kind in window.kinds if window.kinds is not None else kind != "book_transfer")
+        if (kind in window.kinds if window.kinds is not None else kind not in BOOKED)
         and (command["destination"] or window.by not in ("counterparty", "pair"))
     }
 
@@ -174,7 +175,7 @@ def answers_under(
 
 def score_under(risk: Risk, command: Mapping[str, Any], usage: Mapping[str, tuple[int, int]]) -> int:
     """Return the default score."""
-    if command["kind"] == "book_transfer":
+    if command["kind"] in BOOKED:
         return 0
     hour, (payments, paid), pair = usage["risk.hour"][0], usage["risk.month"], usage.get("risk.pair", (0, 0))[0]
     total = 0 if pair else risk.new_counterparty_weight

@@ -5,7 +5,7 @@ table would share its mistakes."""
 
 from typing import Final
 
-__all__ = ["HELD", "SETTLED", "SIGNS", "Violation", "is_move", "matches_filter"]
+__all__ = ["BOOKED", "HELD", "SETTLED", "SIGNS", "Violation", "is_move", "matches_filter"]
 
 
 class Violation(Exception):
@@ -30,6 +30,7 @@ FAILED: Final = "FAILED"
 RECONCILED: Final = "RECONCILED"
 REVERSED: Final = "REVERSED"
 
+BOOKED: Final = ("book_transfer", "journal", "conversion")  # what no rail carries
 SETTLED: Final = frozenset({SUCCESSFUL, FAILED, RECONCILED, REVERSED})
 
 # A table is read down its columns.
@@ -88,6 +89,9 @@ SIGNS: Final[dict[str, tuple[tuple[int, int], ...]]] = {
     "fee_release": ((-1, 0),),
     "fee":         ((-1, 1), (0, 1)),
     "fee_refund":  ((0, 1),),
+    "conversion_fee":  ((0, 1),),
+    "spread":          ((0, 1),),
+    "forced_reversal": ((0, 1),),
 }
 # fmt: on
 

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType, structs
 
 from zentra.actors.stages import REGISTERED_TIMER
+from zentra.bench.simulation import orders
 from zentra.bench.simulation.auditor import Violation
 from zentra.bench.simulation.faults import Fault
 from zentra.bench.simulation.outside import Callback, signed
@@ -24,7 +25,7 @@ from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import IntentCommand, digest_of
 from zentra.runtime.intents.terms import Counterparty, Deposit, FeeTerms, HoldTerms
 from zentra.runtime.intents.transaction import register
-from zentra.runtime.intents.vocabulary import IntentKind
+from zentra.runtime.intents.vocabulary import COMPOSED, IntentKind
 from zentra.runtime.messages import CommandGiven, Event, RailReported, encode_frame
 from zentra.runtime.partitions import callback_key, lane_key
 from zentra.runtime.ports import Timer
@@ -42,7 +43,10 @@ __all__ = ["Border"]
 
 PEOPLE: Final = ("ops", "amara", "bisi", "dele", "eze", "idp:7")  # the last is nobody that is stored
 ROUTED: Final = ("provider.routed", "provider.failover")
-_KINDS: Final = (IntentKind.TRANSFER, IntentKind.PAYMENT, IntentKind.BOOK_TRANSFER, IntentKind.HOLD)
+_KINDS: Final = {
+    IntentKind.TRANSFER: 6, IntentKind.PAYMENT: 2, IntentKind.BOOK_TRANSFER: 2, IntentKind.JOURNAL: 3,
+    IntentKind.CONVERSION: 1, IntentKind.HOLD: 3,
+}  # fmt: skip
 _COMMANDS: Final = (
     "cancel", "reverse", "decide", "decide", "decide", "note", "note", "resolve", "replay", "capture", "capture",
     "void",
@@ -82,7 +86,11 @@ class Border:
         if random.random() < 0.06:
             self._deposit(tenant)
             return
-        kind = random.choices(_KINDS, (6, 2, 2, 3))[0]
+        kind = random.choices(list(_KINDS), list(_KINDS.values()))[0]
+        if kind in COMPOSED:
+            number = self._next()
+            self._register(tenant, f"key-{number}", f"intent-{number}", self._composed(kind, tenant, number), None)
+            return
         source = random.choices(("hot", "cold", "poor", "closed", "nobody", "liquidity-ngn", "credit", "eu-hot",
                                  "virtual:100"), (10, 8, 4, 0.3, 0.3, 0.3, 1, 1.5, 1))[0]  # fmt: skip
         destination = random.choices(("shop", "out", "spare", "hot", "nowhere", "virtual:200", "idle"),
@@ -109,8 +117,10 @@ class Border:
         if kind is IntentKind.HOLD:
             destination = command.destination if random.random() < 0.7 else ""
             command = structs.replace(command, destination=destination, hold=HoldTerms(random.choice(_HOLD_SECONDS)))
-        elif random.random() < 0.15:
-            command = structs.replace(command, fee=self._fee_terms(tenant, command))
+        else:
+            command = orders.with_conditions(random, command)
+            if random.random() < 0.15:
+                command = structs.replace(command, fee=self._fee_terms(tenant, command))
         number = self._next()
         self._register(tenant, f"key-{number}", f"intent-{number}", command, None)
 
@@ -125,6 +135,14 @@ class Border:
             source="settlement-ngn", destination=sent_to, deposit=Deposit(f"ref-{number}", sent_to),
         )  # fmt: skip
         self._register(tenant, f"key-{number}", f"intent-{number}", command, None, role="operator")
+
+    def _composed(self, kind: IntentKind, tenant: str, number: int) -> IntentCommand:
+        simulation = self._simulation
+        now, rates = simulation.store_time(), simulation.store.current.rates.get(tenant, ())
+        if kind is IntentKind.CONVERSION:
+            return orders.conversion(self._random, tenant, f"intent-{number}", rates, now)
+        known = [request.intent_id for request in self.requests if request.tenant == tenant]
+        return orders.journal(self._random, [*known, f"intent-{number}"], now)
 
     def _fee_terms(self, tenant: str, command: IntentCommand) -> FeeTerms:
         """Return what a client agrees to pay: what it is quoted now, that or less at most, or another quote."""
@@ -243,7 +261,8 @@ class Border:
     def _reverse(self) -> Any:
         request = self._recent()
         amount = self._random.choice(("full", "full", "1", "50", str(request.command.amount + 1))) if request else ""
-        return request and (request.tenant, "reverse", request.intent, request.intent, {"amount": amount})
+        body = {"amount": amount, **orders.forced(self._random, PEOPLE)}
+        return request and (request.tenant, "reverse", request.intent, request.intent, body)
 
     def _capture(self) -> Any:
         request, random = self._held(), self._random

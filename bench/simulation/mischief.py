@@ -12,7 +12,7 @@ from msgspec import structs
 
 from zentra.bench.simulation.faults import FAULTS, Fault
 from zentra.bench.simulation.outside import Callback
-from zentra.bench.simulation.setting import GLOBEX, MONITORS, PARTIES
+from zentra.bench.simulation.setting import GLOBEX, MONITORS, PARTIES, rates
 from zentra.bench.simulation.shelf import LEASE_SECONDS
 from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.fees.schedule import FeeSchedule
@@ -241,10 +241,15 @@ def repair(simulation: Simulation) -> None:
 
 
 def change_configuration(simulation: Simulation) -> None:
-    """Change what is set up: a policy, a fee, an endpoint, people, the rules of reviews, an account, or a party."""
+    """Change what is set up: a policy, a fee, an endpoint, people, the rules of reviews, rates, an account, or a
+    party."""
     random, store = simulation.random, simulation.store
     current = store.current
-    match random.randrange(7):
+    match random.randrange(8):
+        case 5:
+            tenant = random.choice(sorted(current.rates))
+            put = rates(tenant, current.rates[tenant][0].version + 1, simulation.store_time())
+            store.configure(structs.replace(current, rates={**current.rates, tenant: put}))
         case 6:
             name = random.choice([key for key, ref in sorted(store.refs.items()) if ref.party is not None])
             ref = store.refs[name]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
+from zentra.bench.twins.fleet import START
 from zentra.bench.twins.store import StoreTwin
 from zentra.gateway.sandbox.scenarios import RailProfile, Timings
 from zentra.runtime.compliance.diligence import Compliance
@@ -16,6 +17,7 @@ from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.compliance.synthetic import synthetic_entries
 from zentra.runtime.fees.schedule import FeeMatch, FeeRule, FeeSchedule, FeeTier
 from zentra.runtime.ledger.book import AccountRef
+from zentra.runtime.ledger.conversion import FxRate
 from zentra.runtime.ledger.monitors import Monitor
 from zentra.runtime.policy import Limits, PolicyRules
 from zentra.runtime.policy.rules import Risk, Rule, Window, WindowLimits
@@ -26,7 +28,7 @@ from zentra.runtime.reviews import Approvals, Member, ReviewRules
 
 __all__ = [
     "COLD_ACCOUNTS", "CURRENCY", "GLOBEX", "LISTED", "MEMBERS", "MONITORS", "NUMBERS", "PARTIES", "PARTITIONS",
-    "SECRET", "TENANTS", "UNLISTED", "configuration", "fees", "open_books", "profiles",
+    "SECRET", "TENANTS", "UNLISTED", "configuration", "fees", "open_books", "profiles", "rates",
 ]  # fmt: skip
 
 PARTITIONS: Final = 8
@@ -34,6 +36,7 @@ TENANTS: Final = ("acme", "globex", "initech")
 CURRENCY: Final = "NGN"
 COLD_ACCOUNTS: Final = 6
 SECRET: Final = "s" * 32
+_DOLLARS: Final = ("dollars", "liquidity-usd", "fee-usd")
 OPENING_MINOR: Final = 5_000_000
 NUMBERS: Final = {"100": "hot", "200": "shop", "300": "closed", "400": "eu-shop"}
 MONITORS: Final = {
@@ -151,7 +154,17 @@ def configuration() -> Configuration:
     return Configuration(
         version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails, reviews={"acme": wants},
         members={"acme": dict(MEMBERS), "globex": dict(MEMBERS)}, fees=fees(), lists=lists,
+        rates={tenant: rates(tenant, 1, START) for tenant in ("acme", "globex")},
     )  # fmt: skip
+
+
+def rates(tenant: str, version: int, as_of: datetime) -> tuple[FxRate, ...]:
+    """Return the rates of a tenant in one version: a fee one way, a wide spread the other, which is soon too old."""
+    shift = version % 7
+    return (
+        FxRate(tenant, CURRENCY, "USD", f"0.00065{shift}", 50, 100, as_of, 3 * 3600, "desk", version),
+        FxRate(tenant, "USD", CURRENCY, f"1530.2{shift}", 125, 0, as_of, 60, "desk", version),
+    )
 
 
 def profiles() -> dict[str, RailProfile]:
@@ -172,6 +185,7 @@ def open_books(store: StoreTwin) -> None:
         rows += [("shop", "merchant"), ("out", "payout"), ("spare", "merchant"), ("credit", "customer")]
         rows += [("settlement-ngn", "settlement"), ("liquidity-ngn", "liquidity"), ("closed", "customer")]
         rows += [("fee-ngn", "fee"), ("suspense-ngn", "suspense"), ("idle", "payout")]
+        rows += [("dollars", "customer"), ("liquidity-usd", "liquidity"), ("fee-usd", "fee")]
         rows += [("eu-hot", "customer"), ("eu-shop", "merchant"), *((f"eu:{kind}-ngn", kind) for kind in _SYSTEM)]
         refs = {}
         for name, type_ in rows:
@@ -179,7 +193,8 @@ def open_books(store: StoreTwin) -> None:
             known = tenant == "initech" and type_ not in _SYSTEM and name not in ("shop", "spare")
             refs[name] = store.open_account(
                 AccountRef(
-                    number, tenant, name, type_, CURRENCY, "credit", type_ not in _SYSTEM,
+                    number, tenant, name, type_, "USD" if name in _DOLLARS else CURRENCY, "credit",
+                    type_ not in _SYSTEM,
                     overdraft_limit=200_000 if name == "credit" else 0, status="closed" if name == "closed" else "open",
                     book="eu" if name.startswith("eu") else "default", monitors=MONITORS.get(name, ()),
                     party=PartyRef(f"p-{name}", "approved", "clear") if known else None,
@@ -188,6 +203,7 @@ def open_books(store: StoreTwin) -> None:
         for name in ("hot", *(f"cold-{n}" for n in range(COLD_ACCOUNTS)), "spare"):
             store.book(refs["liquidity-ngn"], refs[name], OPENING_MINOR * (10 if name == "hot" else 1))
         store.book(refs["liquidity-ngn"], refs["poor"], 1_000)
+        store.book(refs["liquidity-usd"], refs["dollars"], 300_000)
         store.book(refs["eu:liquidity-ngn"], refs["eu-hot"], OPENING_MINOR)
         for digits, name in NUMBERS.items():
             store.numbers[tenant, "virtual", digits] = name

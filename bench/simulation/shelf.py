@@ -67,6 +67,7 @@ class Shelf(StoreTwin):
     configuration = _slow(StoreTwin.configuration)
     accounts = _slow(StoreTwin.accounts)
     intents = _slow(StoreTwin.intents)
+    intent_ids = _slow(StoreTwin.intent_ids)
     deliveries = _slow(StoreTwin.deliveries)
     started_attempts = _slow(StoreTwin.started_attempts)
     open_deliveries = _slow(StoreTwin.open_deliveries)

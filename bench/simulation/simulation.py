@@ -20,7 +20,7 @@ from msgspec import Struct, structs
 
 from zentra.actors.relay import row_of
 from zentra.actors.tick import Input, Rules
-from zentra.bench.simulation import mischief
+from zentra.bench.simulation import mischief, orders
 from zentra.bench.simulation.auditor import Auditor, Violation
 from zentra.bench.simulation.border import Border
 from zentra.bench.simulation.faults import FAULTS, Fault, Swarm
@@ -117,6 +117,7 @@ class Simulation:
             dead_subject=dead_subject,
             sign_head=lambda tenant, size, root, at: ("key", hashlib.sha256(root).digest()),
             open_secret=lambda sealed: sealed,
+            open_quote=orders.open_quote,
             lane_width=random.choice((1, 2, 8)),
         )
         self.store = Shelf(self)

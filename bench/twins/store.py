@@ -216,6 +216,12 @@ class StoreTwin:
                 found[tenant, name] = ref
         return found
 
+    async def intent_ids(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """See Store.intent_ids."""
+        self._meet("intent_ids")
+        named = self.intake.intents
+        return {name: named[name].intent for name in names if name in named}
+
     async def intents(self, ids: Collection[str]) -> dict[str, StoredIntent]:
         """See Store.intents."""
         self._meet("intents")

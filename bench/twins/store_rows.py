@@ -102,6 +102,7 @@ class Rows(Struct):
     tiles: dict[tuple[str, int, int], bytes] = field(default_factory=dict)
     heads: dict[tuple[str, int], LogHead] = field(default_factory=dict)
     denials: list[DenialRow] = field(default_factory=list)
+    corrections: dict[tuple[str, str], str] = field(default_factory=dict)  # (original, correction) -> tenant
     holds: dict[str, HoldRow] = field(default_factory=dict)  # by intent
 
 
@@ -283,6 +284,8 @@ def _apply_desk(rows: Rows, writes: TickWrites) -> None:
     for rail, event, tenant, intent in writes.callbacks_claimed:
         rows.callbacks_claimed.setdefault((rail, event), (tenant, intent))
     rows.denials += writes.denials
+    for tenant, original, correction, _ in writes.corrections:
+        rows.corrections.setdefault((original, correction), tenant)
     for hold in writes.holds.values():
         known = rows.holds.get(hold.intent, hold)
         rows.holds[hold.intent] = replace(

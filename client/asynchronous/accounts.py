@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from zentra.client import ledger_calls
-from zentra.client.asynchronous.transport import AsyncPages, AsyncTransport
-from zentra.client.calls import Time
-from zentra.client.ledger_models import (
+from zentra.client.account_models import (
     AccountChange,
     AccountChanged,
     AccountMonitor,
@@ -18,6 +16,8 @@ from zentra.client.ledger_models import (
     StatementPage,
     TakenAway,
 )
+from zentra.client.asynchronous.transport import AsyncPages, AsyncTransport
+from zentra.client.calls import Time
 from zentra.client.models import Account, AccountEntry, Intent
 
 __all__ = ["AsyncAccounts", "AsyncBooks", "AsyncDeposits"]

@@ -13,6 +13,7 @@ from zentra.client.asynchronous.accounts import AsyncAccounts, AsyncBooks, Async
 from zentra.client.asynchronous.deciding import AsyncApprovals, AsyncReviews
 from zentra.client.asynchronous.fees import AsyncFees
 from zentra.client.asynchronous.holding import AsyncHolds
+from zentra.client.asynchronous.journals import AsyncConversions, AsyncJournals, AsyncRates
 from zentra.client.asynchronous.money import (
     AsyncCommands,
     AsyncEvents,
@@ -76,6 +77,9 @@ class AsyncZentra:
         self.transfers = AsyncTransfers(transport)
         self.payments = AsyncPayments(transport)
         self.holds = AsyncHolds(transport)
+        self.journals = AsyncJournals(transport)
+        self.conversions = AsyncConversions(transport)
+        self.rates = AsyncRates(transport)
         self.accounts = AsyncAccounts(transport)
         self.books = AsyncBooks(transport)
         self.deposits = AsyncDeposits(transport)

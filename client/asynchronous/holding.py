@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from zentra.client import calls
 from zentra.client.asynchronous.transport import AsyncPages, AsyncTransport
 from zentra.client.calls import Time
 from zentra.client.holds import Hold
-from zentra.client.models import Command, Intent
+from zentra.client.models import Command, Condition, Intent
 
 __all__ = ["AsyncHolds"]
 
@@ -33,6 +33,7 @@ class AsyncHolds:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        conditions: Sequence[Condition] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
         counterparty: Mapping[str, str] | None = None,
@@ -54,6 +55,7 @@ class AsyncHolds:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                conditions=conditions,
                 hold={name: value for name, value in terms.items() if value is not None},
                 idempotency_key=idempotency_key,
                 wait=wait,

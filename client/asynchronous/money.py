@@ -11,7 +11,7 @@ from zentra.client import calls
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages, AsyncTransport
 from zentra.client.bulk import BulkResult, NewIntent
 from zentra.client.calls import Time
-from zentra.client.models import Command, CommandRecord, Intent
+from zentra.client.models import Command, CommandRecord, Condition, Intent
 
 __all__ = ["AsyncCommands", "AsyncEvents", "AsyncIntents", "AsyncPayments", "AsyncTransfers"]
 
@@ -34,6 +34,8 @@ class AsyncIntents:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        conditions: Sequence[Condition] | None = None,
+        effective_at: Time | None = None,
         fee_max: int | None = None,
         fee_quote: str | None = None,
         hold: Mapping[str, object] | None = None,
@@ -43,12 +45,13 @@ class AsyncIntents:
     ) -> Intent:
         """Return the intent as accepted or, after up to `wait` seconds (the server allows 30), as it then is.
 
-        `amount` is in minor units; a hold has terms of its own and may do without a destination. Without an
-        `idempotency_key` one is made for this call and all its attempts; give one of yours, kept with the order that
-        it is for, to be safe against a crash of your own process as well. `fee_max` is the most that may be charged on
-        top, `fee_quote` the digest of the quote that was agreed to: with another fee the intent fails as
-        `fee_changed`. A `counterparty` has a `name`, and may have `country`, `account` and `kind`.
-        Raises APIError and ValueError."""
+        `amount` is in minor units; a hold has terms of its own and may do without a destination. `conditions` have to
+        be met once it is in the books; `effective_at` (of a book transfer) is when it counts where that is not now.
+        `fee_max` is the most that may be charged on top, `fee_quote` the digest of the quote that was agreed to: with
+        another fee the intent fails as `fee_changed`. A `counterparty` has a `name`, and may have `country`, `account`
+        and `kind`. Without an `idempotency_key` one is made for this call and all its attempts; give one of yours, kept
+        with the order that it is for, to be safe against a crash of your own process as well. Raises APIError and
+        ValueError."""
         return await self._transport.send(
             calls.create_intent(
                 "runtime",
@@ -62,6 +65,8 @@ class AsyncIntents:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                conditions=conditions,
+                effective_at=effective_at,
                 fee_max=fee_max,
                 fee_quote=fee_quote,
                 hold=hold,
@@ -196,6 +201,8 @@ class AsyncTransfers:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        conditions: Sequence[Condition] | None = None,
+        effective_at: Time | None = None,
         fee_max: int | None = None,
         fee_quote: str | None = None,
         idempotency_key: str | None = None,
@@ -215,6 +222,8 @@ class AsyncTransfers:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                conditions=conditions,
+                effective_at=effective_at,
                 fee_max=fee_max,
                 fee_quote=fee_quote,
                 idempotency_key=idempotency_key,
@@ -241,6 +250,7 @@ class AsyncPayments:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        conditions: Sequence[Condition] | None = None,
         fee_max: int | None = None,
         fee_quote: str | None = None,
         idempotency_key: str | None = None,
@@ -260,6 +270,7 @@ class AsyncPayments:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                conditions=conditions,
                 fee_max=fee_max,
                 fee_quote=fee_quote,
                 idempotency_key=idempotency_key,

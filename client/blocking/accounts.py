@@ -7,9 +7,7 @@ from __future__ import annotations
 from typing import Literal
 
 from zentra.client import ledger_calls
-from zentra.client.blocking.transport import Pages, Transport
-from zentra.client.calls import Time
-from zentra.client.ledger_models import (
+from zentra.client.account_models import (
     AccountChange,
     AccountChanged,
     AccountMonitor,
@@ -20,6 +18,8 @@ from zentra.client.ledger_models import (
     StatementPage,
     TakenAway,
 )
+from zentra.client.blocking.transport import Pages, Transport
+from zentra.client.calls import Time
 from zentra.client.models import Account, AccountEntry, Intent
 
 __all__ = ["Accounts", "Books", "Deposits"]

@@ -15,6 +15,7 @@ from zentra.client.blocking.accounts import Accounts, Books, Deposits
 from zentra.client.blocking.deciding import Approvals, Reviews
 from zentra.client.blocking.fees import Fees
 from zentra.client.blocking.holding import Holds
+from zentra.client.blocking.journals import Conversions, Journals, Rates
 from zentra.client.blocking.money import (
     Commands,
     Events,
@@ -78,6 +79,9 @@ class Zentra:
         self.transfers = Transfers(transport)
         self.payments = Payments(transport)
         self.holds = Holds(transport)
+        self.journals = Journals(transport)
+        self.conversions = Conversions(transport)
+        self.rates = Rates(transport)
         self.accounts = Accounts(transport)
         self.books = Books(transport)
         self.deposits = Deposits(transport)

@@ -4,14 +4,14 @@ Made from its twin in `client/asynchronous` by `python -m tests.catalogue`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from zentra.client import calls
 from zentra.client.blocking.transport import Pages, Transport
 from zentra.client.calls import Time
 from zentra.client.holds import Hold
-from zentra.client.models import Command, Intent
+from zentra.client.models import Command, Condition, Intent
 
 __all__ = ["Holds"]
 
@@ -35,6 +35,7 @@ class Holds:
         scope: str | None = None,
         country: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        conditions: Sequence[Condition] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
         counterparty: Mapping[str, str] | None = None,
@@ -56,6 +57,7 @@ class Holds:
                 scope=scope,
                 country=country,
                 metadata=metadata,
+                conditions=conditions,
                 hold={name: value for name, value in terms.items() if value is not None},
                 idempotency_key=idempotency_key,
                 wait=wait,

@@ -24,6 +24,7 @@ from zentra.gateway.cli.installation import add_installation
 from zentra.gateway.cli.ledger import add_ledger
 from zentra.gateway.cli.periods import add_periods
 from zentra.gateway.cli.policy import add_policy
+from zentra.gateway.cli.rates import add_rates
 from zentra.gateway.cli.reviews import add_reviews
 from zentra.gateway.cli.screening import add_screening
 from zentra.gateway.cli.servers import add_servers
@@ -63,6 +64,7 @@ add_servers(app)
 add_administration(app)
 add_policy(app)
 add_access(app)
+add_rates(app)
 add_fees(app)
 add_deadletters(app)
 add_reviews(app)

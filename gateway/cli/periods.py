@@ -1,7 +1,8 @@
 """`zentra periods`: close the books of a tenant until a time, see what is closed, open the latest again.
 
 - Closing connects as the owner, and reads as a check does; it keeps only balances that the check has verified.
-- The exit code of `close` is that of a check: 0 closed, 1 a difference or a refusal, 2 it could not be checked.
+- The exit code of `close` is that of a check: 0 closed, 1 a difference, 2 it was refused or could not be
+  checked.
 """
 
 from __future__ import annotations

@@ -6,17 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from zentra.gateway.description import account_shapes, pages
-from zentra.gateway.description.rows import (
-    INTENT_ANSWERS,
-    INTENT_CODES,
-    INTENT_HEADERS,
-    REPLAYED,
-    Door,
-    Media,
-    Query,
-    list_row,
-    schema_of_fields,
-)
+from zentra.gateway.description.door import Door, Media, Query, schema_of_fields
+from zentra.gateway.description.rows import INTENT_ANSWERS, INTENT_CODES, INTENT_HEADERS, REPLAYED, list_row
 from zentra.gateway.http.fields import SCHEMAS, Field
 from zentra.gateway.routes.account_orders import LIMIT, MONITOR, NUMBER, STATUS
 from zentra.gateway.routes.accounts import ACCOUNT, ACCOUNT_FILTERS, ENTRY_FILTERS

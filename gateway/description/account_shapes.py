@@ -13,7 +13,6 @@ __all__ = [
     "Account",
     "AccountChange",
     "AccountChanged",
-    "AccountEntry",
     "AccountMonitor",
     "AccountNumber",
     "AccountOpened",
@@ -246,19 +245,3 @@ class ChartNode(Struct, frozen=True, kw_only=True):
     pending: Digits
     available: Digits
     counters: Counters
-
-
-class AccountEntry(Struct, frozen=True, kw_only=True):
-    """One side of a posting: `side` is the account's own, `other` the account on the other side."""
-
-    entry_id: str
-    intent: Uuid
-    ordinal: int
-    at: datetime
-    posting: str
-    side: Literal["debit", "credit"]
-    other: str
-    currency: str
-    pending: Digits
-    posted: Digits
-    hash: Hash

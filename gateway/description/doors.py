@@ -12,20 +12,28 @@ from collections.abc import Mapping
 from typing import Final
 
 from zentra.actors.commands import COMMAND_CODES
-from zentra.gateway.description import fee_shapes, holdings, pages, people, reviewing, shapes
+from zentra.gateway.description import fee_shapes, holdings, pages, people, reviewing, shapes, term_shapes
 from zentra.gateway.description.account_doors import ACCOUNT_DOORS
+from zentra.gateway.description.door import (
+    WITHOUT_ROUTE,
+    Door,
+    Media,
+    Query,
+    codes_of,
+    schema_of_fields,
+    schema_of_type,
+)
 from zentra.gateway.description.rows import COMMAND_HEADERS as _COMMAND_HEADERS
 from zentra.gateway.description.rows import REPLAYED as _REPLAYED
-from zentra.gateway.description.rows import Door, Media, Query, schema_of_fields, schema_of_type
 from zentra.gateway.description.rows import command_row as _command
 from zentra.gateway.description.rows import intent_row as _create
 from zentra.gateway.description.rows import list_row as _list
-from zentra.gateway.http.app import Route
 from zentra.gateway.http.fields import SCHEMAS, Field, digest, identifier, text
 from zentra.gateway.routes.approvals import APPROVAL, APPROVAL_FILTERS, CANCELLATION
 from zentra.gateway.routes.fees import quote_schema
 from zentra.gateway.routes.holds import CAPTURE, HOLD_FILTERS, VOID
 from zentra.gateway.routes.intents import CANCEL, HOLDS, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
+from zentra.gateway.routes.journals import CONVERSIONS, JOURNALS, QUOTE, RATE
 from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION
 from zentra.gateway.routes.parties import AMENDMENT, KYC, PARTY, PARTY_FILTERS, RESCREEN
 from zentra.gateway.routes.policies import BACKTEST, DRAFT
@@ -38,44 +46,18 @@ from zentra.runtime.rails.port import CallbackCode
 
 __all__ = ["DOORS", "WITHOUT_ROUTE", "Door", "Media", "Query", "codes_of", "schema_of_fields"]
 
-
-def codes_of(route: Route, door: Door) -> list[str]:
-    """Return every code that a route can be answered with, sorted; by what the route is, and by what its row says."""
-    codes = {"internal", "unavailable", "version_unknown", *door.codes}
-    if route.permission is not None:
-        codes |= _GUARDED_CODES
-    if route.body:
-        codes |= {"body_too_large", "body_too_slow", "body_malformed", "overloaded"}
-    if route.body.startswith("json"):
-        codes |= {"body_key_repeated", "body_too_deep", "content_type_unsupported", "validation_failed"}
-    if door.key:
-        codes |= {"idempotency_key_ambiguous"}
-    if door.key == "once":
-        codes |= {"idempotency_key_missing", "idempotency_key_malformed", "idempotency_key_reused"}
-    if door.query:
-        codes |= {"query_malformed"}
-    return sorted(codes)
-
-
-WITHOUT_ROUTE: Final = frozenset({"route_not_found", "method_not_allowed"})
-"""What is answered where there is no route."""
-
-_GUARDED_CODES: Final = frozenset(
-    {
-        "authentication_required", "certificate_expired", "certificate_required", "certificate_revoked",
-        "certificate_unknown", "credentials_disagree", "key_expired", "key_invalid", "key_revoked", "network_refused",
-        "overloaded", "permission_denied", "principal_disabled", "rate_limited", "token_algorithm_refused",
-        "token_audience_wrong", "token_claims_malformed", "token_expired", "token_issuer_unknown", "token_key_unknown",
-        "token_malformed", "token_not_yet_valid", "token_role_refused", "token_signature_invalid",
-        "token_tenant_refused", "token_too_large",
-    }
-)  # fmt: skip
-"""What everybody may be answered with at a door that asks who comes."""
 _CALLBACK_CODES: Final = tuple(str(code) for code in CallbackCode)
 _STREAM: Final = Media("text/event-stream", "server-sent events: the name of each is its topic, its data the record")
 _CLOSING_CODES: Final = (
     "not_found", "self_approval", "approval_not_open", "approval_changed",
 )  # fmt: skip
+
+_QUOTED: Final[Mapping[str, str]] = {
+    "amount": "what is sold, in minor units",
+    "currency": "the currency that is sold",
+    "buy_currency": "the currency that is bought",
+    "intent_id": "of the intent that will name the quote; one is made where it is left out",
+}
 
 
 def _party(name: str, summary: str, takes: Mapping[str, Field], *codes: str) -> Door:
@@ -108,6 +90,23 @@ DOORS: Final[Mapping[str, Door]] = {
     ),
     "POST /holds/{id}/void": _command(
         "void_hold", "holds", "Give back what is held still.", VOID, *COMMAND_CODES["void_hold"]
+    ),
+    "POST /journals": _create("create_journal", "Book many legs at once, or none of them.", JOURNALS),
+    "POST /conversions": _create("create_conversion", "Sell one currency for another.", CONVERSIONS),
+    "GET /conversions/quote": Door(
+        name="quote_conversion", tag="conversions", summary="A price that holds for half a minute, for one intent.",
+        answers={200: term_shapes.QuoteGiven},
+        codes=("rate_unknown", "rate_stale", "conversion_too_small", "amount_overflow"),
+        query=tuple(Query(name, SCHEMAS[check], _QUOTED[name], name != "intent_id") for name, check in QUOTE.items()),
+    ),
+    "POST /rates": Door(
+        name="put_rate", tag="conversions", summary="Put the rate of a pair in force.",
+        answers={201: term_shapes.RatePut},
+        takes=schema_of_fields(RATE), key="once", headers=_REPLAYED,
+        codes=("rate_outdated", "rate_of_the_future", "currencies_must_be_different"),
+    ),
+    "GET /rates": Door(
+        name="list_rates", tag="conversions", summary="The rates in force, by pair.", answers={200: term_shapes.Rates},
     ),
     "POST /runtime/intents/bulk": Door(
         name="create_intents", tag="intents", key="each", codes=("batch_too_large",),

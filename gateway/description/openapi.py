@@ -247,7 +247,13 @@ def _parameters(route: Route, door: Door) -> list[dict[str, Any]]:
         for name in _PARAMETER.findall(route.template)
     ]
     found += [
-        {"name": query.name, "in": "query", "schema": dict(query.schema), "description": query.description}
+        {
+            "name": query.name,
+            "in": "query",
+            **({"required": True} if query.required else {}),
+            "schema": dict(query.schema),
+            "description": query.description,
+        }
         for query in door.query
     ]
     names = ["version", "request_id", "traceparent"]

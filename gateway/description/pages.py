@@ -10,7 +10,6 @@ from msgspec import Struct, field
 from zentra.gateway.description.account_shapes import (
     Account,
     AccountChange,
-    AccountEntry,
     AccountMonitor,
     AccountNumber,
     Book,
@@ -19,6 +18,7 @@ from zentra.gateway.description.account_shapes import (
     StatementLine,
 )
 from zentra.gateway.description.holdings import HoldShown
+from zentra.gateway.description.ledger_shapes import AccountEntry
 from zentra.gateway.description.shapes import Delivery, IntentShown, PolicySummary
 from zentra.runtime.policy.replay import Explanation
 from zentra.storage.reads.approvals import ApprovalView

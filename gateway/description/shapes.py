@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from zentra.gateway.description.fee_shapes import FeesShown
+from zentra.gateway.description.ledger_shapes import LedgerState
+from zentra.gateway.description.term_shapes import ConditionShown, ConversionShown, LegShown
 from zentra.gateway.description.words import Code, Digits, Hash, HoldStanding, Uuid
 from zentra.runtime.intents.vocabulary import IntentKind, Lifecycle, Topic
 from zentra.storage.policies import PolicyEvent
@@ -113,34 +114,6 @@ class Reason(Struct, frozen=True):
     event: Topic
     code: str
     detail: str
-
-
-class LedgerEntry(Struct, frozen=True, kw_only=True):
-    """One posting; `pending` and `posted` are its signed effects on each layer."""
-
-    entry_id: str
-    ordinal: int
-    posting: Literal[
-        "reserve", "release", "post", "settle", "book", "reversal", "fee", "fee_reserve", "fee_release", "fee_refund"
-    ]
-    debit: str
-    credit: str
-    currency: str
-    pending: Digits
-    posted: Digits
-    hash: Hash
-    sequence: int
-    at: datetime
-
-
-class LedgerState(Struct, frozen=True):
-    """The entries of an intent and what they add up to."""
-
-    held: Digits
-    posted: Digits
-    reversed: Digits
-    fees: FeesShown
-    entries: list[LedgerEntry]
 
 
 class EventShown(Struct, frozen=True, kw_only=True):
@@ -265,6 +238,12 @@ class Intent(Struct, frozen=True, kw_only=True):
     money_model: str
     primitives: list[str]
     metadata: dict[str, str]
+    legs: list[LegShown] | None
+    conditions: list[ConditionShown] | None
+    effective_at: datetime | None
+    corrects: str | None
+    corrected_by: list[str]
+    conversion: ConversionShown | None
     created_by: str
     created_at: datetime
     updated_at: datetime

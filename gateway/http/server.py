@@ -39,6 +39,7 @@ from zentra.gateway.listening import BACKLOG, Receive, Scope, Send, quiet_config
 from zentra.gateway.metrics import Metrics
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
 from zentra.gateway.production import assert_production, nats_tls
+from zentra.gateway.quoting import Quotes
 from zentra.gateway.routes.account_orders import AccountOrderRoutes
 from zentra.gateway.routes.accounts import AccountRoutes
 from zentra.gateway.routes.approvals import ApprovalRoutes, Asking
@@ -51,6 +52,7 @@ from zentra.gateway.routes.fees import FeeRoutes
 from zentra.gateway.routes.health import HealthRoutes
 from zentra.gateway.routes.holds import HoldRoutes
 from zentra.gateway.routes.intents import IntentRoutes
+from zentra.gateway.routes.journals import JournalRoutes
 from zentra.gateway.routes.operations import OperationRoutes
 from zentra.gateway.routes.parties import PartyRoutes
 from zentra.gateway.routes.policies import PolicyRoutes
@@ -235,16 +237,17 @@ class _Builder:
         health = HealthRoutes(_probes(writer_pool, tenant_pool, client, cache), metrics)
         secret = settings.secret_bytes()
         lists, streams = Lists(secret), Streams()
+        intents = IntentRoutes(tenant_pool, door, commands, intent_waiters, lists, Asking(writer_pool))
         routes = [
-            *IntentRoutes(tenant_pool, door, commands, intent_waiters, lists, Asking(writer_pool)).routes(),
+            *intents.routes(),
             *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
+            *_books(tenant_pool, intents, Quotes(secret)),
             *_account_routes(tenant_pool, lists, door, intent_waiters),
             *HoldRoutes(tenant_pool, commands, lists).routes(),
             *_desk(tenant_pool, writer_pool, commands, lists, denials),
             *PartyRoutes(tenant_pool, lists).routes(),
             *PolicyRoutes(tenant_pool, load_scorers(self.settings.risk_scorers)).routes(),
             *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
-            *FeeRoutes(tenant_pool).routes(),
             *callbacks.routes(),
             *health.routes(),
         ]
@@ -360,6 +363,14 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals alone."""
         yield
+
+
+def _books(tenant_pool: Pool, intents: IntentRoutes, quotes: Quotes) -> list[Route]:
+    """Return the routes of what several postings at once and fees are about."""
+    return [
+        *JournalRoutes(tenant_pool, intents, quotes).routes(),
+        *FeeRoutes(tenant_pool).routes(),
+    ]
 
 
 def _desk(

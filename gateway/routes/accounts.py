@@ -72,6 +72,7 @@ ACCOUNT: Final[Mapping[str, Field]] = {
 }
 POSTINGS: Final = (
     "reserve", "release", "post", "settle", "book", "reversal", "fee", "fee_reserve", "fee_release", "fee_refund",
+    "conversion_fee", "spread", "forced_reversal",
 )  # fmt: skip
 ACCOUNT_FILTERS: Final[Mapping[str, Check]] = {
     **CREATED, "type": one_of("account_type_unknown", *AccountType), "currency": currency, "owner": text,
@@ -236,4 +237,5 @@ def _entry(row: EntryView) -> dict[str, Any]:
         "pending": str(row.pending),
         "posted": str(row.posted),
         "hash": row.hash.hex(),
+        "effective_at": row.effective_at or row.at,
     }

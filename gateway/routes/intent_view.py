@@ -10,8 +10,10 @@ from typing import Any, Final
 
 import msgspec
 
+from zentra.gateway.routes.term_view import terms_of
 from zentra.runtime.evidence.chain import GENESIS, chain
-from zentra.runtime.intents.vocabulary import SETTLED, State
+from zentra.runtime.intents.transaction import REVERSALS
+from zentra.runtime.intents.vocabulary import COMPOSED, SETTLED, State
 from zentra.storage.reads.lists import IntentRow
 from zentra.storage.reads.tenant import IntentView, LeafView
 from zentra.storage.reads.work import CallbackView, DeliveryView
@@ -68,6 +70,7 @@ def view_of(intent: IntentView) -> dict[str, Any]:
         "money_model": command["money_model"],
         "primitives": command["primitives"],
         "metadata": command["metadata"],
+        **terms_of(records, intent.corrected_by),
         "created_by": first["actor"],
         "created_at": first["at"],
         "updated_at": last["at"],
@@ -198,15 +201,18 @@ def _event(record: Mapping[str, Any], link: bytes) -> dict[str, Any]:
 
 def _ledger_state(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the entries and what they add up to: held, posted and reversed."""
-    entries = []
-    source = records[0]["facts"]["command"]["source"]
+    entries: list[dict[str, Any]] = []
     held = posted = reversed_ = 0
+    command = records[0]["facts"]["command"]
     fees: dict[str, Any] = {"version": None, "lines": []}
     fee_held = fee_posted = fee_back = 0
     for record in records:
         legs = record["facts"].get("entries") or ()
         fees = record["facts"].get("fees", fees)
         reversal = 0
+        if command["kind"] in COMPOSED and legs:  # many postings that go by the amount of the intent
+            way = legs[0]["posting"] in REVERSALS
+            posted, reversal = int(command["minor"]), (int(legs[0]["posted"]) if len(entries) == 1 else posted) * way
         for entry in legs:
             if entry["posting"].startswith("fee"):
                 fee_held += int(entry["pending"])
@@ -216,9 +222,11 @@ def _ledger_state(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                     fee_posted += int(entry["posted"])
             else:
                 held += int(entry["pending"])
-            if entry["posting"] in ("post", "book"):
+            if command["kind"] in COMPOSED:
+                pass
+            elif entry["posting"] in ("post", "book"):
                 posted += int(entry["posted"])
-            elif entry["posting"] == "reversal" and entry["credit"] == source:
+            elif entry["posting"] in REVERSALS and entry["credit"] == command["source"]:
                 reversal += int(entry["posted"])  # the last leg of each way back
             identity = f"{record['intent']}/{entry['ordinal']}"
             entries.append({"entry_id": identity, **entry, "sequence": record["sequence"], "at": record["at"]})

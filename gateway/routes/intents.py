@@ -95,7 +95,7 @@ class IntentRoutes:
 
     async def create(self, request: Request) -> Reply:
         """The general door."""
-        return await self._create(request, None)
+        return await self.make(request, None)
 
     async def create_many(self, request: Request) -> Reply:
         """The door for many at once."""
@@ -106,17 +106,18 @@ class IntentRoutes:
 
     async def create_transfer(self, request: Request) -> Reply:
         """The door for transfers, between accounts or out to a rail."""
-        return await self._create(request, TRANSFERS)
+        return await self.make(request, TRANSFERS)
 
     async def create_payment(self, request: Request) -> Reply:
         """The door for payments."""
-        return await self._create(request, PAYMENTS)
+        return await self.make(request, PAYMENTS)
 
     async def create_hold(self, request: Request) -> Reply:
         """The door for holds: money is spoken for, and captured later."""
-        return await self._create(request, HOLDS)
+        return await self.make(request, HOLDS)
 
-    async def _create(self, request: Request, kinds: frozenset[str] | None) -> Reply:
+    async def make(self, request: Request, kinds: frozenset[str] | None) -> Reply:
+        """Make an intent of one of these kinds, or of any."""
         created = await self._door.create(
             request.json, request.idempotency_key, asker_of(request), request.request_id, kinds
         )

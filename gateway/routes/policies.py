@@ -83,7 +83,8 @@ def how_many(value: Any) -> int:
 
 
 SCHEMAS.update({
-    document: policy_schema(),
+    # a draft may break the rules of a document; what those are stands beside it
+    document: {"type": "object", "description": "a policy document", "x-document-schema": policy_schema()},
     moment: {"type": "string", "format": "date-time"},
     how_many: {"type": "integer", "minimum": 1, "maximum": BACKTEST_OVER_HTTP_MAX},
 })  # fmt: skip

@@ -54,8 +54,8 @@ class Diligence(Struct, frozen=True, gc=False, omit_defaults=True):
     """What was known.
 
     `source` and `destination` are "system" (money of nobody), "unknown" (an account without a party, or none of ours),
-    "none" (a hold that names nobody yet) or the party. `counterparty` is not_asked, missing, unscreenable, incomplete,
-    or screened."""
+    "none" (a hold that names nobody yet) or the party; so are `others`, all who take part in the legs of a journal
+    besides. `counterparty` is not_asked, missing, unscreenable, incomplete, or screened."""
 
     kyc_required: bool
     screen: str
@@ -70,3 +70,9 @@ class Diligence(Struct, frozen=True, gc=False, omit_defaults=True):
     name_digest: str = ""
     score: int = 0  # the best, whether it was cleared or not
     hits: tuple[HitUsed, ...] = ()  # of at least the threshold
+    others: tuple[PartyUsed | str, ...] = ()  # each once; system accounts are left out
+
+    @property
+    def sides(self) -> tuple[PartyUsed | str, ...]:
+        """Return everybody whose money moves, or who gets it."""
+        return self.source, self.destination, *self.others

@@ -8,7 +8,8 @@ Scores are whole thousandths: 1000 is the same name, 0 nothing in common. Two pa
            stand for each other (J Y, V W, C K Q, S Z); without vowels two consonants are enough
      750   where one begins with the other, which has four letters or more
      700   where one is the initial of the other, or they are a letter apart and sound the same (Jon, John)
-    1000 - 1800 x distance / length   by Levenshtein's distance in other cases, and nothing below 600
+    1000 - 1800 x distance / length   by Levenshtein's distance in other cases, two neighbours that
+           have changed places counting once; and nothing below 600
 
 Parts are paired best first; what is left over on one side may be two parts of the other side written apart. With `q`
 and `l` the shares of each name that found a pair, weighed by length (particles and legal forms weigh one letter), the
@@ -87,10 +88,23 @@ def _alike(one: str, other: str, abjad: bool) -> int:
             best = 750
     allowed = long // 4
     if allowed and long - short <= allowed:
-        distance = raw_levenshtein_cutoff(one, other, allowed)
+        distance = 1 if _exchanged(one, other) else raw_levenshtein_cutoff(one, other, allowed)
         if distance <= allowed:
             best = max(best, 1000 - 1800 * distance // long)
     return best
+
+
+def _exchanged(one: str, other: str) -> bool:
+    """Return whether two parts differ by two neighbours that have changed places."""
+    if len(one) != len(other):
+        return False
+    places = [place for place, letter in enumerate(one) if letter != other[place]]
+    return (
+        len(places) == 2
+        and places[1] == places[0] + 1
+        and one[places[0]] == other[places[1]]
+        and one[places[1]] == other[places[0]]
+    )
 
 
 def _score(ones: Sequence[str], others: Sequence[str], abjad: bool, known: dict[tuple[str, str], int]) -> int:

@@ -61,14 +61,17 @@ def known_of(
     lists: Mapping[str, NameList],
     cleared: Collection[ClearedPair],
     now: datetime,
+    others: Collection[_Account | None] = (),
 ) -> Diligence:
     """Return what is known of the people in an intent.
 
-    `leaves` says that the money goes out over a rail, `counterparty` is the name of whoever gets it there. What the
-    lists cannot be asked about is said in the result and never raised."""
+    `leaves` says that the money goes out over a rail, `counterparty` is the name of whoever gets it there, `others` are
+    the accounts of a journal besides its source and destination. What the lists cannot be asked about is said in the
+    result and never raised."""
     states = _side(source), _side(destination)
+    besides = tuple([side for side in dict.fromkeys(map(_side, others)) if side not in (*states, "system")])
     if rules.screen == "off":
-        return Diligence(rules.kyc_required, rules.screen, *states, leaves)
+        return Diligence(rules.kyc_required, rules.screen, *states, leaves, others=besides)
     used = [lists[name] for name in rules.lists or sorted(lists) if name in lists]
     oldest = now - timedelta(hours=rules.list_max_age_hours)
     told = tuple([_list_used(one, oldest) for one in used])
@@ -79,7 +82,7 @@ def known_of(
         said, digest, score, hits = _ask(counterparty, rules.threshold, used, cleared)
     return Diligence(
         rules.kyc_required, rules.screen, *states, leaves, said, ALGORITHM, rules.threshold, told, missing, digest,
-        score, hits,
+        score, hits, besides,
     )  # fmt: skip
 
 
@@ -124,7 +127,8 @@ def _kyc_state(case: _Case) -> Objection | None:
     if known is None:
         return None
     objection: Objection | None = None
-    for side, ours in ((known.source, True), (known.destination, not known.leaves)):
+    ours_too = [(side, True) for side in known.others]
+    for side, ours in ((known.source, True), (known.destination, not known.leaves), *ours_too):
         if isinstance(side, PartyUsed):
             if side.kyc == Kyc.DENIED:
                 return "denied", "kyc_denied"
@@ -140,7 +144,7 @@ def _sanctions(case: _Case) -> Objection | None:
     known = case.diligence
     if known is None:
         return None
-    parties = [side for side in (known.source, known.destination) if isinstance(side, PartyUsed)]
+    parties = [side for side in known.sides if isinstance(side, PartyUsed)]
     if any(side.screening == Screening.TRUE_MATCH for side in parties):
         return "denied", "party_true_match"
     if known.screen == "off":
@@ -149,7 +153,7 @@ def _sanctions(case: _Case) -> Objection | None:
         for side in parties:
             if side.screening in (Screening.POSSIBLE_MATCH, Screening.NOT_SCREENED):
                 return "review", f"party_{side.screening}"
-        if known.source == "unknown" or (known.destination == "unknown" and not known.leaves):
+        if "unknown" in (known.source, *known.others) or (known.destination == "unknown" and not known.leaves):
             return "review", "party_missing"
     outside = known.leaves and not isinstance(known.destination, PartyUsed)
     if known.counterparty == "missing":

@@ -6,6 +6,7 @@ route, nor the idempotency key, nor the headers."""
 
 import hashlib
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,20 +14,24 @@ from msgspec import UNSET, Struct, UnsetType
 
 from zentra.runtime.errors import Refusal
 from zentra.runtime.evidence import canonical
+from zentra.runtime.intents.reading import REQUIRED, Violation, foreign_to, read_terms, term_schema
 from zentra.runtime.intents.terms import (
     CHARGEABLE_KINDS,
     COUNTERPARTY_SCHEMA,
     FEE_SCHEMA,
     HOLD_SCHEMA,
+    Condition,
+    Conversion,
     Counterparty,
     Deposit,
     FeeTerms,
     HoldTerms,
+    Leg,
     read_counterparty,
     read_fee,
     read_hold,
 )
-from zentra.runtime.intents.vocabulary import IntentKind
+from zentra.runtime.intents.vocabulary import COMPOSED, IntentKind
 from zentra.runtime.ledger.money import AMOUNT_SCHEMA, currencies, is_currency, parse_minor
 
 __all__ = [
@@ -69,6 +74,11 @@ class IntentCommand(Struct, frozen=True, kw_only=True, gc=False):
     money_model: str = MONEY_MODEL
     primitives: tuple[str, ...] = PRIMITIVES
     metadata: dict[str, str] = {}
+    legs: tuple[Leg, ...] | UnsetType = UNSET  # of a journal; amount, source and destination follow from them
+    conditions: tuple[Condition, ...] | UnsetType = UNSET
+    effective_at: str | UnsetType = UNSET
+    corrects: str | UnsetType = UNSET  # the intent_id of what a journal puts right
+    conversion: Conversion | UnsetType = UNSET
     fee: FeeTerms | UnsetType = UNSET
     hold: HoldTerms | UnsetType = UNSET
     counterparty: Counterparty | UnsetType = UNSET
@@ -78,14 +88,6 @@ class IntentCommand(Struct, frozen=True, kw_only=True, gc=False):
     def amount(self) -> int:
         """Return the amount in minor units."""
         return int(self.minor)
-
-
-class Violation(Struct, frozen=True):
-    """One thing that is wrong with a request: where (a JSON pointer), a stable code, and a sentence."""
-
-    pointer: str
-    code: str
-    detail: str
 
 
 class _Request(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -108,6 +110,7 @@ class _Request(Struct, kw_only=True, forbid_unknown_fields=True):
 
 _FIELDS: Final = {field.name: field for field in msgspec.structs.fields(_Request)}
 _WITHOUT_DESTINATION: Final = frozenset({IntentKind.HOLD.value})
+_DESTINATION: Final[Mapping[bool, tuple[str, ...]]] = {False: ("destination",), True: ()}
 
 
 def digest_of(kind: str, fields: Struct | dict[str, Any]) -> bytes:
@@ -138,7 +141,9 @@ def parse_intent(
     flawless = _flawless(body, allowed)
     if flawless is not None:
         return *flawless, []
-    violations = [
+    terms = read_terms(body, body.get("kind", _KIND_DEFAULT), allowed)
+    body, violations = terms.rest, terms.violations
+    violations += [
         Violation(f"/{_escape(name)}", "field_unknown", "there is no such field")
         for name in body
         if name not in _FIELDS
@@ -146,7 +151,9 @@ def parse_intent(
     values: dict[str, Any] = {}
     for name, field in _FIELDS.items():
         if name not in body:
-            if field.required or (name == "destination" and body.get("kind") not in _WITHOUT_DESTINATION):
+            if name in terms.derived:
+                continue
+            if field.required or (name == "destination" and str(body.get("kind")) not in _WITHOUT_DESTINATION):
                 violations.append(Violation(f"/{name}", "field_missing", "this field is required"))
             continue
         try:
@@ -164,11 +171,12 @@ def parse_intent(
     key = values.pop("idempotency_key", None)
     if violations:
         return None, key, violations
-    values.pop("amount")
+    if "amount" in values:
+        values["minor"] = str(minor)
+        del values["amount"]
     values["kind"] = IntentKind(values.get("kind", _KIND_DEFAULT))
-    values.setdefault("destination", "")
     values["primitives"] = tuple(p for p in PRIMITIVES if p in values.get("primitives", PRIMITIVES))
-    return IntentCommand(minor=str(minor), **values), key, violations
+    return IntentCommand(**{"destination": "", **values, **terms.values}), key, violations
 
 
 def intent_schema(kinds: frozenset[str] | None = None) -> dict[str, Any]:
@@ -207,20 +215,36 @@ def intent_schema(kinds: frozenset[str] | None = None) -> dict[str, Any]:
         defaults["kind"] = allowed[0] if len(allowed) == 1 else str(_KIND_DEFAULT)
     for field, default in defaults.items():
         properties[field] = {**properties[field], "default": default}
-    required = [field.name for field in _FIELDS.values() if field.required]
-    schema = {
+    base = [field.name for field in _FIELDS.values() if field.required]
+    ways = {kind: REQUIRED.get(kind, (*base, *_DESTINATION[kind in _WITHOUT_DESTINATION])) for kind in allowed}
+    schema: dict[str, Any] = {
         "type": "object",
-        "properties": {field: properties[field] for field in _FIELDS if field in properties},
-        "required": required,
+        "properties": {field: properties[field] for field in _FIELDS if field in properties}
+        | term_schema(frozenset(allowed)),
+        "required": [field for field in ways[allowed[0]] if all(field in way for way in ways.values())],
         "additionalProperties": False,
     }
-    without = sorted(_WITHOUT_DESTINATION & frozenset(allowed))
-    if not without:
-        schema["required"] = [*required, "destination"]
-    elif len(allowed) > len(without):
-        named = {"properties": {"kind": {"enum": without}}, "required": ["kind"]}
-        schema["anyOf"] = [{"required": ["destination"]}, named]
-    return schema
+    own = {"hold": _WITHOUT_DESTINATION, "fee": frozenset(CHARGEABLE_KINDS), "counterparty": _KINDS - COMPOSED}
+    foreign = {kind: [*foreign_to(kind), *(field for field in own if kind not in own[field])] for kind in allowed}
+    if len(allowed) == 1:
+        for field in foreign[allowed[0]]:
+            schema["properties"].pop(field, None)
+        return schema
+    rules = [_rule_of(kind, way, schema, foreign[kind]) for kind, way in ways.items()]
+    return {**schema, "allOf": rules} if any(rule["then"] for rule in rules) else schema
+
+
+def _rule_of(kind: str, way: Sequence[str], schema: dict[str, Any], foreign: Iterable[str]) -> dict[str, Any]:
+    """Return what an intent of one kind has to have and must not have, beside what all kinds of a door have."""
+    named = {} if kind == _KIND_DEFAULT else {"required": ["kind"]}
+    then = {
+        "required": [field for field in way if field not in schema["required"]],
+        "properties": {field: False for field in foreign if field in schema["properties"]},
+    }
+    return {
+        "if": {"properties": {"kind": {"const": kind}}, **named},
+        "then": {name: value for name, value in then.items() if value},
+    }
 
 
 def _as_ecma(pattern: re.Pattern[str]) -> str:
@@ -241,6 +265,7 @@ def _flawless(body: dict[str, Any], kinds: frozenset[str]) -> tuple[IntentComman
     intent_id = None if asked.intent_id is UNSET else asked.intent_id
     if (
         asked.kind not in kinds
+        or asked.kind in REQUIRED  # it has to have terms, and here there are none
         or asked.hold is not UNSET
         or asked.kind in _WITHOUT_DESTINATION
         or not is_currency(asked.currency)
@@ -337,7 +362,9 @@ def _semantics(values: dict[str, Any], kinds: frozenset[str]) -> list[Violation]
 def _read_terms(values: dict[str, Any]) -> list[Violation]:
     """Put the terms of the kind into `values` as the command has them; return what is wrong with them."""
     kind, wrong = values.get("kind", _KIND_DEFAULT), []
-    if "counterparty" in values:
+    if "counterparty" in values and kind in COMPOSED:
+        wrong.append(Violation("/counterparty", "terms_misplaced", f"a {kind} stays in the books"))
+    elif "counterparty" in values:
         values["counterparty"], found = read_counterparty(values["counterparty"])
         wrong += [Violation(f"/counterparty{below}", code, detail) for below, code, detail in found]
     if "fee" in values and kind in CHARGEABLE_KINDS:

@@ -25,6 +25,7 @@ __all__ = [
     "HoldMoved",
     "Judged",
     "Noted",
+    "Priced",
     "Refused",
     "Registered",
     "Reported",
@@ -39,13 +40,14 @@ class Entry(Struct, frozen=True, gc=False):
     """One posting as people see it: `pending` and `posted` are its signed effects on each layer."""
 
     ordinal: int
-    posting: str  # reserve, release, post, settle, book, reversal, fee, fee_reserve, fee_release, fee_refund
+    posting: str  # the kind of posting: see `runtime/ledger/book.py`
     debit: str
     credit: str
     currency: str
     pending: str
     posted: str
     hash: str
+    effective_at: str | UnsetType = UNSET  # where it counts from another time than that of its record
 
 
 class Registered(Struct, frozen=True, gc=False, tag_field="kind", tag="registered"):
@@ -116,6 +118,19 @@ class FeesCharged(Struct, frozen=True, gc=False):
     lines: tuple[FeeLine, ...]
 
 
+class Priced(Struct, frozen=True, gc=False):
+    """At what price a conversion was booked: enough to compute it again. Amounts are minor units of their currency."""
+
+    sold: str
+    bought: str
+    fee: str  # of what is sold
+    spread: str  # of what is bought
+    mid: str
+    spread_bps: int
+    rate_version: int
+    quote: str | UnsetType = UNSET  # the id of the quote that held the price
+
+
 class Booked(Struct, frozen=True, gc=False, tag_field="kind", tag="booked"):
     """Ledger entries; `reason` where the ledger acted on a refusal or a cancellation."""
 
@@ -123,6 +138,8 @@ class Booked(Struct, frozen=True, gc=False, tag_field="kind", tag="booked"):
     reason: str = ""
     command: str = ""  # of the client's command, where there was one: it acts once
     fees: FeesCharged | UnsetType = UNSET  # with the first entries of an intent that pays some
+    priced: Priced | UnsetType = UNSET  # of a conversion
+    approved_by: str | UnsetType = UNSET  # who let a reversal take the payee below its limit
 
 
 class Refused(Struct, frozen=True, gc=False, tag_field="kind", tag="refused"):
@@ -246,6 +263,7 @@ class HoldMoved(Struct, frozen=True, gc=False, tag_field="kind", tag="hold"):
     code: str
     detail: str = ""
     command: str = ""  # of the client's command, where there was one: it acts once
+    approved_by: str | UnsetType = UNSET  # who let a reversal take a payee below its limit
 
 
 class Crossed(Struct, frozen=True, gc=False, tag_field="kind", tag="crossed"):

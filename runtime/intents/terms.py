@@ -20,11 +20,14 @@ __all__ = [
     "HOLD_SCHEMA",
     "HOLD_SECONDS_MAX",
     "HOLD_SECONDS_MIN",
+    "Condition",
+    "Conversion",
     "Counterparty",
     "Deposit",
     "FeeTerms",
     "Finding",
     "HoldTerms",
+    "Leg",
     "read_counterparty",
     "read_fee",
     "read_hold",
@@ -54,6 +57,32 @@ class HoldTerms(Struct, frozen=True, gc=False):
 
     expires_in_seconds: int = HOLD_SECONDS_DEFAULT
     release_condition: str | UnsetType = UNSET
+
+
+class Leg(Struct, frozen=True, kw_only=True, gc=False):
+    """One movement of a journal."""
+
+    source: str
+    destination: str
+    minor: str
+    currency: str
+    reference: str | UnsetType = UNSET
+
+
+class Condition(Struct, frozen=True, kw_only=True, gc=False):
+    """What a balance has to be once the intent is in the books; `of` is available, posted or pending."""
+
+    account: str
+    of: str
+    min: str | UnsetType = UNSET
+    max: str | UnsetType = UNSET
+
+
+class Conversion(Struct, frozen=True, kw_only=True, gc=False):
+    """What is bought for the amount of an intent, and the quote whose price it takes where there is one."""
+
+    buy: str
+    quote: str | UnsetType = UNSET
 
 
 HOLD_SCHEMA: Final[Mapping[str, Any]] = {

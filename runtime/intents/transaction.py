@@ -17,13 +17,27 @@ from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.machine import INITIAL, Move, step
 from zentra.runtime.intents.terms import HoldTerms
-from zentra.runtime.intents.vocabulary import PARTS, SETTLED, Fact, State
+from zentra.runtime.intents.vocabulary import COMPOSED, PARTS, SETTLED, Fact, State
 from zentra.runtime.ledger.holds import Hold, folded, given_back
+from zentra.runtime.moments import timestamp
 from zentra.runtime.reviews import EXPIRES_AFTER, Desk
 
-__all__ = ["Attempt", "Record", "Transaction", "Transition", "advance", "register", "restore", "timestamp", "word_of"]
+__all__ = [
+    "REVERSALS",
+    "Attempt",
+    "Record",
+    "Transaction",
+    "Transition",
+    "advance",
+    "register",
+    "restore",
+    "timestamp",
+    "word_of",
+]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+REVERSALS: Final = frozenset({"reversal", "forced_reversal"})
+"""The kinds of entries that give back."""
 
 
 class Record(Struct, frozen=True, kw_only=True, gc=False, rename={"from_": "from"}):
@@ -95,12 +109,13 @@ class Transaction(Struct, kw_only=True, gc=False):
     held: int = 0
     posted: int = 0
     given_back: int = 0
-    booked: tuple[str, str] | None = None  # where a book transfer went, and came from, if not as the command says
+    went: tuple[str, str] | None = None  # where a book transfer went, and came from, if not as the command says
     fees: tuple[f.FeeLine, ...] = ()  # what is charged, as the schedule said when it was
     fee_held: int = 0
     fee_posted: int = 0
     fee_given_back: int = 0
     ordinal: int = 0
+    booked: tuple[f.Entry, ...] = ()  # of a kind of several postings: what goes back together
     attempts: tuple[Attempt, ...] = ()
     velocity: tuple[f.VelocityUse, ...] = ()
     waives: tuple[str, ...] = ()
@@ -133,13 +148,6 @@ class Transaction(Struct, kw_only=True, gc=False):
 def word_of(status: str, minor: str | None, currency: str | None) -> str:
     """Return what a rail said of an attempt as one word: two reports with the same word say the same."""
     return f"{status}/{minor}/{currency}"
-
-
-def timestamp(at: datetime) -> str:
-    """Return `at` as RFC 3339 in UTC with microseconds."""
-    if at.tzinfo is not UTC:
-        at = at.astimezone(UTC)
-    return at.isoformat(timespec="microseconds")[:-6] + "Z"  # without the offset, +00:00
 
 
 def register(
@@ -251,6 +259,9 @@ def _absorb_judged(tx: Transaction, facts: f.Judged, topic: str) -> None:
 
 
 def _absorb_booked(tx: Transaction, facts: f.Booked, topic: str) -> None:
+    if tx.command.kind in COMPOSED:
+        _absorb_composed(tx, facts)
+        return
     reversal = 0
     if facts.fees is not UNSET:
         tx.fees = facts.fees.lines
@@ -263,11 +274,24 @@ def _absorb_booked(tx: Transaction, facts: f.Booked, topic: str) -> None:
         if entry.posting in ("post", "book"):
             tx.posted += int(entry.posted)
             if entry.posting == "book" and (entry.credit, entry.debit) != (tx.command.destination, tx.command.source):
-                tx.booked = entry.credit, entry.debit
-        elif entry.posting == "reversal":
+                tx.went = entry.credit, entry.debit
+        elif entry.posting in REVERSALS:
             reversal = int(entry.posted)  # both legs of one reversal carry the same amount
     tx.given_back += reversal
     tx.ordinal += len(facts.entries)
+    if facts.command:
+        tx.commands = tx.commands | {facts.command}
+
+
+def _absorb_composed(tx: Transaction, facts: f.Booked) -> None:
+    """Follow entries that are booked together and go by one amount, whatever each of them moves: only a lone one can be
+    given back in parts."""
+    entries = facts.entries
+    if entries and entries[0].posting in REVERSALS:
+        tx.given_back += int(entries[0].posted) if len(tx.booked) == 1 else tx.posted
+    elif entries:
+        tx.booked, tx.posted = entries, tx.command.amount
+    tx.ordinal += len(entries)
     if facts.command:
         tx.commands = tx.commands | {facts.command}
 

@@ -6,6 +6,8 @@ from enum import StrEnum
 from typing import Final
 
 __all__ = [
+    "BOOKED",
+    "COMPOSED",
     "PARTS",
     "SETTLED",
     "SYSTEM_ACCOUNT_TYPES",
@@ -124,6 +126,7 @@ class Effect(StrEnum):
     OPEN_CASE = "open_case"
     GIVE_BACK = "give_back"
     SETTLE = "settle"
+    AUTO_REVERSE = "auto_reverse"
 
 
 class Topic(StrEnum):
@@ -186,10 +189,19 @@ SYSTEM_ACCOUNT_TYPES: Final = frozenset(
 
 
 class IntentKind(StrEnum):
-    """What a client can ask for. A book transfer moves money between two of the tenant's accounts and needs no rail; a
-    hold speaks for money until it is captured, voided or expired."""
+    """What a client can ask for. What is only booked needs no rail: a book transfer moves money between two of the
+    tenant's accounts, a journal between many, and a conversion sells one currency for another. A hold speaks for money
+    until it is captured, voided or expired."""
 
     TRANSFER = "transfer"
     PAYMENT = "payment"
     BOOK_TRANSFER = "book_transfer"
     HOLD = "hold"
+    JOURNAL = "journal"
+    CONVERSION = "conversion"
+
+
+COMPOSED: Final = frozenset({IntentKind.JOURNAL, IntentKind.CONVERSION})
+"""Kinds of several postings, which are booked together and given back together."""
+BOOKED: Final = COMPOSED | {IntentKind.BOOK_TRANSFER}
+"""Kinds that no rail carries."""

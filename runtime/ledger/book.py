@@ -9,6 +9,9 @@ A posting moves one amount between two accounts of one tenant, book and currency
     settle   ( 0, +a)   settlement -> destination
     book     ( 0, +a)   source -> destination    no rail in between
     reversal ( 0, +a)   the way back, linked to the original by its intent
+    forced_reversal     the same, where the payee may go below its limit: the one exemption from that rule
+    conversion_fee      source -> fee          ( 0, +a) what a conversion costs
+    spread   ( 0, +a)   liquidity -> fee       what it is dearer than the mid rate
 
 What is charged for it stands in postings of its own, which a command writes with the others or not at all:
 
@@ -17,23 +20,25 @@ What is charged for it stands in postings of its own, which a command writes wit
     fee         (-f, +f)  source -> fee     what was reserved, with the post; (0, +f) where nothing was
     fee_refund  ( 0, +f)  the way back
 
-A refused command changes nothing. The order of the checks is part of the contract. Counters are summed as Python
-integers and refused beyond 64 bits. An account without a floor is never read: only its change is kept."""
+Journals and conversions are several postings in one transaction: see `journal.py`. A refused command changes nothing.
+The order of the checks is part of the contract. Counters are summed as Python integers and refused beyond 64 bits. An
+account without a floor is never read: only its change is kept."""
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import astuple, replace
 
 from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.intents.facts import Entry
 from zentra.runtime.ledger.money import MINOR_MAX
 from zentra.runtime.ledger.monitors import Crossing, Monitor, crossings
+from zentra.runtime.moments import timestamp
 
 __all__ = [
     "NO_CHARGES",
@@ -44,7 +49,9 @@ __all__ = [
     "Leg",
     "Objection",
     "Posting",
+    "amount_objection",
     "available",
+    "posting_hash",
 ]
 
 
@@ -75,7 +82,7 @@ class Balance(Struct, gc=False):
 
 
 class Posting(Struct, frozen=True, gc=False):
-    """One immutable row of the ledger."""
+    """One immutable row of the ledger; `effective_at` says when it counts where that is not when it was recorded."""
 
     intent: str
     ordinal: int
@@ -87,12 +94,14 @@ class Posting(Struct, frozen=True, gc=False):
     posted: int
     at: datetime
     hash: bytes
+    effective_at: datetime | None = None
 
     def entry(self) -> Entry:
         """Return this posting as it stands in a record."""
         return Entry(
             self.ordinal, self.kind, self.debit.account_id, self.credit.account_id, self.debit.currency,
             str(self.pending), str(self.posted), self.hash.hex(),
+            UNSET if self.effective_at is None else timestamp(self.effective_at),
         )  # fmt: skip
 
 
@@ -174,7 +183,7 @@ class Book:
     ) -> tuple[Posting, ...] | Objection:  # fmt: skip
         """Return the postings that turn a hold into money at its destination, two and those of `fees`, or the first
         objection."""
-        objection = _amount_objection(minor)
+        objection = amount_objection(minor)
         if objection is not None:
             return objection
         if held == 0:
@@ -207,12 +216,13 @@ class Book:
 
     def reverse(
         self, path: tuple[AccountRef, ...], minor: int, posted: int, given_back: int, at: datetime,
-        *, intent: str, ordinal: int, fees: tuple[Leg, ...] = (), relief: int = 0,
+        *, intent: str, ordinal: int, fees: tuple[Leg, ...] = (), relief: int = 0, forced: bool = False,
     ) -> tuple[Posting, ...] | Objection:  # fmt: skip
         """Return the postings that give `minor` back along `path` (destination first), or the first objection.
 
-        `fees` are given back before; `relief` is what of them the destination gets, so that it needs the less."""
-        objection = _amount_objection(minor)
+        `fees` are given back before; `relief` is what of them the destination gets, so that it needs the less. One that
+        is `forced` is not refused for want of funds, and says so by its kind."""
+        objection = amount_objection(minor)
         if objection is not None:
             return objection
         if posted == 0:
@@ -221,10 +231,11 @@ class Book:
             return Objection("already_reversed")
         if minor > posted - given_back:
             return Objection("exceeds_original", f"{posted - given_back} is left")
-        short = self._short(path[0], path[-1], minor, -min(relief, minor))
+        short = None if forced else self._short(path[0], path[-1], minor, -min(relief, minor))
         if short is not None:
             return short
-        legs = [*fees, *[("reversal", debit, credit, 0, minor) for debit, credit in pairwise(path)]]
+        kind = "forced_reversal" if forced else "reversal"
+        legs = [*fees, *[(kind, debit, credit, 0, minor) for debit, credit in pairwise(path)]]
         return self._write(intent, ordinal, at, *legs)
 
     def _objection(
@@ -234,7 +245,7 @@ class Book:
 
         They are named in the order of `_ROLES`. The first gives to the last; one between them is where the money goes
         in the end."""
-        objection = _amount_objection(minor)
+        objection = amount_objection(minor)
         if objection is not None:
             return objection
         source, given_to, met = named[0], named[-1], []
@@ -262,7 +273,7 @@ class Book:
         return None
 
     def _write(self, intent: str, ordinal: int, at: datetime, *legs: Leg) -> tuple[Posting, ...] | Objection:
-        balances, changes, watched = self.balances, self.changes, False
+        balances = self.balances
         if len(legs) > 2:  # several legs may meet on one side of an account
             objection = self._together(legs)
             if objection is not None:
@@ -270,10 +281,6 @@ class Book:
         for _, debit, credit, pending, posted in legs:
             if debit.id == credit.id or debit.tenant != credit.tenant or debit.currency != credit.currency:
                 raise ValueError(f"no posting can join {debit.account_id} and {credit.account_id}")
-            if debit.book != credit.book:
-                raise ValueError(f"no posting can join {debit.account_id} and {credit.account_id}: two books")
-            if debit.monitors or credit.monitors:
-                watched = True
             balance = balances.get(debit.id)
             if balance is not None:
                 objection = _beyond(debit, balance.debits_pending + pending, balance.debits_posted + posted)
@@ -284,6 +291,19 @@ class Book:
                 objection = _beyond(credit, balance.credits_pending + pending, balance.credits_posted + posted)
                 if objection is not None:
                     return objection
+        return self.put(intent, ordinal, at, legs)
+
+    def put(
+        self, intent: str, ordinal: int, at: datetime, legs: Sequence[Leg],
+        effective_at: datetime | None = None,
+    ) -> tuple[Posting, ...]:  # fmt: skip
+        """Write postings (kind, debit, credit, pending, posted) that were checked, and return them."""
+        balances, changes, watched = self.balances, self.changes, False
+        for _, debit, credit, _, _ in legs:
+            if debit.book != credit.book:
+                raise ValueError(f"no posting can join {debit.account_id} and {credit.account_id}: two books")
+            if debit.monitors or credit.monitors:
+                watched = True
         before = self._watch(legs) if watched else _UNWATCHED
         written = []
         for kind, debit, credit, pending, posted in legs:
@@ -296,15 +316,17 @@ class Book:
                     counters.credits_pending += pending
                     counters.credits_posted += posted
             tenant = debit.tenant
-            link = posting_hash(tenant, intent, ordinal, kind, debit, credit, pending, posted)
-            written.append(Posting(intent, ordinal, tenant, kind, debit, credit, pending, posted, at, link))
+            link = posting_hash(tenant, intent, ordinal, kind, debit, credit, pending, posted, effective_at)
+            written.append(
+                Posting(intent, ordinal, tenant, kind, debit, credit, pending, posted, at, link, effective_at)
+            )
             ordinal += 1
         self.postings += written
         for ref, balance in before:
             self.crossed += crossings(ref, balance, balances[ref.id])
         return tuple(written)
 
-    def _watch(self, legs: tuple[Leg, ...]) -> list[tuple[AccountRef, Balance]]:
+    def _watch(self, legs: Sequence[Leg]) -> list[tuple[AccountRef, Balance]]:
         """Return the accounts with a floor and monitors that these legs touch, as they stand; they have to be exact."""
         refs = {ref.id: ref for leg in legs for ref in leg[1:3] if ref.monitors and ref.id in self.balances}
         self.exact.update(refs)
@@ -381,7 +403,7 @@ def _accounts_objection(named: tuple[AccountRef | None, ...], currency: str | No
     return Objection("book_mismatch", f"{ref.account_id} is in the book {ref.book}, not {refs[0].book}")
 
 
-def _amount_objection(minor: int) -> Objection | None:
+def amount_objection(minor: int) -> Objection | None:
     """Return what is wrong with an amount before anything else is looked at."""
     if minor == 0:
         return Objection("amount_zero")
@@ -393,10 +415,16 @@ def _amount_objection(minor: int) -> Objection | None:
 
 
 def posting_hash(
-    tenant: str, intent: str, ordinal: int, kind: str, debit: AccountRef, credit: AccountRef, pending: int, posted: int
-) -> bytes:
-    """Return the SHA-256 of a posting's fields, joined by a sign that none of them can hold."""
+    tenant: str, intent: str, ordinal: int, kind: str, debit: AccountRef, credit: AccountRef, pending: int, posted: int,
+    effective_at: datetime | None = None,
+) -> bytes:  # fmt: skip
+    """Return the SHA-256 of a posting's fields, joined by a sign that none of them can hold.
+
+    The fields of one with an effective date are of the second version: its number stands before them, where no tenant
+    can stand, and the date behind them."""
     fields = (
         f"{tenant}|{intent}|{ordinal}|{kind}|{debit.account_id}|{credit.account_id}|{debit.currency}|{pending}|{posted}"
     )
+    if effective_at is not None:
+        fields = f"2|{fields}|{timestamp(effective_at)}"
     return hashlib.sha256(fields.encode()).digest()

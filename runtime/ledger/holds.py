@@ -66,7 +66,7 @@ def folded(hold: Hold | None, facts: HoldMoved, at: datetime, seconds: int, *, s
 
 def given_back(facts: HoldMoved) -> int:
     """Return what a record gives back to where the money was held: the last legs of its reversals."""
-    legs = [entry for entry in facts.entries if entry.posting == "reversal"]
+    legs = [entry for entry in facts.entries if entry.posting in ("reversal", "forced_reversal")]
     return sum(int(entry.posted) for entry in legs[1::2])  # each way back has two legs, settlement in between
 
 
@@ -129,10 +129,11 @@ def capture(
 
 def reverse(
     book: Book, source: AccountRef, settlement: AccountRef, destinations: dict[str, AccountRef],
-    captures: tuple[Capture, ...], minor: int, at: datetime, *, intent: str, ordinal: int,
+    captures: tuple[Capture, ...], minor: int, at: datetime, *, intent: str, ordinal: int, forced: bool = False,
 ) -> tuple[Posting, ...] | Objection:  # fmt: skip
     """Return the postings that give `minor` of what was captured back, the newest capture first and all or nothing; or
-    the first objection. `destinations` are those of the captures, by name."""
+    the first objection. `destinations` are those of the captures, by name. One that is `forced` is not refused for want
+    of funds, and says so by its kind."""
     posted, back = sum(one.minor for one in captures), sum(one.given_back for one in captures)
     if posted == 0:
         return Objection("transaction_not_found")
@@ -142,12 +143,11 @@ def reverse(
         return Objection("exceeds_original", f"{posted - back} is left")
     legs: list[tuple[str, AccountRef, AccountRef, int, int]] = []
     owed: dict[str, int] = {}
+    kind = "forced_reversal" if forced else "reversal"
     for _, (name, part) in _shared_out(captures, minor):
         owed[name] = owed.get(name, 0) + part
-        legs += [
-            ("reversal", debit, credit, 0, part) for debit, credit in pairwise((destinations[name], settlement, source))
-        ]
-    for name, total in owed.items():
+        legs += [(kind, debit, credit, 0, part) for debit, credit in pairwise((destinations[name], settlement, source))]
+    for name, total in () if forced else owed.items():
         short = book._short(destinations[name], source, total)
         if short is not None:
             return short

@@ -2,7 +2,7 @@
 
     A  debits equal credits: in each posting, and over all balances of a tenant and currency
     B  a balance is the fold of its postings
-    C  no account with a floor is below it
+    C  no account with a floor is below it, but for what was forced
     D  open holds add up to the pending counters
     E  a hold is opened once and ended at most once, to the last unit
     F  a refused operation changes nothing
@@ -28,6 +28,7 @@ __all__ = [
     "fees_kept_apart",
     "floor_kept",
     "fold",
+    "forced",
     "hold_ends_once",
     "holds_match_pending",
     "postings_paired",
@@ -63,7 +64,7 @@ def audit(
         *postings_paired(postings),
         *conservation(known, balances),
         *balance_is_fold(known, balances, postings),
-        *floor_kept(known, balances),
+        *floor_kept(known, balances, forced(postings)),
         *holds_match_pending(known, balances, holds),
         *hold_ends_once(postings),
         *fees_kept_apart(postings),
@@ -131,11 +132,24 @@ def balance_is_fold(
     return found
 
 
-def floor_kept(accounts: Mapping[int, AccountRef], balances: Mapping[int, Balance]) -> list[Breach]:
-    """C: return the accounts with a floor that are below it."""
+def forced(postings: Iterable[Posting]) -> dict[int, int]:
+    """Return what forced reversals have taken from accounts with a floor: by so much they may stand below it."""
+    taken: defaultdict[int, int] = defaultdict(int)
+    for posting in postings:
+        if posting.kind == "forced_reversal":
+            for ref, losing in ((posting.debit, "credit"), (posting.credit, "debit")):
+                if ref.normal_side == losing:
+                    taken[ref.id] += posting.posted
+    return dict(taken)
+
+
+def floor_kept(
+    accounts: Mapping[int, AccountRef], balances: Mapping[int, Balance], forced: Mapping[int, int] = {}
+) -> list[Breach]:
+    """C: return the accounts with a floor that are below it, by more than was `forced`."""
     found = []
     for key, ref in accounts.items():
-        left = available(ref, balances.get(key, Balance()))
+        left = available(ref, balances.get(key, Balance())) + forced.get(key, 0)
         if ref.guarded and left < -ref.overdraft_limit:
             found.append(Breach("C", ref.account_id, f"{left} is available, the limit is {-ref.overdraft_limit}"))
     return found

@@ -25,6 +25,7 @@ __all__ = [
     "VIRTUAL_DIGITS",
     "SystemName",
     "account_number",
+    "book_of",
     "iban",
     "is_number",
     "nuban",
@@ -59,6 +60,11 @@ class SystemName(NamedTuple):
 def system_name(type_: str, currency: str, book: str = DEFAULT_BOOK) -> str:
     """Return the name under which the engine asks for a system account."""
     return f"@{type_}/{currency}" if book == DEFAULT_BOOK else f"@{type_}/{currency}/{book}"
+
+
+def book_of(source: AccountRef | None) -> str:
+    """Return the book that money of `source` is in."""
+    return DEFAULT_BOOK if source is None else source.book
 
 
 def settlement_name(currency: str, source: AccountRef | None) -> str:

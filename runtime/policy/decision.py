@@ -19,6 +19,7 @@ from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.facts import Judged, Seen, VelocityUse
 from zentra.runtime.intents.transaction import timestamp
+from zentra.runtime.intents.vocabulary import BOOKED
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.policy.evaluation import (
     DAILY,
@@ -72,7 +73,7 @@ def velocity_keys(
     """Return the counters that a decision on `command` has to lock; `now` is needed where rules have windows."""
     limits = limits_of(rules, command.currency)
     keys: tuple[VelocityKey, ...] = ()
-    if command.kind != "book_transfer" and not (limits.daily_minor_max is None and limits.daily_count_max is None):
+    if command.kind not in BOOKED and not (limits.daily_minor_max is None and limits.daily_count_max is None):
         keys = (VelocityKey(tenant, f"account/{command.source}", day, command.currency),)
     if now is None or is_plain(rules):
         return keys

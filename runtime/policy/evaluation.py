@@ -19,6 +19,7 @@ from msgspec import Struct
 from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.facts import Judged, Seen
+from zentra.runtime.intents.vocabulary import BOOKED
 from zentra.runtime.ledger.money import MINOR_MAX
 from zentra.runtime.policy.fields import RISK_SCORE, Subject
 from zentra.runtime.policy.program import Program
@@ -189,7 +190,7 @@ def _score(
     risk: Risk, inputs: Inputs, usage: Mapping[str, Usage | None], scorers: Mapping[str, Scorer], believe: bool
 ) -> int | None:
     """Return the score, or None where there is none. Money that stays in the tenant's books is no risk."""
-    if inputs.command.kind == "book_transfer":
+    if inputs.command.kind in BOOKED:
         return 0
     scorer = default_score if risk.scorer == DEFAULT_SCORER else scorers.get(risk.scorer)
     if scorer is None:

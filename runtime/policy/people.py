@@ -59,4 +59,5 @@ def demanded(diligence: object, rules: Compliance | None) -> Diligence | None:
         rules.kyc_required, rules.screen, diligence.source, diligence.destination, diligence.leaves,
         diligence.counterparty, diligence.algorithm, rules.threshold, diligence.lists, diligence.missing,
         diligence.name_digest, diligence.score, tuple(hit for hit in diligence.hits if hit.score >= rules.threshold),
+        diligence.others,
     )  # fmt: skip

@@ -13,7 +13,7 @@ __all__ = ["DEFAULT_RULES", "Limits", "PolicyRules", "Risk", "Rule", "Window", "
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
-    """Limits in minor units of one currency; None is no limit. They bound what rails carry, not book transfers."""
+    """Limits in minor units of one currency; None is no limit. They bound what rails carry, nothing else."""
 
     transaction_minor_max: int | None = None
     daily_minor_max: int | None = None

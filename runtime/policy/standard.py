@@ -5,16 +5,17 @@ They stand in one table in order of precedence; every rule answers."""
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from zentra.runtime.intents.command import IntentCommand
-from zentra.runtime.intents.vocabulary import SYSTEM_ACCOUNT_TYPES
+from zentra.runtime.intents.vocabulary import BOOKED, SYSTEM_ACCOUNT_TYPES
 from zentra.runtime.policy.rules import Limits, PolicyRules
 from zentra.runtime.policy.windows import Usage
 
-__all__ = ["STANDARD_RULES", "limits_of", "standard"]
+__all__ = ["CORRECTION", "STANDARD_RULES", "limits_of", "standard"]
 
 NO_LIMITS: Final = Limits()
+CORRECTION: Final = "correction_reviewed"
 
 Objection = tuple[str, str]
 """What a rule says against a case: review or denied, and the reason."""
@@ -44,7 +45,7 @@ def standard(
     if used_ is None:
         results, used_ = {"velocity_counted": "denied", **results}, _NOTHING
         reasons.append("velocity_unknown")
-    limits, booked = limits_of(rules, command.currency), command.kind == "book_transfer"
+    limits, booked = limits_of(rules, command.currency), command.kind in BOOKED
     case = _Case(command, command.amount, role, source_type, limits, rules, used_, booked)
     for name, rule in STANDARD_RULES.items():
         objection = rule(case)
@@ -99,6 +100,11 @@ def _review_threshold(case: _Case) -> Objection | None:
     return ("review", "review_threshold_reached") if over else None
 
 
+def _correction(case: _Case) -> Objection | None:
+    """What puts another transaction right is looked at by a person, whatever its amount."""
+    return ("review", "correction") if case.command.corrects is not UNSET else None
+
+
 STANDARD_RULES: Final[Mapping[str, Callable[[_Case], Objection | None]]] = {
     "scope_allowed": _scope,
     "source_permitted": _source,
@@ -106,6 +112,10 @@ STANDARD_RULES: Final[Mapping[str, Callable[[_Case], Objection | None]]] = {
     "daily_amount": _daily_amount,
     "daily_count": _daily_count,
     "review_threshold": _review_threshold,
+    CORRECTION: _correction,
 }
-_PASSED: Final = dict.fromkeys(STANDARD_RULES, "passed")  # what nearly every decision holds: nobody changes it
+# A correction is named only where there is one.
+_PASSED: Final = {
+    name: "passed" for name in STANDARD_RULES if name != CORRECTION
+}  # what nearly every decision holds: nobody changes it
 _NOTHING: Final = Usage()

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from zentra.runtime.intents.command import IntentCommand
-from zentra.runtime.intents.vocabulary import IntentKind
+from zentra.runtime.intents.vocabulary import BOOKED
 from zentra.runtime.ledger.money import MINOR_MAX
 from zentra.runtime.policy.rules import Window
 
@@ -31,7 +31,6 @@ BUCKETS_MAX: Final = 60  # 1.4 KiB in a row that is rewritten with every intent
 EVER: Final = "1970-01-01"  # the day of counters that belong to none
 CALENDARS: Final = ("day", "week", "month", "ever")
 _BY_DESTINATION: Final = ("counterparty", "pair")
-_BOOKED: Final = str(IntentKind.BOOK_TRANSFER)
 
 Bucket = tuple[int, int, int]
 """A bucket's number since the epoch, and the count and amount in it."""
@@ -71,7 +70,7 @@ def counts(window: Window, command: IntentCommand) -> bool:
     """Return whether a window counts such an intent: of its kinds, and with a destination where it counts those."""
     if window.by in _BY_DESTINATION and not command.destination:
         return False
-    return command.kind != _BOOKED if window.kinds is None else command.kind in window.kinds
+    return command.kind not in BOOKED if window.kinds is None else command.kind in window.kinds
 
 
 def counter_of(window: Window, zone: str, command: IntentCommand) -> str:

@@ -24,10 +24,12 @@ class AccountsVerifier:
         self._excess: dict[tuple[str, str, str], int] = {}
 
     def account(
-        self, facts: AccountFacts, stored: Counters, folded: Counters, held: int | None, opening: Counters = NOTHING
-    ) -> None:
+        self, facts: AccountFacts, stored: Counters, folded: Counters, held: int | None, opening: Counters = NOTHING,
+        forced: int = 0,
+    ) -> None:  # fmt: skip
         """Verify an account: `stored` are its counters over all stripes, `folded` the sums of its postings behind the
-        point where it stood at `opening`, `held` what its open holds hold, or None where not all of them were seen."""
+        point where it stood at `opening`, `held` what its open holds hold, or None where not all of them were seen,
+        `forced` what was taken from it by force, which may be below its floor."""
         self.accounts += 1
         expected = added(folded, opening)
         tenant, name = facts.tenant, facts.account_id
@@ -38,8 +40,9 @@ class AccountsVerifier:
         if facts.guarded:
             dp, cp, dq, cq = stored
             left = cq - dq - dp if facts.normal_side == "credit" else dq - cq - cp
-            if left < -facts.overdraft_limit:
-                self.differ("floor", tenant, name, "available", f"at least {-facts.overdraft_limit}", left)
+            least = -facts.overdraft_limit - forced
+            if left < least:
+                self.differ("floor", tenant, name, "available", f"at least {least}", left)
         if held is not None and held != stored[0]:
             self.differ("holds", tenant, name, "debits_pending", held, stored[0])
         for layer, place in _LAYERS:

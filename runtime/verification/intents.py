@@ -14,12 +14,12 @@ from msgspec import UNSET, Struct, UnsetType
 
 from zentra.runtime.evidence.chain import GENESIS, chain
 from zentra.runtime.intents.machine import INITIAL, MOVES
-from zentra.runtime.intents.vocabulary import SETTLED
+from zentra.runtime.intents.vocabulary import SETTLED, State
 from zentra.runtime.verification.breaks import explain_break
 from zentra.runtime.verification.differences import Findings
 from zentra.runtime.verification.postings import AccountFacts, PostingRow, hash_of, spelled
 
-__all__ = ["Counts", "EntryFacts", "IntentRow", "RecordRow", "Sums", "Verifier"]
+__all__ = ["SUMS", "Counts", "EntryFacts", "HoldRow", "IntentRow", "RecordRow", "Sums", "Verifier"]
 
 EXPLAINED_MAX: Final = 5  # broken records whose byte is looked for: that costs up to a second each
 CLOCK_STEP_MAX: Final = timedelta(minutes=1)  # by which the database's clock may be set back
@@ -51,6 +51,18 @@ class RecordRow(NamedTuple):
     event: str
     record: bytes
     hash: bytes
+
+
+class HoldRow(NamedTuple):
+    """A row of the holds: where money is held and how much of it, as lists show it."""
+
+    intent: str
+    tenant: str
+    account: int
+    minor: int
+    remaining: int
+    captured: int
+    status: str
 
 
 class Counts(Struct):
@@ -99,9 +111,14 @@ class _Record(Struct, frozen=True, gc=False, rename={"from_": "from"}):
     to: str
 
 
+SUMS: Final = 7
+_HELD: Final = str(State.HELD)
+_OF_A_HOLD: Final = frozenset({"reserve", "post", "release"})
+_HOLD_FIELDS: Final = ("account", "minor", "remaining", "captured", "stands")
 _decode: Final = msgspec.json.Decoder(_Record).decode
 Sums = list[int]
-"""Counters of an account as they are added up: the four of `COUNTERS`, and what its open holds hold."""
+"""Counters of an account as they are added up: the four of `COUNTERS`, what its open holds hold, and what it was
+debited and credited by force, below its floor."""
 
 
 class Verifier:
@@ -135,6 +152,7 @@ class Verifier:
         records: Sequence[RecordRow],
         postings: Sequence[PostingRow],
         accounts: Mapping[int, AccountFacts],
+        hold: HoldRow | None = None,
     ) -> None:
         """Verify an intent by all of its rows, in the order of their numbers; at least one of them has to be there."""
         counts = self.counts
@@ -145,6 +163,8 @@ class Verifier:
         if self._ledger and (postings or entries):
             settled = bool(records) and records[-1].state in _SETTLED
             self._postings(records, entries, postings, accounts, settled)
+        if self._ledger and self._whole:
+            self._projected(records, postings, hold)
 
     # Records --------------------------------------------------------------------------------------------------------
 
@@ -265,7 +285,7 @@ class Verifier:
                 if left < 0:
                     self.findings.differ("holds", posting.tenant, where, "pending", "no more than is held", left)
             if posting.posted:
-                if posting.kind in ("reversal", "fee_refund"):
+                if posting.kind in _WAYS_BACK:
                     back = (posting.credit, posting.debit)
                     moved[back] = left = moved.get(back, 0) - posting.posted
                     if left < 0:
@@ -346,12 +366,31 @@ class Verifier:
         if self._early is not None and self._early(posting):
             _fold(self.early_fold, posting)
 
+    def _projected(self, records: Sequence[RecordRow], postings: Sequence[PostingRow], hold: HoldRow | None) -> None:
+        """Compare the row of a hold with what its postings come to."""
+        standing = bool(records) and records[-1].state == _HELD
+        if hold is None:
+            if standing:
+                self.findings.differ("holds", records[0].tenant, records[0].intent, "row of the hold", "one", "none")
+            return
+        own = [one for one in postings if one.kind in _OF_A_HOLD]
+        reserved = next((one for one in own if one.kind == "reserve"), None)
+        told = (
+            0 if reserved is None else reserved.debit, 0 if reserved is None else reserved.pending,
+            sum(one.pending for one in own), sum(one.posted for one in own), standing,
+        )  # fmt: skip
+        kept = (hold.account, hold.minor, hold.remaining, hold.captured, hold.status == "open")
+        for name, expected, found in zip(_HOLD_FIELDS, told, kept, strict=True):
+            if expected != found:
+                self.findings.differ("holds", hold.tenant, f"hold {hold.intent}", name, expected, found)
+
     def _held(self, posting: PostingRow, account: int, left: int, settled: bool) -> None:
         if settled:
             self.findings.differ("holds", posting.tenant, posting.intent, "pending of a settled intent", 0, left)
-        self.fold.setdefault(account, [0, 0, 0, 0, 0])[4] += left
+        self.fold.setdefault(account, [0] * SUMS)[4] += left
 
 
+_WAYS_BACK: Final = frozenset({"reversal", "forced_reversal", "fee_refund"})
 _ENTRY_FIELDS: Final = ("kind", "debit", "credit", "currency", "pending", "posted", "hash", "effective_at")
 
 
@@ -359,14 +398,17 @@ def _fold(fold: dict[int, Sums], posting: PostingRow) -> None:
     pending, posted = posting.pending, posting.posted
     sums = fold.get(posting.debit)
     if sums is None:
-        sums = fold[posting.debit] = [0, 0, 0, 0, 0]
+        sums = fold[posting.debit] = [0] * SUMS
     sums[0] += pending
     sums[2] += posted
     sums = fold.get(posting.credit)
     if sums is None:
-        sums = fold[posting.credit] = [0, 0, 0, 0, 0]
+        sums = fold[posting.credit] = [0] * SUMS
     sums[1] += pending
     sums[3] += posted
+    if posting.kind == "forced_reversal":
+        fold[posting.debit][5] += posted
+        sums[6] += posted
 
 
 def _pushed(records: Sequence[RecordRow], place: int, at: datetime) -> bool:

@@ -149,6 +149,9 @@ where d.delivery = c.delivery
 _OUTCOME: Final = """
 insert into command_outcomes (command, tenant, accepted, code, detail, decided_at) values ($1, $2, $3, $4, $5, $6)
 """
+_CORRECTION: Final = """
+insert into corrections (tenant, original, correction, at) values ($1, $2, $3, $4) on conflict do nothing
+"""
 _HOLDS: Final = """
 insert into holds (intent, tenant, intent_id, account, account_id, currency, minor, remaining, captured, status,
     placed_at, expires_at, ended_at)
@@ -454,6 +457,8 @@ async def _write_desk(connection: Connection, writes: TickWrites) -> None:
         await connection.executemany(_HOLDS, [msgspec.structs.astuple(row) for row in writes.holds.values()])
     if writes.command_outcomes:
         await connection.executemany(_OUTCOME, [(*row[:4], _json(row[4]), row[5]) for row in writes.command_outcomes])
+    if writes.corrections:
+        await connection.executemany(_CORRECTION, writes.corrections)
     if writes.callbacks_claimed:
         await connection.executemany(_CLAIM, writes.callbacks_claimed)
     if writes.endpoints_disabled:

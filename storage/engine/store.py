@@ -14,6 +14,7 @@ from zentra.runtime.fees.schedule import FeeRule, FeeSchedule
 from zentra.runtime.intents.terms import HOLD_SECONDS_MIN
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef
+from zentra.runtime.ledger.conversion import FxRate
 from zentra.runtime.policy import PolicyRules
 from zentra.runtime.policy.document import rules_of
 from zentra.runtime.ports import (
@@ -47,6 +48,14 @@ from zentra.storage.screening import ListShelf, cleared_pairs
 __all__ = ["PostgresStore"]
 
 UNSEND_ROWS: Final = 20_000  # well within the limit of a transaction
+_RATES: Final = """
+select tenant, sell, buy, mid, spread_bps, fee_minor, as_of, max_age_seconds, source, version
+from fx_rates order by 1, 2, 3
+"""
+_INTENT_IDS: Final = """
+select i.tenant, i.intent_id, i.id
+from intents i join unnest($1::text[], $2::text[]) as n(tenant, intent_id) using (tenant, intent_id)
+"""
 _RECORDS: Final = """
 select intent, array_agg(record order by sequence), array_agg(hash order by sequence)
 from transitions where intent = any($1::uuid[]) group by intent
@@ -120,6 +129,9 @@ select id from outbox where subject like 'zc.%' and partition = any($1::int[]) o
 _WORKLOADS: Final = """
 select tenant, assigned_to, count(*) from reviews
 where status = 'open' and tenant = any($1::text[]) and assigned_to is not null group by 1, 2
+"""
+_CLOSED_UNTIL: Final = """
+select tenant, book, max(until) from periods where reopened_at is null group by tenant, book
 """
 _STATISTICS: Final = """
 select
@@ -218,6 +230,8 @@ class PostgresStore:
             reviews={row[0]: msgspec.json.decode(row[1], type=ReviewRules) for row in reviews},
             members=members,
             fees={row[0]: FeeSchedule(msgspec.json.decode(row[2], type=tuple[FeeRule, ...]), row[1]) for row in fees},
+            rates=_by_tenant(FxRate(*row) for row in await self._fetch(_RATES)),
+            closed_until={(row[0], row[1]): row[2] for row in await self._fetch(_CLOSED_UNTIL)},
             lists=await self.shelf.active() if screening else {},
             cleared=await cleared_pairs(self._pool) if screening else {},
         )
@@ -225,6 +239,11 @@ class PostgresStore:
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
         """See Store.accounts."""
         return await find_accounts(self._pool, names)
+
+    async def intent_ids(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """See Store.intent_ids."""
+        rows = await self._fetch(_INTENT_IDS, [tenant for tenant, _ in names], [name for _, name in names])
+        return {(row[0], row[1]): row[2] for row in rows}
 
     async def intents(self, ids: Collection[str]) -> dict[str, StoredIntent]:
         """See Store.intents."""

@@ -125,7 +125,7 @@ async def open_system_accounts(connection: Connection, tenant: str, currency: st
 
 
 async def once(pool: Pool, keyed: KeyedAnswer, write: _Write) -> StoredKey | None:
-    """Run `write` with its key in one transaction of the tenant, unless the key is known."""
+    """Run `write` with its key in one transaction of the tenant and return None, or what the key has stored already."""
     for _ in range(RUNS_MAX):
         try:
             async with tenant_transaction(pool, keyed.tenant) as connection:

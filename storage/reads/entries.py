@@ -44,6 +44,7 @@ class EntryView(Struct, frozen=True, kw_only=True):
     pending: int
     posted: int
     hash: bytes
+    effective_at: datetime | None = None
 
 
 async def entries(
@@ -76,7 +77,19 @@ async def entries(
     return Slice(views, None if last is None else EntryPlace(*(last[name] for name in _PLACE)))
 
 
-_FIELDS: Final = ("intent", "ordinal", "at", "kind", "side", "other", "currency", "pending", "posted", "hash")
+_FIELDS: Final = (
+    "intent",
+    "ordinal",
+    "at",
+    "kind",
+    "side",
+    "other",
+    "currency",
+    "pending",
+    "posted",
+    "hash",
+    "effective_at",
+)
 _PLACE: Final = ("at", "intent", "ordinal", "snapshot", "taken_at")
 _NARROW: Final[Mapping[str, str]] = {
     "created_from": "at >= {}",
@@ -99,7 +112,8 @@ HELD: Final = """
     ) - 2147483648)::text::xid8, $6::pg_snapshot))"""
 """A condition on a posting, where $6 is a snapshot, or null for the present one, and $7 the time that it was taken."""
 _SIDE: Final = """
-    (select intent, ordinal, at, kind, '{side}' as side, {other} as opposite, currency, pending, posted, hash
+    (select intent, ordinal, at, kind, '{side}' as side, {other} as opposite, currency, pending, posted, hash,
+            effective_at
      from postings
      where {side} = $2 and tenant = $1
         and ($3::timestamptz is null or (at <= $3 and (at, intent, ordinal) < ($3, $4::uuid, $5::int)))
@@ -114,6 +128,7 @@ _ENTRIES: Final = (
     + """
 )
 select s.intent, s.ordinal, s.at, s.kind, s.side, a.account_id as other, s.currency, s.pending, s.posted, s.hash,
+       s.effective_at,
        coalesce($6::text, pg_current_snapshot()::text) as snapshot, coalesce($7::timestamptz, now()) as taken_at,
        (true{fits}) as fits
 from sides s join accounts a on a.id = s.opposite and a.tenant = $1

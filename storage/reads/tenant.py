@@ -77,6 +77,7 @@ class IntentView(Struct, frozen=True, kw_only=True):
     review: ReviewView | None
     cases: tuple[CaseView, ...]
     leaves: tuple[LeafView, ...]
+    corrected_by: tuple[str, ...] = ()  # the intent_ids of journals that put it right
 
 
 class AccountView(Struct, frozen=True, kw_only=True):
@@ -133,7 +134,7 @@ async def intent(pool: Pool, tenant: str, *, intent_id: str | None = None, id: s
         if row is None:
             return None
         uuid = row["id"]
-        callbacks, deliveries, review, cases, leaves = row["has"]
+        callbacks, deliveries, review, cases, leaves, corrected = row["has"]
         return IntentView(
             id=uuid, intent_id=row["intent_id"], command=Raw(row["command"]), principal=row["principal"],
             role=row["role"], key=row["key"], trace=row["trace"], created_at=row["created_at"],
@@ -144,6 +145,7 @@ async def intent(pool: Pool, tenant: str, *, intent_id: str | None = None, id: s
             review=await review_of(connection, tenant, uuid) if review else None,
             cases=await cases_of(connection, tenant, intent=uuid) if cases else (),
             leaves=await _leaves(connection, tenant, uuid) if leaves else (),
+            corrected_by=await _corrections(connection, tenant, uuid) if corrected else (),
         )  # fmt: skip
 
 
@@ -182,6 +184,15 @@ async def _leaves(connection: Connection, tenant: str, uuid: str) -> tuple[LeafV
     return tuple(LeafView(*row) for row in rows)
 
 
+async def _corrections(connection: Connection, tenant: str, uuid: str) -> tuple[str, ...]:
+    rows = await connection.fetch(
+        "select i.intent_id from corrections c join intents i on i.id = c.correction"
+        " where c.original = $2 and c.tenant || '' = $1 order by c.at, i.id",
+        tenant, uuid,
+    )  # fmt: skip
+    return tuple(row[0] for row in rows)
+
+
 _DENIALS: Final = """
 insert into denials as known (tenant, actor, action, reason, minute, count, role, first_at, last_at, request_id)
 select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::int[], $7::text[],
@@ -190,7 +201,7 @@ on conflict (tenant, actor, action, reason, minute) do update
 set count = known.count + excluded.count, first_at = least(known.first_at, excluded.first_at),
     last_at = greatest(known.last_at, excluded.last_at), request_id = excluded.request_id
 """
-# `has` says what there is to ask for besides: callbacks, deliveries, a review, cases, leaves.
+# `has` says what there is to ask for besides: callbacks, deliveries, a review, cases, leaves, corrections.
 # Its tenant is compared as an expression, which no index has: of a tenant that statistics do not know yet the planner
 # believes that it has nothing, and would rather go through all of that than look for the intent.
 _INTENT: Final = """
@@ -202,7 +213,8 @@ select i.id, i.intent_id, i.command, i.principal, i.role, i.key, i.trace, i.crea
            exists (select from deliveries where intent = i.id and tenant || '' = $1),
            exists (select from reviews where id = i.id and tenant || '' = $1),
            exists (select from cases where intent = i.id and tenant || '' = $1),
-           exists (select from log_leaves where intent = i.id and tenant || '' = $1)
+           exists (select from log_leaves where intent = i.id and tenant || '' = $1),
+           exists (select from corrections where original = i.id and tenant || '' = $1)
        ] as has
 from intents i
 cross join lateral (

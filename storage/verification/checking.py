@@ -25,7 +25,7 @@ from msgspec import Struct
 
 from zentra.runtime.verification.accounts import AccountsVerifier
 from zentra.runtime.verification.differences import Difference, Findings
-from zentra.runtime.verification.intents import Counts
+from zentra.runtime.verification.intents import SUMS, Counts
 from zentra.runtime.verification.postings import NOTHING, AccountFacts, Counters, added
 from zentra.storage.pool import Connection
 from zentra.storage.verification.parts import Part, Seen, dealt, run_part, run_part_in_process, set_progress
@@ -77,6 +77,14 @@ select account, sum(dp)::text, sum(cp)::text, sum(dq)::text, sum(cq)::text from 
     select credit, 0, pending, 0, posted from postings where at < $2 and ($1::text is null or tenant = $1)
 ) sides group by account order by account
 """
+
+
+_FORCED: Final = """
+select debit, 'credit', sum(posted)::text from postings where kind = 'forced_reversal' and at < $1 group by debit
+union all
+select credit, 'debit', sum(posted)::text from postings where kind = 'forced_reversal' and at < $1 group by credit
+"""
+_NO_SUMS: Final = (0,) * SUMS
 
 
 class Totals(Struct, frozen=True):
@@ -257,6 +265,10 @@ async def _walk_accounts(
     """Compare the counters of each account with its sums; all three come in the order of the accounts' numbers."""
     whole = plan.opening is None
     sums = _Ahead(folded)
+    forced: dict[tuple[int, str], int] = {}
+    if plan.opening is not None:
+        rows = await connection.fetch(_FORCED, plan.opening.at)
+        forced = {(row[0], row[1]): int(row[2]) for row in rows}
     opening = _AheadOfMany(openings)
     await opening.step()
     async for facts, stored in _accounts(connection, plan.tenant, accounts):
@@ -264,7 +276,9 @@ async def _walk_accounts(
             _unknown(accounts, plan, number, strange)
         own = sums.of(facts.id)
         held = None if not whole else own[4]
-        accounts.account(facts, stored, _four(own), held, await opening.of(facts.id))
+        by_force = own[5] if facts.normal_side == "credit" else own[6]
+        by_force += forced.get((facts.id, facts.normal_side), 0)
+        accounts.account(facts, stored, _four(own), held, await opening.of(facts.id), by_force)
         if accounts.accounts % 10_000 == 0:
             progress("accounts", accounts.accounts, accounts.accounts)
     for number, strange in sums.before(None):
@@ -324,7 +338,7 @@ class _Ahead:
     def of(self, number: int) -> Sequence[int]:
         """Return those of this account; all before it have been taken."""
         if self._next is None or self._next[0] != number:
-            return (0, 0, 0, 0, 0)
+            return _NO_SUMS
         found = self._next[1]
         self._next = next(self._sums, None)
         return found
@@ -370,7 +384,7 @@ def _kept(opening: Opening | None, early_runs: Sequence[str]) -> Iterator[Accoun
     """Yield what accounts stood at before the point that is kept."""
     runs: list[Iterator[tuple[int, list[int]]]] = [read_run(Path(path)) for path in early_runs]
     if opening is not None and opening.accounts is not None:
-        runs.append((number, [*counters, 0]) for number, counters in opening.accounts())
+        runs.append((number, [*counters, *_NO_SUMS[4:]]) for number, counters in opening.accounts())
     for account, sums in merged(runs):
         yield account, _four(sums)
 

@@ -63,7 +63,7 @@ async def run_part(part: Part, told: Told) -> Seen:
         async for held in read_windows(connection, part.windows, part.tenant, accounts):
             records, postings = verifier.counts.records, verifier.counts.postings
             for one in held:
-                verifier.intent(one.row, one.records, one.postings, accounts.known)
+                verifier.intent(one.row, one.records, one.postings, accounts.known, one.hold)
             told(verifier.counts.records - records, verifier.counts.postings - postings)
             if len(verifier.fold) > FOLD_ACCOUNTS_MAX:
                 _spill(part, verifier, seen)

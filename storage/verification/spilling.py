@@ -11,11 +11,13 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
+from zentra.runtime.verification.intents import SUMS
+
 __all__ = ["FOLD_ACCOUNTS_MAX", "merged", "read_run", "write_run"]
 
 FOLD_ACCOUNTS_MAX: Final = 250_000  # accounts in memory, some 60 MB
 _WIDTH: Final = 16
-_NUMBERS: Final = 6  # the account and five sums
+_NUMBERS: Final = 1 + SUMS  # the account and its sums
 _ROW: Final = _WIDTH * _NUMBERS
 _ROWS_AT_ONCE: Final = 4_096
 

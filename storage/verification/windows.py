@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from zentra.runtime.verification.intents import IntentRow, RecordRow
+from zentra.runtime.verification.intents import HoldRow, IntentRow, RecordRow
 from zentra.runtime.verification.logs import LeafRow
 from zentra.runtime.verification.postings import AccountFacts, PostingRow
 from zentra.storage.pool import Connection
@@ -51,6 +51,9 @@ from postings where {which} order by intent, ordinal limit {limit}
 _LEAVES: Final = """
 select tenant, "index", intent, data, hash from log_leaves where {which} order by intent, "index" limit {limit}
 """
+_HOLDS: Final = """
+select intent, tenant, account, minor, remaining, captured, status from holds where {which} limit {limit}
+"""
 _ACCOUNTS: Final = """
 select id, tenant, account_id, type, currency, normal_side, guarded, overdraft_limit from accounts
 where id = any($1::bigint[])
@@ -82,6 +85,7 @@ class Held(Struct):
     records: list[RecordRow]
     postings: list[PostingRow]
     leaves: list[LeafRow]
+    hold: HoldRow | None = None
 
 
 class AccountCache:
@@ -147,7 +151,8 @@ async def _read(connection: Connection, window: Window, tenant: str | None, *, l
     values: list[Any] = [tenant]
     values += [f"{window.first:032x}", f"{window.last:032x}"] if window.named is None else [list(window.named)]
     held: dict[str, Held] = {}
-    for statement, key in (_INTENTS, "id"), (_RECORDS, "intent"), (_POSTINGS if ledger else _LEAVES, "intent"):
+    read = ((_INTENTS, "id"), (_RECORDS, "intent"), (_POSTINGS if ledger else _LEAVES, "intent"))
+    for statement, key in (*read, (_HOLDS, "intent")) if ledger else read:
         which = (_RANGE if window.named is None else _NAMED).format(key=key)
         which += _OF_TENANT if tenant is not None else " and $1::text is null"
         limit = ROWS_MAX + 1 if can_be_cut else "all"
@@ -162,6 +167,9 @@ async def _read(connection: Connection, window: Window, tenant: str | None, *, l
         elif statement is _POSTINGS:
             for row in rows:
                 _held(held, row[0]).postings.append(PostingRow._make(row))
+        elif statement is _HOLDS:
+            for row in rows:
+                _held(held, row[0]).hold = HoldRow._make(row)
         else:
             for row in rows:
                 _held(held, row[2]).leaves.append(LeafRow._make(row))

@@ -12,7 +12,7 @@ from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.compliance.diligence import Compliance
 from zentra.runtime.compliance.lists import ListEntry, ListInfo, NameList, digest_of_list
 from zentra.runtime.compliance.states import PartyRef
-from zentra.runtime.intents.terms import Counterparty
+from zentra.runtime.intents.terms import Counterparty, Leg
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ports import Configuration
 
@@ -116,3 +116,17 @@ def test_money_within_the_tenant_needs_no_counterparty_and_both_parties(make_fle
     done = fleet.submit(within)
     fleet.advance(1)
     assert "ledger.posted" in fleet.events(done)
+
+
+def test_whoever_is_in_a_leg_of_a_journal_is_looked_at(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(screened(Compliance(kyc_required=True, screen="all"), HERON))
+    for name in ("customer", "merchant"):
+        give_party(fleet, name, "approved", "clear")
+    give_party(fleet, "poor", "denied", "clear")
+    legs = (Leg(source="customer", destination="merchant", minor="5", currency="NGN"),
+            Leg(source="merchant", destination="poor", minor="5", currency="NGN"))  # fmt: skip
+    intent = fleet.submit(transfer(10, kind=IntentKind.JOURNAL, legs=legs))
+    fleet.advance(1)
+    facts = last_facts(fleet, intent, "policy.denied")
+    assert facts["reasons"] == ["kyc_denied"]
+    assert facts["diligence"]["others"] == [{"party": "p-poor", "kyc": "denied", "screening": "clear"}]

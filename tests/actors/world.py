@@ -106,7 +106,7 @@ def audited(fleet: Fleet) -> None:
     rows = [
         Row(
             p.intent, p.tenant, p.debit.currency, p.debit.id, p.credit.id, p.pending, p.posted,
-            "/fee" if p.kind.startswith("fee") else "",
+            "/fee" if p.kind.startswith("fee") else "", p.kind == "forced_reversal",
         )
         for p in store.rows.postings.values()
     ]  # fmt: skip

@@ -69,6 +69,7 @@ BLOCKING_PAGES: Final[Mapping[str, Callable[[], str]]] = {
         "deciding.py",
         "fees.py",
         "holding.py",
+        "journals.py",
         "money.py",
         "parties.py",
         "policies.py",

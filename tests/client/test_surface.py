@@ -18,8 +18,8 @@ from msgspec import Struct
 from tests.architecture import ROOT
 from tests.client import servers
 from tests.client.servers import Script
-from zentra.client import holds, ledger_models, models, people, policies
-from zentra.client.api import AsyncZentra, NewDecision, NewIntent, Zentra
+from zentra.client import account_models, holds, models, people, policies
+from zentra.client.api import AsyncZentra, Condition, Leg, NewDecision, NewIntent, Zentra
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages
 from zentra.client.blocking.transport import EventStream, Pages
 
@@ -41,6 +41,11 @@ LEFT_OUT: Mapping[str, str] = {
 }
 """Operations that the client does not have, each with the reason."""
 
+ELSEWHERE: Mapping[str, frozenset[str]] = {
+    name: frozenset({"legs", "corrects", "buy_currency", "quote"}) for name in ("create_intent", "create_intents")
+}
+"""Fields of the general doors that have a method of their own."""
+
 FIELDS_LEFT_OUT: Mapping[str, str] = {
     "idempotency_key": "goes as a header",
     "money_model": "there is only one",
@@ -53,19 +58,13 @@ AMOUNTS = {"amount_min": 1, "amount_max": 2}
 ORDER = {"reason": "why", "wait": 3, "idempotency_key": "k"}
 WHY = {"reason": "why", "idempotency_key": "k"}
 MONEY: dict[str, Any] = {
-    "amount": 1,
-    "currency": "NGN",
-    "source": "a",
-    "destination": "b",
-    "intent_id": "i",
-    "scope": "s",
-    "country": "NG",
-    "metadata": {"a": "b"},
-    "fee_max": 5,
-    "wait": 3,
-    "counterparty": {"name": "n"},
-}
-GENERAL = {**MONEY, "hold": {"expires_in_seconds": 60}}
+    "amount": 1, "currency": "NGN", "source": "a", "destination": "b", "intent_id": "i", "scope": "s", "country": "NG",
+    "metadata": {"a": "b"}, "wait": 3,
+}  # fmt: skip
+LABELS = {name: MONEY[name] for name in ("intent_id", "scope", "country", "metadata", "wait")}
+HOLDS = [Condition(account="a", of="available", min=0, max=1)]
+CHARGED = {**MONEY, "fee_max": 5, "conditions": HOLDS, "counterparty": {"name": "n"}}
+GENERAL = {**CHARGED, "hold": {"expires_in_seconds": 60}, "effective_at": AT}
 SAID: dict[str, Any] = {
     "aliases": ["a"], "born": "1961-05-03", "countries": ["XA"], "identifiers": {"a": "b"}, "idempotency_key": "k",
 }  # fmt: skip
@@ -108,11 +107,20 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "show_case": lambda api: api.cases.get("x"),
     "resolve_case": lambda api: api.cases.resolve("x", "dismissed", **ORDER),
     "list_denials": lambda api: api.denials.list(actor="a", action="b", reason="c", **CREATED).page("c"),
-    "create_payment": lambda api: api.payments.create(**MONEY),
-    "create_transfer": lambda api: api.transfers.create(**MONEY),
+    "create_payment": lambda api: api.payments.create(**CHARGED),
+    "create_transfer": lambda api: api.transfers.create(**CHARGED, effective_at=AT),
     "create_intent": lambda api: api.runtime.intents.create(**GENERAL),
+    "create_journal": lambda api: api.journals.create(
+        legs=[Leg(source="a", destination="b", amount=1)], currency="NGN", corrects="c", conditions=HOLDS,
+        effective_at=AT, **LABELS),
+    "create_conversion": lambda api: api.conversions.create(buy_currency="USD", quote="q", conditions=HOLDS, **MONEY),
+    "quote_conversion": lambda api: api.conversions.quote(amount=1, currency="a", buy_currency="b", intent_id="i"),
+    "put_rate": lambda api: api.rates.put(
+        sell="a", buy="b", mid="1", spread_bps=1, fee_minor=1, max_age_seconds=1, source="s", as_of=AT),
+    "list_rates": lambda api: api.rates.in_force(),
     "create_hold": lambda api: api.holds.create(
-        expires_in_seconds=60, release_condition="r", **{name: MONEY[name] for name in MONEY if name != "fee_max"}),
+        expires_in_seconds=60, release_condition="r", conditions=HOLDS,
+        counterparty={"name": "n"}, **MONEY),
     "list_holds": lambda api: api.holds.list(
         account="a", status="s", currency="c", expires_before=AT, **CREATED).page("c"),
     "show_hold": lambda api: api.holds.get("x"),
@@ -198,7 +206,8 @@ def test_an_operation_is_asked_for_with_everything_that_it_takes(run: Callable[.
     query, headers = parameters(operation)
     assert dict(parse_qsl(request.url.query.decode())).keys() == query
     assert headers <= set(request.headers)
-    assert sent(request.content) == taken(operation) - (FIELDS_LEFT_OUT.keys() - inside(operation))
+    left_out = FIELDS_LEFT_OUT.keys() - inside(operation) | ELSEWHERE.get(name, frozenset())
+    assert sent(request.content) == taken(operation) - left_out
 
 
 def parameters(operation: dict[str, Any]) -> tuple[set[str], set[str]]:
@@ -238,19 +247,19 @@ def resolved(schema: dict[str, Any]) -> dict[str, Any]:
 SCHEMAS: dict[type[Struct], list[str]] = {
     models.Account: ["Account", "AccountOpened"],
     models.AccountEntry: ["AccountEntry"],
-    ledger_models.AccountChange: ["AccountChange"],
-    ledger_models.AccountChanged: ["AccountChanged"],
-    ledger_models.AccountMonitor: ["AccountMonitor"],
-    ledger_models.AccountNumber: ["AccountNumber"],
-    ledger_models.BalanceAt: ["BalanceAt"],
-    ledger_models.Book: ["Book", "BookMade"],
-    ledger_models.ChartNode: ["ChartNode"],
-    ledger_models.ChartPage: ["Chart"],
-    ledger_models.Figures: ["Figures"],
-    ledger_models.RunningBalance: ["RunningBalance"],
-    ledger_models.StatementLine: ["StatementLine"],
-    ledger_models.StatementPage: ["StatementPage"],
-    ledger_models.TakenAway: ["TakenAway"],
+    account_models.AccountChange: ["AccountChange"],
+    account_models.AccountChanged: ["AccountChanged"],
+    account_models.AccountMonitor: ["AccountMonitor"],
+    account_models.AccountNumber: ["AccountNumber"],
+    account_models.BalanceAt: ["BalanceAt"],
+    account_models.Book: ["Book", "BookMade"],
+    account_models.ChartNode: ["ChartNode"],
+    account_models.ChartPage: ["Chart"],
+    account_models.Figures: ["Figures"],
+    account_models.RunningBalance: ["RunningBalance"],
+    account_models.StatementLine: ["StatementLine"],
+    account_models.StatementPage: ["StatementPage"],
+    account_models.TakenAway: ["TakenAway"],
     models.Addendum: ["Addendum"],
     models.Approval: ["Approval", "ApprovalAnswer"],
     models.AuditPacket: ["AuditPacket"],
@@ -258,6 +267,8 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.Case: ["Case"],
     models.Command: ["CommandAnswer"],
     models.CommandRecord: ["Command"],
+    models.Condition: ["ConditionShown"],
+    models.Conversion: ["ConversionShown"],
     models.Delivery: ["Delivery"],
     models.DeliveryAttempt: ["Attempt"],
     models.Denial: ["Denial"],
@@ -272,6 +283,7 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.Intent: ["Intent", "Accepted", "IntentShown"],
     models.LedgerEntry: ["LedgerEntry"],
     models.LedgerState: ["LedgerState"],
+    models.Leg: ["LegShown"],
     models.Links: ["IntentLinks", "AccountLinks", "CommandLinks", "SelfLink", "IntentLink", "HoldLinks"],
     models.Page: [
         "Intents",
@@ -299,7 +311,11 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     policies.PolicyEvent: ["PolicyEvent"],
     policies.PolicyVersion: ["PolicySummary", "PolicyVersion", "PolicyShown"],
     policies.RuleAnswer: ["Answer"],
+    models.Price: ["PriceShown"],
     models.Quote: ["QuoteShown"],
+    models.ConversionQuote: ["QuoteGiven"],
+    models.Rate: ["Rate", "RatePut"],
+    models.Rates: ["Rates"],
     models.Reason: ["Reason"],
     models.Record: ["RecordShown"],
     models.Review: ["Review", "ReviewShown"],
@@ -316,7 +332,7 @@ SCHEMAS: dict[type[Struct], list[str]] = {
 
 
 def test_every_answer_is_compared() -> None:
-    known = [*vars(models).values(), *vars(ledger_models).values()]
+    known = [*vars(models).values(), *vars(account_models).values()]
     kinds = {kind for kind in known if isinstance(kind, type) and issubclass(kind, Struct)}
     assert kinds - SCHEMAS.keys() == {Struct, models.StreamEvent, models.WebhookEvent}
 

@@ -63,6 +63,7 @@ def posting(place: int, **changes: Any) -> Posting:
     made = Posting(
         uuid(), place, pick(WORDS, place), pick(WORDS, place + 1), account(pick((1, 2**63 - 1), place)), account(7),
         pick((-(2**63), 1, 2**63 - 1), place), pick((0, 2**63 - 1), place), pick(MOMENTS, place), pick(BYTES, place),
+        None if place % 3 else pick(MOMENTS, place + 1),
     )  # fmt: skip
     return msgspec.structs.replace(made, **changes)
 
@@ -106,7 +107,7 @@ def columns(row: Any) -> tuple[Any, ...]:
             currency = row.debit.currency
             return (
                 row.intent, row.ordinal, row.tenant, row.kind, row.debit.id, row.credit.id, currency, row.pending,
-                row.posted, row.at, row.hash,
+                row.posted, row.at, row.hash, row.effective_at,
             )  # fmt: skip
         case Timer():
             return row.kind, row.key, row.name, row.partition, row.tenant, row.due_at
@@ -133,7 +134,7 @@ TABLES: list[tuple[Copy, Callable[[int], Any], str]] = [
     (
         copying.copy_postings,
         posting,
-        "intent, ordinal, tenant, kind, debit, credit, currency, pending, posted, at, hash from postings",
+        "intent, ordinal, tenant, kind, debit, credit, currency, pending, posted, at, hash, effective_at from postings",
     ),
     (copying.copy_timers, timer, "kind, key, name, partition, tenant, due_at from timers"),
     (copying.copy_leaves, leaf, "tenant, index, intent, data, hash from log_leaves"),
@@ -183,6 +184,8 @@ async def test_a_row_that_was_copied_reads_as_it_was_given(
         (copying.copy_transitions, transition(0, at=datetime(2026, 1, 1))),
         (copying.copy_postings, posting(0, pending=2**63)),
         (copying.copy_postings, posting(0, posted=-1)),
+        (copying.copy_postings, posting(0, intent="")),
+        (copying.copy_postings, posting(0, effective_at=datetime(2026, 1, 1))),
         (copying.copy_timers, timer(0, key="ab" * 17)),
         (copying.copy_outbox, (uuid(), 1, "zc.1.policy", None, [("", 1)])),
     ],

@@ -30,6 +30,7 @@ from zentra.gateway.routes.reviews import ASSIGNMENT, CLAIM, COMMENT, ESCALATION
 from zentra.gateway.routes.webhooks import ENDPOINT
 from zentra.runtime.codes import CODES
 from zentra.runtime.intents.command import _Request, intent_schema, parse_intent
+from zentra.runtime.intents.reading import TERM_FIELDS
 from zentra.runtime.intents.transaction import Record
 
 Document = dict[str, Any]
@@ -58,7 +59,11 @@ def test_every_code_is_described_where_it_is_answered() -> None:
     answered = {code for route in declared_routes() for code in codes_of(route, DOORS[route.action])}
     assert not answered - CODES.keys()
     assert not NATS_CODES - CODES.keys()
-    of_intents = {"book_mismatch", "fee_changed"}  # shown as the reason of a failure
+    # shown as the reason of a failure
+    of_intents = {
+        "balance_condition_failed", "balance_condition_unreadable", "effective_at_in_future", "period_closed",
+        "corrected_not_found", "quote_invalid", "quote_expired", "fee_changed", "book_mismatch",
+    }  # fmt: skip
     assert CODES.keys() - answered - NATS_CODES - WITHOUT_ROUTE == of_intents
 
 
@@ -115,6 +120,8 @@ def test_every_door_that_changes_something_takes_a_key() -> None:
 # The schemas of what clients send say what the parsers do.
 
 INTENT: Document = {"amount": 5, "currency": "NGN", "source": "a", "destination": "b"}
+JOURNAL: Document = {"kind": "journal", "amount": ..., "source": ..., "destination": ...}
+LEG: Document = {"source": "a", "destination": "b", "amount": 5}
 # Changes to a sound intent, and whether it is sound with them; ... leaves the member out.
 # fmt: off
 INTENTS: list[tuple[Document, bool]] = [
@@ -174,6 +181,28 @@ INTENTS: list[tuple[Document, bool]] = [
     ({"idempotency_key": "k"}, True),
     ({"idempotency_key": "k k"}, False),
     ({"more": 1}, False),
+    ({"conditions": [{"account": "a", "of": "available", "min": -5, "max": "7"}]}, True),
+    ({"conditions": [{"account": "a", "of": "balance", "min": 1}]}, False),
+    ({"conditions": [{"account": "a", "of": "posted", "min": "x"}]}, False),
+    ({"conditions": []}, False),
+    ({"effective_at": "2026-04-01T09:00:00Z"}, False),  # of a transfer, which a rail carries
+    ({"kind": "book_transfer", "effective_at": "2026-04-01T09:00:00+01:00"}, True),
+    ({"legs": [LEG]}, False),
+    ({**JOURNAL, "legs": [LEG]}, True),
+    ({**JOURNAL, "currency": ..., "legs": [{**LEG, "currency": "USD"}]}, True),
+    ({**JOURNAL, "legs": [LEG, {**LEG, "amount": 0}]}, False),
+    ({**JOURNAL, "legs": [{**LEG, "more": 1}]}, False),
+    ({**JOURNAL, "legs": [{**LEG, "reference": "rent"}], "corrects": "i-1"}, True),
+    ({**JOURNAL, "legs": [LEG] * 100}, True),
+    ({**JOURNAL, "legs": [LEG] * 101}, False),
+    ({**JOURNAL, "legs": []}, False),
+    ({**JOURNAL, "legs": ...}, False),
+    ({**JOURNAL, "legs": [LEG], "amount": 5}, False),
+    ({**JOURNAL, "legs": [LEG], "buy_currency": "USD"}, False),
+    ({"kind": "conversion", "buy_currency": "USD"}, True),
+    ({"kind": "conversion", "buy_currency": "USD", "quote": "a.b"}, True),
+    ({"kind": "conversion", "buy_currency": "USD", "quote": "a b"}, False),
+    ({"kind": "conversion"}, False),
 ]
 # fmt: on
 
@@ -188,7 +217,7 @@ def test_the_schema_of_an_intent_takes_what_the_parser_takes(changes: Document, 
 def test_the_schema_of_an_intent_has_its_fields_and_defaults() -> None:
     fields = {field.name: field for field in msgspec.structs.fields(_Request)}
     schema = intent_schema()
-    assert list(schema["properties"]) == list(fields)
+    assert list(schema["properties"]) == [*fields, *TERM_FIELDS]
     for name, field in fields.items():
         told = schema["properties"][name].get("default")
         assert told is None or told == field.default or field.default is msgspec.UNSET, name
@@ -292,9 +321,9 @@ CHANGES: list[tuple[Any, str]] = [
     (_set("components|parameters|key|required", True), "the header parameter x-idempotency-key is required now"),
     (_set("components|parameters|version|schema|enum", ["2027.01"]), "zentra-version: takes fewer words"),
     (_set("components|parameters|version|schema|enum", ["2026.04", "2027.01"]), ""),
-    (_set(SCHEMA + "CreateIntentBody|required", ["amount", "currency", "destination", "source", "scope"]),
+    (_set(SCHEMA + "CreateTransferBody|required", ["amount", "currency", "destination", "source", "scope"]),
      "body: scope is required now"),
-    (_set(SCHEMA + "CreateIntentBody|required", ["amount"]), ""),
+    (_set(SCHEMA + "CreateTransferBody|required", ["amount"]), ""),
     (_set(SCHEMA + "CreateIntentBody|properties|country", ...), "body: country is not taken any more"),
     (_set(SCHEMA + "CreateIntentBody|properties|note", {"type": "string"}), ""),
     (_set(SCHEMA + "CreateIntentBody|properties|scope|pattern", "^x$"), "body/scope: pattern is another"),

@@ -8,6 +8,7 @@ from typing import Final
 
 from tests.mutations.holds import HOLD_MUTATIONS
 from tests.mutations.mutation import Edit, Mutation
+from tests.mutations.people import PEOPLE_MUTATIONS
 from tests.mutations.policies import POLICY_MUTATIONS
 
 __all__ = ["MUTATIONS"]
@@ -419,6 +420,7 @@ MUTATIONS: Final = (
         _SQL,
     ),
     *HOLD_MUTATIONS,
+    *PEOPLE_MUTATIONS,
     *POLICY_MUTATIONS,
     # Evidence and webhooks --------------------------------------------------------------------------------------------
     Mutation(

@@ -71,6 +71,11 @@ CASES: list[tuple[str, Compliance, dict[str, Any], str, str]] = [
     *((f"{state}",            KYC,             {"source": party(state)},                              "review",   f"kyc_{state}")
       for state in ("not_started", "awaiting_documents", "pending_review", "expired")),
     ("payee unknown yet",     KYC,             {"destination": party("not_started")},                 "review",   "kyc_not_started"),
+    ("another leg, denied",   KYC,             {"others": [OK, party("denied")]},                     "denied",   "kyc_denied"),
+    ("another leg, matched",  Compliance(),    {"others": [party(screening="true_match")]},           "denied",   "party_true_match"),
+    ("another leg, no party", KYC,             {"others": [BARE], "destination": OK, "leaves": False}, "review",  "party_missing"),
+    ("another leg, of nobody", KYC,            {"others": [SYSTEM, OK]},                              "accepted", ""),
+    ("another leg, likely",   ALL,             {"others": [party(screening="possible_match")]},       "review",   "party_possible_match"),
     ("denied before review",  KYC,             {"source": BARE, "destination": party("denied")},      "denied",   "kyc_denied"),
     ("nobody alike",          OUT,             {},                                                    "accepted", ""),
     ("listed",                OUT,             {"counterparty": "VORANSKY, jorunn"},                  "review",   "counterparty_possible_match"),

@@ -171,7 +171,16 @@ class LedgerMachine(RuleBasedStateMachine):
     def the_auditor_has_no_complaint(self) -> None:
         claims = {key: Claim(*structs.astuple(balance)) for key, balance in self.claimed().items()}
         rows = [
-            Row(p.intent, p.tenant, p.debit.currency, p.debit.id, p.credit.id, p.pending, p.posted)
+            Row(
+                p.intent,
+                p.tenant,
+                p.debit.currency,
+                p.debit.id,
+                p.credit.id,
+                p.pending,
+                p.posted,
+                forced=p.kind == "forced_reversal",
+            )
             for p in self.book.postings
         ]
         holds = {(intent.name, intent.source.id): intent.held for intent in self.intents if intent.held}

@@ -51,6 +51,7 @@ ALIKE = [  # (one, other, at least, at most)
     ("Horst Mueller",         "Horst Müller",                            850, 999),
     ("Jean Claude Dupont",    "DUPONT, J. C.",                           850, 950),
     ("Osama bin Laden",       "Usama Ben Ladin",                         750, 950),
+    ("Vladimir Sokolvo",      "Vladimir Sokolov",                        850, 999),
     ("John Smith",            "Jane Smith",                              0,   599),
     ("Maria Garcia",          "Jose Garcia",                             0,   599),
     ("Wei Zhang",             "Wei Wang",                                0,   599),

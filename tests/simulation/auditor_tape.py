@@ -15,16 +15,21 @@ from msgspec import Struct, structs
 from tests.actors.world import ACCOUNTS, LIMITS, account, configuration, endpoint, transfer
 from zentra.actors.reviewing import seen_of
 from zentra.bench.simulation.auditor import Auditor
+from zentra.bench.simulation.setting import LISTED
 from zentra.bench.twins.fleet import START, Fleet
 from zentra.bench.twins.store import StoreTwin
 from zentra.bench.twins.store_rows import OutboxRow, Rows
+from zentra.runtime.compliance.diligence import Compliance
+from zentra.runtime.compliance.lists import ListInfo, NameList, digest_of_list
+from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.evidence.chain import GENESIS
 from zentra.runtime.fees.schedule import FeeMatch, FeeRule, FeeSchedule
-from zentra.runtime.intents.command import decode_command
-from zentra.runtime.intents.terms import Deposit, FeeTerms, HoldTerms
+from zentra.runtime.intents.command import IntentCommand, decode_command, parse_intent
+from zentra.runtime.intents.terms import Counterparty, Deposit, FeeTerms, HoldTerms
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
+from zentra.runtime.ledger.conversion import FxRate
 from zentra.runtime.ledger.monitors import Monitor
 from zentra.runtime.policy import Limits, PolicyRules
 from zentra.runtime.policy.rules import Rule, Window
@@ -48,12 +53,45 @@ WINDOWED = PolicyRules(
     limits={"*": Limits(daily_count_max=99)},
 )
 FOREIGN = tuple(structs.replace(ref, id=ref.id + 100, tenant="globex") for ref in ACCOUNTS[:4])
+SCREENED = tuple(
+    structs.replace(
+        ref,
+        id=ref.id + 200,
+        tenant="initech",
+        party=PartyRef("p-1", "approved", "clear") if ref.account_id == "customer" else None,
+    )
+    for ref in ACCOUNTS[:4]
+)
+DEMANDS = PolicyRules(version=6, compliance=Compliance(kyc_required=True, screen="counterparties"))
+LISTS = {"listed": NameList(ListInfo("listed", 1, digest_of_list(LISTED), START, len(LISTED)), LISTED)}
+DOLLARS = (("dollars", "customer"), ("liquidity-usd", "liquidity"), ("fee-usd", "fee"))
 WATCHED = Monitor("m" * 32, "posted", "at_least", 1_000_000)  # which the reviewed intent alone brings about
 BOOKS = (
-    *(structs.replace(ref, monitors=(WATCHED,)) if ref.account_id == "merchant" else ref for ref in ACCOUNTS), *FOREIGN,
-    structs.replace(account(50, "dollars", "customer"), currency="USD"), account(51, "abroad", "customer", book="eu"),
-    structs.replace(account(52, "suspense-ngn", "suspense"), guarded=False),
-)  # fmt: skip
+    *(structs.replace(ref, monitors=(WATCHED,)) if ref.account_id == "merchant" else ref for ref in ACCOUNTS),
+    *FOREIGN,
+    *SCREENED,
+    *(structs.replace(account(50 + n, *row), currency="USD", guarded=n == 0) for n, row in enumerate(DOLLARS)),
+    account(54, "abroad", "customer", book="eu"),
+    structs.replace(account(55, "suspense-ngn", "suspense"), guarded=False),
+)
+RATES = {"acme": (FxRate("acme", "NGN", "USD", "0.00065", 50, 1_000, START, 3600, "desk", 7),)}
+
+LATER: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("reverse", "spent", {"force": True, "approved_by": "boss"}),
+    ("reverse", "sold", {}),
+    ("reverse", "happy", {"amount": "25000"}),
+    ("cancel", "happy", {}),
+    ("reverse", "booked", {}),
+    ("reverse", "twice", {}),
+    ("reverse", "declined", {}),
+    ("reverse", "charged", {"amount": "60000"}),
+    ("reverse", "at once", {}),
+    ("capture_hold", "happy", {"amount": "full"}),
+    ("capture_hold", "lapsed", {"amount": "full"}),
+    ("capture_hold", "held", {"amount": "10000", "destination": "merchant"}),
+    ("capture_hold", "voided", {"amount": "125001"}),
+    ("void_hold", "voided", {"reason": "not needed"}),
+)
 
 # Only what goes to two countries is charged, so that the rest of the story is not about fees.
 _GHANA = FeeMatch(currencies=("NGN",), countries=("GH",))
@@ -80,7 +118,7 @@ class Call(Struct):
 def open_books(store: StoreTwin) -> None:
     """Open the accounts of both tenants and fund their customers."""
     refs = {(ref.tenant, ref.account_id): store.open_account(ref) for ref in BOOKS}
-    for tenant in ("acme", "globex"):
+    for tenant in ("acme", "globex", "initech"):
         store.book(refs[tenant, "liquidity-ngn"], refs[tenant, "customer"], FUNDS)
 
 
@@ -264,6 +302,40 @@ def _asked(fleet: Fleet, rail: Any, calls: list[Call]) -> Any:
     return asked
 
 
+def asked(**body: Any) -> IntentCommand:
+    """Return the command that a body asks for."""
+    command, _, violations = parse_intent(body)
+    assert command is not None, violations
+    return command
+
+
+def composed(fleet: Fleet) -> dict[str, str]:
+    """Submit what has several postings, and what is to be corrected or taken back by force."""
+    return {
+        "journal": fleet.submit(
+            asked(
+                kind="journal", currency="NGN", effective_at="2026-01-01T00:00:00Z",
+                legs=[{"source": "customer", "destination": "merchant", "amount": 70},
+                      {"source": "merchant", "destination": "poor", "amount": 5}],
+                conditions=[{"account": "poor", "of": "posted", "min": 5}],
+            )
+        ),
+        "sold": fleet.submit(
+            asked(
+                kind="conversion", amount=1_001_000, currency="NGN", source="customer", destination="dollars",
+                buy_currency="USD",
+            )
+        ),
+        "spent": fleet.submit(transfer(9_000_000, kind=IntentKind.BOOK_TRANSFER, destination="poor")),
+        "right": fleet.submit(
+            asked(
+                kind="journal", currency="NGN", corrects="intent-2",
+                legs=[{"source": "customer", "destination": "merchant", "amount": 1}],
+            )
+        ),
+    }  # fmt: skip
+
+
 def _asked_for(fleet: Fleet) -> dict[str, str]:
     """Ask for an intent of every sort; return their uuids by what becomes of them."""
     return {
@@ -291,6 +363,8 @@ def _asked_for(fleet: Fleet) -> dict[str, str]:
         "held": fleet.submit(transfer(50_000, kind=IntentKind.HOLD, hold=HoldTerms(3_600), destination="")),
         "voided": fleet.submit(transfer(kind=IntentKind.HOLD, hold=HoldTerms(3_600))),
         "lapsed": fleet.submit(transfer(kind=IntentKind.HOLD, hold=HoldTerms(15))),
+        **composed(fleet),
+        "known": fleet.submit(transfer(counterparty=Counterparty("Ulrika Denholm")), tenant="initech"),
         "came": fleet.submit(
             transfer(kind=IntentKind.BOOK_TRANSFER, source="settlement-ngn", destination="virtual:9",
                      deposit=Deposit("ref", "virtual:9")), role="operator",
@@ -303,7 +377,8 @@ def record_story() -> Tape:
     limits = structs.replace(LIMITS, daily_minor_max=40_000_000)
     setting = configuration(endpoints=(endpoint("hook", "*"),), limits=limits)
     setting = structs.replace(
-        setting, members={"acme": PEOPLE}, fees={"acme": FEES}, policies={**setting.policies, "globex": WINDOWED},
+        setting, members={"acme": PEOPLE}, fees={"acme": FEES}, lists=LISTS, rates=RATES,
+        policies={**setting.policies, "globex": WINDOWED, "initech": DEMANDS},
         reviews={"acme": ReviewRules(approvals={"NGN": Approvals(minor_min=TWO)})},
     )  # fmt: skip
     fleet = Fleet(setting, events_max=3)
@@ -313,20 +388,7 @@ def record_story() -> Tape:
     fleet.advance(10)
     _work_off_the_queue(fleet, names)
     fleet.advance(10)
-    for command, who, body in (
-        ("reverse", "happy", {"amount": "25000"}),
-        ("cancel", "happy", {}),
-        ("reverse", "booked", {}),
-        ("reverse", "twice", {}),
-        ("reverse", "declined", {}),
-        ("reverse", "charged", {"amount": "60000"}),
-        ("reverse", "at once", {}),
-        ("capture_hold", "happy", {"amount": "full"}),
-        ("capture_hold", "lapsed", {"amount": "full"}),
-        ("capture_hold", "held", {"amount": "10000", "destination": "merchant"}),
-        ("capture_hold", "voided", {"amount": "125001"}),
-        ("void_hold", "voided", {"reason": "not needed"}),
-    ):
+    for command, who, body in LATER:
         names[f"{command} {who}"] = fleet.command(command, names[who], body)
     fleet.run_until_idle()
     names["finish"] = fleet.command(
@@ -367,6 +429,7 @@ def _work_off_the_queue(fleet: Fleet, names: dict[str, str]) -> None:
     seen = seen_of(fleet.transaction(names["two"]))
     asks("decide_review", "two", {"verdict": "approved", "reason": "seen", "request_hash": seen})
     asks("decide_review", "two", {"verdict": "approved", "reason": "too", "request_hash": seen}, "boss", "admin")
+    asks("decide_review", "right", {"verdict": "approved", "reason": "seen"})
     asks("cancel", "withdrawn", {}, "dev", "developer")
 
 
@@ -376,7 +439,9 @@ def _work_off_the_queue(fleet: Fleet, names: dict[str, str]) -> None:
 def rehashed(posting: Posting, **changes: Any) -> Posting:
     """Return a posting with other fields and the hash that goes with them."""
     p = structs.replace(posting, **changes)
-    link = posting_hash(p.tenant, p.intent, p.ordinal, p.kind, p.debit, p.credit, p.pending, p.posted)
+    link = posting_hash(
+        p.tenant, p.intent, p.ordinal, p.kind, p.debit, p.credit, p.pending, p.posted, p.effective_at
+    )  # fmt: skip
     return structs.replace(p, hash=link)
 
 

@@ -18,14 +18,25 @@ from typing import Any, Final
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.database import InMemoryExampleDatabase
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from msgspec import structs
 
-from tests.actors.world import LIMITS, configuration, endpoint, transfer
+from tests.actors.world import LIMITS, audited, configuration, endpoint, transfer
 from tests.simulation.auditor_tape import Call, listening, open_books
+from zentra.bench.simulation import setting
 from zentra.bench.simulation.auditor import Auditor
 from zentra.bench.twins.fleet import Fleet
-from zentra.runtime.intents.terms import HoldTerms
+from zentra.runtime.fees.quoting import FeeFacts, quote
+from zentra.runtime.fees.schedule import FeeSchedule
+from zentra.runtime.intents.command import IntentCommand
+from zentra.runtime.intents.terms import FeeTerms, HoldTerms
 from zentra.runtime.intents.vocabulary import IntentKind
 
 __all__ = ["DONE", "Operations", "run"]
@@ -43,16 +54,35 @@ _SCENARIOS: Final = st.sampled_from(
 _SECONDS: Final = st.sampled_from([1, 5, 60, 3_600])
 _PLACES: Final = st.integers(0, 10**9)
 _REASON: Final = {"reason": "drawn"}
+_COUNTRIES: Final = st.sampled_from([None, "GH", "GH", "KE", "KE"])
+_AGREED: Final = st.sampled_from([None] * 6 + ["most", "less", "quoted", "other"])
+
+
+def _fees() -> FeeSchedule:
+    """Return the fees of the simulator's tenants as those of one: by the country that money goes to."""
+    rules = [
+        structs.replace(
+            rule, applies=structs.replace(
+                rule.applies, countries=(country,), corridors=("ng",) if rule.applies.corridors else ()
+            ),
+        )
+        for country, schedule in zip(("GH", "KE"), setting.fees().values(), strict=True)
+        for rule in schedule.rules
+    ]  # fmt: skip
+    return FeeSchedule(tuple(rules), 1)
 
 
 class _Told(list[Call]):
     """What a fleet tells, told on to an auditor at once."""
 
     auditor: Auditor | None = None
+    objected = False  # after which an auditor is of no more use
 
     def append(self, call: Call) -> None:
         if self.auditor is not None and call.name != "put":
+            self.objected = True
             getattr(self.auditor, call.name)(*call.args)
+            self.objected = False
 
 
 class Operations(RuleBasedStateMachine):
@@ -61,9 +91,10 @@ class Operations(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         limits = structs.replace(LIMITS, daily_minor_max=60_000_000)
-        self.fleet = Fleet(configuration(endpoints=(endpoint("hook", "*"),), limits=limits))
+        config = configuration(endpoints=(endpoint("hook", "*"),), limits=limits)
+        self.fleet = Fleet(structs.replace(config, fees={"acme": _fees()}))
         open_books(self.fleet.store)
-        told = _Told()
+        self.told = told = _Told()
         listening(self.fleet, told)
         self.auditor = told.auditor = Auditor(self.fleet.store)
         self.intents: list[str] = []
@@ -81,11 +112,19 @@ class Operations(RuleBasedStateMachine):
 
     @rule(
         kind=st.sampled_from([IntentKind.TRANSFER, IntentKind.BOOK_TRANSFER]), minor=_AMOUNTS, source=_SOURCES,
-        destination=_DESTINATIONS, scenario=_SCENARIOS,
+        destination=_DESTINATIONS, scenario=_SCENARIOS, country=_COUNTRIES, agreed=_AGREED,
     )  # fmt: skip
-    def move(self, kind: IntentKind, minor: int, source: str, destination: str, scenario: str | None) -> None:
-        """Ask for a transfer, out to a rail or between accounts."""
-        self._submit("move", transfer(minor, kind=kind, source=source, destination=destination, scenario=scenario))
+    def move(
+        self, kind: IntentKind, minor: int, source: str, destination: str, scenario: str | None, country: str | None,
+        agreed: str | None,
+    ) -> None:  # fmt: skip
+        """Ask for a transfer, out to a rail or between accounts; a few say what they agree to pay, or do not."""
+        command = transfer(
+            minor, kind=kind, source=source, destination=destination, scenario=scenario, country=country
+        )  # fmt: skip
+        if agreed is not None:
+            command = structs.replace(command, fee=self._terms(command, agreed))
+        self._submit("move" if country is None else "move for a fee", command)
 
     @rule(minor=_AMOUNTS, source=_SOURCES, destination=st.one_of(st.just(""), _DESTINATIONS), seconds=_SECONDS)
     def hold(self, minor: int, source: str, destination: str, seconds: int) -> None:
@@ -138,6 +177,42 @@ class Operations(RuleBasedStateMachine):
             self.fleet.command("decide_review", review, body)
             self.fleet.run_until_idle()
 
+    @rule(place=_PLACES, resolution=st.sampled_from(["retry", "dismissed"]))
+    def resolve(self, place: int, resolution: str) -> None:
+        """Resolve a case."""
+        files = [file for file in self.fleet.store.rows.cases.values() if file.status == "open" and file.row.intent]
+        if files:
+            row = files[place % len(files)].row
+            body = {"case": row.id, "resolution": resolution, "intent": row.intent, "kind": row.kind, **_REASON}
+            self._count("resolve")
+            self.fleet.command("resolve_case", row.id, body, partition=self.fleet.partition_of(row.intent or ""))
+            self.fleet.run_until_idle()
+
+    @rule(place=_PLACES, what=st.sampled_from(["fee", "account"]))
+    def change(self, place: int, what: str) -> None:
+        """Put other fees in force, or freeze an account or let it go."""
+        store = self.fleet.store
+        if what == "fee":
+            schedule = store.current.fees["acme"]
+            first = structs.replace(schedule.rules[0], flat_minor=place % 50)
+            fees = {"acme": FeeSchedule((first, *schedule.rules[1:]), schedule.version + 1)}
+            store.configure(structs.replace(store.current, fees=fees))
+        else:
+            ref = store.refs["acme", ("merchant", "frozen", "poor")[place % 3]]
+            status = "open" if ref.status == "frozen" else "frozen"
+            store.refs["acme", ref.account_id] = structs.replace(ref, status=status)
+            store.configure(store.current)
+        self._count("change")
+        self.auditor.configured()
+
+    @precondition(lambda self: self.steps % 8 == 7)
+    @rule()
+    def forget(self) -> None:
+        """Let the worker die and another one take its place, with nothing but what is stored."""
+        self._count("forget")
+        self.fleet.replace_worker(f"w{self.steps}")
+        self.fleet.run_until_idle()
+
     @rule(seconds=st.sampled_from([0.01, 1.0, 5.0, 61.0, 3_700.0]))
     def wait(self, seconds: float) -> None:
         """Let time pass."""
@@ -156,8 +231,24 @@ class Operations(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Let everything end that ends by itself."""
+        if self.told.objected:
+            return
         self.fleet.advance(4_000)
         self.auditor.rebuild(self.fleet.store)
+        audited(self.fleet)  # and one who knows nothing but rows
+
+    def _terms(self, command: IntentCommand, agreed: str) -> FeeTerms:
+        store = self.fleet.store
+        types = [
+            ref.type if (ref := store.refs.get(("acme", name))) else ""
+            for name in (command.source, command.destination)
+        ]
+        corridor = "ng" if command.kind is IntentKind.TRANSFER else ""
+        facts = FeeFacts(str(command.kind), command.amount, "NGN", command.country, corridor, *types)
+        quoted = quote(store.current.fees["acme"], facts)
+        if agreed in ("most", "less"):
+            return FeeTerms(max=str(quoted.total_payer // (1 if agreed == "most" else 2)))
+        return FeeTerms(quote_digest=quoted.digest if agreed == "quoted" else "0" * 64)
 
     def _submit(self, name: str, command: Any) -> str:
         self._count(name)
@@ -190,6 +281,7 @@ def run(operations: int, *, seed: int, shrink: bool = True) -> int:
             break
         Operations.TestCase.settings = settings(
             max_examples=max(left // (STEPS // 2), 20), stateful_step_count=STEPS, deadline=None, print_blob=True,
+            report_multiple_bugs=shrink,
             database=InMemoryExampleDatabase(), phases=phases, suppress_health_check=list(HealthCheck),
         )  # fmt: skip
         machine = type(f"Operations{seed}x{number}", (Operations,), {})

@@ -16,8 +16,10 @@ from tests.simulation import (
     auditor_plants_desk,
     auditor_plants_fees,
     auditor_plants_holds,
+    auditor_plants_journals,
     auditor_plants_messages,
     auditor_plants_outside,
+    auditor_plants_people,
     auditor_plants_policy,
     auditor_plants_reviews,
 )
@@ -30,8 +32,9 @@ FOLDER = Path(auditor.__file__).parent
 
 # they have entered their plants into the table
 assert auditor_plants_outside, auditor_plants_desk
+assert auditor_plants_journals
 assert auditor_plants_messages, auditor_plants_holds
-assert auditor_plants_reviews
+assert auditor_plants_reviews, auditor_plants_people
 assert auditor_plants_policy, auditor_plants_fees
 assert auditor_plants_accounts
 

@@ -16,7 +16,7 @@ from zentra.runtime.compliance.rules import known_of
 pytestmark = pytest.mark.slow
 SEEDS = range(1, 16)
 
-Wrong = Callable[[Diligence], Diligence | None]
+Wrong = Callable[[Diligence], Diligence]
 
 
 def _approved(known: Diligence) -> Diligence:
@@ -40,15 +40,11 @@ def _another_list(known: Diligence) -> Diligence:
     return structs.replace(known, lists=())
 
 
-def _nothing(known: Diligence) -> None:
-    return None
-
-
-@pytest.mark.parametrize("wrong", [_approved, _blind, _unasked, _another_list, _nothing])
+@pytest.mark.parametrize("wrong", [_approved, _blind, _unasked, _another_list])
 def test_a_decision_on_the_wrong_people_is_found(monkeypatch: pytest.MonkeyPatch, wrong: Wrong) -> None:
     right = known_of
 
-    def told(*args: Any, **given: Any) -> Diligence | None:
+    def told(*args: Any, **given: Any) -> Diligence:
         return wrong(right(*args, **given))
 
     monkeypatch.setattr(diligence, "known_of", told)

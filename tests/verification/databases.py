@@ -20,7 +20,7 @@ __all__ = ["KEYS", "asked", "changed", "copied", "copy", "ledger", "silent", "sp
 KEYS: Final = {key_id(KEY.public_key()): KEY.public_key()}
 TABLES: Final = (
     "accounts", "balances", "intents", "transitions", "postings", "log_leaves", "log_tiles", "log_heads", "periods",
-    "closing_balances",
+    "closing_balances", "holds",
 )  # fmt: skip
 
 

@@ -82,7 +82,7 @@ def test_archives_follow_one_another_and_each_stands_alone(copy: str, tmp_path: 
     assert (second.clean, second.manifest.start, second.manifest.previous) == (
         True, first.manifest.until, first.digest,
     )  # fmt: skip
-    until = f"tenant = 'acme' and at < '{LATE}'"
+    until = f"tenant = 'acme' and coalesce(effective_at, at) < '{LATE}'"
     assert first.counts.postings + second.counts.postings == asked(copy, f"select count(*) from postings where {until}")
 
 

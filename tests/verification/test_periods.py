@@ -67,11 +67,13 @@ def test_what_accounts_stood_at_is_kept_and_is_what_their_postings_come_to(copy:
     assert (check.clean, period.until, period.verified_at is not None) == (True, MIDDLE, True)
     folded = asked(copy, FOLDED.format(until=MIDDLE)).replace("null", "0")
     assert asked(copy, KEPT) == folded
-    assert period.postings == asked(copy, f"select count(*) from postings where tenant = 'acme' and at < '{MIDDLE}'")
+    counted = f"select count(*) from postings where tenant = 'acme' and coalesce(effective_at, at) < '{MIDDLE}'"
+    assert period.postings == asked(copy, counted)
 
 
 def test_a_posting_counts_where_its_effective_date_says(copy: str) -> None:
-    spoil(copy, f"update postings set effective_at = '{LATE}' where tenant = 'acme' and at < '{MIDDLE}'")
+    early = f"tenant = 'acme' and coalesce(effective_at, at) < '{MIDDLE}'"
+    spoil(copy, f"update postings set effective_at = '{LATE}' where {early}")
     assert not close(copy, MIDDLE)[1].clean, "its hash and its record know of no such date"
     by = {which: trial(copy, tenant="acme", at=MIDDLE, by=which) for which in ("recorded", "effective")}
     assert sum(line.debits for line in by["recorded"].lines) > sum(line.debits for line in by["effective"].lines) == 0
