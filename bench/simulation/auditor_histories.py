@@ -136,15 +136,17 @@ class History:
     def asked(self) -> dict[str, Any]:
         """Return the command as rules are asked about it: accounts instead of numbers for them."""
         named = {"source": self.names.source, "destination": self.names.destination}
-        numbers: dict[str, Any] = {
-            field: named[field] for field in named if str(self.command[field]).partition(":")[0] in NUMBERED
-        }
-        if self.names.meant:
-            numbers["legs"] = [
-                {**leg, **{side: self.names.meant.get(leg[side], leg[side]) for side in named}}
-                for leg in self.command["legs"]
-            ]
+        numbers = {field: named[field] for field in named if str(self.command[field]).partition(":")[0] in NUMBERED}
         return {**self.command, **numbers}
+
+    @property
+    def spelled(self) -> dict[str, Any]:
+        """Return the same with accounts instead of numbers in the legs, too."""
+        meant, sides = self.names.meant, ("source", "destination")
+        if not meant:
+            return self.asked
+        legs = [{**leg, **{side: meant.get(leg[side], leg[side]) for side in sides}} for leg in self.command["legs"]]
+        return {**self.asked, "legs": legs}
 
     @property
     def held(self) -> int:
@@ -227,7 +229,7 @@ class History:
         if event == "ledger.released":
             return "E", [("release", source, between, -amount, 0), *self._fee_legs(event)]
         if event == "ledger.posted" and self.command["kind"] in COMPOSED:
-            return "A", booked_together(self.asked, facts, self.names.system)
+            return "A", booked_together(self.spelled, facts, self.names.system)
         if event == "ledger.posted" and self.before == RESERVING:
             if legs == [("book", source, self.names.suspense, 0, amount)]:  # money that came in for nobody
                 return "A", legs

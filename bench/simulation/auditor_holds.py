@@ -165,7 +165,7 @@ def captured(history: History, given: Given | None, left: int) -> tuple[int, str
 
 def taken(history: History, account_id: str) -> int:
     """Return what an intent would have taken from an account: of a journal, what all its legs take together."""
-    legs = history.asked.get("legs")
+    legs = history.spelled.get("legs")
     if legs is None:
         return history.amount
     out = sum(int(leg["minor"]) for leg in legs if leg["source"] == account_id)

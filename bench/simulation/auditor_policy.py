@@ -154,7 +154,7 @@ class AuditedPolicy:
             raise Violation("R", f"{where} was decided on {known}, the rules demand {rules.compliance}")
         if people is not None:
             asks = compliance_due(
-                where, history.command, (history.names.source, history.names.destination), known, people.demands,
+                where, history.spelled, (history.names.source, history.names.destination), known, people.demands,
                 people.configuration, people.parties, people.now,
             )  # fmt: skip
             if "denied" in asks:

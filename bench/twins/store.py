@@ -209,12 +209,7 @@ class StoreTwin:
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
         """See Store.accounts."""
         self._meet("accounts")
-        found = {}
-        for tenant, name in names:
-            ref = self.refs.get((tenant, name)) or meant(self.refs, self.numbers, tenant, name)
-            if ref is not None:
-                found[tenant, name] = ref
-        return found
+        return meant(self.refs, self.numbers, names)
 
     async def intent_ids(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """See Store.intent_ids."""

@@ -241,8 +241,7 @@ class _Builder:
         routes = [
             *intents.routes(),
             *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
-            *_books(tenant_pool, intents, Quotes(secret)),
-            *_account_routes(tenant_pool, lists, door, intent_waiters),
+            *_books(tenant_pool, intents, Quotes(secret), lists, door, intent_waiters),
             *HoldRoutes(tenant_pool, commands, lists).routes(),
             *_desk(tenant_pool, writer_pool, commands, lists, denials),
             *PartyRoutes(tenant_pool, lists).routes(),
@@ -327,17 +326,6 @@ class _Builder:
         return client, publisher
 
 
-def _account_routes(pool: Pool, lists: Lists, door: IntentDoor, waiters: IntentWaiters) -> list[Route]:
-    """Return the doors to books and accounts, and to money that comes in."""
-    return [
-        *AccountRoutes(pool, lists).routes(),
-        *AccountOrderRoutes(pool, lists).routes(),
-        *StatementRoutes(pool, lists).routes(),
-        *BookRoutes(pool, lists).routes(),
-        *DepositRoutes(pool, door, waiters).routes(),
-    ]
-
-
 class _Server(uvicorn.Server):
     """A server that leaves signals to its owner and says when it has started."""
 
@@ -365,9 +353,17 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _books(tenant_pool: Pool, intents: IntentRoutes, quotes: Quotes) -> list[Route]:
-    """Return the routes of what several postings at once and fees are about."""
+def _books(
+    tenant_pool: Pool, intents: IntentRoutes, quotes: Quotes, lists: Lists, door: IntentDoor, waiters: IntentWaiters
+) -> list[Route]:
+    """Return the routes of books and accounts, of money that comes in, and of what several postings at once and fees
+    are about."""
     return [
+        *AccountRoutes(tenant_pool, lists).routes(),
+        *AccountOrderRoutes(tenant_pool, lists).routes(),
+        *StatementRoutes(tenant_pool, lists).routes(),
+        *BookRoutes(tenant_pool, lists).routes(),
+        *DepositRoutes(tenant_pool, door, waiters).routes(),
         *JournalRoutes(tenant_pool, intents, quotes).routes(),
         *FeeRoutes(tenant_pool).routes(),
     ]
