@@ -266,7 +266,7 @@ MUTATIONS: Final = (
     Mutation(
         "reversal-twice", "what was given back already is not counted against the original", "L",
         (Edit(_BOOK, "if minor > posted - given_back:", "if minor > posted:"),
-         Edit(_COMMANDS, 'tx.posted - tx.given_back if body.amount == "full"', 'tx.posted if body.amount == "full"')),
+         Edit(_COMMANDS, "    left = tx.posted - tx.given_back\n    try", "    left = tx.posted\n    try")),
         (f"{_COMMAND_TESTS}test_a_reversal_gives_back_at_most_what_was_posted",),
         "clients of the simulator hardly ever reverse one intent again",
     ),
