@@ -14,7 +14,8 @@ BY_STATUS = {
     404: errors.NotFoundError, 405: errors.APIStatusError, 408: errors.APIStatusError, 409: errors.ConflictError,
     410: errors.APIStatusError,
     413: errors.APIStatusError, 415: errors.APIStatusError, 422: errors.UnprocessableEntityError,
-    429: errors.RateLimitError, 500: errors.InternalServerError, 503: errors.InternalServerError,
+    428: errors.APIStatusError, 429: errors.RateLimitError,
+    500: errors.InternalServerError, 503: errors.InternalServerError,
 }  # fmt: skip
 OF_THEIR_OWN = {
     "idempotency_in_flight": errors.IdempotencyInFlightError,
