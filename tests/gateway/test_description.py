@@ -62,7 +62,7 @@ def test_every_code_is_described_where_it_is_answered() -> None:
     # shown as the reason of a failure
     of_intents = {
         "balance_condition_failed", "balance_condition_unreadable", "effective_at_in_future", "period_closed",
-        "corrected_not_found", "quote_invalid", "quote_expired", "fee_changed", "book_mismatch",
+        "corrected_not_found", "quote_invalid", "quote_expired", "fee_changed",
     }  # fmt: skip
     assert CODES.keys() - answered - NATS_CODES - WITHOUT_ROUTE == of_intents
 
