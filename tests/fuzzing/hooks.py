@@ -1,9 +1,11 @@
-"""What a schema cannot say of the API: a call has one idempotency key, wherever it stands; 5.0 is no integer here; and
-fields that bound each other: two currencies that differ, a minimum that is not above its maximum, a rate of the past, a
-journal whose currency a leg has and whose sums fit; free objects without fractions or zero bytes at any depth."""
+"""What a schema cannot say of the API: a call has one idempotency key, wherever it stands; 5.0 is no integer here; an
+amount of nineteen digits may be too much; and fields that bound each other: two currencies that differ, a minimum that
+is not above its maximum, a rate of the past, a journal whose currency a leg has and whose sums fit; free objects
+without fractions or zero bytes at any depth."""
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Any
 
@@ -12,6 +14,7 @@ import schemathesis
 _KEY = "x-idempotency-key"
 _MINOR_MAX = 2**63 - 1
 _SAFE = 2**53 - 1
+_DIGITS = re.compile(r"[0-9]{19,128}\Z", re.ASCII)
 
 
 @schemathesis.hook
@@ -30,11 +33,13 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
 
 
 def _whole(value: Any) -> Any:
-    """Return a body with integers where it has floats that JSON Schema takes for integers."""
+    """Return a body with integers where it has floats that JSON Schema takes for integers, and amounts that fit."""
     if isinstance(value, dict):
         return {name: _whole(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_whole(inner) for inner in value]
+    if isinstance(value, str) and _DIGITS.match(value) and int(value) > _MINOR_MAX:
+        return str(_MINOR_MAX)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
