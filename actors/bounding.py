@@ -6,6 +6,7 @@ from msgspec import UNSET
 
 from zentra.actors.tick import Tick
 from zentra.runtime.intents.transaction import Transaction
+from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.ledger.journal import Bound, Dated
 
 __all__ = ["bounds_of", "dated_of"]
@@ -25,13 +26,11 @@ def bounds_of(tick: Tick, tx: Transaction) -> tuple[Bound, ...]:
     return tuple(bounds)
 
 
-def dated_of(tick: Tick, tx: Transaction) -> Dated | None:
-    """Return from when a transaction counts, or None where that is when it is recorded."""
+def dated_of(tick: Tick, tx: Transaction, *refs: AccountRef | None) -> Dated | None:
+    """Return from when a transaction on these accounts counts, or None where that is when it is recorded."""
     if tx.command.effective_at is UNSET:
         return None
-    return Dated(datetime.fromisoformat(tx.command.effective_at), tick.now, _closed_until(tick, tx.tenant))
-
-
-def _closed_until(tick: Tick, tenant: str) -> datetime | None:
-    """Return until when the books of a tenant are closed, None where they never were."""
-    return tick.configuration.closed_until.get(tenant)
+    closed = tick.configuration.closed_until
+    books = {ref.book for ref in refs if ref is not None}
+    until = max((closed[tx.tenant, book] for book in books if (tx.tenant, book) in closed), default=None)
+    return Dated(datetime.fromisoformat(tx.command.effective_at), tick.now, until)

@@ -20,6 +20,7 @@ from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import NO_CHARGES, AccountRef, Charges, Leg, Objection
 from zentra.runtime.ledger.money import MINOR_MAX
+from zentra.runtime.ledger.names import book_of, system_name
 from zentra.runtime.rails import routing
 
 __all__ = ["NO_QUOTE", "at_post", "at_release", "at_reserve", "at_reversal", "charged"]
@@ -39,7 +40,7 @@ def at_reserve(
     objection = _disagreement(tx, quoted)
     if objection is not None or not quoted.lines:
         return quoted, Charges(objection=objection)
-    fee = tick.account(tx.tenant, _fee_account(tx))
+    fee = tick.account(tx.tenant, system_name("fee", tx.command.currency, source.book))
     if fee is None or fee.status != "open":
         code = "account_not_found" if fee is None else f"account_{fee.status}"
         return quoted, Charges(objection=Objection(code, "fee"))
@@ -131,13 +132,10 @@ def _disagreement(tx: Transaction, quoted: FeeQuote) -> Objection | None:
     return None
 
 
-def _fee_account(tx: Transaction) -> str:
-    return f"@fee/{tx.command.currency}"
-
-
 def _locked_fee_account(tick: Tick, tx: Transaction) -> AccountRef:
-    """Return the account that took the fees of an intent, locked."""
-    fee = tick.account(tx.tenant, _fee_account(tx))
+    """Return the account that took the fees of an intent, locked: that of the book that its money is in."""
+    source = tick.account(tx.tenant, tx.command.source if tx.went is None else tx.went[1])
+    fee = tick.account(tx.tenant, system_name("fee", tx.command.currency, book_of(source)))
     if fee is None:
         raise LookupError("an account that a reserve found is gone")
     tick.lock(fee)

@@ -19,6 +19,7 @@ from zentra.runtime.errors import DataError
 from zentra.runtime.intents.transaction import Transaction, restore
 from zentra.runtime.intents.vocabulary import COMPOSED, IntentKind, State
 from zentra.runtime.ledger.book import AccountRef
+from zentra.runtime.ledger.names import book_of, is_number, settlement_name, system_name
 from zentra.runtime.policy import DEFAULT_RULES, VelocityKey, is_plain, velocity_keys
 from zentra.runtime.ports import Fence, Ground, Lease, TickPlan
 from zentra.runtime.rails import routing
@@ -208,7 +209,8 @@ class Engine:
             rules = self.memory.configuration.policies.get(tx.tenant, DEFAULT_RULES)
             if not is_plain(rules):
                 self._look_account((tx.tenant, tx.command.destination), missing)
-            if self.day:  # before the first tick the day is not known; the tick asks for it
+            # Before the first tick the day is not known, and of a number not what it means; the tick asks for it.
+            if self.day and not is_number(tx.command.source) and not is_number(tx.command.destination):
                 needs.velocity.update(velocity_keys(rules, tx.tenant, tx.command, self.day, self.now))
         elif stage == "ledger":
             self._look_ledger(tx, missing, needs)
@@ -223,14 +225,15 @@ class Engine:
         names = [(tenant, command.source)]
         if command.destination:
             names.append((tenant, command.destination))
-        if command.kind is not IntentKind.BOOK_TRANSFER:
-            names.append((tenant, f"@settlement/{command.currency}"))
         refs = [self.memory.accounts.get(name) or self._look_account(name, missing) for name in names]
+        if command.kind is not IntentKind.BOOK_TRANSFER:
+            name = (tenant, settlement_name(command.currency, refs[0]))
+            refs.append(self.memory.accounts.get(name) or self._look_account(name, missing))
         for ref in refs if whole else (refs[0], refs[-1]):
             if ref is not None:
                 locks[ref.id] = ref
         if tx.fees or tenant in self.memory.configuration.fees:
-            fee = self._look_account((tenant, f"@fee/{command.currency}"), missing)
+            fee = self._look_account((tenant, system_name("fee", command.currency, book_of(refs[0]))), missing)
             if fee is not None:
                 locks[fee.id] = fee
         if not tx.velocity or tx.state is State.CONFIRMED:  # what a rail confirmed gives nothing back
@@ -240,7 +243,9 @@ class Engine:
 
     def _look_composed(self, tx: Transaction, missing: Missing, needs: Needs) -> None:
         """Ask for the accounts of an intent with more than two, and for the locks on all of them."""
-        for account_id in journaling.names_of(tx.command):
+        name = (tx.tenant, tx.command.source)
+        source = self.memory.accounts.get(name) or self._look_account(name, missing)
+        for account_id in journaling.names_of(tx.command, book_of(source)):
             name = (tx.tenant, account_id)
             ref = self.memory.accounts.get(name) or self._look_account(name, missing)
             if ref is not None:

@@ -21,6 +21,7 @@ from zentra.runtime.ledger import holds
 from zentra.runtime.ledger.book import AccountRef, Objection, Posting
 from zentra.runtime.ledger.journal import Move, transact
 from zentra.runtime.ledger.money import parse_minor
+from zentra.runtime.ledger.names import settlement_name
 from zentra.runtime.messages import CommandGiven
 from zentra.runtime.ports import HoldRow
 
@@ -45,7 +46,8 @@ class VoidOrder(Struct, frozen=True):
 _ENDED: Final = ("hold_not_found", "hold_already_posted", "hold_already_voided", "hold_expired")
 CAPTURE_CODES: Final = (
     "amount_zero", "amount_negative", "amount_overflow", *_ENDED, "destination_missing", "account_not_found",
-    "accounts_must_be_different", "account_closed", "currency_mismatch", "exceeds_hold", "insufficient_funds",
+    "accounts_must_be_different", "account_closed", "currency_mismatch", "book_mismatch", "exceeds_hold",
+    "insufficient_funds",
 )  # fmt: skip
 VOID_CODES: Final = _ENDED
 
@@ -54,7 +56,7 @@ def place(tick: Tick, at: Input, tx: Transaction) -> None:
     """Hold the amount on the source, or refuse it; from the record on it counts until it expires."""
     command = tx.command
     source = tick.account(tx.tenant, command.source)
-    settlement = tick.account(tx.tenant, f"@settlement/{command.currency}")
+    settlement = tick.account(tx.tenant, settlement_name(command.currency, source))
     destination = tick.account(tx.tenant, command.destination) if command.destination else None
     tick.lock(source, settlement)
     done: tuple[Posting, ...] | Objection
@@ -183,7 +185,7 @@ def _moment(tick: Tick, tx: Transaction) -> datetime:
 
 def _where_held(tick: Tick, tx: Transaction) -> tuple[AccountRef, AccountRef]:
     source = tick.account(tx.tenant, tx.command.source)
-    settlement = tick.account(tx.tenant, f"@settlement/{tx.command.currency}")
+    settlement = tick.account(tx.tenant, settlement_name(tx.command.currency, source))
     if source is None or settlement is None:
         raise LookupError("an account that a reserve found is gone")
     return source, settlement

@@ -17,16 +17,17 @@ from zentra.actors.ledgering import begun, path_of
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.command import IntentCommand
-from zentra.runtime.intents.terms import Leg
 from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.intents.vocabulary import COMPOSED, SYSTEM_ACCOUNT_TYPES, Fact, IntentKind
 from zentra.runtime.ledger.book import AccountRef, Objection, Posting
 from zentra.runtime.ledger.conversion import Price, price_now, price_of_quote
 from zentra.runtime.ledger.journal import Move, give_back, transact
+from zentra.runtime.ledger.names import book_of, system_name
 
 __all__ = ["book", "convert", "names_of", "payer", "reverse", "settle_debt"]
 
 REFUSED_CASE: Final = "reversal_refused"
+_HOUSE: Final = ("liquidity", "fee")
 _WAYS: Final[Mapping[bool, str]] = {False: "reversal", True: "forced_reversal"}
 
 
@@ -38,8 +39,9 @@ def book(tick: Tick, at: Input, tx: Transaction) -> None:
     for place, leg in enumerate(command.legs):
         named = tick.account(tx.tenant, leg.source), tick.account(tx.tenant, leg.destination)
         moves.append(Move("book", named, 0, int(leg.minor), leg.currency, f"legs/{place}"))
-    bounds, dated = bounds_of(tick, tx), dated_of(tick, tx)
-    tick.lock(*[ref for move in moves for ref in move.named])
+    refs = [ref for move in moves for ref in move.named]
+    bounds, dated = bounds_of(tick, tx), dated_of(tick, tx, *refs)
+    tick.lock(*refs)
     original = None if command.corrects is UNSET else tick.named(tx.tenant, command.corrects)
     done: tuple[Posting, ...] | Objection
     if command.corrects is not UNSET and original in (None, tx.id):
@@ -48,13 +50,16 @@ def book(tick: Tick, at: Input, tx: Transaction) -> None:
         done = transact(tick.book, moves, tick.now, intent=tx.id, ordinal=tx.ordinal, bounds=bounds, dated=dated)
     if original is not None and not isinstance(done, Objection):
         tick.writes.corrections.append((tx.tenant, original, tx.id, tick.now))
-    begun(tick, at, tx, Fact.BOOKED, done, needs=partial(_taken, command.legs))
+    begun(tick, at, tx, Fact.BOOKED, done, needs=partial(_taken, moves))
 
 
-def _taken(legs: Sequence[Leg], account_id: str) -> int:
-    """Return what legs together take from an account."""
-    sides = [(int(leg.minor), leg.source == account_id, leg.destination == account_id) for leg in legs]
-    return sum(minor * (out - into) for minor, out, into in sides)
+def _taken(moves: Sequence[Move], account_id: str) -> int:
+    """Return what moves together take from an account."""
+    taken = 0
+    for move in moves:
+        out, into = [ref is not None and ref.account_id == account_id for ref in (move.named[0], move.named[-1])]
+        taken += move.posted * (out - into)
+    return taken
 
 
 def convert(tick: Tick, at: Input, tx: Transaction) -> None:
@@ -64,8 +69,10 @@ def convert(tick: Tick, at: Input, tx: Transaction) -> None:
     assert terms is not UNSET
     sell, buy, account = command.currency, terms.buy, tick.account
     source, destination = account(tx.tenant, command.source), account(tx.tenant, command.destination)
-    taken, given = account(tx.tenant, f"@liquidity/{sell}"), account(tx.tenant, f"@liquidity/{buy}")
-    fees, spreads = account(tx.tenant, f"@fee/{sell}"), account(tx.tenant, f"@fee/{buy}")
+    book = book_of(source)
+    taken, given, fees, spreads = [
+        account(tx.tenant, system_name(kind, currency, book)) for kind in _HOUSE for currency in (sell, buy)
+    ]
     bounds = bounds_of(tick, tx)
     tick.lock(source, destination, taken, given, fees, spreads)
     price = _price(tick, tx)
@@ -156,16 +163,16 @@ def payer(tick: Tick, tx: Transaction) -> AccountRef | None:
     return next((ref for ref in sources if ref is not None and ref.type in SYSTEM_ACCOUNT_TYPES), first)
 
 
-def names_of(command: IntentCommand) -> list[str]:
-    """Return the names of all accounts that an intent touches or looks at, each once."""
+def names_of(command: IntentCommand, book: str) -> list[str]:
+    """Return the names of all accounts that an intent of this book touches or looks at, each once."""
     names = [command.source, command.destination]
     if command.legs is not UNSET:
         names += [name for leg in command.legs for name in (leg.source, leg.destination)]
     elif command.conversion is not UNSET:
         pair = command.currency, command.conversion.buy
-        names += [f"@{kind}/{currency}" for kind in ("liquidity", "fee") for currency in pair]
+        names += [system_name(kind, currency, book) for kind in _HOUSE for currency in pair]
     elif command.kind is not IntentKind.BOOK_TRANSFER:
-        names.append(f"@settlement/{command.currency}")
+        names.append(system_name("settlement", command.currency, book))
     if command.conditions is not UNSET:
         names += [condition.account for condition in command.conditions]
     return list(dict.fromkeys(names))

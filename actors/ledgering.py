@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from msgspec import UNSET, UnsetType
 
-from zentra.actors import charging
+from zentra.actors import charging, deposits
 from zentra.actors.bounding import bounds_of, dated_of
 from zentra.actors.expiring import put_off
 from zentra.actors.tick import Input, Tick
@@ -18,6 +18,7 @@ from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.intents.vocabulary import Fact, IntentKind
 from zentra.runtime.ledger.book import AccountRef, Objection, Posting
 from zentra.runtime.ledger.journal import Move, transact
+from zentra.runtime.ledger.names import settlement_name
 from zentra.runtime.policy import VelocityKey
 
 __all__ = ["begun", "book", "counters", "path_of", "post", "refuse", "release", "reserve"]
@@ -28,7 +29,7 @@ def reserve(tick: Tick, at: Input, tx: Transaction) -> None:
     command = tx.command
     source = tick.account(tx.tenant, command.source)
     destination = tick.account(tx.tenant, command.destination)
-    settlement = tick.account(tx.tenant, f"@settlement/{command.currency}")
+    settlement = tick.account(tx.tenant, settlement_name(command.currency, source))
     quoted, charges = charging.at_reserve(tick, tx, source, destination)
     tick.lock(source, settlement)
     done: tuple[Posting, ...] | Objection
@@ -48,6 +49,8 @@ def book(tick: Tick, at: Input, tx: Transaction) -> None:
     command = tx.command
     source = tick.account(tx.tenant, command.source)
     destination = tick.account(tx.tenant, command.destination)
+    if command.deposit is not UNSET:
+        source = deposits.origin(tick, tx, destination) or source
     quoted, charges = charging.at_reserve(tick, tx, source, destination)
     tick.lock(source, destination)
     done: tuple[Posting, ...] | Objection
@@ -58,11 +61,14 @@ def book(tick: Tick, at: Input, tx: Transaction) -> None:
         )  # fmt: skip
     else:
         move = Move("book", (source, destination), 0, command.amount, command.currency)
-        bounds, dated = bounds_of(tick, tx), dated_of(tick, tx)
+        bounds, dated = bounds_of(tick, tx), dated_of(tick, tx, source, destination)
         done = transact(
             tick.book, (move,), tick.now, intent=tx.id, ordinal=tx.ordinal, bounds=bounds, dated=dated, charges=charges
         )
-    begun(tick, at, tx, Fact.BOOKED, done, quoted)
+    if command.deposit is not UNSET and isinstance(done, Objection):
+        deposits.divert(tick, at, tx, source, done)
+    else:
+        begun(tick, at, tx, Fact.BOOKED, done, quoted)
 
 
 def begun(
@@ -137,9 +143,10 @@ def _refuse(tick: Tick, at: Input, tx: Transaction, objection: Objection) -> Non
 
 def path_of(tick: Tick, tx: Transaction) -> tuple[AccountRef, ...]:
     """Return the accounts that the money of a transaction went through, destination first, locked."""
-    names = [tx.command.destination, f"@settlement/{tx.command.currency}", tx.command.source]
-    if tx.command.kind is IntentKind.BOOK_TRANSFER:
-        del names[1]
+    command = tx.command
+    names = [command.destination, command.source] if tx.went is None else [*tx.went]
+    if command.kind is not IntentKind.BOOK_TRANSFER:
+        names.insert(1, settlement_name(command.currency, tick.account(tx.tenant, command.source)))
     path = []
     for name in names:
         ref = tick.account(tx.tenant, name)

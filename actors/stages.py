@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from zentra.actors import holding, journaling, ledgering, reviewing
+from msgspec.structs import replace
+
+from zentra.actors import deposits, holding, journaling, ledgering, reviewing
 from zentra.actors.diligence import diligence_of
 from zentra.actors.tick import Input, Poll, Tick
 from zentra.runtime.evidence.packet import LeafKind, leaf_data
@@ -36,15 +38,16 @@ def judge(tick: Tick, at: Input, event: Due) -> None:
     if tx is None or tx.state not in _UNJUDGED:
         return
     rules = tick.configuration.policies.get(tx.tenant, DEFAULT_RULES)
+    command = deposits.spelled(tick, tx)
     judging = None
     if not is_plain(rules):
         destination = tick.account(tx.tenant, tx.command.destination)
         judging = Judging(tick.now, tx.principal, destination, tick.rules.scorers)
-    keys = velocity_keys(rules, tx.tenant, tx.command, tick.day, None if judging is None else tick.now)
+    keys = velocity_keys(rules, tx.tenant, command, tick.day, None if judging is None else tick.now)
     tick.counted(keys)
     decision = decide(
         rules,
-        tx.command,
+        command,
         tenant=tx.tenant,
         role=tx.role,
         source=journaling.payer(tick, tx),
@@ -54,6 +57,8 @@ def judge(tick: Tick, at: Input, event: Due) -> None:
         judging=judging,
         diligence=None if rules.compliance is None else diligence_of(tick, tx, rules.compliance),
     )
+    if command is not tx.command:
+        decision = replace(decision, named=(command.source, command.destination))
     if decision.outcome == "accepted":
         for use in decision.velocity:
             tick.count(

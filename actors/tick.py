@@ -18,7 +18,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 from msgspec.structs import replace
 
-from zentra.actors import reviewing, webhooks
+from zentra.actors import monitoring, reviewing, webhooks
 from zentra.actors.beliefs import Believed
 from zentra.actors.memory import Lane, LeafName, Memory, Missing, MissingGround
 from zentra.runtime.errors import VersionGap
@@ -41,7 +41,6 @@ from zentra.runtime.webhooks.standard import WebhookCall
 
 __all__ = ["Batch", "Input", "Poll", "Rules", "Tick", "derived_id"]
 
-SEAL_AFTER: Final = timedelta(seconds=60)
 WORKLOAD_AGE_MAX: Final = timedelta(seconds=10)  # of the counts by which reviews are shared out
 CASE_DEADLINE: Final = timedelta(hours=24)
 LATE_MAX: Final = timedelta(seconds=15)  # that a stored state timer may be later than the time that its owner remembers
@@ -313,6 +312,8 @@ class Tick:
             self.effect(TIMEOUTS[state].effect, tx, facts, at)
         if tx.sealed and tx.sequence > tx.sealed and fact is not Fact.AMENDED:
             self.send(at.partition, "evidence", Due(tx.id, tx.tenant, tx.sequence))
+        if self.book.crossed:
+            monitoring.tell(self, tx, at)
         return transition
 
     def effect(self, effect: Effect, tx: Transaction, facts: f.Facts, at: Input) -> None:
@@ -431,7 +432,7 @@ class Tick:
         if tx.sealed:
             return
         if tx.deliveries_open:
-            self.timer("intent", tx.id, "seal", partition, tx.tenant, self.now + SEAL_AFTER)
+            self.timer("intent", tx.id, "seal", partition, tx.tenant, self.now + monitoring.SEAL_AFTER)
         else:
             self.send(partition, "evidence", Due(tx.id, tx.tenant, tx.sequence))
 

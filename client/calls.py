@@ -1,4 +1,4 @@
-"""Every call that the API has, as a value; both clients send these and nothing else.
+"""Every call that the API has, as a value; both clients send these, those of `ledger_calls`, and nothing else.
 
 - What the caller leaves out is left out of the request: the defaults are the server's.
 - A list is a function from a cursor to the call of that page."""
@@ -17,8 +17,6 @@ from zentra.client.bulk import BulkResult, NewIntent, bulk_body, bulk_results, i
 from zentra.client.core import Call, body_call, get_call, json_of, new_key
 from zentra.client.holds import Hold
 from zentra.client.models import (
-    Account,
-    AccountEntry,
     Case,
     Command,
     CommandRecord,
@@ -45,13 +43,11 @@ __all__ = [
     "backtest_policy",
     "cancel_intent",
     "capture_hold",
-    "create_account",
     "create_endpoint",
     "create_intent",
     "create_intents",
     "draft_policy",
     "explain_intent",
-    "get_account",
     "get_case",
     "get_command",
     "get_error",
@@ -61,12 +57,10 @@ __all__ = [
     "get_intent",
     "get_policy",
     "get_version",
-    "list_accounts",
     "list_cases",
     "list_deliveries",
     "list_denials",
     "list_endpoints",
-    "list_entries",
     "list_fee_schedules",
     "list_holds",
     "list_intents",
@@ -96,15 +90,12 @@ PageCall: TypeAlias = Callable[[str | None], Call[Page[T]]]
 _intent: Final = json_of(Intent)
 _command: Final = json_of(Command)
 _command_record: Final = json_of(CommandRecord)
-_account: Final = json_of(Account)
 _hold: Final = json_of(Hold)
 _case: Final = json_of(Case)
 _endpoint: Final = json_of(Endpoint)
 _version: Final = json_of(Version)
 _error_page: Final = json_of(ErrorPage)
 _intents: Final = json_of(Page[Intent])
-_accounts: Final = json_of(Page[Account])
-_entries: Final = json_of(Page[AccountEntry])
 _holds: Final = json_of(Page[Hold])
 _cases: Final = json_of(Page[Case])
 _denials: Final = json_of(Page[Denial])
@@ -125,7 +116,7 @@ def _bytes(answer: Answer) -> bytes:
 
 def pages(read: Callable[[Answer], Page[T]], *path: str, page_size: int | None, filters: Filters) -> PageCall[T]:
     """Return the calls of a list's pages. Raises ValueError for a time without its offset."""
-    given = {name: _spelled(value) for name, value in filters.items()}
+    given = {name: _filter(value) for name, value in filters.items()}
 
     def call(cursor: str | None) -> Call[Page[T]]:
         return get_call(read, *path, query={**given, "limit": page_size, "cursor": cursor})
@@ -133,7 +124,7 @@ def pages(read: Callable[[Answer], Page[T]], *path: str, page_size: int | None, 
     return call
 
 
-def _spelled(value: object) -> object:
+def _filter(value: object) -> object:
     """Return a filter as it is written in a query. Raises ValueError for a time without its offset."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -281,32 +272,6 @@ def void_hold(id: str, reason: str, idempotency_key: str | None, wait: int | Non
     return _order("holds", id, "void", body={"reason": reason}, key=idempotency_key, wait=wait)
 
 
-# Accounts.
-
-
-def create_account(
-    *, account_id: str, owner: str, type: str, currency: str, idempotency_key: str | None, party: str | None = None
-) -> Call[Account]:
-    """Open an account."""
-    body = {"account_id": account_id, "owner": owner, "type": type, "currency": currency, "party": party}
-    return body_call(_account, "accounts", body=body, idempotency_key=idempotency_key)
-
-
-def get_account(id: str) -> Call[Account]:
-    """Look at an account."""
-    return get_call(_account, "accounts", id)
-
-
-def list_accounts(page_size: int | None, filters: Filters) -> PageCall[Account]:
-    """List accounts."""
-    return pages(_accounts, "accounts", page_size=page_size, filters=filters)
-
-
-def list_entries(id: str, page_size: int | None, filters: Filters) -> PageCall[AccountEntry]:
-    """List the entries of an account."""
-    return pages(_entries, "accounts", id, "entries", page_size=page_size, filters=filters)
-
-
 # Fees.
 
 
@@ -366,7 +331,7 @@ def move_policy(
 
 def backtest_policy(version: int, since: Time | None, until: Time | None, limit: int | None) -> Call[BacktestReport]:
     """Ask a version about the past."""
-    times = {name: None if at is None else _spelled(at) for name, at in (("from", since), ("to", until))}
+    times = {name: None if at is None else spelled(at) for name, at in (("from", since), ("to", until))}
     body = {**times, "limit": limit}
     return body_call(_report, "policies", str(version), "backtest", body=body, idempotency_key=None)
 

@@ -97,6 +97,9 @@ class Links(Struct, frozen=True):
     evidence: str = ""
     entries: str = ""
     subject: str = ""
+    balances: str = ""
+    statement: str = ""
+    changes: str = ""
     intent: str = ""
 
 
@@ -338,11 +341,15 @@ class Account(Struct, frozen=True, kw_only=True):
     created_by: str
     created_at: datetime | None = None
     normal_side: str | None = None
+    book: str = "default"
     overdraft_limit: int | None = None
     posted: int | None = None
     pending: int | None = None
     available: int | None = None
+    expired_holds: int | None = None
+    spendable: int | None = None
     counters: dict[str, int] = {}
+    explained: dict[str, str] = {}
     links: Links = Links()
     party: str | None = None
 

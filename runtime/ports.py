@@ -67,7 +67,7 @@ class Configuration(Struct, frozen=True):
     endpoints: dict[str, tuple[Endpoint, ...]]
     rails: dict[str, RailSettings]
     rates: dict[str, tuple[FxRate, ...]] = {}  # by tenant; one for each pair
-    closed_until: dict[str, datetime] = {}  # by tenant: nothing may count before this time any more
+    closed_until: dict[tuple[str, str], datetime] = {}  # by tenant and book: nothing may count before that any more
     reviews: dict[str, ReviewRules] = {}
     members: dict[str, dict[str, Member]] = {}  # by tenant and principal
     fees: dict[str, FeeSchedule] = {}
@@ -277,9 +277,10 @@ class Store(Protocol):
         ...
 
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
-        """Return the accounts that (tenant, account id) name; a name that does not exist is absent.
+        """Return the accounts that (tenant, name) mean; a name that means none is absent.
 
-        The name `@<type>/<currency>` is the tenant's settlement, liquidity or fee account of that currency."""
+        A name is an account's id, a number of `ledger.names` that was given to one, or `@<type>/<currency>[/<book>]`:
+        the tenant's system account of that type, currency and book."""
         ...
 
     async def intent_ids(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:

@@ -2,7 +2,8 @@
 
 - Deny is the default: a role has the permissions of its row and no others, and a role without a row has none.
 - A scope is the name of a permission. Scopes narrow a role and never widen it.
-- `auditor`, `support` and `finance` only look; who a party is, support and finance do not see.
+- `auditor` and `support` only look; `finance` looks and says how far an account may be overdrawn, which nobody who
+  moves money does. Who a party is, support and finance do not see.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,6 +22,9 @@ class Permission(StrEnum):
     INTENTS_REVERSE = "intents:reverse"
     ACCOUNTS_CREATE = "accounts:create"
     ACCOUNTS_READ = "accounts:read"
+    ACCOUNTS_MANAGE = "accounts:manage"
+    ACCOUNTS_LIMIT = "accounts:limit"
+    DEPOSITS_CREATE = "deposits:create"
     ENDPOINTS_CREATE = "endpoints:create"
     ENDPOINTS_READ = "endpoints:read"
     DELIVERIES_READ = "deliveries:read"
@@ -61,7 +65,7 @@ _DEVELOPER: Final = _READS | {
 }  # fmt: skip
 _OPERATOR: Final = _DEVELOPER | {
     P.REVIEWS_DECIDE, P.APPROVALS_DECIDE, P.CASES_RESOLVE, P.DELIVERIES_REPLAY, P.DENIALS_READ, P.POLICIES_WRITE,
-    P.POLICIES_PROMOTE, P.PARTIES_DECIDE, P.RATES_WRITE,
+    P.POLICIES_PROMOTE, P.PARTIES_DECIDE, P.ACCOUNTS_MANAGE, P.DEPOSITS_CREATE, P.RATES_WRITE,
 }  # fmt: skip
 
 ROLES: Final[Mapping[str, frozenset[Permission]]] = {
@@ -72,6 +76,7 @@ ROLES: Final[Mapping[str, frozenset[Permission]]] = {
         {
             P.INTENTS_READ,
             P.ACCOUNTS_READ,
+            P.ACCOUNTS_LIMIT,
             P.EVIDENCE_READ,
             P.CASES_READ,
             P.FEES_READ,

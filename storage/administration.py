@@ -32,7 +32,6 @@ from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.roles import ROLES, unknown_scopes
 from zentra.storage.errors import translated
-from zentra.storage.intake.configuration import open_system_accounts
 from zentra.storage.policies import POLICIES_MAX, install_policy, list_policies
 from zentra.storage.pool import Connection, Pool, tenant_transaction, transaction
 
@@ -389,15 +388,6 @@ class Administration:
             rules_of(view.document, view.version)
             for view in reversed(await list_policies(self._pool, tenant, limit=POLICIES_MAX))
         ]
-
-    async def ensure_system_accounts(self, tenant: str, currency: str) -> list[str]:
-        """Open what is missing of settlement, liquidity, fee and suspense in `currency`; return what was opened.
-
-        Refuses `currency_unknown`, `tenant_unknown`."""
-        _check(is_currency(currency), "currency_unknown", f"{currency!r}: an ISO 4217 code in capitals")
-        async with tenant_transaction(self._pool, tenant) as connection:
-            await _need_tenant(connection, tenant)
-            return await open_system_accounts(connection, tenant, currency)
 
 
 def _check(holds: object, reason: str, detail: str) -> None:

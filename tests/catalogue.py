@@ -77,6 +77,7 @@ MEANINGS: Final[Mapping[Topic, str]] = {
     Topic.RECONCILIATION_MATCHED: "the rail's statement agrees",
     Topic.CASE_OPENED:            "something needs a person; a case is open",
     Topic.CASE_RESOLVED:          "a person has resolved a case",
+    Topic.BALANCE_CROSSED:        "a balance came to meet the condition of a monitor",
     Topic.WEBHOOK_DELIVERED:      "an endpoint took an event",
     Topic.WEBHOOK_RETRYING:       "an endpoint did not take an event; it is sent again later",
     Topic.WEBHOOK_EXHAUSTED:      "an endpoint never took an event; no attempt is left",

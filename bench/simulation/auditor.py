@@ -14,11 +14,12 @@ from typing import Final
 
 import msgspec
 
+from zentra.bench.simulation.auditor_accounts import AuditedAccounts
 from zentra.bench.simulation.auditor_deliveries import AuditedDeliveries
 from zentra.bench.simulation.auditor_desk import AuditedDesk
 from zentra.bench.simulation.auditor_evidence import AuditedLogs
 from zentra.bench.simulation.auditor_fees import AuditedFees
-from zentra.bench.simulation.auditor_histories import History, Record
+from zentra.bench.simulation.auditor_histories import History, Named, Record
 from zentra.bench.simulation.auditor_holds import AuditedHolds, captured
 from zentra.bench.simulation.auditor_journals import corrections, dated, priced
 from zentra.bench.simulation.auditor_ledger import AuditedLedger
@@ -46,7 +47,8 @@ class Auditor:
 
     def __init__(self, store: StoreTwin) -> None:
         """`store` has accounts, funded or not, and nothing else has happened in it."""
-        self.ledger = AuditedLedger(store.refs.values(), store.rows.postings.values())
+        self.ledger = AuditedLedger(store.refs.values(), store.rows.postings.values(), store.numbers)
+        self.accounts = AuditedAccounts()
         self.histories: dict[str, History] = {}
         self.policy, self.logs, self.rails = AuditedPolicy(), AuditedLogs(), AuditedRails()
         self.fees = AuditedFees()
@@ -64,6 +66,7 @@ class Auditor:
     def configured(self) -> None:
         """Take note of what is set up now; to be called whenever somebody changes it outside of a commit."""
         self._configurations[self._store.current.version] = self._store.current
+        self.accounts.configured(self._store.current.version, self._store.refs.values())
         parties = self._parties[self._store.current.version] = {}
         for (tenant, name), ref in self._store.refs.items():
             if ref.guarded:
@@ -75,7 +78,7 @@ class Auditor:
         spelled = json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         digest = hashlib.sha256(b"intent\n" + spelled).hexdigest()
         known = self.histories.get(transition.intent)
-        history = known or History(transition.record, transition.hash, "", "")
+        history = known or History(transition.record, transition.hash)
         facts = history.first.facts
         where = f"intent {history.first.intent_id} of {history.tenant}"
         if facts["digest"] != digest or facts["command"] != asked:
@@ -86,9 +89,7 @@ class Auditor:
         if transition.tenant != history.tenant:
             raise Violation("M", f"{where} was registered for {transition.tenant}")
         if known is None:
-            history.settlement = self.ledger.system(history.tenant, "settlement", history.currency)
-            history.fee_account = self.ledger.system(history.tenant, "fee", history.currency)
-            history.system = self.ledger.systems(history.tenant)
+            history.names = self._named(history)
             self.histories[history.id] = history
             self.desk.timers.add(("intent", history.id, "state"))
 
@@ -99,12 +100,15 @@ class Auditor:
         self.messages.consumed(plan.consumed, held, self._store.rows.outbox)
         self.ledger.read(ground.balances)
         self.policy.read(ground.usage)
+        version = ground.configuration_version
         lowest = self.holds.lowest(writes.postings)
         asked = {key: history.command for key, history in self.histories.items()}
-        self.ledger.wrote(writes.postings, writes.balance_changes, asked)
+        self.ledger.wrote(writes.postings, writes.balance_changes, asked, self.accounts.known(version))
+        self.accounts.stood(version, writes.postings)
         moved = [self._moved(transition, ground) for transition in writes.transitions]
         corrections(writes.corrections, [(h.tenant, h.id, h.command, r.event) for h, r in moved], self._keys)
         self._booked(writes.postings, moved)
+        self.accounts.crossed(version, self.ledger.steps, moved)
         self.policy.wrote(writes.velocity_changes, writes.velocity_windows)
         told = {history.records[record.sequence - 1]: record for history, record in moved}
         self.messages.wrote(writes.outbox, told)
@@ -149,7 +153,7 @@ class Auditor:
         self._touched.clear()
         held: dict[tuple[str, str], int] = {}
         for history in self.histories.values():
-            place = history.tenant, history.command["source"]
+            place = history.tenant, history.names.source
             held[place] = held.get(place, 0) + history.held + history.fee_held
         self.fees.rebuild(self.histories.values(), self.ledger.earned(store))
         self.ledger.rebuild(store, held)
@@ -169,9 +173,32 @@ class Auditor:
         self.reviews.finish(now)
         self.desk.finish(store, self.histories, now)
         for history in self.histories.values():
+            diverted = history.path is not None and history.path[1] == history.names.suspense
+            if diverted and "deposit_unmatched" not in history.opened:
+                raise Violation("T", f"{history.id} waits in suspense without a case")
             self.rails.finish(history)
             self.rails.truth(history)
         self.logs.finish(self.histories)
+
+    def _named(self, history: History) -> Named:
+        """Return what accounts an intent is about, by the ids and numbers in its command."""
+        ledger, tenant, command, currency = self.ledger, history.tenant, history.command, history.currency
+        source, destination = (ledger.named(tenant, command[side]) for side in ("source", "destination"))
+        suspense = ""
+        if "deposit" in command:
+            book = destination.book if destination is not None else "default"
+            named = ledger.system(tenant, "settlement", currency, book) or command["source"]
+            source, suspense = ledger.named(tenant, named), ledger.system(tenant, "suspense", currency, book)
+        book = "default" if source is None else source.book
+        in_legs = {leg[side] for leg in command.get("legs", ()) for side in ("source", "destination")}
+        refs = {name: ledger.named(tenant, name) for name in in_legs}
+        meant = {name: ref.account_id for name, ref in refs.items() if ref is not None and ref.account_id != name}
+        return Named(
+            command["source"] if source is None else source.account_id,
+            command["destination"] if destination is None else destination.account_id,
+            ledger.system(tenant, "settlement", currency, book), ledger.system(tenant, "fee", currency, book), suspense,
+            ledger.systems(tenant, book), meant,
+        )  # fmt: skip
 
     # One commit ---------------------------------------------------------------------------------------------------
 
@@ -249,8 +276,7 @@ class Auditor:
             raise Violation(letter, f"no record tells of posting {intent}/{ordinal}")
 
     def _fold_again(self, history: History) -> None:
-        again = History(history.records[0], history.links[0], history.settlement, history.fee_account)
-        again.system = history.system
+        again = History(history.records[0], history.links[0], history.names)
         for record, link in zip(history.records[1:], history.links[1:], strict=True):
             again.step(record, link)
         kept = ("state", "posted", "given_back", "cases", "captures", "fee_held", "fee_posted", "fee_given_back")

@@ -22,6 +22,7 @@ _STILL_OPEN = ("not_started", "awaiting_documents", "pending_review", "expired")
 def compliance_due(
     where: str,
     command: Mapping[str, Any],
+    accounts: tuple[str, str],
     told: Any,
     rules: Compliance,
     configuration: Configuration,
@@ -30,16 +31,17 @@ def compliance_due(
 ) -> set[str]:
     """Return what the people in an intent ask for, of "denied", "kyc_state", "sanctions" and "list_fresh" (reviews).
 
-    `told` is what the record says was known, `parties` holds every account of the tenant that is guarded, with its
-    party. Raises Violation where the record tells of other parties, lists or names than there were."""
-    sides = [parties.get(command[side]) for side in ("source", "destination")]
+    `accounts` are the ids behind its source and destination; `told` is what the record says was known, `parties`
+    holds every account of the tenant that is guarded, with its party.
+    Raises Violation where the record tells of other parties, lists or names than there were."""
+    sides = [parties.get(account) for account in accounts]
     due: set[str] = set()
     leaves = command["kind"] in ("transfer", "payment")
-    for side, party in zip(("source", "destination"), sides, strict=True):
+    for side, account, party in zip(("source", "destination"), accounts, sides, strict=True):
         said = told[side]
         if party is not None and said != {"party": party.id, "kyc": party.kyc, "screening": party.screening}:
             raise Violation("R", f"{where} was decided on {said}, {side} was {party}")
-        if party is None and said != _without_party(command[side], parties):
+        if party is None and said != _without_party(account, parties):
             raise Violation("R", f"{where} was decided on {said}, {side} has no party")
     besides = _besides(command, parties, told)
     if told.get("others", []) != besides:
@@ -92,4 +94,5 @@ def _without_party(account: str, parties: Mapping[str, PartyRef | None]) -> str:
     """Return what is said of an account that has no party: it is nobody's money, there is none, or none is named."""
     if not account:
         return "none"
-    return "unknown" if account in parties or account in ("nobody", "nowhere") else "system"
+    nobody = account in ("nobody", "nowhere") or account.startswith("virtual:")
+    return "unknown" if account in parties or nobody else "system"

@@ -44,6 +44,8 @@ class AuditedFees:
             return
         if source is None or destination is None:
             return  # refused for that
+        if history.path is not None and history.path[1] == history.names.suspense:
+            return  # money that came in for nobody is charged nothing
         schedule = configuration.fees.get(history.tenant)
         rules = () if schedule is None else schedule.rules
         due = list(_lines(rules, history.command, configuration.corridors.get(history.tenant, ()), source, destination))
@@ -66,7 +68,7 @@ class AuditedFees:
         tenant and account."""
         charged: Counter[tuple[str, str]] = Counter()
         for history in histories:
-            charged[history.tenant, history.fee_account] += history.fee_posted - history.fee_given_back
+            charged[history.tenant, history.names.fee] += history.fee_posted - history.fee_given_back
         for place, minor in earned.items():
             if charged[place] != minor:
                 raise Violation("B", f"{place} has earned {minor}, intents were charged {charged[place]}")

@@ -30,11 +30,12 @@ from zentra.bench.simulation.auditor_words import (
     is_move,
 )
 
-__all__ = ["Attempt", "FeeLine", "History", "Record", "gives_back", "settles"]
+__all__ = ["Attempt", "FeeLine", "History", "Named", "Record", "gives_back", "settles"]
 
 Leg = tuple[str, str, str, int, int]  # kind, debit, credit, pending, posted
 FeeLine = tuple[str, str, int, str, str, str]  # rule, who pays, minor, when charged, on failure, on reversal
 ZEROS: Final = bytes(32)
+NUMBERED: Final = ("iban", "nuban", "virtual")
 
 
 class Record(Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
@@ -73,22 +74,34 @@ class Attempt(Struct):
 _decode = msgspec.json.Decoder(Record).decode
 
 
-class History:
-    """One intent, folded from its records. `settlement` names the account that holds are made out to, `fee_account` the
-    one that takes its fees."""
+class Named(Struct, frozen=True):
+    """The ids of the accounts of an intent; `suspense` only of money that came in, empty where there is none."""
 
-    def __init__(self, record: bytes, link: bytes, settlement: str, fee_account: str) -> None:
+    source: str
+    destination: str
+    settlement: str = ""
+    fee: str = ""
+    suspense: str = ""
+    system: dict[str, str] = {}  # accounts without a floor of the book of the source, as type/currency
+    meant: dict[str, str] = {}  # ids by the numbers that legs name
+
+
+class History:
+    """One intent, folded from its records. `names` says what its accounts are, whatever the command calls them."""
+
+    def __init__(self, record: bytes, link: bytes, names: "Named | None" = None) -> None:
         first = _read(record)
         where = f"{first.intent}/1"
         if first.facts.get("kind") != "registered" or first.event != "ingress.accepted" or first.sequence != 1:
             raise Violation("J", f"{where} does not begin with a registration")
         if first.from_ is not None or first.state != "ACCEPTED":
             raise Violation("J", f"{where} moves from {first.from_} to {first.state}")
-        self.first, self.settlement, self.fee_account = first, settlement, fee_account
-        self.system: dict[str, str] = {}  # accounts without a floor, as type/currency
+        self.first = first
         self.booked: list[Leg] = []  # of a journal or a conversion: what goes back together
         self.id, self.tenant = first.intent, first.tenant
         self.command: dict[str, Any] = first.facts["command"]
+        self.names = names or Named(self.command["source"], self.command["destination"])
+        self.path: tuple[str, str] | None = None  # of a book transfer: where money came from and went
         self.amount, self.currency = int(self.command["minor"]), str(self.command["currency"])
         self.state, self.before = "ACCEPTED", ""
         self.records: list[bytes] = []
@@ -118,6 +131,22 @@ class History:
     def sequence(self) -> int:
         """Return how many records there are."""
         return len(self.records)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """Return the command as rules are asked about it: accounts instead of numbers for them."""
+        named = {"source": self.names.source, "destination": self.names.destination}
+        numbers = {field: named[field] for field in named if str(self.command[field]).partition(":")[0] in NUMBERED}
+        return {**self.command, **numbers}
+
+    @property
+    def spelled(self) -> dict[str, Any]:
+        """Return the same with accounts instead of numbers in the legs, too."""
+        meant, sides = self.names.meant, ("source", "destination")
+        if not meant:
+            return self.asked
+        legs = [{**leg, **{side: meant.get(leg[side], leg[side]) for side in sides}} for leg in self.command["legs"]]
+        return {**self.asked, "legs": legs}
 
     @property
     def held(self) -> int:
@@ -182,6 +211,8 @@ class History:
                 raise Violation("Q", f"{where} corrects what nobody has looked at")
         else:
             self.posted += sum(leg[4] for leg in legs if leg[0] in ("post", "book"))
+            if legs and legs[0][0] == "book":
+                self.path = legs[0][1:3]
         self.fee_held += sum(leg[3] for leg in legs if leg[0].startswith("fee"))
         self.fee_posted += sum(leg[4] for leg in legs if leg[0] == "fee")
         self.fee_given_back += sum(leg[4] for leg in legs if leg[0] == "fee_refund")
@@ -189,8 +220,8 @@ class History:
             self._reversed(record, legs, where)
 
     def _expected(self, event: str, facts: dict[str, Any], legs: list[Leg]) -> tuple[str, list[Leg]]:
-        source, destination = self.command["source"], self.command["destination"]
-        between, amount = self.settlement, self.amount
+        source, destination, amount = self.names.source, self.names.destination, self.amount
+        between = self.names.settlement
         if event == "ledger.reserved":
             if (self.command["kind"] == "hold") != (self.state == HELD):
                 return "J", []
@@ -198,8 +229,10 @@ class History:
         if event == "ledger.released":
             return "E", [("release", source, between, -amount, 0), *self._fee_legs(event)]
         if event == "ledger.posted" and self.command["kind"] in COMPOSED:
-            return "A", booked_together(self.command, facts, self.system)
+            return "A", booked_together(self.spelled, facts, self.names.system)
         if event == "ledger.posted" and self.before == RESERVING:
+            if legs == [("book", source, self.names.suspense, 0, amount)]:  # money that came in for nobody
+                return "A", legs
             return "A", [("book", source, destination, 0, amount), *self._fee_legs("booked")]
         if event == "ledger.posted":
             money = [("post", source, between, -amount, amount), ("settle", between, destination, 0, amount)]
@@ -212,14 +245,14 @@ class History:
             back = self._refunds(minor)
             if self.captures:
                 return "L", self._ways_back(minor, way)
-            if self.command["kind"] == "book_transfer":
-                return "L", [*back, (way, destination, source, 0, minor)]
+            if self.path is not None:
+                return "L", [*back, (way, self.path[1], self.path[0], 0, minor)]
             return "L", [*back, (way, destination, between, 0, minor), (way, between, source, 0, minor)]
         return "F", []  # a refusal books nothing
 
     def _fee_legs(self, event: str) -> list[Leg]:
         """Return what is to be booked for fees beside the money: what comes to nothing is not booked."""
-        source, destination, house = self.command["source"], self.command["destination"], self.fee_account
+        source, destination, house = self.names.source, self.names.destination, self.names.fee
         later = self._charged("payer", "on_success")
         at_once, payee = self._charged("payer", "on_submission"), self._charged("payee", "on_success")
         back = sum(line[2] for line in self.fees if line[3:5] == ("on_submission", "refund"))
@@ -237,7 +270,7 @@ class History:
     def _refunds(self, minor: int) -> list[Leg]:
         """Return what fees are to be given back with `minor` more: so much of each line as makes up its share."""
         after, legs = self.given_back + minor, []
-        for side, account in (("payee", self.command["destination"]), ("payer", self.command["source"])):
+        for side, account in (("payee", self.names.destination), ("payer", self.names.source)):
             due = 0
             for _, who, fee, _, _, how in self.fees:
                 if who != side or not self.posted:
@@ -247,15 +280,15 @@ class History:
                 elif how == "full" and after == self.posted:
                     due += fee
             if due:
-                legs.append(("fee_refund", self.fee_account, account, 0, due))
+                legs.append(("fee_refund", self.names.fee, account, 0, due))
         return legs
 
     def _hold(self, record: Record, where: str) -> None:
         """Follow a capture, a void or an expiry; what a capture takes was asked for, which is looked at elsewhere."""
         legs, source, between = (
             [_leg(entry) for entry in record.facts["entries"]],
-            self.command["source"],
-            self.settlement,
+            self.names.source,
+            self.names.settlement,
         )
         left, due = self.amount - self.posted, []
         if record.event == "hold.captured":
@@ -277,12 +310,12 @@ class History:
             if part > 0:
                 minor -= part
                 capture[2] += part
-                ways += [(way, capture[0], self.settlement, 0, part)]
-                ways += [(way, self.settlement, self.command["source"], 0, part)]
+                ways += [(way, capture[0], self.names.settlement, 0, part)]
+                ways += [(way, self.names.settlement, self.names.source, 0, part)]
         return ways
 
     def _reversed(self, record: Record, legs: list[Leg], where: str) -> None:
-        back = _reversed_by(legs, self.command["source"])
+        back = _reversed_by(legs, self.names.source)
         if self.command["kind"] in COMPOSED:
             back = self.posted if len(self.booked) > 1 else legs[0][4]
         self.given_back += back

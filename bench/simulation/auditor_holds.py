@@ -98,10 +98,10 @@ class AuditedHolds:
         if row is None or stands is None:
             raise Violation("D", f"a row of a hold that was not placed: {row}")
         history = stands.history
-        source = self._ledger.named(history.tenant, history.command["source"])
+        source = self._ledger.named(history.tenant, history.names.source)
         seconds = history.command["hold"]["expires_in_seconds"]
         due = (
-            history.tenant, history.first.intent_id, None if source is None else source.id, history.command["source"],
+            history.tenant, history.first.intent_id, None if source is None else source.id, history.names.source,
             history.currency, history.amount, history.held, history.posted, stands.end or "open",
             stands.expires - timedelta(seconds=seconds), stands.expires, stands.ended if stands.end else None,
         )  # fmt: skip
@@ -116,7 +116,7 @@ class AuditedHolds:
             stands.history.held
             for stands in self._holds.values()
             if not stands.end and stands.expires <= now and stands.history.tenant == history.tenant
-            and stands.history.command["source"] == ref.account_id
+            and stands.history.names.source == ref.account_id
         ]  # fmt: skip
         due = taken(history, ref.account_id) + history.fee_due
         if over and lowest[ref.id] + sum(over) + ref.overdraft_limit >= due:
@@ -160,13 +160,13 @@ def captured(history: History, given: Given | None, left: int) -> tuple[int, str
         raise Violation("E", f"{history.id} is captured, and nobody asked for it")
     body = msgspec.json.decode(given.body)
     minor = left if body["amount"] == "full" else int(body["amount"])
-    return minor, body.get("destination") or history.command["destination"], bool(body.get("final")) or minor == left
+    return minor, body.get("destination") or history.names.destination, bool(body.get("final")) or minor == left
 
 
 def taken(history: History, account_id: str) -> int:
     """Return what an intent would have taken from an account: of a journal, what all its legs take together."""
-    if "legs" not in history.command:
+    legs = history.spelled.get("legs")
+    if legs is None:
         return history.amount
-    legs = history.command["legs"]
     out = sum(int(leg["minor"]) for leg in legs if leg["source"] == account_id)
     return out - sum(int(leg["minor"]) for leg in legs if leg["destination"] == account_id)

@@ -10,6 +10,7 @@ from datetime import UTC
 from itertools import groupby
 from typing import Any
 
+from zentra.bench.simulation.auditor_accounts import Step
 from zentra.bench.simulation.auditor_words import SIGNS, Violation
 from zentra.bench.twins.store import StoreTwin
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting
@@ -22,10 +23,20 @@ _NAMES = ("debits_pending", "credits_pending", "debits_posted", "credits_posted"
 class AuditedLedger:
     """Balances and open holds as the postings alone say."""
 
-    def __init__(self, accounts: Iterable[AccountRef], opening: Iterable[Posting]) -> None:
+    def __init__(
+        self, accounts: Iterable[AccountRef], opening: Iterable[Posting],
+        numbers: Mapping[tuple[str, str, str], str] | None = None,
+    ) -> None:  # fmt: skip
+        """`numbers` has account ids by tenant, scheme and number."""
         self.accounts = {ref.id: ref for ref in accounts}
         self._names = {(ref.tenant, ref.account_id): ref for ref in self.accounts.values()}
-        self._systems = {(ref.tenant, ref.type, ref.currency): ref.account_id for ref in self.accounts.values()}
+        for (tenant, scheme, number), name in (numbers or {}).items():
+            self._names.setdefault((tenant, f"{scheme}:{number}"), self._names[tenant, name])
+        self._systems = {
+            (ref.tenant, ref.type, ref.currency, ref.book): ref.account_id
+            for ref in self.accounts.values() if not ref.guarded
+        }  # fmt: skip
+        self.steps: dict[tuple[str, int], Step] = {}  # of the last commit, by posting
         self._counters: dict[int, list[int]] = {key: [0, 0, 0, 0] for key in self.accounts}
         self._held: dict[tuple[str, bool], int] = {}  # by intent, for a fee or not: spoken for and not ended
         self._ordinals: Counter[str] = Counter()
@@ -35,12 +46,12 @@ class AuditedLedger:
             self._add(self._counters, posting)
 
     def named(self, tenant: str, account: str) -> AccountRef | None:
-        """Return an account of a tenant, or None where there is none."""
+        """Return the account of a tenant that an id or a number means, or None where there is none."""
         return self._names.get((tenant, account))
 
-    def system(self, tenant: str, type_: str, currency: str) -> str:
-        """Return the name of a tenant's system account of this type and currency, empty where there is none."""
-        return self._systems.get((tenant, type_, currency), "")
+    def system(self, tenant: str, type_: str, currency: str, book: str) -> str:
+        """Return the id of a tenant's system account of this type, currency and book, empty where there is none."""
+        return self._systems.get((tenant, type_, currency, book), "")
 
     def earned(self, store: StoreTwin) -> dict[tuple[str, str], int]:
         """Return what every fee account has earned as it is stored, by tenant and name: what others moved into it or
@@ -56,9 +67,9 @@ class AuditedLedger:
                     earned[ref.id] = earned.get(ref.id, 0) + minor
         return {(ref.tenant, ref.account_id): earned[key] for key, ref in fees.items()}
 
-    def systems(self, tenant: str) -> dict[str, str]:
-        """Return the names of a tenant's accounts without a floor, as type/currency."""
-        refs = [ref for ref in self.accounts.values() if ref.tenant == tenant and not ref.guarded]
+    def systems(self, tenant: str, book: str) -> dict[str, str]:
+        """Return the names of the accounts without a floor of a tenant's book, as type/currency."""
+        refs = [ref for ref in self.accounts.values() if (ref.tenant, ref.book) == (tenant, book) and not ref.guarded]
         return {f"{ref.type}/{ref.currency}": ref.account_id for ref in refs}
 
     def read(self, balances: Mapping[int, Balance]) -> None:
@@ -73,8 +84,11 @@ class AuditedLedger:
         postings: Iterable[Posting],
         changes: Mapping[int, tuple[AccountRef, Balance]],
         commands: Mapping[str, Mapping[str, Any]],
+        known: Mapping[int, AccountRef],
     ) -> None:
-        """Follow what a commit wrote; `commands` says by intent what was asked for."""
+        """Follow what a commit wrote; `commands` says by intent what was asked for, `known` how the commit knew
+        accounts: limits change."""
+        self.steps = {}
         summed: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         for intent, rows in groupby(postings, key=lambda posting: posting.intent):
             before: dict[int, int] = {}
@@ -84,7 +98,7 @@ class AuditedLedger:
                 self._add(summed, posting)
                 kinds.add(posting.kind)
             if "forced_reversal" not in kinds:
-                self._floors(before, intent)
+                self._floors(before, intent, known)
             if kinds & {"book", "reserve"}:
                 self._conditions(commands.get(intent, {}), posting.tenant, intent)
         for key in summed.keys() | changes.keys():
@@ -92,12 +106,13 @@ class AuditedLedger:
             if told != summed[key]:
                 raise Violation("B", f"account {key} changes by {told}, the postings say {summed[key]}")
 
-    def _floors(self, before: Mapping[int, int], intent: str) -> None:
+    def _floors(self, before: Mapping[int, int], intent: str, known: Mapping[int, AccountRef]) -> None:
         """Object where a transaction leaves less than there was, and less than may be, on an account."""
         for key, had in before.items():
-            ref, left = self.accounts[key], self.left(self.accounts[key])
-            if ref.guarded and left < min(had, -ref.overdraft_limit):
-                raise Violation("C", f"{intent} leaves {left} on {ref.account_id}, its limit is {-ref.overdraft_limit}")
+            ref = self.accounts[key]
+            left, limit = self.left(ref), known.get(key, ref).overdraft_limit
+            if ref.guarded and left < min(had, -limit):
+                raise Violation("C", f"{intent} leaves {left} on {ref.account_id}, its limit is {-limit}")
 
     def _conditions(self, command: Mapping[str, Any], tenant: str, intent: str) -> None:
         for condition in command.get("conditions", ()):
@@ -111,13 +126,15 @@ class AuditedLedger:
             if not int(condition.get("min", left)) <= left <= int(condition.get("max", left)):
                 raise Violation("C", f"{intent} leaves {left} on {ref.account_id}, against {condition}")
 
-    def _post(self, posting: Posting, before: dict[int, int]) -> None:
+    def _post(self, posting: Posting, had: dict[int, int]) -> None:
         where = f"posting {posting.intent}/{posting.ordinal} ({posting.kind})"
         debit, credit = self.accounts.get(posting.debit.id), self.accounts.get(posting.credit.id)
         if debit is None or credit is None:
             raise Violation("A", f"{where} names an account that nobody opened")
         if debit.id == credit.id or debit.currency != credit.currency:
             raise Violation("A", f"{where} joins {debit.account_id} and {credit.account_id}")
+        if debit.book != credit.book:
+            raise Violation("A", f"{where} leads out of the book {debit.book} into {credit.book}")
         if {debit.tenant, credit.tenant} != {posting.tenant}:
             raise Violation("M", f"{where} of {posting.tenant} joins {debit.tenant} and {credit.tenant}")
         signs = tuple((amount > 0) - (amount < 0) for amount in (posting.pending, posting.posted))
@@ -131,11 +148,21 @@ class AuditedLedger:
         if posting.hash != _hash(posting, debit, credit):
             raise Violation("S", f"{where} does not have the hash of its fields")
         for ref in (debit, credit):
-            before.setdefault(ref.id, self.left(ref))
+            had.setdefault(ref.id, self.left(ref))
         self._ordinals[posting.intent] += 1
         self._hold(posting, where)
         self._rows[posting.intent, posting.ordinal] = posting
+        before = self._both(posting)
         self._add(self._counters, posting)
+        after = self._both(posting)
+        self.steps[posting.intent, posting.ordinal] = {key: (before[key], after[key]) for key in after}
+
+    def _both(self, posting: Posting) -> dict[int, tuple[int, int, int, int]]:
+        found = {}
+        for key in (posting.debit.id, posting.credit.id):
+            one, two, three, four = self._counters[key]
+            found[key] = (one, two, three, four)
+        return found
 
     def _hold(self, posting: Posting, where: str) -> None:
         hold = posting.intent, posting.kind.startswith("fee")
@@ -166,11 +193,11 @@ class AuditedLedger:
             if ref.guarded and stored[key][0] != held.get((ref.tenant, ref.account_id), 0):
                 intents = held.get((ref.tenant, ref.account_id), 0)
                 raise Violation("D", f"{ref.account_id} has {stored[key][0]} pending, its intents hold {intents}")
-        sums: Counter[tuple[str, str, str]] = Counter()
+        sums: Counter[tuple[str, str, str, str]] = Counter()
         for key, (debits_pending, credits_pending, debits_posted, credits_posted) in stored.items():
             ref = self.accounts[key]
-            sums[ref.tenant, ref.currency, "pending"] += debits_pending - credits_pending
-            sums[ref.tenant, ref.currency, "posted"] += debits_posted - credits_posted
+            sums[ref.tenant, ref.book, ref.currency, "pending"] += debits_pending - credits_pending
+            sums[ref.tenant, ref.book, ref.currency, "posted"] += debits_posted - credits_posted
         for book, excess in sums.items():
             if excess:
                 raise Violation("A", f"the balances of {book} do not sum to zero: {excess}")

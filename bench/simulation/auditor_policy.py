@@ -146,15 +146,17 @@ class AuditedPolicy:
         counted = history.command["kind"] not in BOOKED and (
             limits.daily_minor_max is not None or limits.daily_count_max is not None
         )
-        key = VelocityKey(history.tenant, f"account/{history.command['source']}", day, history.currency)
+        asked = history.asked
+        key = VelocityKey(history.tenant, f"account/{asked['source']}", day, history.currency)
         due = self._decision(history, rules, limits, key if counted else None, source_type)
         known = facts.get("diligence")
         if (known is None) is not (people is None):
             raise Violation("R", f"{where} was decided on {known}, the rules demand {rules.compliance}")
         if people is not None:
             asks = compliance_due(
-                where, history.command, known, people.demands, people.configuration, people.parties, people.now
-            )
+                where, history.spelled, (history.names.source, history.names.destination), known, people.demands,
+                people.configuration, people.parties, people.now,
+            )  # fmt: skip
             if "denied" in asks:
                 due = "denied"
             elif due == "accepted" and asks - history.waived:
@@ -162,7 +164,7 @@ class AuditedPolicy:
         if (facts["outcome"], facts["version"]) != (due, rules.version) or _DECISIONS[record.event] != due:
             raise Violation("R", f"{where} says {facts['outcome']} under {facts['version']}, the rules say {due}")
         seen = {
-            "command": history.command, "day": day, "role": history.first.facts["role"], "source": source_type,
+            "command": asked, "day": day, "role": history.first.facts["role"], "source": source_type,
             "tenant": history.tenant, "usage": [[str(self.counts[key]), str(self.minors[key])]] if counted else [],
             "version": rules.version, "waives": history.waives,
         }  # fmt: skip
@@ -180,7 +182,7 @@ class AuditedPolicy:
         types: tuple[str | None, str | None],
     ) -> None:  # fmt: skip
         """Object to a decision that windows, conditions and risk do not lead to."""
-        where, facts, command = f"{history.id}/{record.sequence} ({record.event})", record.facts, history.command
+        where, facts, command = f"{history.id}/{record.sequence} ({record.event})", record.facts, history.asked
         usage: dict[str, tuple[int, int]] = {}
         counted: list[Counted] = []
         for name, window in windows_of(rules, command).items():

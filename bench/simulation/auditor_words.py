@@ -96,7 +96,7 @@ SIGNS: Final[dict[str, tuple[tuple[int, int], ...]]] = {
 # fmt: on
 
 _ANYWHERE: Final = frozenset(
-    {"case.opened", "case.resolved", "webhook.delivered", "webhook.retrying", "webhook.exhausted"}
+    {"case.opened", "case.resolved", "balance.crossed", "webhook.delivered", "webhook.retrying", "webhook.exhausted"}
 )
 _ONCE_SETTLED: Final = frozenset({"money_runtime.synchronized", "review.closed", "evidence.amended"})
 

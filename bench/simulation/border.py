@@ -23,7 +23,7 @@ from zentra.runtime.evidence import canonical
 from zentra.runtime.fees.quoting import NO_FEES, FeeFacts, quote
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import IntentCommand, digest_of
-from zentra.runtime.intents.terms import Counterparty, FeeTerms, HoldTerms
+from zentra.runtime.intents.terms import Counterparty, Deposit, FeeTerms, HoldTerms
 from zentra.runtime.intents.transaction import register
 from zentra.runtime.intents.vocabulary import COMPOSED, IntentKind
 from zentra.runtime.messages import CommandGiven, Event, RailReported, encode_frame
@@ -83,14 +83,20 @@ class Border:
         """Let a client ask for something new."""
         random = self._random
         tenant = random.choices(TENANTS, (5, 3, 1))[0]
+        if random.random() < 0.06:
+            self._deposit(tenant)
+            return
         kind = random.choices(list(_KINDS), list(_KINDS.values()))[0]
         if kind in COMPOSED:
             number = self._next()
             self._register(tenant, f"key-{number}", f"intent-{number}", self._composed(kind, tenant, number), None)
             return
-        source = random.choices(("hot", "cold", "poor", "closed", "nobody", "liquidity-ngn", "credit"),
-                                (10, 8, 4, 0.3, 0.3, 0.3, 1))[0]  # fmt: skip
-        destination = random.choices(("shop", "out", "spare", "hot", "nowhere"), (8, 3, 2, 1, 0.3))[0]
+        source = random.choices(("hot", "cold", "poor", "closed", "nobody", "liquidity-ngn", "credit", "eu-hot",
+                                 "virtual:100"), (10, 8, 4, 0.3, 0.3, 0.3, 1, 1.5, 1))[0]  # fmt: skip
+        destination = random.choices(("shop", "out", "spare", "hot", "nowhere", "virtual:200", "idle"),
+                                     (8, 3, 2, 1, 0.3, 1, 0.5))[0]  # fmt: skip
+        if source == "eu-hot" and random.random() < 0.8:
+            destination = random.choice(("eu-shop", "virtual:400"))
         if source == "cold":
             source = f"cold-{random.randrange(COLD_ACCOUNTS)}"
         if source == "poor":  # what it has is easily spoken for
@@ -117,6 +123,18 @@ class Border:
                 command = structs.replace(command, fee=self._fee_terms(tenant, command))
         number = self._next()
         self._register(tenant, f"key-{number}", f"intent-{number}", command, None)
+
+    def _deposit(self, tenant: str) -> None:
+        """Let money come in, now and then for an account that cannot take it."""
+        random, number = self._random, self._next()
+        sent_to = random.choice(
+            ("virtual:100", "virtual:200", "virtual:300", "virtual:400", "virtual:999", "idle", "out")
+        )
+        command = IntentCommand(
+            kind=IntentKind.BOOK_TRANSFER, minor=str(random.choice((5, 90_000))), currency=CURRENCY,
+            source="settlement-ngn", destination=sent_to, deposit=Deposit(f"ref-{number}", sent_to),
+        )  # fmt: skip
+        self._register(tenant, f"key-{number}", f"intent-{number}", command, None, role="operator")
 
     def _composed(self, kind: IntentKind, tenant: str, number: int) -> IntentCommand:
         simulation = self._simulation
@@ -172,11 +190,14 @@ class Border:
                 command = random.choice((first.command, changed, other.command))
                 self._register(first.tenant, first.key, other.intent_id, command, first)
 
-    def _register(self, tenant: str, key: str, intent_id: str, command: IntentCommand, first: Request | None) -> None:
+    def _register(
+        self, tenant: str, key: str, intent_id: str, command: IntentCommand, first: Request | None,
+        role: str = "developer",
+    ) -> None:  # fmt: skip
         simulation, number = self._simulation, self._next()
         intent, digest = _id("intent", number), digest_of("intent", command)
         principal = self._random.choice(PEOPLE)
-        role, trace, request_id = "developer", f"{number:032x}", f"request-{number}"
+        trace, request_id = f"{number:032x}", f"request-{number}"
         transition = register(
             intent=intent, tenant=tenant, intent_id=intent_id, command=command, digest=digest, key=key,
             principal=principal, role=role, trace=trace, at=simulation.gateway_time(), cause=request_id,

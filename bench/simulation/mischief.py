@@ -12,10 +12,11 @@ from msgspec import structs
 
 from zentra.bench.simulation.faults import FAULTS, Fault
 from zentra.bench.simulation.outside import Callback
-from zentra.bench.simulation.setting import GLOBEX, PARTIES, rates
+from zentra.bench.simulation.setting import GLOBEX, MONITORS, PARTIES, rates
 from zentra.bench.simulation.shelf import LEASE_SECONDS
 from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.fees.schedule import FeeSchedule
+from zentra.runtime.ledger.book import available
 from zentra.runtime.policy import PolicyRules
 from zentra.runtime.reviews import Approvals, Member, ReviewRules
 
@@ -240,8 +241,8 @@ def repair(simulation: Simulation) -> None:
 
 
 def change_configuration(simulation: Simulation) -> None:
-    """Change what is set up: a policy, a fee, an endpoint, people, the rules of reviews, rates, the standing of an
-    account, or what is known of a party."""
+    """Change what is set up: a policy, a fee, an endpoint, people, the rules of reviews, rates, an account, or a
+    party."""
     random, store = simulation.random, simulation.store
     current = store.current
     match random.randrange(8):
@@ -292,8 +293,26 @@ def change_configuration(simulation: Simulation) -> None:
             )  # fmt: skip
             store.configure(structs.replace(current, reviews={**current.reviews, "acme": wants}))
         case _:
-            name = random.choice([key for key, ref in sorted(store.refs.items()) if ref.type in ("customer", "payout")])
-            ref = store.refs[name]
-            store.refs[name] = structs.replace(ref, status="open" if ref.status == "frozen" else "frozen")
-            store.configure(current)
+            _change_account(simulation)
     simulation.auditor.configured()
+
+
+def _change_account(simulation: Simulation) -> None:
+    """Freeze an account or let it go, close it or open it again, set its limit, take its monitors or give them."""
+    random, store = simulation.random, simulation.store
+    name = random.choice([key for key, ref in sorted(store.refs.items()) if ref.guarded])
+    ref, balance = store.refs[name], store.balance(store.refs[name].id)
+    alone = not store.locks  # who closes an account, or sets its limit, waits for the commits that are under way
+    match random.randrange(5):
+        case 0 | 1 if ref.status != "closed":
+            store.change_account(structs.replace(ref, status="open" if ref.status == "frozen" else "frozen"))
+        case 2 if ref.status == "closed":
+            store.change_account(structs.replace(ref, status="open"))
+        case 2 if alone and available(ref, balance) == 0 == balance.debits_pending + balance.credits_pending:
+            store.change_account(structs.replace(ref, status="closed"))
+        case 3 if alone:
+            used = max(0, -available(ref, balance))
+            store.change_account(structs.replace(ref, overdraft_limit=used + random.choice((0, 0, 50_000))))
+        case 4:
+            monitors = () if ref.monitors else MONITORS.get(ref.account_id, ())
+            store.change_account(structs.replace(ref, monitors=monitors))

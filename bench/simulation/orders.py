@@ -22,8 +22,11 @@ __all__ = ["conversion", "forced", "journal", "open_quote", "with_conditions"]
 
 OTHER: Final = "USD"
 _MINORS: Final = (1, 100, 2_500, 40_000, 180_000)
-_NAMES: Final = ("hot", "cold", "poor", "spare", "shop", "out", "credit", "closed", "nobody", "liquidity-ngn")
-_NAME_WEIGHTS: Final = (8, 8, 3, 4, 3, 2, 2, 0.1, 0.1, 0.2)
+_NAMES: Final = (
+    "hot", "cold", "poor", "spare", "shop", "out", "credit", "closed", "nobody", "liquidity-ngn", "virtual:100",
+    "virtual:200", "eu-hot", "eu-shop",
+)  # fmt: skip
+_NAME_WEIGHTS: Final = (8, 8, 3, 4, 3, 2, 2, 0.1, 0.1, 0.2, 0.5, 0.5, 0.2, 0.2)
 _AGES: Final = (1.0, 3_600.0, 40 * 86_400.0, -30.0, -120.0)  # seconds before now
 
 

@@ -18,6 +18,7 @@ from zentra.runtime.compliance.synthetic import synthetic_entries
 from zentra.runtime.fees.schedule import FeeMatch, FeeRule, FeeSchedule, FeeTier
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.ledger.conversion import FxRate
+from zentra.runtime.ledger.monitors import Monitor
 from zentra.runtime.policy import Limits, PolicyRules
 from zentra.runtime.policy.rules import Risk, Rule, Window, WindowLimits
 from zentra.runtime.ports import Configuration, Endpoint
@@ -26,22 +27,9 @@ from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.reviews import Approvals, Member, ReviewRules
 
 __all__ = [
-    "COLD_ACCOUNTS",
-    "CURRENCY",
-    "GLOBEX",
-    "LISTED",
-    "MEMBERS",
-    "PARTIES",
-    "PARTITIONS",
-    "SECRET",
-    "TENANTS",
-    "UNLISTED",
-    "configuration",
-    "fees",
-    "open_books",
-    "profiles",
-    "rates",
-]
+    "COLD_ACCOUNTS", "CURRENCY", "GLOBEX", "LISTED", "MEMBERS", "MONITORS", "NUMBERS", "PARTIES", "PARTITIONS",
+    "SECRET", "TENANTS", "UNLISTED", "configuration", "fees", "open_books", "profiles", "rates",
+]  # fmt: skip
 
 PARTITIONS: Final = 8
 TENANTS: Final = ("acme", "globex", "initech")
@@ -50,6 +38,13 @@ COLD_ACCOUNTS: Final = 6
 SECRET: Final = "s" * 32
 _DOLLARS: Final = ("dollars", "liquidity-usd", "fee-usd")
 OPENING_MINOR: Final = 5_000_000
+NUMBERS: Final = {"100": "hot", "200": "shop", "300": "closed", "400": "eu-shop"}
+MONITORS: Final = {
+    "hot": (Monitor("1" * 32, "available", "below", 49_900_000), Monitor("2" * 32, "pending", "at_most", -100_000)),
+    "shop": (Monitor("3" * 32, "posted", "at_least", 100_000), Monitor("4" * 32, "posted", "above", 400_000)),
+    "credit": (Monitor("5" * 32, "available", "below", -100_000),),
+    "eu-shop": (Monitor("6" * 32, "posted", "above", 0),),
+}
 LISTED: Final = synthetic_entries(40)
 LIST_FETCHED_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 UNLISTED: Final = ("Ulrika Denholm", "Pavel Orlov", "Amara Okafor")
@@ -89,7 +84,7 @@ GLOBEX: Final = (
     ),
     PolicyRules(version=3, limits={"*": Limits(daily_count_max=40)}, scopes=("default",)),
 )  # fmt: skip
-_SYSTEM: Final = ("settlement", "liquidity", "fee")
+_SYSTEM: Final = ("settlement", "liquidity", "fee", "suspense")
 MEMBERS: Final = {
     "ops": Member("operator"), "amara": Member("operator"), "bisi": Member("admin"), "dele": Member("developer"),
     "eze": Member("operator"),
@@ -189,7 +184,9 @@ def open_books(store: StoreTwin) -> None:
         rows = [("hot", "customer"), *((f"cold-{n}", "customer") for n in range(COLD_ACCOUNTS)), ("poor", "customer")]
         rows += [("shop", "merchant"), ("out", "payout"), ("spare", "merchant"), ("credit", "customer")]
         rows += [("settlement-ngn", "settlement"), ("liquidity-ngn", "liquidity"), ("closed", "customer")]
-        rows += [("fee-ngn", "fee"), ("dollars", "customer"), ("liquidity-usd", "liquidity"), ("fee-usd", "fee")]
+        rows += [("fee-ngn", "fee"), ("suspense-ngn", "suspense"), ("idle", "payout")]
+        rows += [("dollars", "customer"), ("liquidity-usd", "liquidity"), ("fee-usd", "fee")]
+        rows += [("eu-hot", "customer"), ("eu-shop", "merchant"), *((f"eu:{kind}-ngn", kind) for kind in _SYSTEM)]
         refs = {}
         for name, type_ in rows:
             number += 1
@@ -199,6 +196,7 @@ def open_books(store: StoreTwin) -> None:
                     number, tenant, name, type_, "USD" if name in _DOLLARS else CURRENCY, "credit",
                     type_ not in _SYSTEM,
                     overdraft_limit=200_000 if name == "credit" else 0, status="closed" if name == "closed" else "open",
+                    book="eu" if name.startswith("eu") else "default", monitors=MONITORS.get(name, ()),
                     party=PartyRef(f"p-{name}", "approved", "clear") if known else None,
                 )
             )  # fmt: skip
@@ -206,3 +204,6 @@ def open_books(store: StoreTwin) -> None:
             store.book(refs["liquidity-ngn"], refs[name], OPENING_MINOR * (10 if name == "hot" else 1))
         store.book(refs["liquidity-ngn"], refs["poor"], 1_000)
         store.book(refs["liquidity-usd"], refs["dollars"], 300_000)
+        store.book(refs["eu:liquidity-ngn"], refs["eu-hot"], OPENING_MINOR)
+        for digits, name in NUMBERS.items():
+            store.numbers[tenant, "virtual", digits] = name

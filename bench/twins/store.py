@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from zentra.bench.twins.store_commit import OpenCommit, lease_lock
 from zentra.bench.twins.store_intake import Intake, frames_of
+from zentra.bench.twins.store_names import meant
 from zentra.bench.twins.store_reviews import reviews_told, workloads
 from zentra.bench.twins.store_rows import OutboxRow, Rows, add, behind, check, expiring, owned, refuse_non_uuids
 from zentra.runtime.errors import DataError, InDoubt
@@ -75,6 +76,7 @@ class StoreTwin:
         self.partitions = partitions
         self.rows = Rows()
         self.refs: dict[tuple[str, str], AccountRef] = {}
+        self.numbers: dict[tuple[str, str, str], str] = {}  # account ids by tenant, scheme and number
         self.lease_rows = {number: LeaseRow(number) for number in range(partitions)}
         self.members: dict[str, datetime] = {}
         self.commits = 0
@@ -107,6 +109,12 @@ class StoreTwin:
         self.rows.postings[intent, 0] = posting
         for ref, change in ((debit, Balance(debits_posted=minor)), (credit, Balance(credits_posted=minor))):
             add(self.rows.balances.setdefault((ref.id, 0 if ref.guarded else 1), Balance()), change)
+
+    def change_account(self, ref: AccountRef) -> AccountRef:
+        """Change what may change of an account: in force from the next commit on."""
+        self.refs[ref.tenant, ref.account_id] = ref
+        self.configure(self.current)
+        return ref
 
     def configure(self, configuration: Configuration) -> None:
         """Change what is set up; the version grows by itself."""
@@ -201,13 +209,7 @@ class StoreTwin:
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
         """See Store.accounts."""
         self._meet("accounts")
-        found = {name: self.refs[name] for name in names if name in self.refs}
-        for tenant, name in names:
-            kind, _, currency = name.partition("/")
-            for ref in self.refs.values() if kind.startswith("@") else ():
-                if (ref.tenant, f"@{ref.type}", ref.currency) == (tenant, kind, currency):
-                    found.setdefault((tenant, name), ref)
-        return found
+        return meant(self.refs, self.numbers, names)
 
     async def intent_ids(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """See Store.intent_ids."""
@@ -374,18 +376,18 @@ class StoreTwin:
     async def statistics(self) -> Mapping[str, float]:
         """See Store.statistics."""
         self._meet("statistics")
-        sums: dict[tuple[str, str, str], int] = {}
+        sums: dict[tuple[str, str, str, str], int] = {}
         for ref in self.refs.values():
             total = self.balance(ref.id)
             for layer in ("posted", "pending"):
-                key = (ref.tenant, ref.currency, layer)
+                key = (ref.tenant, ref.book, ref.currency, layer)
                 excess = getattr(total, f"debits_{layer}") - getattr(total, f"credits_{layer}")
                 sums[key] = sums.get(key, 0) + excess
         now = self._clock()
         waiting = [(now - row.created_at).total_seconds() for row in self.rows.outbox.values() if row.sent_at is None]
         return {
-            "ledger_imbalance_minor_units": float(sum(abs(v) for k, v in sums.items() if k[2] == "posted")),
-            "ledger_imbalance_pending_minor_units": float(sum(abs(v) for k, v in sums.items() if k[2] == "pending")),
+            "ledger_imbalance_minor_units": float(sum(abs(v) for k, v in sums.items() if k[3] == "posted")),
+            "ledger_imbalance_pending_minor_units": float(sum(abs(v) for k, v in sums.items() if k[3] == "pending")),
             "outbox_lag_seconds": max(waiting, default=0.0),
             **reviews_told(self.rows, now),
             "cases_open": float(sum(case.status == "open" for case in self.rows.cases.values())),

@@ -9,12 +9,12 @@ from typing import ParamSpec, Self, TypeVar
 import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
+from zentra.client.asynchronous.accounts import AsyncAccounts, AsyncBooks, AsyncDeposits
 from zentra.client.asynchronous.deciding import AsyncApprovals, AsyncReviews
 from zentra.client.asynchronous.fees import AsyncFees
 from zentra.client.asynchronous.holding import AsyncHolds
 from zentra.client.asynchronous.journals import AsyncConversions, AsyncJournals, AsyncRates
 from zentra.client.asynchronous.money import (
-    AsyncAccounts,
     AsyncCommands,
     AsyncEvents,
     AsyncIntents,
@@ -81,6 +81,8 @@ class AsyncZentra:
         self.conversions = AsyncConversions(transport)
         self.rates = AsyncRates(transport)
         self.accounts = AsyncAccounts(transport)
+        self.books = AsyncBooks(transport)
+        self.deposits = AsyncDeposits(transport)
         self.fees = AsyncFees(transport)
         self.policies = AsyncPolicies(transport)
         self.reviews = AsyncReviews(transport)

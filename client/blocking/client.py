@@ -11,12 +11,12 @@ from typing import ParamSpec, Self, TypeVar
 import httpx2
 
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
+from zentra.client.blocking.accounts import Accounts, Books, Deposits
 from zentra.client.blocking.deciding import Approvals, Reviews
 from zentra.client.blocking.fees import Fees
 from zentra.client.blocking.holding import Holds
 from zentra.client.blocking.journals import Conversions, Journals, Rates
 from zentra.client.blocking.money import (
-    Accounts,
     Commands,
     Events,
     Intents,
@@ -83,6 +83,8 @@ class Zentra:
         self.conversions = Conversions(transport)
         self.rates = Rates(transport)
         self.accounts = Accounts(transport)
+        self.books = Books(transport)
+        self.deposits = Deposits(transport)
         self.fees = Fees(transport)
         self.policies = Policies(transport)
         self.reviews = Reviews(transport)

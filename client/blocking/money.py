@@ -1,4 +1,4 @@
-"""Intents, transfers, payments and accounts. Methods raise APIError, and ValueError for what cannot be sent.
+"""Intents, transfers and payments. Methods raise APIError, and ValueError for what cannot be sent.
 
 Made from its twin in `client/asynchronous` by `python -m tests.catalogue`."""
 
@@ -12,9 +12,9 @@ from zentra.client import calls
 from zentra.client.blocking.transport import EventStream, Pages, Transport
 from zentra.client.bulk import BulkResult, NewIntent
 from zentra.client.calls import Time
-from zentra.client.models import Account, AccountEntry, Command, CommandRecord, Condition, Intent
+from zentra.client.models import Command, CommandRecord, Condition, Intent
 
-__all__ = ["Accounts", "Commands", "Events", "Intents", "Payments", "Transfers"]
+__all__ = ["Commands", "Events", "Intents", "Payments", "Transfers"]
 
 
 class Intents:
@@ -279,70 +279,3 @@ class Payments:
                 counterparty=counterparty,
             )
         )
-
-
-class Accounts:
-    """Accounts: open, look, list, page through entries."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def create(
-        self,
-        *,
-        account_id: str,
-        owner: str,
-        type: str,
-        currency: str,
-        idempotency_key: str | None = None,
-        party: str | None = None,
-    ) -> Account:
-        """Open an account and return it, without balances; `party` is whose it is. Raises APIError and ValueError."""
-        return self._transport.send(
-            calls.create_account(
-                account_id=account_id, owner=owner, type=type, currency=currency, idempotency_key=idempotency_key,
-                party=party,
-            )
-        )  # fmt: skip
-
-    def get(self, id: str) -> Account:
-        """Return an account with its balances. Raises APIError and ValueError."""
-        return self._transport.send(calls.get_account(id))
-
-    def list(
-        self,
-        *,
-        type: str | None = None,
-        currency: str | None = None,
-        owner: str | None = None,
-        status: str | None = None,
-        created_from: Time | None = None,
-        created_before: Time | None = None,
-        page_size: int | None = None,
-    ) -> Pages[Account]:
-        """Return the accounts that fit, newest first, with their balances."""
-        filters = {
-            "type": type, "currency": currency, "owner": owner, "status": status,
-            "created_from": created_from, "created_before": created_before,
-        }  # fmt: skip
-        return Pages(self._transport, calls.list_accounts(page_size, filters))
-
-    def entries(
-        self,
-        id: str,
-        *,
-        intent: str | None = None,
-        kind: str | None = None,
-        side: Literal["debit", "credit"] | None = None,
-        amount_min: int | None = None,
-        amount_max: int | None = None,
-        created_from: Time | None = None,
-        created_before: Time | None = None,
-        page_size: int | None = None,
-    ) -> Pages[AccountEntry]:
-        """Return the entries of an account that fit, newest first, as of the first page."""
-        filters = {
-            "intent": intent, "kind": kind, "side": side, "amount_min": amount_min, "amount_max": amount_max,
-            "created_from": created_from, "created_before": created_before,
-        }  # fmt: skip
-        return Pages(self._transport, calls.list_entries(id, page_size, filters))

@@ -44,6 +44,7 @@ class Door(Struct, frozen=True, kw_only=True):
     tag: str
     summary: str
     answers: Mapping[int, type | UnionType | Media]
+    media: Media | None = None  # another form of the first answer, for whoever accepts that
     takes: Schema | None = None
     key: Literal["", "once", "each"] = ""
     waits: bool = False

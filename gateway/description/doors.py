@@ -15,6 +15,7 @@ import msgspec
 
 from zentra.actors.commands import COMMAND_CODES
 from zentra.gateway.description import fee_shapes, holdings, pages, people, reviewing, shapes, term_shapes
+from zentra.gateway.description.account_doors import ACCOUNT_DOORS
 from zentra.gateway.description.door import (
     WITHOUT_ROUTE,
     Door,
@@ -24,9 +25,12 @@ from zentra.gateway.description.door import (
     schema_of_fields,
     schema_of_type,
 )
-from zentra.gateway.http.fields import SCHEMAS, Check, Field, digest, identifier, text
-from zentra.gateway.http.lists import LIMIT_DEFAULT, LIMIT_MAX
-from zentra.gateway.routes.accounts import ACCOUNT, ACCOUNT_FILTERS, ENTRY_FILTERS
+from zentra.gateway.description.rows import COMMAND_HEADERS as _COMMAND_HEADERS
+from zentra.gateway.description.rows import REPLAYED as _REPLAYED
+from zentra.gateway.description.rows import command_row as _command
+from zentra.gateway.description.rows import intent_row as _create
+from zentra.gateway.description.rows import list_row as _list
+from zentra.gateway.http.fields import SCHEMAS, Field, digest, identifier, text
 from zentra.gateway.routes.approvals import APPROVAL, APPROVAL_FILTERS, CANCELLATION, LIMIT_SCHEMA
 from zentra.gateway.routes.fees import quote_schema
 from zentra.gateway.routes.holds import CAPTURE, HOLD_FILTERS, VOID
@@ -45,23 +49,10 @@ from zentra.runtime.rails.port import CallbackCode
 __all__ = ["DOORS", "WITHOUT_ROUTE", "Door", "Media", "Query", "codes_of", "schema_of_fields"]
 
 _CALLBACK_CODES: Final = tuple(str(code) for code in CallbackCode)
-_REPLAYED: Final = ("idempotent-replayed", "idempotency-first-seen", "x-original-request-id")
 _STREAM: Final = Media("text/event-stream", "server-sent events: the name of each is its topic, its data the record")
-_COMMAND_ANSWERS: Final = {200: shapes.CommandAnswer, 202: shapes.CommandAnswer}
-_COMMAND_HEADERS: Final = ("location", "preference-applied", *_REPLAYED)
-_INTENT_ANSWERS: Final = {200: shapes.Intent, 202: shapes.Accepted | shapes.Intent}
-_INTENT_HEADERS: Final = ("location", "preference-applied", *_REPLAYED)
-_INTENT_CODES: Final = ("idempotency_in_flight", "intent_id_conflict")
 _CLOSING_CODES: Final = (
     "not_found", "self_approval", "approval_not_open", "approval_changed",
 )  # fmt: skip
-_CURSOR: Final = Query("cursor", {"type": "string"}, "`next_cursor` of the page before, with the same filters")
-_LIMIT: Final = Query(
-    "limit",
-    {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
-    "how many rows at most",
-)
-
 
 _QUOTED: Final[Mapping[str, str]] = {
     "amount": "what is sold, in minor units",
@@ -71,33 +62,10 @@ _QUOTED: Final[Mapping[str, str]] = {
 }
 
 
-def _create(name: str, summary: str, kinds: frozenset[str] | None) -> Door:
-    return Door(
-        name=name, tag="intents", summary=summary, answers=_INTENT_ANSWERS, takes=intent_schema(kinds), key="once",
-        waits=True, headers=_INTENT_HEADERS, codes=_INTENT_CODES,
-    )  # fmt: skip
-
-
-def _command(name: str, tag: str, summary: str, takes: Mapping[str, Field], *codes: str) -> Door:
-    return Door(
-        name=name, tag=tag, summary=summary, answers=_COMMAND_ANSWERS, takes=schema_of_fields(takes), key="once",
-        waits=True, headers=_COMMAND_HEADERS, problem_headers=_COMMAND_HEADERS[1:], codes=("not_found", *codes),
-    )  # fmt: skip
-
-
 def _party(name: str, summary: str, takes: Mapping[str, Field], *codes: str) -> Door:
     return Door(
         name=name, tag="parties", summary=summary, answers={200: people.PartyDone}, takes=schema_of_fields(takes),
         key="once", headers=_REPLAYED, codes=("not_found", *codes),
-    )  # fmt: skip
-
-
-def _list(name: str, tag: str, summary: str, shape: type, filters: Mapping[str, Check], *codes: str) -> Door:
-    """The row of a list: its filters are those that its handler reads."""
-    asked = [Query(one, SCHEMAS[check], "only those that fit") for one, check in filters.items()]
-    return Door(
-        name=name, tag=tag, summary=summary, answers={200: shape}, headers=("link",),
-        codes=("cursor_malformed", *codes), query=(_LIMIT, _CURSOR, *asked),
     )  # fmt: skip
 
 
@@ -178,22 +146,7 @@ DOORS: Final[Mapping[str, Door]] = {
         name="show_command", tag="intents", summary="What became of a command.",
         answers={200: shapes.CommandView}, codes=("not_found",),
     ),
-    "POST /accounts": Door(
-        name="create_account", tag="accounts", summary="Open an account.", answers={201: shapes.AccountOpened},
-        takes=schema_of_fields(ACCOUNT), key="once", headers=("location", *_REPLAYED),
-        codes=("account_exists", "party_not_found"),
-    ),
-    "GET /accounts/{id}": Door(
-        name="show_account", tag="accounts", summary="An account and its balances.", answers={200: shapes.Account},
-        codes=("not_found",),
-    ),
-    "GET /accounts": _list(
-        "list_accounts", "accounts", "The tenant's accounts, the newest first.", pages.Accounts, ACCOUNT_FILTERS
-    ),
-    "GET /accounts/{id}/entries": _list(
-        "list_entries", "accounts", "A page of an account's entries, newest first.", pages.Entries, ENTRY_FILTERS,
-        "not_found",
-    ),
+    **ACCOUNT_DOORS,
     "GET /reviews": _list(
         "list_reviews", "reviews", "Reviews, the last opened first.", pages.Reviews, REVIEW_FILTERS
     ),

@@ -45,6 +45,7 @@ for money, at most 256 KiB (1 MiB in bulk) and eight levels. Where there is no r
 _HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "x-request-id": {"description": "the client's where it is well-formed, else ours", "schema": {"type": "string"}},
     "zentra-version": {"description": "the version that was spoken", "schema": {"enum": sorted(VERSIONS)}},
+    "content-disposition": {"description": "the name of the file", "schema": {"type": "string"}},
     "location": {"description": "where to look for what was made", "schema": {"type": "string"}},
     "link": {"description": "the next page, where there is one", "schema": {"type": "string"}},
     "etag": {"description": "names these very bytes", "schema": {"type": "string"}},
@@ -107,12 +108,14 @@ _PATH: Final[Mapping[str, str]] = {
     "rail": "the name of the rail",
     "code": "an error code",
     "version": "the number of a version, of the policy or of the fees",
+    "number": "an account number behind its scheme and a colon, like `virtual:123456789015`",
+    "monitor": "the id of a monitor",
 }
 _TAGS: Final[Mapping[str, str]] = {
     "intents": "what a client wants to happen with money, and what became of it",
     "events": "what happens, as it happens",
     "holds": "money that is spoken for, and what becomes of it",
-    "accounts": "accounts, balances, entries",
+    "accounts": "books and accounts, balances, entries, statements",
     "policies": "a tenant's rules in versions, and why a decision was what it was",
     "reviews": "what waits for a person",
     "approvals": "what needs a second person and is no intent",
@@ -267,6 +270,8 @@ def _responses(route: Route, door: Door, codes: Sequence[str]) -> dict[str, Any]
         responses[status] = {"description": _said(answer, status), "headers": _headers(*_always(route), *door.headers)}
         if not isinstance(answer, Media):
             responses[status]["content"] = {_JSON: {"schema": _schema(answer)}}
+            if door.media is not None:
+                responses[status]["content"][door.media.type] = {"schema": {}}
         elif answer.type:
             responses[status]["content"] = {answer.type: {"schema": {}}}
     for status, those in _by_status(codes).items():

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from datetime import datetime
+from typing import Literal
 
-from zentra.gateway.description.holdings import HoldShown
-from zentra.gateway.description.shapes import (
+from msgspec import Struct, field
+
+from zentra.gateway.description.account_shapes import (
     Account,
-    AccountEntry,
-    Delivery,
-    IntentShown,
-    PolicySummary,
-)  # fmt: skip
+    AccountChange,
+    AccountMonitor,
+    AccountNumber,
+    Book,
+    ChartNode,
+    Figures,
+    StatementLine,
+)
+from zentra.gateway.description.holdings import HoldShown
+from zentra.gateway.description.ledger_shapes import AccountEntry
+from zentra.gateway.description.shapes import Delivery, IntentShown, PolicySummary
 from zentra.runtime.policy.replay import Explanation
 from zentra.storage.reads.approvals import ApprovalView
 from zentra.storage.reads.border import DenialView
@@ -20,8 +28,8 @@ from zentra.storage.reads.reviews import ReviewView
 from zentra.storage.reads.work import CaseView, EndpointView
 
 __all__ = [
-    "Accounts", "Approvals", "Cases", "Decisions", "Deliveries", "Denials", "Endpoints", "Entries", "FeeSchedules",
-    "Holds", "Intents", "Policies", "Reviews",
+    "Accounts", "Approvals", "Books", "Cases", "Changes", "Chart", "Decisions", "Deliveries", "Denials", "Endpoints",
+    "Entries", "FeeSchedules", "Holds", "Intents", "Monitors", "Numbers", "Policies", "Reviews", "StatementPage",
 ]  # fmt: skip
 
 
@@ -45,6 +53,65 @@ class Entries(Struct, frozen=True):
     """A page of entries, newest first."""
 
     data: list[AccountEntry]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Changes(Struct, frozen=True):
+    """The changes of an account, the latest first."""
+
+    data: list[AccountChange]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Numbers(Struct, frozen=True):
+    """The numbers of an account, the oldest first."""
+
+    data: list[AccountNumber]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Monitors(Struct, frozen=True):
+    """The monitors of an account, the oldest first."""
+
+    data: list[AccountMonitor]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Books(Struct, frozen=True):
+    """The tenant's books."""
+
+    data: list[Book]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Chart(Struct, frozen=True):
+    """Nodes of the chart in order of their names."""
+
+    book: str
+    prefix: str
+    depth: int
+    data: list[ChartNode]
+    has_more: bool
+    next_cursor: str | None
+
+
+class StatementPage(Struct, frozen=True):
+    """A page of a statement: what the account began with, entries in order, what it ended with. Opening, closing and
+    interval are the same on all pages."""
+
+    account_id: str
+    currency: str
+    by: Literal["recorded", "effective"]
+    from_: datetime = field(name="from")
+    to: datetime
+    opening: Figures
+    closing: Figures
+    data: list[StatementLine]
     has_more: bool
     next_cursor: str | None
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from zentra.gateway.description.ledger_shapes import AccountEntry, LedgerState
+from zentra.gateway.description.ledger_shapes import LedgerState
 from zentra.gateway.description.term_shapes import ConditionShown, ConversionShown, LegShown
 from zentra.gateway.description.words import Code, Digits, Hash, HoldStanding, Uuid
 from zentra.runtime.intents.vocabulary import IntentKind, Lifecycle, Topic
@@ -21,10 +21,10 @@ from zentra.storage.reads.reviews import ReviewView
 from zentra.storage.reads.work import AttemptView, CaseView, CommandView
 
 __all__ = [
-    "Accepted", "Account", "AccountEntry", "AccountOpened", "BulkAnswer", "BulkAnswers", "CallbackTaken", "CaseView",
-    "CommandAnswer", "CommandView", "Delivery", "EndpointMade", "ErrorPage", "Intent", "IntentShown", "Live",
-    "PolicyShown", "PolicySummary", "PolicyVersion", "ProblemDocument", "Readiness", "RecordShown", "ReviewView",
-    "SelfLink", "VersionShown", "WebhookBody",
+    "Accepted", "BulkAnswer", "BulkAnswers", "CallbackTaken", "CaseView", "CommandAnswer", "CommandView", "Delivery",
+    "Digits", "EndpointMade", "ErrorPage", "Hash", "Intent", "IntentShown", "Live", "PolicyShown", "PolicySummary",
+    "PolicyVersion", "ProblemDocument", "Readiness", "RecordShown", "ReviewView", "SelfLink", "Uuid", "VersionShown",
+    "WebhookBody",
 ]  # fmt: skip
 
 
@@ -311,55 +311,6 @@ class SelfLink(Struct, frozen=True):
     """Where to look next."""
 
     self: str
-
-
-class AccountOpened(Struct, frozen=True, kw_only=True):
-    """An account that was opened: the same bytes for ever under its key."""
-
-    account_id: str
-    owner: str
-    type: str
-    currency: str
-    status: Literal["open"]
-    created_by: str
-    links: SelfLink
-    party: str | UnsetType = UNSET
-
-
-class AccountLinks(Struct, frozen=True):
-    """Where to look next."""
-
-    self: str
-    entries: str
-
-
-class Counters(Struct, frozen=True):
-    """The four counters that the balances come from."""
-
-    debits_pending: Digits
-    credits_pending: Digits
-    debits_posted: Digits
-    credits_posted: Digits
-
-
-class Account(Struct, frozen=True, kw_only=True):
-    """An account and its balances."""
-
-    account_id: str
-    owner: str
-    party: str | None
-    type: str
-    currency: str
-    normal_side: Literal["debit", "credit"]
-    status: Literal["open", "frozen", "closed"]
-    overdraft_limit: Digits
-    created_by: str
-    created_at: datetime
-    posted: Digits
-    pending: Digits
-    available: Digits
-    counters: Counters
-    links: AccountLinks
 
 
 class EndpointMade(Struct, frozen=True, kw_only=True):

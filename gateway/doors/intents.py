@@ -20,7 +20,7 @@ from zentra.gateway.http.problems import Problem, document, of_error, of_violati
 from zentra.gateway.http.reading import one_key
 from zentra.runtime.idempotency import Answer
 from zentra.runtime.instruments import Instruments
-from zentra.runtime.intents.command import Violation, parse_intent
+from zentra.runtime.intents.command import IntentCommand, Violation, parse_intent
 
 __all__ = ["BATCH_MAX", "Asker", "BatchAnswer", "Created", "IntentDoor"]
 
@@ -73,6 +73,21 @@ class IntentDoor:
         Raises Problem, Overloaded, Unavailable or DataError; after each of them the same request may be sent again."""
         self.check(asker.source)
         item = self._item(body, key_of, asker, request_id, kinds)
+        asked = Together(1)
+        self._submit(item, asked, 0, asker.source)
+        (result,) = await asked.done
+        if isinstance(result, Exception):
+            raise result
+        self._count(result.outcome)
+        return self._created(item, result, asker.source)
+
+    async def ask(self, command: IntentCommand, key: str, asker: Asker, request_id: str) -> Created:
+        """Return the answer to a command that a door of its own has made; raises as `create` does."""
+        self.check(asker.source)
+        item = IntakeItem(
+            tenant=asker.tenant, principal=asker.principal, role=asker.role, command=command, key=key,
+            request_id=request_id, trace=asker.trace, intent_id=command.intent_id, tracestate=asker.tracestate,
+        )  # fmt: skip
         asked = Together(1)
         self._submit(item, asked, 0, asker.source)
         (result,) = await asked.done

@@ -26,7 +26,7 @@ from zentra.gateway.doors.pressure import Cause, Overloaded
 from zentra.gateway.http.auth import Authenticator, Permission, Principal
 from zentra.gateway.http.problems import DOCUMENT_TYPE, Caller, Problem, document, of_error
 from zentra.gateway.http.reading import one_key, strict_json, trace_of, tracestate_of
-from zentra.gateway.http.streaming import EventStream
+from zentra.gateway.http.streaming import Streamed
 from zentra.gateway.http.versions import CURRENT, VERSIONS, Version, version_of
 from zentra.gateway.listening import Receive, Scope, Send
 from zentra.runtime.limits import RouteClass
@@ -49,7 +49,7 @@ RETRY_SECONDS: Final = 2
 _WANTED: Final = frozenset(
     {
         b"authorization", b"content-type", b"content-length", b"if-none-match", b"x-request-id", b"traceparent",
-        b"tracestate", b"prefer", b"zentra-version", b"last-event-id",
+        b"tracestate", b"prefer", b"zentra-version", b"last-event-id", b"accept",
     }
 )  # fmt: skip
 _KEY_HEADERS: Final = frozenset({b"x-idempotency-key", b"idempotency-key"})
@@ -69,7 +69,7 @@ class Reply(NamedTuple):
     body: bytes
     headers: Headers = ()
     content_type: bytes = _JSON
-    stream: EventStream | None = None
+    stream: Streamed | None = None
 
 
 def json_reply(status: int, value: object, headers: Headers = ()) -> Reply:
@@ -197,6 +197,7 @@ _RATES: Final[Mapping[Permission | None, RouteClass]] = dict.fromkeys(
         Permission.INTENTS_REVERSE,
         Permission.HOLDS_CAPTURE,
         Permission.HOLDS_VOID,
+        Permission.DEPOSITS_CREATE,
     ),
     RouteClass.MONEY,
 )
@@ -282,7 +283,7 @@ class Application:
             request.span.served("" if route is None else method, "" if route is None else label, reply.status)
 
     async def _stream(
-        self, request: Request, stream: EventStream, scope: Scope, receive: Receive, send: Send, began: float
+        self, request: Request, stream: Streamed, scope: Scope, receive: Receive, send: Send, began: float
     ) -> None:
         """Hold a stream open; it is counted as answered when it begins."""
         route = self._find(scope["path"], scope["method"], request)

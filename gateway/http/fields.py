@@ -16,16 +16,19 @@ from zentra.gateway.http.problems import of_violations
 from zentra.runtime.errors import Refusal
 from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.command import Violation
-from zentra.runtime.ledger.money import AMOUNT_SCHEMA, currencies, is_currency, parse_minor
+from zentra.runtime.ledger.money import AMOUNT_SCHEMA, MINOR_MAX, currencies, is_currency, parse_minor
+from zentra.runtime.ledger.names import SCHEMES, is_number
 from zentra.runtime.webhooks.standard import FILTER, filter_is_valid
 from zentra.storage.intake.configuration import CLIENT_ACCOUNT_TYPES
 
 __all__ = [
-    "SCHEMAS", "Field", "Objection", "account_type", "amount_or_full", "boolean", "currency", "digest", "event_filters",
-    "identifier", "identifier_or_null", "json_object", "one_of", "read_fields", "text", "url",
+    "SCHEMAS", "Field", "Objection", "account_identifier", "account_type", "amount_or_full", "boolean", "currency",
+    "digest", "event_filters", "identifier", "identifier_or_null", "json_object", "limit_minor", "one_of",
+    "read_fields", "signed_minor", "text", "url",
 ]  # fmt: skip
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z", re.ASCII)
+_MINOR: Final = re.compile(r"-?[0-9]{1,19}\Z", re.ASCII)
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 TEXT_CHARACTERS_MAX: Final = 1000  # a reason, not an essay
@@ -96,6 +99,30 @@ def identifier(value: Any) -> str:
     if not _IDENTIFIER.match(value):
         raise Objection("id_malformed", "1 to 128 letters, digits and . _ : -")
     return str(value)
+
+
+def account_identifier(value: Any) -> str:
+    """Return an id that an account may be opened under: none that could be a number."""
+    if is_number(identifier(value)):
+        raise Objection("id_reserved", f"what begins with {', '.join(f'{scheme}:' for scheme in SCHEMES)} is a number")
+    return str(value)
+
+
+def limit_minor(value: Any) -> int:
+    """Return minor units, zero included."""
+    minor = signed_minor(value)
+    if minor < 0:
+        raise Objection("minor_malformed", "0 or more minor units")
+    return minor
+
+
+def signed_minor(value: Any) -> int:
+    """Return minor units that may be below zero: an integer, or digits behind a minus or none."""
+    if isinstance(value, str) and _MINOR.match(value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > MINOR_MAX:
+        raise Objection("minor_malformed", "an integer or digits, in minor units")
+    return int(value)
 
 
 def identifier_or_null(value: Any) -> str | None:
@@ -199,9 +226,18 @@ def _key(value: Any) -> str:
     return str(value)
 
 
+def _minor_schema(least: int) -> dict[str, Any]:
+    digits = "[0-9]{1,19}" if least == 0 else "-?[0-9]{1,19}"
+    return {"anyOf": [{"type": "integer", "minimum": least, "maximum": MINOR_MAX},
+                      {"type": "string", "pattern": f"^{digits}$"}]}  # fmt: skip
+
+
 SCHEMAS.update({
     text: {"type": "string", "minLength": 1, "maxLength": TEXT_CHARACTERS_MAX, "pattern": "^[^\\x00-\\x1f\\x7f]*$"},
     identifier: {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"},
+    account_identifier: {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"},
+    limit_minor: _minor_schema(0),
+    signed_minor: _minor_schema(-MINOR_MAX),
     identifier_or_null: {"type": ["string", "null"], "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"},
     digest: {"type": "string", "pattern": "^[0-9a-f]{64}$"},
     json_object: {"type": "object"},

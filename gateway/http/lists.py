@@ -31,7 +31,10 @@ from zentra.runtime.errors import Refusal
 from zentra.runtime.intents.command import Violation
 from zentra.runtime.ledger.money import parse_minor
 
-__all__ = ["CREATED", "LIMIT_DEFAULT", "LIMIT_MAX", "Asked", "Check", "Cursors", "Lists", "amount", "time", "yes_or_no"]
+__all__ = [
+    "CREATED", "LIMIT_DEFAULT", "LIMIT_MAX", "Asked", "Check", "Cursors", "Lists", "amount", "checked_query", "time",
+    "yes_or_no",
+]  # fmt: skip
 
 LIMIT_DEFAULT, LIMIT_MAX = 25, 100
 CURSOR_CHARACTERS_MAX: Final = 2048  # a place with the snapshot of a busy server has some hundred
@@ -114,10 +117,10 @@ class Asked(Struct, Generic[Place], frozen=True):
     limit: int
     seal: Callable[[str, str, Mapping[str, str], object], str]
 
-    def page(self, data: Sequence[object], after: Place | None) -> Reply:
-        """Return the answer: a page, and the way to the next one where there is one."""
+    def page(self, data: Sequence[object], after: Place | None, **members: object) -> Reply:
+        """Return the answer: a page, and the way to the next one where there is one; `members` stand before both."""
         cursor = None if after is None else self.seal(self.tenant, self.path, self.given, after)
-        body = {"data": data, "has_more": cursor is not None, "next_cursor": cursor}
+        body = {**members, "data": data, "has_more": cursor is not None, "next_cursor": cursor}
         if cursor is None:
             return json_reply(200, body)
         query = urlencode({**self.given, "limit": self.limit, "cursor": cursor})
@@ -135,25 +138,36 @@ class Lists:
 
         Raises Problem `query_malformed` with every violation, and `cursor_malformed`."""
         query = request.query()
-        violations: list[Violation] = []
-        given, values, limit = {}, {}, LIMIT_DEFAULT
-        for name, text in query.items():
-            if name == "cursor":
-                continue
-            try:
-                if name == "limit":
-                    limit = _limit(text)
-                elif name in filters:
-                    given[name], values[name] = text, filters[name](text)
-                else:
-                    raise Objection("parameter_unknown", f"one of {', '.join(sorted([*filters, 'cursor', 'limit']))}")
-            except Objection as objection:
-                violations.append(Violation(_pointer(name[:64]), objection.code, objection.detail))
-        if violations:
-            raise Problem("query_malformed", errors=violations)
+        values = checked_query(request, {**filters, "limit": _limit, "cursor": _cursor})
+        values.pop("cursor", None)
+        limit = values.pop("limit", LIMIT_DEFAULT)
+        given = {name: query[name] for name in values}
         tenant, path = request.principal.tenant, request.scope["path"]
         after = self._cursors.open(tenant, path, given, query["cursor"], place) if "cursor" in query else None
         return Asked(tenant, path, given, values, after, limit, self._cursors.seal)
+
+
+def checked_query(request: Request, known: Mapping[str, Check]) -> dict[str, Any]:
+    """Return the values of a query whose parameters are all `known`.
+
+    Raises Problem `query_malformed` with every violation."""
+    violations: list[Violation] = []
+    values: dict[str, Any] = {}
+    for name, text in request.query().items():
+        try:
+            if name not in known:
+                raise Objection("parameter_unknown", f"one of {', '.join(sorted(known))}")
+            values[name] = known[name](text)
+        except Objection as objection:
+            violations.append(Violation(_pointer(name[:64]), objection.code, objection.detail))
+    if violations:
+        raise Problem("query_malformed", errors=violations)
+    return values
+
+
+def _cursor(text: str) -> str:
+    """Return a cursor as it is: what it says is another check's."""
+    return text
 
 
 def _pointer(name: str) -> str:

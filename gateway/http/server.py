@@ -40,9 +40,12 @@ from zentra.gateway.metrics import Metrics
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
 from zentra.gateway.production import assert_production, nats_tls
 from zentra.gateway.quoting import Quotes
+from zentra.gateway.routes.account_orders import AccountOrderRoutes
 from zentra.gateway.routes.accounts import AccountRoutes
 from zentra.gateway.routes.approvals import ApprovalRoutes, Asking
+from zentra.gateway.routes.books import BookRoutes
 from zentra.gateway.routes.callbacks import CallbackRoutes
+from zentra.gateway.routes.deposits import DepositRoutes
 from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
 from zentra.gateway.routes.fees import FeeRoutes
@@ -54,6 +57,7 @@ from zentra.gateway.routes.operations import OperationRoutes
 from zentra.gateway.routes.parties import PartyRoutes
 from zentra.gateway.routes.policies import PolicyRoutes
 from zentra.gateway.routes.reviews import ReviewRoutes
+from zentra.gateway.routes.statements import StatementRoutes
 from zentra.gateway.routes.webhooks import WebhookRoutes
 from zentra.gateway.scorers import load_scorers
 from zentra.gateway.sealing import Sealer
@@ -237,7 +241,7 @@ class _Builder:
         routes = [
             *intents.routes(),
             *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
-            *_books(tenant_pool, intents, Quotes(secret), lists),
+            *_books(tenant_pool, intents, Quotes(secret), lists, door, intent_waiters),
             *HoldRoutes(tenant_pool, commands, lists).routes(),
             *_desk(tenant_pool, writer_pool, commands, lists, denials),
             *PartyRoutes(tenant_pool, lists).routes(),
@@ -349,11 +353,18 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _books(tenant_pool: Pool, intents: IntentRoutes, quotes: Quotes, lists: Lists) -> list[Route]:
-    """Return the routes of accounts, and of what several postings at once and fees are about."""
+def _books(
+    tenant_pool: Pool, intents: IntentRoutes, quotes: Quotes, lists: Lists, door: IntentDoor, waiters: IntentWaiters
+) -> list[Route]:
+    """Return the routes of books and accounts, of money that comes in, and of what several postings at once and fees
+    are about."""
     return [
-        *JournalRoutes(tenant_pool, intents, quotes).routes(),
         *AccountRoutes(tenant_pool, lists).routes(),
+        *AccountOrderRoutes(tenant_pool, lists).routes(),
+        *StatementRoutes(tenant_pool, lists).routes(),
+        *BookRoutes(tenant_pool, lists).routes(),
+        *DepositRoutes(tenant_pool, door, waiters).routes(),
+        *JournalRoutes(tenant_pool, intents, quotes).routes(),
         *FeeRoutes(tenant_pool).routes(),
     ]
 

@@ -20,7 +20,7 @@ from zentra.gateway.listening import Receive, Send
 from zentra.runtime.errors import ZentraError
 from zentra.streams.ending import ended
 
-__all__ = ["EventStream", "Source", "StreamEvent", "Streams"]
+__all__ = ["EventStream", "Source", "StreamEvent", "Streamed", "Streams"]
 
 HEARTBEAT_SECONDS: Final = 15.0
 RECHECK_SECONDS: Final = 5.0  # as long as the worth of a key is remembered
@@ -61,6 +61,14 @@ class Source(Protocol):
 
     async def aclose(self) -> None:
         """Give back what it holds."""
+        ...
+
+
+class Streamed(Protocol):
+    """An answer that is sent piece by piece."""
+
+    async def run(self, receive: Receive, send: Send, headers: Headers, check: Callable[[], Awaitable[object]]) -> None:
+        """Send all of it, with these headers beside its own; `check` raises Problem where a client may read no more."""
         ...
 
 

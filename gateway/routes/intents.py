@@ -34,7 +34,7 @@ from zentra.storage.reads import work as work_reads
 from zentra.storage.reads.lists import IntentPlace
 from zentra.storage.reads.tenant import IntentView
 
-__all__ = ["CANCEL", "INTENT_FILTERS", "REVERSAL", "IntentRoutes"]
+__all__ = ["CANCEL", "INTENT_FILTERS", "REVERSAL", "IntentRoutes", "asker_of", "created_reply"]
 
 BULK: Final = "/runtime/intents/bulk"
 BULK_BYTES_MAX: Final = 1024 * 1024  # as over NATS; a thousand intents without metadata are a quarter of it
@@ -101,7 +101,7 @@ class IntentRoutes:
         """The door for many at once."""
         if request.idempotency_keys:
             raise Problem("idempotency_key_ambiguous", "in an array every intent has a key of its own, in its body")
-        answers = await self._door.create_many(request.json, _asker(request), request.request_id)
+        answers = await self._door.create_many(request.json, asker_of(request), request.request_id)
         return json_reply(200, {"results": answers})
 
     async def create_transfer(self, request: Request) -> Reply:
@@ -119,15 +119,9 @@ class IntentRoutes:
     async def make(self, request: Request, kinds: frozenset[str] | None) -> Reply:
         """Make an intent of one of these kinds, or of any."""
         created = await self._door.create(
-            request.json, request.idempotency_key, _asker(request), request.request_id, kinds
+            request.json, request.idempotency_key, asker_of(request), request.request_id, kinds
         )
-        headers = _headers_of(created)
-        seconds = request.wait_seconds
-        if not seconds:
-            return Reply(created.answer.status, created.answer.body, headers)
-        seen = await self._wait(request.principal.tenant, created.intent, seconds)
-        status = 200 if seen.last.state in SETTLED else 202
-        return json_reply(status, view_of(seen), (*headers, (b"preference-applied", b"wait=%d" % seconds)))
+        return await created_reply(self._pool, self._waiters, request, created)
 
     async def intents(self, request: Request) -> Reply:
         """The tenant's intents, the newest first."""
@@ -188,6 +182,16 @@ class IntentRoutes:
         return await self._waiters.wait(intent, lambda: find_uuid(self._pool, tenant, intent), is_stable, seconds)
 
 
+async def created_reply(pool: Pool, waiters: IntentWaiters, request: Request, created: Created) -> Reply:
+    """Return the answer to whoever has made an intent: as accepted, or as it is after the wait that was asked for."""
+    headers, seconds, tenant = _headers_of(created), request.wait_seconds, request.principal.tenant
+    if not seconds:
+        return Reply(created.answer.status, created.answer.body, headers)
+    seen = await waiters.wait(created.intent, lambda: find_uuid(pool, tenant, created.intent), is_stable, seconds)
+    status = 200 if seen.last.state in SETTLED else 202
+    return json_reply(status, view_of(seen), (*headers, (b"preference-applied", b"wait=%d" % seconds)))
+
+
 def _wait_of(request: Request) -> float:
     """Return how long the query asks to wait, at most 30 s; raise Problem for what is no number of seconds."""
     given = request.query().get("wait", "0")
@@ -200,7 +204,8 @@ def _weigh(body: object) -> int:
     return len(body) if isinstance(body, list) else 1
 
 
-def _asker(request: Request) -> Asker:
+def asker_of(request: Request) -> Asker:
+    """Return who asks for intents."""
     who = request.principal
     return Asker(
         tenant=who.tenant,

@@ -23,6 +23,7 @@ from zentra.runtime.intents.terms import (
     Condition,
     Conversion,
     Counterparty,
+    Deposit,
     FeeTerms,
     HoldTerms,
     Leg,
@@ -81,6 +82,7 @@ class IntentCommand(Struct, frozen=True, kw_only=True, gc=False):
     fee: FeeTerms | UnsetType = UNSET
     hold: HoldTerms | UnsetType = UNSET
     counterparty: Counterparty | UnsetType = UNSET
+    deposit: Deposit | UnsetType = UNSET
 
     @property
     def amount(self) -> int:

@@ -14,6 +14,7 @@ __all__ = [
     "CaseNoted",
     "Closed",
     "Commented",
+    "Crossed",
     "Decided",
     "Delivered",
     "Entry",
@@ -89,6 +90,7 @@ class Judged(Struct, frozen=True, gc=False, tag_field="kind", tag="judged"):
     reasons: tuple[str, ...] = ()
     velocity: tuple[VelocityUse, ...] = ()
     seen: Seen | UnsetType = UNSET  # not where the intent and its account say it all
+    named: tuple[str, str] | UnsetType = UNSET  # source and destination, where the command names them by numbers
     diligence: Diligence | UnsetType = UNSET
 
 
@@ -264,7 +266,19 @@ class HoldMoved(Struct, frozen=True, gc=False, tag_field="kind", tag="hold"):
     approved_by: str | UnsetType = UNSET  # who let a reversal take a payee below its limit
 
 
+class Crossed(Struct, frozen=True, gc=False, tag_field="kind", tag="crossed"):
+    """A balance monitor tripped on what the intent did to an account; `balance` is the figure `of` after it."""
+
+    monitor: str
+    account: str
+    currency: str
+    of: str
+    when: str
+    minor: str
+    balance: str
+
+
 Facts = (
     Registered | Judged | Noted | Booked | Refused | Routed | Reported | Decided | CaseNoted | Delivered | Closed
-    | HoldMoved | Assigned | Commented | Escalated
+    | HoldMoved | Crossed | Assigned | Commented | Escalated
 )  # fmt: skip

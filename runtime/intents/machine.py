@@ -105,6 +105,7 @@ MOVES: Final[Mapping[tuple[State, Fact], Move]] = {
 
     **_family(State,        F.CASE_OPENED,        T.CASE_OPENED),
     **_family(State,        F.CASE_RESOLVED,      T.CASE_RESOLVED),
+    **_family(State,        F.MONITOR_TRIPPED,    T.BALANCE_CROSSED),
     **_family(State,        F.DELIVERED,          T.WEBHOOK_DELIVERED),
     **_family(State,        F.DELIVERY_RETRYING,  T.WEBHOOK_RETRYING),
     **_family(State,        F.DELIVERY_EXHAUSTED, T.WEBHOOK_EXHAUSTED),

@@ -23,6 +23,7 @@ __all__ = [
     "Condition",
     "Conversion",
     "Counterparty",
+    "Deposit",
     "FeeTerms",
     "Finding",
     "HoldTerms",
@@ -39,6 +40,16 @@ CONDITION_CHARACTERS_MAX: Final = 512
 
 Finding = tuple[str, str, str]
 """What is wrong with a part of the terms: a JSON pointer from the terms on, a stable code, and a sentence."""
+
+
+class Deposit(Struct, frozen=True, gc=False):
+    """Money that has come in from outside: it is booked, if not to whom it was sent then as unmatched. No request holds
+    this term: the door of deposits adds it.
+
+    `reference` is the sender's, unique per tenant; `number` the account number that the money was sent to."""
+
+    reference: str
+    number: str | None = None
 
 
 class HoldTerms(Struct, frozen=True, gc=False):

@@ -109,6 +109,7 @@ class Transaction(Struct, kw_only=True, gc=False):
     held: int = 0
     posted: int = 0
     given_back: int = 0
+    went: tuple[str, str] | None = None  # where a book transfer went, and came from, if not as the command says
     fees: tuple[f.FeeLine, ...] = ()  # what is charged, as the schedule said when it was
     fee_held: int = 0
     fee_posted: int = 0
@@ -272,6 +273,8 @@ def _absorb_booked(tx: Transaction, facts: f.Booked, topic: str) -> None:
         tx.held += int(entry.pending)
         if entry.posting in ("post", "book"):
             tx.posted += int(entry.posted)
+            if entry.posting == "book" and (entry.credit, entry.debit) != (tx.command.destination, tx.command.source):
+                tx.went = entry.credit, entry.debit
         elif entry.posting in REVERSALS:
             reversal = int(entry.posted)  # both legs of one reversal carry the same amount
     tx.given_back += reversal

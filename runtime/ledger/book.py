@@ -1,6 +1,6 @@
 """The double-entry rules: commands over loaded balances give postings or the first objection.
 
-A posting moves one amount between two accounts of one tenant and one currency, so it balances by construction; its
+A posting moves one amount between two accounts of one tenant, book and currency, so it balances by construction; its
 `pending` and `posted` are signed effects on each layer of both sides:
 
     reserve  (+a,  0)   source -> settlement     the amount is spoken for
@@ -26,17 +26,18 @@ account without a floor is never read: only its change is kept."""
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Final, NamedTuple
 
 from msgspec import UNSET, Struct
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.intents.facts import Entry
 from zentra.runtime.ledger.money import MINOR_MAX
+from zentra.runtime.ledger.monitors import Crossing, Monitor, crossings
 from zentra.runtime.moments import timestamp
 
 __all__ = [
@@ -66,6 +67,8 @@ class AccountRef(Struct, frozen=True, gc=False):
     guarded: bool
     overdraft_limit: int = 0
     status: str = "open"
+    book: str = "default"
+    monitors: tuple[Monitor, ...] = ()
     party: PartyRef | None = None
 
 
@@ -132,6 +135,7 @@ def available(ref: AccountRef, balance: Balance) -> int:
     return balance.debits_posted - balance.credits_posted - balance.credits_pending
 
 
+_UNWATCHED: Final[list[tuple[AccountRef, Balance]]] = []
 _ROLES: Final = ("source", "destination", "settlement")
 
 
@@ -148,6 +152,7 @@ class Book:
         self.weighed: dict[int, AccountRef] = {}  # accounts whose balance a decision has rested on
         self.short: set[int] = set()  # those that had too little
         self.exact: set[int] = set()  # those of which more could be as bad as less
+        self.crossed: list[Crossing] = []  # monitors that commands have tripped, until somebody tells of them
 
     def reserve(
         self, source: AccountRef | None, settlement: AccountRef | None, destination: AccountRef | None, minor: int,
@@ -247,7 +252,7 @@ class Book:
         for ref in named:  # nearly always all is well: it is looked for in one go, and what is not in order
             if ref is None or source is None or ref.status != "open" or ref.id in met:
                 return _accounts_objection(named, currency)
-            if ref.currency != (currency or source.currency):
+            if ref.currency != (currency or source.currency) or ref.book != source.book:
                 return _accounts_objection(named, currency)
             met.append(ref.id)
         assert source is not None
@@ -289,11 +294,17 @@ class Book:
         return self.put(intent, ordinal, at, legs)
 
     def put(
-        self, intent: str, ordinal: int, at: datetime, legs: Iterable[Leg],
+        self, intent: str, ordinal: int, at: datetime, legs: Sequence[Leg],
         effective_at: datetime | None = None,
     ) -> tuple[Posting, ...]:  # fmt: skip
         """Write postings (kind, debit, credit, pending, posted) that were checked, and return them."""
-        balances, changes = self.balances, self.changes
+        balances, changes, watched = self.balances, self.changes, False
+        for _, debit, credit, _, _ in legs:
+            if debit.book != credit.book:
+                raise ValueError(f"no posting can join {debit.account_id} and {credit.account_id}: two books")
+            if debit.monitors or credit.monitors:
+                watched = True
+        before = self._watch(legs) if watched else _UNWATCHED
         written = []
         for kind, debit, credit, pending, posted in legs:
             for counters in (changes[debit.id], balances.get(debit.id)):
@@ -311,7 +322,15 @@ class Book:
             )
             ordinal += 1
         self.postings += written
+        for ref, balance in before:
+            self.crossed += crossings(ref, balance, balances[ref.id])
         return tuple(written)
+
+    def _watch(self, legs: Sequence[Leg]) -> list[tuple[AccountRef, Balance]]:
+        """Return the accounts with a floor and monitors that these legs touch, as they stand; they have to be exact."""
+        refs = {ref.id: ref for leg in legs for ref in leg[1:3] if ref.monitors and ref.id in self.balances}
+        self.exact.update(refs)
+        return [(ref, replace(self.balances[key])) for key, ref in refs.items()]
 
     def _together(self, legs: tuple[Leg, ...]) -> Objection | None:
         """Return an objection where all legs together take a counter out of its bounds."""
@@ -377,8 +396,11 @@ def _accounts_objection(named: tuple[AccountRef | None, ...], currency: str | No
             if ref.status == status:
                 return Objection(f"account_{status}", ref.account_id)
     expected = refs[0].currency if currency is None else currency
-    ref = next(ref for ref in refs if ref.currency != expected)
-    return Objection("currency_mismatch", f"{ref.account_id} is in {ref.currency}, not {expected}")
+    for ref in refs:
+        if ref.currency != expected:
+            return Objection("currency_mismatch", f"{ref.account_id} is in {ref.currency}, not {expected}")
+    ref = next(ref for ref in refs if ref.book != refs[0].book)
+    return Objection("book_mismatch", f"{ref.account_id} is in the book {ref.book}, not {refs[0].book}")
 
 
 def amount_objection(minor: int) -> Objection | None:

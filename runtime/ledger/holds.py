@@ -114,6 +114,8 @@ def capture(
     if destination.currency != source.currency:
         detail = f"{destination.account_id} is in {destination.currency}, not {source.currency}"
         return Objection("currency_mismatch", detail)
+    if destination.book != source.book:
+        return Objection("book_mismatch", f"{destination.account_id} is in {destination.book}, not {source.book}")
     if minor > held:
         return Objection("exceeds_hold", f"{held} is held")
     short = book._short(settlement, destination, minor)

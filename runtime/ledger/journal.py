@@ -7,7 +7,7 @@ with no less than it had is not asked. Conditions (`Bound`) are judged on the ba
 them, in the write; what they rest on is exact: more can be as bad as less.
 
 The order, with what this adds to the ledger's own: amounts, accounts_must_be_different, account_not_found,
-account_closed, account_frozen, currency_mismatch, effective_at_in_future, period_closed,
+account_closed, account_frozen, currency_mismatch, book_mismatch, effective_at_in_future, period_closed,
 balance_condition_unreadable, insufficient_funds, balance_condition_failed, amount_overflow (of a counter)."""
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -186,6 +186,12 @@ def _of_accounts(moves: Sequence[Move], bounds: Sequence[Bound]) -> Objection | 
             if ref is not None and ref.currency != move.currency:
                 detail = f"{ref.account_id} is in {ref.currency}, not {move.currency}"
                 return Objection("currency_mismatch", _at(move, detail))
+    for move in moves:
+        refs = [ref for ref in move.named if ref is not None]
+        for ref in refs:
+            if ref.book != refs[0].book:
+                detail = f"{ref.account_id} is in the book {ref.book}, not {refs[0].book}"
+                return Objection("book_mismatch", _at(move, detail))
     return None
 
 

@@ -44,7 +44,9 @@ def with_people(judged: Judged, diligence: Diligence, waives: Collection[str]) -
     digest = hashlib.sha256(judged.input_digest.encode() + b"\n" + canonical.encode(diligence)).hexdigest()
     lane = judged.lane if worst == judged.outcome else LANES[worst]
     taken = judged.velocity if worst == "accepted" else ()
-    return Judged(worst, judged.version, digest, lane, results, tuple(reasons), taken, judged.seen, diligence)
+    return Judged(
+        worst, judged.version, digest, lane, results, tuple(reasons), taken, judged.seen, judged.named, diligence
+    )
 
 
 def demanded(diligence: object, rules: Compliance | None) -> Diligence | None:

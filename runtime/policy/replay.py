@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from zentra.runtime.compliance.diligence import Diligence
 from zentra.runtime.compliance.rules import COMPLIANCE_RULES
@@ -85,9 +86,12 @@ def decisions_in(records: Sequence[bytes]) -> list[Past]:
         if isinstance(facts, f.Decided):
             waives += tuple(rule for rule in facts.waives if rule not in waives)
         elif isinstance(facts, f.Judged):
+            command = first.facts.command
+            if facts.named is not UNSET:
+                command = replace(command, source=facts.named[0], destination=facts.named[1])
             found.append(
                 Past(
-                    first.intent, first.intent_id, first.tenant, first.actor, first.facts.role, first.facts.command,
+                    first.intent, first.intent_id, first.tenant, first.actor, first.facts.role, command,
                     record.sequence, record.at, waives, facts,
                 )
             )  # fmt: skip

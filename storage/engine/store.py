@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import msgspec
 
-from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.errors import DataError
 from zentra.runtime.evidence.merkle import Frontier
 from zentra.runtime.fees.schedule import FeeRule, FeeSchedule
@@ -39,6 +38,7 @@ from zentra.runtime.reviews import Member, ReviewRules, Workload
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
 from zentra.storage import outbox
+from zentra.storage.engine.accounts import find_accounts
 from zentra.storage.engine.journal import UUID_DIGITS, commit_tick
 from zentra.storage.engine.ownership import claim_leases, give_up_leases, release_leases
 from zentra.storage.errors import translated
@@ -48,19 +48,6 @@ from zentra.storage.screening import ListShelf, cleared_pairs
 __all__ = ["PostgresStore"]
 
 UNSEND_ROWS: Final = 20_000  # well within the limit of a transaction
-_SYSTEM: Final = "@"  # @<type>/<currency>: the tenant's system account of that type and currency
-_ACCOUNTS: Final = """
-select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status,
-    p.party_id, p.kyc_state, p.screening_state
-from accounts a join unnest($1::text[], $2::text[]) as n(tenant, account_id) using (tenant, account_id)
-left join parties p on p.tenant = a.tenant and p.party_id = a.party
-"""
-_SYSTEM_ACCOUNTS: Final = """
-select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status
-from accounts a join unnest($1::text[], $2::text[], $3::text[]) as n(tenant, type, currency)
-    using (tenant, type, currency)
-where a.type in ('settlement', 'liquidity', 'fee') order by a.id desc
-"""
 _RATES: Final = """
 select tenant, sell, buy, mid, spread_bps, fee_minor, as_of, max_age_seconds, source, version
 from fx_rates order by 1, 2, 3
@@ -144,16 +131,16 @@ select tenant, assigned_to, count(*) from reviews
 where status = 'open' and tenant = any($1::text[]) and assigned_to is not null group by 1, 2
 """
 _CLOSED_UNTIL: Final = """
-select tenant, max(until) from periods where reopened_at is null and book = 'default' group by tenant
+select tenant, book, max(until) from periods where reopened_at is null group by tenant, book
 """
 _STATISTICS: Final = """
 select
     (select coalesce(sum(abs(total)), 0)::float8 from (
         select sum(b.debits_posted - b.credits_posted) as total from balances b join accounts a on a.id = b.account
-        group by a.tenant, a.currency) posted) as ledger_imbalance_minor_units,
+        group by a.tenant, a.book, a.currency) posted) as ledger_imbalance_minor_units,
     (select coalesce(sum(abs(total)), 0)::float8 from (
         select sum(b.debits_pending - b.credits_pending) as total from balances b join accounts a on a.id = b.account
-        group by a.tenant, a.currency) pending) as ledger_imbalance_pending_minor_units,
+        group by a.tenant, a.book, a.currency) pending) as ledger_imbalance_pending_minor_units,
     (select coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)::float8
         from outbox where sent_at is null) as outbox_lag_seconds,
     (select count(*)::float8 from reviews where status = 'open') as reviews_open,
@@ -244,27 +231,14 @@ class PostgresStore:
             members=members,
             fees={row[0]: FeeSchedule(msgspec.json.decode(row[2], type=tuple[FeeRule, ...]), row[1]) for row in fees},
             rates=_by_tenant(FxRate(*row) for row in await self._fetch(_RATES)),
-            closed_until={row[0]: row[1] for row in await self._fetch(_CLOSED_UNTIL)},
+            closed_until={(row[0], row[1]): row[2] for row in await self._fetch(_CLOSED_UNTIL)},
             lists=await self.shelf.active() if screening else {},
             cleared=await cleared_pairs(self._pool) if screening else {},
         )
 
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
         """See Store.accounts."""
-        plain = [name for name in names if not name[1].startswith(_SYSTEM)]
-        system = [(tenant, *name[1:].partition("/")) for tenant, name in names if name.startswith(_SYSTEM)]
-        found: dict[tuple[str, str], AccountRef] = {}
-        if plain:
-            for row in await self._fetch(_ACCOUNTS, [t for t, _ in plain], [n for _, n in plain]):
-                ref = AccountRef(*row[:9])
-                if row[9] is not None:
-                    ref = msgspec.structs.replace(ref, party=PartyRef(*row[9:]))
-                found[row[1], row[2]] = ref
-        if system:
-            asked = [row[0] for row in system], [row[1] for row in system], [row[3] for row in system]
-            for row in await self._fetch(_SYSTEM_ACCOUNTS, *asked):
-                found[row[1], f"{_SYSTEM}{row[3]}/{row[4]}"] = AccountRef(*row)
-        return found
+        return await find_accounts(self._pool, names)
 
     async def intent_ids(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """See Store.intent_ids."""

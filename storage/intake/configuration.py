@@ -1,7 +1,8 @@
 """What a tenant sets up by itself: accounts and webhook endpoints, under its own row security.
 
 - The key, what it made and the answer are one commit, as everywhere.
-- An account brings the system accounts of its currency with it, so that a transfer has something to settle against.
+- An account brings the system accounts of its book and currency with it, so that a transfer has something to settle
+  against.
 - System accounts have no floor; nobody but the runtime opens them.
 """
 
@@ -16,6 +17,7 @@ from msgspec import Struct
 from zentra.runtime.errors import Contended, Refusal
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.ledger.money import is_currency
+from zentra.runtime.ledger.names import DEFAULT_BOOK, system_account_id
 from zentra.storage.intake.commands import KeyedAnswer, claim_key
 from zentra.storage.pool import Connection, Pool, tenant_transaction
 
@@ -46,6 +48,7 @@ class NewAccount(Struct, frozen=True, kw_only=True):
     currency: str
     created_by: str
     overdraft_limit: int = 0
+    book: str = DEFAULT_BOOK
     party: str | None = None
 
 
@@ -62,9 +65,8 @@ class NewEndpoint(Struct, frozen=True, kw_only=True):
 async def create_account(pool: Pool, keyed: KeyedAnswer, account: NewAccount) -> StoredKey | None:
     """Open the account and return None, or what the key has stored already.
 
-    Raises Refusal `account_type_unknown`, `currency_unknown`, `overdraft_limit_negative`, `account_exists` or
-    `party_not_found`;
-    Unavailable and DataError as the store does."""
+    Raises Refusal `account_type_unknown`, `currency_unknown`, `overdraft_limit_negative`, `book_not_found`,
+    `account_exists` or `party_not_found`; Unavailable and DataError as the store does."""
     if account.type not in CLIENT_ACCOUNT_TYPES:
         raise Refusal("account_type_unknown", f"one of {', '.join(CLIENT_ACCOUNT_TYPES)}")
     if not is_currency(account.currency):
@@ -73,16 +75,18 @@ async def create_account(pool: Pool, keyed: KeyedAnswer, account: NewAccount) ->
         raise Refusal("overdraft_limit_negative", "a limit is 0 or more minor units")
 
     async def open_it(connection: Connection) -> None:
-        await open_system_accounts(connection, keyed.tenant, account.currency)
+        if not await connection.fetchval(_BOOK, keyed.tenant, account.book):
+            raise Refusal("book_not_found", f"there is no book {account.book!r}; open it first")
+        await open_system_accounts(connection, keyed.tenant, account.currency, account.book)
         try:
             number = await connection.fetchval(
                 _ACCOUNT, keyed.tenant, account.account_id, account.owner, account.type, account.currency,
-                True, account.overdraft_limit, account.created_by, account.party,
+                True, account.overdraft_limit, account.created_by, account.book, account.party,
             )  # fmt: skip
         except asyncpg.ForeignKeyViolationError as error:
             raise Refusal("party_not_found", f"{account.party} is no party of the tenant") from error
         except asyncpg.UniqueViolationError as error:
-            raise Refusal("account_exists", f"{account.account_id} is open already; choose another id") from error
+            raise Refusal("account_exists", f"{account.account_id} is there already; choose another id") from error
         await connection.execute(_BALANCE, number, keyed.tenant)
 
     return await once(pool, keyed, open_it)
@@ -105,14 +109,19 @@ async def create_endpoint(pool: Pool, keyed: KeyedAnswer, endpoint: NewEndpoint)
     return await once(pool, keyed, set_up)
 
 
-async def open_system_accounts(connection: Connection, tenant: str, currency: str) -> list[str]:
-    """Open what is missing of the tenant's system accounts in `currency` and return their ids."""
-    opened = await connection.fetch(
-        _SYSTEM, tenant, [f"{kind}-{currency.lower()}" for kind in SYSTEM_ACCOUNTS], list(SYSTEM_ACCOUNTS), currency
-    )
+async def open_system_accounts(connection: Connection, tenant: str, currency: str, book: str = DEFAULT_BOOK) -> None:
+    """Open what is missing of the system accounts of a book in `currency`.
+
+    Raises Refusal `account_exists` where another account has the id that one of them would have."""
+    held = await connection.fetchval(_SYSTEM_HELD, tenant, list(SYSTEM_ACCOUNTS), currency, book)
+    if held == len(SYSTEM_ACCOUNTS):
+        return
+    ids = [system_account_id(kind, currency, book) for kind in SYSTEM_ACCOUNTS]
+    opened = await connection.fetch(_SYSTEM, tenant, ids, list(SYSTEM_ACCOUNTS), currency, book)
     for row in opened:
         await connection.execute(_BALANCE, row["id"], tenant)
-    return [row["account_id"] for row in opened]
+    if await connection.fetchval(_SYSTEM_HELD, tenant, list(SYSTEM_ACCOUNTS), currency, book) < len(SYSTEM_ACCOUNTS):
+        raise Refusal("account_exists", f"one of {', '.join(ids)} is another account, and the book needs all of them")
 
 
 async def once(pool: Pool, keyed: KeyedAnswer, write: _Write) -> StoredKey | None:
@@ -131,16 +140,22 @@ async def once(pool: Pool, keyed: KeyedAnswer, write: _Write) -> StoredKey | Non
 
 _ACCOUNT: Final = """
 insert into accounts (tenant, account_id, owner, type, currency, normal_side, guarded, overdraft_limit, created_by,
-                      party)
-values ($1, $2, $3, $4, $5, 'credit', $6, $7, $8, $9)
+    book, party)
+values ($1, $2, $3, $4, $5, 'credit', $6, $7, $8, $9, $10)
 returning id
 """
 _SYSTEM: Final = """
-insert into accounts (tenant, account_id, owner, type, currency, normal_side, guarded, created_by)
-select $1, account_id, 'system', type, $4, 'credit', false, 'system'
+insert into accounts (tenant, account_id, owner, type, currency, normal_side, guarded, created_by, book)
+select $1, account_id, 'system', type, $4, 'credit', false, 'system', $5
 from unnest($2::text[], $3::text[]) as given (account_id, type)
 order by account_id
 on conflict do nothing
 returning id, account_id
 """
+_SYSTEM_HELD: Final = """
+select count(distinct type) from accounts
+where tenant = $1 and type = any($2::text[]) and currency = $3 and book = $4
+    and type in ('settlement', 'fee', 'suspense', 'liquidity')
+"""
+_BOOK: Final = "select true from books where tenant = $1 and id = $2"
 _BALANCE: Final = "insert into balances (account, stripe, tenant) values ($1, 0, $2)"

@@ -18,7 +18,7 @@ from msgspec import Struct
 from zentra.storage.pool import Pool, tenant_transaction
 from zentra.storage.reads.walking import EXAMINED_MAX, Filters, Slice, Terms
 
-__all__ = ["EntryPlace", "EntryView", "entries"]
+__all__ = ["HELD", "EntryPlace", "EntryView", "entries"]
 
 
 class EntryPlace(Struct, frozen=True, array_like=True):
@@ -105,11 +105,12 @@ _LOOSE: Final[Mapping[str, str]] = {
 # Whether the snapshot held the row. Rows carry the low half of the transaction that made them; within an hour the other
 # half can only be the snapshot's own or its neighbour. What was decided an hour before the snapshot had been committed
 # by then, or never was: no transaction lasts that long.
-_HELD: Final = """
+HELD: Final = """
 ($6::text is null or at < $7::timestamptz - interval '1 hour' or pg_visible_in_snapshot(
     (pg_snapshot_xmax($6::pg_snapshot)::text::numeric + mod(
         mod(xmin::text::numeric - pg_snapshot_xmax($6::pg_snapshot)::text::numeric, 4294967296) + 6442450944, 4294967296
     ) - 2147483648)::text::xid8, $6::pg_snapshot))"""
+"""A condition on a posting, where $6 is a snapshot, or null for the present one, and $7 the time that it was taken."""
 _SIDE: Final = """
     (select intent, ordinal, at, kind, '{side}' as side, {other} as opposite, currency, pending, posted, hash,
             effective_at
@@ -121,9 +122,9 @@ _SIDE: Final = """
 # Each side is read from its own index, newest first and no further than the page.
 _ENTRIES: Final = (
     "with sides as ("
-    + _SIDE.format(side="debit", other="credit", held=_HELD)
+    + _SIDE.format(side="debit", other="credit", held=HELD)
     + " union all"
-    + _SIDE.format(side="credit", other="debit", held=_HELD)
+    + _SIDE.format(side="credit", other="debit", held=HELD)
     + """
 )
 select s.intent, s.ordinal, s.at, s.kind, s.side, a.account_id as other, s.currency, s.pending, s.posted, s.hash,

@@ -258,8 +258,8 @@ _INTENT_FILTERS: Final[Mapping[str, str]] = {
     "states": "s.state = any({}::text[])",
 }
 _ACCOUNT: Final = (
-    "id, account_id, owner, type, currency, normal_side, guarded, overdraft_limit, status, created_by, created_at,"
-    " party"
+    "id, account_id, owner, type, currency, normal_side, guarded, overdraft_limit, status, book, created_by,"
+    " created_at, party"
 )
 _ACCOUNT_FILTERS: Final[Mapping[str, str]] = {
     "created_from": "created_at >= {}",
@@ -268,6 +268,8 @@ _ACCOUNT_FILTERS: Final[Mapping[str, str]] = {
     "type": "type = {}",
     "currency": "currency = {}",
     "owner": "owner = {}",
+    "book": "book = {}",
+    "number": "id = {}",
 }
 _COUNTER_NAMES: Final = ("debits_pending", "credits_pending", "debits_posted", "credits_posted", "expired_unbooked")
 _COUNTERS: Final = f"""

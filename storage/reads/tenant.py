@@ -92,6 +92,7 @@ class AccountView(Struct, frozen=True, kw_only=True):
     guarded: bool
     overdraft_limit: int
     status: str
+    book: str
     created_by: str
     created_at: datetime
     debits_pending: int
@@ -234,7 +235,8 @@ cross join lateral (
 """
 _ACCOUNT: Final = f"""
 select a.id, a.account_id, a.owner, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status,
-       a.created_by, a.created_at, a.party, b.debits_pending, b.credits_pending, b.debits_posted, b.credits_posted,
+       a.book, a.created_by, a.created_at, a.party,
+       b.debits_pending, b.credits_pending, b.debits_posted, b.credits_posted,
        {EXPIRED_UNBOOKED.format(account="a.id")} as expired_unbooked
 from accounts a
 cross join lateral (

@@ -144,6 +144,7 @@ def test_a_hold_ends_once_and_says_how_it_ended(
 
 CLOSED = account(7, "shut", "merchant", status="closed")
 DOLLARS = structs.replace(account(8, "dollars", "merchant"), currency="USD")
+ABROAD = account(9, "abroad", "merchant", book="eu")
 PRECEDENCE: list[tuple[str, dict[str, Any], str]] = [  # each row breaks its rule and all that are asked after it
     ("voided", {"amount": "0", "destination": "nobody"}, "amount_zero"),
     ("voided", {"amount": "-5", "destination": "nobody"}, "amount_negative"),
@@ -158,6 +159,7 @@ PRECEDENCE: list[tuple[str, dict[str, Any], str]] = [  # each row breaks its rul
     ("open", {"amount": "999999", "destination": "settlement-ngn"}, "accounts_must_be_different"),
     ("open", {"amount": "999999", "destination": "shut"}, "account_closed"),
     ("open", {"amount": "999999", "destination": "dollars"}, "currency_mismatch"),
+    ("open", {"amount": "999999", "destination": "abroad"}, "book_mismatch"),
     ("open", {"amount": "10001", "destination": "merchant"}, "exceeds_hold"),
     ("open", {"amount": "10000", "destination": "merchant"}, "done"),
     ("open", {"amount": "10000", "destination": "frozen"}, "done"),
@@ -171,6 +173,7 @@ def test_the_first_objection_to_a_capture_is_the_answer(
     fleet = make_fleet()
     fleet.store.open_account(CLOSED)
     fleet.store.open_account(DOLLARS)
+    fleet.store.open_account(ABROAD)
     intent = fleet.submit(transfer() if stands == "transfer" else hold(10_000, destination=""))
     fleet.run_until_idle()
     if stands == "captured":

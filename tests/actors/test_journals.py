@@ -321,7 +321,7 @@ DATES: list[tuple[datetime, datetime | None, str]] = [
 def test_money_counts_from_its_effective_date_which_no_closed_period_takes(
     make_fleet: MakeFleet, kind: str, effective: datetime, closed: datetime | None, end: str
 ) -> None:
-    periods = {} if closed is None else {"acme": closed}
+    periods = {} if closed is None else {("acme", "default"): closed, ("acme", "eu"): START}
     fleet = opened(make_fleet, structs.replace(configuration(), closed_until=periods))
     leg = {"source": "customer", "destination": "merchant", "amount": 5}
     body: dict[str, Any] = {"kind": kind, "currency": "NGN", "effective_at": timestamp(effective)}

@@ -64,6 +64,7 @@ def _page(name: str) -> str:
 BLOCKING_PAGES: Final[Mapping[str, Callable[[], str]]] = {
     f"client/blocking/{name}": partial(_page, name)
     for name in (
+        "accounts.py",
         "client.py",
         "deciding.py",
         "fees.py",

@@ -18,7 +18,7 @@ from msgspec import Struct
 from tests.architecture import ROOT
 from tests.client import servers
 from tests.client.servers import Script
-from zentra.client import holds, models, people, policies
+from zentra.client import account_models, holds, models, people, policies
 from zentra.client.api import AsyncZentra, Condition, Leg, NewDecision, NewIntent, Zentra
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages
 from zentra.client.blocking.transport import EventStream, Pages
@@ -56,6 +56,7 @@ AT = datetime(2026, 4, 1, tzinfo=UTC)
 CREATED = {"created_from": AT, "created_before": "2026-05-01T00:00:00Z", "page_size": 2}
 AMOUNTS = {"amount_min": 1, "amount_max": 2}
 ORDER = {"reason": "why", "wait": 3, "idempotency_key": "k"}
+WHY = {"reason": "why", "idempotency_key": "k"}
 MONEY: dict[str, Any] = {
     "amount": 1, "currency": "NGN", "source": "a", "destination": "b", "intent_id": "i", "scope": "s", "country": "NG",
     "metadata": {"a": "b"}, "wait": 3,
@@ -70,8 +71,31 @@ SAID: dict[str, Any] = {
 MANY = [NewIntent(kind="payment", **{name: value for name, value in GENERAL.items() if name != "wait"})]
 # fmt: off
 ASKED: dict[str, Callable[[Any], Any]] = {
-    "list_accounts": lambda api: api.accounts.list(type="t", currency="c", owner="o", status="s", **CREATED).page("c"),
-    "create_account": lambda api: api.accounts.create(account_id="a", owner="o", type="t", currency="c", party="p"),
+    "list_accounts": lambda api: api.accounts.list(
+        type="t", currency="c", owner="o", status="s", book="b", number="n", **CREATED).page("c"),
+    "create_account": lambda api: api.accounts.create(
+        account_id="a", owner="o", type="t", currency="c", book="b", party="p"),
+    "freeze_account": lambda api: api.accounts.freeze("x", **WHY),
+    "unfreeze_account": lambda api: api.accounts.unfreeze("x", **WHY),
+    "close_account": lambda api: api.accounts.close("x", **WHY),
+    "reopen_account": lambda api: api.accounts.reopen("x", **WHY),
+    "limit_account": lambda api: api.accounts.limit("x", 5, **WHY),
+    "list_account_changes": lambda api: api.accounts.changes("x", page_size=2).page("c"),
+    "add_account_number": lambda api: api.accounts.add_number("x", "iban", "n", **WHY),
+    "list_account_numbers": lambda api: api.accounts.numbers("x").page(),
+    "retire_account_number": lambda api: api.accounts.retire_number("x", "x"),
+    "add_account_monitor": lambda api: api.accounts.add_monitor("x", "posted", "above", 5, **WHY),
+    "list_account_monitors": lambda api: api.accounts.monitors("x").page(),
+    "remove_account_monitor": lambda api: api.accounts.remove_monitor("x", "x"),
+    "show_balance": lambda api: api.accounts.balance("x", AT, "effective"),
+    "show_statement": lambda api: api.accounts.statement(
+        "x", since=AT, until=AT, by="recorded", cursor="c", page_size=2),
+    "create_book": lambda api: api.books.create("b", "n"),
+    "list_books": lambda api: api.books.list().page(),
+    "show_chart": lambda api: api.books.chart(
+        prefix="p", depth=2, currency="c", book="b", cursor="c", page_size=2),
+    "create_deposit": lambda api: api.deposits.create(
+        reference="r", amount=5, currency="c", number="n", account="a", wait=3, idempotency_key="k"),
     "show_account": lambda api: api.accounts.get("x"),
     "list_entries": lambda api: api.accounts.entries(
         "x", intent="i", kind="k", side="debit", **AMOUNTS, **CREATED).page("c"),
@@ -223,6 +247,19 @@ def resolved(schema: dict[str, Any]) -> dict[str, Any]:
 SCHEMAS: dict[type[Struct], list[str]] = {
     models.Account: ["Account", "AccountOpened"],
     models.AccountEntry: ["AccountEntry"],
+    account_models.AccountChange: ["AccountChange"],
+    account_models.AccountChanged: ["AccountChanged"],
+    account_models.AccountMonitor: ["AccountMonitor"],
+    account_models.AccountNumber: ["AccountNumber"],
+    account_models.BalanceAt: ["BalanceAt"],
+    account_models.Book: ["Book", "BookMade"],
+    account_models.ChartNode: ["ChartNode"],
+    account_models.ChartPage: ["Chart"],
+    account_models.Figures: ["Figures"],
+    account_models.RunningBalance: ["RunningBalance"],
+    account_models.StatementLine: ["StatementLine"],
+    account_models.StatementPage: ["StatementPage"],
+    account_models.TakenAway: ["TakenAway"],
     models.Addendum: ["Addendum"],
     models.Approval: ["Approval", "ApprovalAnswer"],
     models.AuditPacket: ["AuditPacket"],
@@ -260,6 +297,10 @@ SCHEMAS: dict[type[Struct], list[str]] = {
         "Approvals",
         "Holds",
         "FeeSchedules",
+        "Books",
+        "Changes",
+        "Monitors",
+        "Numbers",
         "Parties",
         "Policies",
         "Decisions",
@@ -291,7 +332,8 @@ SCHEMAS: dict[type[Struct], list[str]] = {
 
 
 def test_every_answer_is_compared() -> None:
-    kinds = {kind for kind in vars(models).values() if isinstance(kind, type) and issubclass(kind, Struct)}
+    known = [*vars(models).values(), *vars(account_models).values()]
+    kinds = {kind for kind in known if isinstance(kind, type) and issubclass(kind, Struct)}
     assert kinds - SCHEMAS.keys() == {Struct, models.StreamEvent, models.WebhookEvent}
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from zentra.actors.tick import derived_id
 from zentra.bench.twins.store import StoreTwin
@@ -17,11 +18,12 @@ from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.transaction import Transaction, Transition, advance, register, restore
 from zentra.runtime.intents.vocabulary import Fact, IntentKind
-from zentra.runtime.ledger.book import AccountRef, Balance, Book, Posting
+from zentra.runtime.ledger.book import AccountRef, Balance, Book
+from zentra.runtime.ledger.monitors import Monitor
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import Configuration, Fence, Ground, Lease, LogHead, Store, TickPlan, TickWrites, Timer
 from zentra.runtime.reviews import Desk
-from zentra.runtime.stream_ports import Outgoing, Position
+from zentra.runtime.stream_ports import Position
 from zentra.runtime.webhooks.delivery import OPEN, Delivery, DeliveryState
 from zentra.storage.engine import journal
 from zentra.storage.engine.store import PostgresStore
@@ -41,14 +43,26 @@ def uuid() -> str:
 class World:
     """A store with one worker that owns every partition, and how accounts come into it."""
 
-    def __init__(self, store: Store, open_account: Callable[..., object]) -> None:
-        self.store, self._open = store, open_account
+    def __init__(
+        self, store: Store, open_account: Callable[..., object], give_number: Callable[[AccountRef, str], object]
+    ) -> None:
+        self.store, self._open, self._give = store, open_account, give_number
         self.worker = f"worker-{next(numbers)}"
 
-    async def account(self, *, guarded: bool = True) -> AccountRef:
+    async def number(self, ref: AccountRef, digits: str) -> None:
+        """Give a virtual number to an account."""
+        given = self._give(ref, digits)
+        if hasattr(given, "__await__"):
+            await given
+
+    async def account(
+        self, *, guarded: bool = True, book: str = "default", monitors: tuple[Monitor, ...] = ()
+    ) -> AccountRef:
         """Open an account that nobody else uses."""
         name = f"account-{next(numbers)}"
-        ref = AccountRef(0, "acme", name, "customer" if guarded else "fee", "NGN", "credit", guarded)
+        ref = AccountRef(
+            0, "acme", name, "customer" if guarded else "fee", "NGN", "credit", guarded, book=book, monitors=monitors
+        )
         opened = self._open(ref)
         if hasattr(opened, "__await__"):
             await opened
@@ -110,9 +124,12 @@ async def world(pools: tuple[Pool, Pool] | None) -> AsyncIterator[World]:
         twin = StoreTwin(lambda: datetime.now(UTC), Configuration(1, {}, {}, {}, {}))
 
         def open_twin(ref: AccountRef) -> object:
-            return twin.open_account(AccountRef(next(numbers), *_columns(ref)))
+            return twin.open_account(structs.replace(ref, id=next(numbers)))
 
-        made = World(twin, open_twin)
+        def give_twin(ref: AccountRef, digits: str) -> None:
+            twin.numbers[ref.tenant, "virtual", digits] = ref.account_id
+
+        made = World(twin, open_twin, give_twin)
     else:
         made = await _postgres(*pools)
     await made.store.claim(made.worker, 60)
@@ -124,15 +141,29 @@ async def _postgres(writer: Pool, admin: Pool) -> World:
     await admin.execute("insert into tenants values ('acme', 'Acme') on conflict do nothing")
 
     async def open_row(ref: AccountRef) -> None:
+        await admin.execute("insert into books values ('acme', $1, 'b', 'test') on conflict do nothing", ref.book)
         account = await admin.fetchval(
-            "insert into accounts (tenant, account_id, owner, type, currency, normal_side, guarded, created_by)"
-            " values ($1, $2, 'o', $3, $4, $5, $6, 'test') returning id",
-            *_columns(ref)[:6],
-        )
+            "insert into accounts"
+            " (tenant, account_id, owner, type, currency, normal_side, guarded, book, monitored, created_by)"
+            " values ($1, $2, 'o', $3, $4, $5, $6, $7, $8, 'test') returning id",
+            *_columns(ref), ref.book, bool(ref.monitors),
+        )  # fmt: skip
+        for one in ref.monitors:
+            await admin.execute(
+                "insert into account_monitors values ($1, $2, $3, $4, $5, $6, 'test')",
+                ref.tenant, one.id, account, one.of, one.when, one.minor,
+            )  # fmt: skip
         if ref.guarded:
             await admin.execute("insert into balances (account, stripe, tenant) values ($1, 0, 'acme')", account)
 
-    return World(PostgresStore(writer), open_row)
+    async def give_row(ref: AccountRef, digits: str) -> None:
+        await admin.execute("insert into account_numbers values ('acme', 'virtual', $1, $2, 't')", digits, ref.id)
+        await admin.execute(
+            "insert into account_numbers values ('acme', 'virtual', '0', $1, 't', now(), now())"
+            " on conflict do nothing", ref.id,
+        )  # fmt: skip
+
+    return World(PostgresStore(writer), open_row, give_row)
 
 
 def _columns(ref: AccountRef) -> tuple[str, str, str, str, str, bool]:
@@ -405,57 +436,6 @@ async def test_a_log_is_continued_from_its_latest_head(world: World) -> None:
 
 
 # Refusals -------------------------------------------------------------------------------------------------------------
-
-
-def _posting(ref: AccountRef, other: AccountRef) -> Posting:
-    return Posting(uuid(), 0, "acme", "book", ref, other, 0, 5, AT, b"hash")
-
-
-async def test_a_row_that_is_there_already_is_refused_and_nothing_of_its_tick_is_written(world: World) -> None:
-    written, posting = story(2), _posting(await world.account(), await world.account())
-    one, row = delivery("hook", written[0].intent), Outgoing("zc.1.policy", b"", uuid())
-    tenant = f"t{next(numbers)}"
-    bystander = story(1)
-
-    def begin(writes: TickWrites) -> None:
-        writes.deliveries_begun.add(one.id)
-        writes.delivery_states[one.id] = (one, None)
-
-    twice: dict[str, Write] = {
-        "transitions": lambda writes: writes.transitions.extend(written),
-        "postings": lambda writes: writes.postings.append(posting),
-        "deliveries": lambda writes: writes.deliveries.append((one, 1)),
-        "delivery begun": begin,
-        "outbox": lambda writes: writes.outbox.append((1, row)),
-        "log": leaf(tenant, 0, tenant.encode()),
-    }
-    for name, write in twice.items():
-        await world.commit(write)
-        before = await world.store.leases([0])
-
-        def again(writes: TickWrites, write: Write = write) -> None:
-            writes.transitions += bystander
-            write(writes)
-
-        with pytest.raises(DataError):
-            await world.commit(again)
-        assert await world.store.intents([bystander[0].intent]) == {}, name
-        assert await world.store.leases([0]) == before, name
-
-
-async def test_a_leaf_is_logged_once_wherever_it_would_stand(world: World) -> None:
-    tenant = f"t{next(numbers)}"
-    await world.commit(leaf(tenant, 0, tenant.encode()))
-    with pytest.raises(DataError):
-        await world.commit(leaf(tenant, 1, tenant.encode()))
-
-
-@pytest.mark.parametrize("key", ["", "not-a-uuid", "0" * 31, "g" * 32, "\x00" * 32])
-async def test_an_id_that_is_none_is_refused(world: World, key: str) -> None:
-    with pytest.raises(DataError):
-        await world.store.intents([key])
-    with pytest.raises(DataError):
-        await world.store.deliveries([key])
 
 
 async def test_workloads_count_the_open_reviews_of_a_tenant(world: World) -> None:

@@ -29,6 +29,7 @@ _TWIN_COMMIT: Final = "bench/twins/store_commit.py"
 _TWIN_ROWS: Final = "bench/twins/store_rows.py"
 _SQL: Final = "the simulator has no SQL"
 _STORE_CONTRACT: Final = "tests/contracts/test_store_contract.py::"
+_REFUSALS_CONTRACT: Final = "tests/contracts/test_refusals_contract.py::"
 _ENGINE_TESTS: Final = "tests/actors/test_engine.py::"
 _OUTCOME_TESTS: Final = "tests/actors/test_outcomes.py::"
 _STAGE_TESTS: Final = "tests/actors/test_stages.py::"
@@ -194,13 +195,13 @@ MUTATIONS: Final = (
     Mutation(
         "leaf-twice-sql", "the log takes the same leaf twice", "S",
         (Edit("storage/migrations/0008_intent_and_tenant.sql", "create unique index", "create index"),),
-        (f"{_STORE_CONTRACT}test_a_leaf_is_logged_once_wherever_it_would_stand",),
+        (f"{_REFUSALS_CONTRACT}test_a_leaf_is_logged_once_wherever_it_would_stand",),
         _SQL,
     ),
     Mutation(
         "leaf-twice-twin", "the same in the twin of the store", "S",
         (Edit(_TWIN_ROWS, '_once("log_leaves_once", rows.leaf_names, [(', '_once("log_leaves_once", (), [('),),
-        (f"{_STORE_CONTRACT}test_a_leaf_is_logged_once_wherever_it_would_stand",
+        (f"{_REFUSALS_CONTRACT}test_a_leaf_is_logged_once_wherever_it_would_stand",
          f"{_ENGINE_TESTS}test_replaying_the_whole_stream_changes_nothing"),
     ),
     Mutation(

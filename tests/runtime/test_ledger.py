@@ -39,6 +39,10 @@ FROZEN_DOLLARS = _ref(11, "frozen-dollars", currency="USD", status="frozen")
 MERCHANT = _ref(12, "merchant", type="merchant")
 SETTLEMENT_USD = _ref(13, "@settlement/USD", type="settlement", guarded=False, currency="USD")
 BRIMMING = _ref(14, "brimming")  # MINOR_MAX to its credit
+ABROAD = _ref(16, "abroad", book="eu")  # nothing on it
+ABROAD_CLOSED = _ref(17, "abroad-closed", book="eu", status="closed")
+ABROAD_DOLLARS = _ref(18, "abroad-dollars", book="eu", currency="USD")
+SETTLEMENT_ABROAD = _ref(19, "@settlement/NGN/eu", type="settlement", guarded=False, book="eu")
 SETTLEMENT_CLOSED = _ref(15, "@settlement/closed", type="settlement", guarded=False, status="closed")
 
 
@@ -57,6 +61,9 @@ def _book() -> Book:
             FROZEN_DOLLARS.id: Balance(),
             MERCHANT.id: Balance(),
             BRIMMING.id: Balance(credits_posted=MINOR_MAX),
+            ABROAD.id: Balance(),
+            ABROAD_CLOSED.id: Balance(),
+            ABROAD_DOLLARS.id: Balance(),
         }
     )
 
@@ -99,7 +106,13 @@ RESERVES: list[tuple[AccountRef | None, AccountRef | None, AccountRef | None, in
     (DOLLARS,     SETTLEMENT,        DOLLARS,        1,           "accounts_must_be_different"),
     (FUNDED,      SETTLEMENT_USD,    MERCHANT,       1,           "currency_mismatch"),   # the intent is in dollars
     (DOLLARS,     SETTLEMENT_USD,    MERCHANT,       1,           "currency_mismatch"),
+    (FUNDED,      SETTLEMENT,        ABROAD,         1,           "book_mismatch"),
+    (FUNDED,      SETTLEMENT_ABROAD, MERCHANT,       1,           "book_mismatch"),
+    (ABROAD,      SETTLEMENT,        ABROAD_DOLLARS, 1,           "currency_mismatch"),
     # Two objections apply; the one that stands first is the answer.
+    (FUNDED,      SETTLEMENT,        ABROAD_CLOSED,  1,           "account_closed"),
+    (FUNDED,      SETTLEMENT,        ABROAD_DOLLARS, 1,           "currency_mismatch"),
+    (EMPTY,       SETTLEMENT,        ABROAD,         1,           "book_mismatch"),
     (FUNDED,      SETTLEMENT,        FUNDED,         0,           "amount_zero"),
     (FUNDED,      SETTLEMENT,        FUNDED,         -1,          "amount_negative"),
     (FUNDED,      SETTLEMENT,        FUNDED,         2**63,       "amount_overflow"),
@@ -134,6 +147,10 @@ BOOKS: list[tuple[AccountRef | None, AccountRef | None, int, str, str]] = [
     (FUNDED,      DOLLARS,        1,         "NGN",    "currency_mismatch"),
     (FUNDED,      DOLLARS,        1,         "USD",    "currency_mismatch"),
     (FUNDED,      MERCHANT,       1,         "USD",    "currency_mismatch"),   # both agree, but not with the intent
+    (FUNDED,      ABROAD,         1,         "NGN",    "book_mismatch"),
+    (FUNDED,      ABROAD,         1,         "USD",    "currency_mismatch"),
+    (SETTLEMENT,  ABROAD,         1,         "NGN",    "book_mismatch"),
+    (EMPTY,       ABROAD,         1,         "NGN",    "book_mismatch"),
     (SETTLEMENT,  FUNDED,         2**62,     "NGN",    "done"),                # no floor, no question
     (LENT,        MERCHANT,       500,       "NGN",    "done"),
     (LENT,        MERCHANT,       501,       "NGN",    "insufficient_funds"),

@@ -79,6 +79,7 @@ STAYS: dict[str, set[str]] = {
     "review_escalated": {"REVIEW"},
     "case_opened": _ANYWHERE,
     "case_resolved": _ANYWHERE,
+    "monitor_tripped": _ANYWHERE,
     "delivered": _ANYWHERE,
     "delivery_retrying": _ANYWHERE,
     "delivery_exhausted": _ANYWHERE,

@@ -13,8 +13,10 @@ P = Permission
     ("role", "may", "may_not"),
     [
         ("developer", {P.INTENTS_CREATE, P.INTENTS_CANCEL, P.INTENTS_REVERSE, P.ACCOUNTS_CREATE, P.ENDPOINTS_CREATE,
-                       P.EVIDENCE_READ}, {P.REVIEWS_DECIDE, P.CASES_RESOLVE, P.DELIVERIES_REPLAY, P.DENIALS_READ}),
-        ("operator", {P.INTENTS_CREATE, P.REVIEWS_DECIDE, P.CASES_RESOLVE, P.DELIVERIES_REPLAY, P.DENIALS_READ}, set()),
+                       P.EVIDENCE_READ}, {P.REVIEWS_DECIDE, P.CASES_RESOLVE, P.DELIVERIES_REPLAY, P.DENIALS_READ,
+                                         P.ACCOUNTS_MANAGE, P.ACCOUNTS_LIMIT, P.DEPOSITS_CREATE}),
+        ("operator", {P.INTENTS_CREATE, P.REVIEWS_DECIDE, P.CASES_RESOLVE, P.DELIVERIES_REPLAY, P.DENIALS_READ,
+                      P.ACCOUNTS_MANAGE, P.DEPOSITS_CREATE}, {P.ACCOUNTS_LIMIT}),
         ("auditor", {P.INTENTS_READ, P.EVIDENCE_READ, P.DENIALS_READ}, {P.INTENTS_CREATE, P.REVIEWS_DECIDE}),
         ("support", {P.INTENTS_READ, P.DELIVERIES_READ}, {P.INTENTS_CREATE, P.DELIVERIES_REPLAY, P.EVIDENCE_READ}),
         ("finance", {P.ACCOUNTS_READ, P.EVIDENCE_READ}, {P.INTENTS_CREATE, P.ENDPOINTS_READ, P.REVIEWS_DECIDE}),
@@ -27,8 +29,14 @@ def test_a_role_has_its_row_and_no_more(role: str, may: set[Permission], may_not
 
 
 def test_roles_that_only_look_change_nothing() -> None:
-    for role in ("auditor", "support", "finance"):
+    for role in ("auditor", "support"):
         assert all(permission.endswith(":read") for permission in ROLES[role])
+
+
+def test_who_grants_credit_moves_no_money_and_who_moves_money_grants_no_credit() -> None:
+    assert [role for role in ROLES if P.ACCOUNTS_LIMIT in ROLES[role]] == ["finance", "admin"]
+    changing = {permission for permission in ROLES["finance"] if not permission.endswith(":read")}
+    assert changing == {P.ACCOUNTS_LIMIT}
 
 
 @pytest.mark.parametrize(

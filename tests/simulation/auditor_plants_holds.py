@@ -111,7 +111,7 @@ def a_capture_after_the_time_of_its_hold(tape: Tape) -> None:
 @plant("K")
 def a_refusal_for_what_an_expired_hold_keeps(tape: Tape) -> None:
     def kept(auditor: Auditor) -> None:
-        history = SimpleNamespace(tenant="acme", command={"source": "poor"}, held=125_000)
+        history = SimpleNamespace(tenant="acme", names=SimpleNamespace(source="poor"), held=125_000)
         auditor.holds._holds["x"] = SimpleNamespace(history=history, end="", expires=START)  # type: ignore[assignment]
 
     tape.put_before(before(tape, "poor", "ledger.refused"), "then", kept)

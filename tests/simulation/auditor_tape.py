@@ -25,11 +25,12 @@ from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.evidence.chain import GENESIS
 from zentra.runtime.fees.schedule import FeeMatch, FeeRule, FeeSchedule
 from zentra.runtime.intents.command import IntentCommand, decode_command, parse_intent
-from zentra.runtime.intents.terms import Counterparty, FeeTerms, HoldTerms
+from zentra.runtime.intents.terms import Counterparty, Deposit, FeeTerms, HoldTerms
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
 from zentra.runtime.ledger.conversion import FxRate
+from zentra.runtime.ledger.monitors import Monitor
 from zentra.runtime.policy import Limits, PolicyRules
 from zentra.runtime.policy.rules import Rule, Window
 from zentra.runtime.ports import Ground, TickPlan, TickWrites
@@ -64,11 +65,14 @@ SCREENED = tuple(
 DEMANDS = PolicyRules(version=6, compliance=Compliance(kyc_required=True, screen="counterparties"))
 LISTS = {"listed": NameList(ListInfo("listed", 1, digest_of_list(LISTED), START, len(LISTED)), LISTED)}
 DOLLARS = (("dollars", "customer"), ("liquidity-usd", "liquidity"), ("fee-usd", "fee"))
+WATCHED = Monitor("m" * 32, "posted", "at_least", 1_000_000)  # which the reviewed intent alone brings about
 BOOKS = (
-    *ACCOUNTS,
+    *(structs.replace(ref, monitors=(WATCHED,)) if ref.account_id == "merchant" else ref for ref in ACCOUNTS),
     *FOREIGN,
     *SCREENED,
     *(structs.replace(account(50 + n, *row), currency="USD", guarded=n == 0) for n, row in enumerate(DOLLARS)),
+    account(54, "abroad", "customer", book="eu"),
+    structs.replace(account(55, "suspense-ngn", "suspense"), guarded=False),
 )
 RATES = {"acme": (FxRate("acme", "NGN", "USD", "0.00065", 50, 1_000, START, 3600, "desk", 7),)}
 
@@ -361,7 +365,11 @@ def _asked_for(fleet: Fleet) -> dict[str, str]:
         "lapsed": fleet.submit(transfer(kind=IntentKind.HOLD, hold=HoldTerms(15))),
         **composed(fleet),
         "known": fleet.submit(transfer(counterparty=Counterparty("Ulrika Denholm")), tenant="initech"),
-    }
+        "came": fleet.submit(
+            transfer(kind=IntentKind.BOOK_TRANSFER, source="settlement-ngn", destination="virtual:9",
+                     deposit=Deposit("ref", "virtual:9")), role="operator",
+        ),
+    }  # fmt: skip
 
 
 def record_story() -> Tape:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation import (
+    auditor_plants_accounts,
     auditor_plants_desk,
     auditor_plants_fees,
     auditor_plants_holds,
@@ -35,6 +36,7 @@ assert auditor_plants_journals
 assert auditor_plants_messages, auditor_plants_holds
 assert auditor_plants_reviews, auditor_plants_people
 assert auditor_plants_policy, auditor_plants_fees
+assert auditor_plants_accounts
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 import pytest
 from typer.testing import CliRunner
 
+from zentra.actors import monitoring
+from zentra.actors.tick import Input, Tick
 from zentra.bench.simulation.cli import simulate_app
 from zentra.bench.simulation.faults import Fault
-from zentra.bench.twins.store import StoreTwin
+from zentra.runtime.intents.transaction import Transaction
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +42,14 @@ def test_processes_change_nothing() -> None:
     assert json.loads(alone[1])["seeds"] == [5, 6, 7]
 
 
+def untold(tick: Tick, tx: Transaction, at: Input) -> None:
+    """A crossing that nobody hears of."""
+    tick.book.crossed = []
+
+
 def test_a_violation_ends_with_one_and_the_command_that_shows_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(StoreTwin, "holds", lambda store, fence: True)
-    code, text = run("--seed", "1", "--seeds", "30", "--intents", "60", "--jobs", "1", "--json")
+    monkeypatch.setattr(monitoring, "tell", untold)
+    code, text = run("--seed", "1", "--seeds", "2", "--intents", "60", "--jobs", "1", "--json")
     found = json.loads(text)["violations"]
     assert code == 1
     assert found[0].keys() == {"seed", "letter", "detail", "step", "replay"}

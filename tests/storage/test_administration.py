@@ -16,6 +16,7 @@ from zentra.runtime.policy import Limits, PolicyRules
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
 from zentra.storage.administration import Administration
+from zentra.storage.intake.accounts import open_book
 from zentra.storage.intake.commands import KeyedAnswer
 from zentra.storage.intake.configuration import NewAccount, NewEndpoint, create_account, create_endpoint
 from zentra.storage.pool import Pool
@@ -83,8 +84,6 @@ async def test_the_same_again_changes_nothing(administration: Administration) ->
         (lambda a: a.put_corridor(msgspec.structs.replace(CORRIDOR, rails=("x",))), "rail_unknown"),
         (lambda a: a.put_corridor(msgspec.structs.replace(CORRIDOR, tenant="nobody")), "tenant_unknown"),
         (lambda a: a.put_policy("nobody", PolicyRules(), created_by="root"), "tenant_unknown"),
-        (lambda a: a.ensure_system_accounts("acme", "ngn"), "currency_unknown"),
-        (lambda a: a.ensure_system_accounts("nobody", "NGN"), "tenant_unknown"),
     ],
 )
 async def test_what_cannot_be_is_refused(
@@ -104,16 +103,40 @@ async def test_rules_get_a_version_only_when_they_change(administration: Adminis
     assert [one.version for one in await administration.policies("acme")] == [first, first + 1]
 
 
-async def test_system_accounts_are_opened_once(administration: Administration, admin_pool: Pool) -> None:
-    opened = await administration.ensure_system_accounts("acme", "EUR")
-    assert sorted(opened) == ["fee-eur", "liquidity-eur", "settlement-eur", "suspense-eur"]
-    assert await administration.ensure_system_accounts("acme", "EUR") == []
+async def test_system_accounts_come_once_with_the_first_account_of_a_book_and_currency(
+    administration: Administration, admin_pool: Pool, tenant_pool: Pool
+) -> None:
+    assert await open_book(tenant_pool, _keyed("b", "book/eu", 1), "eu", "Europe", "ada") is None
+    for number, book in enumerate(("default", "default", "eu", "eu")):
+        account = NewAccount(
+            account_id=f"sys-{number}", owner="o", type="customer", currency="EUR", created_by="ada", book=book
+        )
+        assert await create_account(tenant_pool, _keyed(f"sys-{number}", "x", number), account) is None
     rows = await admin_pool.fetch(
-        "select type, normal_side, guarded, owner, stripe from accounts a join balances b on b.account = a.id"
-        " where currency = 'EUR' order by type"
+        "select book, account_id, type, normal_side, guarded, owner, stripe"
+        " from accounts a join balances b on b.account = a.id"
+        " where currency = 'EUR' and type <> 'customer' order by book, type"
     )
     kinds = ["fee", "liquidity", "settlement", "suspense"]
-    assert [tuple(row) for row in rows] == [(kind, "credit", False, "system", 0) for kind in kinds]
+    assert [tuple(row) for row in rows] == [
+        (book, f"{before}{kind}-eur", kind, "credit", False, "system", 0)
+        for book, before in (("default", ""), ("eu", "eu:"))
+        for kind in kinds
+    ]
+
+
+async def test_a_book_whose_system_accounts_cannot_be_named_is_not_begun(
+    administration: Administration, tenant_pool: Pool
+) -> None:
+    taken = NewAccount(account_id="us:fee-usd", owner="o", type="customer", currency="GBP", created_by="ada")
+    assert await create_account(tenant_pool, _keyed("taken", "x", 1), taken) is None
+    assert await open_book(tenant_pool, _keyed("us", "book/us", 1), "us", "America", "ada") is None
+    for account_id, book, reason in (("u-1", "us", "account_exists"), ("u-2", "nowhere", "book_not_found")):
+        wanted = NewAccount(
+            account_id=account_id, owner="o", type="customer", currency="USD", created_by="ada", book=book
+        )
+        with pytest.raises(Refusal, match=reason):
+            await create_account(tenant_pool, _keyed(account_id, "x", 1), wanted)
 
 
 def _keyed(key: str, subject: str, body: object) -> KeyedAnswer:

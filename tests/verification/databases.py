@@ -90,6 +90,6 @@ def copy(copied: str) -> Iterator[str]:
     """The URL of a copy of the ledger that may be spoilt."""
     yield copied
     changed(
-        copied, "set session_replication_role = replica", f"truncate {', '.join(TABLES)}",
+        copied, "set session_replication_role = replica", f"truncate {', '.join(TABLES)} cascade",
         *(f"insert into {table} overriding system value table saved.{table}" for table in TABLES),
     )  # fmt: skip

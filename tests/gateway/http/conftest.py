@@ -97,6 +97,9 @@ class Api:
             headers["x-idempotency-key"] = key or uuid.uuid4().hex
         return await self._call("POST", target, body, headers)
 
+    async def delete(self, target: str, **headers: str) -> Answer:
+        return await self._call("DELETE", target, None, headers)
+
     async def _call(self, method: str, target: str, body: object, headers: dict[str, str]) -> Answer:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         given = {"authorization": f"Bearer {self.keys.of(self.tenant, self.principal)}"} | named

@@ -35,6 +35,13 @@ BODIES: Mapping[str, Any] = {
     "POST /approvals/{id}/reject": {"reason": "x"},
     "POST /approvals/{id}/cancel": {"reason": "x"},
     "POST /cases/{id}/resolve": {"resolution": "retry", "reason": "x"},
+    "POST /accounts/{id}/freeze": {"reason": "x"},
+    "POST /accounts/{id}/unfreeze": {"reason": "x"},
+    "POST /accounts/{id}/close": {"reason": "x"},
+    "POST /accounts/{id}/reopen": {"reason": "x"},
+    "POST /accounts/{id}/limit": {"overdraft_limit": 5, "reason": "x"},
+    "POST /accounts/{id}/numbers": {"scheme": "virtual"},
+    "POST /accounts/{id}/monitors": {"of": "available", "when": "below", "minor": 5},
     "POST /parties/{id}/amend": {"countries": ["XA"], "reason": "x"},
     "POST /parties/{id}/kyc": {"state": "approved", "reason": "x"},
     "POST /parties/{id}/rescreen": {"reason": "x"},
@@ -42,7 +49,7 @@ BODIES: Mapping[str, Any] = {
 OWN = ("request_id", "trace_id", "instance")
 WRITTEN = (
     "intents", "idempotency", "commands", "review_decisions", "approvals", "accounts", "endpoints", "holds", "parties",
-    "party_changes",
+    "party_changes", "account_changes", "account_numbers", "account_monitors",
 )  # fmt: skip
 UNKNOWN = ("0" * 32, "no-such-thing")
 
@@ -64,6 +71,8 @@ async def things_of(api: Api, admin_pool: Pool) -> dict[str, str]:
     account, case, delivery = (uuid.uuid4().hex for _ in range(3))
     body = {"account_id": account, "owner": "o", "type": "customer", "currency": "NGN"}
     assert (await api.as_("admin").post("/accounts", body)).status == 201
+    number = await api.as_("admin").post(f"/accounts/{account}/numbers", {"scheme": "virtual"})
+    monitor = await api.as_("admin").post(f"/accounts/{account}/monitors", BODIES["POST /accounts/{id}/monitors"])
     party = {"party_id": f"p{account}", "kind": "person", "legal_name": "Ulrika Denholm"}
     assert (await api.as_("admin").post("/parties", party)).status == 201
     endpoint = await api.as_("admin").post("/webhooks/endpoints", {"url": f"https://example.com/{account}"})
@@ -88,6 +97,7 @@ async def things_of(api: Api, admin_pool: Pool) -> dict[str, str]:
         "approval": approval,
         "intent": made["id"], "intent_id": made["intent_id"], "command": command.json["command"], "account": account,
         "hold": hold["id"], "review": made["id"], "case": case, "delivery": delivery, "endpoint": endpoint.json["id"],
+        "number": f"virtual:{number.json['number']}", "monitor": monitor.json["monitor"],
         "party": party["party_id"],
     }  # fmt: skip
 
@@ -105,6 +115,8 @@ def said(answer: Answer) -> tuple[int, bytes, frozenset[tuple[str, str]]]:
 
 async def ask(api: Api, route: Route, given: str) -> Answer:
     target = re.sub(r"\{\w+\}", given, route.template)
+    if route.method == "DELETE":
+        return await api.delete(target)
     return await (api.get(target) if route.method == "GET" else api.post(target, BODIES.get(route.action, {})))
 
 
