@@ -16,7 +16,17 @@ import msgspec
 from zentra.gateway.doors.commands import CommandDoor, Order, replay_headers, reused
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
-from zentra.gateway.http.fields import Field, Objection, digest, identifier, json_object, one_of, read_fields, text
+from zentra.gateway.http.fields import (
+    SCHEMAS,
+    Field,
+    Objection,
+    digest,
+    identifier,
+    json_object,
+    one_of,
+    read_fields,
+    text,
+)
 from zentra.gateway.http.lists import CREATED, Check, Lists, amount
 from zentra.gateway.http.problems import Problem, of_violations
 from zentra.gateway.routes.packets import uuid_of
@@ -24,6 +34,7 @@ from zentra.runtime.errors import Refusal
 from zentra.runtime.evidence import canonical
 from zentra.runtime.idempotency import KeyOutcome, StoredKey, decide
 from zentra.runtime.intents.command import Violation, digest_of
+from zentra.runtime.ledger.money import MINOR_MAX
 from zentra.storage.identifiers import Uuid7
 from zentra.storage.intake.approvals import (
     APPROVAL_KINDS,
@@ -40,7 +51,7 @@ from zentra.storage.reads import approvals as reads
 from zentra.storage.reads import tenant as tenant_reads
 from zentra.storage.reads.approvals import ApprovalPlace, ApprovalView
 
-__all__ = ["APPROVAL", "APPROVAL_FILTERS", "CANCELLATION", "VERDICT", "ApprovalRoutes", "Asking"]
+__all__ = ["APPROVAL", "APPROVAL_FILTERS", "CANCELLATION", "LIMIT_SCHEMA", "VERDICT", "ApprovalRoutes", "Asking"]
 
 STATUSES: Final = ("open", "approved", "rejected", "cancelled", "expired")
 APPROVAL_FILTERS: Final[Mapping[str, Check]] = {
@@ -51,6 +62,14 @@ APPROVAL: Final[Mapping[str, Field]] = {
     "kind": Field(one_of("kind_unknown", "account_limit", "configuration")),
     "subject": Field(identifier), "request": Field(json_object), "reason": Field(text),
 }  # fmt: skip
+LIMIT_SCHEMA: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {"overdraft_limit": {"anyOf": [{"type": "integer", "minimum": 0, "maximum": MINOR_MAX},
+                                                 SCHEMAS[amount]]}},
+    "required": ["overdraft_limit"],
+    "additionalProperties": False,
+}  # fmt: skip
+"""What is asked for an account's limit, as JSON Schema."""
 VERDICT: Final[Mapping[str, Field]] = {"reason": Field(text), "request_hash": Field(digest, None)}
 CANCELLATION: Final[Mapping[str, Field]] = {"reason": Field(text)}
 _SUBJECT: Final = "approval/"
@@ -136,7 +155,7 @@ class ApprovalRoutes:
         if kind == "account_limit":
             asked = _limit(asked)
             if await tenant_reads.account(self._pool, request.principal.tenant, subject) is None:
-                raise Problem("account_not_found")
+                raise Problem("not_found", "there is no account of this id")
         return await self._asking.ask(
             request, key, kind=kind, subject=subject, asked=asked, reason=values["reason"], status=201,
             shows={"kind": kind, "subject": subject, "status": "open"}, digest=digest_of("approval", values),

@@ -113,7 +113,8 @@ def _country(value: Any) -> str:
 
 
 _NAME: Final = {
-    "type": "string", "minLength": 1, "maxLength": NAME_CHARACTERS_MAX, "pattern": "^[^\\x00-\\x1f\\x7f]*$",
+    "type": "string", "minLength": 1, "maxLength": NAME_CHARACTERS_MAX,
+    "pattern": "^[^\\x00-\\x1f\\x7f]*[^\\x00-\\x1f\\x7f\\s][^\\x00-\\x1f\\x7f]*$",  # and not all blank
 }  # fmt: skip
 SCHEMAS.update({
     person_name: _NAME,

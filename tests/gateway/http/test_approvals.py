@@ -175,7 +175,7 @@ async def test_what_is_asked_for_is_read_first(api: Api, changes: dict[str, Any]
 async def test_a_limit_is_of_an_account_that_there_is(api: Api) -> None:
     body = {"kind": "account_limit", "subject": "nobody", "request": {"overdraft_limit": 1}, "reason": "x"}
     answer = await api.post("/approvals", body)
-    assert (answer.status, answer.code) == (422, "account_not_found")
+    assert (answer.status, answer.code) == (404, "not_found")
 
 
 # Forced reversals -----------------------------------------------------------------------------------------------------
