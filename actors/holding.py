@@ -104,7 +104,7 @@ def capture(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str:
     )  # fmt: skip
     if isinstance(done, Objection):
         if done.code == "account_not_found":
-            tick.deny(tx, "ledger.capture", "not_found")
+            tick.deny_command(event, "ledger.capture", "not_found")
         return done.code
     facts = f.HoldMoved(_entries(done), "hold_captured", body.reason, event.command)
     tick.move(tx, Fact.CAPTURED_LAST if last else Fact.CAPTURED, facts, at, actor=event.principal, cause=event.command)
