@@ -104,7 +104,7 @@ def capture(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str:
     )  # fmt: skip
     if isinstance(done, Objection):
         if done.code == "account_not_found":
-            tick.deny(tx, "ledger.capture", "not_found")
+            tick.deny_command(event, "ledger.capture", "not_found")
         return done.code
     facts = f.HoldMoved(_entries(done), "hold_captured", body.reason, event.command)
     tick.move(tx, Fact.CAPTURED_LAST if last else Fact.CAPTURED, facts, at, actor=event.principal, cause=event.command)
@@ -144,12 +144,7 @@ def reverse(
     if tx.hold is None:
         return "transaction_not_found"
     source, settlement = _where_held(tick, tx)
-    destinations = {}
-    for one in tx.hold.captures:
-        ref = tick.account(tx.tenant, one.destination)
-        if ref is None:
-            raise LookupError("an account that a capture found is gone")
-        destinations[one.destination] = ref
+    destinations = tick.booked_on(tx.tenant, [one.destination for one in tx.hold.captures])
     tick.lock(source, settlement, *destinations.values())
     done = holds.reverse(
         tick.book, source, settlement, destinations, tx.hold.captures, minor, tick.now, intent=tx.id,

@@ -121,25 +121,19 @@ def reverse(tick: Tick, tx: Transaction, minor: int, *, forced: bool = False) ->
             relief=relief, forced=forced,
         )  # fmt: skip
     moves = []
+    refs = tick.booked_on(tx.tenant, [name for entry in tx.booked for name in (entry.debit, entry.credit)])
     for entry in reversed(tx.booked):
-        way = _known(tick, tx, entry.credit), _known(tick, tx, entry.debit)
+        way = refs[entry.credit], refs[entry.debit]
         moves.append(Move(_WAYS[forced], way, 0, int(entry.posted), entry.currency, entry.posting))
     tick.lock(*[ref for move in moves for ref in move.named])
     if len(moves) == 1:
-        lone = (_known(tick, tx, tx.booked[0].credit), _known(tick, tx, tx.booked[0].debit))
+        lone = refs[tx.booked[0].credit], refs[tx.booked[0].debit]
         return tick.book.reverse(
             lone, minor, tx.posted, tx.given_back, tick.now, intent=tx.id, ordinal=tx.ordinal, forced=forced
         )
     return give_back(
         tick.book, moves, minor, tx.posted, tx.given_back, tick.now, intent=tx.id, ordinal=tx.ordinal, forced=forced
     )
-
-
-def _known(tick: Tick, tx: Transaction, name: str) -> AccountRef:
-    ref = tick.account(tx.tenant, name)
-    if ref is None:
-        raise LookupError("an account that was booked on is gone")
-    return ref
 
 
 def settle_debt(tick: Tick, at: Input, tx: Transaction) -> None:

@@ -415,3 +415,15 @@ def test_a_store_that_is_slow_is_not_asked_for_ever(
     assert last_facts(fleet, intent, "ledger.refused")["code"] == "insufficient_funds"
     assert 1 < asked < 20
     assert fleet.cases() == []
+
+
+def test_who_asked_for_an_account_that_is_not_there_is_denied_and_not_who_placed_the_hold(
+    make_fleet: MakeFleet,
+) -> None:
+    fleet = make_fleet()
+    intent = placed(fleet, hold())
+    command = fleet.command("capture_hold", intent, {"destination": "of-somebody-else"}, principal="clerk")
+    fleet.run_until_idle()
+    assert verdict(fleet, command) == "account_not_found"
+    (denial,) = fleet.store.rows.denials
+    assert (denial.principal, denial.action, denial.reason) == ("clerk", "ledger.capture", "not_found")
