@@ -426,4 +426,4 @@ def test_who_asked_for_an_account_that_is_not_there_is_denied_and_not_who_placed
     fleet.run_until_idle()
     assert verdict(fleet, command) == "account_not_found"
     (denial,) = fleet.store.rows.denials
-    assert (denial.principal, denial.action, denial.reason) == ("clerk", "ledger.capture", "not_found")
+    assert (denial.actor, denial.action, denial.reason) == ("clerk", "ledger.capture", "not_found")
