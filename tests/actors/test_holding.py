@@ -14,6 +14,7 @@ from tests.actors.world import (
     ACCOUNTS,
     MakeFleet,
     account,
+    audited,
     balances,
     configuration,
     endpoint,
@@ -26,6 +27,7 @@ from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.terms import HoldTerms
 from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.intents.vocabulary import IntentKind, State
+from zentra.runtime.ledger.holds import CAPTURES_MAX
 from zentra.runtime.policy import Limits, PolicyRules, VelocityKey
 from zentra.runtime.ports import Configuration, Expiring
 
@@ -427,3 +429,23 @@ def test_who_asked_for_an_account_that_is_not_there_is_denied_and_not_who_placed
     assert verdict(fleet, command) == "account_not_found"
     (denial,) = fleet.store.rows.denials
     assert (denial.actor, denial.action, denial.reason) == ("clerk", "ledger.capture", "not_found")
+
+
+def test_the_last_of_the_captures_that_a_hold_can_have_ends_it(make_fleet: MakeFleet) -> None:
+    """So that the one record that gives all of them back stays small."""
+    fleet = make_fleet()
+    intent = placed(fleet, hold(1_000))
+    for _ in range(CAPTURES_MAX - 1):
+        fleet.command("capture_hold", intent, {"amount": "1"})
+    fleet.run_until_idle()
+    left = 1_000 - CAPTURES_MAX + 1
+    assert fleet.transaction(intent).held == left
+    assert capture(fleet, intent, 1) == "captures_exhausted"
+    assert capture(fleet, intent, left + 1) == "captures_exhausted"
+    assert capture(fleet, intent, left + 1, final=True) == "exceeds_hold"
+    assert fleet.transaction(intent).held == left
+    assert capture(fleet, intent, 1, final=True) == "done"
+    assert reverse(fleet, intent) == "done"
+    assert balances(fleet)["customer"][2:] == (CAPTURES_MAX, FUNDS + CAPTURES_MAX)
+    assert max(len(transition.record) for transition in fleet.store.rows.transitions[intent]) < 64 * 1024
+    audited(fleet)
