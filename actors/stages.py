@@ -29,6 +29,9 @@ __all__ = ["HANDLERS", "REGISTERED_TIMER", "close", "due", "fire", "try_next_rai
 # The gateway sets the first state timer when it registers an intent.
 REGISTERED_TIMER: Final = timedelta(seconds=TIMEOUTS[State.ACCEPTED].seconds)
 
+# What a state asks for is asked for again in pauses that double: what is poison each time must not spin.
+ASKED_AGAIN_SECONDS_MAX: Final = 3_600.0
+
 _UNJUDGED: Final = frozenset({State.ACCEPTED, State.JUDGING})
 
 
@@ -209,13 +212,16 @@ def fire(tick: Tick, at: Input, event: TimerFired) -> None:
         else:
             tx.retry_at = None
             tick.effect(timeout.effect, tx, f.Noted(), at)
-            tick.rearm(tx, at.partition, tick.now + timedelta(seconds=timeout.seconds))
+            pause = min(max((tick.now - tx.at).total_seconds(), timeout.seconds), ASKED_AGAIN_SECONDS_MAX)
+            tick.rearm(tx, at.partition, tick.now + timedelta(seconds=pause))
     elif tx.state is State.SUBMITTED:
         _look_after(tick, at, tx)
     elif tx.state is State.HELD:
         holding.run_out(tick, at, tx)
     elif tx.state is State.REVIEW:
         reviewing.fire(tick, at, tx)
+    elif journaling.debt_waits(tx):
+        journaling.settle_debt(tick, at, tx)
 
 
 def _look_after(tick: Tick, at: Input, tx: Transaction) -> None:

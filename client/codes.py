@@ -94,6 +94,7 @@ class Code(StrEnum):
     HOLD_ALREADY_POSTED = "hold_already_posted"
     HOLD_ALREADY_VOIDED = "hold_already_voided"
     HOLD_EXPIRED = "hold_expired"
+    CAPTURES_EXHAUSTED = "captures_exhausted"
     DESTINATION_MISSING = "destination_missing"
     EXCEEDS_HOLD = "exceeds_hold"
     REVERSAL_OF_REVERSAL = "reversal_of_reversal"

@@ -114,6 +114,7 @@ _ROWS: Final = (
     ("hold_already_posted",         409, _NO,  "the hold was captured to its end",                     "look at the hold"),
     ("hold_already_voided",         409, _NO,  "the hold was voided",                                  "place another hold"),
     ("hold_expired",                409, _NO,  "the time of the hold is over",                         "place another hold"),
+    ("captures_exhausted",          409, _NO,  "the hold has had all but the last of its captures",    "capture all that is left, or say final"),
     ("destination_missing",         422, _NO,  "neither the capture nor the hold names a destination", "name one"),
     ("exceeds_hold",                422, _NO,  "more than is held would be posted",                    "ask for less"),
     ("reversal_of_reversal",        409, _NO,  "what puts another intent right is not reversed",       "correct it with another journal"),
