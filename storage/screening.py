@@ -31,6 +31,7 @@ from zentra.storage.errors import translated
 from zentra.storage.pool import Connection, Pool, transaction
 
 __all__ = [
+    "SCREENER",
     "SCREENING_CASE",
     "ListShelf",
     "ListVersion",
@@ -48,7 +49,7 @@ __all__ = [
 ]
 
 SCREENING_CASE: Final = "screening_match"
-ACTOR: Final = "svc_screening"
+SCREENER: Final = "svc_screening"
 VERSIONS_KEPT: Final = 3  # of each list, with their entries: what a recent decision names can be looked up
 BATCH_MAX: Final = 200
 _encode: Final = msgspec.json.Encoder().encode
@@ -283,13 +284,13 @@ async def _write_finding(
         if moved:
             detail = {"name_digest": found.name_digest, "score": found.score, "screened_by": mark}
             await connection.execute(
-                _CHANGE, tenant, party, version + 1, "screening", current, after, ACTOR, found.reason,
+                _CHANGE, tenant, party, version + 1, "screening", current, after, SCREENER, found.reason,
                 _encode(detail).decode(),
             )  # fmt: skip
         if after is Screening.POSSIBLE_MATCH:
             await open_screening_case(connection, tenant, party, row["created_by"], found, rules.threshold)
         elif moved:
-            await connection.execute(_SUPERSEDED, tenant, party, SCREENING_CASE, ACTOR)
+            await connection.execute(_SUPERSEDED, tenant, party, SCREENING_CASE, SCREENER)
         return moved
 
 
@@ -298,7 +299,7 @@ async def open_screening_case(
 ) -> str | None:
     """Open a case beside no intent for what was found of a party, unless one is open; return its id where it is new.
 
-    It is assigned to an operator who did not create the party; a day is its deadline."""
+    It is assigned to an operator who neither created nor amended the party; a day is its deadline."""
     known = await connection.fetchval(
         "select id from cases where tenant = $1 and kind = $2 and status = 'open' and detail->>'party' = $3",
         tenant, SCREENING_CASE, party,
@@ -315,7 +316,7 @@ async def open_screening_case(
         tenant, SCREENING_CASE, party,
     )  # fmt: skip
     case = hashlib.sha256(f"screening/{tenant}/{party}/{number}".encode()).hexdigest()[:32]
-    await connection.execute(_CASE, case, tenant, SCREENING_CASE, _encode(detail).decode(), created_by)
+    await connection.execute(_CASE, case, tenant, SCREENING_CASE, _encode(detail).decode(), created_by, party)
     return case
 
 
@@ -330,7 +331,7 @@ async def expire_identities(pool: Pool) -> int:
         )  # fmt: skip
         for row in rows:
             await connection.execute(
-                _CHANGE, row["tenant"], row["party_id"], row["version"], "kyc", "approved", "expired", ACTOR,
+                _CHANGE, row["tenant"], row["party_id"], row["version"], "kyc", "approved", "expired", SCREENER,
                 "the approval has run out", "{}",
             )  # fmt: skip
     return len(rows)
@@ -380,7 +381,9 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 _CASE: Final = """
 insert into cases (id, tenant, intent, intent_id, kind, status, detail, opened_at, deadline, operator)
 values ($1, $2, null, null, $3, 'open', $4, now(), now() + interval '1 day',
-    (select id from principals where tenant = $2 and role = 'operator' and id <> $5 order by id limit 1))
+    (select id from principals p where tenant = $2 and role = 'operator' and id <> $5 and not exists (
+        select from party_changes c where c.tenant = $2 and c.party_id = $6 and c.what = 'amended' and c.actor = p.id
+    ) order by id limit 1))
 """
 _SUPERSEDED: Final = """
 update cases set status = 'resolved', operator = $4, resolved_at = now(),

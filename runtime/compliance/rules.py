@@ -155,7 +155,7 @@ def _sanctions(case: _Case) -> Objection | None:
                 return "review", f"party_{side.screening}"
         if "unknown" in (known.source, *known.others) or (known.destination == "unknown" and not known.leaves):
             return "review", "party_missing"
-    # Whoever is a party got this far under "all" because it was screened; under "counterparties" nobody screens parties.
+    # A party gets this far under "all" because it was screened; under "counterparties" nobody screens parties.
     screened = known.screen == "all" and isinstance(known.destination, PartyUsed)
     if known.counterparty == "missing":
         return None if not known.leaves or screened else ("review", "counterparty_missing")

@@ -2,7 +2,8 @@
 
 - The key, what it did and the answer are one commit, as everywhere; so are a change and its row of history.
 - A name stands in the row of its party. Answers, history and cases hold ids, states and digests.
-- Nobody decides on the identity, or on a match, of a party that they created.
+- Nobody decides on the identity, or on a match, of a party that they created, or that they amended since a person
+  decided the same the last time. Taking back a denial or a true match is for the same people.
 - Other names are other people until they are screened: an amended name is screened again, and what was cleared for the
   old one is not for the new one. A true match stays one.
 """
@@ -24,7 +25,7 @@ from zentra.runtime.errors import Contended, Refusal
 from zentra.runtime.idempotency import StoredKey
 from zentra.storage.intake.commands import KeyedAnswer, claim_key
 from zentra.storage.pool import Connection, Pool, tenant_transaction
-from zentra.storage.screening import SCREENING_CASE, open_screening_case
+from zentra.storage.screening import SCREENER, SCREENING_CASE, open_screening_case
 
 __all__ = [
     "KycDecision",
@@ -155,9 +156,9 @@ async def decide_kyc(pool: Pool, keyed: KeyedAnswer, decision: KycDecision) -> S
 
     async def write(connection: Connection) -> None:
         row = await _locked(connection, keyed.tenant, decision.party_id)
-        if decision.state in (Kyc.APPROVED, Kyc.DENIED) and row["created_by"] == decision.actor:
-            raise Refusal("self_approval", "whoever created a party does not decide on it")
         before = Kyc(row["kyc_state"])
+        if before is Kyc.DENIED or decision.state in (Kyc.APPROVED, Kyc.DENIED):
+            await _four_eyes(connection, keyed.tenant, decision.party_id, row, decision.actor, "kyc")
         if decision.state not in KYC_MOVES[before]:
             raise Refusal("kyc_move_refused", f"a party that is {before} does not become {decision.state}")
         await connection.execute(
@@ -182,8 +183,7 @@ async def rescreen_party(pool: Pool, keyed: KeyedAnswer, party_id: str, actor: s
 
     async def write(connection: Connection) -> None:
         row = await _locked(connection, keyed.tenant, party_id)
-        if row["created_by"] == actor:
-            raise Refusal("self_approval", "whoever created a party does not decide on it")
+        await _four_eyes(connection, keyed.tenant, party_id, row, actor, "screening")
         await _screened(connection, keyed.tenant, party_id, row, Screening.NOT_SCREENED, actor, reason, {})
 
     return await _once(pool, keyed, write)
@@ -208,8 +208,7 @@ async def resolve_match(pool: Pool, keyed: KeyedAnswer, word: MatchWord) -> Stor
             raise Refusal("case_not_open", "somebody resolved it already")
         detail = msgspec.json.decode(found["detail"])
         row = await _locked(connection, keyed.tenant, detail["party"])
-        if row["created_by"] == actor:
-            raise Refusal("self_approval", "whoever created a party does not decide on it")
+        await _four_eyes(connection, keyed.tenant, detail["party"], row, actor, "screening")
         said = {"resolution": str(resolution), "reason": reason}
         await connection.execute(
             "insert into commands (id, tenant, kind, subject, principal, role, body)"
@@ -271,6 +270,16 @@ async def _locked(connection: Connection, tenant: str, party_id: str) -> asyncpg
     return row
 
 
+async def _four_eyes(
+    connection: Connection, tenant: str, party_id: str, row: asyncpg.Record, actor: str, what: str
+) -> None:
+    """Raise Refusal `self_approval` where a decision on a party's `what` is not for this actor.
+
+    The row of the party is locked, so nobody amends it meanwhile."""
+    if row["created_by"] == actor or await connection.fetchval(_AMENDED, tenant, party_id, actor, what, SCREENER):
+        raise Refusal("self_approval", "whoever created or amended a party does not decide on it")
+
+
 async def _screened(
     connection: Connection,
     tenant: str,
@@ -311,6 +320,16 @@ _PARTY: Final = """
 insert into parties (tenant, party_id, kind, legal_name, aliases, born, countries, identifiers, kyc_state,
                      screening_state, forced, created_by)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+"""
+_AMENDED: Final = """
+select exists (
+    select from party_changes where tenant = $1 and party_id = $2 and what = 'amended' and actor = $3
+    and number > coalesce((
+        select max(number) from party_changes where tenant = $1 and party_id = $2 and what = $4
+        and actor <> $5
+        and (before = 'denied' or after in ('approved', 'denied', 'true_match', 'false_positive'))
+    ), 0)
+)
 """
 _CLEARED: Final = """
 insert into cleared_pairs (tenant, name_digest, list, entry, entry_digest, case_id, cleared_by, reason)

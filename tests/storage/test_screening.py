@@ -98,6 +98,10 @@ class World:
         given = MatchWord(case, uuid.uuid4().hex, actor, "operator", word, reason)
         await resolve_match(self.pool, self.keyed(), given)
 
+    async def word(self, party: str, state: Kyc, actor: str, until: datetime | None = None) -> None:
+        said = KycDecision(party_id=party, state=state, actor=actor, reason="seen", expires_at=until)
+        await decide_kyc(self.pool, self.keyed(), said)
+
     async def case(self, party: str, status: str = "open") -> str | None:
         found: str | None = await self.admin.fetchval(
             "select id from zentra.cases where tenant = $1 and detail->>'party' = $2 and status = $3",
@@ -178,7 +182,7 @@ async def test_a_cleared_pair_stays_cleared_until_name_or_entry_change(world: Wo
     await world.screen()
     case = await world.case(party)
     assert case is not None
-    with pytest.raises(Refusal, match="created a party"):
+    with pytest.raises(Refusal, match="created or amended a party"):
         await world.resolve(case, Screening.FALSE_POSITIVE, "not her", "dev")
     await world.resolve(case, Screening.FALSE_POSITIVE, "not her", "operator")
     with pytest.raises(Refusal, match="resolved it already"):
@@ -212,7 +216,7 @@ async def test_a_true_match_is_ended_by_a_person_alone(world: World) -> None:
     await amend_party(world.pool, world.keyed(), party, "dev", "typo", {"legal_name": "Somebody Else"})
     await world.screen()
     assert (await world.state(party))[1] == "true_match"
-    with pytest.raises(Refusal, match="created a party"):
+    with pytest.raises(Refusal, match="created or amended a party"):
         await rescreen_party(world.pool, world.keyed(), party, "dev", "let me")
     await rescreen_party(world.pool, world.keyed(), party, "operator", "the court said so")
     await world.screen()
@@ -237,7 +241,7 @@ async def test_a_decision_on_an_identity_is_not_its_creators_and_follows_the_tab
         word = KycDecision(party_id=party, state=state, actor=actor, reason="seen", expires_at=until)
         await decide_kyc(world.pool, world.keyed(), word)
 
-    with pytest.raises(Refusal, match="created a party"):
+    with pytest.raises(Refusal, match="created or amended a party"):
         await decide(Kyc.APPROVED, "dev")
     await decide(Kyc.AWAITING_DOCUMENTS, "dev")
     await decide(Kyc.APPROVED, until=datetime.now(UTC) - timedelta(seconds=1))
@@ -245,6 +249,62 @@ async def test_a_decision_on_an_identity_is_not_its_creators_and_follows_the_tab
         await decide(Kyc.AWAITING_DOCUMENTS)
     assert await expire_identities(world.writer) >= 1
     assert (await world.state(party))[0] == "expired"
+
+
+async def test_whoever_amended_a_party_neither_rescreens_it_nor_ends_its_case(world: World) -> None:
+    party = await world.party("Jorunn Voransky")
+    await world.load(HERON)
+    await world.screen()
+    await amend_party(world.pool, world.keyed(), party, "second", "seen", {"countries": ("XA",)})
+    await world.screen()
+    with pytest.raises(Refusal, match="created or amended a party"):
+        await world.resolve(await world.case(party), Screening.FALSE_POSITIVE, "not her", "second")
+    await world.resolve(await world.case(party), Screening.TRUE_MATCH, "her", "operator")
+    await rescreen_party(world.pool, world.keyed(), party, "second", "a case was decided since")
+    await world.screen()
+    await world.resolve(await world.case(party), Screening.TRUE_MATCH, "still her", "operator")
+
+    await amend_party(world.pool, world.keyed(), party, "second", "typo", {"legal_name": "Somebody Else"})
+    with pytest.raises(Refusal, match="created or amended a party"):
+        await rescreen_party(world.pool, world.keyed(), party, "second", "another name")
+    await world.word(party, Kyc.PENDING_REVIEW, "operator")
+    await world.word(party, Kyc.APPROVED, "operator")
+    with pytest.raises(Refusal, match="created or amended a party"):
+        await rescreen_party(world.pool, world.keyed(), party, "second", "its identity is another question")
+    assert (await world.state(party))[1] == "true_match"
+    await rescreen_party(world.pool, world.keyed(), party, "operator", "seen")
+    await world.screen()
+    assert (await world.state(party))[1] == "clear"
+
+
+async def test_whoever_amended_a_party_since_the_last_decision_does_not_decide_on_its_identity(world: World) -> None:
+    party = await world.party("Ulrika Denholm")
+    await amend_party(world.pool, world.keyed(), party, "second", "typo", {"legal_name": "Ulrika Denholt"})
+    for state in (Kyc.APPROVED, Kyc.DENIED):
+        with pytest.raises(Refusal, match="created or amended a party"):
+            await world.word(party, state, "second")
+    await world.word(party, Kyc.DENIED, "operator")
+    await world.word(party, Kyc.PENDING_REVIEW, "second")
+    await world.word(party, Kyc.APPROVED, "second")
+    await amend_party(world.pool, world.keyed(), party, "operator", "moved", {"countries": ("XA",)})
+    with pytest.raises(Refusal, match="created or amended a party"):
+        await world.word(party, Kyc.DENIED, "operator")
+    await world.word(party, Kyc.DENIED, "second")
+    await amend_party(world.pool, world.keyed(), party, "second", "moved", {"countries": ("XB",)})
+    for actor in ("dev", "second"):
+        with pytest.raises(Refusal, match="created or amended a party"):
+            await world.word(party, Kyc.PENDING_REVIEW, actor)
+    assert (await world.state(party))[0] == "denied", "that ends a denial, so it is a decision"
+
+
+async def test_a_case_is_for_an_operator_who_neither_created_nor_amended_the_party(world: World) -> None:
+    await Administration(world.admin).create_principal(world.name, "second", name="second", role="operator")
+    party = await world.party("Jorunn Voransky")
+    await amend_party(world.pool, world.keyed(), party, "operator", "seen", {"countries": ("XA",)})
+    await world.load(HERON)
+    await world.screen()
+    case = await world.case(party)
+    assert await world.admin.fetchval("select operator from zentra.cases where id = $1", case) == "second"
 
 
 async def test_accounts_bring_the_state_of_their_party_and_a_change_is_in_force_at_once(world: World) -> None:
