@@ -209,7 +209,7 @@ class PartyRoutes:
         return json_reply(200, {"data": found})
 
     async def amend(self, request: Request) -> Reply:
-        """Change what is said of a party; another name is screened anew."""
+        """Change what is said of a party: its identity is for review again, and it is screened anew."""
         values, in_body = read_fields(request.json, AMENDMENT)
         reason = values.pop("reason")
         given, party = _given(values), _id_of(request)

@@ -4,8 +4,8 @@
 - A name stands in the row of its party. Answers, history and cases hold ids, states and digests.
 - Nobody decides on the identity, or on a match, of a party that they created, or that they amended since a person
   decided the same the last time. Taking back a denial or a true match is for the same people.
-- Other names are other people until they are screened: an amended name is screened again, and what was cleared for the
-  old one is not for the new one. A true match stays one.
+- Whoever is amended may be somebody else: an approval is for review again, and the party is screened again. What was
+  cleared for an old name is not for a new one. A denial and a true match stay.
 """
 
 from __future__ import annotations
@@ -110,28 +110,33 @@ async def amend_party(
 ) -> StoredKey | None:
     """Change what is said of a party and return None, or what the key has stored already.
 
-    `changes` holds columns of `NewParty`, without the kind. Raises Refusal `not_found`."""
+    `changes` holds columns of `NewParty`, without the kind: all of them say who somebody is. Raises Refusal
+    `not_found`."""
 
     async def write(connection: Connection) -> None:
         row = await _locked(connection, keyed.tenant, party_id)
         told = {**changes}
         if "identifiers" in told:
             told["identifiers"] = msgspec.json.encode(told["identifiers"]).decode()
-        renamed = bool({"legal_name", "aliases"} & told.keys())
-        before = Screening(row["screening_state"])
-        after = before
-        if renamed and before is not Screening.TRUE_MATCH:
-            after = Screening.NOT_SCREENED
+        before, after = Screening(row["screening_state"]), Screening.NOT_SCREENED
+        if before is Screening.TRUE_MATCH:
+            after = before
+        else:
             told["forced"] = False
-        if renamed:
-            told["screened_by"] = None
+        told["screened_by"] = None
+        known = now_known = Kyc(row["kyc_state"])
+        if known is Kyc.APPROVED:
+            now_known = told["kyc_state"] = Kyc.PENDING_REVIEW
+            told["kyc_expires_at"] = None
         columns = ", ".join(f"{name} = ${place}" for place, name in enumerate(told, 4))
         await connection.execute(
             f"update parties set screening_state = $3, version = version + 1, updated_at = now(), {columns}"  # noqa: S608
             " where tenant = $1 and party_id = $2",
             keyed.tenant, party_id, after, *[list(v) if isinstance(v, tuple) else v for v in told.values()],
         )  # fmt: skip
-        detail = {"fields": sorted(changes), "screening": [str(before), str(after)]}
+        detail = {
+            "fields": sorted(changes), "kyc": [str(known), str(now_known)], "screening": [str(before), str(after)],
+        }  # fmt: skip
         change = _Change(
             keyed.tenant,
             party_id,

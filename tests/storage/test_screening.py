@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from zentra.runtime.compliance.diligence import Compliance
@@ -249,6 +250,51 @@ async def test_a_decision_on_an_identity_is_not_its_creators_and_follows_the_tab
         await decide(Kyc.AWAITING_DOCUMENTS)
     assert await expire_identities(world.writer) >= 1
     assert (await world.state(party))[0] == "expired"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"legal_name": "Somebody Else"}, {"aliases": ("Somebody",)}, {"born": date(1961, 5, 3)}, {"countries": ("XA",)},
+        {"identifiers": {"passport": "X1"}},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (Kyc.APPROVED, "pending_review"), (Kyc.DENIED, "denied"), (Kyc.AWAITING_DOCUMENTS, "awaiting_documents"),
+        (None, "not_started"),
+    ],
+)  # fmt: skip
+async def test_who_is_said_to_be_another_person_is_approved_and_screened_anew(
+    world: World, changes: dict[str, Any], before: Kyc | None, after: str
+) -> None:
+    party = await world.party("Ulrika Denholm")
+    await world.load(HERON)
+    await world.screen()
+    if before is not None:
+        await world.word(party, before, "operator", datetime.now(UTC) + timedelta(days=1))
+    await amend_party(world.pool, world.keyed(), party, "dev", "told us", changes)
+    assert await world.state(party) == (after, "not_screened")
+    seen = await reads.party(world.pool, world.name, party, names=True)
+    told = await reads.history(world.pool, world.name, party)
+    assert seen is not None
+    assert told is not None
+    assert seen.kyc_expires_at is None
+    assert msgspec.json.decode(told[0].detail) == {
+        "fields": list(changes), "kyc": [before or "not_started", after], "screening": ["clear", "not_screened"],
+    }  # fmt: skip
+    await world.screen()
+    assert (await world.state(party))[1] == "clear"
+
+
+async def test_an_amended_party_of_the_sandbox_is_one_like_any_other(world: World) -> None:
+    party = await world.party("Sandbox Approved")
+    await amend_party(world.pool, world.keyed(), party, "dev", "told us", {"born": date(1961, 5, 3)})
+    assert await world.state(party) == ("pending_review", "not_screened")
+    await world.load(HERON)
+    assert await world.screen() == (1, 1)
 
 
 async def test_whoever_amended_a_party_neither_rescreens_it_nor_ends_its_case(world: World) -> None:

@@ -118,13 +118,14 @@ async def test_an_identity_is_decided_by_somebody_else_along_the_table(api: Api)
     ]
 
 
-async def test_an_amended_name_is_screened_anew_and_something_has_to_be_amended(api: Api) -> None:
+async def test_an_amended_party_is_looked_at_anew_and_something_has_to_be_amended(api: Api) -> None:
     party = await made(api, legal_name="Sandbox Approved")
     assert (await api.get(f"/parties/{party}")).json["screening_state"] == "clear"
     nothing = await api.post(f"/parties/{party}/amend", {"reason": "x"})
     assert nothing.json["errors"][0]["code"] == "field_missing"
     assert (await api.post(f"/parties/{party}/amend", {"reason": "moved", "countries": ["XB"]})).status == 200
-    assert (await api.get(f"/parties/{party}")).json["screening_state"] == "clear"
+    shown = (await api.get(f"/parties/{party}")).json
+    assert (shown["kyc_state"], shown["screening_state"]) == ("pending_review", "not_screened")
     assert (await api.post(f"/parties/{party}/amend", {"reason": "married", "legal_name": "U. Holt"})).status == 200
     shown = (await api.get(f"/parties/{party}")).json
     assert (shown["screening_state"], shown["legal_name"], shown["version"]) == ("not_screened", "U. Holt", 3)
