@@ -26,7 +26,7 @@ from zentra.runtime.compliance.parties import Finding, next_screening, screen_na
 from zentra.runtime.compliance.rules import ClearedPair
 from zentra.runtime.compliance.states import Screening
 from zentra.runtime.errors import Refusal
-from zentra.runtime.policy import PolicyRules
+from zentra.runtime.policy.document import rules_of
 from zentra.storage.errors import translated
 from zentra.storage.pool import Connection, Pool, transaction
 
@@ -36,6 +36,7 @@ __all__ = [
     "ListShelf",
     "ListVersion",
     "Rescreened",
+    "Screened",
     "activate_list",
     "cleared_pairs",
     "expire_identities",
@@ -193,12 +194,25 @@ def _aged(known: NameList, info: ListInfo) -> NameList:
 # Parties -----------------------------------------------------------------------------------------------------------
 
 
-async def screened_tenants(pool: Pool) -> dict[str, Compliance]:
-    """Return what the rules in force demand of parties, by tenant, of those that demand that they are screened."""
+class Screened(Struct, frozen=True):
+    """What the rules in force demand of parties, by tenant, of those that demand that they are screened.
+
+    `unusable` says by tenant what is wrong with rules that cannot be used: nothing of such a tenant is accepted."""
+
+    rules: Mapping[str, Compliance]
+    unusable: Mapping[str, str]
+
+
+async def screened_tenants(pool: Pool) -> Screened:
+    """Return whose parties are screened by which demands; raises Unavailable."""
     with translated():
-        rows = await pool.fetch("select distinct on (tenant) tenant, rules from policies order by 1, version desc")
-    rules = {row[0]: msgspec.json.decode(row[1], type=PolicyRules).compliance for row in rows}
-    return {tenant: one for tenant, one in rules.items() if one is not None and one.screen == "all"}
+        rows = await pool.fetch("select tenant, version, rules from policies where state = 'active' order by 1")
+    known = {row[0]: rules_of(msgspec.json.decode(row[2]), row[1]) for row in rows}
+    asked = {tenant: one.compliance for tenant, one in known.items() if one.compliance is not None}
+    return Screened(
+        {tenant: one for tenant, one in asked.items() if one.screen == "all"},
+        {tenant: one.unusable for tenant, one in known.items() if one.unusable},
+    )
 
 
 async def cleared_pairs(pool: Pool) -> dict[str, frozenset[ClearedPair]]:

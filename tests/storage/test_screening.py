@@ -383,7 +383,7 @@ async def test_the_configuration_holds_lists_where_rules_ask_for_them(world: Wor
     configuration = await store.configuration()
     assert world.list in configuration.lists
     assert configuration.policies[world.name].compliance == world.rules
-    assert (await screened_tenants(world.writer))[world.name] == world.rules
+    assert (await screened_tenants(world.writer)).rules[world.name] == world.rules
     party = await world.party("Jorunn Voransky")
     await world.screen()
     before = await world.version()
@@ -419,6 +419,29 @@ async def test_rules_that_cannot_be_kept_are_refused(world: World) -> None:
     for wrong in (Compliance(screen="some"), Compliance(threshold=599), Compliance(list_max_age_hours=0)):
         with pytest.raises(Refusal, match="compliance_malformed"):
             await Administration(world.admin).put_policy(world.name, PolicyRules(compliance=wrong), created_by="ops")
+
+
+async def test_parties_are_screened_by_the_rules_in_force_and_a_broken_document_is_its_tenants_alone(
+    world: World, admin_pool: Pool
+) -> None:
+    insert = (
+        "insert into zentra.policies (tenant, version, rules, created_by, state) values ($1, $2, $3, 'ops', 'draft')"
+    )
+    await admin_pool.execute(insert, world.name, 2, '{"compliance": {"screen": "off"}}')
+    await admin_pool.execute(insert, world.name, 3, '{"compliance": {"screen": "whatever", "nothing": 1}}')
+    asked = await screened_tenants(world.writer)
+    assert asked.rules[world.name] == world.rules, "a draft is in force for nobody"
+    assert world.name not in asked.unusable
+
+    other = f"t{uuid.uuid4().hex[:10]}"
+    await Administration(admin_pool).create_tenant(other, "T")
+    await admin_pool.execute("update zentra.policies set state = 'retired' where tenant = $1", other)
+    broken = insert.replace("'draft'", "'active'")
+    await admin_pool.execute(broken, other, 9, '{"compliance": {"screen": "all", "nothing": 1}}')
+    asked = await screened_tenants(world.writer)
+    assert asked.rules[world.name] == world.rules
+    assert other not in asked.rules
+    assert "/compliance/nothing" in asked.unusable[other]
 
 
 async def test_another_tenant_sees_nobody(world: World, admin_pool: Pool) -> None:
