@@ -157,7 +157,7 @@ async def decide_kyc(pool: Pool, keyed: KeyedAnswer, decision: KycDecision) -> S
     """Move the KYC state of a party and return None, or what the key has stored already.
 
     When this returns, no decision that did not know of it can be committed any more. Raises Refusal `not_found`,
-    `self_approval`, `kyc_move_refused`."""
+    `self_approval`, `kyc_move_refused`, `expires_at_in_past`."""
 
     async def write(connection: Connection) -> None:
         row = await _locked(connection, keyed.tenant, decision.party_id)
@@ -166,11 +166,13 @@ async def decide_kyc(pool: Pool, keyed: KeyedAnswer, decision: KycDecision) -> S
             await _four_eyes(connection, keyed.tenant, decision.party_id, row, decision.actor, "kyc")
         if decision.state not in KYC_MOVES[before]:
             raise Refusal("kyc_move_refused", f"a party that is {before} does not become {decision.state}")
+        until = decision.expires_at if decision.state is Kyc.APPROVED else None
+        if until is not None and not await connection.fetchval("select $1 > now()", until):
+            raise Refusal("expires_at_in_past", "the approval would have run out already")
         await connection.execute(
             "update parties set kyc_state = $3, kyc_expires_at = $4, version = version + 1, updated_at = now()"
             " where tenant = $1 and party_id = $2",
-            keyed.tenant, decision.party_id, decision.state,
-            decision.expires_at if decision.state is Kyc.APPROVED else None,
+            keyed.tenant, decision.party_id, decision.state, until,
         )  # fmt: skip
         change = _Change(
             keyed.tenant, decision.party_id, row["version"] + 1, "kyc", before, decision.state, decision.actor,

@@ -232,6 +232,19 @@ def test_every_kyc_state_is_left_by_somebody_and_denied_is_not_approved_at_once(
     assert all(state not in moves for state, moves in KYC_MOVES.items())
 
 
+@pytest.mark.parametrize(
+    ("kyc", "until", "said"),
+    [
+        ("approved", None, "approved"), ("approved", timedelta(microseconds=1), "approved"),
+        ("approved", timedelta(0), "expired"), ("approved", timedelta(days=-1), "expired"),
+        ("denied", timedelta(days=-1), "denied"), ("expired", timedelta(days=-1), "expired"),
+    ],
+)  # fmt: skip
+def test_an_approval_ends_at_its_time(kyc: str, until: timedelta | None, said: str) -> None:
+    ref = PartyRef("p1", kyc, "clear", None if until is None else NOW + until)
+    assert ref.as_of(NOW).kyc == said
+
+
 # As one part of a policy.
 
 

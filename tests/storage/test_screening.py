@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 
+from zentra.gateway.screening import ScreeningService
 from zentra.runtime.compliance.diligence import Compliance
 from zentra.runtime.compliance.lists import ListEntry, NameList
 from zentra.runtime.compliance.states import Kyc, PartyRef, Screening
 from zentra.runtime.errors import Refusal
+from zentra.runtime.instruments import Silence
 from zentra.runtime.policy import PolicyRules
+from zentra.runtime.ports import Configuration
 from zentra.storage.administration import Administration
 from zentra.storage.engine.store import PostgresStore
 from zentra.storage.intake.commands import KeyedAnswer
@@ -30,6 +34,7 @@ from zentra.storage.intake.parties import (
 )
 from zentra.storage.pool import Pool
 from zentra.storage.reads import parties as reads
+from zentra.storage.reads.decisions import accounts_named
 from zentra.storage.screening import (
     ListShelf,
     activate_list,
@@ -245,9 +250,18 @@ async def test_a_decision_on_an_identity_is_not_its_creators_and_follows_the_tab
     with pytest.raises(Refusal, match="created or amended a party"):
         await decide(Kyc.APPROVED, "dev")
     await decide(Kyc.AWAITING_DOCUMENTS, "dev")
-    await decide(Kyc.APPROVED, until=datetime.now(UTC) - timedelta(seconds=1))
+    with pytest.raises(Refusal, match="run out already"):
+        await decide(Kyc.APPROVED, until=datetime.now(UTC) - timedelta(seconds=1))
+    until = datetime.now(UTC) + timedelta(hours=1)
+    await decide(Kyc.APPROVED, until=until)
     with pytest.raises(Refusal, match="does not become"):
         await decide(Kyc.AWAITING_DOCUMENTS)
+    account = world.name, await world.account(party)
+    ref = (await PostgresStore(world.writer).accounts([account]))[account].party
+    assert ref == PartyRef(party, "approved", "not_screened", until)
+    assert (await accounts_named(world.pool, world.name, [account[1]]))[account[1]].party == ref
+    past = "update zentra.parties set kyc_expires_at = now() - interval '1 second' where tenant = $1"
+    await world.admin.execute(past, world.name)
     assert await expire_identities(world.writer) >= 1
     assert (await world.state(party))[0] == "expired"
 
@@ -351,6 +365,20 @@ async def test_a_case_is_for_an_operator_who_neither_created_nor_amended_the_par
     await world.screen()
     case = await world.case(party)
     assert await world.admin.fetchval("select operator from zentra.cases where id = $1", case) == "second"
+
+
+async def test_approvals_run_out_where_nobody_asks_for_compliance(world: World) -> None:
+    party = await world.party("Ulrika Denholm")
+    await world.word(party, Kyc.APPROVED, "operator", datetime.now(UTC) + timedelta(hours=1))
+    past = "update zentra.parties set kyc_expires_at = now() - interval '1 second' where tenant = $1"
+    await world.admin.execute(past, world.name)
+    nothing = Configuration(version=1, policies={}, corridors={}, endpoints={}, rails={})
+    for first, state in (([], "approved"), ([0], "expired")):
+        service = ScreeningService(
+            world.writer, ListShelf(world.writer), lambda: nothing, partial(bool, first), Silence()
+        )
+        assert await service.look() == 0
+        assert (await world.state(party))[0] == state
 
 
 async def test_accounts_bring_the_state_of_their_party_and_a_change_is_in_force_at_once(world: World) -> None:

@@ -105,6 +105,8 @@ async def test_an_identity_is_decided_by_somebody_else_along_the_table(api: Api)
     assert (await api.post(f"/parties/{theirs}/kyc", approve)).json["code"] == "permission_denied"
     assert (await operator.post(f"/parties/{mine}/kyc", approve)).json["code"] == "self_approval"
     assert (await operator.post(f"/parties/{mine}/kyc", {"state": "pending_review", "reason": "x"})).status == 200
+    late = await operator.post(f"/parties/{theirs}/kyc", {**approve, "expires_at": "2020-01-01T00:00:00Z"})
+    assert (late.status, late.json["code"]) == (422, "expires_at_in_past")
     key = uuid.uuid4().hex
     done = await operator.post(f"/parties/{theirs}/kyc", approve, key=key)
     assert (done.status, done.json["state"]) == (200, "approved")
