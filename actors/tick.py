@@ -207,11 +207,15 @@ class Tick:
         return self.memory.logs[tenant]
 
     def account(self, tenant: str, name: str) -> AccountRef | None:
-        """Return an account of the tenant, or None where there is none."""
+        """Return an account of the tenant, its party as it is now, or None where there is none."""
         try:
-            return self.memory.accounts[tenant, name]
+            ref = self.memory.accounts[tenant, name]
         except KeyError:
             raise MissingGround(Missing(accounts={(tenant, name)})) from None
+        if ref is None or ref.party is None or ref.party.kyc_expires_at is None:
+            return ref
+        party = ref.party.as_of(self.now)
+        return ref if party is ref.party else replace(ref, party=party)
 
     def booked_on(self, tenant: str, names: Collection[str]) -> dict[str, AccountRef]:
         """Return the accounts that postings stand on, all of them asked for at once; raises LookupError where one is

@@ -130,6 +130,7 @@ class Code(StrEnum):
     DELIVERY_UNDER_WAY = "delivery_under_way"
     POLICY_STATE_CONFLICT = "policy_state_conflict"
     PARTY_NOT_FOUND = "party_not_found"
+    EXPIRES_AT_IN_PAST = "expires_at_in_past"
     KYC_MOVE_REFUSED = "kyc_move_refused"
     EVIDENCE_NOT_SEALED = "evidence_not_sealed"
     SIGNATURE_MISSING = "signature_missing"

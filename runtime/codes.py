@@ -150,6 +150,7 @@ _ROWS: Final = (
     ("delivery_under_way",          409, _YES, "the delivery is being sent right now",                 "ask again when the attempt has ended"),
     ("policy_state_conflict",       409, _NO,  "the version is not in a state for this",               "look at the version"),
     ("party_not_found",             404, _NO,  "the account's party does not exist",                   "create the party first"),
+    ("expires_at_in_past",          422, _NO,  "the approval would have run out already",              "send a time to come"),
     ("kyc_move_refused",            409, _NO,  "the party does not go from its state to this one",     "look at the party"),
     ("evidence_not_sealed",         409, _YES, "the packet is not sealed yet",                         "ask again after retry-after"),
     # Provider callbacks; the reasons of zentra.runtime.rails.port.

@@ -265,7 +265,8 @@ DOORS: Final[Mapping[str, Door]] = {
         },
     ),
     "POST /parties/{id}/kyc": _party(
-        "decide_kyc", "Move the KYC state of a party.", KYC, "self_approval", "kyc_move_refused"
+        "decide_kyc", "Move the KYC state of a party.", KYC, "self_approval", "kyc_move_refused",
+        "expires_at_in_past",
     ),
     "POST /parties/{id}/rescreen": _party(
         "rescreen_party", "Have a party screened anew, a true match included.", RESCREEN, "self_approval"
