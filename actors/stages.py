@@ -5,6 +5,7 @@ follows. Which handler runs is read off `HANDLERS`, by the stage of the subject.
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -22,6 +23,7 @@ from zentra.runtime.partitions import log_key
 from zentra.runtime.policy import DEFAULT_RULES, Judging, VelocityKey, decide, is_plain, velocity_keys
 from zentra.runtime.rails import routing
 from zentra.runtime.rails.port import Cause
+from zentra.runtime.reviews import asks_of, standing
 
 __all__ = ["HANDLERS", "REGISTERED_TIMER", "close", "due", "fire", "try_next_rail"]
 
@@ -48,7 +50,8 @@ def judge(tick: Tick, at: Input, event: Due) -> None:
         judging = Judging(tick.now, tx.principal, destination, tick.rules.scorers)
     keys = velocity_keys(rules, tx.tenant, command, tick.day, None if judging is None else tick.now)
     tick.counted(keys)
-    decision = decide(
+    decided = partial(
+        decide,
         rules,
         command,
         tenant=tx.tenant,
@@ -56,10 +59,14 @@ def judge(tick: Tick, at: Input, event: Due) -> None:
         source=journaling.payer(tick, tx),
         usage=tick.usage,
         day=tick.day,
-        waives=tx.waives,
         judging=judging,
         diligence=None if rules.compliance is None else diligence_of(tick, tx, rules.compliance),
     )
+    decision = decided()
+    if tx.waives:
+        decision = decided(waives=standing(tx.waives, tx.bound, decision))
+    if decision.outcome == "review":
+        decision = replace(decision, asks=asks_of(decision))
     if command is not tx.command:
         decision = replace(decision, named=(command.source, command.destination))
     if decision.outcome == "accepted":

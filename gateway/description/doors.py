@@ -206,7 +206,8 @@ DOORS: Final[Mapping[str, Door]] = {
     ),
     "POST /approvals": Door(
         name="request_approval", tag="approvals", summary="Ask for another person's approval.", key="once",
-        answers={201: reviewing.ApprovalAnswer}, headers=("location", *_REPLAYED), codes=("not_found",),
+        answers={201: reviewing.ApprovalAnswer}, headers=("location", *_REPLAYED),
+        codes=("not_found", "account_is_system"),
         takes={
             **schema_of_fields(APPROVAL),
             "oneOf": [
@@ -223,7 +224,10 @@ DOORS: Final[Mapping[str, Door]] = {
         name="approve_approval", tag="approvals", summary="Agree, and let it happen.", key="once", waits=True,
         answers={200: reviewing.ApprovalAnswer | shapes.CommandAnswer, 202: shapes.CommandAnswer},
         takes=schema_of_fields(VERDICT), headers=_COMMAND_HEADERS, problem_headers=_COMMAND_HEADERS[1:],
-        codes=(*_CLOSING_CODES, "request_hash_missing", "account_closed", *COMMAND_CODES["reverse"]),
+        codes=(
+            *_CLOSING_CODES, "request_hash_missing", "account_closed", "account_is_system", "limit_below_use",
+            *COMMAND_CODES["reverse"],
+        ),
     ),
     "POST /approvals/{id}/reject": Door(
         name="reject_approval", tag="approvals", summary="Refuse it.", key="once",

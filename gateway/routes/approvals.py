@@ -34,6 +34,7 @@ from zentra.runtime.errors import Refusal
 from zentra.runtime.evidence import canonical
 from zentra.runtime.idempotency import KeyOutcome, StoredKey, decide
 from zentra.runtime.intents.command import Violation, digest_of
+from zentra.runtime.intents.vocabulary import SYSTEM_ACCOUNT_TYPES
 from zentra.runtime.ledger.money import MINOR_MAX
 from zentra.storage.identifiers import Uuid7
 from zentra.storage.intake.approvals import (
@@ -154,8 +155,11 @@ class ApprovalRoutes:
         asked = values["request"]
         if kind == "account_limit":
             asked = _limit(asked)
-            if await tenant_reads.account(self._pool, request.principal.tenant, subject) is None:
+            account = await tenant_reads.account(self._pool, request.principal.tenant, subject)
+            if account is None:
                 raise Problem("not_found", "there is no account of this id")
+            if account.type in SYSTEM_ACCOUNT_TYPES:
+                raise Problem("account_is_system")
         return await self._asking.ask(
             request, key, kind=kind, subject=subject, asked=asked, reason=values["reason"], status=201,
             shows={"kind": kind, "subject": subject, "status": "open"}, digest=digest_of("approval", values),
@@ -226,7 +230,13 @@ class ApprovalRoutes:
     def _how(self, request: Request, seen: ApprovalView, verdict: Verdict, reason: str) -> Closing:
         who = request.principal
         return Closing(
-            approval=seen.id, tenant=who.tenant, verdict=verdict, principal=who.id, role=who.role, reason=reason
+            approval=seen.id,
+            tenant=who.tenant,
+            verdict=verdict,
+            principal=who.id,
+            role=who.role,
+            reason=reason,
+            request_id=request.request_id,
         )
 
     async def _find(self, request: Request) -> ApprovalView:
