@@ -136,6 +136,20 @@ def test_terms_are_those_of_when_it_opened(make_fleet: MakeFleet) -> None:
     assert (fleet.transaction(intent).state, fleet.events(intent)[-2]) == (State.FAILED, "review.expired")
 
 
+@pytest.mark.parametrize(("rules", "approvals"), [(None, 2), (ReviewRules(nats_approvals=1), 1)])
+def test_what_came_over_nats_takes_two_people_unless_the_tenant_says_otherwise(
+    make_fleet: MakeFleet, rules: ReviewRules | None, approvals: int
+) -> None:
+    fleet = staffed(make_fleet, rules)
+    intent = referred(fleet, principal="nats")
+    assert fleet.transaction(intent).review.approvals == approvals
+    assert decided(fleet, intent, "ops") == "done"
+    assert (fleet.transaction(intent).state is State.REVIEW) == (approvals == 2)
+    if approvals == 2:
+        assert [decided(fleet, intent, "ops"), decided(fleet, intent, "ola")] == ["approval_repeated", "done"]
+    assert fleet.transaction(intent).state is State.SUBMITTED
+
+
 def test_where_nobody_is_to_be_given_reviews_they_are_nobodys(make_fleet: MakeFleet) -> None:
     fleet = staffed(make_fleet, ReviewRules(assigns=False))
     intent = referred(fleet)
