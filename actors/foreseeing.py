@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from zentra.actors import ledgering
+from zentra.actors import journaling, ledgering
 from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.intents.vocabulary import COMPOSED, IntentKind, State
 from zentra.runtime.ledger.book import AccountRef
@@ -60,7 +60,9 @@ def by_command(event: CommandGiven, tx: Transaction, find: Find) -> Foreseen:
 
 def by_timer(tx: Transaction, find: Find) -> Foreseen:
     """Return what the state timer of this transaction locks, if it is due."""
-    return Foreseen(_held(tx, find), ledgering.counters(tx)) if tx.state is State.HELD else NOTHING
+    if tx.state is State.HELD:
+        return Foreseen(_held(tx, find), ledgering.counters(tx))
+    return Foreseen(_way_back(tx, find)) if journaling.debt_waits(tx) else NOTHING
 
 
 def _held(tx: Transaction, find: Find) -> list[AccountRef | None]:

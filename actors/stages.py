@@ -220,6 +220,8 @@ def fire(tick: Tick, at: Input, event: TimerFired) -> None:
         holding.run_out(tick, at, tx)
     elif tx.state is State.REVIEW:
         reviewing.fire(tick, at, tx)
+    elif journaling.debt_waits(tx):
+        journaling.settle_debt(tick, at, tx)
 
 
 def _look_after(tick: Tick, at: Input, tx: Transaction) -> None:

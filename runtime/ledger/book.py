@@ -106,10 +106,12 @@ class Posting(Struct, frozen=True, gc=False):
 
 
 class Objection(Struct, frozen=True):
-    """Why a ledger command was refused."""
+    """Why a ledger command was refused; of a condition that holds could keep from being met, what its account lacks."""
 
     code: str
     detail: str = ""
+    account: str = ""
+    missing: int = 0
 
 
 Leg = tuple[str, AccountRef, AccountRef, int, int]

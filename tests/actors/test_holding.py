@@ -24,7 +24,7 @@ from tests.actors.world import (
 )
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents.command import IntentCommand
-from zentra.runtime.intents.terms import HoldTerms
+from zentra.runtime.intents.terms import Condition, HoldTerms
 from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.intents.vocabulary import IntentKind, State
 from zentra.runtime.ledger.holds import CAPTURES_MAX
@@ -341,6 +341,30 @@ def test_what_expired_holds_cannot_make_up_for_is_refused_at_once(make_fleet: Ma
     fleet.run_until_idle()
     assert last_facts(fleet, intent, "ledger.refused")["code"] == "insufficient_funds"
     assert fleet.transaction(expired).state is State.HELD
+
+
+@pytest.mark.parametrize("kind", [IntentKind.TRANSFER, IntentKind.BOOK_TRANSFER, IntentKind.HOLD])
+@pytest.mark.parametrize("of", ["available", "pending", "posted"])
+def test_no_condition_fails_for_a_hold_that_has_expired(make_fleet: MakeFleet, kind: IntentKind, of: str) -> None:
+    """What is posted no hold keeps: a condition on it fails at once."""
+    fleet, expired = crowded(make_fleet, minor=FUNDS - 2_000)
+    pending = 0 if kind is IntentKind.BOOK_TRANSFER else -1_000
+    least = {"available": FUNDS - 1_000, "pending": pending, "posted": FUNDS + 1}[of]
+    condition = Condition(account="customer", of=of, min=str(least))
+    terms: dict[str, Any] = {"hold": HoldTerms()} if kind is IntentKind.HOLD else {}
+    intent = fleet.submit(transfer(1_000, kind=kind, conditions=(condition,), **terms))
+    fleet.run_until_idle()
+    fleet.advance(1)
+    if of == "posted":
+        assert last_facts(fleet, intent, "ledger.refused")["code"] == "balance_condition_failed"
+        return
+    assert "ledger.refused" not in fleet.events(intent)
+    assert fleet.transaction(intent).ordinal > 0
+    assert fleet.transaction(expired).state is State.FAILED
+    short = Condition(account="customer", of=of, min=str(FUNDS + 1))
+    other = fleet.submit(transfer(1_000, kind=kind, conditions=(short,), **terms))
+    fleet.run_until_idle()
+    assert last_facts(fleet, other, "ledger.refused")["code"] == "balance_condition_failed"
 
 
 def test_a_hold_that_stands_lets_others_be_refused(make_fleet: MakeFleet) -> None:
