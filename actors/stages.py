@@ -219,8 +219,8 @@ def fire(tick: Tick, at: Input, event: TimerFired) -> None:
         else:
             tx.retry_at = None
             tick.effect(timeout.effect, tx, f.Noted(), at)
-            pause = min(max((tick.now - tx.at).total_seconds(), timeout.seconds), ASKED_AGAIN_SECONDS_MAX)
-            tick.rearm(tx, at.partition, tick.now + timedelta(seconds=pause))
+            again = min(max((tick.now - tx.at).total_seconds(), timeout.seconds), ASKED_AGAIN_SECONDS_MAX)
+            tick.rearm(tx, at.partition, tick.now + timedelta(seconds=again))
     elif tx.state is State.SUBMITTED:
         _look_after(tick, at, tx)
     elif tx.state is State.HELD:

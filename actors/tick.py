@@ -461,6 +461,7 @@ class Tick:
             self.rearm(tx, partition, tx.review.next_at)
         elif tx.state in SETTLED:
             self.clear_timer("intent", tx.id, "state")
+            tx.timer_due = None
 
     def _close_review(self, tx: Transaction, facts: f.Facts, topic: str, actor: str) -> None:
         assert isinstance(facts, f.Decided | f.Noted)

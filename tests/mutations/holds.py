@@ -54,7 +54,7 @@ HOLD_MUTATIONS: Final = (
     ),
     Mutation(
         "hold-refuses-others", "a reserve is refused for what an expired hold still keeps", "K",
-        (Edit("actors/expiring.py", 'if objection.code != "insufficient_funds":', 'if objection.code != "nothing":'),),
+        (Edit("actors/expiring.py", 'if objection.code != "insufficient_funds"', 'if objection.code != "nothing"'),),
         (f"{_TESTS}test_nothing_is_refused_for_a_hold_that_has_expired",
          f"{_TESTS}test_a_reserve_waits_while_the_owner_of_an_expired_hold_is_away"),
         "few of its accounts are empty but for what an expired hold keeps",
