@@ -1,15 +1,9 @@
 """Funds that a hold keeps although it has expired: whoever is short of them waits until its end is booked.
 
 A hold has expired at its instant, whether or not a timer has booked it. So a reserve that finds too little, or less
-<<<<<<< HEAD
-than one of its conditions asks for, asks the store, and only then, which holds on that account have expired. Where they make
-up for what is missing, nothing is refused: the owners of those holds are asked to look at their timers now, and the
-reserve is tried again shortly. So is what has failed and is to be given back. A reversal that somebody asks for is
-=======
 than one of its conditions asks for, asks the store, and only then, which holds on that account have expired. Where they
 make up for what is missing, nothing is refused: the owners of those holds are asked to look at their timers now, and
 the reserve is tried again shortly. So is what has failed and is to be given back. A reversal that somebody asks for is
->>>>>>> holds
 refused: it may be asked for again.
 
 Bounded: a question names an account and answers with so many holds at most; the pauses double up to some seconds; once
