@@ -67,7 +67,7 @@ class Problem(Exception):
     @property
     def denied(self) -> bool:
         """Whether this is evidence: a refusal for who is asking, how often, or for an id that is not theirs."""
-        return self.row.status in (401, 403, 429) or self.row.code == "not_found"
+        return self.row.status in (401, 403, 429) or self.row.code in ("not_found", "party_not_found")
 
 
 def document(problem: Problem, request_id: str, trace_id: str) -> bytes:

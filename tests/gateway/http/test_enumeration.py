@@ -158,6 +158,24 @@ async def test_every_route_answers_every_foreign_id_like_one_that_is_nobodys_and
     assert after == before, "nothing was written for a stranger"
 
 
+async def test_a_party_of_others_behind_an_account_of_ones_own_is_nobodys_and_the_try_is_kept(
+    settings: Settings, keys: Keys, admin_pool: Pool
+) -> None:
+    async with GatewayApp.opened(settings) as gateway:
+        acme, stranger = Api(gateway, keys), Api(gateway, keys, "globex", "admin")
+        party = (await things_of(acme, admin_pool))["party"]
+        body = {"account_id": uuid.uuid4().hex, "owner": "o", "type": "customer", "currency": "NGN"}
+        theirs, nobodys = [await stranger.post("/accounts", {**body, "party": one}) for one in (party, "nobody")]
+        assert [answer.json["code"] for answer in (theirs, nobodys)] == ["party_not_found"] * 2
+        status, told, headers = said(theirs)
+        assert (status, told.replace(party.encode(), b"nobody"), headers) == said(nobodys)
+    kept = await admin_pool.fetchval(
+        "select sum(count)::int from denials where tenant = 'globex' and actor = 'admin'"
+        " and action = 'POST /accounts' and reason = 'party_not_found'"
+    )
+    assert kept == 2
+
+
 @pytest.mark.parametrize("listed", ["/webhooks/deliveries?intent={}", "/accounts/mine/entries?intent={}"])
 async def test_a_filter_finds_nothing_of_others_either(api: Api, admin_pool: Pool, listed: str) -> None:
     things, stranger = await things_of(api, admin_pool), api.as_("admin", "globex")
