@@ -180,6 +180,8 @@ FIELD_CODES: Final = frozenset(
         "outcome_unknown",
         "policy_too_large",
         "risk_malformed",
+        "scorer_unknown",
+        "screening_list_unknown",
         "rule_malformed",
         "rule_name_taken",
         "rule_not_waivable",
