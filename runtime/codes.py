@@ -127,6 +127,7 @@ _ROWS: Final = (
     ("rate_unknown",                422, _NO,  "nobody has set a rate for this pair",                  "ask an operator"),
     ("rate_stale",                  422, _NO,  "the rate of this pair is too old",                     "ask again with a new key once there is another"),
     ("rate_outdated",               409, _NO,  "a later rate is in force",                             "put the latest rate"),
+    ("rate_jump",                   403, _NO,  "the rate is too far from those of the last day",       "check it; whoever owns the installation may put it"),
     ("rate_of_the_future",          422, _NO,  "a rate is of now or of before",                        "check as_of and the clocks"),
     ("quote_invalid",               422, _NO,  "the quote is not one for this intent",                 "use intent_id, pair and amount of the quote"),
     ("quote_expired",               422, _NO,  "the quote has expired",                                "ask for another one"),

@@ -103,7 +103,7 @@ DOORS: Final[Mapping[str, Door]] = {
         name="put_rate", tag="conversions", summary="Put the rate of a pair in force.",
         answers={201: term_shapes.RatePut},
         takes=schema_of_fields(RATE), key="once", headers=_REPLAYED,
-        codes=("rate_outdated", "rate_of_the_future", "currencies_must_be_different"),
+        codes=("rate_outdated", "rate_jump", "rate_of_the_future", "currencies_must_be_different"),
     ),
     "GET /rates": Door(
         name="list_rates", tag="conversions", summary="The rates in force, by pair.", answers={200: term_shapes.Rates},
