@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz properties dev format clean
+.PHONY: help demo test check lint bench fuzz properties dev format clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/'
@@ -26,11 +26,13 @@ dev: $(STAMP)  ## run everything on this machine: servers, gateway, worker, sand
 test: $(STAMP)  ## run the whole test suite against real servers
 	$(BIN)/python -m pytest
 
-check: $(STAMP)  ## format, lint, types and the fast tests
+check: lint  ## format, lint, types and the fast tests
+	$(BIN)/python -m pytest -q -m 'not service and not slow'
+
+lint: $(STAMP)  ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m 'not service and not slow'
 
 bench: $(STAMP)  ## measure every row the runtime is held to, three rounds; fails where a bar is missed
 	$(BIN)/zentra bench suite --rounds 3

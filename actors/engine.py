@@ -6,11 +6,12 @@ that one round is enough; what it did not foresee a tick asks for by MissingGrou
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from msgspec import UNSET
 
-from zentra.actors import commands, journaling, ledgering, outcomes, stages, webhooks
+from zentra.actors import commands, foreseeing, journaling, ledgering, outcomes, stages, webhooks
 from zentra.actors.finishing import finish
 from zentra.actors.memory import Memory, Missing, MissingGround, Needs
 from zentra.actors.tick import Batch, Input, Rules, Tick
@@ -279,8 +280,19 @@ class Engine:
 
     def _look_command(self, batch: Batch, entry: Input, missing: Missing, needs: Needs) -> None:
         assert isinstance(entry.event, m.CommandGiven)
-        if entry.event.kind in commands.ON_TRANSACTION:
-            self._intent(batch, entry.event.subject, missing)
+        if entry.event.kind not in commands.ON_TRANSACTION:
+            return
+        tx = self._intent(batch, entry.event.subject, missing)
+        if tx is not None and tx.tenant == entry.event.tenant:
+            find = partial(self._find, tx.tenant, missing)
+            self._foresee(foreseeing.by_command(entry.event, tx, find), needs)
+
+    def _find(self, tenant: str, missing: Missing, name: str) -> AccountRef | None:
+        return self._look_account((tenant, name), missing)
+
+    def _foresee(self, foreseen: foreseeing.Foreseen, needs: Needs) -> None:
+        needs.accounts.update([(ref.id, ref) for ref in foreseen.accounts if ref is not None])
+        needs.velocity.update(foreseen.counters)
 
     def _look_settled(self, batch: Batch, entry: Input, missing: Missing, needs: Needs) -> None:
         assert isinstance(entry.event, m.DeliverySettled)
@@ -300,7 +312,9 @@ class Engine:
     def _look_timer(self, batch: Batch, entry: Input, missing: Missing, needs: Needs) -> None:
         assert isinstance(entry.event, m.TimerFired)
         if entry.event.kind == "intent":
-            self._intent(batch, entry.event.key, missing)
+            tx = self._intent(batch, entry.event.key, missing)
+            if tx is not None and entry.event.name == "state":
+                self._foresee(foreseeing.by_timer(tx, partial(self._find, tx.tenant, missing)), needs)
 
 
 def _finish(tick: Tick, plan: TickPlan) -> None:

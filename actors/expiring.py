@@ -1,8 +1,10 @@
 """Funds that a hold keeps although it has expired: whoever is short of them waits until its end is booked.
 
-A hold has expired at its instant, whether or not a timer has booked it. So a reserve that finds too little asks the
-store, and only then, which holds on that account have expired. Where they make up for what is missing, nothing is
-refused: the owners of those holds are asked to look at their timers now, and the reserve is tried again shortly.
+A hold has expired at its instant, whether or not a timer has booked it. So a reserve that finds too little, or less
+than one of its conditions asks for, asks the store, and only then, which holds on that account have expired. Where they make
+up for what is missing, nothing is refused: the owners of those holds are asked to look at their timers now, and the
+reserve is tried again shortly. So is what has failed and is to be given back. A reversal that somebody asks for is
+refused: it may be asked for again.
 
 Bounded: a question names an account and answers with so many holds at most; the pauses double up to some seconds; once
 every expired hold is booked the next answer is empty, and the refusal stands."""
@@ -29,9 +31,9 @@ def put_off(tick: Tick, at: Input, tx: Transaction, objection: Objection, minor:
     asked to end, and the transaction will be asked for its reserve again.
 
     Where that is not known yet the answer is False, and the end of the tick asks for it: see `Tick.unasked`."""
-    if objection.code != "insufficient_funds":
+    if objection.code != "insufficient_funds" and not objection.account:
         return False
-    ref = tick.account(tx.tenant, objection.detail)
+    ref = tick.account(tx.tenant, objection.account or objection.detail)
     if ref is None or ref.normal_side != "credit" or ref.id not in tick.book.balances:
         return False
     answer = tick.batch.expiring.get(ref.id)
@@ -42,7 +44,7 @@ def put_off(tick: Tick, at: Input, tx: Transaction, objection: Objection, minor:
         tick.unasked.add(ref.id)
         return False
     expired = [hold for hold in answer.holds if hold.expires_at <= tick.now]
-    missing = minor - available(ref, tick.book.balances[ref.id]) - ref.overdraft_limit
+    missing = objection.missing or minor - available(ref, tick.book.balances[ref.id]) - ref.overdraft_limit
     if len(expired) < EXPIRING_MAX and sum(hold.remaining for hold in expired) < missing:
         return False
     for hold in expired:

@@ -11,9 +11,9 @@ import msgspec
 from zentra.actors import webhooks
 from zentra.actors.framing import Told, arrays_of, frames_of
 from zentra.actors.relay import row_of
-from zentra.actors.tick import CASE_DEADLINE, Tick, derived_id
+from zentra.actors.tick import CASE_DEADLINE, Input, Tick, derived_id
 from zentra.runtime.evidence.merkle import Frontier, leaf_hash
-from zentra.runtime.messages import encode_frame
+from zentra.runtime.messages import Due, encode_frame
 from zentra.runtime.names import is_tenant
 from zentra.runtime.ports import CaseRow, LogHead, TickPlan, TickWrites
 from zentra.runtime.stream_ports import Outgoing
@@ -77,11 +77,7 @@ def _dead_letters(tick: Tick) -> list[tuple[int, str, bytes, Told]]:
         if not (tenant == "-" or is_tenant(tenant)) or not (intent is None or _INTENT.match(intent)):
             tenant, intent = "-", None  # whatever is wrong with it must not keep the case out of the store
         reason = reason.replace("\x00", "\ufffd")
-        # A frame that a stream lost comes again under another id of the same row, and is the same poison. A frame
-        # comes once, but a timer again and again: once its case is resolved it gets another, a day later.
-        row = row_of(entry.cause) or entry.cause
-        seen = (row, tick.day) if entry.stage == "timer" else (row,)
-        case = derived_id("poison", *seen, body.hex())
+        case = derived_id("poison", *_sameness(tick, entry, body, intent, reason))
         letter = {"reason": reason, "stage": entry.stage, "cause": entry.cause, "frame": body.hex(), "case": case}
         subject = tick.rules.dead_subject("poison", entry.partition)
         letters.append((entry.partition, subject, msgspec.json.encode(letter), ()))
@@ -90,3 +86,17 @@ def _dead_letters(tick: Tick) -> list[tuple[int, str, bytes, Told]]:
             CaseRow(case, tenant, intent, None, "poison_message", detail, tick.now, tick.now + CASE_DEADLINE)
         )
     return letters
+
+
+def _sameness(tick: Tick, entry: Input, body: bytes, intent: str | None, reason: str) -> tuple[str, ...]:
+    """Return what makes one poison the same as another, and so its case.
+
+    A frame that a stream lost comes again under another id of the same row. A timer comes again and again, and so does
+    what a state asks for while it lasts, each time in another frame: once their case is resolved they get another, a
+    day later."""
+    row = row_of(entry.cause) or entry.cause
+    if entry.stage == "timer":
+        return (row, tick.day, body.hex())
+    if isinstance(entry.event, Due) and intent is not None:
+        return (entry.stage, intent, tick.day, reason)
+    return (row, body.hex())

@@ -45,9 +45,9 @@ class VoidOrder(Struct, frozen=True):
 
 _ENDED: Final = ("hold_not_found", "hold_already_posted", "hold_already_voided", "hold_expired")
 CAPTURE_CODES: Final = (
-    "amount_zero", "amount_negative", "amount_overflow", *_ENDED, "destination_missing", "account_not_found",
-    "accounts_must_be_different", "account_closed", "currency_mismatch", "book_mismatch", "exceeds_hold",
-    "insufficient_funds",
+    "amount_zero", "amount_negative", "amount_overflow", *_ENDED, "captures_exhausted", "destination_missing",
+    "account_not_found", "accounts_must_be_different", "account_closed", "currency_mismatch", "book_mismatch",
+    "exceeds_hold", "insufficient_funds",
 )  # fmt: skip
 VOID_CODES: Final = _ENDED
 
@@ -93,18 +93,20 @@ def capture(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str:
     objection = holds.ended(tx.hold, _moment(tick, tx))
     if objection is not None:
         return objection.code
+    last = body.final or minor == tx.held
+    if tx.hold is not None and len(tx.hold.captures) >= holds.CAPTURES_MAX - 1 and not last:
+        return "captures_exhausted"
     source, settlement = _where_held(tick, tx)
     name = body.destination or tx.command.destination
     destination = tick.account(tx.tenant, name) if name else None
     tick.lock(source, settlement, destination)
-    last = body.final or minor == tx.held
     done = holds.capture(
         tick.book, (source, settlement, destination), minor, tx.held, tick.now, last=last, named=bool(name),
         intent=tx.id, ordinal=tx.ordinal,
     )  # fmt: skip
     if isinstance(done, Objection):
         if done.code == "account_not_found":
-            tick.deny(tx, "ledger.capture", "not_found")
+            tick.deny_command(event, "ledger.capture", "not_found")
         return done.code
     facts = f.HoldMoved(_entries(done), "hold_captured", body.reason, event.command)
     tick.move(tx, Fact.CAPTURED_LAST if last else Fact.CAPTURED, facts, at, actor=event.principal, cause=event.command)
@@ -144,12 +146,7 @@ def reverse(
     if tx.hold is None:
         return "transaction_not_found"
     source, settlement = _where_held(tick, tx)
-    destinations = {}
-    for one in tx.hold.captures:
-        ref = tick.account(tx.tenant, one.destination)
-        if ref is None:
-            raise LookupError("an account that a capture found is gone")
-        destinations[one.destination] = ref
+    destinations = tick.booked_on(tx.tenant, [one.destination for one in tx.hold.captures])
     tick.lock(source, settlement, *destinations.values())
     done = holds.reverse(
         tick.book, source, settlement, destinations, tx.hold.captures, minor, tick.now, intent=tx.id,

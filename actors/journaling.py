@@ -13,18 +13,19 @@ from msgspec import UNSET, UnsetType
 
 from zentra.actors import charging
 from zentra.actors.bounding import bounds_of, dated_of
+from zentra.actors.expiring import put_off
 from zentra.actors.ledgering import begun, path_of
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.transaction import Transaction
-from zentra.runtime.intents.vocabulary import COMPOSED, SYSTEM_ACCOUNT_TYPES, Fact, IntentKind
+from zentra.runtime.intents.vocabulary import COMPOSED, SYSTEM_ACCOUNT_TYPES, Fact, IntentKind, State
 from zentra.runtime.ledger.book import AccountRef, Objection, Posting
 from zentra.runtime.ledger.conversion import Price, price_now, price_of_quote
 from zentra.runtime.ledger.journal import Move, give_back, transact
 from zentra.runtime.ledger.names import book_of, system_name
 
-__all__ = ["book", "convert", "names_of", "payer", "reverse", "settle_debt"]
+__all__ = ["book", "convert", "debt_waits", "names_of", "payer", "reverse", "settle_debt"]
 
 REFUSED_CASE: Final = "reversal_refused"
 _HOUSE: Final = ("liquidity", "fee")
@@ -121,12 +122,13 @@ def reverse(tick: Tick, tx: Transaction, minor: int, *, forced: bool = False) ->
             relief=relief, forced=forced,
         )  # fmt: skip
     moves = []
+    refs = tick.booked_on(tx.tenant, [name for entry in tx.booked for name in (entry.debit, entry.credit)])
     for entry in reversed(tx.booked):
-        way = _known(tick, tx, entry.credit), _known(tick, tx, entry.debit)
+        way = refs[entry.credit], refs[entry.debit]
         moves.append(Move(_WAYS[forced], way, 0, int(entry.posted), entry.currency, entry.posting))
     tick.lock(*[ref for move in moves for ref in move.named])
     if len(moves) == 1:
-        lone = (_known(tick, tx, tx.booked[0].credit), _known(tick, tx, tx.booked[0].debit))
+        lone = refs[tx.booked[0].credit], refs[tx.booked[0].debit]
         return tick.book.reverse(
             lone, minor, tx.posted, tx.given_back, tick.now, intent=tx.id, ordinal=tx.ordinal, forced=forced
         )
@@ -135,21 +137,31 @@ def reverse(tick: Tick, tx: Transaction, minor: int, *, forced: bool = False) ->
     )
 
 
-def _known(tick: Tick, tx: Transaction, name: str) -> AccountRef:
-    ref = tick.account(tx.tenant, name)
-    if ref is None:
-        raise LookupError("an account that was booked on is gone")
-    return ref
-
-
 def settle_debt(tick: Tick, at: Input, tx: Transaction) -> None:
-    """Give back what was posted of a transaction that has failed; a person is asked where the ledger refuses that."""
+    """Give back what was posted of a transaction that has failed; a person is asked where the ledger refuses that, and
+    nobody yet where holds that have expired keep what is missing."""
     done = reverse(tick, tx, tx.posted - tx.given_back)
     if isinstance(done, Objection):
+        if put_off(tick, at, tx, done, _owed_by(tx, done.detail)):
+            return
         tick.open_case(tx, REFUSED_CASE, {"code": done.code, "detail": done.detail, "posted": str(tx.posted)}, at)
         return
     facts = f.Booked(tuple([posting.entry() for posting in done]), "failed after a part of it was posted")
     tick.move(tx, Fact.REVERSED_IN_FULL, facts, at, actor="svc_ledger")
+
+
+def _owed_by(tx: Transaction, account_id: str) -> int:
+    """Return what giving back takes from an account that was paid."""
+    if tx.command.kind not in COMPOSED:
+        return tx.posted - tx.given_back
+    got = sum([int(entry.posted) for entry in tx.booked if entry.credit == account_id])
+    return got - sum([int(entry.posted) for entry in tx.booked if entry.debit == account_id])
+
+
+def debt_waits(tx: Transaction) -> bool:
+    """Return whether what a transaction has posted before it failed is still to be given back, by nobody's hand."""
+    owes = tx.state is State.FAILED and tx.posted > tx.given_back
+    return owes and REFUSED_CASE not in tx.cases_open.values()
 
 
 def payer(tick: Tick, tx: Transaction) -> AccountRef | None:

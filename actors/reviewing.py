@@ -119,7 +119,7 @@ def seen_of(tx: Transaction) -> str:
     """Return the digest that a decision on the open review is bound to."""
     return reviews.request_hash(
         tenant=tx.tenant, intent=tx.id, command=digest_of("intent", tx.command).hex(), round=tx.round + 1,
-        rules=tx.flagged, version=tx.judged_by,
+        rules=tx.flagged, version=tx.judged_by, asks=tx.asks, known=tx.known,
     )  # fmt: skip
 
 

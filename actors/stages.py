@@ -5,6 +5,7 @@ follows. Which handler runs is read off `HANDLERS`, by the stage of the subject.
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -22,12 +23,16 @@ from zentra.runtime.partitions import log_key
 from zentra.runtime.policy import DEFAULT_RULES, Judging, VelocityKey, decide, is_plain, velocity_keys
 from zentra.runtime.rails import routing
 from zentra.runtime.rails.port import Cause
+from zentra.runtime.reviews import asks_of, standing
 
 __all__ = ["HANDLERS", "REGISTERED_TIMER", "close", "due", "fire", "try_next_rail"]
 
 
 # The gateway sets the first state timer when it registers an intent.
 REGISTERED_TIMER: Final = timedelta(seconds=TIMEOUTS[State.ACCEPTED].seconds)
+
+# What a state asks for is asked for again in pauses that double: what is poison each time must not spin.
+ASKED_AGAIN_SECONDS_MAX: Final = 3_600.0
 
 _UNJUDGED: Final = frozenset({State.ACCEPTED, State.JUDGING})
 
@@ -45,7 +50,8 @@ def judge(tick: Tick, at: Input, event: Due) -> None:
         judging = Judging(tick.now, tx.principal, destination, tick.rules.scorers)
     keys = velocity_keys(rules, tx.tenant, command, tick.day, None if judging is None else tick.now)
     tick.counted(keys)
-    decision = decide(
+    decided = partial(
+        decide,
         rules,
         command,
         tenant=tx.tenant,
@@ -53,10 +59,14 @@ def judge(tick: Tick, at: Input, event: Due) -> None:
         source=journaling.payer(tick, tx),
         usage=tick.usage,
         day=tick.day,
-        waives=tx.waives,
         judging=judging,
         diligence=None if rules.compliance is None else diligence_of(tick, tx, rules.compliance),
     )
+    decision = decided()
+    if tx.waives:
+        decision = decided(waives=standing(tx.waives, tx.bound, decision))
+    if decision.outcome == "review":
+        decision = replace(decision, asks=asks_of(decision))
     if command is not tx.command:
         decision = replace(decision, named=(command.source, command.destination))
     if decision.outcome == "accepted":
@@ -209,13 +219,16 @@ def fire(tick: Tick, at: Input, event: TimerFired) -> None:
         else:
             tx.retry_at = None
             tick.effect(timeout.effect, tx, f.Noted(), at)
-            tick.rearm(tx, at.partition, tick.now + timedelta(seconds=timeout.seconds))
+            pause = min(max((tick.now - tx.at).total_seconds(), timeout.seconds), ASKED_AGAIN_SECONDS_MAX)
+            tick.rearm(tx, at.partition, tick.now + timedelta(seconds=pause))
     elif tx.state is State.SUBMITTED:
         _look_after(tick, at, tx)
     elif tx.state is State.HELD:
         holding.run_out(tick, at, tx)
     elif tx.state is State.REVIEW:
         reviewing.fire(tick, at, tx)
+    elif journaling.debt_waits(tx):
+        journaling.settle_debt(tick, at, tx)
 
 
 def _look_after(tick: Tick, at: Input, tx: Transaction) -> None:

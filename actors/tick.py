@@ -10,7 +10,7 @@ of frames from the fence that commits them, so deciding twice gives the same byt
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -207,11 +207,27 @@ class Tick:
         return self.memory.logs[tenant]
 
     def account(self, tenant: str, name: str) -> AccountRef | None:
-        """Return an account of the tenant, or None where there is none."""
+        """Return an account of the tenant, its party as it is now, or None where there is none."""
         try:
-            return self.memory.accounts[tenant, name]
+            ref = self.memory.accounts[tenant, name]
         except KeyError:
             raise MissingGround(Missing(accounts={(tenant, name)})) from None
+        if ref is None or ref.party is None or ref.party.kyc_expires_at is None:
+            return ref
+        party = ref.party.as_of(self.now)
+        return ref if party is ref.party else replace(ref, party=party)
+
+    def booked_on(self, tenant: str, names: Collection[str]) -> dict[str, AccountRef]:
+        """Return the accounts that postings stand on, all of them asked for at once; raises LookupError where one is
+        gone."""
+        known = self.memory.accounts
+        if absent := {(tenant, name) for name in names if (tenant, name) not in known}:
+            raise MissingGround(Missing(accounts=absent))
+        found = {name: known[tenant, name] for name in names}
+        refs = {name: ref for name, ref in found.items() if ref is not None}
+        if len(refs) < len(found):
+            raise LookupError("an account that was booked on is gone")
+        return refs
 
     def named(self, tenant: str, intent_id: str) -> str | None:
         """Return the uuid of the tenant's intent of that id, or None where there is none."""

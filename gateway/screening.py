@@ -2,7 +2,7 @@
 
 - Every worker keeps the lists that may be asked ready in its own memory. The owner of partition 0 alone screens parties
   and lets approvals run out; should two do it for a moment, the store takes the work once.
-- Where no tenant's rules ask for compliance, nothing is asked of the store.
+- Where no tenant's rules ask for compliance, the store is asked for approvals that have run out and for nothing else.
 - Ticks come first: between two names it pauses for as long as the name took."""
 
 import logging
@@ -57,7 +57,7 @@ class ScreeningService:
         asked = {tenant: rules.compliance for tenant, rules in policies.items() if rules.compliance is not None}
         if any(rules.screen != "off" for rules in asked.values()):
             await self._shelf.prepare()
-        if not asked or not self._is_first():
+        if not self._is_first():
             return 0
         if anyio.current_time() - self._expired_at >= EXPIRY_SECONDS:
             self._expired_at = anyio.current_time()

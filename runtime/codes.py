@@ -114,6 +114,7 @@ _ROWS: Final = (
     ("hold_already_posted",         409, _NO,  "the hold was captured to its end",                     "look at the hold"),
     ("hold_already_voided",         409, _NO,  "the hold was voided",                                  "place another hold"),
     ("hold_expired",                409, _NO,  "the time of the hold is over",                         "place another hold"),
+    ("captures_exhausted",          409, _NO,  "the hold has had all but the last of its captures",    "capture all that is left, or say final"),
     ("destination_missing",         422, _NO,  "neither the capture nor the hold names a destination", "name one"),
     ("exceeds_hold",                422, _NO,  "more than is held would be posted",                    "ask for less"),
     ("reversal_of_reversal",        409, _NO,  "what puts another intent right is not reversed",       "correct it with another journal"),
@@ -149,7 +150,8 @@ _ROWS: Final = (
     ("nothing_to_retry",            409, _NO,  "nothing waits to be tried again",                      "resolve the case in another way"),
     ("delivery_under_way",          409, _YES, "the delivery is being sent right now",                 "ask again when the attempt has ended"),
     ("policy_state_conflict",       409, _NO,  "the version is not in a state for this",               "look at the version"),
-    ("party_not_found",             422, _NO,  "the account's party does not exist",                   "create the party first"),
+    ("party_not_found",             404, _NO,  "the account's party does not exist",                   "create the party first"),
+    ("expires_at_in_past",          422, _NO,  "the approval would have run out already",              "send a time to come"),
     ("kyc_move_refused",            409, _NO,  "the party does not go from its state to this one",     "look at the party"),
     ("evidence_not_sealed",         409, _YES, "the packet is not sealed yet",                         "ask again after retry-after"),
     # Provider callbacks; the reasons of zentra.runtime.rails.port.

@@ -3,7 +3,10 @@
 - The terms of a review are fixed when it opens and stand in the record that opens it: a tenant that changes its rules
   changes those of reviews to come.
 - A decision names the digest of what was looked at. It covers the command, the round, the rules that asked and their
-  version, so whoever approves one thing cannot be made to have approved another.
+  version, why each asked and what was known of the people, so whoever approves one thing cannot be made to have
+  approved another.
+- A waiver holds for the rule, the reason and what was known when it was given: see `standing`. Anything else is asked
+  about anew, in the next round.
 - Who may decide is asked when the decision is carried out, by what is known of the person then: see `objection`.
 """
 
@@ -12,10 +15,13 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
+from zentra.runtime.compliance.diligence import Diligence
 from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.command import IntentCommand
+from zentra.runtime.intents.facts import Judged
 from zentra.runtime.roles import ROLES, Permission
 
 __all__ = [
@@ -27,14 +33,18 @@ __all__ = [
     "Member",
     "ReviewRules",
     "Workload",
+    "asks_of",
+    "known_digest",
     "least_loaded",
     "objection",
     "request_hash",
+    "standing",
     "terms_of",
 ]
 
 DUE_AFTER: Final = timedelta(hours=4)
 EXPIRES_AFTER: Final = timedelta(hours=72)
+PEOPLE_RULES: Final = frozenset({"kyc_state", "sanctions", "list_fresh"})  # those of runtime/compliance/rules.py
 NOTES_MAX: Final = 200  # assignments, comments and escalations of one round: each is a record that its intent carries
 
 
@@ -104,18 +114,26 @@ class _Seen(Struct, frozen=True):
 
     command: str
     intent: str
+    known: str | UnsetType
     round: int
-    rules: list[str]
+    rules: list[str] | dict[str, str]
     tenant: str
     version: int
 
 
-def request_hash(*, tenant: str, intent: str, command: str, round: int, rules: Iterable[str], version: int) -> str:
+def request_hash(
+    *, tenant: str, intent: str, command: str, round: int, rules: Iterable[str], version: int,
+    asks: Mapping[str, str] | None = None, known: str = "",
+) -> str:  # fmt: skip
     """Return the SHA-256, in hex, of what somebody who decides on this round of a review has to have seen.
 
     `command` is the digest of the canonical command, as the intent's first record has it; `rules` are those that asked,
-    in any order, under this version of the policy."""
-    seen = _Seen(command, intent, round, sorted(rules), tenant, version)
+    in any order, under this version of the policy; `asks` says why each did, and `known` is `known_digest` of the
+    referral. A referral from before reasons were kept by rule has no `asks`, and is bound to the names alone."""
+    if asks is None:
+        seen = _Seen(command, intent, UNSET, round, sorted(rules), tenant, version)
+    else:
+        seen = _Seen(command, intent, known, round, dict(asks), tenant, version)
     return hashlib.sha256(b"review\n" + canonical.encode(seen)).hexdigest()
 
 
@@ -128,6 +146,39 @@ def terms_of(rules: ReviewRules, command: IntentCommand, opened_at: datetime) ->
         due_at=opened_at + timedelta(seconds=seconds),
         approvals=band.count if band is not None and command.amount >= band.minor_min else 1,
     )
+
+
+def known_digest(judged: Judged) -> str:
+    """Return the SHA-256, in hex, of what a decision knew of the people, empty where its rules did not ask.
+
+    When and as which version a list was fetched is left out: a list that says the same says nothing new."""
+    known = judged.diligence
+    if not isinstance(known, Diligence):
+        return ""
+    lists = tuple([replace(used, version=0, digest="", fetched_at="") for used in known.lists])
+    return hashlib.sha256(b"known\n" + canonical.encode(replace(known, lists=lists))).hexdigest()
+
+
+def asks_of(judged: Judged) -> dict[str, str]:
+    """Return each rule that wants a person with its reason, of a decision as it was made: the order of its answers is
+    that of its reasons, which a stored record does not keep."""
+    against = [rule for rule, answer in judged.results.items() if answer in ("review", "denied")]
+    reasons = dict(zip(against, judged.reasons, strict=False))
+    return {rule: reasons.get(rule, "") for rule in against if judged.results[rule] == "review"}
+
+
+def standing(waives: Iterable[str], bound: Mapping[str, tuple[str, str]], judged: Judged) -> tuple[str, ...]:
+    """Return those of the waivers that hold against `judged`, the decision without any.
+
+    A rule has to ask for the reason it asked for then; a rule about people, about the same people and matches, too. A
+    waiver that is not `bound` was given by name alone, before there was more to it."""
+    asks, known = asks_of(judged), known_digest(judged)
+    return tuple([
+        rule
+        for rule in waives
+        if rule not in bound
+        or (asks.get(rule) == bound[rule][0] and (rule not in PEOPLE_RULES or known == bound[rule][1]))
+    ])  # fmt: skip
 
 
 def objection(members: Mapping[str, Member], principal: str, role: str, permission: Permission) -> str | None:

@@ -26,15 +26,17 @@ from zentra.runtime.compliance.parties import Finding, next_screening, screen_na
 from zentra.runtime.compliance.rules import ClearedPair
 from zentra.runtime.compliance.states import Screening
 from zentra.runtime.errors import Refusal
-from zentra.runtime.policy import PolicyRules
+from zentra.runtime.policy.document import rules_of
 from zentra.storage.errors import translated
 from zentra.storage.pool import Connection, Pool, transaction
 
 __all__ = [
+    "SCREENER",
     "SCREENING_CASE",
     "ListShelf",
     "ListVersion",
     "Rescreened",
+    "Screened",
     "activate_list",
     "cleared_pairs",
     "expire_identities",
@@ -48,7 +50,7 @@ __all__ = [
 ]
 
 SCREENING_CASE: Final = "screening_match"
-ACTOR: Final = "svc_screening"
+SCREENER: Final = "svc_screening"
 VERSIONS_KEPT: Final = 3  # of each list, with their entries: what a recent decision names can be looked up
 BATCH_MAX: Final = 200
 _encode: Final = msgspec.json.Encoder().encode
@@ -192,12 +194,25 @@ def _aged(known: NameList, info: ListInfo) -> NameList:
 # Parties -----------------------------------------------------------------------------------------------------------
 
 
-async def screened_tenants(pool: Pool) -> dict[str, Compliance]:
-    """Return what the rules in force demand of parties, by tenant, of those that demand that they are screened."""
+class Screened(Struct, frozen=True):
+    """What the rules in force demand of parties, by tenant, of those that demand that they are screened.
+
+    `unusable` says by tenant what is wrong with rules that cannot be used: nothing of such a tenant is accepted."""
+
+    rules: Mapping[str, Compliance]
+    unusable: Mapping[str, str]
+
+
+async def screened_tenants(pool: Pool) -> Screened:
+    """Return whose parties are screened by which demands; raises Unavailable."""
     with translated():
-        rows = await pool.fetch("select distinct on (tenant) tenant, rules from policies order by 1, version desc")
-    rules = {row[0]: msgspec.json.decode(row[1], type=PolicyRules).compliance for row in rows}
-    return {tenant: one for tenant, one in rules.items() if one is not None and one.screen == "all"}
+        rows = await pool.fetch("select tenant, version, rules from policies where state = 'active' order by 1")
+    known = {row[0]: rules_of(msgspec.json.decode(row[2]), row[1]) for row in rows}
+    asked = {tenant: one.compliance for tenant, one in known.items() if one.compliance is not None}
+    return Screened(
+        {tenant: one for tenant, one in asked.items() if one.screen == "all"},
+        {tenant: one.unusable for tenant, one in known.items() if one.unusable},
+    )
 
 
 async def cleared_pairs(pool: Pool) -> dict[str, frozenset[ClearedPair]]:
@@ -283,13 +298,13 @@ async def _write_finding(
         if moved:
             detail = {"name_digest": found.name_digest, "score": found.score, "screened_by": mark}
             await connection.execute(
-                _CHANGE, tenant, party, version + 1, "screening", current, after, ACTOR, found.reason,
+                _CHANGE, tenant, party, version + 1, "screening", current, after, SCREENER, found.reason,
                 _encode(detail).decode(),
             )  # fmt: skip
         if after is Screening.POSSIBLE_MATCH:
             await open_screening_case(connection, tenant, party, row["created_by"], found, rules.threshold)
         elif moved:
-            await connection.execute(_SUPERSEDED, tenant, party, SCREENING_CASE, ACTOR)
+            await connection.execute(_SUPERSEDED, tenant, party, SCREENING_CASE, SCREENER)
         return moved
 
 
@@ -298,7 +313,7 @@ async def open_screening_case(
 ) -> str | None:
     """Open a case beside no intent for what was found of a party, unless one is open; return its id where it is new.
 
-    It is assigned to an operator who did not create the party; a day is its deadline."""
+    It is assigned to an operator who neither created nor amended the party; a day is its deadline."""
     known = await connection.fetchval(
         "select id from cases where tenant = $1 and kind = $2 and status = 'open' and detail->>'party' = $3",
         tenant, SCREENING_CASE, party,
@@ -315,7 +330,7 @@ async def open_screening_case(
         tenant, SCREENING_CASE, party,
     )  # fmt: skip
     case = hashlib.sha256(f"screening/{tenant}/{party}/{number}".encode()).hexdigest()[:32]
-    await connection.execute(_CASE, case, tenant, SCREENING_CASE, _encode(detail).decode(), created_by)
+    await connection.execute(_CASE, case, tenant, SCREENING_CASE, _encode(detail).decode(), created_by, party)
     return case
 
 
@@ -330,7 +345,7 @@ async def expire_identities(pool: Pool) -> int:
         )  # fmt: skip
         for row in rows:
             await connection.execute(
-                _CHANGE, row["tenant"], row["party_id"], row["version"], "kyc", "approved", "expired", ACTOR,
+                _CHANGE, row["tenant"], row["party_id"], row["version"], "kyc", "approved", "expired", SCREENER,
                 "the approval has run out", "{}",
             )  # fmt: skip
     return len(rows)
@@ -380,7 +395,9 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 _CASE: Final = """
 insert into cases (id, tenant, intent, intent_id, kind, status, detail, opened_at, deadline, operator)
 values ($1, $2, null, null, $3, 'open', $4, now(), now() + interval '1 day',
-    (select id from principals where tenant = $2 and role = 'operator' and id <> $5 order by id limit 1))
+    (select id from principals p where tenant = $2 and role = 'operator' and id <> $5 and not exists (
+        select from party_changes c where c.tenant = $2 and c.party_id = $6 and c.what = 'amended' and c.actor = p.id
+    ) order by id limit 1))
 """
 _SUPERSEDED: Final = """
 update cases set status = 'resolved', operator = $4, resolved_at = now(),

@@ -34,6 +34,7 @@ def compliance_due(
     `accounts` are the ids behind its source and destination; `told` is what the record says was known, `parties`
     holds every account of the tenant that is guarded, with its party.
     Raises Violation where the record tells of other parties, lists or names than there were."""
+    parties = {account: _at(now, party) for account, party in parties.items()}
     sides = [parties.get(account) for account in accounts]
     due: set[str] = set()
     leaves = command["kind"] in ("transfer", "payment")
@@ -63,7 +64,7 @@ def compliance_due(
             due.add("kyc_state")
     name = command.get("counterparty", {}).get("name")
     if name is None:
-        if leaves and sides[1] is None:
+        if leaves:  # nobody of this tenant screens parties, so that there is one says nothing
             due.add("sanctions")
     elif frozenset(name.lower().replace(",", " ").split()) in _LISTED_WORDS:
         due.add("sanctions")
@@ -75,6 +76,13 @@ def compliance_due(
     if kept != [(one.info.name, one.info.digest) for one in configuration.lists.values()]:
         raise Violation("R", f"{where} was decided by {kept}")
     return due
+
+
+def _at(now: datetime, party: PartyRef | None) -> PartyRef | None:
+    """Return a party as it was at a time: an approval is over at the moment that it names."""
+    if party is None or party.kyc != "approved" or party.kyc_expires_at is None or now < party.kyc_expires_at:
+        return party
+    return PartyRef(party.id, "expired", party.screening)
 
 
 def _besides(command: Mapping[str, Any], parties: Mapping[str, PartyRef | None], told: Any) -> list[Any]:

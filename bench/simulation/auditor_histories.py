@@ -30,7 +30,7 @@ from zentra.bench.simulation.auditor_words import (
     is_move,
 )
 
-__all__ = ["Attempt", "FeeLine", "History", "Named", "Record", "gives_back", "settles"]
+__all__ = ["Attempt", "FeeLine", "History", "Named", "Record", "gives_back", "known_of", "settles"]
 
 Leg = tuple[str, str, str, int, int]  # kind, debit, credit, pending, posted
 FeeLine = tuple[str, str, int, str, str, str]  # rule, who pays, minor, when charged, on failure, on reversal
@@ -118,6 +118,9 @@ class History:
         self.flagged: set[str] = set()
         self.waived: set[str] = set()
         self.waives: list[str] = []  # the same, in order
+        self.asks: dict[str, str] = {}  # why each flagged rule asked
+        self.known = ""  # the digest of what was known of the people then
+        self.grounds: dict[str, tuple[str, str]] = {}  # of each waiver, when it was given
         self.cases: dict[str, str] = {}
         self.opened: list[str] = []  # kinds of all the cases there ever were
         self.by_operator = False
@@ -342,6 +345,9 @@ class History:
             self.counted = [(use["counter"], use["day"], use.get("bucket")) for use in record.facts["velocity"]]
         elif record.event == "policy.review":
             self.flagged, self.referred_at = objections, self.moment
+            self.asks, self.known = record.facts.get("asks", {}), known_of(record.facts)
+            if set(self.asks) != objections or sorted(self.asks.values()) != sorted(record.facts["reasons"]):
+                raise Violation("Q", f"{where} asks {self.asks} for {sorted(objections)}, {record.facts['reasons']}")
 
     def _review(self, record: Record, where: str) -> None:
         if record.event == "review.approved":
@@ -352,6 +358,7 @@ class History:
                 raise Violation("Q", f"{where} approves round {facts['round']} and {facts['waives']}")
             self.waives += [rule for rule in facts["waives"] if rule not in self.waived]
             self.waived |= set(facts["waives"])
+            self.grounds |= {rule: (self.asks.get(rule, ""), self.known) for rule in facts["waives"]}
             self.round += 1
         elif record.event == "review.closed":
             self.seals.append(record.sequence)
@@ -407,6 +414,18 @@ _ABSORBERS: Final = {
     "evidence": History._evidence,
 }
 WAYS: Final = ("reversal", "forced_reversal")
+
+
+def known_of(facts: dict[str, Any]) -> str:
+    """Return the digest of what a decision knew of the people, whichever edition of a list it was read from."""
+    if "diligence" not in facts:
+        return ""
+    known = dict(facts["diligence"])
+    edition = {"version": 0, "digest": "", "fetched_at": ""}
+    if "lists" in known:
+        known["lists"] = [{**one, **edition} for one in known["lists"]]
+    text = json.dumps(known, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(b"known\n" + text.encode()).hexdigest()
 
 
 def gives_back(before: str, after: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from zentra.bench.simulation.auditor_compliance import compliance_due
-from zentra.bench.simulation.auditor_histories import History, Record, gives_back, settles
+from zentra.bench.simulation.auditor_histories import History, Record, gives_back, known_of, settles
 from zentra.bench.simulation.auditor_windows import (
     Answered,
     AuditedWindows,
@@ -159,14 +159,14 @@ class AuditedPolicy:
             )  # fmt: skip
             if "denied" in asks:
                 due = "denied"
-            elif due == "accepted" and asks - history.waived:
+            elif due == "accepted" and asks - {r for r, (_, at) in history.grounds.items() if at == known_of(facts)}:
                 due = "review"
         if (facts["outcome"], facts["version"]) != (due, rules.version) or _DECISIONS[record.event] != due:
             raise Violation("R", f"{where} says {facts['outcome']} under {facts['version']}, the rules say {due}")
         seen = {
             "command": asked, "day": day, "role": history.first.facts["role"], "source": source_type,
             "tenant": history.tenant, "usage": [[str(self.counts[key]), str(self.minors[key])]] if counted else [],
-            "version": rules.version, "waives": history.waives,
+            "version": rules.version, "waives": _held(history, facts),
         }  # fmt: skip
         _rests_on(where, facts, seen)
         if due == "accepted" and history.counted != ([(key.counter, key.day, None)] if counted else []):
@@ -209,7 +209,7 @@ class AuditedPolicy:
             raise Violation("R", f"{where} has kept {facts.get('seen')} of what it saw, not {seen}")
         _rests_on(where, facts, {
             "command": command, "principal": people[0], "role": people[1], "seen": seen, "tenant": history.tenant,
-            "version": rules.version, "waives": history.waives,
+            "version": rules.version, "waives": _held(history, facts),
         })  # fmt: skip
         standard = self._decision(history, rules, limits, daily, types[0] or "")
         answers = [Answered("standard", standard)] if standard != "accepted" else []
@@ -255,6 +255,11 @@ def _rests_on(where: str, facts: Mapping[str, Any], inputs: Mapping[str, Any]) -
         raise Violation("R", f"{where} was decided on something else than {text}")
 
 
+def _held(history: History, facts: Mapping[str, Any]) -> list[str]:
+    """Return the waivers that a decision says it used; whether it might is asked of the grounds they were given on."""
+    return [rule for rule in history.waives if facts["results"].get(rule) == "waived"]
+
+
 def _worst(history: History, answers: list[Answered]) -> tuple[str, set[str]]:
     """Return the outcome that these answers make, and their reasons: reviews fall away that a person has waived, or a
     rule allows that had an answer itself."""
@@ -265,7 +270,7 @@ def _worst(history: History, answers: list[Answered]) -> tuple[str, set[str]]:
         if answer.outcome == "denied"
         or (
             answer.outcome == "review"
-            and answer.rule not in history.waived
+            and history.grounds.get(answer.rule, (None, ""))[0] != answer.reason
             and not (answer.rule in allowed and answer.answered)
         )
     ]

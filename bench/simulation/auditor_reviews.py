@@ -206,7 +206,7 @@ class AuditedReviews:
     def _seen(self, history: History, queued: Queued) -> str:
         seen: dict[str, Any] = {
             "command": history.first.facts["digest"], "intent": history.id, "round": queued.round,
-            "rules": queued.rules, "tenant": history.tenant, "version": queued.version,
+            "rules": history.asks, "known": history.known, "tenant": history.tenant, "version": queued.version,
         }  # fmt: skip
         text = json.dumps(seen, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(b"review\n" + text.encode()).hexdigest()

@@ -23,15 +23,16 @@ from zentra.runtime.evidence import canonical
 from zentra.runtime.fees.quoting import NO_FEES, FeeFacts, quote
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import IntentCommand, digest_of
+from zentra.runtime.intents.facts import Judged
 from zentra.runtime.intents.terms import Counterparty, Deposit, FeeTerms, HoldTerms
-from zentra.runtime.intents.transaction import register
+from zentra.runtime.intents.transaction import Record, register
 from zentra.runtime.intents.vocabulary import COMPOSED, IntentKind
 from zentra.runtime.messages import CommandGiven, Event, RailReported, encode_frame
 from zentra.runtime.partitions import callback_key, lane_key
 from zentra.runtime.ports import Timer
 from zentra.runtime.rails.port import CallbackRejected
 from zentra.runtime.rails.routing import find_corridor, parse_reference
-from zentra.runtime.reviews import request_hash
+from zentra.runtime.reviews import known_digest, request_hash
 from zentra.runtime.stream_ports import Outgoing
 from zentra.runtime.subjects import command_subject
 from zentra.storage.intake.registration import IntentIdTaken, Registered, Registration
@@ -310,9 +311,14 @@ class Border:
 
     def _seen(self, review: str, row: dict[str, Any]) -> str:
         request = next(request for request in self.requests if request.intent == review)
+        records = self._simulation.store.rows.transitions[review]
+        referral = next(one.record for one in reversed(records) if one.event == "policy.review")
+        judged = msgspec.json.decode(referral, type=Record).facts
+        assert isinstance(judged, Judged)
         return request_hash(
             tenant=row["tenant"], intent=review, command=digest_of("intent", request.command).hex(),
-            round=row["round"], rules=row["rules"], version=row["version"],
+            round=row["round"], rules=row["rules"], version=row["version"], asks=judged.asks or None,
+            known=known_digest(judged),
         )  # fmt: skip
 
     def _open_review(self) -> str | None:

@@ -5,6 +5,7 @@ A strike returns whether it could strike at all; only then is it counted."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -12,7 +13,7 @@ from msgspec import structs
 
 from zentra.bench.simulation.faults import FAULTS, Fault
 from zentra.bench.simulation.outside import Callback
-from zentra.bench.simulation.setting import GLOBEX, MONITORS, PARTIES, rates
+from zentra.bench.simulation.setting import APPROVED_SECONDS, GLOBEX, MONITORS, PARTIES, rates
 from zentra.bench.simulation.shelf import LEASE_SECONDS
 from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.fees.schedule import FeeSchedule
@@ -255,7 +256,9 @@ def change_configuration(simulation: Simulation) -> None:
             ref = store.refs[name]
             assert ref.party is not None
             kyc, screening = random.choice(PARTIES)
-            store.refs[name] = structs.replace(ref, party=PartyRef(ref.party.id, kyc, screening))
+            seconds = random.choice(APPROVED_SECONDS)
+            until = None if seconds is None else simulation.store_time() + timedelta(seconds=seconds)
+            store.refs[name] = structs.replace(ref, party=PartyRef(ref.party.id, kyc, screening, until))
             store.configure(current)
         case 4:
             tenant = random.choice(sorted(current.fees))

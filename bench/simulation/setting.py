@@ -27,8 +27,8 @@ from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.reviews import Approvals, Member, ReviewRules
 
 __all__ = [
-    "COLD_ACCOUNTS", "CURRENCY", "GLOBEX", "LISTED", "MEMBERS", "MONITORS", "NUMBERS", "PARTIES", "PARTITIONS",
-    "SECRET", "TENANTS", "UNLISTED", "configuration", "fees", "open_books", "profiles", "rates",
+    "APPROVED_SECONDS", "COLD_ACCOUNTS", "CURRENCY", "GLOBEX", "LISTED", "MEMBERS", "MONITORS", "NUMBERS", "PARTIES",
+    "PARTITIONS", "SECRET", "TENANTS", "UNLISTED", "configuration", "fees", "open_books", "profiles", "rates",
 ]  # fmt: skip
 
 PARTITIONS: Final = 8
@@ -51,6 +51,8 @@ UNLISTED: Final = ("Ulrika Denholm", "Pavel Orlov", "Amara Okafor")
 PARTIES: Final = (*(("approved", "clear"),) * 6, ("denied", "clear"), ("pending_review", "clear"),
                   ("approved", "true_match"), ("approved", "possible_match"))  # fmt: skip
 """States of parties as they come and go: KYC and screening."""
+APPROVED_SECONDS: Final = (None, 5, 60)
+"""For how long identities are approved."""
 # What globex promotes in turn, each under a version of its own: windows and conditions, then risk, then limits alone.
 _WHEN_LARGE: Final = {"all": [{"field": "amount", "op": ">=", "value": 170_000},
                               {"not": {"field": "kind", "op": "==", "value": "book_transfer"}}]}  # fmt: skip

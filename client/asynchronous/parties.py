@@ -76,7 +76,7 @@ class AsyncParties:
         identifiers: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> PartyDone:
-        """Change what is given of a party; another name is screened anew."""
+        """Change what is given of a party; its identity is for review again, and it is screened anew."""
         return await self._transport.send(
             people.amend_party(
                 id, reason=reason, legal_name=legal_name, aliases=aliases, born=born, countries=countries,

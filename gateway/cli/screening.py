@@ -174,18 +174,27 @@ def rescreen(
     Workers do this by themselves within seconds; this is for a run of one's own, or to watch them.
       zentra screening rescreen
       zentra screening rescreen --wait
+
+    Asked are the rules in force. A tenant whose rules cannot be used is named, and the exit code is 1.
     """
-    looked_at, changed = _with_pool("postgres_writer_url", lambda pool: _rescreen(pool, tenant, wait, as_json))
+    looked_at, changed, unusable = _with_pool(
+        "postgres_writer_url", lambda pool: _rescreen(pool, tenant, wait, as_json)
+    )
     if as_json:
-        say_json({"looked_at": looked_at, "changed": changed})
+        say_json({"looked_at": looked_at, "changed": changed, "unusable": unusable})
     else:
         say(f"{looked_at:,} parties were screened, {changed:,} of them changed their state")
+    for name, why in unusable.items():
+        typer.echo(f"the rules of {name} cannot be used, so nobody of it was screened: {why}", err=True)
+    if unusable:
+        raise typer.Exit(ExitCode.REFUSED)
 
 
-async def _rescreen(pool: Pool, only: str, wait: bool, quiet: bool) -> tuple[int, int]:
+async def _rescreen(pool: Pool, only: str, wait: bool, quiet: bool) -> tuple[int, int, dict[str, str]]:
     from zentra.storage.screening import ListShelf, cleared_pairs, parties_due, screen_batch, screened_tenants
 
-    tenants = {name: rules for name, rules in (await screened_tenants(pool)).items() if only in ("", name)}
+    asked = await screened_tenants(pool)
+    tenants = {name: rules for name, rules in asked.rules.items() if only in ("", name)}
     lists = await ListShelf(pool).active()
     if not lists:
         raise SettingsError("no list is loaded; load one first: zentra screening load FILE --name NAME")
@@ -206,7 +215,7 @@ async def _rescreen(pool: Pool, only: str, wait: bool, quiet: bool) -> tuple[int
                     due = due - done if done else 0
                 looked_at += max(0, done)
                 step(done)
-    return looked_at, changed
+    return looked_at, changed, {name: why for name, why in asked.unusable.items() if only in ("", name)}
 
 
 def _entries(

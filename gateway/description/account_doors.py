@@ -100,7 +100,8 @@ ACCOUNT_DOORS: Final[Mapping[str, Door]] = {
     ),
     "POST /deposits": Door(
         name="create_deposit", tag="intents", summary="Book money that has come in, to whom its number belongs.",
-        answers=INTENT_ANSWERS, takes=schema_of_fields(DEPOSIT), key="once", waits=True, headers=INTENT_HEADERS,
+        answers=INTENT_ANSWERS, key="once", waits=True, headers=INTENT_HEADERS,
+        takes={**schema_of_fields(DEPOSIT), "oneOf": [{"required": ["number"]}, {"required": ["account"]}]},
         codes=(*INTENT_CODES, "account_exists"),
     ),
     "GET /accounts/{id}": Door(

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
+
 from zentra.actors.commands import COMMAND_CODES
 from zentra.gateway.description import fee_shapes, holdings, pages, people, reviewing, shapes, term_shapes
 from zentra.gateway.description.account_doors import ACCOUNT_DOORS
@@ -29,7 +31,7 @@ from zentra.gateway.description.rows import command_row as _command
 from zentra.gateway.description.rows import intent_row as _create
 from zentra.gateway.description.rows import list_row as _list
 from zentra.gateway.http.fields import SCHEMAS, Field, digest, identifier, text
-from zentra.gateway.routes.approvals import APPROVAL, APPROVAL_FILTERS, CANCELLATION
+from zentra.gateway.routes.approvals import APPROVAL, APPROVAL_FILTERS, CANCELLATION, LIMIT_SCHEMA
 from zentra.gateway.routes.fees import quote_schema
 from zentra.gateway.routes.holds import CAPTURE, HOLD_FILTERS, VOID
 from zentra.gateway.routes.intents import CANCEL, HOLDS, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
@@ -204,8 +206,15 @@ DOORS: Final[Mapping[str, Door]] = {
     ),
     "POST /approvals": Door(
         name="request_approval", tag="approvals", summary="Ask for another person's approval.", key="once",
-        answers={201: reviewing.ApprovalAnswer}, takes=schema_of_fields(APPROVAL), headers=("location", *_REPLAYED),
-        codes=("account_not_found",),
+        answers={201: reviewing.ApprovalAnswer}, headers=("location", *_REPLAYED),
+        codes=("not_found", "account_is_system"),
+        takes={
+            **schema_of_fields(APPROVAL),
+            "oneOf": [
+                {"properties": {"kind": {"const": "account_limit"}, "request": LIMIT_SCHEMA}},
+                {"properties": {"kind": {"const": "configuration"}}},
+            ],
+        },
     ),
     "GET /approvals/{id}": Door(
         name="show_approval", tag="approvals", summary="One approval.", answers={200: reviewing.ApprovalView},
@@ -215,7 +224,10 @@ DOORS: Final[Mapping[str, Door]] = {
         name="approve_approval", tag="approvals", summary="Agree, and let it happen.", key="once", waits=True,
         answers={200: reviewing.ApprovalAnswer | shapes.CommandAnswer, 202: shapes.CommandAnswer},
         takes=schema_of_fields(VERDICT), headers=_COMMAND_HEADERS, problem_headers=_COMMAND_HEADERS[1:],
-        codes=(*_CLOSING_CODES, "request_hash_missing", "account_closed", *COMMAND_CODES["reverse"]),
+        codes=(
+            *_CLOSING_CODES, "request_hash_missing", "account_closed", "account_is_system", "limit_below_use",
+            *COMMAND_CODES["reverse"],
+        ),
     ),
     "POST /approvals/{id}/reject": Door(
         name="reject_approval", tag="approvals", summary="Refuse it.", key="once",
@@ -250,9 +262,15 @@ DOORS: Final[Mapping[str, Door]] = {
         name="show_party_history", tag="parties", summary="Every change of a party, by whom and why.",
         answers={200: people.PartyHistory}, codes=("not_found",),
     ),
-    "POST /parties/{id}/amend": _party("amend_party", "Change what is said of a party.", AMENDMENT),
+    "POST /parties/{id}/amend": msgspec.structs.replace(
+        _party("amend_party", "Change what is said of a party.", AMENDMENT),
+        takes={
+            **schema_of_fields(AMENDMENT), "anyOf": [{"required": [name]} for name in AMENDMENT if name != "reason"],
+        },
+    ),
     "POST /parties/{id}/kyc": _party(
-        "decide_kyc", "Move the KYC state of a party.", KYC, "self_approval", "kyc_move_refused"
+        "decide_kyc", "Move the KYC state of a party.", KYC, "self_approval", "kyc_move_refused",
+        "expires_at_in_past",
     ),
     "POST /parties/{id}/rescreen": _party(
         "rescreen_party", "Have a party screened anew, a true match included.", RESCREEN, "self_approval"

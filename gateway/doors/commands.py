@@ -25,7 +25,7 @@ from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.partitions import partition_of
 from zentra.storage.errors import AlreadyDecided
 from zentra.storage.identifiers import Uuid7
-from zentra.storage.intake.commands import Command, Decision, KeyedAnswer, register_command, stored_key
+from zentra.storage.intake.commands import Command, Decision, KeyedAnswer, bind_key, register_command, stored_key
 from zentra.storage.pool import Connection, Pool
 from zentra.storage.reads.border import OutcomeRow
 
@@ -103,6 +103,19 @@ class CommandDoor:
             return await self._again(request, digest, done)
         self._sending.send_nowait([done])
         return await self._wait(request, command, answer, ())
+
+    async def bind(self, request: Request, key: str, kind: str, asked: dict[str, Any]) -> None:
+        """Let a key stand for one request of many commands, each of which has a key of its own and its answer.
+
+        Raises Problem for a key that was used for anything else."""
+        digest = digest_of(kind, asked)
+        keyed = KeyedAnswer(
+            tenant=request.principal.tenant, key=key, digest=digest, subject=kind, status=200, answer=b"{}",
+            request_id=request.request_id,
+        )  # fmt: skip
+        stored = await bind_key(self._pool, keyed)
+        if stored is not None and decide(digest, stored) is KeyOutcome.REUSED:
+            raise reused()
 
     async def given_before(self, request: Request, key: str, order: Order) -> Reply | None:
         """Return the answer to a command that this key gave before, or None where it gave none.

@@ -16,7 +16,17 @@ import msgspec
 from zentra.gateway.doors.commands import CommandDoor, Order, replay_headers, reused
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
-from zentra.gateway.http.fields import Field, Objection, digest, identifier, json_object, one_of, read_fields, text
+from zentra.gateway.http.fields import (
+    SCHEMAS,
+    Field,
+    Objection,
+    digest,
+    identifier,
+    json_object,
+    one_of,
+    read_fields,
+    text,
+)
 from zentra.gateway.http.lists import CREATED, Check, Lists, amount
 from zentra.gateway.http.problems import Problem, of_violations
 from zentra.gateway.routes.packets import uuid_of
@@ -24,6 +34,8 @@ from zentra.runtime.errors import Refusal
 from zentra.runtime.evidence import canonical
 from zentra.runtime.idempotency import KeyOutcome, StoredKey, decide
 from zentra.runtime.intents.command import Violation, digest_of
+from zentra.runtime.intents.vocabulary import SYSTEM_ACCOUNT_TYPES
+from zentra.runtime.ledger.money import MINOR_MAX
 from zentra.storage.identifiers import Uuid7
 from zentra.storage.intake.approvals import (
     APPROVAL_KINDS,
@@ -40,7 +52,7 @@ from zentra.storage.reads import approvals as reads
 from zentra.storage.reads import tenant as tenant_reads
 from zentra.storage.reads.approvals import ApprovalPlace, ApprovalView
 
-__all__ = ["APPROVAL", "APPROVAL_FILTERS", "CANCELLATION", "VERDICT", "ApprovalRoutes", "Asking"]
+__all__ = ["APPROVAL", "APPROVAL_FILTERS", "CANCELLATION", "LIMIT_SCHEMA", "VERDICT", "ApprovalRoutes", "Asking"]
 
 STATUSES: Final = ("open", "approved", "rejected", "cancelled", "expired")
 APPROVAL_FILTERS: Final[Mapping[str, Check]] = {
@@ -51,6 +63,14 @@ APPROVAL: Final[Mapping[str, Field]] = {
     "kind": Field(one_of("kind_unknown", "account_limit", "configuration")),
     "subject": Field(identifier), "request": Field(json_object), "reason": Field(text),
 }  # fmt: skip
+LIMIT_SCHEMA: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {"overdraft_limit": {"anyOf": [{"type": "integer", "minimum": 0, "maximum": MINOR_MAX},
+                                                 SCHEMAS[amount]]}},
+    "required": ["overdraft_limit"],
+    "additionalProperties": False,
+}  # fmt: skip
+"""What is asked for an account's limit, as JSON Schema."""
 VERDICT: Final[Mapping[str, Field]] = {"reason": Field(text), "request_hash": Field(digest, None)}
 CANCELLATION: Final[Mapping[str, Field]] = {"reason": Field(text)}
 _SUBJECT: Final = "approval/"
@@ -135,8 +155,11 @@ class ApprovalRoutes:
         asked = values["request"]
         if kind == "account_limit":
             asked = _limit(asked)
-            if await tenant_reads.account(self._pool, request.principal.tenant, subject) is None:
-                raise Problem("account_not_found")
+            account = await tenant_reads.account(self._pool, request.principal.tenant, subject)
+            if account is None:
+                raise Problem("not_found", "there is no account of this id")
+            if account.type in SYSTEM_ACCOUNT_TYPES:
+                raise Problem("account_is_system")
         return await self._asking.ask(
             request, key, kind=kind, subject=subject, asked=asked, reason=values["reason"], status=201,
             shows={"kind": kind, "subject": subject, "status": "open"}, digest=digest_of("approval", values),
@@ -207,7 +230,13 @@ class ApprovalRoutes:
     def _how(self, request: Request, seen: ApprovalView, verdict: Verdict, reason: str) -> Closing:
         who = request.principal
         return Closing(
-            approval=seen.id, tenant=who.tenant, verdict=verdict, principal=who.id, role=who.role, reason=reason
+            approval=seen.id,
+            tenant=who.tenant,
+            verdict=verdict,
+            principal=who.id,
+            role=who.role,
+            reason=reason,
+            request_id=request.request_id,
         )
 
     async def _find(self, request: Request) -> ApprovalView:

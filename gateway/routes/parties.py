@@ -2,7 +2,7 @@
 
 - A name goes in and comes out here and nowhere else: answers that are stored with a key, history and cases have none.
 - Who may read parties sees their states; names are shown to those who may see names.
-- Nobody decides on a party that they created: on neither its identity nor a match.
+- Nobody decides on a party that they created or amended: on neither its identity nor a match.
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ def _country(value: Any) -> str:
 
 
 _NAME: Final = {
-    "type": "string", "minLength": 1, "maxLength": NAME_CHARACTERS_MAX, "pattern": "^[^\\x00-\\x1f\\x7f]*$",
+    "type": "string", "minLength": 1, "maxLength": NAME_CHARACTERS_MAX,
+    "pattern": "^[^\\x00-\\x1f\\x7f]*[^\\x00-\\x1f\\x7f\\s][^\\x00-\\x1f\\x7f]*$",  # and not all blank
 }  # fmt: skip
 SCHEMAS.update({
     person_name: _NAME,
@@ -209,7 +210,7 @@ class PartyRoutes:
         return json_reply(200, {"data": found})
 
     async def amend(self, request: Request) -> Reply:
-        """Change what is said of a party; another name is screened anew."""
+        """Change what is said of a party: its identity is for review again, and it is screened anew."""
         values, in_body = read_fields(request.json, AMENDMENT)
         reason = values.pop("reason")
         given, party = _given(values), _id_of(request)
@@ -223,7 +224,7 @@ class PartyRoutes:
         return await self._done(request, in_body, "amend", {**given, "reason": reason}, write)
 
     async def kyc(self, request: Request) -> Reply:
-        """Move the KYC state of a party: whoever created it neither approves nor denies it."""
+        """Move the KYC state of a party: whoever created or amended it neither approves nor denies it."""
         values, in_body = read_fields(request.json, KYC)
         decision = KycDecision(
             party_id=_id_of(request), state=Kyc(values["state"]), actor=request.principal.id, reason=values["reason"],

@@ -155,6 +155,7 @@ class ReviewRoutes:
         """Decide up to a hundred reviews, each by itself."""
         values, in_body = read_fields(request.json, {"items": Field(_items)})
         key, items = request.idempotency_key(in_body), values["items"]
+        await self._commands.bind(request, key, "reviews/decisions", {"items": msgspec.to_builtins(items)})
         ids = {item.id for item in items if _is_uuid(item.id)}
         found = await reads.reviews_by_id(self._pool, request.principal.tenant, ids)
         results = await asyncio.gather(*[self._one_of_many(request, key, item, found) for item in items])

@@ -11,7 +11,8 @@ __all__ = ["Compliance", "Diligence", "HitUsed", "ListUsed", "PartyUsed"]
 class Compliance(Struct, frozen=True, forbid_unknown_fields=True):
     """What a tenant's rules demand of the people in an intent.
 
-    `screen`: "off"; "counterparties" screens whom an intent names outside; "all" screens the tenant's parties too.
+    `screen`: "off"; "counterparties" screens whoever money leaves to over a rail, whom the intent has to name, party or
+    not; "all" screens the tenant's parties too, and one that is clear needs no other name.
     `threshold` is in thousandths, from `matching.CUTOFF` up. `lists` are the names of lists that have to be there, none
     meaning all that are loaded, of which there has to be one. A list older than `list_max_age_hours` is stale."""
 

@@ -155,9 +155,10 @@ def _sanctions(case: _Case) -> Objection | None:
                 return "review", f"party_{side.screening}"
         if "unknown" in (known.source, *known.others) or (known.destination == "unknown" and not known.leaves):
             return "review", "party_missing"
-    outside = known.leaves and not isinstance(known.destination, PartyUsed)
+    # A party gets this far under "all" because it was screened; under "counterparties" nobody screens parties.
+    screened = known.screen == "all" and isinstance(known.destination, PartyUsed)
     if known.counterparty == "missing":
-        return ("review", "counterparty_missing") if outside else None
+        return None if not known.leaves or screened else ("review", "counterparty_missing")
     if any(not hit.cleared for hit in known.hits):
         return "review", "counterparty_possible_match"
     if known.counterparty in ("unscreenable", "incomplete"):

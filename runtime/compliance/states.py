@@ -9,10 +9,12 @@ kept with actor and reason. A true match stays one whatever lists say later: onl
 In a tenant of the test world some names force states (`SANDBOX_NAMES`); in a live one they are names like any other."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 __all__ = ["BLOCKED", "KYC_MOVES", "SANDBOX_NAMES", "Kyc", "PartyRef", "Screening", "sandbox_states"]
 
@@ -39,11 +41,17 @@ class Screening(StrEnum):
 
 
 class PartyRef(Struct, frozen=True, gc=False):
-    """What a decision has to know of the party behind an account."""
+    """What a decision has to know of the party behind an account: its states, and until when an approval is one."""
 
     id: str
     kyc: str = Kyc.NOT_STARTED
     screening: str = Screening.NOT_SCREENED
+    kyc_expires_at: datetime | None = None
+
+    def as_of(self, now: datetime) -> "PartyRef":
+        """Return the party as it is at a time: an approval that has run out is none, whether that was noted or not."""
+        over = self.kyc_expires_at is not None and self.kyc_expires_at <= now and self.kyc == Kyc.APPROVED
+        return replace(self, kyc=str(Kyc.EXPIRED)) if over else self
 
 
 KYC_MOVES: Final[Mapping[Kyc, frozenset[Kyc]]] = {

@@ -14,7 +14,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from zentra.runtime.errors import Refusal
 from zentra.runtime.evidence import canonical
-from zentra.runtime.intents.reading import REQUIRED, Violation, foreign_to, read_terms, term_schema
+from zentra.runtime.intents.reading import NAMED_ANYWHERE, REQUIRED, Violation, foreign_to, read_terms, term_schema
 from zentra.runtime.intents.terms import (
     CHARGEABLE_KINDS,
     COUNTERPARTY_SCHEMA,
@@ -229,7 +229,7 @@ def intent_schema(kinds: frozenset[str] | None = None) -> dict[str, Any]:
     if len(allowed) == 1:
         for field in foreign[allowed[0]]:
             schema["properties"].pop(field, None)
-        return schema
+        return {**schema, **NAMED_ANYWHERE.get(allowed[0], {})}
     rules = [_rule_of(kind, way, schema, foreign[kind]) for kind, way in ways.items()]
     return {**schema, "allOf": rules} if any(rule["then"] for rule in rules) else schema
 
@@ -240,6 +240,7 @@ def _rule_of(kind: str, way: Sequence[str], schema: dict[str, Any], foreign: Ite
     then = {
         "required": [field for field in way if field not in schema["required"]],
         "properties": {field: False for field in foreign if field in schema["properties"]},
+        **NAMED_ANYWHERE.get(kind, {}),
     }
     return {
         "if": {"properties": {"kind": {"const": kind}}, **named},

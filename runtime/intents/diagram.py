@@ -65,7 +65,8 @@ def _echoes() -> list[str]:
 
 
 def _states() -> list[str]:
-    lines = ["## What a state asks for", "", "| state | on entry | asked again after |", "|---|---|---|"]
+    lines = ["## What a state asks for", "", "What is asked for again comes in pauses that double, up to an hour.", ""]
+    lines += ["| state | on entry | asked again after |", "|---|---|---|"]
     own = {State.REVIEW: "the review's expiry", State.SUBMITTED: "the rail's poll interval and deadline"}
     own[State.HELD] = "the hold's expiry"
     for state in State:

@@ -92,6 +92,7 @@ class Judged(Struct, frozen=True, gc=False, tag_field="kind", tag="judged"):
     seen: Seen | UnsetType = UNSET  # not where the intent and its account say it all
     named: tuple[str, str] | UnsetType = UNSET  # source and destination, where the command names them by numbers
     diligence: Diligence | UnsetType = UNSET
+    asks: dict[str, str] | UnsetType = UNSET  # of a referral: each rule that wants a person, and why
 
 
 class Noted(Struct, frozen=True, gc=False, tag_field="kind", tag="noted"):

@@ -19,6 +19,7 @@ from zentra.runtime.ledger.money import AMOUNT_SCHEMA, MINOR_MAX, currencies, is
 __all__ = [
     "CONDITIONS_MAX",
     "LEGS_MAX",
+    "NAMED_ANYWHERE",
     "REQUIRED",
     "TERM_FIELDS",
     "Terms",
@@ -56,6 +57,12 @@ _DERIVED: Final = ("amount", "source", "destination")  # from the legs of a jour
 _OF_ALL: Final = ("amount", "currency", "source", "destination")
 REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {_J.value: ("legs",), _C.value: (*_OF_ALL, "buy_currency")}
 """What an intent of a kind has to name; of the others, an amount, a currency and two accounts."""
+NAMED_ANYWHERE: Final[Mapping[str, Mapping[str, Any]]] = {
+    _J.value: {
+        "anyOf": [{"required": ["currency"]}, {"properties": {"legs": {"items": {"required": ["currency"]}}}}],
+    },
+}
+"""What an intent of a kind names in one place or in another, as JSON Schema: each leg its currency, or the journal."""
 
 
 class Violation(Struct, frozen=True):
@@ -309,7 +316,7 @@ def term_schema(kinds: frozenset[str]) -> dict[str, dict[str, Any]]:
         "conditions": {
             "type": "array", "minItems": 1, "maxItems": CONDITIONS_MAX,
             "items": {"type": "object", "properties": condition, "required": ["account", "of"],
-                      "additionalProperties": False},
+                      "anyOf": [{"required": ["min"]}, {"required": ["max"]}], "additionalProperties": False},
         },
     }  # fmt: skip
     return {field_: schema for field_, schema in fields.items() if TERM_FIELDS[field_] & kinds}

@@ -206,7 +206,8 @@ COUNTERPARTY_SCHEMA: Final[Mapping[str, Any]] = {
     "description": "whoever gets the money outside of the tenant; screened where the tenant's rules demand it",
     "properties": {
         "name": {
-            "type": "string", "minLength": 1, "maxLength": NAME_CHARACTERS_MAX, "pattern": "^[^\\x00-\\x1f\\x7f]*$",
+            "type": "string", "minLength": 1, "maxLength": NAME_CHARACTERS_MAX,
+            "pattern": "^[^\\x00-\\x1f\\x7f]*[^\\x00-\\x1f\\x7f\\s][^\\x00-\\x1f\\x7f]*$",
         },
         "country": {"type": "string", "pattern": "^[A-Z]{2}$"},
         "account": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,63}$"},

@@ -20,7 +20,7 @@ from zentra.runtime.intents.terms import HoldTerms
 from zentra.runtime.intents.vocabulary import COMPOSED, PARTS, SETTLED, Fact, State
 from zentra.runtime.ledger.holds import Hold, folded, given_back
 from zentra.runtime.moments import timestamp
-from zentra.runtime.reviews import EXPIRES_AFTER, Desk
+from zentra.runtime.reviews import EXPIRES_AFTER, Desk, known_digest
 
 __all__ = [
     "REVERSALS",
@@ -121,6 +121,9 @@ class Transaction(Struct, kw_only=True, gc=False):
     waives: tuple[str, ...] = ()
     round: int = 0
     flagged: tuple[str, ...] = ()
+    asks: dict[str, str] | None = None  # why each flagged rule asked; None where the record does not say
+    known: str = ""  # the digest of what the last decision knew of the people
+    bound: dict[str, tuple[str, str]] = {}  # rule -> why it asked, and what was known, when its waiver was given
     judged_by: int = 0  # the version of the policy that judged last
     desk: Desk | None = None  # of the open review, from its assignment on
     commands: frozenset[str] = frozenset()
@@ -256,6 +259,8 @@ def _absorb_judged(tx: Transaction, facts: f.Judged, topic: str) -> None:
     tx.judged_by = facts.version
     # sorted, as a stored record has them
     tx.flagged = tuple(sorted([rule for rule, outcome in facts.results.items() if outcome == "review"]))
+    if facts.outcome == "review":
+        tx.asks, tx.known = facts.asks or None, known_digest(facts)
 
 
 def _absorb_booked(tx: Transaction, facts: f.Booked, topic: str) -> None:
@@ -353,6 +358,8 @@ def _absorb_decided(tx: Transaction, facts: f.Decided, topic: str) -> None:
         return
     tx.round = facts.round
     tx.waives += tuple(rule for rule in facts.waives if rule not in tx.waives)  # a later round keeps the earlier ones
+    if tx.asks is not None:
+        tx.bound = {**tx.bound, **{rule: (tx.asks.get(rule, ""), tx.known) for rule in facts.waives}}
 
 
 def _absorb_assigned(tx: Transaction, facts: f.Assigned, topic: str) -> None:

@@ -22,7 +22,7 @@ What is charged for it stands in postings of its own, which a command writes wit
 
 Journals and conversions are several postings in one transaction: see `journal.py`. A refused command changes nothing.
 The order of the checks is part of the contract. Counters are summed as Python integers and refused beyond 64 bits. An
-account without a floor is never read: only its change is kept."""
+account without a floor is never read: only its change is kept, and what that adds up to is bounded by its column."""
 
 import hashlib
 from collections import defaultdict
@@ -106,10 +106,12 @@ class Posting(Struct, frozen=True, gc=False):
 
 
 class Objection(Struct, frozen=True):
-    """Why a ledger command was refused."""
+    """Why a ledger command was refused; of a condition that holds could keep from being met, what its account lacks."""
 
     code: str
     detail: str = ""
+    account: str = ""
+    missing: int = 0
 
 
 Leg = tuple[str, AccountRef, AccountRef, int, int]
@@ -274,7 +276,8 @@ class Book:
 
     def _write(self, intent: str, ordinal: int, at: datetime, *legs: Leg) -> tuple[Posting, ...] | Objection:
         balances = self.balances
-        if len(legs) > 2:  # several legs may meet on one side of an account
+        # where several legs meet on one side of an account, each may fit and all together not
+        if len(legs) > 1 and (len(legs) > 2 or legs[0][1].id == legs[1][1].id or legs[0][2].id == legs[1][2].id):
             objection = self._together(legs)
             if objection is not None:
                 return objection

@@ -22,7 +22,21 @@ from msgspec.structs import replace
 from zentra.runtime.intents.facts import HoldMoved
 from zentra.runtime.ledger.book import AccountRef, Book, Objection, Posting
 
-__all__ = ["HOLD_ENDS", "Capture", "Hold", "capture", "ended", "folded", "given_back", "place", "reverse"]
+__all__ = [
+    "CAPTURES_MAX",
+    "HOLD_ENDS",
+    "Capture",
+    "Hold",
+    "capture",
+    "ended",
+    "folded",
+    "given_back",
+    "place",
+    "reverse",
+]
+
+CAPTURES_MAX: Final = 100
+"""Of one hold: the last of them has to end it. What gives them back is one record, with two entries for each."""
 
 HOLD_ENDS: Final = {
     "hold_captured": "hold_already_posted",

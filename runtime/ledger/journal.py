@@ -145,7 +145,9 @@ def unmet(book: Book, bounds: Iterable[Bound], changes: Mapping[int, Balance]) -
             raise ValueError("a condition on what cannot be read was to be refused before")
         left = measure(ref, _plus(book.balances[ref.id], changes.get(ref.id)), bound.of)
         if bound.least is not None and left < bound.least:
-            return Objection("balance_condition_failed", _said(bound, ref, left, f"at least {bound.least}"))
+            said = _said(bound, ref, left, f"at least {bound.least}")
+            kept = ("", 0) if bound.of == "posted" else (ref.account_id, bound.least - left)
+            return Objection("balance_condition_failed", said, *kept)
         if bound.most is not None and left > bound.most:
             return Objection("balance_condition_failed", _said(bound, ref, left, f"at most {bound.most}"))
     return None

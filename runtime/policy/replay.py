@@ -80,6 +80,7 @@ def decisions_in(records: Sequence[bytes]) -> list[Past]:
         raise ValueError("an intent's records start with its registration")
     found: list[Past] = []
     waives: tuple[str, ...] = ()
+    asked: set[str] = set()  # rules whose waivers hold for a reason: the answers say which did
     for data in records[1:]:
         record = _decode(data)
         facts = record.facts
@@ -89,10 +90,12 @@ def decisions_in(records: Sequence[bytes]) -> list[Past]:
             command = first.facts.command
             if facts.named is not UNSET:
                 command = replace(command, source=facts.named[0], destination=facts.named[1])
+            held = tuple([rule for rule in waives if rule not in asked or facts.results.get(rule) == "waived"])
+            asked |= set(facts.asks or ())
             found.append(
                 Past(
                     first.intent, first.intent_id, first.tenant, first.actor, first.facts.role, command,
-                    record.sequence, record.at, waives, facts,
+                    record.sequence, record.at, held, facts,
                 )
             )  # fmt: skip
     return found

@@ -21,7 +21,7 @@ Name = tuple[str, str]
 
 _SELECT: Final = """
 select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status, a.book,
-       a.monitored, p.party_id, p.kyc_state, p.screening_state"""
+       a.monitored, p.party_id, p.kyc_state, p.screening_state, p.kyc_expires_at"""
 _BY_ID: Final = f"""{_SELECT}
 from accounts a join unnest($1::text[], $2::text[]) as n(tenant, account_id) using (tenant, account_id)
 left join parties p on p.tenant = a.tenant and p.party_id = a.party
@@ -68,7 +68,8 @@ async def find_accounts(pool: Pool, names: Collection[Name]) -> dict[Name, Accou
 
 
 def _ref(row: Any, monitors: tuple[Monitor, ...]) -> AccountRef:
-    party = None if row["party_id"] is None else PartyRef(row["party_id"], row["kyc_state"], row["screening_state"])
+    named = row["party_id"], row["kyc_state"], row["screening_state"], row["kyc_expires_at"]
+    party = None if named[0] is None else PartyRef(*named)
     return AccountRef(*(*row[:_FIELDS], monitors, party))
 
 

@@ -47,6 +47,7 @@ __all__ = [
     "open_book",
     "remove_monitor",
     "retire_number",
+    "set_limit",
 ]
 
 MONITORS_MAX: Final = 16  # of one account: each is looked at in every commit that moves it
@@ -131,18 +132,21 @@ async def change_limit(pool: Pool, keyed: KeyedAnswer, limit: int, by: ChangedBy
     Raises Refusal `not_found`, `account_is_system`, `account_status_conflict` (closed), `limit_below_use`; Unavailable
     and DataError as the store does."""
 
-    async def change_it(connection: Connection) -> None:
-        row = await _locked(connection, keyed.tenant, by.account_id)
-        if row["status"] == "closed":
-            raise Refusal("account_status_conflict", "it is closed; reopen it first")
-        await connection.execute("update accounts set overdraft_limit = $2 where id = $1", row["id"], limit)
-        left = _figures(row, await _balance(connection, row["id"]))["available"]
-        if left < -limit:
-            raise Refusal("limit_below_use", f"available {left}; the limit has to be {-left} or more")
-        before, after = {"overdraft_limit": str(row["overdraft_limit"])}, {"overdraft_limit": str(limit)}
-        await _record(connection, keyed.tenant, row["id"], by, "limit", before, after)
+    return await once(pool, keyed, lambda connection: set_limit(connection, keyed.tenant, limit, by))
 
-    return await once(pool, keyed, change_it)
+
+async def set_limit(connection: Connection, tenant: str, limit: int, by: ChangedBy) -> None:
+    """Let an account be overdrawn up to `limit` minor units, within the caller's transaction; raises as
+    `change_limit`."""
+    row = await _locked(connection, tenant, by.account_id)
+    if row["status"] == "closed":
+        raise Refusal("account_status_conflict", "it is closed; reopen it first")
+    await connection.execute("update accounts set overdraft_limit = $2 where id = $1", row["id"], limit)
+    left = _figures(row, await _balance(connection, row["id"]))["available"]
+    if left < -limit:
+        raise Refusal("limit_below_use", f"available {left}; the limit has to be {-left} or more")
+    before, after = {"overdraft_limit": str(row["overdraft_limit"])}, {"overdraft_limit": str(limit)}
+    await _record(connection, tenant, row["id"], by, "limit", before, after)
 
 
 async def add_number(pool: Pool, keyed: KeyedAnswer, given: NewNumber, by: ChangedBy) -> StoredKey | None:

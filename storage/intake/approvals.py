@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final, Literal
 
+import asyncpg
 import msgspec
 from msgspec import Struct
 
@@ -20,6 +21,7 @@ from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import digest_of
 from zentra.runtime.reviews import Member
 from zentra.runtime.roles import Permission
+from zentra.storage.intake.accounts import ChangedBy, set_limit
 from zentra.storage.intake.commands import KeyedAnswer, claim_key
 from zentra.storage.pool import Connection, Pool, transaction
 
@@ -28,6 +30,7 @@ __all__ = ["APPROVAL_KINDS", "Closing", "NewApproval", "close_approval", "closin
 APPROVAL_KINDS: Final = ("forced_reversal", "account_limit", "configuration")
 EXPIRES_AFTER: Final = timedelta(hours=72)
 RUNS_MAX: Final = 4
+_LIMIT_REFUSALS: Final = {"not_found": "account_not_found", "account_status_conflict": "account_closed"}
 
 
 class NewApproval(Struct, frozen=True, kw_only=True):
@@ -52,6 +55,7 @@ class Closing(Struct, frozen=True, kw_only=True):
     principal: str
     role: str
     reason: str
+    request_id: str = ""
 
 
 def request_digest(tenant: str, id: str, kind: str, subject: str, request: Mapping[str, Any]) -> str:
@@ -77,8 +81,8 @@ async def open_approval(pool: Pool, keyed: KeyedAnswer, asked: NewApproval) -> S
 async def close_approval(pool: Pool, keyed: KeyedAnswer, how: Closing) -> StoredKey | None:
     """End an approval, carrying out what it approves, and return None; or what the key has stored already.
 
-    Raises Refusal as `closing` says, and `account_not_found` or `account_closed` where an account limit meets none;
-    Unavailable and DataError as the store does."""
+    Raises Refusal as `closing` says, and `account_not_found`, `account_closed`, `account_is_system` or
+    `limit_below_use` where an account cannot have the limit; Unavailable and DataError as the store does."""
     return await _once(pool, keyed, closing(how))
 
 
@@ -104,7 +108,7 @@ def closing(how: Closing) -> Callable[[Connection], Awaitable[None]]:
                 raise Refusal("self_approval")
         await connection.execute(_CLOSE, how.tenant, how.approval, how.verdict, how.principal, how.reason)
         if how.verdict == "approved" and row["kind"] == "account_limit":
-            await _limit(connection, how.tenant, row["subject"], row["request"])
+            await _limit(connection, how, row)
 
     return close
 
@@ -113,19 +117,18 @@ class _Limit(Struct):
     overdraft_limit: str
 
 
-async def _limit(connection: Connection, tenant: str, account: str, request: bytes) -> None:
-    """Give an account its new limit; commits that did not know of it have ended when this one does (0005)."""
-    limit = int(msgspec.json.decode(request, type=_Limit).overdraft_limit)
-    status = await connection.fetchval(
-        "select status from accounts where tenant = $1 and account_id = $2 for update", tenant, account
-    )
-    if status is None:
-        raise Refusal("account_not_found")
-    if status == "closed":
-        raise Refusal("account_closed")
-    await connection.execute(
-        "update accounts set overdraft_limit = $3 where tenant = $1 and account_id = $2", tenant, account, limit
-    )
+async def _limit(connection: Connection, how: Closing, asked: asyncpg.Record) -> None:
+    """Give an account its new limit as `change_limit` does, in the name of whoever asked for it."""
+    limit = int(msgspec.json.decode(asked["request"], type=_Limit).overdraft_limit)
+    reason = f"{asked['reason']} (approval {how.approval}, approved by {how.principal})"
+    by = ChangedBy(
+        account_id=asked["subject"], principal=asked["created_by"], role=asked["role"], reason=reason,
+        request_id=how.request_id,
+    )  # fmt: skip
+    try:
+        await set_limit(connection, how.tenant, limit, by)
+    except Refusal as refusal:
+        raise Refusal(_LIMIT_REFUSALS.get(refusal.reason, refusal.reason), refusal.detail) from None
 
 
 async def _may_decide(connection: Connection, how: Closing) -> None:
@@ -156,7 +159,7 @@ async def _once(
 
 
 _LOCK: Final = """
-select kind, subject, request, created_by, status, expires_at <= clock_timestamp() as late
+select kind, subject, request, reason, created_by, role, status, expires_at <= clock_timestamp() as late
 from approvals where tenant = $1 and id = $2 for update
 """
 _CLOSE: Final = """

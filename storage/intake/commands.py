@@ -23,7 +23,7 @@ from zentra.storage.errors import AlreadyDecided, translated
 from zentra.storage.outbox import command_frames, write_outbox
 from zentra.storage.pool import Connection, Pool, transaction
 
-__all__ = ["Command", "Decision", "KeyedAnswer", "claim_key", "register_command", "stored_key"]
+__all__ = ["Command", "Decision", "KeyedAnswer", "bind_key", "claim_key", "register_command", "stored_key"]
 
 RUNS_MAX: Final = 4
 
@@ -96,6 +96,19 @@ async def claim_key(connection: Connection, keyed: KeyedAnswer) -> StoredKey | N
     if found is None:
         raise Contended(f"key {keyed.key!r} was given up while it was read")
     return StoredKey(*found)
+
+
+async def bind_key(pool: Pool, keyed: KeyedAnswer) -> StoredKey | None:
+    """Commit what a key is for and return None, or return what it has stored before.
+
+    Raises Unavailable and DataError as the store does. Asking again with the same key is safe."""
+    for _ in range(RUNS_MAX):
+        try:
+            async with transaction(pool) as connection:
+                return await claim_key(connection, keyed)
+        except Contended:
+            continue
+    raise Contended(f"key {keyed.key!r} lost {RUNS_MAX} times")
 
 
 async def stored_key(pool: Pool, tenant: str, key: str) -> StoredKey | None:

@@ -2,9 +2,10 @@
 
 - The key, what it did and the answer are one commit, as everywhere; so are a change and its row of history.
 - A name stands in the row of its party. Answers, history and cases hold ids, states and digests.
-- Nobody decides on the identity, or on a match, of a party that they created.
-- Other names are other people until they are screened: an amended name is screened again, and what was cleared for the
-  old one is not for the new one. A true match stays one.
+- Nobody decides on the identity, or on a match, of a party that they created, or that they amended since a person
+  decided the same the last time. Taking back a denial or a true match is for the same people.
+- Whoever is amended may be somebody else: an approval is for review again, and the party is screened again. What was
+  cleared for an old name is not for a new one. A denial and a true match stay.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from zentra.runtime.errors import Contended, Refusal
 from zentra.runtime.idempotency import StoredKey
 from zentra.storage.intake.commands import KeyedAnswer, claim_key
 from zentra.storage.pool import Connection, Pool, tenant_transaction
-from zentra.storage.screening import SCREENING_CASE, open_screening_case
+from zentra.storage.screening import SCREENER, SCREENING_CASE, open_screening_case
 
 __all__ = [
     "KycDecision",
@@ -109,28 +110,33 @@ async def amend_party(
 ) -> StoredKey | None:
     """Change what is said of a party and return None, or what the key has stored already.
 
-    `changes` holds columns of `NewParty`, without the kind. Raises Refusal `not_found`."""
+    `changes` holds columns of `NewParty`, without the kind: all of them say who somebody is. Raises Refusal
+    `not_found`."""
 
     async def write(connection: Connection) -> None:
         row = await _locked(connection, keyed.tenant, party_id)
         told = {**changes}
         if "identifiers" in told:
             told["identifiers"] = msgspec.json.encode(told["identifiers"]).decode()
-        renamed = bool({"legal_name", "aliases"} & told.keys())
-        before = Screening(row["screening_state"])
-        after = before
-        if renamed and before is not Screening.TRUE_MATCH:
-            after = Screening.NOT_SCREENED
+        before, after = Screening(row["screening_state"]), Screening.NOT_SCREENED
+        if before is Screening.TRUE_MATCH:
+            after = before
+        else:
             told["forced"] = False
-        if renamed:
-            told["screened_by"] = None
+        told["screened_by"] = None
+        known = now_known = Kyc(row["kyc_state"])
+        if known is Kyc.APPROVED:
+            now_known = told["kyc_state"] = Kyc.PENDING_REVIEW
+            told["kyc_expires_at"] = None
         columns = ", ".join(f"{name} = ${place}" for place, name in enumerate(told, 4))
         await connection.execute(
             f"update parties set screening_state = $3, version = version + 1, updated_at = now(), {columns}"  # noqa: S608
             " where tenant = $1 and party_id = $2",
             keyed.tenant, party_id, after, *[list(v) if isinstance(v, tuple) else v for v in told.values()],
         )  # fmt: skip
-        detail = {"fields": sorted(changes), "screening": [str(before), str(after)]}
+        detail = {
+            "fields": sorted(changes), "kyc": [str(known), str(now_known)], "screening": [str(before), str(after)],
+        }  # fmt: skip
         change = _Change(
             keyed.tenant,
             party_id,
@@ -151,20 +157,22 @@ async def decide_kyc(pool: Pool, keyed: KeyedAnswer, decision: KycDecision) -> S
     """Move the KYC state of a party and return None, or what the key has stored already.
 
     When this returns, no decision that did not know of it can be committed any more. Raises Refusal `not_found`,
-    `self_approval`, `kyc_move_refused`."""
+    `self_approval`, `kyc_move_refused`, `expires_at_in_past`."""
 
     async def write(connection: Connection) -> None:
         row = await _locked(connection, keyed.tenant, decision.party_id)
-        if decision.state in (Kyc.APPROVED, Kyc.DENIED) and row["created_by"] == decision.actor:
-            raise Refusal("self_approval", "whoever created a party does not decide on it")
         before = Kyc(row["kyc_state"])
+        if before is Kyc.DENIED or decision.state in (Kyc.APPROVED, Kyc.DENIED):
+            await _four_eyes(connection, keyed.tenant, decision.party_id, row, decision.actor, "kyc")
         if decision.state not in KYC_MOVES[before]:
             raise Refusal("kyc_move_refused", f"a party that is {before} does not become {decision.state}")
+        until = decision.expires_at if decision.state is Kyc.APPROVED else None
+        if until is not None and not await connection.fetchval("select $1 > now()", until):
+            raise Refusal("expires_at_in_past", "the approval would have run out already")
         await connection.execute(
             "update parties set kyc_state = $3, kyc_expires_at = $4, version = version + 1, updated_at = now()"
             " where tenant = $1 and party_id = $2",
-            keyed.tenant, decision.party_id, decision.state,
-            decision.expires_at if decision.state is Kyc.APPROVED else None,
+            keyed.tenant, decision.party_id, decision.state, until,
         )  # fmt: skip
         change = _Change(
             keyed.tenant, decision.party_id, row["version"] + 1, "kyc", before, decision.state, decision.actor,
@@ -182,8 +190,7 @@ async def rescreen_party(pool: Pool, keyed: KeyedAnswer, party_id: str, actor: s
 
     async def write(connection: Connection) -> None:
         row = await _locked(connection, keyed.tenant, party_id)
-        if row["created_by"] == actor:
-            raise Refusal("self_approval", "whoever created a party does not decide on it")
+        await _four_eyes(connection, keyed.tenant, party_id, row, actor, "screening")
         await _screened(connection, keyed.tenant, party_id, row, Screening.NOT_SCREENED, actor, reason, {})
 
     return await _once(pool, keyed, write)
@@ -208,8 +215,7 @@ async def resolve_match(pool: Pool, keyed: KeyedAnswer, word: MatchWord) -> Stor
             raise Refusal("case_not_open", "somebody resolved it already")
         detail = msgspec.json.decode(found["detail"])
         row = await _locked(connection, keyed.tenant, detail["party"])
-        if row["created_by"] == actor:
-            raise Refusal("self_approval", "whoever created a party does not decide on it")
+        await _four_eyes(connection, keyed.tenant, detail["party"], row, actor, "screening")
         said = {"resolution": str(resolution), "reason": reason}
         await connection.execute(
             "insert into commands (id, tenant, kind, subject, principal, role, body)"
@@ -271,6 +277,16 @@ async def _locked(connection: Connection, tenant: str, party_id: str) -> asyncpg
     return row
 
 
+async def _four_eyes(
+    connection: Connection, tenant: str, party_id: str, row: asyncpg.Record, actor: str, what: str
+) -> None:
+    """Raise Refusal `self_approval` where a decision on a party's `what` is not for this actor.
+
+    The row of the party is locked, so nobody amends it meanwhile."""
+    if row["created_by"] == actor or await connection.fetchval(_AMENDED, tenant, party_id, actor, what, SCREENER):
+        raise Refusal("self_approval", "whoever created or amended a party does not decide on it")
+
+
 async def _screened(
     connection: Connection,
     tenant: str,
@@ -311,6 +327,16 @@ _PARTY: Final = """
 insert into parties (tenant, party_id, kind, legal_name, aliases, born, countries, identifiers, kyc_state,
                      screening_state, forced, created_by)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+"""
+_AMENDED: Final = """
+select exists (
+    select from party_changes where tenant = $1 and party_id = $2 and what = 'amended' and actor = $3
+    and number > coalesce((
+        select max(number) from party_changes where tenant = $1 and party_id = $2 and what = $4
+        and actor <> $5
+        and (before = 'denied' or after in ('approved', 'denied', 'true_match', 'false_positive'))
+    ), 0)
+)
 """
 _CLEARED: Final = """
 insert into cleared_pairs (tenant, name_digest, list, entry, entry_digest, case_id, cleared_by, reason)

@@ -123,7 +123,7 @@ order by intent, sequence
 """
 _ACCOUNTS: Final = """
 select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status,
-    p.party_id, p.kyc_state, p.screening_state
+    p.party_id, p.kyc_state, p.screening_state, p.kyc_expires_at
 from accounts a left join parties p on p.tenant = a.tenant and p.party_id = a.party
 where a.tenant = $1 and a.account_id = any($2::text[])
 """

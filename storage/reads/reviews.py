@@ -1,7 +1,7 @@
 """Reviews as a tenant sees them: what waits, whose it is, what a decision is bound to, and what happened so far.
 
 - Every read runs under row security and names its tenant as well.
-- `request_hash` is made from what is shown, by the rule that the engine checks a decision with.
+- `request_hash` is made from what is shown, and the referral's record, as the engine checks it.
 - The history is that of the sealed records. What somebody said is the body of their command; a record has its digest.
 """
 
@@ -14,7 +14,8 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Raw, Struct
 
-from zentra.runtime.reviews import request_hash
+from zentra.runtime.intents.facts import Judged
+from zentra.runtime.reviews import known_digest, request_hash
 from zentra.storage.pool import Connection, Pool, tenant_transaction
 from zentra.storage.reads.walking import Filters, Slice, walk
 
@@ -189,10 +190,13 @@ async def _said(connection: Connection, tenant: str, commands: Sequence[str]) ->
 def _view(tenant: str, fields: dict[str, Any]) -> ReviewView:
     """Return the view that a row of reviews is."""
     digest: bytes | None = fields.pop("digest")
+    referral: bytes | None = fields.pop("referral")
+    judged = None if referral is None else _referral(referral).facts
     rules: str = fields.pop("rules")
     seen = request_hash(
         tenant=tenant, intent=fields["id"], command=(digest or b"").hex(), round=fields["round"],
         rules=msgspec.json.decode(rules, type=list[str]), version=fields["version"],
+        asks=None if judged is None else judged.asks or None, known="" if judged is None else known_digest(judged),
     )  # fmt: skip
     fields["approved_by"] = tuple(fields["approved_by"])
     return ReviewView(**fields, rules=Raw(rules.encode()), request_hash=seen)
@@ -211,7 +215,12 @@ class _Told(Struct):
     facts: Raw
 
 
+class _Referral(Struct):
+    facts: Judged
+
+
 _decode: Final = msgspec.json.Decoder(_Told).decode
+_referral: Final = msgspec.json.Decoder(_Referral).decode
 _COMMENTED: Final = "review.commented"
 _EVENTS: Final = (
     "policy.review", "review.assigned", "review.commented", "review.escalated", "review.endorsed", "review.approved",
@@ -221,7 +230,9 @@ _COLUMNS: Final = """
 id, round, intent_id, created_by, rules, version, assigned_to, status, opened_at, expires_at, decided_by, decided_at,
 reason, due_at, (status = 'open' and due_at < clock_timestamp()) is true as overdue, level as escalations, approvals,
 approved_by, comments, kind, currency, minor as amount,
-(select digest from intents i where i.id = reviews.id and i.tenant || '' = reviews.tenant) as digest
+(select digest from intents i where i.id = reviews.id and i.tenant || '' = reviews.tenant) as digest,
+(select record from transitions t where t.intent = reviews.id and t.tenant || '' = reviews.tenant
+ and t.event = 'policy.review' order by t.sequence desc limit 1) as referral
 """
 _ORDER: Final = {"opened_at": "timestamptz", "id": "uuid"}
 _FILTERS: Final[Mapping[str, str]] = {

@@ -5,16 +5,18 @@ the hold, as a charge at submission would stand there."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from msgspec import structs
 
-from tests.actors.world import MakeFleet, balances, last_facts, transfer, verdict
+from tests.actors.world import MakeFleet, balances, last_facts, outcome, transfer, verdict
 from zentra.actors import ledgering, stages
 from zentra.actors.tick import Input, Tick
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents import facts as f
+from zentra.runtime.intents.terms import HoldTerms
 from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.intents.vocabulary import Fact, IntentKind, State
 from zentra.runtime.ledger.book import Objection
@@ -92,6 +94,32 @@ def test_where_the_ledger_refuses_a_person_is_asked_and_goes_on(spent: tuple[Fle
     case = next(key for key, file in fleet.store.rows.cases.items() if file.row.kind == "reversal_refused")
     body = {"case": case, "resolution": "retry", "reason": "funded", "intent": intent, "kind": "reversal_refused"}
     assert given(fleet, "resolve_case", case, body, fleet.partition_of(intent)) == "done"
+    assert fleet.transaction(intent).state is State.REVERSED
+    assert fleet.cases() == []
+
+
+@pytest.mark.usefixtures("charged_early")
+@pytest.mark.parametrize("replaced", [False, True])
+def test_nobody_is_asked_while_a_hold_that_has_expired_keeps_what_is_owed(
+    make_fleet: MakeFleet, replaced: bool
+) -> None:
+    fleet = make_fleet()
+    fleet.effects_lost = True
+    intent = fleet.submit(transfer(scenario="decline"))
+    fleet.run_until_idle()
+    hold = transfer(EARLY, source="merchant", destination="poor", kind=IntentKind.HOLD, hold=HoldTerms(60))
+    kept = fleet.submit(hold)
+    fleet.run_until_idle()
+    assert fleet.transaction(kept).state is State.HELD
+    fleet.now += timedelta(seconds=61)
+    fleet.report(outcome(intent, "declined"))
+    fleet.run_until_idle()
+    assert fleet.cases() == []
+    if replaced:
+        fleet.replace_worker("fresh")
+    fleet.effects_lost = False
+    fleet.advance(400)
+    assert fleet.transaction(kept).state is State.FAILED
     assert fleet.transaction(intent).state is State.REVERSED
     assert fleet.cases() == []
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec import structs
 
 from tests.actors.world import MakeFleet, configuration, last_facts, transfer
-from zentra.bench.twins.fleet import Fleet
+from zentra.bench.twins.fleet import START, Fleet
 from zentra.runtime.compliance.diligence import Compliance
 from zentra.runtime.compliance.lists import ListEntry, ListInfo, NameList, digest_of_list
 from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.intents.terms import Counterparty, Leg
 from zentra.runtime.intents.vocabulary import IntentKind
+from zentra.runtime.policy.rules import Rule
 from zentra.runtime.ports import Configuration
 
 HERON = ListEntry("heron", "person", ("Jorunn Voransky",))
@@ -28,11 +29,34 @@ def screened(rules: Compliance, *entries: ListEntry, at: datetime | None = None)
     return structs.replace(base, policies={"acme": policy}, lists=lists)
 
 
-def give_party(fleet: Fleet, account: str, kyc: str, screening: str) -> None:
+def give_party(fleet: Fleet, account: str, kyc: str, screening: str, until: datetime | None = None) -> None:
     """Put a party behind an account, or change it; known from the next commit on."""
     ref = fleet.store.refs["acme", account]
-    fleet.store.refs["acme", account] = structs.replace(ref, party=PartyRef(f"p-{account}", kyc, screening))
+    fleet.store.refs["acme", account] = structs.replace(ref, party=PartyRef(f"p-{account}", kyc, screening, until))
     fleet.store.configure(fleet.store.current)
+
+
+def test_an_approval_that_has_run_out_is_none_for_the_next_decision(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(screened(Compliance(kyc_required=True)))
+    rules = Rule(
+        name="known", when={"field": "source.kyc", "op": "==", "value": "expired"}, outcome="deny", reason="old"
+    )
+    give_party(fleet, "customer", "approved", "clear", until=START + timedelta(seconds=60))
+    before = fleet.submit(transfer())
+    fleet.advance(30)
+    assert fleet.events(before)[-1] == "review.closed"
+    fleet.advance(40)
+    late = fleet.submit(transfer())
+    fleet.advance(1)
+    facts = last_facts(fleet, late, "policy.review")
+    assert facts["reasons"] == ["kyc_expired"]
+    assert facts["diligence"]["source"] == {"party": "p-customer", "kyc": "expired", "screening": "clear"}
+    base = fleet.store.current
+    policy = structs.replace(base.policies["acme"], compliance=None, rules=(rules,))
+    fleet.store.configure(structs.replace(base, policies={"acme": policy}))
+    refused = fleet.submit(transfer())
+    fleet.advance(1)
+    assert last_facts(fleet, refused, "policy.denied")["reasons"] == ["old"]
 
 
 def outcome(fleet: Fleet, intent: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 from msgspec import structs
 
 from tests.actors.world import MakeFleet, balances, configuration, endpoint, facts_of, outcome, summary, transfer
+from zentra.actors import stages
 from zentra.bench.twins.fleet import Fleet, at_once
 from zentra.runtime import messages as m
 from zentra.runtime.errors import Contended, DataError, InDoubt, Unavailable
@@ -266,6 +267,27 @@ def test_poison_that_a_stream_lost_and_got_again_is_the_same_case(make_fleet: Ma
     assert [letter["cause"] for letter in letters] == [GOOD, f"{GOOD}-17", f"{'b' * 32}-17"]
     assert len({letter["case"] for letter in letters}) == 2
     assert fleet.cases() == ["poison_message"] * 2
+
+
+def test_a_poisoned_ask_of_a_state_is_repeated_ever_more_rarely_under_one_case_a_day(
+    make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(stages, "_BEGINNINGS", {**stages._BEGINNINGS, IntentKind.BOOK_TRANSFER: broken})
+    fleet = make_fleet()
+    intent = fleet.submit(transfer(5, kind=IntentKind.BOOK_TRANSFER))
+    fleet.advance(3_600)
+    letters = [msgspec.json.decode(letter.body) for letter in fleet.stream.log("ZD").messages]
+    assert 8 <= len(letters) <= 10  # after 15 seconds, 30, 60 and so on
+    assert fleet.cases() == ["poison_message"]
+    assert {letter["case"] for letter in letters} == set(fleet.store.rows.cases)
+    fleet.advance(86_400)
+    assert fleet.cases() == ["poison_message"] * 2  # a resolved case does not silence it for ever
+    monkeypatch.undo()
+    fleet.advance(3_600)
+    assert fleet.transaction(intent).state is State.SUCCESSFUL
 
 
 def test_an_endpoint_whose_secret_cannot_be_opened_stops_only_its_own_deliveries(make_fleet: MakeFleet) -> None:

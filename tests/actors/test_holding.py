@@ -14,6 +14,7 @@ from tests.actors.world import (
     ACCOUNTS,
     MakeFleet,
     account,
+    audited,
     balances,
     configuration,
     endpoint,
@@ -23,9 +24,10 @@ from tests.actors.world import (
 )
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents.command import IntentCommand
-from zentra.runtime.intents.terms import HoldTerms
+from zentra.runtime.intents.terms import Condition, HoldTerms
 from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.intents.vocabulary import IntentKind, State
+from zentra.runtime.ledger.holds import CAPTURES_MAX
 from zentra.runtime.policy import Limits, PolicyRules, VelocityKey
 from zentra.runtime.ports import Configuration, Expiring
 
@@ -341,6 +343,30 @@ def test_what_expired_holds_cannot_make_up_for_is_refused_at_once(make_fleet: Ma
     assert fleet.transaction(expired).state is State.HELD
 
 
+@pytest.mark.parametrize("kind", [IntentKind.TRANSFER, IntentKind.BOOK_TRANSFER, IntentKind.HOLD])
+@pytest.mark.parametrize("of", ["available", "pending", "posted"])
+def test_no_condition_fails_for_a_hold_that_has_expired(make_fleet: MakeFleet, kind: IntentKind, of: str) -> None:
+    """What is posted no hold keeps: a condition on it fails at once."""
+    fleet, expired = crowded(make_fleet, minor=FUNDS - 2_000)
+    pending = 0 if kind is IntentKind.BOOK_TRANSFER else -1_000
+    least = {"available": FUNDS - 1_000, "pending": pending, "posted": FUNDS + 1}[of]
+    condition = Condition(account="customer", of=of, min=str(least))
+    terms: dict[str, Any] = {"hold": HoldTerms()} if kind is IntentKind.HOLD else {}
+    intent = fleet.submit(transfer(1_000, kind=kind, conditions=(condition,), **terms))
+    fleet.run_until_idle()
+    fleet.advance(1)
+    if of == "posted":
+        assert last_facts(fleet, intent, "ledger.refused")["code"] == "balance_condition_failed"
+        return
+    assert "ledger.refused" not in fleet.events(intent)
+    assert fleet.transaction(intent).ordinal > 0
+    assert fleet.transaction(expired).state is State.FAILED
+    short = Condition(account="customer", of=of, min=str(FUNDS + 1))
+    other = fleet.submit(transfer(1_000, kind=kind, conditions=(short,), **terms))
+    fleet.run_until_idle()
+    assert last_facts(fleet, other, "ledger.refused")["code"] == "balance_condition_failed"
+
+
 def test_a_hold_that_stands_lets_others_be_refused(make_fleet: MakeFleet) -> None:
     fleet = make_fleet(configuration(limits=None))
     placed(fleet, hold(FUNDS))
@@ -415,3 +441,35 @@ def test_a_store_that_is_slow_is_not_asked_for_ever(
     assert last_facts(fleet, intent, "ledger.refused")["code"] == "insufficient_funds"
     assert 1 < asked < 20
     assert fleet.cases() == []
+
+
+def test_who_asked_for_an_account_that_is_not_there_is_denied_and_not_who_placed_the_hold(
+    make_fleet: MakeFleet,
+) -> None:
+    fleet = make_fleet()
+    intent = placed(fleet, hold())
+    command = fleet.command("capture_hold", intent, {"destination": "of-somebody-else"}, principal="clerk")
+    fleet.run_until_idle()
+    assert verdict(fleet, command) == "account_not_found"
+    (denial,) = fleet.store.rows.denials
+    assert (denial.actor, denial.action, denial.reason) == ("clerk", "ledger.capture", "not_found")
+
+
+def test_the_last_of_the_captures_that_a_hold_can_have_ends_it(make_fleet: MakeFleet) -> None:
+    """So that the one record that gives all of them back stays small."""
+    fleet = make_fleet()
+    intent = placed(fleet, hold(1_000))
+    for _ in range(CAPTURES_MAX - 1):
+        fleet.command("capture_hold", intent, {"amount": "1"})
+    fleet.run_until_idle()
+    left = 1_000 - CAPTURES_MAX + 1
+    assert fleet.transaction(intent).held == left
+    assert capture(fleet, intent, 1) == "captures_exhausted"
+    assert capture(fleet, intent, left + 1) == "captures_exhausted"
+    assert capture(fleet, intent, left + 1, final=True) == "exceeds_hold"
+    assert fleet.transaction(intent).held == left
+    assert capture(fleet, intent, 1, final=True) == "done"
+    assert reverse(fleet, intent) == "done"
+    assert balances(fleet)["customer"][2:] == (CAPTURES_MAX, FUNDS + CAPTURES_MAX)
+    assert max(len(transition.record) for transition in fleet.store.rows.transitions[intent]) < 64 * 1024
+    audited(fleet)

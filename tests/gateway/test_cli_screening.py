@@ -87,8 +87,33 @@ def test_a_list_comes_into_force_and_parties_are_held_against_it(fresh: Zentra, 
     code, out, _ = fresh("screening check 'voransky jorunn'")
     assert (code, "ofac-101" in out) == (1, True)
     _put_party(fresh)
-    assert json.loads(done("screening rescreen --json")) == {"looked_at": 1, "changed": 1}
+    _put_policy(fresh, "acme", 9, "draft", '{"compliance": {"nothing": 1}}')
+    assert json.loads(done("screening rescreen --json")) == {"looked_at": 1, "changed": 1, "unusable": {}}
     assert "0 parties were screened" in done("screening rescreen --tenant acme --wait")
+    done("tenants create globex")
+    _put_policy(fresh, "globex", 9, "active", '{"compliance": {"nothing": 1}}')
+    code, out, err = fresh("screening rescreen --json")
+    told = json.loads(out)
+    assert (code, told["looked_at"], list(told["unusable"])) == (1, 0, ["globex"])
+    assert "/compliance/nothing" in err
+    assert "0 parties were screened" in done("screening rescreen --tenant acme")
+
+
+def _put_policy(fresh: Zentra, tenant: str, version: int, state: str, rules: str) -> None:
+    from zentra.gateway.cli.support import settings
+
+    async def put() -> None:
+        connection = await asyncpg.connect(settings().postgres_admin_url)
+        await connection.execute(
+            "update zentra.policies set state = 'retired' where tenant = $1 and $2 = state", tenant, state
+        )
+        await connection.execute(
+            "insert into zentra.policies (tenant, version, rules, created_by, state) values ($1, $2, $3, 'dev', $4)",
+            tenant, version, rules, state,
+        )  # fmt: skip
+        await connection.close()
+
+    asyncio.run(put())
 
 
 def _put_party(fresh: Zentra) -> None:

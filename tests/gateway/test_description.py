@@ -26,6 +26,7 @@ from zentra.gateway.routes.approvals import APPROVAL
 from zentra.gateway.routes.holds import CAPTURE, VOID
 from zentra.gateway.routes.intents import CANCEL, REVERSAL
 from zentra.gateway.routes.operations import RESOLUTION
+from zentra.gateway.routes.parties import PARTY
 from zentra.gateway.routes.reviews import ASSIGNMENT, CLAIM, COMMENT, ESCALATION, VERDICT
 from zentra.gateway.routes.webhooks import ENDPOINT
 from zentra.runtime.codes import CODES
@@ -184,12 +185,14 @@ INTENTS: list[tuple[Document, bool]] = [
     ({"conditions": [{"account": "a", "of": "available", "min": -5, "max": "7"}]}, True),
     ({"conditions": [{"account": "a", "of": "balance", "min": 1}]}, False),
     ({"conditions": [{"account": "a", "of": "posted", "min": "x"}]}, False),
+    ({"conditions": [{"account": "a", "of": "posted"}]}, False),
     ({"conditions": []}, False),
     ({"effective_at": "2026-04-01T09:00:00Z"}, False),  # of a transfer, which a rail carries
     ({"kind": "book_transfer", "effective_at": "2026-04-01T09:00:00+01:00"}, True),
     ({"legs": [LEG]}, False),
     ({**JOURNAL, "legs": [LEG]}, True),
     ({**JOURNAL, "currency": ..., "legs": [{**LEG, "currency": "USD"}]}, True),
+    ({**JOURNAL, "currency": ..., "legs": [{**LEG, "currency": "USD"}, LEG]}, False),
     ({**JOURNAL, "legs": [LEG, {**LEG, "amount": 0}]}, False),
     ({**JOURNAL, "legs": [{**LEG, "more": 1}]}, False),
     ({**JOURNAL, "legs": [{**LEG, "reference": "rent"}], "corrects": "i-1"}, True),
@@ -239,6 +242,7 @@ FIELDS: list[tuple[Field, list[Any], list[Any]]] = [
     (ASSIGNMENT["assignee"], ["ops", "me", None], ["", "a b", 5]),
     (CLAIM["order"], ["age", "due", "amount"], ["", "name"]),
     (APPROVAL["request"], [{}, {"a": ["1", None, {"b": 2}]}], [[], "x", None]),
+    (PARTY["legal_name"], ["Ada", " é"], ["", "  ", "\u2003", "a\n", 5]),
     (ENDPOINT["url"], ["https://example.com/a?b=c", "http://127.0.0.1:8080"], ["ftp://x", "x", 5]),
     (ENDPOINT["events"], [["*"], ["ledger.*", "policy.denied"]], [[], ["A"], [5], "*", ["*"] * 65]),
 ]
@@ -273,6 +277,29 @@ def test_every_check_of_a_body_has_a_schema() -> None:
     ):
         schema = schema_of_fields(fields)
         assert schema["properties"].keys() == {*fields, "idempotency_key"}
+
+
+LIMIT = {"kind": "account_limit", "subject": "x", "reason": "x"}
+# A door, a body, and whether it is sound as a whole.
+BODIES: list[tuple[str, Document, bool]] = [
+    ("POST /parties/{id}/amend", {"reason": "x"}, False),
+    ("POST /parties/{id}/amend", {"reason": "x", "legal_name": "Ada"}, True),
+    ("POST /parties/{id}/amend", {"reason": "x", "aliases": []}, True),
+    ("POST /parties/{id}/amend", {"reason": "x", "identifiers": {}}, True),
+    ("POST /approvals", LIMIT | {"kind": "configuration", "request": {"a": 1}}, True),
+    ("POST /approvals", LIMIT | {"request": {}}, False),
+    ("POST /approvals", LIMIT | {"request": {"overdraft_limit": 0}}, True),
+    ("POST /approvals", LIMIT | {"request": {"overdraft_limit": "0"}}, True),
+    ("POST /approvals", LIMIT | {"request": {"overdraft_limit": 5}}, True),
+    ("POST /approvals", LIMIT | {"request": {"overdraft_limit": -1}}, False),
+    ("POST /approvals", LIMIT | {"request": {"overdraft_limit": None}}, False),
+    ("POST /approvals", LIMIT | {"request": {"overdraft_limit": 5, "more": 1}}, False),
+]
+
+
+@pytest.mark.parametrize(("door", "body", "sound"), BODIES)
+def test_the_schema_of_a_body_says_which_fields_go_together(door: str, body: Document, sound: bool) -> None:
+    assert jsonschema_rs.is_valid(dict(DOORS[door].takes or {}), body) is sound
 
 
 # The shapes of what clients get are those of what is sent.

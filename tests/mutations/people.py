@@ -59,9 +59,32 @@ PEOPLE_MUTATIONS: Final = (
     ),
     Mutation(
         "own-kyc", "whoever created a party approves it", "Q",
-        (Edit(_PARTIES, 'and row["created_by"] == decision.actor', "and False"),),
+        (Edit(_PARTIES, 'row["created_by"] == actor or await', "await"),),
         (f"{_STORE_TESTS}test_a_decision_on_an_identity_is_not_its_creators_and_follows_the_table",),
         _SQL,
+    ),
+    Mutation(
+        "own-amendment", "whoever gave a party another name takes back a true match of it", "Q",
+        (Edit(_PARTIES, " or await connection.fetchval(_AMENDED, tenant, party_id, actor, what, SCREENER)", ""),),
+        (f"{_STORE_TESTS}test_whoever_amended_a_party_neither_rescreens_it_nor_ends_its_case",
+         f"{_STORE_TESTS}test_whoever_amended_a_party_since_the_last_decision_does_not_decide_on_its_identity"),
+        _SQL,
+    ),
+    Mutation(
+        "approval-of-another", "an approval of somebody is kept by whoever the party is said to be afterwards", "Q",
+        (Edit(_PARTIES, "        if known is Kyc.APPROVED:", "        if False:"),),
+        (f"{_STORE_TESTS}test_who_is_said_to_be_another_person_is_approved_and_screened_anew",),
+        _SQL,
+    ),
+    Mutation(
+        "approval-for-ever", "an approval that has run out is one until somebody has noted it", "R",
+        (Edit("actors/tick.py", "party = ref.party.as_of(self.now)", "party = ref.party"),),
+        ("tests/actors/test_compliance.py::test_an_approval_that_has_run_out_is_none_for_the_next_decision",),
+    ),
+    Mutation(
+        "any-party-will-do", "a payee that has any party needs no name where nobody screens parties", "R",
+        (Edit(_RULES, 'known.screen == "all" and isinstance', "isinstance"),),
+        (f"{_RULE_TESTS}test_what_is_known_of_the_people_decides",),
     ),
     Mutation(
         "true-match-forgotten", "another list ends a true match", "Q",

@@ -84,7 +84,14 @@ CASES: list[tuple[str, Compliance, dict[str, Any], str, str]] = [
     ("cleared, other state",  OUT,             {"counterparty": "Voransky Jorunn", "cleared": {(*PAIR[:2], "0")}}, "review", "counterparty_possible_match"),
     ("not named",             OUT,             {"counterparty": None},                                "review",   "counterparty_missing"),
     ("not named, stays",      OUT,             {"counterparty": None, "leaves": False},               "accepted", ""),
-    ("not named, a party",    OUT,             {"counterparty": None, "destination": OK},             "accepted", ""),
+    ("not named, a party",    OUT,             {"counterparty": None, "destination": OK},             "review",   "counterparty_missing"),
+    ("not named, new party",  OUT,             {"counterparty": None, "destination": party("not_started", "not_screened")}, "review", "counterparty_missing"),
+    ("a party, listed",       OUT,             {"counterparty": "Jorunn Voransky", "destination": OK}, "review",  "counterparty_possible_match"),
+    ("a party, nobody alike", OUT,             {"destination": party(screening="not_screened")},      "accepted", ""),
+    ("not named, screened",   ALL,             {"counterparty": None, "destination": OK},             "accepted", ""),
+    ("not named, cleared",    ALL,             {"counterparty": None, "destination": party(screening="false_positive")}, "accepted", ""),
+    ("not named, not yet",    ALL,             {"counterparty": None, "destination": party(screening="not_screened")}, "review", "party_not_screened"),
+    ("not named, no party",   ALL,             {"counterparty": None},                                "review",   "counterparty_missing"),
     ("named, stays",          OUT,             {"counterparty": "Jorunn Voransky", "leaves": False},  "review",   "counterparty_possible_match"),
     ("no name at all",        OUT,             {"counterparty": "???"},                               "review",   "counterparty_unscreenable"),
     ("too long",              OUT,             {"counterparty": "a" * 301},                           "review",   "counterparty_unscreenable"),
@@ -223,6 +230,19 @@ def test_every_kyc_state_is_left_by_somebody_and_denied_is_not_approved_at_once(
     assert KYC_MOVES.keys() == set(Kyc)
     assert Kyc.APPROVED not in KYC_MOVES[Kyc.DENIED]
     assert all(state not in moves for state, moves in KYC_MOVES.items())
+
+
+@pytest.mark.parametrize(
+    ("kyc", "until", "said"),
+    [
+        ("approved", None, "approved"), ("approved", timedelta(microseconds=1), "approved"),
+        ("approved", timedelta(0), "expired"), ("approved", timedelta(days=-1), "expired"),
+        ("denied", timedelta(days=-1), "denied"), ("expired", timedelta(days=-1), "expired"),
+    ],
+)  # fmt: skip
+def test_an_approval_ends_at_its_time(kyc: str, until: timedelta | None, said: str) -> None:
+    ref = PartyRef("p1", kyc, "clear", None if until is None else NOW + until)
+    assert ref.as_of(NOW).kyc == said
 
 
 # As one part of a policy.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from zentra.runtime.ledger.book import AccountRef, Balance, Book, Charges, Leg, Objection, Posting
 from zentra.runtime.ledger.invariants import Hold, audit, fees_kept_apart
@@ -63,6 +64,30 @@ def test_counters_are_bounded_by_all_legs_together() -> None:
     )  # fmt: skip
     assert isinstance(done, Objection)
     assert (done.code, brimming.postings) == ("amount_overflow", [])
+
+
+@pytest.mark.parametrize("rail", [True, False])
+def test_two_legs_on_one_account_are_bounded_together(rail: bool) -> None:
+    """The amount alone and its fee alone would fit into 64 bits."""
+    deep = replace(SOURCE, overdraft_limit=MINOR_MAX)
+    full = Balance(credits_posted=1_000, debits_posted=MINOR_MAX - 150, debits_pending=MINOR_MAX - 150)
+    if rail:
+        full.debits_posted = 0
+        full.credits_posted = MINOR_MAX
+        legs: tuple[Leg, ...] = (("fee_reserve", deep, FEE, 100, 0),)
+        brimming = Book({deep.id: full, TARGET.id: Balance()})
+        done = brimming.reserve(
+            deep, SETTLEMENT, TARGET, 51, AT, intent="i", ordinal=0, charges=Charges(legs, 100)
+        )  # fmt: skip
+    else:
+        full.debits_pending = 0
+        legs = (("fee", deep, FEE, 0, 100),)
+        brimming = Book({deep.id: full, TARGET.id: Balance()})
+        done = brimming.book(
+            deep, TARGET, 51, AT, currency="NGN", intent="i", ordinal=0, charges=Charges(legs, 100)
+        )  # fmt: skip
+    assert isinstance(done, Objection)
+    assert (done.code, done.detail, brimming.postings) == ("amount_overflow", "source", [])
 
 
 def test_a_payee_that_gets_its_fee_back_needs_the_less() -> None:

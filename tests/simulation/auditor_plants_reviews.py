@@ -187,3 +187,8 @@ def one_approval_that_is_not_enough_where_it_is(tape: Tape) -> None:
 @plant("Q")
 def a_cancellation_by_whoever_has_no_part_in_it(tape: Tape) -> None:
     said(tape, "cancel withdrawn dev", principal="eve", role="developer")
+
+
+@plant("Q")
+def a_referral_that_says_another_reason(tape: Tape) -> None:
+    tape.rewrite("reviewed", "policy.review", {"asks": {"review_threshold": "because"}})

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
+from zentra.gateway.screening import ScreeningService
 from zentra.runtime.compliance.diligence import Compliance
 from zentra.runtime.compliance.lists import ListEntry, NameList
 from zentra.runtime.compliance.states import Kyc, PartyRef, Screening
 from zentra.runtime.errors import Refusal
+from zentra.runtime.instruments import Silence
 from zentra.runtime.policy import PolicyRules
+from zentra.runtime.ports import Configuration
 from zentra.storage.administration import Administration
 from zentra.storage.engine.store import PostgresStore
 from zentra.storage.intake.commands import KeyedAnswer
@@ -29,6 +34,7 @@ from zentra.storage.intake.parties import (
 )
 from zentra.storage.pool import Pool
 from zentra.storage.reads import parties as reads
+from zentra.storage.reads.decisions import accounts_named
 from zentra.storage.screening import (
     ListShelf,
     activate_list,
@@ -97,6 +103,10 @@ class World:
         assert case is not None
         given = MatchWord(case, uuid.uuid4().hex, actor, "operator", word, reason)
         await resolve_match(self.pool, self.keyed(), given)
+
+    async def word(self, party: str, state: Kyc, actor: str, until: datetime | None = None) -> None:
+        said = KycDecision(party_id=party, state=state, actor=actor, reason="seen", expires_at=until)
+        await decide_kyc(self.pool, self.keyed(), said)
 
     async def case(self, party: str, status: str = "open") -> str | None:
         found: str | None = await self.admin.fetchval(
@@ -178,7 +188,7 @@ async def test_a_cleared_pair_stays_cleared_until_name_or_entry_change(world: Wo
     await world.screen()
     case = await world.case(party)
     assert case is not None
-    with pytest.raises(Refusal, match="created a party"):
+    with pytest.raises(Refusal, match="created or amended a party"):
         await world.resolve(case, Screening.FALSE_POSITIVE, "not her", "dev")
     await world.resolve(case, Screening.FALSE_POSITIVE, "not her", "operator")
     with pytest.raises(Refusal, match="resolved it already"):
@@ -212,7 +222,7 @@ async def test_a_true_match_is_ended_by_a_person_alone(world: World) -> None:
     await amend_party(world.pool, world.keyed(), party, "dev", "typo", {"legal_name": "Somebody Else"})
     await world.screen()
     assert (await world.state(party))[1] == "true_match"
-    with pytest.raises(Refusal, match="created a party"):
+    with pytest.raises(Refusal, match="created or amended a party"):
         await rescreen_party(world.pool, world.keyed(), party, "dev", "let me")
     await rescreen_party(world.pool, world.keyed(), party, "operator", "the court said so")
     await world.screen()
@@ -237,14 +247,138 @@ async def test_a_decision_on_an_identity_is_not_its_creators_and_follows_the_tab
         word = KycDecision(party_id=party, state=state, actor=actor, reason="seen", expires_at=until)
         await decide_kyc(world.pool, world.keyed(), word)
 
-    with pytest.raises(Refusal, match="created a party"):
+    with pytest.raises(Refusal, match="created or amended a party"):
         await decide(Kyc.APPROVED, "dev")
     await decide(Kyc.AWAITING_DOCUMENTS, "dev")
-    await decide(Kyc.APPROVED, until=datetime.now(UTC) - timedelta(seconds=1))
+    with pytest.raises(Refusal, match="run out already"):
+        await decide(Kyc.APPROVED, until=datetime.now(UTC) - timedelta(seconds=1))
+    until = datetime.now(UTC) + timedelta(hours=1)
+    await decide(Kyc.APPROVED, until=until)
     with pytest.raises(Refusal, match="does not become"):
         await decide(Kyc.AWAITING_DOCUMENTS)
+    account = world.name, await world.account(party)
+    ref = (await PostgresStore(world.writer).accounts([account]))[account].party
+    assert ref == PartyRef(party, "approved", "not_screened", until)
+    assert (await accounts_named(world.pool, world.name, [account[1]]))[account[1]].party == ref
+    past = "update zentra.parties set kyc_expires_at = now() - interval '1 second' where tenant = $1"
+    await world.admin.execute(past, world.name)
     assert await expire_identities(world.writer) >= 1
     assert (await world.state(party))[0] == "expired"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"legal_name": "Somebody Else"}, {"aliases": ("Somebody",)}, {"born": date(1961, 5, 3)}, {"countries": ("XA",)},
+        {"identifiers": {"passport": "X1"}},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (Kyc.APPROVED, "pending_review"), (Kyc.DENIED, "denied"), (Kyc.AWAITING_DOCUMENTS, "awaiting_documents"),
+        (None, "not_started"),
+    ],
+)  # fmt: skip
+async def test_who_is_said_to_be_another_person_is_approved_and_screened_anew(
+    world: World, changes: dict[str, Any], before: Kyc | None, after: str
+) -> None:
+    party = await world.party("Ulrika Denholm")
+    await world.load(HERON)
+    await world.screen()
+    if before is not None:
+        await world.word(party, before, "operator", datetime.now(UTC) + timedelta(days=1))
+    await amend_party(world.pool, world.keyed(), party, "dev", "told us", changes)
+    assert await world.state(party) == (after, "not_screened")
+    seen = await reads.party(world.pool, world.name, party, names=True)
+    told = await reads.history(world.pool, world.name, party)
+    assert seen is not None
+    assert told is not None
+    assert seen.kyc_expires_at is None
+    assert msgspec.json.decode(told[0].detail) == {
+        "fields": list(changes), "kyc": [before or "not_started", after], "screening": ["clear", "not_screened"],
+    }  # fmt: skip
+    await world.screen()
+    assert (await world.state(party))[1] == "clear"
+
+
+async def test_an_amended_party_of_the_sandbox_is_one_like_any_other(world: World) -> None:
+    party = await world.party("Sandbox Approved")
+    await amend_party(world.pool, world.keyed(), party, "dev", "told us", {"born": date(1961, 5, 3)})
+    assert await world.state(party) == ("pending_review", "not_screened")
+    await world.load(HERON)
+    assert await world.screen() == (1, 1)
+
+
+async def test_whoever_amended_a_party_neither_rescreens_it_nor_ends_its_case(world: World) -> None:
+    party = await world.party("Jorunn Voransky")
+    await world.load(HERON)
+    await world.screen()
+    await amend_party(world.pool, world.keyed(), party, "second", "seen", {"countries": ("XA",)})
+    await world.screen()
+    with pytest.raises(Refusal, match="created or amended a party"):
+        await world.resolve(await world.case(party), Screening.FALSE_POSITIVE, "not her", "second")
+    await world.resolve(await world.case(party), Screening.TRUE_MATCH, "her", "operator")
+    await rescreen_party(world.pool, world.keyed(), party, "second", "a case was decided since")
+    await world.screen()
+    await world.resolve(await world.case(party), Screening.TRUE_MATCH, "still her", "operator")
+
+    await amend_party(world.pool, world.keyed(), party, "second", "typo", {"legal_name": "Somebody Else"})
+    with pytest.raises(Refusal, match="created or amended a party"):
+        await rescreen_party(world.pool, world.keyed(), party, "second", "another name")
+    await world.word(party, Kyc.PENDING_REVIEW, "operator")
+    await world.word(party, Kyc.APPROVED, "operator")
+    with pytest.raises(Refusal, match="created or amended a party"):
+        await rescreen_party(world.pool, world.keyed(), party, "second", "its identity is another question")
+    assert (await world.state(party))[1] == "true_match"
+    await rescreen_party(world.pool, world.keyed(), party, "operator", "seen")
+    await world.screen()
+    assert (await world.state(party))[1] == "clear"
+
+
+async def test_whoever_amended_a_party_since_the_last_decision_does_not_decide_on_its_identity(world: World) -> None:
+    party = await world.party("Ulrika Denholm")
+    await amend_party(world.pool, world.keyed(), party, "second", "typo", {"legal_name": "Ulrika Denholt"})
+    for state in (Kyc.APPROVED, Kyc.DENIED):
+        with pytest.raises(Refusal, match="created or amended a party"):
+            await world.word(party, state, "second")
+    await world.word(party, Kyc.DENIED, "operator")
+    await world.word(party, Kyc.PENDING_REVIEW, "second")
+    await world.word(party, Kyc.APPROVED, "second")
+    await amend_party(world.pool, world.keyed(), party, "operator", "moved", {"countries": ("XA",)})
+    with pytest.raises(Refusal, match="created or amended a party"):
+        await world.word(party, Kyc.DENIED, "operator")
+    await world.word(party, Kyc.DENIED, "second")
+    await amend_party(world.pool, world.keyed(), party, "second", "moved", {"countries": ("XB",)})
+    for actor in ("dev", "second"):
+        with pytest.raises(Refusal, match="created or amended a party"):
+            await world.word(party, Kyc.PENDING_REVIEW, actor)
+    assert (await world.state(party))[0] == "denied", "that ends a denial, so it is a decision"
+
+
+async def test_a_case_is_for_an_operator_who_neither_created_nor_amended_the_party(world: World) -> None:
+    await Administration(world.admin).create_principal(world.name, "second", name="second", role="operator")
+    party = await world.party("Jorunn Voransky")
+    await amend_party(world.pool, world.keyed(), party, "operator", "seen", {"countries": ("XA",)})
+    await world.load(HERON)
+    await world.screen()
+    case = await world.case(party)
+    assert await world.admin.fetchval("select operator from zentra.cases where id = $1", case) == "second"
+
+
+async def test_approvals_run_out_where_nobody_asks_for_compliance(world: World) -> None:
+    party = await world.party("Ulrika Denholm")
+    await world.word(party, Kyc.APPROVED, "operator", datetime.now(UTC) + timedelta(hours=1))
+    past = "update zentra.parties set kyc_expires_at = now() - interval '1 second' where tenant = $1"
+    await world.admin.execute(past, world.name)
+    nothing = Configuration(version=1, policies={}, corridors={}, endpoints={}, rails={})
+    for first, state in (([], "approved"), ([0], "expired")):
+        service = ScreeningService(
+            world.writer, ListShelf(world.writer), lambda: nothing, partial(bool, first), Silence()
+        )
+        assert await service.look() == 0
+        assert (await world.state(party))[0] == state
 
 
 async def test_accounts_bring_the_state_of_their_party_and_a_change_is_in_force_at_once(world: World) -> None:
@@ -277,7 +411,7 @@ async def test_the_configuration_holds_lists_where_rules_ask_for_them(world: Wor
     configuration = await store.configuration()
     assert world.list in configuration.lists
     assert configuration.policies[world.name].compliance == world.rules
-    assert (await screened_tenants(world.writer))[world.name] == world.rules
+    assert (await screened_tenants(world.writer)).rules[world.name] == world.rules
     party = await world.party("Jorunn Voransky")
     await world.screen()
     before = await world.version()
@@ -313,6 +447,29 @@ async def test_rules_that_cannot_be_kept_are_refused(world: World) -> None:
     for wrong in (Compliance(screen="some"), Compliance(threshold=599), Compliance(list_max_age_hours=0)):
         with pytest.raises(Refusal, match="compliance_malformed"):
             await Administration(world.admin).put_policy(world.name, PolicyRules(compliance=wrong), created_by="ops")
+
+
+async def test_parties_are_screened_by_the_rules_in_force_and_a_broken_document_is_its_tenants_alone(
+    world: World, admin_pool: Pool
+) -> None:
+    insert = (
+        "insert into zentra.policies (tenant, version, rules, created_by, state) values ($1, $2, $3, 'ops', 'draft')"
+    )
+    await admin_pool.execute(insert, world.name, 2, '{"compliance": {"screen": "off"}}')
+    await admin_pool.execute(insert, world.name, 3, '{"compliance": {"screen": "whatever", "nothing": 1}}')
+    asked = await screened_tenants(world.writer)
+    assert asked.rules[world.name] == world.rules, "a draft is in force for nobody"
+    assert world.name not in asked.unusable
+
+    other = f"t{uuid.uuid4().hex[:10]}"
+    await Administration(admin_pool).create_tenant(other, "T")
+    await admin_pool.execute("update zentra.policies set state = 'retired' where tenant = $1", other)
+    broken = insert.replace("'draft'", "'active'")
+    await admin_pool.execute(broken, other, 9, '{"compliance": {"screen": "all", "nothing": 1}}')
+    asked = await screened_tenants(world.writer)
+    assert asked.rules[world.name] == world.rules
+    assert other not in asked.rules
+    assert "/compliance/nothing" in asked.unusable[other]
 
 
 async def test_another_tenant_sees_nobody(world: World, admin_pool: Pool) -> None:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from tests.gateway.http.conftest import Api, intent_body
+from tests.gateway.http.test_accounts import funded
 from zentra.runtime.messages import CommandGiven, decode_frame
 from zentra.storage.intake import approvals as intake
 from zentra.storage.pool import Pool
@@ -96,6 +97,37 @@ async def test_a_limit_is_raised_with_its_approval(api: Api, admin_pool: Pool) -
     assert (late.status, late.code) == (409, "approval_not_open")
 
 
+async def test_a_limit_below_what_is_used_is_not_approved(api: Api, admin_pool: Pool) -> None:
+    name, operator = await account(api), api.as_("operator")
+    await admin_pool.execute(
+        "update zentra.accounts set overdraft_limit = 500 where tenant = 'acme' and account_id = $1", name
+    )
+    await funded(admin_pool, name, debits_posted=300, debits_pending=100)
+    low = await asked(api, "account_limit", name, overdraft_limit="399")
+    refused = await operator.post(f"/approvals/{low['id']}/approve", yes(low))
+    assert (refused.status, refused.code) == (409, "limit_below_use")
+    assert "400 or more" in refused.json["detail"]
+    assert ((await api.get(f"/approvals/{low['id']}")).json["status"], await limit_of(admin_pool, name)) == (
+        "open",
+        500,
+    )
+    enough = await asked(api, "account_limit", name, overdraft_limit="400")
+    assert (await operator.post(f"/approvals/{enough['id']}/approve", yes(enough))).status == 200
+    (change,) = (await api.get(f"/accounts/{name}/changes")).json["data"]
+    assert (change["change"], change["actor"], change["after"]) == ("limit", "developer", {"overdraft_limit": "400"})
+    assert enough["id"] in change["reason"]
+
+
+async def test_the_runtimes_own_accounts_have_no_limit_to_approve(api: Api, admin_pool: Pool) -> None:
+    body = {"kind": "account_limit", "subject": "settlement-ngn", "request": {"overdraft_limit": 1}, "reason": "x"}
+    assert (await api.post("/approvals", body)).code == "account_is_system"
+    shown = await asked(api, "account_limit", await account(api), overdraft_limit=1)
+    await admin_pool.execute(
+        "update zentra.approvals set subject = 'settlement-ngn' where id = $1", shown["id"]
+    )  # one from before
+    assert (await api.as_("operator").post(f"/approvals/{shown['id']}/approve", yes(shown))).status == 409
+
+
 async def test_of_two_who_decide_one_does(api: Api) -> None:
     shown = await asked(api)
     works = [
@@ -175,7 +207,7 @@ async def test_what_is_asked_for_is_read_first(api: Api, changes: dict[str, Any]
 async def test_a_limit_is_of_an_account_that_there_is(api: Api) -> None:
     body = {"kind": "account_limit", "subject": "nobody", "request": {"overdraft_limit": 1}, "reason": "x"}
     answer = await api.post("/approvals", body)
-    assert (answer.status, answer.code) == (422, "account_not_found")
+    assert (answer.status, answer.code) == (404, "not_found")
 
 
 # Forced reversals -----------------------------------------------------------------------------------------------------

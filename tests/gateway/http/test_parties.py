@@ -105,6 +105,8 @@ async def test_an_identity_is_decided_by_somebody_else_along_the_table(api: Api)
     assert (await api.post(f"/parties/{theirs}/kyc", approve)).json["code"] == "permission_denied"
     assert (await operator.post(f"/parties/{mine}/kyc", approve)).json["code"] == "self_approval"
     assert (await operator.post(f"/parties/{mine}/kyc", {"state": "pending_review", "reason": "x"})).status == 200
+    late = await operator.post(f"/parties/{theirs}/kyc", {**approve, "expires_at": "2020-01-01T00:00:00Z"})
+    assert (late.status, late.json["code"]) == (422, "expires_at_in_past")
     key = uuid.uuid4().hex
     done = await operator.post(f"/parties/{theirs}/kyc", approve, key=key)
     assert (done.status, done.json["state"]) == (200, "approved")
@@ -118,13 +120,14 @@ async def test_an_identity_is_decided_by_somebody_else_along_the_table(api: Api)
     ]
 
 
-async def test_an_amended_name_is_screened_anew_and_something_has_to_be_amended(api: Api) -> None:
+async def test_an_amended_party_is_looked_at_anew_and_something_has_to_be_amended(api: Api) -> None:
     party = await made(api, legal_name="Sandbox Approved")
     assert (await api.get(f"/parties/{party}")).json["screening_state"] == "clear"
     nothing = await api.post(f"/parties/{party}/amend", {"reason": "x"})
     assert nothing.json["errors"][0]["code"] == "field_missing"
     assert (await api.post(f"/parties/{party}/amend", {"reason": "moved", "countries": ["XB"]})).status == 200
-    assert (await api.get(f"/parties/{party}")).json["screening_state"] == "clear"
+    shown = (await api.get(f"/parties/{party}")).json
+    assert (shown["kyc_state"], shown["screening_state"]) == ("pending_review", "not_screened")
     assert (await api.post(f"/parties/{party}/amend", {"reason": "married", "legal_name": "U. Holt"})).status == 200
     shown = (await api.get(f"/parties/{party}")).json
     assert (shown["screening_state"], shown["legal_name"], shown["version"]) == ("not_screened", "U. Holt", 3)

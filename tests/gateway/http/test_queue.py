@@ -166,6 +166,18 @@ async def test_a_seat_is_left_for_the_second_of_two_approvals(api: Api, admin_po
 # Many -----------------------------------------------------------------------------------------------------------------
 
 
+async def test_a_key_of_many_decisions_is_for_these_alone(api: Api, admin_pool: Pool) -> None:
+    ops, key = api.as_("operator"), uuid.uuid4().hex
+    first, second = [await waiting(api, admin_pool) for _ in range(2)]
+    item = {"id": first, "verdict": "rejected", **REASON}
+    assert (await ops.post("/reviews/decisions", {"items": [item]}, key=key, prefer="wait=0")).status == 200
+    others = [[{**item, "id": second}], [item, {**item, "id": second}], [{**item, "reason": "b"}]]
+    answers = [await ops.post("/reviews/decisions", {"items": items}, key=key, prefer="wait=0") for items in others]
+    answers.append(await ops.post(f"/reviews/{second}/reject", REASON, key=key, prefer="wait=0"))
+    assert {(one.status, one.code) for one in answers} == {(422, "idempotency_key_reused")}
+    assert [len(await given(admin_pool, review)) for review in (first, second)] == [1, 0]
+
+
 async def test_each_of_many_decisions_is_answered_as_if_it_were_alone(api: Api, admin_pool: Pool) -> None:
     ops, key = api.as_("operator"), uuid.uuid4().hex
     sound, own, stale, rejected = [await waiting(api, admin_pool) for _ in range(4)]
