@@ -87,7 +87,7 @@ def opened(tick: Tick, tx: Transaction, judged: f.Judged, at: Input) -> None:
     """Open a review of what was just referred: its row, its terms, and whose it is."""
     rules = tick.configuration.reviews.get(tx.tenant, DEFAULT_REVIEWS)
     opened_at = tx.referred_at or tx.at
-    terms, command, number = reviews.terms_of(rules, tx.command, opened_at), tx.command, tx.round + 1
+    terms, command, number = reviews.terms_of(rules, tx.command, tx.principal, opened_at), tx.command, tx.round + 1
     assert terms.due_at is not None
     tick.writes.reviews_opened.append(
         (

@@ -1,17 +1,18 @@
 """The configuration of a process: one frozen value, read once from the environment and passed down.
 
 Every name is `ZENTRA_` and the field in capitals; with `_FILE` behind it, the value is read from that file, so that a
-secret need not stand in the environment. An unknown `ZENTRA_` name is refused with the nearest known one."""
+secret need not stand in the environment. An unknown `ZENTRA_` name is refused with the nearest known one; those of the
+client, which a shell may hold as well, are known as not its own."""
 
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
 
-__all__ = ["Settings", "SettingsError", "environment_of", "read_settings"]
+__all__ = ["CLIENT_VARIABLES", "Settings", "SettingsError", "environment_of", "read_settings"]
 
 
 class SettingsError(Exception):
@@ -72,6 +73,8 @@ class Settings(Struct, frozen=True, kw_only=True):
                 raise SettingsError(f"ZENTRA_{name.upper()} is not set")
 
 
+CLIENT_VARIABLES: Final = frozenset({"ZENTRA_BASE_URL", "ZENTRA_API_KEY"})
+"""What `zentra.client` and the commands that speak to a gateway read."""
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
 
 
@@ -79,7 +82,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     """Return the settings that the environment holds; raise SettingsError."""
     values: dict[str, Any] = {}
     for variable, text in environment.items():
-        if not variable.startswith("ZENTRA_"):
+        if not variable.startswith("ZENTRA_") or variable in CLIENT_VARIABLES:
             continue
         name = variable.removeprefix("ZENTRA_").lower()
         if name.endswith("_file") and name.removesuffix("_file") in _FIELDS:

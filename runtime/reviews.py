@@ -27,7 +27,9 @@ from zentra.runtime.roles import ROLES, Permission
 __all__ = [
     "DEFAULT_REVIEWS",
     "EXPIRES_AFTER",
+    "NATS_PRINCIPAL",
     "NOTES_MAX",
+    "PEOPLE_RULES",
     "Approvals",
     "Desk",
     "Member",
@@ -44,6 +46,7 @@ __all__ = [
 
 DUE_AFTER: Final = timedelta(hours=4)
 EXPIRES_AFTER: Final = timedelta(hours=72)
+NATS_PRINCIPAL: Final = "nats"  # who an intent is of that came over NATS
 PEOPLE_RULES: Final = frozenset({"kyc_state", "sanctions", "list_fresh"})  # those of runtime/compliance/rules.py
 NOTES_MAX: Final = 200  # assignments, comments and escalations of one round: each is a record that its intent carries
 
@@ -60,7 +63,8 @@ class ReviewRules(Struct, frozen=True, forbid_unknown_fields=True):
 
     `due_seconds_by_kind` goes before `due_seconds`; `approvals` are by currency, "*" for the rest. `assigns` says
     whether a new review is given to somebody at once. What is overdue is given to `escalates_to`, a role, or to nobody
-    where that is empty."""
+    where that is empty. Whoever has a tenant's password of NATS is the principal `nats` there, and cannot be told from
+    who decides: what comes that way takes `nats_approvals`, and of two people one is another."""
 
     version: int = 0
     due_seconds: int = int(DUE_AFTER.total_seconds())
@@ -69,6 +73,7 @@ class ReviewRules(Struct, frozen=True, forbid_unknown_fields=True):
     assigns: bool = True
     escalates_to: str = "admin"
     approvals: dict[str, Approvals] = {}
+    nats_approvals: int = 2
 
 
 DEFAULT_REVIEWS: Final = ReviewRules()
@@ -137,14 +142,17 @@ def request_hash(
     return hashlib.sha256(b"review\n" + canonical.encode(seen)).hexdigest()
 
 
-def terms_of(rules: ReviewRules, command: IntentCommand, opened_at: datetime) -> Desk:
-    """Return a review of `command` as it is opened, assigned to nobody."""
+def terms_of(rules: ReviewRules, command: IntentCommand, principal: str, opened_at: datetime) -> Desk:
+    """Return a review of what `principal` asked for as it is opened, assigned to nobody."""
     seconds = rules.due_seconds_by_kind.get(command.kind, rules.due_seconds)
     band = rules.approvals.get(command.currency) or rules.approvals.get("*")
     return Desk(
         expires_at=opened_at + timedelta(seconds=rules.expires_seconds),
         due_at=opened_at + timedelta(seconds=seconds),
-        approvals=band.count if band is not None and command.amount >= band.minor_min else 1,
+        approvals=max(
+            band.count if band is not None and command.amount >= band.minor_min else 1,
+            rules.nats_approvals if principal == NATS_PRINCIPAL else 1,
+        ),
     )
 
 

@@ -68,3 +68,5 @@ def _check(rules: ReviewRules) -> None:
     for band in rules.approvals.values():
         if not 1 <= band.count <= APPROVALS_MAX or band.minor_min < 1:
             raise Refusal("review_rules_malformed", f"1 to {APPROVALS_MAX} approvals, from an amount of at least 1")
+    if not 1 <= rules.nats_approvals <= APPROVALS_MAX:
+        raise Refusal("review_rules_malformed", f"nats_approvals is 1 to {APPROVALS_MAX}")

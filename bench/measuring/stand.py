@@ -19,8 +19,10 @@ from zentra.bench.measuring.plans import Plan
 from zentra.bench.measuring.resources import children_of
 from zentra.bench.measuring.sidecar import Sidecar, sidecar
 from zentra.gateway.installation.installation import Installation
+from zentra.runtime.reviews import ReviewRules
 from zentra.storage.pool import Pool, open_pool
 from zentra.storage.reads.bench import leaves_logged, partitions_owned
+from zentra.storage.review_rules import put_review_rules
 
 __all__ = ["TENANTS", "Progress", "Stand", "is_shared", "open_stand"]
 
@@ -121,7 +123,9 @@ class Stand:
         return int((await self.endpoint.hear())["taken"])
 
     async def operate(self) -> None:
-        """Approve every review, as an operator would, until cancelled. Raises RuntimeError where that is refused."""
+        """Approve every review, as one operator would, until cancelled. Raises RuntimeError where that is refused."""
+        async with await open_pool(self.installation.postgres_admin_url, name="bench", connections_max=1) as pool:
+            await put_review_rules(pool, TENANTS[0], ReviewRules(nats_approvals=1), by="bench")
         async with self._session(TENANTS[0], "ops") as session:
             while True:
                 url = f"{self.installation.base_url}/reviews?status=open&limit={REVIEWS_PER_LOOK}"

@@ -100,6 +100,8 @@ class AuditedReviews:
         seconds = rules.due_seconds_by_kind.get(history.command["kind"], rules.due_seconds)
         band = rules.approvals.get(history.currency) or rules.approvals.get("*")
         approvals = band.count if band is not None and history.amount >= band.minor_min else 1
+        if history.first.actor == "nats":
+            approvals = max(approvals, rules.nats_approvals)
         due, expires = (queued.opened_at + timedelta(seconds=s) for s in (seconds, rules.expires_seconds))
         told = [datetime.fromisoformat(facts["terms"][name]) for name in ("due_at", "expires_at")]
         if told != [due, expires] or facts["terms"]["approvals"] != approvals:

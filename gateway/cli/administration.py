@@ -7,14 +7,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import typer
 
-from zentra.gateway.cli.support import JSON_OPTION, administered, say, say_json, table
+from zentra.gateway.cli.support import JSON_OPTION, administered, say, say_json, table, text_of
 from zentra.gateway.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -245,10 +244,7 @@ def _told(what: str, made: bool) -> str:
 
 
 def _read(path: Path) -> str:
-    try:
-        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}") from error
+    return text_of(path).strip()
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 import typer
 
-from zentra.gateway.cli.support import JSON_OPTION, administered, say, say_json, table
+from zentra.gateway.cli.support import JSON_OPTION, administered, say, say_json, table, text_of
 from zentra.gateway.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -158,10 +157,7 @@ def _schedule(path: Path) -> FeeSchedule:
     from zentra.runtime.fees.schedule import parse_schedule
 
     try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-        body = msgspec.json.decode(text)
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}") from error
+        body = msgspec.json.decode(text_of(path))
     except msgspec.DecodeError as error:
         raise SettingsError(f"{path}: {error}; it has to hold one JSON object") from error
     schedule, violations = parse_schedule(body)

@@ -5,7 +5,6 @@ Exit code 1 where a decision does not come out the same again, or a version is r
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 import typer
 
-from zentra.gateway.cli.support import JSON_OPTION, ExitCode, administered, say, say_json, settings, table
+from zentra.gateway.cli.support import JSON_OPTION, ExitCode, administered, say, say_json, settings, table, text_of
 from zentra.gateway.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -28,7 +27,8 @@ __all__ = ["add_policy", "policy_in"]
 
 T = TypeVar("T")
 TENANT: Final = typer.Argument(metavar="TENANT", help="The tenant's id, such as acme.")
-VERSION: Final = typer.Argument(metavar="VERSION", help="The version's number.")
+VERSION_MAX: Final = 999_999_999
+VERSION: Final = typer.Argument(metavar="VERSION", min=1, max=VERSION_MAX, help="The version's number.")
 BY: Final = typer.Option("operator", help="Who does it, for the record.")
 
 policy_app = typer.Typer(
@@ -151,7 +151,7 @@ def rollback(tenant: str = TENANT, version: int = VERSION, by: str = BY, as_json
 @policy_app.command("backtest")
 def backtest(
     tenant: str = TENANT,
-    version: int = typer.Option(metavar="N", help="The version to ask, draft or not."),
+    version: int = typer.Option(metavar="N", min=1, max=VERSION_MAX, help="The version to ask, draft or not."),
     since: datetime | None = typer.Option(None, "--from", help="From this time on (UTC); else as far as the limit."),
     until: datetime | None = typer.Option(None, "--to", help="Before this time (UTC); else until now."),
     limit: int = typer.Option(100_000, min=1, max=1_000_000, help="The latest so many intents of that time."),
@@ -309,10 +309,7 @@ def _found(value: T | None, tenant: str, version: int) -> T:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-        return msgspec.json.decode(text, type=dict[str, Any])
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}") from error
+        return msgspec.json.decode(text_of(path), type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise SettingsError(f"{path}: {error}; it has to hold one JSON object") from error
 

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 import typer
 
-from zentra.gateway.cli.support import JSON_OPTION, administered, say, say_json, table
+from zentra.gateway.cli.support import JSON_OPTION, InputError, administered, say, say_json, table, text_of
 from zentra.gateway.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -55,7 +54,11 @@ def _asked(url: str, key: str, ask: Callable[[Zentra], T]) -> T:
             raise SettingsError(f"{variable} is not set; export it, or give {option}")
     from zentra.client.api import Zentra
 
-    with Zentra(key, url) as client:
+    try:
+        opened = Zentra(key, url)
+    except ValueError as error:
+        raise InputError(f"--url {url} (ZENTRA_BASE_URL) or --key (ZENTRA_API_KEY): {error}") from error
+    with opened as client:
         return ask(client)
 
 
@@ -228,11 +231,12 @@ def review_rules(
     if file is None:
         rules = administered(lambda administration: review_rules_of(administration.pool, tenant))
     else:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
         try:
-            wanted = msgspec.json.decode(text, type=ReviewRules)
+            wanted = msgspec.json.decode(text_of(file), type=ReviewRules)
         except msgspec.DecodeError as error:
-            raise SettingsError(f"the rules: {error}") from error
+            raise SettingsError(
+                f"{file}: {error}; it has to hold rules as `zentra reviews rules` shows them"
+            ) from error
         rules = administered(lambda administration: put_review_rules(administration.pool, tenant, wanted, by=by))
     shown = msgspec.to_builtins(rules)
     if as_json:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from enum import IntEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -22,7 +24,19 @@ from zentra.gateway.settings import Settings, SettingsError, read_settings
 if TYPE_CHECKING:
     from zentra.storage.administration import Administration
 
-__all__ = ["JSON_OPTION", "ExitCode", "administered", "explained", "need", "say", "say_json", "settings", "table"]
+__all__ = [
+    "JSON_OPTION",
+    "ExitCode",
+    "InputError",
+    "administered",
+    "explained",
+    "need",
+    "say",
+    "say_json",
+    "settings",
+    "table",
+    "text_of",
+]
 
 T = TypeVar("T")
 
@@ -36,6 +50,10 @@ class ExitCode(IntEnum):
     CONFIGURATION = 3  # a setting or the installation is not as it has to be
     UNAVAILABLE = 4  # a server does not answer; trying again may help
     INTERNAL = 70  # a bug
+
+
+class InputError(Exception):
+    """Raised for what somebody gave a command; the sentence names the file or the option, and the fix."""
 
 
 JSON_OPTION: Final = typer.Option(False, "--json", help="Print JSON, for scripts.")
@@ -54,6 +72,23 @@ def need(known: Settings, *names: str) -> None:
             raise SettingsError(
                 f"{variable} is not set; export it, or {variable}_FILE with the name of a file that holds it"
             )
+
+
+def text_of(path: Path) -> str:
+    """Return what a file says, or stdin for -; raise SettingsError where it cannot be read, and InputError where it is
+    no text."""
+    shown = "stdin" if str(path) == "-" else str(path)
+    try:
+        if str(path) != "-":
+            return path.read_bytes().decode()
+        stream = getattr(sys.stdin, "buffer", None)  # a stdin that was put in its place may have none
+        return sys.stdin.read() if stream is None else stream.read().decode()
+    except OSError as error:
+        raise SettingsError(f"{shown}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{shown}: byte {error.start} is no UTF-8; save it as UTF-8, for instance: iconv -t UTF-8 {shown}"
+        ) from error
 
 
 def administered(work: Callable[[Administration], Coroutine[Any, Any, T]]) -> T:
@@ -110,6 +145,8 @@ def explained(error: BaseException) -> tuple[str, ExitCode] | None:
     The classes of our own layers are found by name: importing them here would import drivers for `--help`."""
     if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         return explained(error.exceptions[0])
+    if isinstance(error, InputError):
+        return str(error), ExitCode.USAGE
     if isinstance(error, SettingsError):
         return str(error), ExitCode.CONFIGURATION
     names = {one.__name__ for one in type(error).__mro__}

@@ -306,7 +306,7 @@ DOORS: Final[Mapping[str, Door]] = {
     ),
     "POST /policies/{version}/backtest": Door(
         name="backtest_policy", tag="policies", summary="What a version would have said of past intents.",
-        answers={200: BacktestReport}, takes=schema_of_fields(BACKTEST), codes=("not_found",),
+        answers={200: BacktestReport}, takes=schema_of_fields(BACKTEST), codes=("not_found", "overloaded"),
     ),
     "GET /runtime/intents/{id}/decisions": Door(
         name="explain_intent", tag="policies", summary="Why each decision on an intent was what it was, made again.",

@@ -26,6 +26,7 @@ from zentra.gateway.http.problems import Caller, Problem, document, of_error
 from zentra.gateway.http.reading import one_key, strict_json, trace_of, tracestate_of
 from zentra.gateway.http.versions import version_of
 from zentra.runtime.limits import RouteClass
+from zentra.runtime.reviews import NATS_PRINCIPAL
 from zentra.runtime.stream_ports import StreamError
 from zentra.storage.identifiers import Uuid7
 from zentra.streams.connection import Connection
@@ -38,7 +39,7 @@ __all__ = ["NATS_CODES", "VERB", "NatsDoor", "overloaded_answer"]
 
 _log = logging.getLogger(__name__)
 
-PRINCIPAL: Final = "nats"
+PRINCIPAL: Final = NATS_PRINCIPAL
 ROLE: Final = "developer"
 SOURCE: Final = "nats"
 ACTION: Final = "REQUEST zentra.intents.create"

@@ -257,7 +257,9 @@ def _audit_packet(
 
 
 def _reason(records: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
-    """Return the precise signature of a failure or a review: the event and the code behind it."""
+    """Return the precise signature of a failure or a review that stands: the event and the code behind it."""
+    if not records or records[-1]["to"] not in ("FAILED", "REVIEW"):
+        return None
     for record in reversed(records):
         facts = record["facts"]
         if record["to"] not in ("FAILED", "REVIEW") or record["from"] == record["to"]:

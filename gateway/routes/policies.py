@@ -1,6 +1,8 @@
 """The doors to a tenant's policy: write a version, check it, test it on the past, put it in force, go back; explain.
 
 - A draft is stored as it was written, right or wrong; `violations` says what keeps it from being validated.
+- A test on the past is a question: it changes nothing, so it needs no key, and is kept nowhere. It costs a gateway more
+  than anything else does, so BACKTESTS_MAX run at once and others are sent away.
 - Whoever puts a version in force is not its author, and every step is kept with who and when.
 - A decision is explained by making it again from what its records hold.
 """
@@ -36,7 +38,6 @@ from zentra.storage.policies import (
     Step,
     draft_policy,
     move_policy,
-    note_backtest,
     policy_events,
     policy_rows,
     show_policy,
@@ -46,6 +47,8 @@ from zentra.storage.pool import Pool
 
 __all__ = ["BACKTEST", "DRAFT", "PolicyRoutes"]
 
+BACKTESTS_MAX: Final = 2  # at once, of one gateway
+RETRY_SECONDS: Final = 5
 BACKTEST_OVER_HTTP_MAX: Final = 10_000  # intents: some two seconds of a gateway; more by `zentra policy backtest`
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,8}\Z", re.ASCII)
 
@@ -103,6 +106,7 @@ class PolicyRoutes:
 
     def __init__(self, pool: Pool, scorers: Mapping[str, Scorer], lists: Lists) -> None:
         self._pool, self._scorers, self._lists = pool, scorers, lists
+        self._backtests = 0
 
     def routes(self) -> list[Route]:
         """Return what these doors serve."""
@@ -174,12 +178,16 @@ class PolicyRoutes:
         rules, violations = parse_policy(view.document)
         if rules is None:
             raise of_violations(violations)
-        report = await run_backtest(
-            self._pool, request.principal.tenant, msgspec.structs.replace(rules, version=view.version),
-            since=values["from"] or None, until=values["to"] or None, limit=values["limit"], scorers=self._scorers,
-        )  # fmt: skip
-        found = {name: value for name, value in msgspec.structs.asdict(report).items() if name != "examples"}
-        await note_backtest(self._pool, request.principal.tenant, view.version, request.principal.id, found)
+        if self._backtests >= BACKTESTS_MAX:
+            raise Problem("overloaded", f"{BACKTESTS_MAX} tests are running", retry_after=RETRY_SECONDS)
+        self._backtests += 1
+        try:
+            report = await run_backtest(
+                self._pool, request.principal.tenant, msgspec.structs.replace(rules, version=view.version),
+                since=values["from"] or None, until=values["to"] or None, limit=values["limit"], scorers=self._scorers,
+            )  # fmt: skip
+        finally:
+            self._backtests -= 1
         return json_reply(200, report)
 
     async def decisions(self, request: Request) -> Reply:

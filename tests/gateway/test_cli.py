@@ -115,6 +115,13 @@ ERRORS: tuple[tuple[str, dict[str, str], int, str], ...] = (
     ("config show",                           {"ZENTRA_PROT": "1"},                     3, "did you mean ZENTRA_PORT?"),
     ("config show",                           {"ZENTRA_PORT": "x"},                     3, "ZENTRA_PORT"),
     ("config show",                           {"ZENTRA_SECRET_FILE": "/none"},          3, "cannot read /none"),
+    ("config show",                           {"ZENTRA_API_KEYS": "1"},                 3, "KEYS is no setting"),
+    ("tenants list",                          {"ZENTRA_BASE_URL": "a", "ZENTRA_API_KEY": "k"}, 3, "ADMIN_URL is not"),
+    ("reviews list --key k --url nonsense",   {},                                       2, "begins with http"),
+    ("reviews list --url http://a --key ö",   {},                                       2, "visible ASCII"),
+    ("policy backtest acme --version 99999999999", {},                                  2, "--version"),
+    ("policy show acme 99999999999",          {},                                       2, "VERSION"),
+    ("policy show acme 0",                    {},                                       2, "VERSION"),
     ("worker",                                {"ZENTRA_LOG_FORMAT": "yaml"},            3, "ZENTRA_LOG_FORMAT"),
     ("sandbox --rails /none",                 {},                                       3, "/none"),
     ("policies create acme --file /none",     {},                                       3, "/none"),
@@ -150,6 +157,21 @@ def test_an_expected_error_has_an_exit_code_and_a_sentence(
     assert left == code
     assert sentence in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "policies create acme --file FILE", "policy draft acme --file FILE", "fees put acme FILE", "fees check FILE",
+        "fees quote FILE --amount 5 --currency NGN", "reviews rules acme --file FILE", "rails create x --file FILE",
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_text_is_named_with_the_fix(zentra: Zentra, tmp_path: Path, line: str) -> None:
+    path = tmp_path / "latin"
+    path.write_bytes('{"note": "é"}'.encode("latin-1"))
+    code, _, err = zentra(line.replace("FILE", str(path)))
+    assert (code, "Traceback" in err) == (2, False)
+    assert f"{path}: byte 10 is no UTF-8; save it as UTF-8" in err
 
 
 def test_the_configuration_is_shown_with_its_origin_and_without_secrets(zentra: Zentra, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 
 from tests.gateway.http.conftest import Api, Keys, intent_body
 from zentra.gateway.http.server import GatewayApp
+from zentra.gateway.routes import policies as routes
+from zentra.runtime.errors import Unavailable
+from zentra.runtime.policy.backtest import BacktestReport
 from zentra.storage.administration import Administration
 from zentra.storage.engine.store import PostgresStore
 from zentra.storage.pool import Pool
@@ -181,15 +185,40 @@ async def test_a_developer_reads_and_neither_writes_nor_promotes(gateway: Gatewa
         assert (await developer.post(target, body)).json["code"] == "permission_denied"
 
 
-async def test_a_backtest_over_nothing_says_so_and_is_kept(gateway: GatewayApp, keys: Keys) -> None:
+async def test_a_backtest_changes_nothing_and_so_needs_no_key(gateway: GatewayApp, keys: Keys) -> None:
     author = Api(gateway, keys, principal="operator", tenant="globex")
     version = await drafted(author)
     report = await author.post(f"/policies/{version}/backtest", {"from": "2020-01-01T00:00:00Z", "limit": 10})
     assert (report.status, report.json["decisions"]) == (200, 0)
     shown = (await author.get(f"/policies/{version}")).json
-    assert [event["action"] for event in shown["events"]] == ["backtested", "drafted"]
+    assert [event["action"] for event in shown["events"]] == ["drafted"]
     bad = await author.post(f"/policies/{version}/backtest", {"limit": 0, "from": "yesterday"})
     assert [one["code"] for one in bad.json["errors"]] == ["limit_malformed", "time_malformed"]
+
+
+async def test_so_many_backtests_run_at_once_and_others_are_sent_away(
+    gateway: GatewayApp, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    author, goes_on, running = Api(gateway, keys, principal="operator"), asyncio.Event(), asyncio.Semaphore(0)
+    version = await drafted(author)
+
+    async def slow(*_: Any, **__: Any) -> BacktestReport:
+        running.release()
+        await goes_on.wait()
+        raise Unavailable("the store is away")
+
+    monkeypatch.setattr(routes, "run_backtest", slow)
+    first = [asyncio.create_task(author.post(f"/policies/{version}/backtest", {})) for _ in range(routes.BACKTESTS_MAX)]
+    for _ in first:
+        await running.acquire()
+    third = await author.post(f"/policies/{version}/backtest", {})
+    assert (third.status, third.json["code"], third.headers["retry-after"]) == (503, "overloaded", "5")
+    goes_on.set()
+    assert [(await one).status for one in first] == [503, 503]
+    monkeypatch.undo()
+    assert (await author.post(f"/policies/{version}/backtest", {})).status == 200, (
+        "whatever came of it, a place is free"
+    )
 
 
 async def test_an_intent_on_which_nothing_was_decided_has_no_decisions(gateway: GatewayApp, keys: Keys) -> None:
