@@ -286,9 +286,9 @@ def quote(
     return body_call(_quote, "quotes", body=body, idempotency_key=None)
 
 
-def list_fee_schedules() -> PageCall[FeeSchedule]:
+def list_fee_schedules(page_size: int | None) -> PageCall[FeeSchedule]:
     """List versions of the fees, the newest first."""
-    return pages(_fee_schedules, "fee-schedules", page_size=None, filters={})
+    return pages(_fee_schedules, "fee-schedules", page_size=page_size, filters={})
 
 
 def get_fee_schedule(version: int) -> Call[FeeSchedule]:
@@ -312,9 +312,9 @@ def draft_policy(
     return body_call(_policy, "policies", body={"document": document, "note": note}, idempotency_key=idempotency_key)
 
 
-def list_policies() -> PageCall[PolicyVersion]:
+def list_policies(page_size: int | None) -> PageCall[PolicyVersion]:
     """List versions, the newest first."""
-    return pages(_policies, "policies", page_size=None, filters={})
+    return pages(_policies, "policies", page_size=page_size, filters={})
 
 
 def get_policy(version: int) -> Call[PolicyVersion]:

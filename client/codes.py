@@ -108,6 +108,7 @@ class Code(StrEnum):
     RATE_UNKNOWN = "rate_unknown"
     RATE_STALE = "rate_stale"
     RATE_OUTDATED = "rate_outdated"
+    RATE_JUMP = "rate_jump"
     RATE_OF_THE_FUTURE = "rate_of_the_future"
     QUOTE_INVALID = "quote_invalid"
     QUOTE_EXPIRED = "quote_expired"

@@ -3,6 +3,7 @@
 - A version never changes and is never deleted; only its state does, and each step is a row in `policy_events`.
 - One version at the most is active. Whoever promotes it is somebody else than its author.
 - Steps of one tenant are one after the other, under an advisory lock; a step, its event and its key are one commit.
+- A document is judged before that lock is taken; what was found wrong with a draft is kept and shown from there.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from msgspec import Struct
 from zentra.runtime.errors import Contended, Refusal
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import Violation
-from zentra.runtime.policy.document import digest_of_document, parse_policy
+from zentra.runtime.policy.document import digest_of_document, parse_policy, unknown_names
 from zentra.storage.intake.commands import KeyedAnswer, claim_key
 from zentra.storage.pool import Connection, Pool, tenant_transaction
 
 __all__ = [
-    "POLICIES_MAX", "InvalidPolicy", "PolicyAsked", "PolicyEvent", "PolicyView", "draft_policy", "install_policy",
-    "list_policies", "move_policy", "note_backtest", "policy_events", "show_policy", "shown_policy",
+    "POLICIES_MAX", "InvalidPolicy", "PolicyAsked", "PolicyEvent", "PolicyRow", "PolicyView", "draft_policy",
+    "install_policy", "list_policies", "move_policy", "note_backtest", "policy_events", "policy_rows", "show_policy",
+    "shown_policy",
 ]  # fmt: skip
 
 POLICIES_MAX: Final = 500  # versions in one answer, the newest first
@@ -32,8 +34,8 @@ RUNS_MAX: Final = 4
 Step = Literal["validate", "promote", "rollback"]
 
 
-class PolicyView(Struct, frozen=True):
-    """A version as it is stored."""
+class PolicyRow(Struct, frozen=True):
+    """A version in a list: all but its document."""
 
     version: int
     state: str
@@ -41,7 +43,13 @@ class PolicyView(Struct, frozen=True):
     note: str
     created_by: str
     created_at: datetime
+
+
+class PolicyView(PolicyRow, frozen=True):
+    """A version as it is stored, with what was found wrong with it when it was written."""
+
     document: Any
+    violations: tuple[Violation, ...] = ()
 
 
 class PolicyEvent(Struct, frozen=True):
@@ -55,12 +63,15 @@ class PolicyEvent(Struct, frozen=True):
 
 
 class PolicyAsked(Struct, frozen=True):
-    """Who asks, and the key of the request with the digest of what is asked; without a key a step is no replay."""
+    """Who asks, and the key of the request with the digest of what is asked; without a key a step is no replay.
+
+    `scorers` are the names of the installation's own scorers of risk."""
 
     principal: str
     key: str = ""
     digest: bytes = b""
     request_id: str = ""
+    scorers: tuple[str, ...] = ()
 
 
 class InvalidPolicy(Exception):
@@ -81,14 +92,15 @@ class _Plan(Struct, frozen=True):
 
 async def draft_policy(pool: Pool, tenant: str, document: Any, note: str, asked: PolicyAsked) -> PolicyView | StoredKey:
     """Store a document as the next version, a draft; return it, or what its key has stored already."""
+    violations = tuple(await _judged(pool, tenant, document, asked))
+    digest, text = digest_of_document(document), msgspec.json.encode(document).decode()
+    detail = {"digest": digest, "violations": violations}
 
     async def plan(connection: Connection) -> _Plan:
         version, now = await _next(connection, tenant)
-        digest = digest_of_document(document)
-        view = PolicyView(version, "draft", digest, note, asked.principal, now, document)
-        text = msgspec.json.encode(document).decode()
+        view = PolicyView(version, "draft", digest, note, asked.principal, now, document, violations)
         row = (tenant, version, text, asked.principal, now, "draft", digest, note)
-        return _Plan(view, 201, ((_INSERT, row), _event(tenant, version, "drafted", asked, {"digest": digest})))
+        return _Plan(view, 201, ((_INSERT, row), _event(tenant, version, "drafted", asked, detail)))
 
     done = await _step(pool, tenant, asked, plan)
     assert done is not None
@@ -102,15 +114,16 @@ async def move_policy(
 
     Raises Refusal `policy_state_conflict` where the step does not lead on from its state, `self_promotion` for its own
     author, and InvalidPolicy where it is none."""
+    written = await show_policy(pool, tenant, version)
+    violations = [] if written is None else await _judged(pool, tenant, written.document, asked)
 
     async def plan(connection: Connection) -> _Plan | None:
-        known = await _version(connection, tenant, version)
+        known = None if written is None else await _version(connection, tenant, version)
         if known is None:
             return None
         came_from, becomes, action = _STEPS[step]
         if known.state not in came_from:
             raise Refusal("policy_state_conflict", f"version {version} is {known.state}; {_WAYS[known.state]}")
-        violations = parse_policy(known.document)[1]
         if violations:
             raise InvalidPolicy(violations)
         if becomes == "active" and known.created_by == asked.principal:
@@ -168,6 +181,15 @@ async def list_policies(pool: Pool, tenant: str, *, limit: int = POLICIES_MAX) -
     return [_view(row) for row in rows]
 
 
+async def policy_rows(pool: Pool, tenant: str, *, before: int | None, limit: int) -> list[PolicyRow]:
+    """Return at most `limit` of a tenant's versions that are older than `before`, the newest first."""
+    async with tenant_transaction(pool, tenant) as connection:
+        rows = await connection.fetch(_ROWS, tenant, before, limit)
+    return [
+        PolicyRow(row[0], row[1], row[2] or digest_of_document(msgspec.json.decode(row[6])), *row[3:6]) for row in rows
+    ]
+
+
 async def policy_events(pool: Pool, tenant: str, version: int | None = None) -> list[PolicyEvent]:
     """Return what was done with a tenant's versions, or with one of them, the last first."""
     async with tenant_transaction(pool, tenant) as connection:
@@ -210,9 +232,19 @@ async def _step(
     raise Contended(f"a policy of {tenant} was changed {RUNS_MAX} times meanwhile")
 
 
+async def _judged(pool: Pool, tenant: str, document: Any, asked: PolicyAsked) -> list[Violation]:
+    """Return what is wrong with a document, with the names that this installation does not know."""
+    rules, violations = parse_policy(document)
+    if rules is None or (rules.risk is None and rules.compliance is None):
+        return violations
+    async with tenant_transaction(pool, tenant) as connection:
+        lists = await connection.fetch("select name from screening_lists where status = 'active'")
+    return unknown_names(rules, scorers=asked.scorers, lists=[row[0] for row in lists])
+
+
 def shown_policy(view: PolicyView) -> dict[str, Any]:
     """Return a version as it is shown: what breaks the rules of a document, and where its other doors are."""
-    violations = parse_policy(view.document)[1] if view.state == "draft" else []
+    violations = view.violations if view.state == "draft" else ()
     return {**msgspec.structs.asdict(view), "violations": violations, "links": {"self": f"/policies/{view.version}"}}
 
 
@@ -229,7 +261,9 @@ async def _version(connection: Connection, tenant: str, version: int) -> PolicyV
 
 def _view(row: Any) -> PolicyView:
     document = msgspec.json.decode(row[6])
-    return PolicyView(row[0], row[1], row[2] or digest_of_document(document), row[3], row[4], row[5], document)
+    violations = () if row[7] is None else msgspec.json.decode(row[7], type=tuple[Violation, ...])
+    digest = row[2] or digest_of_document(document)
+    return PolicyView(row[0], row[1], digest, row[3], row[4], row[5], document, violations)
 
 
 def _canonical(document: Any) -> bytes:
@@ -260,7 +294,14 @@ select digest, status, answer, subject, request_id, first_seen from idempotency 
 _NEXT: Final = "select coalesce(max(version), 0) + 1, clock_timestamp() from policies where tenant = $1"
 _ACTIVE: Final = "select version from policies where tenant = $1 and state = 'active'"
 _SELECT: Final = """
-select version, state, digest, note, created_by, created_at, rules from policies where tenant = $1
+select version, state, digest, note, created_by, created_at, rules, (
+    select detail -> 'violations' from policy_events e
+    where e.tenant = p.tenant and e.version = p.version and e.action = 'drafted' limit 1)
+from policies p where tenant = $1
+"""
+_ROWS: Final = """
+select version, state, digest, note, created_by, created_at, case when digest is null then rules end
+from policies where tenant = $1 and ($2::integer is null or version < $2) order by version desc limit $3
 """
 _INSERT: Final = """
 insert into policies (tenant, version, rules, created_by, created_at, state, digest, note)
@@ -269,6 +310,6 @@ values ($1, $2, $3, $4, $5, $6, $7, $8)
 _STATE: Final = "update policies set state = $3 where tenant = $1 and version = $2"
 _EVENT: Final = "insert into policy_events (tenant, version, action, principal, detail) values ($1, $2, $3, $4, $5)"
 _EVENTS: Final = """
-select version, action, principal, at, detail from policy_events
+select version, action, principal, at, detail - 'violations' from policy_events
 where tenant = $1 and ($2::integer is null or version = $2) order by number desc limit $3
 """

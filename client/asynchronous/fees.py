@@ -41,9 +41,9 @@ class AsyncFees:
             )
         )
 
-    def list(self) -> AsyncPages[FeeSchedule]:
-        """Return the latest versions of the schedule, the newest first; that one is in force."""
-        return AsyncPages(self._transport, calls.list_fee_schedules())
+    def list(self, *, page_size: int | None = None) -> AsyncPages[FeeSchedule]:
+        """Return the versions of the schedule, the newest first; that one is in force."""
+        return AsyncPages(self._transport, calls.list_fee_schedules(page_size))
 
     async def get(self, version: int) -> FeeSchedule:
         """Return one version. Raises APIError."""

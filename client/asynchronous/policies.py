@@ -24,9 +24,9 @@ class AsyncPolicies:
         """Write the next version and return it; `violations` says what keeps it from being validated."""
         return await self._transport.send(calls.draft_policy(document, note, idempotency_key))
 
-    def list(self) -> AsyncPages[PolicyVersion]:
+    def list(self, *, page_size: int | None = None) -> AsyncPages[PolicyVersion]:
         """Return the versions, the newest first, without their documents."""
-        return AsyncPages(self._transport, calls.list_policies())
+        return AsyncPages(self._transport, calls.list_policies(page_size))
 
     async def get(self, version: int) -> PolicyVersion:
         """Return a version with its document and its events, the last first."""

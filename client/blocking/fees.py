@@ -43,9 +43,9 @@ class Fees:
             )
         )
 
-    def list(self) -> Pages[FeeSchedule]:
-        """Return the latest versions of the schedule, the newest first; that one is in force."""
-        return Pages(self._transport, calls.list_fee_schedules())
+    def list(self, *, page_size: int | None = None) -> Pages[FeeSchedule]:
+        """Return the versions of the schedule, the newest first; that one is in force."""
+        return Pages(self._transport, calls.list_fee_schedules(page_size))
 
     def get(self, version: int) -> FeeSchedule:
         """Return one version. Raises APIError."""

@@ -26,9 +26,9 @@ class Policies:
         """Write the next version and return it; `violations` says what keeps it from being validated."""
         return self._transport.send(calls.draft_policy(document, note, idempotency_key))
 
-    def list(self) -> Pages[PolicyVersion]:
+    def list(self, *, page_size: int | None = None) -> Pages[PolicyVersion]:
         """Return the versions, the newest first, without their documents."""
-        return Pages(self._transport, calls.list_policies())
+        return Pages(self._transport, calls.list_policies(page_size))
 
     def get(self, version: int) -> PolicyVersion:
         """Return a version with its document and its events, the last first."""

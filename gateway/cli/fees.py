@@ -144,9 +144,12 @@ def _stored(work: Callable[[Pool], Coroutine[Any, Any, T]]) -> T:
 
 
 def _schedules(tenant: str, version: int | None) -> list[ScheduleView]:
-    from zentra.storage.reads.fees import schedules
+    from zentra.storage.reads.fees import schedule, schedules
 
-    return _stored(lambda pool: schedules(pool, tenant, version))
+    if version is None:
+        return _stored(lambda pool: schedules(pool, tenant))
+    found = _stored(lambda pool: schedule(pool, tenant, version))
+    return [] if found is None else [found]
 
 
 def _schedule(path: Path) -> FeeSchedule:

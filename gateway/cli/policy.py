@@ -53,6 +53,13 @@ def policy_in(document: Any) -> PolicyRules:
     return rules
 
 
+def _scorers() -> tuple[str, ...]:
+    """Return the names of the installation's own scorers."""
+    from zentra.gateway.scorers import load_scorers
+
+    return tuple(load_scorers(settings().risk_scorers))
+
+
 def _pooled(work: Callable[[Pool], Coroutine[Any, Any, T]]) -> T:
     """Return what `work` returns, over the owner's connection."""
     return administered(lambda administration: work(administration.pool))
@@ -77,7 +84,7 @@ def draft(
     from zentra.storage.policies import PolicyAsked, draft_policy, shown_policy
 
     document = _document(file)
-    view = _pooled(lambda pool: draft_policy(pool, tenant, document, note, PolicyAsked(by)))
+    view = _pooled(lambda pool: draft_policy(pool, tenant, document, note, PolicyAsked(by, scorers=_scorers())))
     shown = msgspec.to_builtins(shown_policy(view))  # type: ignore[arg-type]  # without a key there is no replay
     if as_json:
         say_json(shown)
@@ -280,7 +287,8 @@ def _move(tenant: str, version: int, step: Step, by: str, as_json: bool) -> None
     from zentra.storage.policies import InvalidPolicy, PolicyAsked, move_policy, shown_policy
 
     try:
-        view = _found(_pooled(lambda pool: move_policy(pool, tenant, version, step, PolicyAsked(by))), tenant, version)
+        asked = PolicyAsked(by, scorers=_scorers())
+        view = _found(_pooled(lambda pool: move_policy(pool, tenant, version, step, asked)), tenant, version)
     except InvalidPolicy as invalid:
         for one in invalid.violations:
             say(f"{one.pointer or '/'}: {one.detail} ({one.code})")

@@ -39,14 +39,15 @@ def put(
     """Put the rate of a pair in force.
 
     \b
-    The other direction is a pair of its own. Example:
+    The other direction is a pair of its own. Principals move a rate over the API by 20 % in a day at most; the first
+    rate of a pair, and a larger move, are put here. Example:
       zentra rates put acme USD NGN --mid 1530.25 --spread-bps 50 --max-age 300 --source desk
     """
     from zentra.runtime.ledger.conversion import FxRate
     from zentra.storage.intake.rates import put_rate
 
     rate = FxRate(tenant, sell, buy, mid, spread_bps, fee_minor, _moment(as_of), max_age, source)
-    version = administered(lambda administration: put_rate(administration.pool, rate, created_by="operator"))
+    version = administered(lambda administration: put_rate(administration.pool, rate))
     if as_json:
         say_json({"tenant": tenant, "sell": sell, "buy": buy, "version": version})
     else:

@@ -105,7 +105,7 @@ DOORS: Final[Mapping[str, Door]] = {
         name="put_rate", tag="conversions", summary="Put the rate of a pair in force.",
         answers={201: term_shapes.RatePut},
         takes=schema_of_fields(RATE), key="once", headers=_REPLAYED,
-        codes=("rate_outdated", "rate_of_the_future", "currencies_must_be_different"),
+        codes=("rate_outdated", "rate_jump", "rate_of_the_future", "currencies_must_be_different"),
     ),
     "GET /rates": Door(
         name="list_rates", tag="conversions", summary="The rates in force, by pair.", answers={200: term_shapes.Rates},
@@ -288,9 +288,8 @@ DOORS: Final[Mapping[str, Door]] = {
         answers={201: shapes.PolicyVersion}, takes=schema_of_fields(DRAFT), key="once",
         headers=("location", *_REPLAYED),
     ),
-    "GET /policies": Door(
-        name="list_policies", tag="policies", summary="The versions of the tenant's policy, the newest first.",
-        answers={200: pages.Policies},
+    "GET /policies": _list(
+        "list_policies", "policies", "The versions of the tenant's policy, the newest first.", pages.Policies, {}
     ),
     "GET /policies/{version}": Door(
         name="show_policy", tag="policies", summary="A version, and who did what with it.",
@@ -334,9 +333,8 @@ DOORS: Final[Mapping[str, Door]] = {
         name="quote", tag="fees", summary="What an intent would be charged now; nothing is changed.",
         answers={200: fee_shapes.QuoteShown}, takes=quote_schema(), codes=("not_found", "currency_mismatch"),
     ),
-    "GET /fee-schedules": Door(
-        name="list_fee_schedules", tag="fees", summary="The versions of the tenant's fees, the newest first.",
-        answers={200: pages.FeeSchedules},
+    "GET /fee-schedules": _list(
+        "list_fee_schedules", "fees", "The versions of the tenant's fees, the newest first.", pages.FeeSchedules, {}
     ),
     "GET /fee-schedules/{version}": Door(
         name="show_fee_schedule", tag="fees", summary="One version of the tenant's fees.",

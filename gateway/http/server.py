@@ -245,7 +245,7 @@ class _Builder:
             *HoldRoutes(tenant_pool, commands, lists).routes(),
             *_desk(tenant_pool, writer_pool, commands, lists, denials),
             *PartyRoutes(tenant_pool, lists).routes(),
-            *PolicyRoutes(tenant_pool, load_scorers(self.settings.risk_scorers)).routes(),
+            *PolicyRoutes(tenant_pool, load_scorers(self.settings.risk_scorers), lists).routes(),
             *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
             *callbacks.routes(),
             *health.routes(),
@@ -365,7 +365,7 @@ def _books(
         *BookRoutes(tenant_pool, lists).routes(),
         *DepositRoutes(tenant_pool, door, waiters).routes(),
         *JournalRoutes(tenant_pool, intents, quotes).routes(),
-        *FeeRoutes(tenant_pool).routes(),
+        *FeeRoutes(tenant_pool, lists).routes(),
     ]
 
 

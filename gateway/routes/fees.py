@@ -14,6 +14,7 @@ import msgspec
 from zentra.gateway.doors.commands import replay_headers, reused
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
+from zentra.gateway.http.lists import Lists
 from zentra.gateway.http.problems import Problem, of_violations
 from zentra.runtime.fees.quoting import FeeFacts, FeeQuote, quote
 from zentra.runtime.fees.schedule import parse_schedule
@@ -36,8 +37,8 @@ _VERSION_DIGITS_MAX: Final = 9
 class FeeRoutes:
     """The handlers and their routes."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: Pool, lists: Lists) -> None:
+        self._pool, self._lists = pool, lists
 
     def routes(self) -> list[Route]:
         """Return what these doors serve."""
@@ -75,19 +76,21 @@ class FeeRoutes:
         return json_reply(200, shown(quote(ground.schedule, facts)))
 
     async def schedules(self, request: Request) -> Reply:
-        """The versions of the tenant's fees, the newest first; that one is in force."""
-        rows = await reads.schedules(self._pool, request.principal.tenant)
-        return json_reply(200, {"data": rows, "has_more": False, "next_cursor": None})
+        """A page of the versions of the tenant's fees, the newest first; that one is in force."""
+        asked = self._lists.asked(request, {}, int)
+        rows = await reads.schedules(self._pool, asked.tenant, before=asked.after, limit=asked.limit + 1)
+        page = rows[: asked.limit]
+        return asked.page(page, page[-1].version if len(rows) > len(page) else None)
 
     async def schedule(self, request: Request) -> Reply:
         """One version."""
         given = request.params["version"]
         if not (given.isascii() and given.isdigit() and len(given) <= _VERSION_DIGITS_MAX):
             raise Problem("not_found")
-        rows = await reads.schedules(self._pool, request.principal.tenant, int(given))
-        if not rows:
+        found = await reads.schedule(self._pool, request.principal.tenant, int(given))
+        if found is None:
             raise Problem("not_found")
-        return json_reply(200, rows[0])
+        return json_reply(200, found)
 
     async def put(self, request: Request) -> Reply:
         """Put a schedule in force as a new version; one that charges the same as the present one is that one."""

@@ -22,6 +22,7 @@ from zentra.gateway.explaining import explained
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.fields import SCHEMAS, Field, Objection, read_fields, text
+from zentra.gateway.http.lists import Lists
 from zentra.gateway.http.problems import Problem, of_violations
 from zentra.gateway.routes.webhooks import NOTHING
 from zentra.runtime.errors import Refusal
@@ -29,16 +30,16 @@ from zentra.runtime.idempotency import KeyOutcome, StoredKey, decide
 from zentra.runtime.intents.command import digest_of
 from zentra.runtime.policy.document import DOCUMENT_BYTES_MAX, digest_of_document, parse_policy, policy_schema
 from zentra.runtime.policy.scoring import Scorer
+from zentra.runtime.policy.shape import oversized
 from zentra.storage.policies import (
-    POLICIES_MAX,
     InvalidPolicy,
     PolicyAsked,
     PolicyView,
     Step,
     draft_policy,
-    list_policies,
     move_policy,
     policy_events,
+    policy_rows,
     show_policy,
     shown_policy,
 )
@@ -53,7 +54,7 @@ _VERSION: Final = re.compile(r"[1-9][0-9]{0,8}\Z", re.ASCII)
 
 
 def document(value: Any) -> Any:
-    """Return a JSON object of at most 64 KiB, whatever it says."""
+    """Return a JSON object of at most 64 KiB and a bounded number of members and levels, whatever it says."""
     if not isinstance(value, dict):
         raise Objection("field_type", "expected an object")
     try:
@@ -62,6 +63,9 @@ def document(value: Any) -> Any:
         raise Objection("text_malformed", "a text is no Unicode") from None
     if len(spelled) > DOCUMENT_BYTES_MAX:
         raise Objection("policy_too_large", f"at most {DOCUMENT_BYTES_MAX} bytes")
+    excess = oversized(value)
+    if excess is not None:
+        raise Objection(excess.code, excess.detail)
     if b"\\u0000" in spelled:
         raise Objection("text_malformed", "a text holds a zero byte")
     return value
@@ -100,8 +104,8 @@ BACKTEST: Final[Mapping[str, Field]] = {
 class PolicyRoutes:
     """The handlers and their routes; `scorers` are the user's own."""
 
-    def __init__(self, pool: Pool, scorers: Mapping[str, Scorer]) -> None:
-        self._pool, self._scorers = pool, scorers
+    def __init__(self, pool: Pool, scorers: Mapping[str, Scorer], lists: Lists) -> None:
+        self._pool, self._scorers, self._lists = pool, scorers, lists
         self._backtests = 0
 
     def routes(self) -> list[Route]:
@@ -129,13 +133,11 @@ class PolicyRoutes:
         return _answer(201, done, asked)
 
     async def versions(self, request: Request) -> Reply:
-        """All versions, the newest first."""
-        found = await list_policies(self._pool, request.principal.tenant)
-        data = [
-            {name: value for name, value in msgspec.structs.asdict(view).items() if name != "document"}
-            for view in found
-        ]
-        return json_reply(200, {"data": data, "has_more": len(found) == POLICIES_MAX, "next_cursor": None})
+        """A page of versions, the newest first."""
+        asked = self._lists.asked(request, {}, int)
+        rows = await policy_rows(self._pool, asked.tenant, before=asked.after, limit=asked.limit + 1)
+        page = rows[: asked.limit]
+        return asked.page(page, page[-1].version if len(rows) > len(page) else None)
 
     async def show(self, request: Request) -> Reply:
         """One version and its history."""
@@ -204,9 +206,8 @@ class PolicyRoutes:
             raise Problem("not_found")
         return view
 
-    @staticmethod
-    def _asked(request: Request, key: str, digest: bytes) -> PolicyAsked:
-        return PolicyAsked(request.principal.id, key, digest, request.request_id)
+    def _asked(self, request: Request, key: str, digest: bytes) -> PolicyAsked:
+        return PolicyAsked(request.principal.id, key, digest, request.request_id, tuple(self._scorers))
 
 
 def _version_of(request: Request) -> int:

@@ -5,7 +5,8 @@ with sorted keys, so it says what was written, whoever asks and whenever."""
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import chain, islice
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -19,19 +20,33 @@ from zentra.runtime.ledger.money import MINOR_MAX, is_currency
 from zentra.runtime.policy.conditions import OPERATORS, PARTS_MAX, fields_in, violations_in
 from zentra.runtime.policy.fields import FIELDS, RISK_SCORE
 from zentra.runtime.policy.rules import Limits, PolicyRules, Risk, Rule, Window, unusable
-from zentra.runtime.policy.scoring import SCORE_MAX
+from zentra.runtime.policy.scoring import DEFAULT_SCORER, SCORE_MAX
+from zentra.runtime.policy.shape import escaped, misshaped, oversized
 from zentra.runtime.policy.standard import STANDARD_RULES
 from zentra.runtime.policy.windows import BUCKETS_MAX, CALENDARS, DIMENSIONS, SECONDS_MAX, SECONDS_MIN
 
-__all__ = ["DOCUMENT_BYTES_MAX", "digest_of_document", "document_of", "parse_policy", "policy_schema", "rules_of"]
+__all__ = [
+    "DOCUMENT_BYTES_MAX",
+    "digest_of_document",
+    "document_of",
+    "parse_policy",
+    "policy_schema",
+    "rules_of",
+    "unknown_names",
+]
 
 DOCUMENT_BYTES_MAX: Final = 64 * 1024
 RULES_MAX: Final = 100
 WINDOWS_MAX: Final = 16  # each is a row that an intent locks
 LISTS_MAX: Final = 32
 ENTRIES_MAX: Final = 10_000
+VIOLATIONS_MAX: Final = 100  # are named; nobody mends more of them at once
 _SLUG: Final = re.compile(r"[a-z][a-z0-9_]{0,62}\Z", re.ASCII)
-_OWN: Final = ("version", "unusable")  # what no document says
+_FIELDS: Final = frozenset(PolicyRules.__struct_fields__) - {"version", "unusable"}  # which no document says
+_ZONE: Final = re.compile(  # names that every machine has and understands alike: neither localtime nor US/Eastern
+    r"(?:UTC|(?:Africa|America|Antarctica|Arctic|Asia|Atlantic|Australia|Etc|Europe|Indian|Pacific)(?:/[A-Za-z0-9_+-]{1,32}){1,2})\Z",
+    re.ASCII,
+)
 _OUTCOMES: Final = ("deny", "review", "allow")
 _ENCODE: Final = msgspec.json.Encoder(order="sorted").encode
 
@@ -67,97 +82,66 @@ def rules_of(document: Any, version: int) -> PolicyRules:
 
 
 def parse_policy(document: Any) -> tuple[PolicyRules | None, list[Violation]]:
-    """Return the rules that a document holds, version 0, or None and every violation."""
+    """Return the rules that a document holds, version 0, or None and what is wrong, the first hundred violations.
+
+    No document of at most DOCUMENT_BYTES_MAX takes more than 20 ms, whatever it holds."""
     if not isinstance(document, dict):
         return None, [Violation("", "body_not_object", "a policy is one JSON object")]
-    own = [Violation(f"/{name}", "field_unknown", "there is no such field") for name in _OWN if name in document]
-    if own:
-        return None, own
+    excess = oversized(document)
+    if excess is not None:
+        return None, [excess]
+    unknown = [name for name in document if name not in _FIELDS]
+    if unknown:
+        told = unknown[:VIOLATIONS_MAX]
+        return None, [Violation(f"/{escaped(name)}", "field_unknown", "there is no such field") for name in told]
     try:
         rules = msgspec.convert(document, PolicyRules)
     except msgspec.ValidationError as error:
-        return None, [_shapeless(document, str(error))]
-    violations = [
-        *_limits(rules),
-        *_zone(rules),
-        *_windows(rules),
-        *_lists(rules),
-        *_rules(rules),
-        *_risk(rules),
-        *_compliance(rules),
-    ]
+        return None, [misshaped(document, str(error))]
+    parts = (_limits, _zone, _windows, _lists, _rules, _risk, _compliance)
+    violations = list(islice(chain.from_iterable(part(rules) for part in parts), VIOLATIONS_MAX))
     return (None, violations) if violations else (rules, [])
 
 
-def _shapeless(document: dict[str, Any], sentence: str) -> Violation:
-    """Return what the shape of a document breaks, with msgspec's path as a JSON pointer."""
-    detail, _, path = sentence.partition(" - at ")
-    path = path.removeprefix("key in ").strip("`").removeprefix("$")
-    steps = _named(document, re.findall(r"\.\.\.|[^.\[\]]+", path), sentence)
-    unknown = re.search("unknown field `(.*)`", detail)
-    if unknown is not None:
-        return Violation(
-            "".join(f"/{_escaped(step)}" for step in (*steps, unknown[1])), "field_unknown", "no such field"
-        )
-    code = "field_missing" if "missing" in detail else "field_type"
-    return Violation("".join(f"/{_escaped(step)}" for step in steps), code, detail.lower())
-
-
-def _named(document: dict[str, Any], steps: list[str], sentence: str) -> list[str]:
-    """Return the steps with names in the places of `...`, which is how msgspec calls the members of an object."""
-    named: list[str] = []
-    place: Any = document
-    for step in steps:
-        if step == "..." and isinstance(place, dict):
-            step = next((key for key in place if _breaks(document, named, key, sentence)), step)
-        named.append(step)
-        if isinstance(place, dict):
-            place = place.get(step)
-        elif isinstance(place, list) and step.isdigit():
-            place = place[int(step)]
-    return named
-
-
-def _breaks(document: dict[str, Any], steps: list[str], key: str, sentence: str) -> bool:
-    """Return whether a document breaks its shape the same way where an object has no member but this one."""
-    alone = msgspec.json.decode(msgspec.json.encode(document))
-    place = alone
-    for step in steps:
-        place = place[int(step)] if isinstance(place, list) else place[step]
-    for other in [name for name in place if name != key]:
-        del place[other]
-    try:
-        msgspec.convert(alone, PolicyRules)
-    except msgspec.ValidationError as error:
-        return str(error) == sentence
-    return False
+def unknown_names(rules: PolicyRules, *, scorers: Collection[str], lists: Collection[str]) -> list[Violation]:
+    """Return what rules name that an installation does not have: one of its own scorers, or a loaded screening list."""
+    found = []
+    if rules.risk is not None and rules.risk.scorer != DEFAULT_SCORER and rules.risk.scorer not in scorers:
+        known = ", ".join(sorted({DEFAULT_SCORER, *scorers}))
+        found.append(Violation("/risk/scorer", "scorer_unknown", f"one of {known}; see ZENTRA_RISK_SCORERS"))
+    for place, name in enumerate(() if rules.compliance is None else rules.compliance.lists):
+        if name not in lists:
+            found.append(Violation(f"/compliance/lists/{place}", "screening_list_unknown", "no such list is loaded"))
+    return found[:VIOLATIONS_MAX]
 
 
 def _limits(rules: PolicyRules) -> Iterator[Violation]:
     for currency, limits in rules.limits.items():
-        at = f"/limits/{_escaped(currency)}"
+        at = f"/limits/{escaped(currency)}"
         yield from _currency(at, currency)
         yield from _bounded(at, msgspec.structs.asdict(limits))
 
 
 def _zone(rules: PolicyRules) -> Iterator[Violation]:
     try:
+        if not _ZONE.match(rules.time_zone):
+            raise ValueError(rules.time_zone)
         ZoneInfo(rules.time_zone)
     except (KeyError, ValueError, OSError):
-        yield Violation(
-            "/time_zone", "time_zone_unknown", "a name of the IANA time zone database, such as Africa/Lagos"
-        )
+        detail = "UTC, or a region and a place of the IANA time zone database, such as Africa/Lagos"
+        yield Violation("/time_zone", "time_zone_unknown", detail)
 
 
 def _windows(rules: PolicyRules) -> Iterator[Violation]:
     if len(rules.windows) > WINDOWS_MAX:
         yield Violation("/windows", "policy_too_large", f"at most {WINDOWS_MAX} windows")
+        return
     for name, window in rules.windows.items():
-        at = f"/windows/{_escaped(name)}"
+        at = f"/windows/{escaped(name)}"
         yield from _slug(at, name)
         yield from _window(at, window)
         for currency, limits in window.limits.items():
-            below = f"{at}/limits/{_escaped(currency)}"
+            below = f"{at}/limits/{escaped(currency)}"
             yield from _currency(below, currency)
             yield from _bounded(below, {"count_max": limits.count_max, "minor_max": limits.minor_max})
             if limits.outcome not in ("deny", "review"):
@@ -187,13 +171,15 @@ def _window(at: str, window: Window) -> Iterator[Violation]:
 def _lists(rules: PolicyRules) -> Iterator[Violation]:
     if len(rules.lists) > LISTS_MAX or sum(map(len, rules.lists.values())) > ENTRIES_MAX:
         yield Violation("/lists", "policy_too_large", f"at most {LISTS_MAX} lists with {ENTRIES_MAX} entries in all")
+        return
     for name in rules.lists:
-        yield from _slug(f"/lists/{_escaped(name)}", name)
+        yield from _slug(f"/lists/{escaped(name)}", name)
 
 
 def _rules(rules: PolicyRules) -> Iterator[Violation]:
     if len(rules.rules) > RULES_MAX:
         yield Violation("/rules", "policy_too_large", f"at most {RULES_MAX} rules")
+        return
     waivable = {"review_threshold", *(f"window.{name}" for name in rules.windows)}
     waivable |= {rule.name for rule in rules.rules if rule.outcome == "review"} | ({"risk"} if rules.risk else set())
     met = {*STANDARD_RULES, *COMPLIANCE_RULES, "risk", "velocity_counted", "policy_usable"}
@@ -281,10 +267,6 @@ def _bounded(at: str, limits: dict[str, Any]) -> Iterator[Violation]:
     for name, limit in limits.items():
         if type(limit) is int and not 0 <= limit <= MINOR_MAX:
             yield Violation(f"{at}/{name}", "limit_malformed", "0 to 2^63 - 1")
-
-
-def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
 
 
 def policy_schema() -> dict[str, Any]:

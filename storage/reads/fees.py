@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -12,9 +12,9 @@ from zentra.runtime.fees.schedule import FeeRule, FeeSchedule
 from zentra.runtime.rails.routing import Corridor
 from zentra.storage.pool import Pool, tenant_transaction
 
-__all__ = ["VERSIONS_MAX", "QuoteGround", "ScheduleView", "quote_ground", "schedules"]
+__all__ = ["VERSIONS_MAX", "QuoteGround", "ScheduleView", "quote_ground", "schedule", "schedules"]
 
-VERSIONS_MAX: Final = 100  # the latest are shown; an older one is asked for by its version
+VERSIONS_MAX: Final = 100  # the latest are shown where nobody says how many
 
 
 class ScheduleView(Struct, frozen=True, kw_only=True):
@@ -35,18 +35,28 @@ class QuoteGround(Struct, frozen=True):
     accounts: dict[str, tuple[str, str]]
 
 
-async def schedules(pool: Pool, tenant: str, version: int | None = None) -> list[ScheduleView]:
-    """Return the latest versions, the newest first, or the one that is asked for; raises Unavailable."""
+async def schedules(
+    pool: Pool, tenant: str, *, before: int | None = None, limit: int = VERSIONS_MAX
+) -> list[ScheduleView]:
+    """Return at most `limit` versions that are older than `before`, the newest first; raises Unavailable."""
     async with tenant_transaction(pool, tenant) as connection:
-        rows = await connection.fetch(_SCHEDULES, tenant, version, VERSIONS_MAX)
-    return [
-        ScheduleView(
-            version=row["version"], active=row["active"],
-            rules=msgspec.json.decode(row["rules"], type=tuple[FeeRule, ...]), created_by=row["created_by"],
-            created_at=row["created_at"],
-        )
-        for row in rows
-    ]  # fmt: skip
+        rows = await connection.fetch(_SCHEDULES, tenant, before, limit)
+    return [_view(row) for row in rows]
+
+
+async def schedule(pool: Pool, tenant: str, version: int) -> ScheduleView | None:
+    """Return one version, or None where there is none; raises Unavailable."""
+    async with tenant_transaction(pool, tenant) as connection:
+        rows = await connection.fetch(_SCHEDULES, tenant, version + 1, 1)
+    return _view(rows[0]) if rows and rows[0]["version"] == version else None
+
+
+def _view(row: Any) -> ScheduleView:
+    return ScheduleView(
+        version=row["version"], active=row["active"],
+        rules=msgspec.json.decode(row["rules"], type=tuple[FeeRule, ...]), created_by=row["created_by"],
+        created_at=row["created_at"],
+    )  # fmt: skip
 
 
 async def quote_ground(pool: Pool, tenant: str, *accounts: str) -> QuoteGround:
@@ -75,6 +85,6 @@ async def quote_ground(pool: Pool, tenant: str, *accounts: str) -> QuoteGround:
 _SCHEDULES: Final = """
 select version, version = (select max(version) from fee_schedules where tenant = $1) as active, rules, created_by,
     created_at
-from fee_schedules where tenant = $1 and ($2::int is null or version = $2)
+from fee_schedules where tenant = $1 and ($2::int is null or version < $2)
 order by version desc limit $3
 """

@@ -100,7 +100,7 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "list_entries": lambda api: api.accounts.entries(
         "x", intent="i", kind="k", side="debit", **AMOUNTS, **CREATED).page("c"),
     "quote": lambda api: api.fees.quote(amount=1, currency="NGN", source="a", destination="b", country="NG"),
-    "list_fee_schedules": lambda api: api.fees.list().page(),
+    "list_fee_schedules": lambda api: api.fees.list(page_size=2).page("c"),
     "show_fee_schedule": lambda api: api.fees.get("x"),
     "put_fee_schedule": lambda api: api.fees.put([{"name": "a", "model": "flat"}]),
     "list_cases": lambda api: api.cases.list(status="s", intent_id="i", kind="k", **CREATED).page("c"),
@@ -137,7 +137,7 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "stream_events": lambda api: api.runtime.events.stream(last_id="1"),
     "show_command": lambda api: api.runtime.commands.get("x"),
     "draft_policy": lambda api: api.policies.draft({"limits": {}}, note="n", idempotency_key="k"),
-    "list_policies": lambda api: api.policies.list().page(),
+    "list_policies": lambda api: api.policies.list(page_size=2).page("c"),
     "show_policy": lambda api: api.policies.get("x"),
     "validate_policy": lambda api: api.policies.validate("x", idempotency_key="k"),
     "backtest_policy": lambda api: api.policies.backtest("x", from_=AT, to="2026-05-01T00:00:00Z", limit=5),

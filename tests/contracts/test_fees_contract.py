@@ -11,7 +11,7 @@ from zentra.runtime.fees.schedule import FeeMatch, FeeRule, FeeSchedule, FeeTier
 from zentra.storage.engine.store import PostgresStore
 from zentra.storage.intake.fees import SchedulePut, put_schedule
 from zentra.storage.pool import Pool
-from zentra.storage.reads.fees import quote_ground, schedules
+from zentra.storage.reads.fees import quote_ground, schedule, schedules
 
 __all__ = ["pools", "world"]
 
@@ -48,7 +48,9 @@ async def test_the_schedule_in_force_is_part_of_the_configuration(writer_pool: P
     assert (await store.configuration()).fees[tenant] == FeeSchedule((FLAT, TIERED), 2)
     listed = await schedules(admin_pool, tenant)
     assert [(one.version, one.active, one.created_by) for one in listed] == [(2, True, "amara"), (1, False, "ops")]
-    assert (await schedules(admin_pool, tenant, 1))[0].rules == (FLAT,)
+    first, third = await schedule(admin_pool, tenant, 1), await schedule(admin_pool, tenant, 3)
+    assert first is not None
+    assert (first.rules, third) == ((FLAT,), None)
     assert (await quote_ground(admin_pool, tenant, "nobody")).schedule == FeeSchedule((FLAT, TIERED), 2)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from tests.scenarios.people import Books, Person, until
+from zentra.runtime.ledger.conversion import FxRate
+from zentra.storage.intake.rates import put_rate
 
 pytestmark = pytest.mark.service
 
@@ -68,9 +71,11 @@ async def test_a_conversion_takes_its_quote_or_the_rate_in_force(dev: Person, op
     }  # fmt: skip
     answer = await dev.post("/conversions", unknown, wait=20)
     assert (answer.json["status"], answer.json["reason"]["code"]) == ("FAILED", "rate_unknown")
-    assert (await ops.post("/rates", rate)).status == 201
+    assert (await ops.post("/rates", rate)).code == "rate_jump", "the first one is the owner's"
+    owners = FxRate("acme", "NGN", "USD", "0.00065", 50, 0, datetime.now(UTC), 600, "owner")
+    await put_rate(books.pool, owners)
     quote = (await dev.get("/conversions/quote?amount=2000000&currency=NGN&buy_currency=USD")).json
-    assert (await ops.post("/rates", {**rate, "mid": "0.0001", "fee_minor": 7})).status == 201
+    assert (await ops.post("/rates", {**rate, "mid": "0.0006", "fee_minor": 7})).status == 201
     held = (await dev.post("/conversions", {**unknown, "quote": quote["quote"]}, wait=20)).json
     assert (held["status"], held["conversion"]["price"]["bought"]) == ("SUCCESSFUL", "1293")
     assert quote["buy_amount"] == "1293"
@@ -78,7 +83,7 @@ async def test_a_conversion_takes_its_quote_or_the_rate_in_force(dev: Person, op
     assert (twice.status, twice.code) == (409, "intent_id_conflict")
     now = (await dev.post("/conversions", unknown, wait=20)).json
     price = now["conversion"]["price"]
-    assert (price["fee"], price["rate_version"], price["mid"]) == ("7", 2, "0.0001")
+    assert (price["fee"], price["rate_version"], price["mid"]) == ("7", 2, "0.0006")
     packet = await dev.packet(now["intent_id"])
     assert b"rate_version" in packet
     back = await dev.post(f"/runtime/intents/{now['intent_id']}/reversals", {"reason": "undo"}, wait=20)

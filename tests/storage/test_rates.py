@@ -9,9 +9,10 @@ from msgspec import structs
 
 from zentra.runtime.errors import Refusal
 from zentra.runtime.ledger.conversion import FxRate
+from zentra.runtime.names import is_principal
 from zentra.storage.administration import Administration
 from zentra.storage.engine.store import PostgresStore
-from zentra.storage.intake.rates import MAX_AGE_SECONDS_MAX, put_rate
+from zentra.storage.intake.rates import MAX_AGE_SECONDS_MAX, OWNER, is_jump, put_rate
 from zentra.storage.pool import Pool
 from zentra.storage.reads.rates import rate_now, rates
 
@@ -53,6 +54,28 @@ async def test_an_older_rate_than_the_one_in_force_is_refused(acme: Pool) -> Non
     with pytest.raises(Refusal) as refused:
         await put_rate(acme, structs.replace(RATE, as_of=RATE.as_of - timedelta(seconds=1)), created_by="desk")
     assert refused.value.reason == "rate_outdated"
+
+
+# fmt: off
+JUMPS: list[tuple[str, str, bool]] = [
+    # before                   after                    is a jump
+    ("100",                    "120",                   False),
+    ("100",                    "120.000000000000000001", True),
+    ("100",                    "80",                    False),
+    ("100",                    "79.999999999999999999", True),
+    ("0.00065",                "0.0005",                True),
+    ("999999999999999999.9",   "999999999999999999.9",  False),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("before", "mid", "jumps"), JUMPS)
+def test_a_jump_is_more_than_a_fifth(before: str, mid: str, jumps: bool) -> None:
+    assert is_jump(before, mid) is jumps
+
+
+def test_no_principal_has_the_owners_name() -> None:
+    assert not is_principal(OWNER)
 
 
 # fmt: off

@@ -52,6 +52,17 @@ async def test_a_schedule_is_put_once_and_every_version_is_kept(api: Api) -> Non
         assert (await admin.get(f"/fee-schedules/{unknown}")).code == "not_found"
 
 
+async def test_versions_of_a_schedule_come_by_pages(api: Api) -> None:
+    admin = api.as_("admin")
+    for minor in (801, 802, 803):
+        latest = (await admin.post("/fee-schedules", {"rules": [{**FLAT, "flat_minor": minor}]})).json["version"]
+    first = (await admin.get("/fee-schedules?limit=2")).json
+    assert [(row["version"], row["active"]) for row in first["data"]] == [(latest, True), (latest - 1, False)]
+    second = (await admin.get(f"/fee-schedules?limit=1&cursor={first['next_cursor']}")).json
+    assert (first["has_more"], second["data"][0]["version"]) == (True, latest - 2)
+    assert (await admin.get("/fee-schedules?page=2")).code == "query_malformed"
+
+
 async def test_two_who_put_schedules_at_once_make_two_versions(api: Api) -> None:
     admin = api.as_("admin")
     schedules = [{"rules": [{**FLAT, "flat_minor": minor}]} for minor in range(901, 907)]

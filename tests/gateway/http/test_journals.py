@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from tests.gateway.http.conftest import Api
 from zentra.gateway.http.server import GatewayApp
 from zentra.gateway.quoting import Quotes
 from zentra.gateway.settings import Settings
-from zentra.runtime.ledger.conversion import Price, price
+from zentra.runtime.ledger.conversion import FxRate, Price, price
+from zentra.storage.intake.rates import put_rate
 from zentra.storage.pool import Pool
 
 LEG = {"source": "customer-1", "destination": "merchant-1", "amount": 70}
@@ -78,8 +80,17 @@ async def test_everything_that_is_wrong_with_a_journal_is_named(api: Api, body: 
     assert errors.items() <= found.items()
 
 
-async def test_rates_are_put_by_operators_and_shown_to_all(api: Api, admin_pool: Pool) -> None:
-    await admin_pool.execute("delete from zentra.fx_rates")
+@pytest.fixture
+async def rated(api: Api, admin_pool: Pool) -> None:
+    """The first rate of the pair, put by the owner."""
+    for table in ("fx_rates", "fx_rate_versions"):
+        await admin_pool.execute(f"delete from zentra.{table}")
+    now = datetime.now(UTC) - timedelta(minutes=1)
+    await put_rate(admin_pool, FxRate("acme", "USD", "NGN", "1500", 50, 0, now, 300, "owner"))
+
+
+@pytest.mark.usefixtures("rated")
+async def test_rates_are_put_by_operators_and_shown_to_all(api: Api) -> None:
     refused = await api.post("/rates", RATE)
     assert (refused.status, refused.code) == (403, "permission_denied")
     key = uuid.uuid4().hex
@@ -92,10 +103,26 @@ async def test_rates_are_put_by_operators_and_shown_to_all(api: Api, admin_pool:
     other = await api.as_("operator").post("/rates", {**RATE, "mid": "1"}, key=key)
     assert other.code == "idempotency_key_reused"
     (shown,) = (await api.get("/rates")).json["data"]
-    assert (shown["mid"], shown["version"]) == ("1530.25", 1)
+    assert (shown["mid"], shown["version"]) == ("1530.25", 2)
     assert (await api.as_("admin", "globex").get("/rates")).json == {"data": []}
 
 
+@pytest.mark.usefixtures("rated")
+async def test_nobody_moves_a_rate_far_however_many_steps_it_takes(api: Api, admin_pool: Pool) -> None:
+    operator = api.as_("operator")
+    first = await operator.post("/rates", {**RATE, "sell": "GBP"})
+    assert (first.status, first.code) == (403, "rate_jump")
+    answers = [(await operator.post("/rates", {**RATE, "mid": mid})) for mid in ("1800", "1801", "100000000", "1199")]
+    assert [answer.json.get("code") for answer in answers] == [None, *["rate_jump"] * 3]
+    await admin_pool.execute("update zentra.fx_rate_versions set created_at = now() - interval '25 hours'")
+    assert (await operator.post("/rates", {**RATE, "mid": "2160"})).status == 201
+    now = datetime.now(UTC)
+    await put_rate(admin_pool, FxRate("acme", "USD", "NGN", "9000", 50, 0, now, 300, "owner"))
+    assert (await operator.post("/rates", {**RATE, "mid": "8000"})).status == 201
+    assert (await operator.post("/rates", {**RATE, "mid": "2160"})).code == "rate_jump"
+
+
+@pytest.mark.usefixtures("rated")
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
@@ -111,6 +138,7 @@ async def test_what_is_no_rate_is_refused(api: Api, changes: dict[str, Any], cod
     assert (answer.status, answer.code) == (answer.json["status"], code)
 
 
+@pytest.mark.usefixtures("rated")
 async def test_a_quote_is_a_price_for_one_intent_that_only_this_installation_can_make(
     api: Api, settings: Settings
 ) -> None:
@@ -135,6 +163,7 @@ async def test_a_quote_is_a_price_for_one_intent_that_only_this_installation_can
     assert seen == {"buy_currency": "NGN", "quote": answer.json["quote"], "price": None}
 
 
+@pytest.mark.usefixtures("rated")
 @pytest.mark.parametrize(
     ("query", "status", "code"),
     [
@@ -152,6 +181,7 @@ async def test_what_has_no_price_has_no_quote(api: Api, query: str, status: int,
     assert (answer.status, answer.code) == (status, code)
 
 
+@pytest.mark.usefixtures("rated")
 async def test_an_old_rate_has_no_quote(api: Api, admin_pool: Pool) -> None:
     await api.as_("operator").post("/rates", RATE)
     await admin_pool.execute("update zentra.fx_rates set as_of = now() - interval '1 day', version = version + 1")

@@ -74,6 +74,44 @@ async def test_a_broken_draft_is_kept_and_says_what_is_wrong(gateway: GatewayApp
     assert [(one["pointer"], one["code"]) for one in refused.json["errors"]] == wrong
 
 
+async def test_what_was_wrong_with_a_draft_is_shown_as_it_was_found_then(
+    gateway: GatewayApp, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    author = Api(gateway, keys, principal="operator")
+    found = (await author.post("/policies", BROKEN)).json
+
+    def never(document: Any) -> Any:
+        raise AssertionError("a document is judged again to be shown")
+
+    monkeypatch.setattr("zentra.storage.policies.parse_policy", never)
+    shown = (await author.get(f"/policies/{found['version']}")).json
+    assert shown["violations"] == found["violations"] != []
+    assert shown["events"][0]["detail"] == {"digest": found["digest"]}
+
+
+async def test_a_name_that_the_installation_does_not_know_keeps_a_draft_from_being_validated(
+    gateway: GatewayApp, keys: Keys
+) -> None:
+    author = Api(gateway, keys, principal="operator")
+    body = {"document": {"risk": {"scorer": "mine"}, "compliance": {"lists": ["nobody.loaded.it"]}}}
+    wrong = [("/risk/scorer", "scorer_unknown"), ("/compliance/lists/0", "screening_list_unknown")]
+    draft = (await author.post("/policies", body)).json
+    assert [(one["pointer"], one["code"]) for one in draft["violations"]] == wrong
+    refused = await author.post(f"/policies/{draft['version']}/validate")
+    assert [(one["pointer"], one["code"]) for one in refused.json["errors"]] == wrong
+
+
+async def test_versions_come_by_pages_without_their_documents(gateway: GatewayApp, keys: Keys) -> None:
+    author = Api(gateway, keys, principal="operator")
+    latest = [await drafted(author) for _ in range(3)][-1]
+    first = (await author.get("/policies?limit=2")).json
+    assert ([row["version"] for row in first["data"]], first["has_more"]) == ([latest, latest - 1], True)
+    assert set(first["data"][0]) == {"version", "state", "digest", "note", "created_by", "created_at"}
+    second = (await author.get(f"/policies?limit=100&cursor={first['next_cursor']}")).json
+    assert second["data"][0]["version"] == latest - 2
+    assert (await author.get("/policies?cursor=x")).json["code"] == "cursor_malformed"
+
+
 # fmt: off
 STEPS = [
     # from         step        outcome
@@ -124,6 +162,7 @@ MALFORMED: list[tuple[Any, str, str]] = [
     ({},                                            "/document", "field_missing"),
     ({"document": []},                              "/document", "field_type"),
     ({"document": {"x": "a\x00b"}},                 "/document", "text_malformed"),
+    ({"document": {f"x{n}": 1 for n in range(4_097)}}, "/document", "policy_too_large"),
     ({"document": {"x": "y" * 70_000}},             "/document", "policy_too_large"),
     ({"document": {}, "more": 1},                   "/more",     "field_unknown"),
 ]
