@@ -1,7 +1,7 @@
 """The auditor's own reading of journals and captures under a policy: every movement is asked about, wherever it goes.
 
-A journal is taken apart into what it moves between two accounts in one currency; each is asked about with its own sum and
-with all of that currency. A capture to another destination than the hold's needs a decision that lets it go there."""
+A journal is taken apart into what it moves between two accounts in one currency; each is asked about with its own sum
+and with all of that currency. A capture to another destination than the hold's needs a decision that lets it go."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,7 +19,7 @@ def legs_kept(
     rules: PolicyRules, spelled: Mapping[str, Any], command: Mapping[str, Any], asked: set[str],
     types: Mapping[str, str | None],
 ) -> dict[str, dict[str, Any]] | None:  # fmt: skip
-    """Return what a decision has to keep of the accounts in legs; None where there is one movement, or nothing to ask."""
+    """Return what a decision has to keep of the accounts in legs; None where there is one movement or no rule."""
     legs = command.get("legs") or []
     if not rules.rules or len({(leg["source"], leg["destination"], leg["currency"]) for leg in legs}) < 2:
         return None

@@ -13,8 +13,8 @@ from zentra.runtime.policy import PolicyRules, Usage, VelocityKey
 from zentra.runtime.policy.rules import Risk, Window
 
 __all__ = [
-    "Answered", "AuditedWindows", "Counted", "answers_under", "fields_of", "is_rolling", "kept_under", "key_of", "score_under",
-    "values_under", "windows_of",
+    "Answered", "AuditedWindows", "Counted", "answers_under", "fields_of", "is_rolling", "kept_under", "key_of",
+    "score_under", "values_under", "windows_of",
 ]  # fmt: skip
 
 Counted = tuple[str, str, int | None]  # counter, day, and the bucket of a rolling one

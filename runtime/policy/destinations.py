@@ -1,8 +1,8 @@
 """What a policy says of who gets the money, and of nothing else: asked where a capture picks a destination by itself.
 
-The decision on a hold has said all that does not depend on the destination, and is not asked again: neither a limit that
-is reached by now nor a rule that came later takes back what was held. What does depend on it is asked as if the hold had
-named this destination. What a person has waived stays waived where it does not look at the destination."""
+The decision on a hold has said all that does not depend on the destination, and is not asked again: neither a limit
+that is reached by now nor a rule that came later takes back what was held. What does depend on it is asked as if the
+hold had named this destination. What a person has waived stays waived where it does not look at the destination."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final

@@ -166,7 +166,7 @@ def _tallied(program: Program, inputs: Inputs, scorers: Mapping[str, Scorer], be
 def _ask_movements(
     tally: _Tally, program: Program, movements: Sequence[Mapping[str, Scalar]], allowing: list[Rule]
 ) -> None:
-    """Ask the rules about each movement of a journal; what is against it is taken back by allow rules there and then."""
+    """Ask the rules about each movement of a journal; an allow rule takes back what is against its own movements."""
     for rule, said, answered in answers(program.tests, movements):
         if said == "against":
             reason = rule.reason if answered else "rule_unanswerable"

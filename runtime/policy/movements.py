@@ -1,8 +1,8 @@
 """The movements of a journal: what its legs move between two accounts in one currency, each asked about by itself.
 
-The tenant's rules are asked about every movement twice: with the sum of its own legs, and with all that the journal moves
-in that currency. The worst answer wins, so neither the order of the legs nor a split of an amount helps. An allow rule
-takes back the reviews of the movements that it speaks of; what was said of the journal as a whole (limits, windows,
+The tenant's rules are asked about every movement twice: with the sum of its own legs, and with all that the journal
+moves in that currency. The worst answer wins, so neither the order of the legs nor a split of an amount helps. An allow
+rule takes back the reviews of the movements that it speaks of; what was said of the journal as a whole (windows,
 corrections, risk) only where it speaks of all of them. Each reason is kept once."""
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,9 +66,9 @@ def asked_values(
         key = names[0], names[1], leg.currency
         own[key] = own.get(key, 0) + int(leg.minor)
         whole[leg.currency] = whole.get(leg.currency, 0) + int(leg.minor)
-    named: dict[str, Mapping[str, Scalar]] = {
+    named: dict[str, dict[str, str | int | bool | None]] = {
         str(told.get(ID, name)): told for name, told in seen.accounts.items()
-    }  # fmt: skip
+    }
     sided = [(name, *name.split(".", 1)) for name in program.fields if _sided(name)]
     asked = []
     for (source, destination, currency), minor in own.items():
@@ -86,10 +86,8 @@ def asked_values(
 def answers(tests: Sequence[CompiledRule], asked: Sequence[Mapping[str, Any]]) -> Iterator[Said]:
     """Yield what each rule says of everything that was asked, in order."""
     hits = [[_hit(test, values) for test in tests] for values in asked]
-    allowed = [
-        {name for test, hit in zip(tests, row, strict=True) if hit and test.rule.outcome == "allow" for name in test.rule.waives}
-        for row in hits
-    ]  # fmt: skip
+    allowing = [(place, test.rule.waives) for place, test in enumerate(tests) if test.rule.outcome == "allow"]
+    allowed = [{name for place, waives in allowing if row[place] for name in waives} for row in hits]
     for place, test in enumerate(tests):
         rule, said = test.rule, [row[place] for row in hits]
         if rule.outcome == "allow":

@@ -21,8 +21,8 @@ from zentra.runtime.ledger.money import MINOR_MAX
 from zentra.runtime.policy.rules import Window
 
 __all__ = [
-    "BUCKETS_MAX", "BY_DESTINATION", "CALENDARS", "DIMENSIONS", "EVER", "SECONDS_MAX", "SECONDS_MIN", "Usage", "VelocityKey", "add",
-    "bucket_at", "counter_of", "counts", "day_of", "used",
+    "BUCKETS_MAX", "BY_DESTINATION", "CALENDARS", "DIMENSIONS", "EVER", "SECONDS_MAX", "SECONDS_MIN", "Usage",
+    "VelocityKey", "add", "bucket_at", "counter_of", "counts", "day_of", "used",
 ]  # fmt: skip
 
 SECONDS_MIN: Final = 10
