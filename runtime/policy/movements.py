@@ -47,7 +47,7 @@ def accounts_seen(program: Program, subject: Subject) -> dict[str, dict[str, Sca
         for name in (leg.source, leg.destination):
             if name not in seen:
                 ref = refs.get(name)
-                told = {} if ref is None or ref.account_id == name else {ID: ref.account_id}
+                told: dict[str, Scalar] = {} if ref is None or ref.account_id == name else {ID: ref.account_id}
                 seen[name] = told | {one: _read(one, subject, ref) for one in wanted}
     return seen
 
