@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Struct
 
-from zentra.actors import ledgering
+from zentra.actors import ledgering, permitting
 from zentra.actors.bounding import bounds_of
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.errors import Refusal
@@ -47,7 +47,7 @@ _ENDED: Final = ("hold_not_found", "hold_already_posted", "hold_already_voided",
 CAPTURE_CODES: Final = (
     "amount_zero", "amount_negative", "amount_overflow", *_ENDED, "captures_exhausted", "destination_missing",
     "account_not_found", "accounts_must_be_different", "account_closed", "currency_mismatch", "book_mismatch",
-    "exceeds_hold", "insufficient_funds",
+    permitting.NOT_PERMITTED, "exceeds_hold", "insufficient_funds",
 )  # fmt: skip
 VOID_CODES: Final = _ENDED
 
@@ -100,15 +100,18 @@ def capture(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str:
     name = body.destination or tx.command.destination
     destination = tick.account(tx.tenant, name) if name else None
     tick.lock(source, settlement, destination)
+    permit = permitting.permitted(tick, tx, destination)
     done = holds.capture(
         tick.book, (source, settlement, destination), minor, tx.held, tick.now, last=last, named=bool(name),
-        intent=tx.id, ordinal=tx.ordinal,
+        permitted=permit is UNSET or permit.outcome == "accepted", intent=tx.id, ordinal=tx.ordinal,
     )  # fmt: skip
     if isinstance(done, Objection):
         if done.code == "account_not_found":
             tick.deny_command(event, "ledger.capture", "not_found")
+        elif done.code == permitting.NOT_PERMITTED:
+            tick.deny_command(event, permitting.ACTION, done.code)
         return done.code
-    facts = f.HoldMoved(_entries(done), "hold_captured", body.reason, event.command)
+    facts = f.HoldMoved(_entries(done), "hold_captured", body.reason, event.command, permitted=permit)
     tick.move(tx, Fact.CAPTURED_LAST if last else Fact.CAPTURED, facts, at, actor=event.principal, cause=event.command)
     tick.writes.holds[tx.id] = _row(tx, source)
     return "done"

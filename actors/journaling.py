@@ -25,7 +25,7 @@ from zentra.runtime.ledger.conversion import Price, price_now, price_of_quote
 from zentra.runtime.ledger.journal import Move, give_back, transact
 from zentra.runtime.ledger.names import book_of, system_name
 
-__all__ = ["book", "convert", "debt_waits", "names_of", "payer", "reverse", "settle_debt"]
+__all__ = ["book", "convert", "debt_waits", "names_of", "parties", "payer", "reverse", "settle_debt"]
 
 REFUSED_CASE: Final = "reversal_refused"
 _HOUSE: Final = ("liquidity", "fee")
@@ -173,6 +173,14 @@ def payer(tick: Tick, tx: Transaction) -> AccountRef | None:
         return first
     sources = [tick.account(tx.tenant, leg.source) for leg in command.legs]
     return next((ref for ref in sources if ref is not None and ref.type in SYSTEM_ACCOUNT_TYPES), first)
+
+
+def parties(tick: Tick, tx: Transaction) -> dict[str, AccountRef | None] | None:
+    """Return the accounts that the legs of a journal name, by that name; None of anything else."""
+    legs = tx.command.legs
+    if legs is UNSET:
+        return None
+    return {name: tick.account(tx.tenant, name) for leg in legs for name in (leg.source, leg.destination)}
 
 
 def names_of(command: IntentCommand, book: str) -> list[str]:

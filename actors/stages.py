@@ -47,7 +47,7 @@ def judge(tick: Tick, at: Input, event: Due) -> None:
     judging = None
     if not is_plain(rules):
         destination = tick.account(tx.tenant, tx.command.destination)
-        judging = Judging(tick.now, tx.principal, destination, tick.rules.scorers)
+        judging = Judging(tick.now, tx.principal, destination, tick.rules.scorers, journaling.parties(tick, tx))
     keys = velocity_keys(rules, tx.tenant, command, tick.day, None if judging is None else tick.now)
     tick.counted(keys)
     decided = partial(

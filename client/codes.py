@@ -96,6 +96,7 @@ class Code(StrEnum):
     HOLD_EXPIRED = "hold_expired"
     CAPTURES_EXHAUSTED = "captures_exhausted"
     DESTINATION_MISSING = "destination_missing"
+    DESTINATION_NOT_PERMITTED = "destination_not_permitted"
     EXCEEDS_HOLD = "exceeds_hold"
     REVERSAL_OF_REVERSAL = "reversal_of_reversal"
     REVERSAL_INDIVISIBLE = "reversal_indivisible"

@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
 
+from msgspec import UNSET
+
+from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.policy.backtest import Backtest, BacktestReport
 from zentra.runtime.policy.replay import Past
 from zentra.runtime.policy.rules import PolicyRules
@@ -44,7 +47,7 @@ async def run_backtest(
         decisions += [(past, intent.failed_at) for intent in page for past in intent.decisions]
         read += len(page)
         progress("read", read, 0)
-    names = {name for past, _ in decisions for name in (past.command.source, past.command.destination)}
+    names = {name for past, _ in decisions for name in _names(past.command)}
     accounts = await accounts_named(pool, tenant, names)
     decisions.sort(key=lambda one: (one[0].at, one[0].intent, one[0].sequence))
     backtest = Backtest(rules, accounts, scorers)
@@ -55,3 +58,8 @@ async def run_backtest(
             await asyncio.sleep(0)
     progress("decide", len(decisions), len(decisions))
     return backtest.report()
+
+
+def _names(command: IntentCommand) -> list[str]:
+    legs = () if command.legs is UNSET else command.legs
+    return [command.source, command.destination, *(name for leg in legs for name in (leg.source, leg.destination))]

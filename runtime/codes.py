@@ -116,6 +116,7 @@ _ROWS: Final = (
     ("hold_expired",                409, _NO,  "the time of the hold is over",                         "place another hold"),
     ("captures_exhausted",          409, _NO,  "the hold has had all but the last of its captures",    "capture all that is left, or say final"),
     ("destination_missing",         422, _NO,  "neither the capture nor the hold names a destination", "name one"),
+    ("destination_not_permitted",   422, _NO,  "the policy does not let a capture go there",           "capture to the destination of the hold, or place another hold"),
     ("exceeds_hold",                422, _NO,  "more than is held would be posted",                    "ask for less"),
     ("reversal_of_reversal",        409, _NO,  "what puts another intent right is not reversed",       "correct it with another journal"),
     ("reversal_indivisible",        422, _NO,  "several postings go back together",                    "ask for full"),

@@ -243,7 +243,8 @@ class Auditor:
         payer, payee = (self.ledger.named(history.tenant, history.command[side]) for side in ("source", "destination"))
         types = self._source_type(history), payee.type if payee else None
         parties = self._parties[ground.configuration_version].get(history.tenant, {})
-        self.policy.moved(history, record, configuration, ground.now, types, parties)
+        known = {ref.account_id: ref.type for ref in self.ledger.accounts.values() if ref.tenant == history.tenant}
+        self.policy.moved(history, record, configuration, ground.now, types, parties, known)
         self.reviews.moved(history, record, configuration, ground.now, self.messages.commands)
         self.fees.moved(history, record, configuration, payer, payee)
         self.rails.grounds(history, record, self.messages.commands)

@@ -14,11 +14,13 @@ from msgspec import Struct
 
 from zentra.bench.simulation.auditor_compliance import compliance_due
 from zentra.bench.simulation.auditor_histories import History, Record, gives_back, known_of, settles
+from zentra.bench.simulation.auditor_movements import allowed_capture, journal_answers, legs_kept
 from zentra.bench.simulation.auditor_windows import (
     Answered,
     AuditedWindows,
     Counted,
     answers_under,
+    fields_of,
     is_rolling,
     kept_under,
     key_of,
@@ -71,18 +73,23 @@ class AuditedPolicy:
     def moved(
         self, history: History, record: Record, configuration: Configuration, now: datetime,
         types: tuple[str | None, str | None], parties: Mapping[str, PartyRef | None] | None = None,
+        known: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         """Follow one record: a decision, or an intent that is counted no longer. `types` are those of its accounts,
-        `parties` are those of the tenant's guarded accounts."""
+        `parties` are those of the tenant's guarded accounts, `known` the types of all its accounts by id."""
         if record.event in _DECISIONS:
             rules = configuration.policies.get(history.tenant, PolicyRules())
             if rules.rules or rules.windows or rules.risk is not None:
-                self._judged_under_conditions(history, record, rules, now, types)
+                self._judged_under_conditions(history, record, rules, now, types, known or {})
             else:
                 people = None
                 if rules.compliance is not None:
                     people = People(rules.compliance, configuration, parties or {}, now)
                 self._judged(history, record, rules, now.date().isoformat(), types[0], people)
+        if record.event == "hold.captured":
+            _captured(
+                history, record, configuration.policies.get(history.tenant, PolicyRules()), now, types, known or {}
+            )
         if record.event == "policy.accepted":
             self._change(history, 1, history.amount)
         elif gives_back(history.before, history.state):
@@ -179,7 +186,7 @@ class AuditedPolicy:
 
     def _judged_under_conditions(
         self, history: History, record: Record, rules: PolicyRules, now: datetime,
-        types: tuple[str | None, str | None],
+        types: tuple[str | None, str | None], known: Mapping[str, str],
     ) -> None:  # fmt: skip
         """Object to a decision that windows, conditions and risk do not lead to."""
         where, facts, command = f"{history.id}/{record.sequence} ({record.event})", record.facts, history.asked
@@ -205,6 +212,8 @@ class AuditedPolicy:
             values["risk.score"] = score_under(rules.risk, command, usage)
         figures = {name: [str(count), str(minor)] for name, (count, minor) in usage.items()}
         seen = {"at": _stamp(now), "usage": figures, "fields": kept_under(rules, values)}
+        legs = legs_kept(rules, history.spelled, command, fields_of(rules), known)
+        seen |= {} if legs is None else {"accounts": legs}
         if facts.get("seen") != seen:
             raise Violation("R", f"{where} has kept {facts.get('seen')} of what it saw, not {seen}")
         _rests_on(where, facts, {
@@ -213,7 +222,11 @@ class AuditedPolicy:
         })  # fmt: skip
         standard = self._decision(history, rules, limits, daily, types[0] or "")
         answers = [Answered("standard", standard)] if standard != "accepted" else []
-        due, reasons = _worst(history, [*answers, *answers_under(rules, command, usage, values)])
+        if legs is None:
+            answers += answers_under(rules, command, usage, values)
+        else:
+            answers += journal_answers(rules, history.spelled, usage, values, known)
+        due, reasons = _worst(history, answers)
         if (facts["outcome"], facts["version"]) != (due, rules.version) or _DECISIONS[record.event] != due:
             raise Violation("R", f"{where} says {facts['outcome']} under {facts['version']}, the rules say {due}")
         if not reasons <= set(facts["reasons"]):
@@ -243,6 +256,18 @@ class AuditedPolicy:
         threshold = limits.review_minor_min
         asks = threshold is not None and amount >= threshold and "review_threshold" not in history.waived
         return "review" if asks else "accepted"
+
+
+def _captured(
+    history: History, record: Record, rules: PolicyRules, now: datetime, types: tuple[str | None, str | None],
+    known: Mapping[str, str],
+) -> None:  # fmt: skip
+    people = history.first.actor, str(history.first.facts["role"])
+    values = values_under(rules, history.asked, people, types, now, {})
+    went = next(entry["credit"] for entry in record.facts["entries"] if entry["posting"] == "settle")
+    where = f"{history.id}/{record.sequence} ({record.event})"
+    named = history.names.destination
+    allowed_capture(where, rules, history.asked, record.facts, named, known.get(went), values)
 
 
 def _rests_on(where: str, facts: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:

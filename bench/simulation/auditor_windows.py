@@ -13,8 +13,8 @@ from zentra.runtime.policy import PolicyRules, Usage, VelocityKey
 from zentra.runtime.policy.rules import Risk, Window
 
 __all__ = [
-    "Answered", "AuditedWindows", "Counted", "answers_under", "is_rolling", "kept_under", "key_of", "score_under",
-    "values_under", "windows_of",
+    "Answered", "AuditedWindows", "Counted", "answers_under", "fields_of", "is_rolling", "kept_under", "key_of",
+    "score_under", "values_under", "windows_of",
 ]  # fmt: skip
 
 Counted = tuple[str, str, int | None]  # counter, day, and the bucket of a rolling one
@@ -209,9 +209,14 @@ def values_under(
     return values
 
 
+def fields_of(rules: PolicyRules) -> set[str]:
+    """Return the fields that the tenant's rules name."""
+    return {name for rule in rules.rules for name in _asked(rule.when)}
+
+
 def kept_under(rules: PolicyRules, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values that a decision has to keep."""
-    asked = {name for rule in rules.rules for name in _asked(rule.when)}
+    asked = fields_of(rules)
     kept = {name: values[name] for name in _KEPT if name in asked or name == "source.type"}
     return kept | ({"risk.score": values["risk.score"]} if rules.risk is not None else {})
 

@@ -25,6 +25,7 @@ __all__ = [
     "HoldMoved",
     "Judged",
     "Noted",
+    "Permitted",
     "Priced",
     "Refused",
     "Registered",
@@ -72,11 +73,13 @@ class Seen(Struct, frozen=True, gc=False):
     """What a decision rested on and no other record tells: with it the decision can be made again.
 
     `usage` is what each window held before, as (count, minor units), None where nobody knew; `fields` are values of
-    fields that may be another by now."""
+    fields that may be another by now; `accounts` the same of the accounts in the legs of a journal of more than one
+    movement, by the name in the leg: each movement was asked about by itself."""
 
     at: str
     usage: dict[str, tuple[str, str] | None] = {}
     fields: dict[str, str | int | bool | None] = {}
+    accounts: dict[str, dict[str, str | int | bool | None]] | UnsetType = UNSET
 
 
 class Judged(Struct, frozen=True, gc=False, tag_field="kind", tag="judged"):
@@ -256,6 +259,15 @@ class Closed(Struct, frozen=True, gc=False, tag_field="kind", tag="closed"):
     deliveries_open: int = 0
 
 
+class Permitted(Struct, frozen=True, gc=False):
+    """The decision that let a capture go to its destination."""
+
+    outcome: str
+    version: int
+    input_digest: str
+    results: dict[str, str]
+
+
 class HoldMoved(Struct, frozen=True, gc=False, tag_field="kind", tag="hold"):
     """What became of a hold, and its entries. `code` is the way of it: hold_placed, hold_captured, hold_voided,
     hold_expired or hold_reversed; `detail` the reason that somebody gave."""
@@ -265,6 +277,7 @@ class HoldMoved(Struct, frozen=True, gc=False, tag_field="kind", tag="hold"):
     detail: str = ""
     command: str = ""  # of the client's command, where there was one: it acts once
     approved_by: str | UnsetType = UNSET  # who let a reversal take a payee below its limit
+    permitted: Permitted | UnsetType = UNSET  # of a capture to somewhere that the hold's decision did not judge
 
 
 class Crossed(Struct, frozen=True, gc=False, tag_field="kind", tag="crossed"):

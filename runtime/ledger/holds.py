@@ -109,10 +109,11 @@ def place(
 
 def capture(
     book: Book, path: tuple[AccountRef, AccountRef, AccountRef | None], minor: int, held: int, at: datetime,
-    *, last: bool, named: bool, intent: str, ordinal: int,
+    *, last: bool, named: bool, intent: str, ordinal: int, permitted: bool = True,
 ) -> tuple[Posting, ...] | Objection:  # fmt: skip
     """Return the postings that capture `minor` of what is held, and where it is the `last` capture give back the rest;
-    or the first objection. `path` is source, settlement, destination; `named` says that a destination was given at all.
+    or the first objection. `path` is source, settlement, destination; `named` says that a destination was given at all,
+    `permitted` that the policy lets money go there.
 
     That the hold stands was asked before, by `ended`."""
     source, settlement, destination = path
@@ -130,6 +131,8 @@ def capture(
         return Objection("currency_mismatch", detail)
     if destination.book != source.book:
         return Objection("book_mismatch", f"{destination.account_id} is in {destination.book}, not {source.book}")
+    if not permitted:
+        return Objection("destination_not_permitted", destination.account_id)
     if minor > held:
         return Objection("exceeds_hold", f"{held} is held")
     short = book._short(settlement, destination, minor)

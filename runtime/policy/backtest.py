@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from zentra.runtime.intents.facts import Judged, Seen, VelocityUse
@@ -35,6 +35,7 @@ from zentra.runtime.policy.windows import Usage, VelocityKey, add
 
 __all__ = ["Backtest", "BacktestReport", "Changed"]
 
+_Accounts = dict[str, dict[str, str | int | bool | None]] | UnsetType
 CHANGED_MAX: Final = 100  # shown; all are counted
 _OF_THE_MOMENT: Final = frozenset({"hour", "weekday", RISK_SCORE, "source.type"})  # made anew under the tested version
 
@@ -141,7 +142,11 @@ class Backtest:
         """Gather as it was then: what the decision has kept of its fields is taken from it."""
         program, command = program_of(self._rules), past.command
         destination = self._accounts.get(command.destination)
-        subject = Subject(command, past.role, past.principal, source, destination, now, program.zone)
+        legs = (
+            None if command.legs is UNSET else [name for leg in command.legs for name in (leg.source, leg.destination)]
+        )
+        accounts = None if legs is None else {name: self._accounts.get(name) for name in legs}
+        subject = Subject(command, past.role, past.principal, source, destination, now, program.zone, accounts)
         gathered = gather(program, subject, past.tenant, self._usage, past.waives)
         if not isinstance(past.judged.seen, Seen):
             return gathered
@@ -151,7 +156,9 @@ class Backtest:
             for name, value in past.judged.seen.fields.items()
             if name in seen.fields and name not in _OF_THE_MOMENT
         }
-        return replace(gathered, inputs=replace(gathered.inputs, seen=replace(seen, fields={**seen.fields, **known})))
+        accounts_seen = _recorded(seen.accounts, past.judged.seen.accounts)
+        seen = replace(seen, fields={**seen.fields, **known}, accounts=accounts_seen)
+        return replace(gathered, inputs=replace(gathered.inputs, seen=seen))
 
     def _keys(self, past: Past, now: datetime) -> tuple[VelocityKey, ...]:
         return velocity_keys(self._rules, past.tenant, past.command, now.date().isoformat(), now)
@@ -181,6 +188,16 @@ class Backtest:
         move(1)
         if failed_at is not None and uses:
             heapq.heappush(self._ends, (failed_at, self._count, lambda: move(-1)))
+
+
+def _recorded(made: _Accounts, recorded: _Accounts) -> _Accounts:
+    """Return what is known of the accounts of legs, as it was recorded where it was."""
+    if made is UNSET or recorded is UNSET:
+        return made
+    return {
+        name: {part: recorded.get(name, {}).get(part, value) for part, value in told.items()}
+        for name, told in made.items()
+    }
 
 
 def _time_of(past: Past) -> datetime:

@@ -33,6 +33,7 @@ from zentra.runtime.policy.evaluation import (
     usage_of,
 )  # fmt: skip
 from zentra.runtime.policy.fields import Subject
+from zentra.runtime.policy.movements import accounts_seen
 from zentra.runtime.policy.people import with_people
 from zentra.runtime.policy.program import Program, program_of
 from zentra.runtime.policy.rules import PolicyRules, is_plain
@@ -52,6 +53,7 @@ class Judging(Struct, frozen=True, gc=False):
     principal: str
     destination: AccountRef | None
     scorers: Mapping[str, Scorer] = NO_SCORERS
+    accounts: Mapping[str, AccountRef | None] | None = None  # of the legs of a journal, by the name in them
 
 
 class _Seen(Struct, frozen=True, gc=False):
@@ -109,7 +111,7 @@ def decide(
             return failed(rules, b"")
         program = program_of(rules)
         subject = Subject(
-            command, role, judging.principal, source, judging.destination, judging.now, program.zone
+            command, role, judging.principal, source, judging.destination, judging.now, program.zone, judging.accounts
         )  # fmt: skip
         return evaluate(program, gather(program, subject, tenant, usage, waives), judging.scorers)
     keys = velocity_keys(rules, tenant, command, day)
@@ -199,7 +201,8 @@ def gather(
     for name, field in program.fields.items():
         if field.kept:
             kept[name] = read_field(field.read, subject)
-    seen = Seen(timestamp(now), figures, kept)
+    accounts = accounts_seen(program, subject)
+    seen = Seen(timestamp(now), figures, kept, UNSET if accounts is None else accounts)
     return Gathered(Inputs(command, subject.principal, subject.role, seen, tenant, rules.version, waives), uses)
 
 

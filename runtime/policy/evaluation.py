@@ -10,11 +10,11 @@ cannot be evaluated never helps an intent: a rule without an answer counts as if
 allows nothing, a figure that nobody knows denies, and rules that cannot be read deny everything."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.command import IntentCommand
@@ -22,8 +22,9 @@ from zentra.runtime.intents.facts import Judged, Seen
 from zentra.runtime.intents.vocabulary import BOOKED
 from zentra.runtime.ledger.money import MINOR_MAX
 from zentra.runtime.policy.fields import RISK_SCORE, Subject
+from zentra.runtime.policy.movements import answers, asked_values
 from zentra.runtime.policy.program import Program
-from zentra.runtime.policy.rules import PolicyRules, Risk, WindowLimits
+from zentra.runtime.policy.rules import PolicyRules, Risk, Rule, WindowLimits
 from zentra.runtime.policy.scoring import DEFAULT_SCORER, RISK_WINDOWS, RiskFacts, Scorer, default_score, score_of
 from zentra.runtime.policy.standard import standard
 from zentra.runtime.policy.windows import Usage, counts
@@ -79,6 +80,10 @@ class _Tally:
             self.results[name] = outcome
             self._objections[name] = (outcome, reason, lane, answered)
 
+    def taken_back(self, name: str) -> None:
+        """A rule asks for a review, which an allow rule takes back wherever it does."""
+        self.results[name] = "waived" if name in self._waives else "allowed"
+
     def allowed(self, name: str, waives: tuple[str, ...]) -> None:
         """A rule allows it: the reviews it names are taken back, but for those of rules without an answer."""
         self.results[name] = "allows"
@@ -128,10 +133,13 @@ def _tallied(program: Program, inputs: Inputs, scorers: Mapping[str, Scorer], be
     if rules.risk is not None:
         score = _score(rules.risk, inputs, usage, scorers, believe)
         values[RISK_SCORE] = score
-        seen = Seen(seen.at, seen.usage, {**seen.fields, RISK_SCORE: score})
+        seen = Seen(seen.at, seen.usage, {**seen.fields, RISK_SCORE: score}, seen.accounts)
         inputs = Inputs(command, inputs.principal, inputs.role, seen, inputs.tenant, inputs.version, inputs.waives)
-    allowing = []
-    for compiled in program.tests:
+    allowing: list[Rule] = []
+    movements = () if command.legs is UNSET else asked_values(program, command, seen, values)
+    if movements:
+        _ask_movements(tally, program, movements, allowing)
+    for compiled in () if movements else program.tests:
         rule = compiled.rule
         try:
             hit: object = compiled.test(values)
@@ -153,6 +161,24 @@ def _tallied(program: Program, inputs: Inputs, scorers: Mapping[str, Scorer], be
         tally.allowed(rule.name, rule.waives)
     digest = hashlib.sha256(canonical.encode(inputs)).hexdigest()
     return tally.judged(inputs.version, digest, seen)
+
+
+def _ask_movements(
+    tally: _Tally, program: Program, movements: Sequence[Mapping[str, Scalar]], allowing: list[Rule]
+) -> None:
+    """Ask the rules about each movement of a journal; an allow rule takes back what is against its own movements."""
+    for rule, said, answered in answers(program.tests, movements):
+        if said == "against":
+            reason = rule.reason if answered else "rule_unanswerable"
+            tally.objected(rule.name, _OUTCOMES.get(rule.outcome, "denied"), reason, rule.lane, answered=False)
+        elif said == "taken_back":
+            tally.taken_back(rule.name)
+        elif said == "allows":
+            tally.allowed(rule.name, ())
+        else:
+            tally.passed(rule.name)
+            if said == "allows_all":
+                allowing.append(rule)
 
 
 def _weigh(tally: _Tally, name: str, held: Usage | None, minor: int, limits: WindowLimits | None) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "VELOCITY_FIGURES",
     "Field",
     "FieldType",
+    "Scalar",
     "Subject",
     "field_of",
 ]
@@ -44,6 +45,7 @@ class Subject(Struct, frozen=True, gc=False):
     destination: AccountRef | None
     now: datetime
     zone: ZoneInfo | None  # None is UTC
+    accounts: Mapping[str, AccountRef | None] | None = None  # of the legs of a journal, by the name in them
 
 
 class Field(NamedTuple):

@@ -21,7 +21,9 @@ from zentra.runtime.policy.conditions import fields_in
 from zentra.runtime.policy.decision import NO_SCORERS, decide_again
 from zentra.runtime.policy.evaluation import DAILY, Inputs, read_field
 from zentra.runtime.policy.fields import VELOCITY, VELOCITY_FIGURES, Subject, field_of
+from zentra.runtime.policy.movements import asked_values
 from zentra.runtime.policy.people import with_people
+from zentra.runtime.policy.program import program_of
 from zentra.runtime.policy.rules import PolicyRules
 from zentra.runtime.policy.scoring import Scorer
 from zentra.runtime.policy.standard import limits_of
@@ -186,8 +188,17 @@ def _looked_at(name: str, rules: PolicyRules, past: Past, seen: f.Seen, source_t
     for rule in rules.rules:
         if rule.name == name:
             shown: dict[str, Any] = {one: _value(one, past, seen) for one in sorted(fields_in(rule.when))}
+            if movements := _movements(rules, past, seen):
+                shown["movements"] = [{one: values.get(one) for one in shown} for values in movements]
             return {**shown, "when": rule.when} | ({"waives": rule.waives} if rule.waives else {})
     return {}
+
+
+def _movements(rules: PolicyRules, past: Past, seen: f.Seen) -> list[dict[str, Any]]:
+    """Return what was asked about the movements of a journal, amounts as digits."""
+    program = program_of(rules)
+    whole = {name: _value(name, past, seen) for name in program.fields}
+    return [{**one, "amount": str(one["amount"])} for one in asked_values(program, past.command, seen, whole)]
 
 
 def _risk(rules: PolicyRules, seen: f.Seen) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from zentra.runtime.ledger.money import MINOR_MAX
 from zentra.runtime.policy.rules import Window
 
 __all__ = [
-    "BUCKETS_MAX", "CALENDARS", "DIMENSIONS", "EVER", "SECONDS_MAX", "SECONDS_MIN", "Usage", "VelocityKey", "add",
-    "bucket_at", "counter_of", "counts", "day_of", "used",
+    "BUCKETS_MAX", "BY_DESTINATION", "CALENDARS", "DIMENSIONS", "EVER", "SECONDS_MAX", "SECONDS_MIN", "Usage",
+    "VelocityKey", "add", "bucket_at", "counter_of", "counts", "day_of", "used",
 ]  # fmt: skip
 
 SECONDS_MIN: Final = 10
@@ -30,7 +30,7 @@ SECONDS_MAX: Final = 31 * 86_400
 BUCKETS_MAX: Final = 60  # 1.4 KiB in a row that is rewritten with every intent
 EVER: Final = "1970-01-01"  # the day of counters that belong to none
 CALENDARS: Final = ("day", "week", "month", "ever")
-_BY_DESTINATION: Final = ("counterparty", "pair")
+BY_DESTINATION: Final = ("counterparty", "pair")
 
 Bucket = tuple[int, int, int]
 """A bucket's number since the epoch, and the count and amount in it."""
@@ -68,7 +68,7 @@ DIMENSIONS: Final = {
 
 def counts(window: Window, command: IntentCommand) -> bool:
     """Return whether a window counts such an intent: of its kinds, and with a destination where it counts those."""
-    if window.by in _BY_DESTINATION and not command.destination:
+    if window.by in BY_DESTINATION and not command.destination:
         return False
     return command.kind not in BOOKED if window.kinds is None else command.kind in window.kinds
 

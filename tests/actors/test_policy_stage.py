@@ -9,10 +9,12 @@ from typing import Any, Final
 import pytest
 from msgspec import structs
 
-from tests.actors.world import audited, configuration, last_facts, transfer
+from tests.actors.test_journals import journal
+from tests.actors.world import account, audited, configuration, last_facts, transfer, verdict
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents.facts import Seen
-from zentra.runtime.intents.vocabulary import State
+from zentra.runtime.intents.terms import HoldTerms
+from zentra.runtime.intents.vocabulary import IntentKind, State
 from zentra.runtime.policy import PolicyRules
 from zentra.runtime.policy.document import parse_policy
 from zentra.runtime.policy.replay import decisions_in, explain
@@ -155,3 +157,114 @@ def test_a_decision_that_was_changed_afterwards_is_not_the_same(make_fleet: Make
         planted = structs.replace(past, judged=changed)
         assert explain(past, made, source_type="customer").same
         assert not explain(planted, made, source_type="customer").same
+
+
+# Journals and captures: no movement hides behind another --------------------------------------------------------------
+
+BLOCKED: Final[dict[str, Any]] = {"lists": {"blocked": ["poor"]}}
+
+
+def rule(name: str, field: str, op: str, outcome: str = "deny", **more: Any) -> dict[str, Any]:
+    told = {} if outcome == "allow" else {"reason": name}
+    given = {key: more.pop(key) for key in ("waives",) if key in more}
+    return {"name": name, "when": {"field": field, "op": op, **more}, "outcome": outcome, **told, **given}
+
+
+TO_BLOCKED: Final = rule("payee_blocked", "destination.id", "in", list="blocked")
+FROM_BLOCKED: Final = rule("payer_blocked", "source.id", "in", list="blocked")
+LARGE: Final = rule("large", "amount", ">", "review", value=50_000)
+SMALL: Final = rule("dust", "amount", "<", value=10)
+ANYWHERE: Final = rule("payee_blocked", "destination.id", "in", list="blocked", default="")
+OF_SHOPS: Final = rule("of_shops", "destination.type", "==", "review", value="merchant")
+KNOWN: Final = rule("known", "source.id", "==", "allow", value="customer", waives=["large"])
+PAY: Final = ("customer", "merchant", 1_000)
+BACK: Final = ("customer", "poor", 1_000)
+LENT: Final = ("poor", "merchant", 1)
+USD: Final = ("dollars", "more-dollars", 100, "USD")
+
+
+@pytest.mark.parametrize(
+    ("asked", "legs", "currency", "outcome", "reasons"),
+    [
+        ([TO_BLOCKED], [PAY, BACK], "NGN", "denied", ["payee_blocked"]),
+        ([TO_BLOCKED], [PAY, PAY], "NGN", "accepted", []),
+        ([TO_BLOCKED], [PAY, BACK, BACK, ("merchant", "poor", 5)], "NGN", "denied", ["payee_blocked"]),
+        ([FROM_BLOCKED], [("merchant", "poor", 5), LENT], "NGN", "denied", ["payer_blocked"]),
+        ([FROM_BLOCKED, LARGE], [PAY, ("customer", "poor", 60_000), LENT], "NGN", "denied", ["payer_blocked", "large"]),
+        ([LARGE], [USD, ("customer", "merchant", 400_000)], "USD", "review", ["large"]),
+        ([LARGE], [("customer", "merchant", 30_000), ("customer", "poor", 30_000)], "NGN", "review", ["large"]),
+        ([LARGE], [("customer", "merchant", 30_000), (*USD[:2], 30_000, "USD")], "NGN", "accepted", []),
+        ([SMALL], [PAY, LENT], "NGN", "denied", ["dust"]),
+        ([OF_SHOPS], [BACK, PAY], "NGN", "review", ["of_shops"]),
+        ([LARGE, KNOWN], [("customer", "poor", 60_000), PAY], "NGN", "accepted", []),
+        ([LARGE, KNOWN], [("customer", "poor", 60_000), LENT], "NGN", "review", ["large"]),
+    ],
+)  # fmt: skip
+def test_every_movement_of_a_journal_is_judged_and_the_worst_answer_wins(
+    make_fleet: MakeFleet, asked: list[dict[str, Any]], legs: list[tuple[Any, ...]], currency: str, outcome: str,
+    reasons: list[str],
+) -> None:  # fmt: skip
+    made = rules(rules=asked, **BLOCKED)
+    fleet = make_fleet(under(made))
+    for number, name in ((21, "dollars"), (22, "more-dollars")):
+        fleet.store.open_account(
+            structs.replace(account(number, name, "customer", overdraft_limit=100_000), currency="USD")
+        )
+    intent = fleet.submit(journal(*legs, currency=currency))
+    fleet.run_until_idle()
+    (past,) = decisions_in([row.record for row in fleet.store.rows.transitions[intent]])
+    assert (past.judged.outcome, list(past.judged.reasons)) == (outcome, reasons)
+    assert explain(past, made, source_type="customer").same
+    audited(fleet)
+
+
+def test_a_journal_of_one_movement_keeps_no_more_of_it_than_ever(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(under(rules(rules=[OF_SHOPS])))
+    intent = fleet.submit(journal(PAY, PAY))
+    fleet.run_until_idle()
+    assert "accounts" not in last_facts(fleet, intent, "policy.review")["seen"]
+
+
+@pytest.mark.parametrize(
+    ("document", "named", "destination", "code"),
+    [
+        ({"rules": [TO_BLOCKED], **BLOCKED}, "merchant", "poor", "destination_not_permitted"),
+        ({"rules": [ANYWHERE], **BLOCKED}, "", "poor", "destination_not_permitted"),
+        ({"rules": [TO_BLOCKED], **BLOCKED}, "merchant", "merchant", "done"),
+        ({"rules": [ANYWHERE], **BLOCKED}, "", "merchant", "done"),
+        ({"rules": [TO_BLOCKED], **BLOCKED}, "merchant", "nobody", "account_not_found"),
+        ({"rules": [OF_SHOPS]}, "poor", "merchant", "destination_not_permitted"),
+        ({"scopes": ["default"]}, "merchant", "poor", "done"),
+        ({"windows": {"a": {**MINUTE, "limits": {"NGN": {"count_max": 1}}}}}, "merchant", "poor", "done"),
+        (
+            {"windows": {"p": {"by": "counterparty", "calendar": "day", "limits": {"NGN": {"minor_max": 9_999}}}}},
+            "", "poor", "destination_not_permitted",
+        ),
+        (
+            {"rules": [LARGE, rule("paid", "destination.id", "==", "allow", value="merchant", waives=["large"])]},
+            "merchant", "poor", "destination_not_permitted",
+        ),
+    ],
+)  # fmt: skip
+def test_a_capture_goes_only_where_the_policy_lets_the_hold_go(
+    make_fleet: MakeFleet, document: dict[str, Any], named: str, destination: str, code: str
+) -> None:
+    fleet = make_fleet(under(rules(**document)))
+    minor = 60_000 if "paid" in str(document) else 10_000
+    intent = fleet.submit(transfer(minor, kind=IntentKind.HOLD, hold=HoldTerms(600), destination=named))
+    fleet.run_until_idle()
+    before = fleet.transaction(intent)
+    assert before.state is State.HELD
+    command = fleet.command("capture_hold", intent, {"amount": "4000", "destination": destination})
+    fleet.run_until_idle()
+    assert verdict(fleet, command) == code
+    if code == "done":
+        permit = last_facts(fleet, intent, "hold.captured").get("permitted")
+        asked = named != destination and "rules" in document  # else nothing looks at the destination
+        assert (permit is not None) is asked
+        assert permit is None or (permit["outcome"], permit["version"]) == ("accepted", 3)
+    else:
+        assert fleet.transaction(intent) == before
+        kept = [row.action for row in fleet.store.rows.denials if row.reason == "destination_not_permitted"]
+        assert kept == (["policy.capture"] if code == "destination_not_permitted" else [])
+    audited(fleet)

@@ -60,6 +60,12 @@ HOLD_MUTATIONS: Final = (
         "few of its accounts are empty but for what an expired hold keeps",
     ),
     Mutation(
+        "hold-goes-anywhere", "a capture goes where the policy lets nothing go", "R",
+        (Edit(_HOLDS, "    if not permitted:\n", "    if False:\n"),),
+        ("tests/actors/test_policy_stage.py::test_a_capture_goes_only_where_the_policy_lets_the_hold_go",),
+        "its clients capture to nobody whom a policy denies",
+    ),
+    Mutation(
         "hold-velocity", "what was captured is given back as well when a hold ends", "R",
         (Edit("actors/tick.py", "rest, whole = tx.command.amount - tx.posted,", "rest, whole = tx.command.amount,"),),
         (f"{_TESTS}test_velocity_keeps_what_was_captured_and_gets_back_the_rest",),

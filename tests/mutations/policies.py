@@ -16,6 +16,7 @@ _WINDOW_TESTS: Final = "tests/runtime/test_policy_windows.py::"
 _DECISION_TESTS: Final = "tests/runtime/test_policy_decisions.py::"
 _CONDITION_TESTS: Final = "tests/runtime/test_policy_conditions.py::"
 _DOOR_TESTS: Final = "tests/gateway/http/test_policies.py::"
+_STAGE_TESTS: Final = "tests/actors/test_policy_stage.py::"
 _SQL: Final = "the simulator has no SQL"
 _SOUND: Final = "nothing in the simulator is unknown"
 
@@ -48,6 +49,17 @@ POLICY_MUTATIONS: Final = (
         (Edit(_EVALUATION, "    if held is None:\n        tally.objected", "    if False:\n        tally.objected"),),
         (f"{_DECISION_TESTS}test_the_worst_answer_wins_and_an_allow_takes_back_only_the_reviews_that_it_names",),
         _SOUND,
+    ),
+    Mutation(
+        "journal-first-leg", "a policy sees no more of a journal than its first leg", "R",
+        (Edit("runtime/policy/movements.py", "    return seen\n", "    return None\n"),),
+        (f"{_STAGE_TESTS}test_every_movement_of_a_journal_is_judged_and_the_worst_answer_wins",),
+    ),
+    Mutation(
+        "journal-in-pieces", "a movement of a journal is asked about with its own sum alone", "R",
+        (Edit("runtime/policy/movements.py", "dict.fromkeys((minor, whole[currency]))", "(minor,)"),),
+        (f"{_STAGE_TESTS}test_every_movement_of_a_journal_is_judged_and_the_worst_answer_wins",),
+        "its journals are not that large",
     ),
     Mutation(
         "own-promotion", "an author puts their own version in force", "Q",

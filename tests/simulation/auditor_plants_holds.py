@@ -12,6 +12,8 @@ from tests.simulation.auditor_plants_desk import answered
 from tests.simulation.auditor_tape import Tape
 from zentra.bench.simulation.auditor import Auditor
 from zentra.bench.twins.fleet import START
+from zentra.runtime.policy import PolicyRules
+from zentra.runtime.policy.rules import Rule
 
 __all__: list[str] = []
 
@@ -132,3 +134,45 @@ def a_hold_that_goes_on_counting_what_it_gave_back(tape: Tape) -> None:
         lambda writes: any((t.intent, str(t.state)) == (intent, "SUCCESSFUL") for t in writes.transitions)
     )
     writes.velocity_changes.clear()
+
+
+PERMITTED = {"outcome": "accepted", "version": 9, "input_digest": "0" * 64, "results": {}}
+NOT_THERE = PolicyRules(
+    version=9, rules=(Rule("no", {"field": "destination.id", "op": "==", "value": "merchant"}, "deny", "never"),)
+)
+
+
+def _under(tape: Tape, rules: PolicyRules) -> None:
+    """Let the auditor know of other rules from the first capture on."""
+
+    def known(auditor: Auditor) -> None:
+        for version, setting in auditor._configurations.items():
+            auditor._configurations[version] = structs.replace(setting, policies={**setting.policies, "acme": rules})
+
+    tape.put_before(before(tape, "held", "hold.captured"), "then", known)
+
+
+@plant("R")
+def a_capture_to_where_nobody_has_asked_the_policy(tape: Tape) -> None:
+    _under(tape, NOT_THERE)
+
+
+@plant("R")
+def a_capture_that_a_rule_denies(tape: Tape) -> None:
+    tape.rewrite("held", "hold.captured", {"permitted": PERMITTED})
+    _under(tape, NOT_THERE)
+
+
+@plant("R")
+def a_capture_by_a_decision_that_denies_it(tape: Tape) -> None:
+    tape.rewrite("held", "hold.captured", {"permitted": {**PERMITTED, "outcome": "denied"}})
+
+
+@plant("R")
+def a_capture_to_where_its_hold_said_that_was_decided_on_again(tape: Tape) -> None:
+    def named(auditor: Auditor) -> None:
+        history = auditor.histories[tape.names["held"]]
+        history.names = structs.replace(history.names, destination="merchant")
+
+    tape.rewrite("held", "hold.captured", {"permitted": PERMITTED})
+    tape.put_before(before(tape, "held", "hold.captured"), "then", named)
