@@ -124,7 +124,7 @@ class RailSettings(msgspec.Struct, frozen=True):
     name: str
     kind: RailKind
     base_url: str = ""
-    secret: str = ""
+    secret: str = ""  # what callbacks are verified with; where secrets are named it is "callback"
     callback_url: str = ""
     idempotent_references: bool = True  # the same reference twice is one payment, so it may be submitted again
     not_found_lies_seconds: float = 0.0  # how long a poll may say "not found" of a payment that exists
@@ -145,8 +145,8 @@ class Declaration(msgspec.Struct, frozen=True):
     callback_trust: Trust  # of an authentic callback; an adapter never gives an outcome more
     idempotent_references: bool = False  # the same reference twice is one payment
     not_found_lies_seconds: float = 0.0  # how long a poll may at worst deny a payment that exists
-    secrets: tuple[str, ...] = ()  # the names in `RailSettings.secrets` without which it cannot work
-    options: tuple[str, ...] = ()  # the names in `RailSettings.options` without which it cannot work
+    secrets: tuple[str, ...] = ()  # without which it cannot work: names in `RailSettings.secrets`, and "callback"
+    options: tuple[str, ...] = ()  # without which it cannot work: names in `RailSettings.options`
 
 
 class Verdict(StrEnum):
