@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import typer
 
 from zentra.gateway.cli.support import JSON_OPTION, administered, converted, json_of, say, say_json, table, text_of
 from zentra.gateway.settings import SettingsError
+
+if TYPE_CHECKING:
+    from zentra.runtime.rails.port import RailSettings
 
 __all__ = ["rails_app"]
 
@@ -57,20 +60,12 @@ def create_rail(
       zentra rails create gtbank --kind gtbank --base-url https://bank.example --option client_id=zentra \\
         --secret callback=file:/run/secrets/gtbank_hook --secret client_secret=env:GTBANK_CLIENT_SECRET
     """
-    from zentra.gateway.outward.rail_kinds import objections, rail_kind
-    from zentra.runtime.rails.port import RailSettings
-
     further = json_of(file) if file else {}
-    chosen = kind or str(further.get("kind", "sandbox"))
-    declaration = rail_kind(chosen).declaration
     secrets = {key: _secret(key, source) for key, source in _pairs(secret, "--secret").items()}
     if secret_file is not None:
         secrets[CALLBACK] = text_of(secret_file).strip()
-    declared = {
-        "idempotent_references": declaration.idempotent_references,
-        "not_found_lies_seconds": declaration.not_found_lies_seconds,
-    }
     given: dict[str, Any] = {
+        "kind": kind,
         "base_url": base_url,
         "callback_url": callback_url,
         "secret": secrets.pop(CALLBACK, ""),
@@ -79,11 +74,7 @@ def create_rail(
         "callback_networks": network,
         "mode": "live" if live else "",
     }
-    asked = declared | further | {key: value for key, value in given.items() if value} | {"name": name, "kind": chosen}
-    rail = converted(asked, RailSettings, "the rail's settings")
-    wrong = objections(rail, declaration)
-    if wrong:
-        raise SettingsError(f"a rail of kind {rail.kind}: {'; '.join(wrong)}")
+    rail = _rail({"kind": "sandbox"} | further | {key: value for key, value in given.items() if value} | {"name": name})
     changed = administered(lambda administration: administration.put_rail(rail))
     if as_json:
         say_json({"rail": name, "changed": changed})
@@ -136,6 +127,24 @@ def list_kinds(as_json: bool = JSON_OPTION) -> None:
         "refused",
     )
     table([_told(row) for row in rows], shown, "no kinds")
+
+
+def _rail(asked: dict[str, Any]) -> RailSettings:
+    """Return the settings that were asked for, on top of what the adapter declares. Raises SettingsError where the
+    adapter cannot work with them, and AdapterRefused where there is none."""
+    from zentra.gateway.outward.rail_kinds import objections, rail_kind
+    from zentra.runtime.rails.port import RailSettings
+
+    declaration = rail_kind(str(asked["kind"])).declaration
+    declared = {
+        "idempotent_references": declaration.idempotent_references,
+        "not_found_lies_seconds": declaration.not_found_lies_seconds,
+    }
+    rail: RailSettings = converted(declared | asked, RailSettings, "the rail's settings")
+    wrong = objections(rail, declaration)
+    if wrong:
+        raise SettingsError(f"a rail of kind {rail.kind}: {'; '.join(wrong)}")
+    return rail
 
 
 def _told(row: dict[str, object]) -> dict[str, object]:

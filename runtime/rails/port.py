@@ -40,6 +40,7 @@ __all__ = [
     "Submission",
     "Trust",
     "Verdict",
+    "is_network",
     "minor_from_text",
     "raw_digest",
     "require_network",
@@ -237,6 +238,15 @@ class Rail(Protocol):
 def requires_requery(trust: Trust) -> bool:
     """Return whether a statement may only make us ask the rail, because its body is not bound to its proof."""
     return trust in ("shared_secret", "none")
+
+
+def is_network(text: str) -> bool:
+    """Return whether `text` is a network in CIDR notation, or an address."""
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def require_network(settings: RailSettings, peer: str | None) -> None:

@@ -112,8 +112,12 @@ def changing(**hooks: Any) -> type[ProvidusRail]:
     return type("Changing", (Changing,), {name: staticmethod(hook) for name, hook in hooks.items()})
 
 
-def when(status: OutcomeStatus, **changes: Any) -> Callable[[RailOutcome], RailOutcome]:
-    return lambda outcome: changed(outcome, **changes) if outcome.status is status else outcome
+def when(found: OutcomeStatus, **changes: Any) -> Callable[[RailOutcome], RailOutcome]:
+    return lambda outcome: changed(outcome, **changes) if outcome.status is found else outcome
+
+
+def small_change_lost(outcome: RailOutcome) -> RailOutcome:
+    return changed(outcome, minor=0 if outcome.minor == 1 else outcome.minor)
 
 
 class Slow(ProvidusRail):
@@ -128,8 +132,7 @@ class Crowding(ProvidusRail):
     """It lets everybody go at once."""
 
     def __init__(self, settings: RailSettings, *rest: Any) -> None:
-        super().__init__(settings, *rest)
-        self._turns = asyncio.Semaphore(99)
+        super().__init__(msgspec.structs.replace(settings, concurrency_max=99), *rest)
 
 
 class Traceless(ProvidusRail):
@@ -280,7 +283,7 @@ PLANTS = [
     ("words",                   Providus,   changing(change=when(S.SUCCEEDED, trust="direct"))),
     ("nonsense",                Providus,   changing(change=when(S.UNKNOWN, status=S.PENDING))),
     ("amounts",                 Providus,   changing(order=one_more)),
-    ("amounts",                 Providus,   changing(change=lambda o: changed(o, minor=None if o.minor == 1 else o.minor))),
+    ("amounts",                 Providus,   changing(change=small_change_lost)),
     ("other_amounts",           Providus,   Stray),
     ("misspelt",                Providus,   Stray),
     ("references",              Providus,   changing(order=other_reference)),

@@ -30,7 +30,7 @@ COMMANDS = (
     "tenants", "tenants create", "tenants list",
     "principals", "principals create", "principals list",
     "keys", "keys create", "keys list", "keys revoke",
-    "rails", "rails create", "rails list",
+    "rails", "rails create", "rails list", "rails kinds",
     "corridors", "corridors create", "corridors list",
     "policies", "policies create", "policies list",
     "policy", "policy draft", "policy validate", "policy backtest", "policy promote", "policy rollback", "policy list",
@@ -126,6 +126,13 @@ ERRORS: tuple[tuple[str, dict[str, str], int, str], ...] = (
     ("sandbox --rails /none",                 {},                                       3, "/none"),
     ("policies create acme --file /none",     {},                                       3, "/none"),
     ("rails create x --file /none",           {},                                       3, "/none"),
+    ("rails create x --kind no_such_bank",    {},                                       1, "kind_unknown"),
+    ("rails create x --kind providus",        {},                                       3, "client_id is missing"),
+    ("rails create x --secret callback",      {},                                       3, "--secret callback: write"),
+    ("rails create x --secret a=file:/none",  {},                                       3, "/none"),
+    ("rails create x --secret a=env:NO_SUCH", {},                                       3, "NO_SUCH is empty"),
+    ("rails create x --secret a=opensesame",  {},                                       3, "a=file:PATH or a=env:"),
+    ("rails create x --option client_id",     {},                                       3, "--option client_id: write"),
     ("fees put acme /none",                   {},                                       3, "/none"),
     ("fees check /none",                      {},                                       3, "/none"),
     ("fees list acme",                        {},                                       3, "ADMIN_URL is not set"),
@@ -211,8 +218,8 @@ def fresh(stack: DevStack, monkeypatch: pytest.MonkeyPatch, zentra: Zentra) -> I
     asyncio.run(statement("drop database for_the_command_line with (force)"))
 
 
-def answer(zentra: Zentra, line: str) -> Any:
-    code, out, err = zentra(f"{line} --json")
+def answer(zentra: Zentra, line: str, **environment: str) -> Any:
+    code, out, err = zentra(f"{line} --json", **environment)
     assert (code, err) == (0, "")
     return json.loads(out)
 
@@ -246,6 +253,14 @@ def test_an_installation_is_set_up_from_the_command_line(fresh: Zentra, tmp_path
     rail = f"rails create sandbox_a --base-url http://127.0.0.1:8090 --secret-file {tmp_path / 'secret'}"
     assert answer(fresh, rail) == {"rail": "sandbox_a", "changed": True}
     assert [(one["name"], one["secret"]) for one in answer(fresh, "rails list")] == [("sandbox_a", "***")]
+    bank = (
+        "rails create bank --kind gtbank --base-url http://127.0.0.1:8090 --option client_id=zentra"
+        f" --secret callback=file:{tmp_path / 'secret'} --secret client_secret=env:OF_THE_BANK --network 192.0.2.0/24"
+    )
+    assert answer(fresh, bank, OF_THE_BANK="hush") == {"rail": "bank", "changed": True}
+    (made,) = [one for one in answer(fresh, "rails list") if one["name"] == "bank"]
+    assert (made["secrets"], made["not_found_lies_seconds"]) == ({"client_secret": "***"}, 5.0)
+    assert (made["options"], made["callback_networks"]) == ({"client_id": "zentra"}, ["192.0.2.0/24"])
 
     corridor = "corridors create acme ng-transfer --currency NGN --rail sandbox_a"
     assert answer(fresh, corridor)["changed"] is True
