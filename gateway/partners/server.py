@@ -131,8 +131,8 @@ class PartnerServer:
                 "payments": len(book),
                 "submits": sum(payment.submits for payment in book),
                 "paid": sum(payment.paid(now) for payment in book),
-                "callbacks_delivered": self.crew.delivered,
-                "callbacks_given_up": self.crew.given_up,
+                "callbacks_delivered": self.crew.delivered[partner.name],
+                "callbacks_given_up": self.crew.given_up[partner.name],
             }
         )
 

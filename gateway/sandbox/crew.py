@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import NamedTuple
@@ -67,8 +68,8 @@ class CallbackCrew:
         senders: int = 64,
         address_policy: AddressPolicy | None = None,
     ) -> None:
-        self.delivered = 0
-        self.given_up = 0
+        self.delivered: Counter[str] = Counter()  # by rail
+        self.given_up: Counter[str] = Counter()
         self._compose, self._heard, self._senders = compose, heard, senders
         # It calls back to whoever submits, and that is the gateway of the same machine or cluster.
         self._policy = address_policy or AddressPolicy(allow_private=True)
@@ -105,13 +106,13 @@ class CallbackCrew:
             errand = await self._due.get()
             heard = await self._deliver(http, errand)
             if heard is Heard.RESTS:
-                self.delivered += 1
+                self.delivered[errand.book.rail] += 1
             elif heard is Heard.AGAIN and errand.attempt < len(RETRY_SECONDS):
                 again = errand._replace(attempt=errand.attempt + 1)
                 asyncio.get_running_loop().call_later(RETRY_SECONDS[errand.attempt], self._due.put_nowait, again)
                 continue
             else:
-                self.given_up += 1
+                self.given_up[errand.book.rail] += 1
             self.plan(errand._replace(position=errand.position + 1, attempt=0))
 
     async def _deliver(self, http: OutwardHttp, errand: Errand) -> Heard:

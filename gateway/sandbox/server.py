@@ -165,8 +165,8 @@ class SandboxServer:
                 "payments": len(book),
                 "submits": sum(payment.submits for payment in book),
                 "paid": sum(payment.paid(now) for payment in book),
-                "callbacks_delivered": self.crew.delivered,
-                "callbacks_given_up": self.crew.given_up,
+                "callbacks_delivered": self.crew.delivered[book.rail],
+                "callbacks_given_up": self.crew.given_up[book.rail],
             }
         )
 

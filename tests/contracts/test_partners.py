@@ -86,7 +86,8 @@ class Stage(NamedTuple):
             await asyncio.sleep(0.005)
 
     async def until(self, delivered: int = 0, given_up: int = 0) -> None:
-        while (self.server.crew.delivered, self.server.crew.given_up) != (delivered, given_up):
+        crew = self.server.crew
+        while (crew.delivered[self.kind], crew.given_up[self.kind]) != (delivered, given_up):
             await asyncio.sleep(0.005)
 
 
