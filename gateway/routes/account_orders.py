@@ -18,6 +18,7 @@ from zentra.gateway.http.app import Handler, Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.fields import (
     Field,
+    Objection,
     limit_minor,
     one_of,
     read_fields,
@@ -150,7 +151,7 @@ class AccountOrderRoutes:
         named = request.params["number"]
         try:
             scheme, number = number_name(named)
-        except Exception:
+        except Objection:
             raise Problem("not_found") from None
         await self._take(request, lambda tenant, by: intake.retire_number(
             self._pool, tenant, NewNumber(scheme, number), by))  # fmt: skip
