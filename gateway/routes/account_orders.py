@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from zentra.gateway.doors.commands import replay_headers, reused
+from zentra.gateway.doors.commands import answered
 from zentra.gateway.doors.ibans import proved_iban
 from zentra.gateway.http.app import Handler, Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
@@ -30,7 +30,7 @@ from zentra.gateway.http.problems import Problem, of_violations
 from zentra.gateway.routes.accounts import account_of, number_name
 from zentra.gateway.routes.packets import uuid_of
 from zentra.runtime.errors import Refusal
-from zentra.runtime.idempotency import KeyOutcome, StoredKey, decide
+from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import Violation, digest_of
 from zentra.runtime.ledger.monitors import CONDITIONS, FIGURES
 from zentra.runtime.ledger.names import SCHEMES, account_number
@@ -206,11 +206,7 @@ class AccountOrderRoutes:
             stored = await give(self._pool, keyed, by)
         except Refusal as refusal:
             raise Problem(refusal.reason, refusal.detail) from None
-        if stored is None:
-            return Reply(status, answer)
-        if decide(digest, stored) is KeyOutcome.REUSED:
-            raise reused()
-        return Reply(stored.status, stored.answer, replay_headers(stored))
+        return answered(keyed, stored)
 
     async def _take(self, request: Request, take: Callable[[str, ChangedBy], Awaitable[None]]) -> None:
         try:

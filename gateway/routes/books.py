@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from zentra.gateway.doors.commands import replay_headers, reused
+from zentra.gateway.doors.commands import answered
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.fields import SCHEMAS, Check, Field, Objection, currency, identifier, read_fields, text
@@ -19,7 +19,6 @@ from zentra.gateway.http.lists import Lists
 from zentra.gateway.http.problems import Problem
 from zentra.gateway.routes.accounts import figures_shown
 from zentra.runtime.errors import Refusal
-from zentra.runtime.idempotency import KeyOutcome, decide
 from zentra.runtime.intents.command import digest_of
 from zentra.runtime.ledger.book import Balance
 from zentra.runtime.ledger.names import BOOK_PATTERN, DEFAULT_BOOK
@@ -84,11 +83,7 @@ class BookRoutes:
             stored = await open_book(self._pool, keyed, values["book"], values["name"], asker.id)
         except Refusal as refusal:
             raise Problem(refusal.reason, refusal.detail) from None
-        if stored is None:
-            return Reply(201, answer)
-        if decide(digest, stored) is KeyOutcome.REUSED:
-            raise reused()
-        return Reply(stored.status, stored.answer, replay_headers(stored))
+        return answered(keyed, stored)
 
     async def books(self, request: Request) -> Reply:
         """The tenant's books."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from zentra.gateway.doors.commands import replay_headers, reused
+from zentra.gateway.doors.commands import answered
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.fields import SCHEMAS, Field, Objection, identifier, one_of, read_fields, text
@@ -22,7 +22,7 @@ from zentra.gateway.http.lists import CREATED, Check, Lists, time
 from zentra.gateway.http.problems import Problem, of_violations
 from zentra.runtime.compliance.states import Kyc, Screening
 from zentra.runtime.errors import Refusal
-from zentra.runtime.idempotency import KeyOutcome, StoredKey, decide
+from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import Violation, digest_of
 from zentra.storage.identifiers import Uuid7
 from zentra.storage.intake import parties as intake
@@ -308,11 +308,7 @@ async def _keyed(
     except Refusal as refusal:
         raise Problem(refusal.reason, "" if refusal.reason == "not_found" else refusal.detail) from None
     location = ((b"location", shown["links"]["self"].encode()),) if status == 201 else ()
-    if stored is None:
-        return Reply(status, answer, location)
-    if decide(digest, stored) is KeyOutcome.REUSED:
-        raise reused()
-    return Reply(stored.status, stored.answer, (*location, *replay_headers(stored)))
+    return answered(keyed, stored, location)
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from zentra.gateway.backtesting import run_backtest
-from zentra.gateway.doors.commands import replay_headers, reused
+from zentra.gateway.doors.commands import replayed
 from zentra.gateway.explaining import explained
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
@@ -26,7 +26,7 @@ from zentra.gateway.http.lists import Lists
 from zentra.gateway.http.problems import Problem, of_violations
 from zentra.gateway.routes.webhooks import NOTHING
 from zentra.runtime.errors import Refusal
-from zentra.runtime.idempotency import KeyOutcome, StoredKey, decide
+from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import digest_of
 from zentra.runtime.policy.document import DOCUMENT_BYTES_MAX, digest_of_document, parse_policy, policy_schema
 from zentra.runtime.policy.scoring import Scorer
@@ -222,7 +222,5 @@ def _answer(status: int, done: PolicyView | StoredKey, asked: PolicyAsked) -> Re
         shown = shown_policy(done)
         location = ((b"location", shown["links"]["self"].encode()),) if status == 201 else ()
         return json_reply(status, shown, location)
-    if decide(asked.digest, done) is KeyOutcome.REUSED:
-        raise reused()
     location = ((b"location", b"/" + done.subject.replace("policy/", "policies/").encode()),) if status == 201 else ()
-    return Reply(done.status, done.answer, (*location, *replay_headers(done)))
+    return replayed(asked.digest, done, location)
