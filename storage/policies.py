@@ -15,11 +15,11 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
-from zentra.runtime.errors import Contended, Refusal
+from zentra.runtime.errors import Refusal
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import Violation
 from zentra.runtime.policy.document import digest_of_document, parse_policy, unknown_names
-from zentra.storage.intake.commands import KeyedAnswer, claim_key
+from zentra.storage.intake.commands import KeyedAnswer, claim_key, known_key, rerun
 from zentra.storage.pool import Connection, Pool, tenant_transaction
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
 ]  # fmt: skip
 
 POLICIES_MAX: Final = 500  # versions in one answer, the newest first
-RUNS_MAX: Final = 4
 
 Step = Literal["validate", "promote", "rollback"]
 
@@ -201,35 +200,29 @@ async def _step(
     pool: Pool, tenant: str, asked: PolicyAsked, plan: Callable[[Connection], Awaitable[_Plan | None]]
 ) -> PolicyView | StoredKey | None:
     """Plan a step under the tenant's lock and write it with its key; what the key has done already comes first."""
-    for _ in range(RUNS_MAX):
-        try:
-            async with tenant_transaction(pool, tenant) as connection:
-                await connection.execute(_LOCK, tenant)
-                if asked.key:
-                    row = await connection.fetchrow(_KNOWN, tenant, asked.key)
-                    if row is not None:
-                        return StoredKey(*row)
-                planned = await plan(connection)
-                if planned is None:
-                    return None
-                view = planned.view
-                if asked.key:
-                    stored = await claim_key(
-                        connection,
-                        KeyedAnswer(
-                            tenant=tenant, key=asked.key, digest=asked.digest, subject=f"policy/{view.version}",
-                            status=planned.status, answer=msgspec.json.encode(shown_policy(view)),
-                            request_id=asked.request_id,
-                        ),
-                    )  # fmt: skip
-                    if stored is not None:
-                        return stored
-                for statement, values in planned.writes:
-                    await connection.execute(statement, *values)
-                return view
-        except Contended:
-            continue
-    raise Contended(f"a policy of {tenant} was changed {RUNS_MAX} times meanwhile")
+
+    async def run(connection: Connection) -> PolicyView | StoredKey | None:
+        await connection.execute(_LOCK, tenant)
+        stored = await known_key(connection, tenant, asked.key) if asked.key else None
+        if stored is not None:
+            return stored
+        planned = await plan(connection)
+        if planned is None:
+            return None
+        view = planned.view
+        if asked.key:
+            keyed = KeyedAnswer(
+                tenant=tenant, key=asked.key, digest=asked.digest, subject=f"policy/{view.version}",
+                status=planned.status, answer=msgspec.json.encode(shown_policy(view)), request_id=asked.request_id,
+            )  # fmt: skip
+            stored = await claim_key(connection, keyed)
+            if stored is not None:
+                return stored
+        for statement, values in planned.writes:
+            await connection.execute(statement, *values)
+        return view
+
+    return await rerun(pool, tenant, run)
 
 
 async def _judged(pool: Pool, tenant: str, document: Any, asked: PolicyAsked) -> list[Violation]:
@@ -288,9 +281,6 @@ _WAYS: Final = {
     "retired": "roll back to it",
 }
 _LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('zentra/policies/' || $1, 0))"
-_KNOWN: Final = """
-select digest, status, answer, subject, request_id, first_seen from idempotency where tenant = $1 and key = $2
-"""
 _NEXT: Final = "select coalesce(max(version), 0) + 1, clock_timestamp() from policies where tenant = $1"
 _ACTIVE: Final = "select version from policies where tenant = $1 and state = 'active'"
 _SELECT: Final = """
