@@ -21,6 +21,7 @@ from zentra.runtime.fees.schedule import parse_schedule
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import Violation, digest_of, intent_schema, parse_intent
 from zentra.runtime.intents.terms import CHARGEABLE_KINDS
+from zentra.runtime.pointers import escaped
 from zentra.runtime.rails import routing
 from zentra.storage.intake.commands import KeyedAnswer
 from zentra.storage.intake.fees import put_schedule_once
@@ -56,8 +57,8 @@ class FeeRoutes:
         asked = {name: body[name] for name in _ASKED if name in body} if isinstance(body, dict) else body
         command, _, violations = parse_intent(asked, _KINDS)
         if isinstance(body, dict):
-            pointers = ["/" + name.replace("~", "~0").replace("/", "~1") for name in body if name not in _ASKED]
-            violations = [*(Violation(p, "field_unknown", "there is no such field") for p in pointers), *violations]
+            unknown = [f"/{escaped(name)}" for name in body if name not in _ASKED]
+            violations = [*(Violation(p, "field_unknown", "there is no such field") for p in unknown), *violations]
         if command is None or violations:
             raise of_violations(violations)
         ground = await reads.quote_ground(

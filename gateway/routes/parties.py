@@ -24,6 +24,7 @@ from zentra.runtime.compliance.states import Kyc, Screening
 from zentra.runtime.errors import Refusal
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import Violation, digest_of
+from zentra.runtime.pointers import escaped
 from zentra.storage.identifiers import Uuid7
 from zentra.storage.intake import parties as intake
 from zentra.storage.intake.commands import KeyedAnswer
@@ -102,8 +103,7 @@ def _below(place: object, check: Callable[[Any], Any], value: Any) -> Any:
     try:
         return check(value)
     except Objection as objection:
-        token = str(place).replace("~", "~0").replace("/", "~1")
-        raise Objection(objection.code, objection.detail, f"/{token}") from None
+        raise Objection(objection.code, objection.detail, f"/{escaped(str(place))}") from None
 
 
 def _country(value: Any) -> str:

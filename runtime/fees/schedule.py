@@ -21,6 +21,7 @@ from zentra.runtime.intents.command import Violation
 from zentra.runtime.intents.terms import CHARGEABLE_KINDS
 from zentra.runtime.intents.vocabulary import AccountType
 from zentra.runtime.ledger.money import MINOR_MAX, is_currency
+from zentra.runtime.pointers import escaped
 
 __all__ = [
     "RATE_UNIT",
@@ -230,4 +231,4 @@ def _of_conversion(message: str) -> Violation:
         return Violation(pointer, "field_type", sentence.lower())
     code = "field_missing" if about["what"] == "missing required" else "field_unknown"
     detail = "this field is required" if code == "field_missing" else "there is no such field"
-    return Violation(f"{pointer}/{about['name'].replace('~', '~0').replace('/', '~1')}", code, detail)
+    return Violation(f"{pointer}/{escaped(about['name'])}", code, detail)

@@ -33,6 +33,7 @@ from zentra.runtime.intents.terms import (
 )
 from zentra.runtime.intents.vocabulary import COMPOSED, IntentKind
 from zentra.runtime.ledger.money import AMOUNT_SCHEMA, currencies, is_currency, parse_minor
+from zentra.runtime.pointers import escaped
 
 __all__ = [
     "KEY_PATTERN",
@@ -144,7 +145,7 @@ def parse_intent(
     terms = read_terms(body, body.get("kind", _KIND_DEFAULT), allowed)
     body, violations = terms.rest, terms.violations
     violations += [
-        Violation(f"/{_escape(name)}", "field_unknown", "there is no such field")
+        Violation(f"/{escaped(name)}", "field_unknown", "there is no such field")
         for name in body
         if name not in _FIELDS
     ]
@@ -344,7 +345,7 @@ def _semantics(values: dict[str, Any], kinds: frozenset[str]) -> list[Violation]
     )
     for name, text in metadata.items():
         check(
-            f"metadata/{_escape(name)}",
+            f"metadata/{escaped(name)}",
             _entry_fits(name, text),
             "metadata_malformed",
             "ASCII names, at most 512 characters",
@@ -379,8 +380,3 @@ def _read_terms(values: dict[str, Any]) -> list[Violation]:
     terms, found = read_hold(values.get("hold", {}))
     values["hold"] = UNSET if terms is None else terms
     return [*wrong, *(Violation(f"/hold{below}", code, detail) for below, code, detail in found)]
-
-
-def _escape(name: str) -> str:
-    """Return `name` as one token of a JSON pointer (RFC 6901)."""
-    return name.replace("~", "~0").replace("/", "~1")

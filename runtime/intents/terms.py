@@ -12,6 +12,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from zentra.runtime.errors import Refusal
 from zentra.runtime.ledger.money import MINOR_MAX, parse_minor
+from zentra.runtime.pointers import escaped
 
 __all__ = [
     "CHARGEABLE_KINDS",
@@ -107,7 +108,7 @@ def read_hold(value: object) -> tuple[HoldTerms | None, list[Finding]]:
     if not isinstance(value, dict):
         return None, [("", "field_type", "expected an object")]
     found: list[Finding] = [
-        ("/" + str(name).replace("~", "~0").replace("/", "~1"), "field_unknown", "there is no such field")
+        (f"/{escaped(str(name))}", "field_unknown", "there is no such field")
         for name in value
         if name not in HoldTerms.__struct_fields__
     ]
@@ -161,7 +162,7 @@ def read_fee(value: object) -> tuple[FeeTerms, list[Finding]]:
     if not isinstance(value, dict):
         return FeeTerms(), [("", "field_type", "expected `object`")]
     found: list[Finding] = [
-        (f"/{name.replace('~', '~0').replace('/', '~1')}", "field_unknown", "there is no such field")
+        (f"/{escaped(name)}", "field_unknown", "there is no such field")
         for name in value
         if name not in ("max", "quote_digest")
     ]
@@ -227,8 +228,7 @@ def read_counterparty(value: object) -> tuple[Counterparty, list[Finding]]:
     for name, text in value.items():
         fits = _FITS.get(name)
         if fits is None:
-            pointer = "/" + str(name).replace("~", "~0").replace("/", "~1")
-            found.append((pointer, "field_unknown", "there is no such field"))
+            found.append((f"/{escaped(str(name))}", "field_unknown", "there is no such field"))
         elif not isinstance(text, str):
             found.append((f"/{name}", "field_type", "expected a string"))
         elif not fits[0](text):
