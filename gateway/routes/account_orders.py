@@ -26,7 +26,7 @@ from zentra.gateway.http.fields import (
     text,
 )
 from zentra.gateway.http.lists import Lists
-from zentra.gateway.http.problems import Problem, of_violations
+from zentra.gateway.http.problems import Problem, of_violations, refusals_answered
 from zentra.gateway.routes.accounts import account_of, number_name
 from zentra.gateway.routes.packets import uuid_of
 from zentra.runtime.errors import Refusal
@@ -202,17 +202,13 @@ class AccountOrderRoutes:
             tenant=asker.tenant, key=key, digest=digest, subject=f"account/{account_id}", status=status, answer=answer,
             request_id=request.request_id,
         )  # fmt: skip
-        try:
+        with refusals_answered():
             stored = await give(self._pool, keyed, by)
-        except Refusal as refusal:
-            raise Problem(refusal.reason, refusal.detail) from None
         return answered(keyed, stored)
 
     async def _take(self, request: Request, take: Callable[[str, ChangedBy], Awaitable[None]]) -> None:
-        try:
+        with refusals_answered():
             await take(request.principal.tenant, _by(request, account_of(request), ""))
-        except Refusal as refusal:
-            raise Problem(refusal.reason, refusal.detail) from None
 
 
 def _by(request: Request, account_id: str, reason: str) -> ChangedBy:

@@ -25,7 +25,7 @@ from zentra.gateway.http.fields import (
     text,
 )
 from zentra.gateway.http.lists import CREATED, Check, Lists, amount
-from zentra.gateway.http.problems import Problem
+from zentra.gateway.http.problems import Problem, refusals_answered
 from zentra.gateway.routes.packets import find_intent
 from zentra.runtime.errors import Refusal
 from zentra.runtime.intents.command import digest_of
@@ -134,10 +134,8 @@ class AccountRoutes:
             tenant=asker.tenant, key=key, digest=digest, subject=f"account/{account_id}", status=201, answer=answer,
             request_id=request.request_id,
         )  # fmt: skip
-        try:
+        with refusals_answered():
             stored = await create_account(self._pool, keyed, NewAccount(**values, created_by=asker.id))
-        except Refusal as refusal:
-            raise Problem(refusal.reason, refusal.detail) from None
         return answered(keyed, stored, ((b"location", link.encode()),))
 
     async def show(self, request: Request) -> Reply:

@@ -28,9 +28,8 @@ from zentra.gateway.http.fields import (
     text,
 )
 from zentra.gateway.http.lists import CREATED, Check, Lists, amount
-from zentra.gateway.http.problems import Problem, of_violations
+from zentra.gateway.http.problems import Problem, of_violations, refusals_answered
 from zentra.gateway.routes.packets import uuid_of
-from zentra.runtime.errors import Refusal
 from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.command import Violation, digest_of
 from zentra.runtime.intents.vocabulary import SYSTEM_ACCOUNT_TYPES
@@ -205,10 +204,8 @@ class ApprovalRoutes:
             location=f"/runtime/intents/{asked['intent_id']}", id=seen.id, principal=seen.created_by, role=seen.role,
             also=closing(how),
         )  # fmt: skip
-        try:
+        with refusals_answered():
             return await self._commands.give(request, key, order)
-        except Refusal as refusal:
-            raise Problem(refusal.reason, refusal.detail) from None
 
     async def _close(self, request: Request, key: str, seen: ApprovalView, how: Closing) -> Reply:
         digest = digest_of(f"approval/{how.verdict}", {"approval": seen.id, "reason": how.reason})
@@ -220,10 +217,8 @@ class ApprovalRoutes:
             tenant=how.tenant, key=key, digest=digest, subject=_SUBJECT + seen.id, status=200, answer=answer,
             request_id=request.request_id,
         )  # fmt: skip
-        try:
+        with refusals_answered():
             stored = await close_approval(self._writer_pool, keyed, how)
-        except Refusal as refusal:
-            raise Problem(refusal.reason, refusal.detail) from None
         return answered(keyed, stored)
 
     def _how(self, request: Request, seen: ApprovalView, verdict: Verdict, reason: str) -> Closing:
