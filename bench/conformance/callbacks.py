@@ -27,6 +27,7 @@ __all__ = ["CALLBACK_RULES"]
 S = OutcomeStatus
 NOW: Final = 1_800_000_000.0
 HOUR: Final = 3600.0
+TEXT_MAX: Final = 200
 TOLD: Final[dict[Word, tuple[OutcomeStatus, ...]]] = {
     "pending": (S.PENDING,),
     "succeeded": (S.SUCCEEDED,),
@@ -126,6 +127,18 @@ async def misspelt(ground: Ground) -> None:
         expect(not believed, f"a callback about a success over {text!r} is believed")
 
 
+async def texts(ground: Ground) -> None:
+    """Ids of a partner end in rows, logs and headers of ours."""
+    for odd in ("a\x00b", "a\nb", "\ud800", "e" * 10_000):
+        for said in (Said("succeeded", event_id=odd), Said("succeeded", reference=odd)):
+            raw = ground.callback(said)
+            seen = _tried(ground.rail, raw, ground.specimen.prove(ground.settings, raw, NOW))
+            if isinstance(seen, RailOutcome):
+                kept = seen.reference, seen.event_id or "-"
+                sound = all(text.isprintable() and len(text) <= TEXT_MAX for text in kept)
+                expect(sound, f"a callback that names {odd[:20]!r} is believed as it stands")
+
+
 async def pure(ground: Ground) -> None:
     """Verification stands before everything, so it may not wait, and it can be done again for evidence."""
     raw = ground.callback(Said("succeeded"))
@@ -214,6 +227,7 @@ CALLBACK_RULES: Final = tuple(
         (events, "E2.11", "one event has one id, another event another"),
         (unreadable, "E2.11", "what cannot be read is refused as malformed, never an error of ours"),
         (misspelt, "E2.12", "a success whose amount cannot be read is not believed"),
+        (texts, "E2.11", "an id that is no printable text of at most 200 characters is refused, or not taken over"),
         (pure, "E2.11", "verifying asks nobody and depends on nothing but the callback"),
         (timely, "E2.1", "a proof that has a time is good for minutes"),
         (networks, "E2.11", "callbacks may be confined to the partner's networks; whoever has no address is refused"),

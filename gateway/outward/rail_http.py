@@ -37,6 +37,7 @@ from zentra.runtime.rails.port import (
     Submission,
     Trust,
     Verdict,
+    plain_text,
     raw_digest,
 )
 from zentra.runtime.rails.routing import parse_reference
@@ -192,7 +193,7 @@ class HttpRail(ABC):
             rail=self._settings.name,
             reference=reference,
             status=status,
-            reason=reason,
+            reason=plain_text(reason),
             trust=trust,
             raw_digest=None if raw is None else raw_digest(raw),
         )
@@ -212,10 +213,16 @@ class HttpRail(ABC):
     ) -> RailOutcome:
         """Return what the rail said of a reference; `status` is None where the adapter's table lacks its word.
 
-        What cannot be believed as it stands is `unknown`, with the reason."""
+        What cannot be believed as it stands is `unknown`, with the reason. Raises `CallbackRejected` for a callback
+        whose reference or event id is no text that can be kept (`plain_text`)."""
+        if trust not in ("direct", "polled") and not (
+            plain_text(reference) and (event_id is None or plain_text(event_id))
+        ):
+            raise self.malformed()
+        currency = currency if currency is not None and is_currency(currency) else None
         if status is None:
             status, reason = OutcomeStatus.UNKNOWN, "status_unrecognised"
-        elif status is OutcomeStatus.SUCCEEDED and (minor is None or currency is None or not is_currency(currency)):
+        elif status is OutcomeStatus.SUCCEEDED and (minor is None or currency is None):
             status, reason = OutcomeStatus.UNKNOWN, "amount_unreadable"
         return RailOutcome(
             rail=self._settings.name,
@@ -223,9 +230,9 @@ class HttpRail(ABC):
             status=status,
             minor=minor,
             currency=currency,
-            provider_reference=provider_reference,
+            provider_reference=plain_text(provider_reference),
             event_id=event_id,
-            reason=reason,
+            reason=plain_text(reason),
             trust=trust,
             raw_digest=raw_digest(raw),
         )

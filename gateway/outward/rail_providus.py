@@ -193,5 +193,5 @@ class ProvidusRail(HttpRail):
             currency=said.currency_code,
             provider_reference=said.session_id,
             event_id=said.settlement_id if trust == "shared_secret" else None,
-            reason=None if told else f"response_{said.response_code[:8]}",
+            reason=None if told else f"response_{said.response_code}",
         )

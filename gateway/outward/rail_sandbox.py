@@ -29,6 +29,7 @@ from zentra.runtime.rails.port import (
     Submission,
     Trust,
     minor_from_text,
+    plain_text,
     raw_digest,
     require_network,
 )
@@ -120,7 +121,7 @@ def verify_sandbox_callback(rail: str, secret: str, raw: bytes, headers: Mapping
     except ValueError:  # MsgspecError is one, and so is what bytes that are not UTF-8 raise
         raise CallbackRejected(rail, CallbackCode.BODY_MALFORMED) from None
     minor = minor_from_text(body.amount)
-    if not body.event_id or not body.reference or minor is None:
+    if not plain_text(body.event_id) or not plain_text(body.reference) or minor is None:
         raise CallbackRejected(rail, CallbackCode.BODY_MALFORMED)
     status = STATUSES.get(body.status)
     return RailOutcome(
@@ -129,7 +130,7 @@ def verify_sandbox_callback(rail: str, secret: str, raw: bytes, headers: Mapping
         status=status or OutcomeStatus.UNKNOWN,
         minor=minor,
         currency=body.currency,
-        provider_reference=body.provider_reference,
+        provider_reference=plain_text(body.provider_reference),
         event_id=body.event_id,
         reason=None if status else "status_unrecognised",
         trust="body_signed",

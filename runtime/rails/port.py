@@ -42,6 +42,7 @@ __all__ = [
     "Verdict",
     "is_network",
     "minor_from_text",
+    "plain_text",
     "raw_digest",
     "require_network",
     "requires_requery",
@@ -56,6 +57,7 @@ Trust = Literal["body_signed", "polled", "direct", "shared_secret", "none"]
 signed (`body_signed`), one that only shows a secret we share (`shared_secret`), or one that shows nothing (`none`)."""
 
 MINOR_MAX = 2**63 - 1  # what the ledger's signed 64-bit columns hold
+TEXT_MAX = 200  # of ids that partners give; what is longer is no id
 DIGITS = re.compile(r"[0-9]{1,19}")  # 2**63 - 1 has 19 digits
 
 
@@ -271,6 +273,11 @@ def minor_from_text(text: object) -> int | None:
         return None
     minor = int(text)
     return minor if minor <= MINOR_MAX else None
+
+
+def plain_text(text: str | None) -> str | None:
+    """Return a partner's id or word where it is one: 1 to 200 printable characters; None for anything else."""
+    return text if text and len(text) <= TEXT_MAX and text.isprintable() else None
 
 
 def raw_digest(raw: bytes) -> str:

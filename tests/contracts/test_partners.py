@@ -98,7 +98,7 @@ def settings(kind: str, url: str = "", door: str = "", **changes: object) -> Rai
         "secrets": {"client_secret": "client-secret"} if kind == "gtbank" else {},
         "options": {"client_id": "zentra", "simulator": "true"},
         "callback_url": f"{door}/callbacks",
-        "submit_timeout_seconds": 0.2,
+        "submit_timeout_seconds": 0.5,
     }
     return RailSettings(kind, kind, **{**values, **changes})  # type: ignore[arg-type]
 

@@ -250,6 +250,13 @@ class Later(ProvidusRail):
         return changed(outcome, event_id=f"{now}", provider_reference=peer)
 
 
+class Verbatim(ProvidusRail):
+    """It takes ids over as they are."""
+
+    def stated(self, reference: str, *rest: Any, event_id: str | None = None, **told: Any) -> RailOutcome:
+        return changed(super().stated("safe", *rest, event_id=None, **told), reference=reference, event_id=event_id)
+
+
 class Crashing(ProvidusRail):
     """It lets the decoder's error out."""
 
@@ -309,6 +316,7 @@ PLANTS = [
     ("callback_events",         Providus,   changing(callbacks=lambda o: changed(o, event_id="always"))),
     ("callback_unreadable",     Providus,   Crashing),
     ("callback_misspelt",       Providus,   changing(callbacks=when(S.UNKNOWN, status=S.SUCCEEDED))),
+    ("callback_texts",          Providus,   Verbatim),
     ("callback_pure",           Providus,   Later),
     ("callback_timely",         Sandbox,    Timeless),
     ("callback_networks",       Providus,   Unconfined),
