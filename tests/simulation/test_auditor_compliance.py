@@ -56,9 +56,9 @@ def screened(monkeypatch: pytest.MonkeyPatch) -> None:
         assert ref.party is not None
         store.refs["initech", "hot"] = structs.replace(ref, party=structs.replace(ref.party, kyc="pending_review"))
 
-    assert set(border.TENANTS) == {"initech", "globex", "acme"}
+    assert set(setting.TENANTS) == {"initech", "globex", "acme"}
     monkeypatch.setattr(border, "TENANTS", ("initech", "globex", "acme"))  # by falling weight
-    monkeypatch.setattr(mischief, "PARTIES", [one for one in mischief.PARTIES if one != ("approved", "clear")])
+    monkeypatch.setattr(mischief, "PARTIES", [one for one in setting.PARTIES if one != ("approved", "clear")])
     monkeypatch.setattr(simulation, "open_books", open_books)
 
 
