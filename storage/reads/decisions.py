@@ -69,8 +69,8 @@ async def past_intents(
 
 
 async def accounts_named(pool: Pool, tenant: str, names: Collection[str]) -> dict[str, AccountRef]:
-    """Return the tenant's accounts of these ids, by id, with their parties as they are now: as a decision takes them, so
-    an approval that has run out is none, whether that was noted or not."""
+    """Return the accounts of these ids, by id, with their parties as they are now, as a decision takes them: an
+    approval that has run out is none, whether that was noted or not."""
     async with tenant_transaction(pool, tenant) as connection:
         rows = await connection.fetch(_ACCOUNTS, tenant, sorted(names))
     return {row[2]: _account(row) for row in rows}
