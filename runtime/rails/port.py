@@ -23,6 +23,7 @@ from zentra.runtime.errors import Refusal
 
 __all__ = [
     "UNKNOWN_CAUSE",
+    "Backoff",
     "CallbackCode",
     "CallbackRejected",
     "Cause",
@@ -40,7 +41,7 @@ __all__ = [
 
 RailKind = Literal["sandbox", "inline"]
 RailMode = Literal["test", "live"]
-Trust = Literal["body_signed", "polled", "direct"]
+Trust = Literal["body_signed", "polled", "direct", "shared_secret", "none"]
 
 MINOR_MAX = 2**63 - 1  # what the ledger's signed 64-bit columns hold
 DIGITS = re.compile(r"[0-9]{1,19}")  # 2**63 - 1 has 19 digits
@@ -106,6 +107,16 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     sequence: int = 0  # of the record that asks for it: the span that the call follows from
 
 
+class Backoff(msgspec.Struct, frozen=True):
+    """How the pauses between two questions grow: the first, by which factor, up to which, and the share of each that
+    chance may take away. A zero leaves it to the rail's other settings."""
+
+    after_seconds: float = 0.0
+    factor: float = 2.0
+    max_seconds: float = 0.0
+    jitter: float = 0.1
+
+
 class RailSettings(msgspec.Struct, frozen=True):
     """What the routing layer knows of one rail before it asks anything."""
 
@@ -122,6 +133,8 @@ class RailSettings(msgspec.Struct, frozen=True):
     deadline_seconds: float = 900.0  # an outcome still unknown then opens a case
     concurrency_max: int = 64
     mode: RailMode = "test"  # of the tenants whose corridors may lead here; fixed once the rail is set up
+    polling: dict[str, Backoff] = {}  # by what the rail said last: see `zentra.runtime.rails.polling`
+    stranger_wait_seconds: float = 30.0  # how long a callback of an unknown reference waits before it is a case
 
 
 class CallbackCode(StrEnum):
