@@ -18,15 +18,19 @@ from zentra.runtime.rails.port import (
     CallbackCode,
     CallbackRejected,
     Cause,
+    Declaration,
     OutcomeStatus,
     RailOutcome,
     RailSettings,
     Submission,
+    Verdict,
 )
 
 __all__ = ["InlineRail"]
 
 REMEMBERED_MAX = 20_000  # about 9 MiB; what is forgotten and submitted again is answered alike
+
+DECLARATION = Declaration(callback_trust="none", idempotent_references=True)
 
 SCENARIOS = {
     None: OutcomeStatus.SUCCEEDED,
@@ -49,6 +53,11 @@ class InlineRail:
     def settings(self) -> RailSettings:
         """What this rail was configured with."""
         return self._settings
+
+    @property
+    def declaration(self) -> Declaration:
+        """What this adapter knows of the rail's ways."""
+        return DECLARATION
 
     async def submit(self, submission: Submission) -> RailOutcome:
         """Return the outcome of the submission's scenario; a scenario it cannot play is not accepted."""
@@ -80,9 +89,14 @@ class InlineRail:
             )
         return msgspec.structs.replace(known, trust="polled")
 
-    def verify_callback(self, raw: bytes, headers: Mapping[str, str], now: float) -> RailOutcome:
+    def verify_callback(
+        self, raw: bytes, headers: Mapping[str, str], now: float, peer: str | None = None
+    ) -> RailOutcome:
         """Raises `CallbackRejected` always: nobody can sign for this rail."""
         raise CallbackRejected(self._settings.name, CallbackCode.SIGNATURE_MISSING)
+
+    def ack(self, verdict: Verdict) -> None:
+        """Return None: nobody calls back."""
 
     async def aclose(self) -> None:
         """There is nothing to give back."""

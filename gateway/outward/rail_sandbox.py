@@ -27,13 +27,16 @@ from zentra.runtime.rails.port import (
     CallbackCode,
     CallbackRejected,
     Cause,
+    Declaration,
     OutcomeStatus,
     RailOutcome,
     RailSettings,
     Submission,
     Trust,
+    Verdict,
     minor_from_text,
     raw_digest,
+    require_network,
 )
 from zentra.runtime.rails.routing import parse_reference
 from zentra.runtime.tracing import traceparent
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from zentra.gateway.spans import Span, Spans
 
 __all__ = [
+    "SANDBOX_DECLARATION",
     "SIGNATURE_HEADER",
     "STATUSES",
     "TIMESTAMP_HEADER",
@@ -55,6 +59,7 @@ __all__ = [
 TIMESTAMP_HEADER = "x-sandbox-timestamp"
 SIGNATURE_HEADER = "x-sandbox-signature"
 TIMESTAMP = re.compile(r"[0-9]{1,12}")
+SANDBOX_DECLARATION = Declaration(callback_trust="body_signed", idempotent_references=True)
 TOLERANCE_SECONDS = 300  # what webhook libraries allow between two clocks
 
 STATUSES = {
@@ -162,6 +167,11 @@ class SandboxRail:
         """What this rail was configured with."""
         return self._settings
 
+    @property
+    def declaration(self) -> Declaration:
+        """What this adapter knows of the rail's ways."""
+        return SANDBOX_DECLARATION
+
     async def submit(self, submission: Submission) -> RailOutcome:
         """Ask the rail to pay; return what it answered. Ambiguity is `unknown`, never an exception."""
         body = SubmitBody(
@@ -180,9 +190,15 @@ class SandboxRail:
         """Ask the rail what became of a reference. Ambiguity is `unknown`, never an exception."""
         return await self._follow("GET", f"{self._payments_url}/{quote(reference, safe='')}", reference, None, cause)
 
-    def verify_callback(self, raw: bytes, headers: Mapping[str, str], now: float) -> RailOutcome:
+    def verify_callback(
+        self, raw: bytes, headers: Mapping[str, str], now: float, peer: str | None = None
+    ) -> RailOutcome:
         """Return what an authentic callback says. Raises `CallbackRejected`."""
+        require_network(self._settings, peer)
         return verify_sandbox_callback(self._settings.name, self._settings.secret, raw, headers, now)
+
+    def ack(self, verdict: Verdict) -> None:
+        """Return None: the sandbox reads the status alone."""
 
     async def aclose(self) -> None:
         """Give back connections. Calling it twice does no harm."""
