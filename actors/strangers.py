@@ -25,7 +25,6 @@ LOOK_SECONDS_MAX: Final = 15.0
 WAIT_SECONDS: Final = 30.0  # of a rail that is not set up any more
 
 
-
 def met(tick: Tick, at: Input, outcome: RailOutcome, cause: str, *, hopeless: bool) -> None:
     """Let a report wait for its attempt; one that came with no callback, or is `hopeless`, is a case at once."""
     if outcome.event_id is None or hopeless:

@@ -33,7 +33,17 @@ from zentra.runtime.messages import CommandGiven, Due, Event, LeafDue
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.policy.scoring import Scorer
 from zentra.runtime.policy.windows import add
-from zentra.runtime.ports import CaseRow, DenialRow, Expiring, Ground, LogHead, TickPlan, TickWrites, Timer, WaitingCallback
+from zentra.runtime.ports import (
+    CaseRow,
+    DenialRow,
+    Expiring,
+    Ground,
+    LogHead,
+    TickPlan,
+    TickWrites,
+    Timer,
+    WaitingCallback,
+)
 from zentra.runtime.rails.port import Cause, Submission
 from zentra.runtime.stream_ports import Position
 from zentra.runtime.webhooks.delivery import Delivery

@@ -216,7 +216,6 @@ class Fleet:
         )
         self.workers: list[FleetWorker] = []
         self._serial = 0
-        self._seen_callbacks: set[tuple[str, str]] = set()
         self.add_worker("w1")
 
     def seconds(self) -> float:
@@ -281,10 +280,8 @@ class Fleet:
 
     def report(self, outcome: RailOutcome, cause: str | None = None) -> None:
         """Let a rail say something; what has an event id is a callback, which the gateway takes once."""
-        if outcome.event_id is not None:
-            if (outcome.rail, outcome.event_id) in self._seen_callbacks:
-                return
-            self._seen_callbacks.add((outcome.rail, outcome.event_id))
+        if outcome.event_id is not None and not self.store.take_callback(outcome):
+            return
         named = parse_reference(outcome.reference)
         key = named[0] if named else callback_key(outcome.rail, outcome.reference)
         reported = m.RailReported(outcome, cause or outcome.event_id or f"report/{self._next()}")
