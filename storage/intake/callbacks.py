@@ -1,8 +1,8 @@
 """Provider callbacks: raw bytes and digest are committed, unique by rail and event id, before the provider hears "ok".
 
 - A repeat is counted and not stored twice, and it still reaches the actor, which keeps a record of it.
-- One that says under a new event id what another has said, by the provider's own reference and the status, is stored
-  with its bytes, and marked: what it says beyond that, another amount for one, is the actor's to judge.
+- One that says under a new event id what another has said, by the references and the status, is stored with its bytes,
+  and marked: what it says beyond that, another amount for one, is the actor's to judge.
 - A known event id over other bytes is no repeat. It is stored under an id of its own, so nothing a rail said is lost.
 - The body is what arrived, byte for byte; whether it was authentic was settled before it came here.
 """
@@ -39,7 +39,7 @@ class Taken(StrEnum):
 
     NEW = "new"
     REPEATED = "repeated"  # the same event id and bytes
-    SAID_BEFORE = "said_before"  # another event id; the same provider's reference and status
+    SAID_BEFORE = "said_before"  # another event id; the same references and status
 
 
 class Callback(Struct, frozen=True):
@@ -114,15 +114,13 @@ def _name(callback: Callback) -> tuple[str, str]:
 async def _insert(connection: Connection, group: Sequence[Callback]) -> dict[tuple[str, str], Taken]:
     """Store what is new of a group; return that, by rail and event id."""
     first: dict[tuple[str, str], Callback] = {}
-    said: dict[tuple[str, str, str], str] = {}
+    said: dict[tuple[str, str, str, str | None], str] = {}
     for callback in group:
         first.setdefault(_name(callback), callback)
     rows = []
     for callback in first.values():
         one = callback.outcome
-        same_as = None
-        if one.provider_reference is not None:
-            same_as = said.setdefault((one.rail, one.provider_reference, one.status), callback.event_id)
+        same_as = said.setdefault((one.rail, one.reference, one.status, one.provider_reference), callback.event_id)
         rows.append(
             (
                 one.rail, callback.event_id, one.reference, callback.body,
@@ -171,8 +169,8 @@ insert into callbacks (rail, event_id, reference, body, headers, digest, status,
 select rail, event_id, reference, body, headers::jsonb, digest, status, minor, currency, provider_reference, reason,
     trust, peer, coalesce(same_as, (
         select known.event_id from callbacks known
-        where known.rail = given.rail and known.provider_reference = given.provider_reference
-            and known.status = given.status
+        where known.rail = given.rail and known.reference = given.reference and known.status = given.status
+            and known.provider_reference is not distinct from given.provider_reference
         order by known.received_at limit 1))
 from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::bytea[], $7::text[], $8::bigint[],
         $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
