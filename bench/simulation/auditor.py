@@ -255,8 +255,8 @@ class Auditor:
         self.policy.moved(history, record, configuration, ground.now, types, parties, known)
         self.reviews.moved(history, record, configuration, ground.now, self.messages.commands)
         self.fees.moved(history, record, configuration, payer, payee)
-        self.rails.grounds(history, record, self.messages.commands)
         self.callbacks.moved(history, record)
+        self.rails.grounds(history, record, self.messages.commands)
         self.deliveries.moved(history, record, configuration.endpoints.get(history.tenant, ()))
         return history, record
 

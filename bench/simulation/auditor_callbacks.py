@@ -34,16 +34,9 @@ class AuditedCallbacks:
     def moved(self, history: History, record: Record) -> None:
         """Object where money follows what was only claimed."""
         settles = history.before == SUBMITTED and history.state in (CONFIRMED, REFUSED)
-        fails_over = record.event == "provider.failover"
         if record.event == "provider.callback" and settles and record.facts["trust"] not in (*TRUSTED, "operator"):
-            raise Violation(
-                "N", f"{history.id}/{record.sequence} takes a claim for an outcome: {record.facts['trust']}"
-            )
-        if fails_over and record.cause in {event for _, event in self._claims()}:
-            raise Violation("N", f"{history.id}/{record.sequence} leaves a rail because of a claim")
-
-    def _claims(self) -> Collection[_Name]:
-        return [name for name, outcome in self._taken.items() if outcome.trust not in TRUSTED]
+            where = f"{history.id}/{record.sequence}"
+            raise Violation("N", f"{where} takes a claim for an outcome: {record.facts['trust']}")
 
     def ignored(self, claimed: Collection[_Name]) -> set[tuple[str, str, str]]:
         """Return (reference, status, trust) of what no intent has taken up under any event id: it came too early, or

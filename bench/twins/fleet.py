@@ -245,11 +245,12 @@ class Fleet:
     # What comes in ------------------------------------------------------------------------------------------------
 
     def submit(
-        self, command: IntentCommand, *, tenant: str = "acme", principal: str = "dev", role: str = "developer"
-    ) -> str:
+        self, command: IntentCommand, *, tenant: str = "acme", principal: str = "dev", role: str = "developer",
+        id: str | None = None,
+    ) -> str:  # fmt: skip
         """Register an intent as the gateway does and publish its frame; return its id."""
         number = self._next()
-        intent = hashlib.sha256(f"intent/{number}".encode()).hexdigest()[:32]
+        intent = id or hashlib.sha256(f"intent/{number}".encode()).hexdigest()[:32]
         intent_id, digest, key = command.intent_id or f"intent-{number}", digest_of("intent", command), f"key-{number}"
         transition = register(
             intent=intent, tenant=tenant, intent_id=intent_id, command=command, digest=digest, key=key,
