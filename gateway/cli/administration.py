@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import typer
 
+from zentra.gateway.cli.polling import add_polling
 from zentra.gateway.cli.support import JSON_OPTION, administered, say, say_json, table, text_of
 from zentra.gateway.settings import SettingsError
 
@@ -38,6 +39,7 @@ policies_app = _group("Policies: a tenant's limits, in versions.")
 
 def add_administration(app: typer.Typer) -> None:
     """Add the groups of commands to `app`."""
+    add_polling(rails_app)
     for name, group in (
         ("tenants", tenants_app),
         ("principals", principals_app),

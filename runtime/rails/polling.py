@@ -22,6 +22,7 @@ __all__ = ["DEFAULTS", "Standing", "backoff_of", "flaw_of", "pause", "standing_o
 OVERDUE_SECONDS_MAX: Final = 600.0  # between two questions after the case: whoever mends the rail need not wait longer
 CLAIMED_SECONDS_MIN: Final = 0.5
 SHORTEST_SECONDS: Final = 0.01
+SECONDS_MAX: Final = 7 * 86_400.0  # whoever asks more rarely does not ask
 
 
 class Standing(StrEnum):
@@ -84,8 +85,8 @@ def flaw_of(settings: RailSettings) -> str | None:
     for name, chosen in settings.polling.items():
         if name not in DEFAULTS:
             return f"polling.{name}: one of {', '.join(DEFAULTS)}"
-        if not (chosen.after_seconds >= 0 and chosen.max_seconds >= 0):
-            return f"polling.{name}: seconds from 0 on"
+        if not (0 <= chosen.after_seconds <= SECONDS_MAX and 0 <= chosen.max_seconds <= SECONDS_MAX):
+            return f"polling.{name}: 0 to {SECONDS_MAX:.0f} seconds"
         if not 1.0 < chosen.factor <= 100.0:
             return f"polling.{name}.factor: above 1, 100 at most"
         if not 0.0 <= chosen.jitter <= 0.5:

@@ -7,7 +7,6 @@ from typing import Any, Final
 import pytest
 
 from tests.actors.callbacks import Drawn, Word, expected, main, permutations_on_twin
-from zentra.actors import outcomes
 from zentra.runtime.rails import ruling
 from zentra.runtime.rails.ruling import Known, Ruling, Said
 
@@ -102,7 +101,3 @@ async def test_a_rule_that_is_another_is_noticed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(target, planted)
     played = await permutations_on_twin(11, 200)
     assert played.wrong != []
-
-
-def test_what_is_planted_is_what_runs() -> None:
-    assert outcomes.rule is ruling.rule

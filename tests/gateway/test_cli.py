@@ -30,7 +30,7 @@ COMMANDS = (
     "tenants", "tenants create", "tenants list",
     "principals", "principals create", "principals list",
     "keys", "keys create", "keys list", "keys revoke",
-    "rails", "rails create", "rails list",
+    "rails", "rails create", "rails list", "rails polling",
     "corridors", "corridors create", "corridors list",
     "policies", "policies create", "policies list",
     "policy", "policy draft", "policy validate", "policy backtest", "policy promote", "policy rollback", "policy list",
@@ -126,6 +126,8 @@ ERRORS: tuple[tuple[str, dict[str, str], int, str], ...] = (
     ("sandbox --rails /none",                 {},                                       3, "/none"),
     ("policies create acme --file /none",     {},                                       3, "/none"),
     ("rails create x --file /none",           {},                                       3, "/none"),
+    ("rails polling x --after 5",             {},                                       2, "go together"),
+    ("rails polling x",                       {},                                       3, "ADMIN_URL is not set"),
     ("fees put acme /none",                   {},                                       3, "/none"),
     ("fees check /none",                      {},                                       3, "/none"),
     ("fees list acme",                        {},                                       3, "ADMIN_URL is not set"),
@@ -246,6 +248,23 @@ def test_an_installation_is_set_up_from_the_command_line(fresh: Zentra, tmp_path
     rail = f"rails create sandbox_a --base-url http://127.0.0.1:8090 --secret-file {tmp_path / 'secret'}"
     assert answer(fresh, rail) == {"rail": "sandbox_a", "changed": True}
     assert [(one["name"], one["secret"]) for one in answer(fresh, "rails list")] == [("sandbox_a", "***")]
+    asked = answer(fresh, "rails polling sandbox_a")
+    assert (asked["changed"], asked["deadline_seconds"], asked["stranger_wait_seconds"]) == (False, 900.0, 30.0)
+    line = "rails polling sandbox_a --standing pending --after 5 --jitter 0 --deadline 60"
+    for changed in (True, False):
+        asked = answer(fresh, line)
+        assert (asked["changed"], asked["deadline_seconds"]) == (changed, 60.0)
+    [pending] = [row for row in asked["polling"] if row["standing"] == "pending"]
+    assert pending["asked_after"] == [2.0, 7.0, 14.0, 28.0, 56.0, 112.0]
+    for line, sentence in (
+        ("rails polling sandbox_a --standing asleep --after 5", "one of silent"),
+        ("rails polling sandbox_a --standing pending --factor 1", "polling.pending.factor: above 1"),
+        ("rails polling nobody", "the rails are sandbox_a"),
+    ):
+        code, _, err = fresh(line)
+        assert (code != 0, sentence in err) == (True, True), err
+    code, out, _ = fresh("rails polling sandbox_a")
+    assert (code, "an outcome unknown for 60 s is a case" in out) == (0, True)
 
     corridor = "corridors create acme ng-transfer --currency NGN --rail sandbox_a"
     assert answer(fresh, corridor)["changed"] is True

@@ -44,11 +44,11 @@ TABLE = [
     ("succeeded",    "polled",        False,   OPEN._replace(doubted=True),              R.CONFIRMS),
     ("not_accepted", "polled",        False,   OPEN._replace(paid_otherwise=True),       R.CONTRADICTS),
     ("declined",     "polled",        False,   OPEN._replace(paid_otherwise=True),       R.DECLINES),
-    ("not_accepted", "polled",        False,   OPEN._replace(claimed={"succeeded"}),     R.DECLINES),
-    ("not_accepted", "polled",        False,   OPEN._replace(claimed={"declined"}),      R.DECLINES),
-    ("not_accepted", "polled",        False,   OPEN._replace(claimed={"not_accepted"}),  R.FAILS_OVER),
-    ("declined",     "polled",        False,   OPEN._replace(claimed={"succeeded"}),     R.DECLINES),
-    ("succeeded",    "polled",        False,   OPEN._replace(claimed={"declined"}),      R.CONFIRMS),
+    ("not_accepted", "polled",        False,   OPEN._replace(claimed=frozenset({"succeeded"})),     R.DECLINES),
+    ("not_accepted", "polled",        False,   OPEN._replace(claimed=frozenset({"declined"})),      R.DECLINES),
+    ("not_accepted", "polled",        False,   OPEN._replace(claimed=frozenset({"not_accepted"})),  R.FAILS_OVER),
+    ("declined",     "polled",        False,   OPEN._replace(claimed=frozenset({"succeeded"})),     R.DECLINES),
+    ("succeeded",    "polled",        False,   OPEN._replace(claimed=frozenset({"declined"})),      R.CONFIRMS),
 ]
 # fmt: on
 GRID = [
