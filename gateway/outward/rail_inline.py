@@ -30,8 +30,6 @@ __all__ = ["InlineRail"]
 
 REMEMBERED_MAX = 20_000  # about 9 MiB; what is forgotten and submitted again is answered alike
 
-DECLARATION = Declaration(callback_trust="none", idempotent_references=True)
-
 SCENARIOS = {
     None: OutcomeStatus.SUCCEEDED,
     "success": OutcomeStatus.SUCCEEDED,
@@ -44,6 +42,8 @@ SCENARIOS = {
 class InlineRail:
     """A rail that answers from a table."""
 
+    declaration = Declaration(callback_trust="none", idempotent_references=True)
+
     def __init__(self, settings: RailSettings, remembered_max: int = REMEMBERED_MAX) -> None:
         self._settings = settings
         self._remembered_max = remembered_max
@@ -53,11 +53,6 @@ class InlineRail:
     def settings(self) -> RailSettings:
         """What this rail was configured with."""
         return self._settings
-
-    @property
-    def declaration(self) -> Declaration:
-        """What this adapter knows of the rail's ways."""
-        return DECLARATION
 
     async def submit(self, submission: Submission) -> RailOutcome:
         """Return the outcome of the submission's scenario; a scenario it cannot play is not accepted."""

@@ -41,6 +41,7 @@ __all__ = [
     "Submission",
     "Trust",
     "Verdict",
+    "is_network",
     "minor_from_text",
     "raw_digest",
     "require_network",
@@ -135,7 +136,7 @@ class RailSettings(msgspec.Struct, frozen=True):
     name: str
     kind: RailKind
     base_url: str = ""
-    secret: str = ""
+    secret: str = ""  # what callbacks are verified with; where secrets are named it is "callback"
     callback_url: str = ""
     idempotent_references: bool = True  # the same reference twice is one payment, so it may be submitted again
     not_found_lies_seconds: float = 0.0  # how long a poll may say "not found" of a payment that exists
@@ -158,8 +159,8 @@ class Declaration(msgspec.Struct, frozen=True):
     callback_trust: Trust  # of an authentic callback; an adapter never gives an outcome more
     idempotent_references: bool = False  # the same reference twice is one payment
     not_found_lies_seconds: float = 0.0  # how long a poll may at worst deny a payment that exists
-    secrets: tuple[str, ...] = ()  # the names in `RailSettings.secrets` without which it cannot work
-    options: tuple[str, ...] = ()  # the names in `RailSettings.options` without which it cannot work
+    secrets: tuple[str, ...] = ()  # without which it cannot work: names in `RailSettings.secrets`, and "callback"
+    options: tuple[str, ...] = ()  # without which it cannot work: names in `RailSettings.options`
 
 
 class Verdict(StrEnum):
@@ -250,6 +251,15 @@ class Rail(Protocol):
 def requires_requery(trust: Trust) -> bool:
     """Return whether a statement may only make us ask the rail, because its body is not bound to its proof."""
     return trust in ("shared_secret", "none")
+
+
+def is_network(text: str) -> bool:
+    """Return whether `text` is a network in CIDR notation, or an address."""
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def require_network(settings: RailSettings, peer: str | None) -> None:

@@ -77,6 +77,7 @@ async def test_the_same_again_changes_nothing(administration: Administration) ->
         (lambda a: a.put_rail(RailSettings("sandbox", "sandbox", poll_after_seconds=float("nan"))), "rail_malformed"),
         (lambda a: a.put_rail(RailSettings("sandbox", "sandbox", concurrency_max=0)), "rail_malformed"),
         (lambda a: a.put_rail(RailSettings("sandbox", "sandbox", polling={"asleep": Backoff()})), "rail_malformed"),
+        (lambda a: a.put_rail(RailSettings("sandbox", "sandbox", callback_networks=("here",))), "rail_malformed"),
         (lambda a: a.put_corridor(msgspec.structs.replace(CORRIDOR, name="N G")), "corridor_malformed"),
         (lambda a: a.put_corridor(msgspec.structs.replace(CORRIDOR, currency="NGX")), "currency_unknown"),
         (lambda a: a.put_corridor(msgspec.structs.replace(CORRIDOR, kind="gift")), "kind_unknown"),
