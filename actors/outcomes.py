@@ -107,11 +107,15 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
 
 def _known(tx: Transaction, attempt: Attempt) -> Known:
     """Return what the rule has to know of an attempt."""
+    attempts = tx.attempts
+    open_ = tx.state is State.SUBMITTED and attempt.number == len(attempts)
+    if not attempt.said and not attempt.claims and len(attempts) == 1:  # nearly always: nothing has been said yet
+        return Known(attempt.status, open_)
     return Known(
         attempt.status,
-        tx.state is State.SUBMITTED and attempt.number == len(tx.attempts),
+        open_,
         any(word.startswith(_PAID) for word in attempt.said),
-        any(other.status == "contradicted" for other in tx.attempts),
+        any(other.status == "contradicted" for other in attempts),
         _claimed(attempt),
     )
 
@@ -132,8 +136,7 @@ def _settle_cases(
     asked for only once."""
     if tx.cases_open:
         asking.end_case(tick, at, tx, asking.UNKNOWN_OUTCOME, "answered", cause)
-    claimed = _claimed(attempt)
-    if claimed and belied(outcome.status, claimed):
+    if attempt.claims and belied(outcome.status, claimed := _claimed(attempt)):
         detail = {
             "rail": outcome.rail, "reference": outcome.reference, "attempt": str(attempt.number),
             "claimed": ", ".join(sorted(claimed)), "said": str(outcome.status), "trust": outcome.trust,

@@ -56,7 +56,7 @@ def waiting(make_fleet: MakeFleet, heard: str, **changes: Any) -> tuple[Fleet, s
         async def poll(reference: str, *_: object) -> Any:
             return outcome(intent, "unknown", minor=None, currency=None, trust="polled")
 
-        fleet.rails["alpha"].poll = poll  # type: ignore[method-assign]
+        fleet.rails["alpha"].poll = poll  # type: ignore[method-assign, assignment]
     fleet.run_until_idle()
     assert fleet.transaction(intent).state is State.SUBMITTED
     return fleet, intent

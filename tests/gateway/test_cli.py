@@ -255,23 +255,6 @@ def test_an_installation_is_set_up_from_the_command_line(fresh: Zentra, tmp_path
     rail = f"rails create sandbox_a --base-url http://127.0.0.1:8090 --secret-file {tmp_path / 'secret'}"
     assert answer(fresh, rail) == {"rail": "sandbox_a", "changed": True}
     assert [(one["name"], one["secret"]) for one in answer(fresh, "rails list")] == [("sandbox_a", "***")]
-    asked = answer(fresh, "rails polling sandbox_a")
-    assert (asked["changed"], asked["deadline_seconds"], asked["stranger_wait_seconds"]) == (False, 900.0, 30.0)
-    line = "rails polling sandbox_a --standing pending --after 5 --jitter 0 --deadline 60"
-    for changed in (True, False):
-        asked = answer(fresh, line)
-        assert (asked["changed"], asked["deadline_seconds"]) == (changed, 60.0)
-    [pending] = [row for row in asked["polling"] if row["standing"] == "pending"]
-    assert pending["asked_after"] == [2.0, 7.0, 14.0, 28.0, 56.0, 112.0]
-    for line, sentence in (
-        ("rails polling sandbox_a --standing asleep --after 5", "one of silent"),
-        ("rails polling sandbox_a --standing pending --factor 1", "polling.pending.factor: above 1"),
-        ("rails polling nobody", "the rails are sandbox_a"),
-    ):
-        code, _, err = fresh(line)
-        assert (code != 0, sentence in err) == (True, True), err
-    code, out, _ = fresh("rails polling sandbox_a")
-    assert (code, "an outcome unknown for 60 s is a case" in out) == (0, True)
     bank = (
         "rails create bank --kind gtbank --base-url http://127.0.0.1:8090 --option client_id=zentra"
         f" --secret callback=file:{tmp_path / 'secret'} --secret client_secret=env:OF_THE_BANK --network 192.0.2.0/24"
@@ -299,6 +282,28 @@ def test_an_installation_is_set_up_from_the_command_line(fresh: Zentra, tmp_path
     assert fresh(f"nats-config --output {config}")[0] == 0
     assert "T_ACME" in config.read_text()
     assert config.stat().st_mode & 0o777 == 0o600
+
+
+def test_how_a_rail_is_asked_is_shown_and_changed(fresh: Zentra) -> None:
+    for line in ("migrate", "rails create sandbox_a --base-url http://127.0.0.1:8090"):
+        answer(fresh, line)
+    asked = answer(fresh, "rails polling sandbox_a")
+    assert (asked["changed"], asked["deadline_seconds"], asked["stranger_wait_seconds"]) == (False, 900.0, 30.0)
+    line = "rails polling sandbox_a --standing pending --after 5 --jitter 0 --deadline 60"
+    for changed in (True, False):
+        asked = answer(fresh, line)
+        assert (asked["changed"], asked["deadline_seconds"]) == (changed, 60.0)
+    [pending] = [row for row in asked["polling"] if row["standing"] == "pending"]
+    assert pending["asked_after"] == [2.0, 7.0, 14.0, 28.0, 56.0, 112.0]
+    for line, sentence in (
+        ("rails polling sandbox_a --standing asleep --after 5", "one of silent"),
+        ("rails polling sandbox_a --standing pending --factor 1", "polling.pending.factor: above 1"),
+        ("rails polling nobody", "the rails are sandbox_a"),
+    ):
+        code, _, err = fresh(line)
+        assert (code != 0, sentence in err) == (True, True), err
+    code, out, _ = fresh("rails polling sandbox_a")
+    assert (code, "an outcome unknown for 60 s is a case" in out) == (0, True)
 
 
 def test_fees_are_tried_put_in_force_and_taken_back(
