@@ -56,7 +56,7 @@ class Auditor:
         self.deliveries, self.desk, self.reviews = AuditedDeliveries(), AuditedDesk(), AuditedReviews()
         self.holds = AuditedHolds(self.ledger)
         self.callbacks = AuditedCallbacks()
-        self.messages = AuditedMessages(self._heard)
+        self.messages = AuditedMessages(self.heard)
         self._store = store
         self._fences = {partition: row.version for partition, row in store.lease_rows.items()}
         self._keys: dict[tuple[str, str, str], str] = {}
@@ -204,7 +204,8 @@ class Auditor:
             ledger.systems(tenant, book), meant,
         )  # fmt: skip
 
-    def _heard(self, outcome: RailOutcome) -> None:
+    def heard(self, outcome: RailOutcome) -> None:
+        """Follow what was said of a payment: a callback when it is kept, the rest when it is on its way to a worker."""
         self.rails.said(outcome)
         self.callbacks.said(outcome)
 

@@ -389,6 +389,7 @@ class Border:
         key = named[0] if named else callback_key(outcome.rail, outcome.reference)
         assert outcome.event_id is not None
         simulation.store.take_callback(outcome)
+        simulation.auditor.heard(outcome)
         self.emit(simulation.partition_of(key), "callback", RailReported(outcome, outcome.event_id))
         return True
 
