@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import typer
 
+from zentra.gateway.cli.polling import add_polling
 from zentra.gateway.cli.rails import rails_app
 from zentra.gateway.cli.support import JSON_OPTION, administered, json_of, say, say_json, table
 
@@ -36,6 +37,7 @@ policies_app = _group("Policies: a tenant's limits, in versions.")
 
 def add_administration(app: typer.Typer) -> None:
     """Add the groups of commands to `app`."""
+    add_polling(rails_app)
     for name, group in (
         ("tenants", tenants_app),
         ("principals", principals_app),

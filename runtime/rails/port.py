@@ -27,6 +27,7 @@ from zentra.runtime.errors import Refusal
 __all__ = [
     "UNKNOWN_CAUSE",
     "Ack",
+    "Backoff",
     "CallbackCode",
     "CallbackRejected",
     "Cause",
@@ -121,6 +122,16 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     sequence: int = 0  # of the record that asks for it: the span that the call follows from
 
 
+class Backoff(msgspec.Struct, frozen=True):
+    """How the pauses between two questions grow: the first, by which factor, up to which, and the share of each that
+    chance may take away. A zero leaves it to the rail's other settings."""
+
+    after_seconds: float = 0.0
+    factor: float = 2.0
+    max_seconds: float = 0.0
+    jitter: float = 0.1
+
+
 class RailSettings(msgspec.Struct, frozen=True):
     """What the routing layer knows of one rail before it asks anything."""
 
@@ -140,6 +151,8 @@ class RailSettings(msgspec.Struct, frozen=True):
     callback_networks: tuple[str, ...] = ()  # CIDR: whence callbacks may come; empty is from anywhere
     options: dict[str, str] = {}  # further settings of the adapter's own, none of them secret
     secrets: dict[str, str] = {}  # further secrets of the adapter's own, by name
+    polling: dict[str, Backoff] = {}  # by what the rail said last: see `zentra.runtime.rails.polling`
+    stranger_wait_seconds: float = 30.0  # how long a callback of an unknown reference waits before it is a case
 
 
 class Declaration(msgspec.Struct, frozen=True):

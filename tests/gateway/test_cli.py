@@ -30,7 +30,7 @@ COMMANDS = (
     "tenants", "tenants create", "tenants list",
     "principals", "principals create", "principals list",
     "keys", "keys create", "keys list", "keys revoke",
-    "rails", "rails create", "rails list", "rails kinds",
+    "rails", "rails create", "rails list", "rails kinds", "rails polling",
     "corridors", "corridors create", "corridors list",
     "policies", "policies create", "policies list",
     "policy", "policy draft", "policy validate", "policy backtest", "policy promote", "policy rollback", "policy list",
@@ -126,6 +126,8 @@ ERRORS: tuple[tuple[str, dict[str, str], int, str], ...] = (
     ("sandbox --rails /none",                 {},                                       3, "/none"),
     ("policies create acme --file /none",     {},                                       3, "/none"),
     ("rails create x --file /none",           {},                                       3, "/none"),
+    ("rails polling x --after 5",             {},                                       2, "go together"),
+    ("rails polling x",                       {},                                       3, "ADMIN_URL is not set"),
     ("rails create x --kind no_such_bank",    {},                                       1, "kind_unknown"),
     ("rails create x --kind providus",        {},                                       3, "client_id is missing"),
     ("rails create x --secret callback",      {},                                       3, "--secret callback: write"),
@@ -280,6 +282,28 @@ def test_an_installation_is_set_up_from_the_command_line(fresh: Zentra, tmp_path
     assert fresh(f"nats-config --output {config}")[0] == 0
     assert "T_ACME" in config.read_text()
     assert config.stat().st_mode & 0o777 == 0o600
+
+
+def test_how_a_rail_is_asked_is_shown_and_changed(fresh: Zentra) -> None:
+    for line in ("migrate", "rails create sandbox_a --base-url http://127.0.0.1:8090"):
+        answer(fresh, line)
+    asked = answer(fresh, "rails polling sandbox_a")
+    assert (asked["changed"], asked["deadline_seconds"], asked["stranger_wait_seconds"]) == (False, 900.0, 30.0)
+    line = "rails polling sandbox_a --standing pending --after 5 --jitter 0 --deadline 60"
+    for changed in (True, False):
+        asked = answer(fresh, line)
+        assert (asked["changed"], asked["deadline_seconds"]) == (changed, 60.0)
+    [pending] = [row for row in asked["polling"] if row["standing"] == "pending"]
+    assert pending["asked_after"] == [2.0, 7.0, 14.0, 28.0, 56.0, 112.0]
+    for line, sentence in (
+        ("rails polling sandbox_a --standing asleep --after 5", "one of silent"),
+        ("rails polling sandbox_a --standing pending --factor 1", "polling.pending.factor: above 1"),
+        ("rails polling nobody", "the rails are sandbox_a"),
+    ):
+        code, _, err = fresh(line)
+        assert (code != 0, sentence in err) == (True, True), err
+    code, out, _ = fresh("rails polling sandbox_a")
+    assert (code, "an outcome unknown for 60 s is a case" in out) == (0, True)
 
 
 def test_fees_are_tried_put_in_force_and_taken_back(
