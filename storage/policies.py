@@ -8,19 +8,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
 
-from zentra.runtime.errors import Contended, Refusal
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import Violation
 from zentra.runtime.policy.document import digest_of_document, parse_policy, unknown_names
-from zentra.storage.intake.commands import KeyedAnswer, claim_key
 from zentra.storage.pool import Connection, Pool, tenant_transaction
+from zentra.storage.versions import (
+    STEPS,
+    Asked,
+    InvalidDocument,
+    Planned,
+    Step,
+    VersionEvent,
+    VersionRow,
+    may_step,
+    stepped,
+)
 
 __all__ = [
     "POLICIES_MAX", "InvalidPolicy", "PolicyAsked", "PolicyEvent", "PolicyRow", "PolicyView", "draft_policy",
@@ -29,20 +36,9 @@ __all__ = [
 ]  # fmt: skip
 
 POLICIES_MAX: Final = 500  # versions in one answer, the newest first
-RUNS_MAX: Final = 4
 
-Step = Literal["validate", "promote", "rollback"]
-
-
-class PolicyRow(Struct, frozen=True):
-    """A version in a list: all but its document."""
-
-    version: int
-    state: str
-    digest: str
-    note: str
-    created_by: str
-    created_at: datetime
+PolicyRow = VersionRow
+InvalidPolicy = InvalidDocument
 
 
 class PolicyView(PolicyRow, frozen=True):
@@ -52,42 +48,14 @@ class PolicyView(PolicyRow, frozen=True):
     violations: tuple[Violation, ...] = ()
 
 
-class PolicyEvent(Struct, frozen=True):
+class PolicyEvent(VersionEvent, frozen=True):
     """Who did what with a version, when."""
 
-    version: int
-    action: str
-    principal: str
-    at: datetime
-    detail: Any
 
+class PolicyAsked(Asked, frozen=True):
+    """Who asks; `scorers` are the names of the installation's own scorers of risk."""
 
-class PolicyAsked(Struct, frozen=True):
-    """Who asks, and the key of the request with the digest of what is asked; without a key a step is no replay.
-
-    `scorers` are the names of the installation's own scorers of risk."""
-
-    principal: str
-    key: str = ""
-    digest: bytes = b""
-    request_id: str = ""
     scorers: tuple[str, ...] = ()
-
-
-class InvalidPolicy(Exception):
-    """Raised for a document that is no policy, with everything that is wrong with it."""
-
-    def __init__(self, violations: list[Violation]) -> None:
-        super().__init__(f"{len(violations)} rules are broken; the first: {violations[0]}")
-        self.violations = violations
-
-
-class _Plan(Struct, frozen=True):
-    """What a step will write, and the version as it will be."""
-
-    view: PolicyView
-    status: int
-    writes: tuple[tuple[str, tuple[Any, ...]], ...]
 
 
 async def draft_policy(pool: Pool, tenant: str, document: Any, note: str, asked: PolicyAsked) -> PolicyView | StoredKey:
@@ -96,13 +64,13 @@ async def draft_policy(pool: Pool, tenant: str, document: Any, note: str, asked:
     digest, text = digest_of_document(document), msgspec.json.encode(document).decode()
     detail = {"digest": digest, "violations": violations}
 
-    async def plan(connection: Connection) -> _Plan:
+    async def plan(connection: Connection) -> Planned[PolicyView]:
         version, now = await _next(connection, tenant)
         view = PolicyView(version, "draft", digest, note, asked.principal, now, document, violations)
         row = (tenant, version, text, asked.principal, now, "draft", digest, note)
-        return _Plan(view, 201, ((_INSERT, row), _event(tenant, version, "drafted", asked, detail)))
+        return _planned(view, 201, (_INSERT, row), _event(tenant, version, "drafted", asked, detail))
 
-    done = await _step(pool, tenant, asked, plan)
+    done = await stepped(pool, tenant, _LOCK, asked, plan)
     assert done is not None
     return done
 
@@ -117,17 +85,12 @@ async def move_policy(
     written = await show_policy(pool, tenant, version)
     violations = [] if written is None else await _judged(pool, tenant, written.document, asked)
 
-    async def plan(connection: Connection) -> _Plan | None:
+    async def plan(connection: Connection) -> Planned[PolicyView] | None:
         known = None if written is None else await _version(connection, tenant, version)
         if known is None:
             return None
-        came_from, becomes, action = _STEPS[step]
-        if known.state not in came_from:
-            raise Refusal("policy_state_conflict", f"version {version} is {known.state}; {_WAYS[known.state]}")
-        if violations:
-            raise InvalidPolicy(violations)
-        if becomes == "active" and known.created_by == asked.principal:
-            raise Refusal("self_promotion", f"version {version} was written by {asked.principal}")
+        may_step(known, step, violations, asked.principal)
+        _, becomes, action = STEPS[step]
         writes: list[tuple[str, tuple[Any, ...]]] = []
         if becomes == "active":
             before = await connection.fetchval(_ACTIVE, tenant)
@@ -135,9 +98,9 @@ async def move_policy(
                 writes += [(_STATE, (tenant, before, "retired")), _event(tenant, before, "retired", asked, {})]
         writes += [(_STATE, (tenant, version, becomes))]
         writes += [_event(tenant, version, action, asked, {"digest": known.digest})]
-        return _Plan(msgspec.structs.replace(known, state=becomes), 200, tuple(writes))
+        return _planned(msgspec.structs.replace(known, state=becomes), 200, *writes)
 
-    return await _step(pool, tenant, asked, plan)
+    return await stepped(pool, tenant, _LOCK, asked, plan)
 
 
 async def note_backtest(pool: Pool, tenant: str, version: int, principal: str, detail: dict[str, Any]) -> None:
@@ -197,39 +160,9 @@ async def policy_events(pool: Pool, tenant: str, version: int | None = None) -> 
     return [PolicyEvent(row[0], row[1], row[2], row[3], msgspec.json.decode(row[4])) for row in rows]
 
 
-async def _step(
-    pool: Pool, tenant: str, asked: PolicyAsked, plan: Callable[[Connection], Awaitable[_Plan | None]]
-) -> PolicyView | StoredKey | None:
-    """Plan a step under the tenant's lock and write it with its key; what the key has done already comes first."""
-    for _ in range(RUNS_MAX):
-        try:
-            async with tenant_transaction(pool, tenant) as connection:
-                await connection.execute(_LOCK, tenant)
-                if asked.key:
-                    row = await connection.fetchrow(_KNOWN, tenant, asked.key)
-                    if row is not None:
-                        return StoredKey(*row)
-                planned = await plan(connection)
-                if planned is None:
-                    return None
-                view = planned.view
-                if asked.key:
-                    stored = await claim_key(
-                        connection,
-                        KeyedAnswer(
-                            tenant=tenant, key=asked.key, digest=asked.digest, subject=f"policy/{view.version}",
-                            status=planned.status, answer=msgspec.json.encode(shown_policy(view)),
-                            request_id=asked.request_id,
-                        ),
-                    )  # fmt: skip
-                    if stored is not None:
-                        return stored
-                for statement, values in planned.writes:
-                    await connection.execute(statement, *values)
-                return view
-        except Contended:
-            continue
-    raise Contended(f"a policy of {tenant} was changed {RUNS_MAX} times meanwhile")
+def _planned(view: PolicyView, status: int, *writes: tuple[str, tuple[Any, ...]]) -> Planned[PolicyView]:
+    answer = msgspec.json.encode(shown_policy(view))
+    return Planned(view, f"policy/{view.version}", status, answer, writes)
 
 
 async def _judged(pool: Pool, tenant: str, document: Any, asked: PolicyAsked) -> list[Violation]:
@@ -276,21 +209,7 @@ def _event(tenant: str, version: int, action: str, asked: PolicyAsked, detail: d
     return _EVENT, (tenant, version, action, asked.principal, msgspec.json.encode(detail).decode())
 
 
-_STEPS: Final = {
-    "validate": (("draft", "validated"), "validated", "validated"),
-    "promote": (("validated",), "active", "promoted"),
-    "rollback": (("retired",), "active", "rolled_back"),
-}
-_WAYS: Final = {
-    "draft": "validate it first",
-    "validated": "promote it",
-    "active": "it is in force",
-    "retired": "roll back to it",
-}
 _LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('zentra/policies/' || $1, 0))"
-_KNOWN: Final = """
-select digest, status, answer, subject, request_id, first_seen from idempotency where tenant = $1 and key = $2
-"""
 _NEXT: Final = "select coalesce(max(version), 0) + 1, clock_timestamp() from policies where tenant = $1"
 _ACTIVE: Final = "select version from policies where tenant = $1 and state = 'active'"
 _SELECT: Final = """

@@ -31,6 +31,7 @@ from zentra.runtime.ports import (
     Ground,
     Lease,
     LogHead,
+    RailCounts,
     StoredIntent,
     TickPlan,
     TickWrites,
@@ -79,6 +80,7 @@ class StoreTwin:
         self.numbers: dict[tuple[str, str, str], str] = {}  # account ids by tenant, scheme and number
         self.lease_rows = {number: LeaseRow(number) for number in range(partitions)}
         self.members: dict[str, datetime] = {}
+        self.rail_health: dict[tuple[str, str], tuple[RailCounts, datetime]] = {}  # by worker and rail, and since when
         self.commits = 0
         self.locks: dict[Hashable, OpenCommit] = {}  # by what is locked: whoever holds it
         self._known: set[str] = set()  # workers that have claimed since they were started
@@ -355,6 +357,18 @@ class StoreTwin:
         for row in lost:
             row.sent_at = self._clock()
         return [row.message for row in lost]
+
+    async def exchange_health(
+        self, worker: str, counts: Sequence[RailCounts], lease_seconds: float
+    ) -> tuple[int, list[RailCounts]]:
+        """See Store.exchange_health."""
+        self._meet("exchange_health")
+        now, lasts = self._clock(), timedelta(seconds=lease_seconds)
+        kept = {key: row for key, row in self.rail_health.items() if key[0] != worker}
+        self.rail_health = {**kept, **{(worker, row.rail): (row, now) for row in counts}}
+        others = {name for name, at in self.members.items() if name != worker and now - at < lasts}
+        rows = [row for key, (row, at) in sorted(kept.items()) if key[0] in others and now - at < lasts]
+        return len(others) + 1, rows
 
     async def mark_sent(self, ids: Sequence[str]) -> None:
         """See Store.mark_sent."""

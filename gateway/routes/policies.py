@@ -35,7 +35,6 @@ from zentra.storage.policies import (
     InvalidPolicy,
     PolicyAsked,
     PolicyView,
-    Step,
     draft_policy,
     move_policy,
     policy_events,
@@ -44,6 +43,7 @@ from zentra.storage.policies import (
     shown_policy,
 )
 from zentra.storage.pool import Pool
+from zentra.storage.versions import Step
 
 __all__ = ["BACKTEST", "DRAFT", "PolicyRoutes"]
 
