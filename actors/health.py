@@ -24,7 +24,7 @@ from zentra.runtime.ports import RailCounts, Store
 from zentra.runtime.rails.health import Circuit, CircuitState, Counts, Shift, Window, is_bad, trips
 from zentra.runtime.rails.port import RailOutcome, RailSettings
 
-__all__ = ["HealthExchange", "RailBoard", "Standing"]
+__all__ = ["LOOK_SECONDS", "HealthExchange", "RailBoard", "Standing"]
 
 logger = logging.getLogger(__name__)
 

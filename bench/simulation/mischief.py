@@ -19,6 +19,7 @@ from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.ledger.book import available
 from zentra.runtime.policy import PolicyRules
+from zentra.runtime.rails.operating import Maintenance, RailOperation
 from zentra.runtime.reviews import Approvals, Member, ReviewRules
 
 if TYPE_CHECKING:
@@ -220,6 +221,7 @@ STRIKES: Final[Mapping[Fault, Callable[[Simulation], bool]]] = {
     F.FORGOTTEN: _forget,
     F.RAIL_SILENT: _rail("silent_until"),
     F.RAIL_REFUSES: _rail("refuses_until"),
+    F.RAIL_SLOW: _rail("slow_until"),
     F.CALLBACK_CONTRADICTS: _contradict,
     F.ENDPOINT_DOWN: _endpoint_down,
 }
@@ -233,7 +235,9 @@ def repair(simulation: Simulation) -> None:
     simulation.open_everything()
     simulation.endpoints.down_until.clear()
     for rail in simulation.rails.values():
-        rail.silent_until = rail.refuses_until = simulation.time
+        rail.silent_until = rail.refuses_until = rail.slow_until = simulation.time
+    simulation.store.configure(structs.replace(simulation.store.current, operations={}))
+    simulation.auditor.configured()
     for worker in list(simulation.workers):
         worker.beats_missed_until = 0.0
         if worker.stalled_until == float("inf"):
@@ -242,11 +246,15 @@ def repair(simulation: Simulation) -> None:
 
 
 def change_configuration(simulation: Simulation) -> None:
-    """Change what is set up: a policy, a fee, an endpoint, people, the rules of reviews, rates, an account, or a
-    party."""
+    """Change what is set up: a policy, a fee, an endpoint, people, the rules of reviews, rates, an account, a party,
+    corridors, or how a rail is operated."""
     random, store = simulation.random, simulation.store
     current = store.current
-    match random.randrange(8):
+    match random.randrange(10):
+        case 8:
+            _change_routes(simulation)
+        case 9:
+            _operate_rail(simulation)
         case 5:
             tenant = random.choice(sorted(current.rates))
             put = rates(tenant, current.rates[tenant][0].version + 1, simulation.store_time())
@@ -298,6 +306,46 @@ def change_configuration(simulation: Simulation) -> None:
         case _:
             _change_account(simulation)
     simulation.auditor.configured()
+
+
+def _change_routes(simulation: Simulation) -> None:
+    """Put another version of a tenant's corridors in force: other weights, prices, orders and waits."""
+    random, store = simulation.random, simulation.store
+    tenant = random.choice(sorted(store.current.corridors))
+    changed = []
+    for corridor in store.current.corridors[tenant]:
+        routes = [
+            structs.replace(
+                route,
+                priority=random.choice((1, 1, 2)),
+                weight=random.choice((0, 1, 5)),
+                cost_minor=random.choice((0, 9)),
+            )
+            for route in corridor.routes
+        ]
+        routes.sort(key=lambda route: route.priority)
+        changed.append(
+            structs.replace(
+                corridor, rails=tuple(route.rail for route in routes), routes=tuple(routes),
+                version=corridor.version + 1, prefer=random.choice(("weight", "cost")),
+                wait_seconds=random.choice((0, 5, 60, 600)),
+            )
+        )  # fmt: skip
+    store.configure(structs.replace(store.current, corridors={**store.current.corridors, tenant: tuple(changed)}))
+
+
+def _operate_rail(simulation: Simulation) -> None:
+    """Drain a rail or let it be asked again, or plan its maintenance."""
+    random, store = simulation.random, simulation.store
+    rail = random.choice(sorted(store.current.rails))
+    known, now = store.current.operations.get(rail, RailOperation()), simulation.store_time()
+    if random.random() < 0.5:
+        after = structs.replace(known, draining=not known.draining)
+    else:
+        since = now + timedelta(seconds=random.uniform(-5, 30))
+        window = Maintenance(since, since + timedelta(seconds=random.choice((1, 40, 400))))
+        after = structs.replace(known, maintenance=(window,))
+    store.configure(structs.replace(store.current, operations={**store.current.operations, rail: after}))
 
 
 def _change_account(simulation: Simulation) -> None:
