@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import structs
 
+from zentra.bench.simulation import roads
 from zentra.bench.simulation.faults import FAULTS, Fault
 from zentra.bench.simulation.outside import Callback
 from zentra.bench.simulation.setting import APPROVED_SECONDS, GLOBEX, MONITORS, PARTIES, rates
@@ -19,7 +20,6 @@ from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.ledger.book import available
 from zentra.runtime.policy import PolicyRules
-from zentra.runtime.rails.operating import Maintenance, RailOperation
 from zentra.runtime.reviews import Approvals, Member, ReviewRules
 
 if TYPE_CHECKING:
@@ -251,10 +251,8 @@ def change_configuration(simulation: Simulation) -> None:
     random, store = simulation.random, simulation.store
     current = store.current
     match random.randrange(10):
-        case 8:
-            _change_routes(simulation)
-        case 9:
-            _operate_rail(simulation)
+        case 8 | 9:
+            roads.change(simulation)
         case 5:
             tenant = random.choice(sorted(current.rates))
             put = rates(tenant, current.rates[tenant][0].version + 1, simulation.store_time())
@@ -306,46 +304,6 @@ def change_configuration(simulation: Simulation) -> None:
         case _:
             _change_account(simulation)
     simulation.auditor.configured()
-
-
-def _change_routes(simulation: Simulation) -> None:
-    """Put another version of a tenant's corridors in force: other weights, prices, orders and waits."""
-    random, store = simulation.random, simulation.store
-    tenant = random.choice(sorted(store.current.corridors))
-    changed = []
-    for corridor in store.current.corridors[tenant]:
-        routes = [
-            structs.replace(
-                route,
-                priority=random.choice((1, 1, 2)),
-                weight=random.choice((0, 1, 5)),
-                cost_minor=random.choice((0, 9)),
-            )
-            for route in corridor.routes
-        ]
-        routes.sort(key=lambda route: route.priority)
-        changed.append(
-            structs.replace(
-                corridor, rails=tuple(route.rail for route in routes), routes=tuple(routes),
-                version=corridor.version + 1, prefer=random.choice(("weight", "cost")),
-                wait_seconds=random.choice((0, 5, 60, 600)),
-            )
-        )  # fmt: skip
-    store.configure(structs.replace(store.current, corridors={**store.current.corridors, tenant: tuple(changed)}))
-
-
-def _operate_rail(simulation: Simulation) -> None:
-    """Drain a rail or let it be asked again, or plan its maintenance."""
-    random, store = simulation.random, simulation.store
-    rail = random.choice(sorted(store.current.rails))
-    known, now = store.current.operations.get(rail, RailOperation()), simulation.store_time()
-    if random.random() < 0.5:
-        after = structs.replace(known, draining=not known.draining)
-    else:
-        since = now + timedelta(seconds=random.uniform(-5, 30))
-        window = Maintenance(since, since + timedelta(seconds=random.choice((1, 40, 400))))
-        after = structs.replace(known, maintenance=(window,))
-    store.configure(structs.replace(store.current, operations={**store.current.operations, rail: after}))
 
 
 def _change_account(simulation: Simulation) -> None:

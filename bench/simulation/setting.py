@@ -123,8 +123,8 @@ def configuration() -> Configuration:
     rails = {
         name: RailSettings(
             name=name, kind="sandbox", secret=SECRET, idempotent_references=idempotent, not_found_lies_seconds=lies,
-            poll_after_seconds=2, poll_interval_max_seconds=60, deadline_seconds=300, health_window_seconds=20,
-            health_calls_min=4, slow_seconds=1, open_seconds=6, probes_max=2,
+            poll_after_seconds=2, poll_interval_max_seconds=60, deadline_seconds=300, health_window_seconds=60,
+            health_calls_min=3, bad_percent_max=34, slow_seconds=1, open_seconds=6, probes_max=2,
         )
         for name, idempotent, lies in (("alpha", True, 0.0), ("beta", False, 0.0), ("gamma", True, 20.0))
     }  # fmt: skip

@@ -16,10 +16,21 @@ import msgspec
 from msgspec import Struct
 
 from zentra.bench.twins.store_commit import OpenCommit, lease_lock
+from zentra.bench.twins.store_health import HealthRows
 from zentra.bench.twins.store_intake import Intake, frames_of
 from zentra.bench.twins.store_names import meant
 from zentra.bench.twins.store_reviews import reviews_told, workloads
-from zentra.bench.twins.store_rows import OutboxRow, Rows, add, behind, check, expiring, owned, refuse_non_uuids
+from zentra.bench.twins.store_rows import (
+    OutboxRow,
+    Rows,
+    add,
+    behind,
+    check,
+    expiring,
+    imbalances,
+    owned,
+    refuse_non_uuids,
+)
 from zentra.runtime.errors import DataError, InDoubt
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
@@ -80,7 +91,7 @@ class StoreTwin:
         self.numbers: dict[tuple[str, str, str], str] = {}  # account ids by tenant, scheme and number
         self.lease_rows = {number: LeaseRow(number) for number in range(partitions)}
         self.members: dict[str, datetime] = {}
-        self.rail_health: dict[tuple[str, str], tuple[RailCounts, datetime]] = {}  # by worker and rail, and since when
+        self.health = HealthRows()
         self.commits = 0
         self.locks: dict[Hashable, OpenCommit] = {}  # by what is locked: whoever holds it
         self._known: set[str] = set()  # workers that have claimed since they were started
@@ -363,12 +374,8 @@ class StoreTwin:
     ) -> tuple[int, list[RailCounts]]:
         """See Store.exchange_health."""
         self._meet("exchange_health")
-        now, lasts = self._clock(), timedelta(seconds=lease_seconds)
-        kept = {key: row for key, row in self.rail_health.items() if key[0] != worker}
-        self.rail_health = {**kept, **{(worker, row.rail): (row, now) for row in counts}}
-        others = {name for name, at in self.members.items() if name != worker and now - at < lasts}
-        rows = [row for key, (row, at) in sorted(kept.items()) if key[0] in others and now - at < lasts]
-        return len(others) + 1, rows
+        live = {name for name, at in self.members.items() if (self._clock() - at).total_seconds() < lease_seconds}
+        return self.health.exchange(worker, counts, live - {worker}, self._clock(), lease_seconds)
 
     async def mark_sent(self, ids: Sequence[str]) -> None:
         """See Store.mark_sent."""
@@ -390,18 +397,10 @@ class StoreTwin:
     async def statistics(self) -> Mapping[str, float]:
         """See Store.statistics."""
         self._meet("statistics")
-        sums: dict[tuple[str, str, str, str], int] = {}
-        for ref in self.refs.values():
-            total = self.balance(ref.id)
-            for layer in ("posted", "pending"):
-                key = (ref.tenant, ref.book, ref.currency, layer)
-                excess = getattr(total, f"debits_{layer}") - getattr(total, f"credits_{layer}")
-                sums[key] = sums.get(key, 0) + excess
         now = self._clock()
         waiting = [(now - row.created_at).total_seconds() for row in self.rows.outbox.values() if row.sent_at is None]
         return {
-            "ledger_imbalance_minor_units": float(sum(abs(v) for k, v in sums.items() if k[3] == "posted")),
-            "ledger_imbalance_pending_minor_units": float(sum(abs(v) for k, v in sums.items() if k[3] == "pending")),
+            **imbalances(self.refs.values(), self.balance),
             "outbox_lag_seconds": max(waiting, default=0.0),
             **reviews_told(self.rows, now),
             "cases_open": float(sum(case.status == "open" for case in self.rows.cases.values())),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import typer
 
+from zentra.gateway.cli.routes import add_rail_operations
 from zentra.gateway.cli.support import JSON_OPTION, administered, say, say_json, table, text_of
 from zentra.gateway.settings import SettingsError
 
@@ -46,6 +47,7 @@ def add_administration(app: typer.Typer) -> None:
         ("policies", policies_app),
     ):
         app.add_typer(group, name=name)
+    add_rail_operations(rails_app)
 
 
 @tenants_app.command("create")

@@ -22,6 +22,7 @@ from tests.simulation import (
     auditor_plants_people,
     auditor_plants_policy,
     auditor_plants_reviews,
+    auditor_plants_routes,
 )
 from tests.simulation.auditor_plants import PLANTS, Plant
 from tests.simulation.auditor_tape import Tape, record_story
@@ -36,7 +37,7 @@ assert auditor_plants_journals
 assert auditor_plants_messages, auditor_plants_holds
 assert auditor_plants_reviews, auditor_plants_people
 assert auditor_plants_policy, auditor_plants_fees
-assert auditor_plants_accounts
+assert auditor_plants_accounts, auditor_plants_routes
 
 
 @pytest.fixture(scope="module")
