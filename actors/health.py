@@ -74,14 +74,14 @@ class RailBoard:
             self._move(rail, circuit.hear(failed or slow, settings.probes_max, now), now)
             self._show(now)
 
-    def waits(self, rail: str, more: int) -> None:
+    def waits(self, rail: str, more: int, now: float) -> None:
         """Count calls of a rail that wait for their turn; fewer where `more` is below 0."""
         self._waiting[rail] += more
         settings = self._settings().get(rail)
         if settings is not None and settings.waiting_max:
             full = self._waiting[rail] >= settings.waiting_max
             if full != (rail in self.standings):
-                self._show(anyio.current_time())
+                self._show(now)
 
     def probed(self, probes: Mapping[str, int]) -> None:
         """Follow a commit that has sent probes out."""

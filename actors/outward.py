@@ -64,7 +64,7 @@ class Outward:
         board: RailBoard | None = None,
     ) -> None:
         self.board = board or RailBoard(dict)
-        self._gate = RailGate(lambda: self.board.workers, lambda rail, more: self.board.waits(rail, more))
+        self._gate = RailGate(lambda: self.board.workers, self._wait_for)
         self._rail_of, self._transport = rail_of, transport
         self._publisher, self._instruments = publisher, instruments
         self._partition_of, self._command_subject = partition_of, command_subject
@@ -147,6 +147,9 @@ class Outward:
             group.start_soon(self._call, tenant, endpoint, call, place, permitted)
         if len(started) < len(calls):
             self._instruments.count("webhook_attempts", {"outcome": "not_started"}, by=len(calls) - len(started))
+
+    def _wait_for(self, rail: str, more: int) -> None:
+        self.board.waits(rail, more, anyio.current_time())
 
     def _wait_in(self, reference: str) -> int:
         """Count an effect as waiting in the partition of its reference, and return that."""

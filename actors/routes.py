@@ -40,7 +40,7 @@ def route(tick: Tick, at: Input, event: Due) -> None:
         _start(tick, at, tx, corridor, choice, Fact.ROUTED)
         return
     until = (tx.routing_at or tx.at) + timedelta(seconds=corridor.wait_seconds)
-    if choice.reason == routing.NO_RAIL_NOW and tick.now < until:
+    if choice.reason == routing.NO_RAIL_NOW and max(tick.now, tx.at) < until:
         _wait(tick, at, tx, corridor, choice, until)
     else:
         _give_up(tick, at, tx, choice.reason)

@@ -111,7 +111,7 @@ class AuditedRoutes:
         if corridor is None:
             raise Violation("R", f"{where} finds no rail of no corridor")
         due = {self._word(route, (), configuration, history.command, now) for route in corridor.routes}
-        if reason == "no_rail_now" and now < _since(history) + timedelta(seconds=corridor.wait_seconds):
+        if reason == "no_rail_now" and history.moment < _since(history) + timedelta(seconds=corridor.wait_seconds):
             raise Violation("T", f"{where} gives up before its time")
         if reason == "no_rail_left" and due & {"free", "draining", "maintenance"}:
             raise Violation("R", f"{where} gives up, and its rails are {sorted(due)}")

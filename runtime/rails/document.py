@@ -20,10 +20,11 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from zentra.runtime.fees.schedule import of_conversion
 from zentra.runtime.intents.command import Violation
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.money import MINOR_MAX, is_currency
-from zentra.runtime.policy.shape import misshaped, oversized
+from zentra.runtime.policy.shape import oversized
 from zentra.runtime.rails.routing import WAIT_SECONDS, Corridor, Preference, RailRoute, routes_of
 
 __all__ = ["corridors_of", "digest_of_routes", "parse_routes", "routes_schema", "spelled", "unknown_rails"]
@@ -71,7 +72,7 @@ def parse_routes(document: Any, tenant: str = "", version: int = 0) -> tuple[tup
     try:
         read = msgspec.convert(document, _Document)
     except msgspec.ValidationError as error:
-        return (), [misshaped(document, str(error))]
+        return (), [of_conversion(str(error))]
     found = list(islice(chain(_of_all(read), *map(_of_corridor, range(len(read.corridors)), read.corridors)),
                         VIOLATIONS_MAX))  # fmt: skip
     return ((), found) if found else (_made(read, tenant, version), [])
