@@ -16,21 +16,11 @@ import msgspec
 from msgspec import Struct
 
 from zentra.bench.twins.store_commit import OpenCommit, lease_lock
-from zentra.bench.twins.store_health import HealthRows
+from zentra.bench.twins.store_health import HealthTwin
 from zentra.bench.twins.store_intake import Intake, frames_of
 from zentra.bench.twins.store_names import meant
 from zentra.bench.twins.store_reviews import reviews_told, workloads
-from zentra.bench.twins.store_rows import (
-    OutboxRow,
-    Rows,
-    add,
-    behind,
-    check,
-    expiring,
-    imbalances,
-    owned,
-    refuse_non_uuids,
-)
+from zentra.bench.twins.store_rows import OutboxRow, Rows, add, behind, check, expiring, owned, refuse_non_uuids
 from zentra.runtime.errors import DataError, InDoubt
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
@@ -42,7 +32,6 @@ from zentra.runtime.ports import (
     Ground,
     Lease,
     LogHead,
-    RailCounts,
     StoredIntent,
     TickPlan,
     TickWrites,
@@ -78,11 +67,11 @@ class Failure(Struct, frozen=True):
     after: bool = False
 
 
-class StoreTwin:
+class StoreTwin(HealthTwin):
     """An imaginary database. Every worker of a fleet holds the same one."""
 
     def __init__(self, clock: Callable[[], datetime], configuration: Configuration, partitions: int = 64) -> None:
-        self._clock = clock
+        super().__init__(clock)
         self.current = configuration
         self.intake = Intake()
         self.partitions = partitions
@@ -90,8 +79,6 @@ class StoreTwin:
         self.refs: dict[tuple[str, str], AccountRef] = {}
         self.numbers: dict[tuple[str, str, str], str] = {}  # account ids by tenant, scheme and number
         self.lease_rows = {number: LeaseRow(number) for number in range(partitions)}
-        self.members: dict[str, datetime] = {}
-        self.health = HealthRows()
         self.commits = 0
         self.locks: dict[Hashable, OpenCommit] = {}  # by what is locked: whoever holds it
         self._known: set[str] = set()  # workers that have claimed since they were started
@@ -369,14 +356,6 @@ class StoreTwin:
             row.sent_at = self._clock()
         return [row.message for row in lost]
 
-    async def exchange_health(
-        self, worker: str, counts: Sequence[RailCounts], lease_seconds: float
-    ) -> tuple[int, list[RailCounts]]:
-        """See Store.exchange_health."""
-        self._meet("exchange_health")
-        live = {name for name, at in self.members.items() if (self._clock() - at).total_seconds() < lease_seconds}
-        return self.health.exchange(worker, counts, live - {worker}, self._clock(), lease_seconds)
-
     async def mark_sent(self, ids: Sequence[str]) -> None:
         """See Store.mark_sent."""
         self._meet("mark_sent")
@@ -397,10 +376,18 @@ class StoreTwin:
     async def statistics(self) -> Mapping[str, float]:
         """See Store.statistics."""
         self._meet("statistics")
+        sums: dict[tuple[str, str, str, str], int] = {}
+        for ref in self.refs.values():
+            total = self.balance(ref.id)
+            for layer in ("posted", "pending"):
+                key = (ref.tenant, ref.book, ref.currency, layer)
+                excess = getattr(total, f"debits_{layer}") - getattr(total, f"credits_{layer}")
+                sums[key] = sums.get(key, 0) + excess
         now = self._clock()
         waiting = [(now - row.created_at).total_seconds() for row in self.rows.outbox.values() if row.sent_at is None]
         return {
-            **imbalances(self.refs.values(), self.balance),
+            "ledger_imbalance_minor_units": float(sum(abs(v) for k, v in sums.items() if k[3] == "posted")),
+            "ledger_imbalance_pending_minor_units": float(sum(abs(v) for k, v in sums.items() if k[3] == "pending")),
             "outbox_lag_seconds": max(waiting, default=0.0),
             **reviews_told(self.rows, now),
             "cases_open": float(sum(case.status == "open" for case in self.rows.cases.values())),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from zentra.runtime.errors import DataError
 from zentra.runtime.intents.terms import HOLD_SECONDS_MIN
 from zentra.runtime.intents.transaction import Transition
-from zentra.runtime.ledger.book import AccountRef, Balance, Posting
+from zentra.runtime.ledger.book import Balance, Posting
 from zentra.runtime.ledger.money import MINOR_MAX
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import (
@@ -42,7 +42,6 @@ __all__ = [
     "behind",
     "check",
     "expiring",
-    "imbalances",
     "owned",
     "refuse_non_uuids",
 ]
@@ -168,19 +167,6 @@ def behind(staged: TickWrites, writes: TickWrites, *, same: bool) -> TickWrites:
         tiles=staged.tiles + later.tiles,
         heads=staged.heads + later.heads,
     )
-
-
-def imbalances(refs: Iterable[AccountRef], balance: Callable[[int], Balance]) -> dict[str, float]:
-    """Return what the balances of all books and currencies miss 0 by, on both layers, as gauges."""
-    sums: dict[tuple[str, str, str, str], int] = {}
-    for ref in refs:
-        total = balance(ref.id)
-        for layer in ("posted", "pending"):
-            key = (ref.tenant, ref.book, ref.currency, layer)
-            excess = getattr(total, f"debits_{layer}") - getattr(total, f"credits_{layer}")
-            sums[key] = sums.get(key, 0) + excess
-    names = {"posted": "ledger_imbalance_minor_units", "pending": "ledger_imbalance_pending_minor_units"}
-    return {name: float(sum(abs(v) for k, v in sums.items() if k[3] == layer)) for layer, name in names.items()}
 
 
 def _without(timers: Mapping[_TimerKey, Timer], cleared: Collection[_TimerKey]) -> dict[_TimerKey, Timer]:

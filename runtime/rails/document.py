@@ -13,7 +13,7 @@ with sorted keys."""
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, combinations, islice
 from typing import Any, Final
 
@@ -112,9 +112,21 @@ def unknown_rails(corridors: Sequence[Corridor], known: Collection[str]) -> list
 
 
 def routes_schema() -> dict[str, Any]:
-    """Return the JSON schema of a document, complete in itself."""
-    (top,), parts = msgspec.json.schema_components([_Document], ref_template="#/$defs/{name}")
-    return {**top, "$defs": parts}
+    """Return what `parse_routes` takes, as JSON Schema."""
+    (top,), parts = msgspec.json.schema_components([_Document], ref_template="{name}")
+    inlined: dict[str, Any] = _inlined(top, parts)
+    return inlined
+
+
+def _inlined(schema: Any, parts: Mapping[str, Any]) -> Any:
+    """Return a schema with the parts in the places that name them, so that it can stand anywhere."""
+    if isinstance(schema, list):
+        return [_inlined(one, parts) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(parts[schema["$ref"]], parts)
+    return {name: _inlined(value, parts) for name, value in schema.items() if name != "title"}
 
 
 def _made(read: _Document, tenant: str, version: int) -> tuple[Corridor, ...]:

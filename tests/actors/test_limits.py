@@ -72,11 +72,11 @@ async def test_so_many_calls_have_a_place_and_the_rest_is_told_to_wait() -> None
     async with anyio.create_task_group() as group:
         for _ in range(5):
             group.start_soon(ask)
-        await anyio.sleep(1)
+        await anyio.wait_all_tasks_blocked()
         assert (inside[0], waiting["alpha"]) == (2, 3)
         async with anyio.create_task_group() as more:
             more.start_soon(_one, gate, structs.replace(ALPHA, concurrency_max=3))
-            await anyio.sleep(1)
+            await anyio.wait_all_tasks_blocked()
             assert (inside[0], waiting["alpha"]) == (3, 3)  # the settings that are in force now
             end.set()
     assert (most[0], inside[0], waiting["alpha"]) == (3, 0, 0)

@@ -26,8 +26,11 @@ PROBED = Standing(CircuitState.HALF_OPEN, Counts(20, 15), 2, "circuit_open")
 FULL = Standing(CircuitState.CLOSED, Counts(), 0, "no_capacity")
 
 
-def setting(*routes: RailRoute, wait_seconds: int = 30, **operations: RailOperation) -> Configuration:
-    """Return a configuration whose one corridor has these rails, in version 7."""
+def setting(
+    *routes: RailRoute, wait_seconds: int = 30, alpha: RailOperation | None = None, beta: RailOperation | None = None
+) -> Configuration:
+    """Return a configuration whose one corridor has these rails, in version 7, and what is said of them."""
+    operations = {name: said for name, said in (("alpha", alpha), ("beta", beta)) if said is not None}
     routes = routes or (ALPHA, BETA)
     corridor = Corridor(
         "acme", "ng", "NGN", "transfer", tuple(route.rail for route in routes), routes=routes, version=7,
@@ -95,7 +98,7 @@ RESTING = [
 def test_a_rail_that_cannot_be_asked_now_is_passed_over(
     make_fleet: MakeFleet, operation: RailOperation | None, standings: dict[str, Standing], word: str
 ) -> None:
-    fleet = make_fleet(setting(**({} if operation is None else {"alpha": operation})))
+    fleet = make_fleet(setting(alpha=operation))
     stand(fleet, **standings)
     intent = fleet.submit(transfer())
     fleet.run_until_idle()

@@ -16,7 +16,7 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
@@ -27,7 +27,7 @@ from zentra.bench.simulation.faults import Fault
 from zentra.bench.simulation.simulation import Simulation, VirtualLoop
 from zentra.runtime.messages import RailReported, decode_frame
 from zentra.runtime.ports import Ground, TickPlan, TickWrites
-from zentra.runtime.rails.port import OutcomeStatus, Submission
+from zentra.runtime.rails.port import OutcomeStatus, RailOutcome, Submission
 from zentra.runtime.stream_ports import Outgoing, StreamError
 
 __all__ = ["FAULTS", "Watched", "run", "watched"]
@@ -68,12 +68,12 @@ class WatchedSimulation(Simulation):
         for rail in self.rails.values():
             rail.submit = partial(self._submit, rail.submit)  # type: ignore[method-assign]
 
-    def _submit(self, submit: object, submission: Submission) -> object:
+    def _submit(self, submit: Callable[[Submission], RailOutcome], submission: Submission) -> RailOutcome:
         settings = self.store.current.rails[submission.rail]
         self.submits[submission.reference] += 1
         if self.submits[submission.reference] > 1 and not settings.idempotent_references:
             self.against.append(f"{submission.reference} was submitted again to {submission.rail}")
-        return submit(submission)  # type: ignore[operator]
+        return submit(submission)
 
     def append(self, message: Outgoing) -> StreamError | None:
         """Read what a rail has said before anybody acts on it."""

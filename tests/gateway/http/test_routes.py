@@ -126,7 +126,7 @@ async def test_the_way_of_an_intent_is_explained_by_its_records_and_their_versio
         "ng", "sandbox_a", 1, f"{tx.id}01", "2026-04-01T00:00:00.000000Z", {"sandbox_a": "chosen"}, "first rail",
         version, weighed,
     )  # fmt: skip
-    steps = [
+    steps: list[tuple[Fact, f.Facts]] = [
         (Fact.POLICY_ACCEPTED, f.Judged("accepted", 0, "0" * 64, "none", {})), (Fact.RESERVED, f.Booked(())),
         (Fact.ROUTED, routed),
     ]  # fmt: skip
