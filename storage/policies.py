@@ -8,10 +8,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import Violation
@@ -19,25 +21,27 @@ from zentra.runtime.policy.document import digest_of_document, parse_policy, unk
 from zentra.storage.pool import Connection, Pool, tenant_transaction
 from zentra.storage.versions import (
     STEPS,
-    Asked,
     InvalidDocument,
     Planned,
     Step,
     VersionEvent,
+    VersionKey,
     VersionRow,
     may_step,
     stepped,
+    stepped_once,
 )
 
 __all__ = [
-    "POLICIES_MAX", "InvalidPolicy", "PolicyAsked", "PolicyEvent", "PolicyRow", "PolicyView", "draft_policy",
-    "install_policy", "list_policies", "move_policy", "note_backtest", "policy_events", "policy_rows", "show_policy",
-    "shown_policy",
+    "POLICIES_MAX", "InvalidPolicy", "PolicyAsked", "PolicyEvent", "PolicyKey", "PolicyRow", "PolicyView",
+    "draft_policy", "draft_policy_once", "install_policy", "list_policies", "move_policy", "move_policy_once",
+    "note_backtest", "policy_events", "policy_rows", "show_policy", "shown_policy",
 ]  # fmt: skip
 
 POLICIES_MAX: Final = 500  # versions in one answer, the newest first
 
 PolicyRow = VersionRow
+PolicyKey = VersionKey
 InvalidPolicy = InvalidDocument
 
 
@@ -52,14 +56,50 @@ class PolicyEvent(VersionEvent, frozen=True):
     """Who did what with a version, when."""
 
 
-class PolicyAsked(Asked, frozen=True):
+class PolicyAsked(Struct, frozen=True):
     """Who asks; `scorers` are the names of the installation's own scorers of risk."""
 
+    principal: str
     scorers: tuple[str, ...] = ()
 
 
-async def draft_policy(pool: Pool, tenant: str, document: Any, note: str, asked: PolicyAsked) -> PolicyView | StoredKey:
+_Planning = Callable[[Connection], Awaitable[Planned[PolicyView] | None]]
+
+
+async def draft_policy(pool: Pool, tenant: str, document: Any, note: str, asked: PolicyAsked) -> PolicyView:
+    """Store a document as the next version, a draft, and return it."""
+    done = await stepped(pool, tenant, _LOCK, await _drafting(pool, tenant, document, note, asked))
+    assert done is not None
+    return done
+
+
+async def draft_policy_once(
+    pool: Pool, tenant: str, document: Any, note: str, asked: PolicyAsked, key: PolicyKey
+) -> PolicyView | StoredKey:
     """Store a document as the next version, a draft; return it, or what its key has stored already."""
+    done = await stepped_once(pool, tenant, _LOCK, await _drafting(pool, tenant, document, note, asked), key)
+    assert done is not None
+    return done
+
+
+async def move_policy(pool: Pool, tenant: str, version: int, step: Step, asked: PolicyAsked) -> PolicyView | None:
+    """Take a version one step on and return it; None where there is none.
+
+    Raises Refusal `policy_state_conflict` where the step does not lead on from its state, `self_promotion` for its own
+    author, and InvalidPolicy where it is none."""
+    return await stepped(pool, tenant, _LOCK, await _moving(pool, tenant, version, step, asked))
+
+
+async def move_policy_once(
+    pool: Pool, tenant: str, version: int, step: Step, asked: PolicyAsked, key: PolicyKey
+) -> PolicyView | StoredKey | None:
+    """Take a version one step on and return it, or what the key has stored already; None where there is none.
+
+    Raises as `move_policy`."""
+    return await stepped_once(pool, tenant, _LOCK, await _moving(pool, tenant, version, step, asked), key)
+
+
+async def _drafting(pool: Pool, tenant: str, document: Any, note: str, asked: PolicyAsked) -> _Planning:
     violations = tuple(await _judged(pool, tenant, document, asked))
     digest, text = digest_of_document(document), msgspec.json.encode(document).decode()
     detail = {"digest": digest, "violations": violations}
@@ -70,18 +110,10 @@ async def draft_policy(pool: Pool, tenant: str, document: Any, note: str, asked:
         row = (tenant, version, text, asked.principal, now, "draft", digest, note)
         return _planned(view, 201, (_INSERT, row), _event(tenant, version, "drafted", asked, detail))
 
-    done = await stepped(pool, tenant, _LOCK, asked, plan)
-    assert done is not None
-    return done
+    return plan
 
 
-async def move_policy(
-    pool: Pool, tenant: str, version: int, step: Step, asked: PolicyAsked
-) -> PolicyView | StoredKey | None:
-    """Take a version one step on and return it, or what the key has stored already; None where there is none.
-
-    Raises Refusal `policy_state_conflict` where the step does not lead on from its state, `self_promotion` for its own
-    author, and InvalidPolicy where it is none."""
+async def _moving(pool: Pool, tenant: str, version: int, step: Step, asked: PolicyAsked) -> _Planning:
     written = await show_policy(pool, tenant, version)
     violations = [] if written is None else await _judged(pool, tenant, written.document, asked)
 
@@ -100,7 +132,7 @@ async def move_policy(
         writes += [_event(tenant, version, action, asked, {"digest": known.digest})]
         return _planned(msgspec.structs.replace(known, state=becomes), 200, *writes)
 
-    return await stepped(pool, tenant, _LOCK, asked, plan)
+    return plan
 
 
 async def note_backtest(pool: Pool, tenant: str, version: int, principal: str, detail: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -19,7 +19,17 @@ from zentra.runtime.intents.command import Violation
 from zentra.runtime.rails.document import corridors_of, digest_of_routes, parse_routes, spelled, unknown_rails
 from zentra.runtime.rails.routing import Corridor, RailRoute
 from zentra.storage.pool import Connection, Pool, tenant_transaction
-from zentra.storage.versions import STEPS, Asked, Planned, Step, VersionEvent, VersionRow, may_step, stepped
+from zentra.storage.versions import (
+    STEPS,
+    Planned,
+    Step,
+    VersionEvent,
+    VersionKey,
+    VersionRow,
+    may_step,
+    stepped,
+    stepped_once,
+)
 
 __all__ = [
     "CORRIDOR_COLUMNS",
@@ -28,9 +38,11 @@ __all__ = [
     "corridor_of",
     "corridors_in_force",
     "draft_routes",
+    "draft_routes_once",
     "install_corridors",
     "lock_routes",
     "move_routes",
+    "move_routes_once",
     "reachable_rails",
     "routes_events",
     "routes_rows",
@@ -50,6 +62,9 @@ class RoutesView(VersionRow, frozen=True):
 
     document: Any
     violations: tuple[Violation, ...] = ()
+
+
+_Planning = Callable[[Connection], Awaitable[Planned[RoutesView] | None]]
 
 
 def corridor_of(row: Any) -> Corridor:
@@ -75,28 +90,54 @@ async def reachable_rails(pool: Pool, tenant: str) -> frozenset[str]:
         return frozenset(row[0] for row in await connection.fetch("select reachable_rails($1)", tenant))
 
 
-async def draft_routes(pool: Pool, tenant: str, document: Any, note: str, asked: Asked) -> RoutesView | StoredKey:
+async def draft_routes(pool: Pool, tenant: str, document: Any, note: str, by: str) -> RoutesView:
+    """Store a document as the next version, a draft, and return it."""
+    done = await stepped(pool, tenant, _LOCK, await _drafting(pool, tenant, document, note, by))
+    assert done is not None
+    return done
+
+
+async def draft_routes_once(
+    pool: Pool, tenant: str, document: Any, note: str, by: str, key: VersionKey
+) -> RoutesView | StoredKey:
     """Store a document as the next version, a draft; return it, or what its key has stored already."""
+    done = await stepped_once(pool, tenant, _LOCK, await _drafting(pool, tenant, document, note, by), key)
+    assert done is not None
+    return done
+
+
+async def move_routes(pool: Pool, tenant: str, version: int, step: Step, by: str) -> RoutesView | None:
+    """Take a version one step on and return it; None where there is none.
+
+    Raises Refusal `policy_state_conflict` where the step does not lead on from its state, `self_promotion` for its own
+    author, and InvalidDocument where it is none."""
+    return await stepped(pool, tenant, _LOCK, await _moving(pool, tenant, version, step, by))
+
+
+async def move_routes_once(
+    pool: Pool, tenant: str, version: int, step: Step, by: str, key: VersionKey
+) -> RoutesView | StoredKey | None:
+    """Take a version one step on and return it, or what the key has stored already; None where there is none.
+
+    Raises as `move_routes`."""
+    return await stepped_once(pool, tenant, _LOCK, await _moving(pool, tenant, version, step, by), key)
+
+
+async def _drafting(pool: Pool, tenant: str, document: Any, note: str, by: str) -> _Planning:
     violations = tuple(await check_routes(pool, tenant, document))
     digest, text = digest_of_routes(document), msgspec.json.encode(document).decode()
 
     async def plan(connection: Connection) -> Planned[RoutesView]:
         version, now = await _next(connection, tenant)
-        view = RoutesView(version, "draft", digest, note, asked.principal, now, document, violations)
-        row = (tenant, version, text, asked.principal, now, "draft", digest, note)
+        view = RoutesView(version, "draft", digest, note, by, now, document, violations)
+        row = (tenant, version, text, by, now, "draft", digest, note)
         told = {"digest": digest, "violations": violations}
-        return _planned(view, 201, [(_INSERT, row), _event(tenant, version, "drafted", asked, told)])
+        return _planned(view, 201, [(_INSERT, row), _event(tenant, version, "drafted", by, told)])
 
-    done = await stepped(pool, tenant, _LOCK, asked, plan)
-    assert done is not None
-    return done
+    return plan
 
 
-async def move_routes(pool: Pool, tenant: str, version: int, step: Step, asked: Asked) -> RoutesView | StoredKey | None:
-    """Take a version one step on and return it, or what the key has stored already; None where there is none.
-
-    Raises Refusal `policy_state_conflict` where the step does not lead on from its state, `self_promotion` for its own
-    author, and InvalidDocument where it is none."""
+async def _moving(pool: Pool, tenant: str, version: int, step: Step, by: str) -> _Planning:
     written = await show_routes(pool, tenant, version)
     violations = [] if written is None else await check_routes(pool, tenant, written.document)
 
@@ -104,18 +145,18 @@ async def move_routes(pool: Pool, tenant: str, version: int, step: Step, asked: 
         known = None if written is None else await _version(connection, tenant, version)
         if known is None:
             return None
-        may_step(known, step, violations, asked.principal)
+        may_step(known, step, violations, by)
         _, becomes, action = STEPS[step]
         writes: list[_Write] = []
         if becomes == "active":
-            writes += await _retired(connection, tenant, asked)
+            writes += await _retired(connection, tenant, by)
         writes += [(_STATE, (tenant, version, becomes))]
-        writes += [_event(tenant, version, action, asked, {"digest": known.digest})]
+        writes += [_event(tenant, version, action, by, {"digest": known.digest})]
         if becomes == "active":
             writes += _in_force(tenant, corridors_of(known.document, tenant, version))
         return _planned(msgspec.structs.replace(known, state=becomes), 200, writes)
 
-    return await stepped(pool, tenant, _LOCK, asked, plan)
+    return plan
 
 
 async def lock_routes(connection: Connection, tenant: str) -> None:
@@ -123,17 +164,17 @@ async def lock_routes(connection: Connection, tenant: str) -> None:
     await connection.execute(_LOCK, tenant)
 
 
-async def install_corridors(connection: Connection, tenant: str, corridors: Sequence[Corridor], principal: str) -> int:
+async def install_corridors(connection: Connection, tenant: str, corridors: Sequence[Corridor], by: str) -> int:
     """Put corridors in force at once, by the hand of whoever owns the installation; return their version.
 
     The caller holds the lock on the tenant's routes, and has checked the corridors."""
     document = spelled(corridors)
     version, now = await _next(connection, tenant)
-    asked, digest = Asked(principal), digest_of_routes(document)
-    writes = await _retired(connection, tenant, asked)
+    digest = digest_of_routes(document)
+    writes = await _retired(connection, tenant, by)
     text = msgspec.json.encode(document).decode()
-    writes += [(_INSERT, (tenant, version, text, principal, now, "active", digest, ""))]
-    writes += [_event(tenant, version, "installed", asked, {"digest": digest})]
+    writes += [(_INSERT, (tenant, version, text, by, now, "active", digest, ""))]
+    writes += [_event(tenant, version, "installed", by, {"digest": digest})]
     for statement, values in writes + _in_force(tenant, corridors_of(document, tenant, version)):
         await connection.execute(statement, *values)
     return version
@@ -174,12 +215,12 @@ def _planned(view: RoutesView, status: int, writes: Sequence[_Write]) -> Planned
     return Planned(view, f"routes/{view.version}", status, answer, tuple(writes))
 
 
-async def _retired(connection: Connection, tenant: str, asked: Asked) -> list[_Write]:
+async def _retired(connection: Connection, tenant: str, by: str) -> list[_Write]:
     """Return the writes that take the active version out of force."""
     before = await connection.fetchval(_ACTIVE, tenant)
     if before is None:
         return []
-    return [(_STATE, (tenant, before, "retired")), _event(tenant, before, "retired", asked, {})]
+    return [(_STATE, (tenant, before, "retired")), _event(tenant, before, "retired", by, {})]
 
 
 def _in_force(tenant: str, corridors: Sequence[Corridor]) -> list[_Write]:
@@ -210,8 +251,8 @@ async def _version(connection: Connection, tenant: str, version: int) -> RoutesV
     return RoutesView(row[0], row[1], digest, row[3], row[4], row[5], document, violations)
 
 
-def _event(tenant: str, version: int, action: str, asked: Asked, detail: dict[str, Any]) -> _Write:
-    return _EVENT, (tenant, version, action, asked.principal, msgspec.json.encode(detail).decode())
+def _event(tenant: str, version: int, action: str, by: str, detail: dict[str, Any]) -> _Write:
+    return _EVENT, (tenant, version, action, by, msgspec.json.encode(detail).decode())
 
 
 _LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('zentra/routes/' || $1, 0))"

@@ -7,21 +7,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from msgspec import Struct
 
-from zentra.runtime.errors import Contended, Refusal
+from zentra.runtime.errors import Refusal
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import Violation
-from zentra.storage.intake.commands import KeyedAnswer, claim_key
-from zentra.storage.pool import Connection, Pool, tenant_transaction
+from zentra.storage.intake.commands import KeyedAnswer, claim_key, known_key, rerun
+from zentra.storage.pool import Connection, Pool
 
-__all__ = ["STEPS", "Asked", "InvalidDocument", "Planned", "Step", "VersionEvent", "VersionRow", "may_step", "stepped"]
+__all__ = [
+    "STEPS",
+    "InvalidDocument",
+    "Planned",
+    "Step",
+    "VersionEvent",
+    "VersionKey",
+    "VersionRow",
+    "may_step",
+    "stepped",
+    "stepped_once",
+]
 
-RUNS_MAX: Final = 4
 View = TypeVar("View")
 Step = Literal["validate", "promote", "rollback"]
 
@@ -47,13 +57,12 @@ class VersionEvent(Struct, frozen=True):
     detail: Any
 
 
-class Asked(Struct, frozen=True):
-    """Who asks, and the key of the request with the digest of what is asked; without a key a step is no replay."""
+class VersionKey(Struct, frozen=True):
+    """The key of a request, and the digest of what is asked with it."""
 
-    principal: str
-    key: str = ""
-    digest: bytes = b""
-    request_id: str = ""
+    key: str
+    digest: bytes
+    request_id: str
 
 
 class InvalidDocument(Exception):
@@ -86,9 +95,7 @@ _WAYS: Final = {
     "active": "it is in force",
     "retired": "roll back to it",
 }
-_KNOWN: Final = """
-select digest, status, answer, subject, request_id, first_seen from idempotency where tenant = $1 and key = $2
-"""
+_Plan = Callable[[Connection], Awaitable["Planned[View] | None"]]
 
 
 def may_step(known: VersionRow, step: Step, violations: list[Violation], principal: str) -> None:
@@ -105,39 +112,46 @@ def may_step(known: VersionRow, step: Step, violations: list[Violation], princip
         raise Refusal("self_promotion", f"version {known.version} was written by {principal}")
 
 
-async def stepped(
-    pool: Pool,
-    tenant: str,
-    lock: str,
-    asked: Asked,
-    plan: Callable[[Connection], Awaitable[Planned[View] | None]],
+async def stepped(pool: Pool, tenant: str, lock: str, plan: _Plan[View]) -> View | None:
+    """Plan a step under the tenant's lock, which is a statement, and write it; None where there is nothing to step."""
+
+    async def run(connection: Connection) -> View | None:
+        await connection.execute(lock, tenant)
+        planned = await plan(connection)
+        if planned is None:
+            return None
+        await _write(connection, planned.writes)
+        return planned.view
+
+    return await rerun(pool, tenant, run)
+
+
+async def stepped_once(
+    pool: Pool, tenant: str, lock: str, plan: _Plan[View], key: VersionKey
 ) -> View | StoredKey | None:
-    """Plan a step under the tenant's lock, which is a statement, and write it with its key; what the key has done
-    already comes first, and None where there is nothing to step."""
-    for _ in range(RUNS_MAX):
-        try:
-            async with tenant_transaction(pool, tenant) as connection:
-                await connection.execute(lock, tenant)
-                if asked.key:
-                    row = await connection.fetchrow(_KNOWN, tenant, asked.key)
-                    if row is not None:
-                        return StoredKey(*row)
-                planned = await plan(connection)
-                if planned is None:
-                    return None
-                if asked.key:
-                    stored = await claim_key(
-                        connection,
-                        KeyedAnswer(
-                            tenant=tenant, key=asked.key, digest=asked.digest, subject=planned.subject,
-                            status=planned.status, answer=planned.answer, request_id=asked.request_id,
-                        ),
-                    )  # fmt: skip
-                    if stored is not None:
-                        return stored
-                for statement, values in planned.writes:
-                    await connection.execute(statement, *values)
-                return planned.view
-        except Contended:
-            continue
-    raise Contended(f"versions of {tenant} were changed {RUNS_MAX} times meanwhile")
+    """Plan a step under the tenant's lock and write it with its key; what the key has done already comes first."""
+
+    async def run(connection: Connection) -> View | StoredKey | None:
+        await connection.execute(lock, tenant)
+        stored = await known_key(connection, tenant, key.key)
+        if stored is not None:
+            return stored
+        planned = await plan(connection)
+        if planned is None:
+            return None
+        keyed = KeyedAnswer(
+            tenant=tenant, key=key.key, digest=key.digest, subject=planned.subject, status=planned.status,
+            answer=planned.answer, request_id=key.request_id,
+        )  # fmt: skip
+        stored = await claim_key(connection, keyed)
+        if stored is not None:
+            return stored
+        await _write(connection, planned.writes)
+        return planned.view
+
+    return await rerun(pool, tenant, run)
+
+
+async def _write(connection: Connection, writes: Sequence[tuple[str, tuple[Any, ...]]]) -> None:
+    for statement, values in writes:
+        await connection.execute(statement, *values)

@@ -65,11 +65,10 @@ def draft(
       zentra routes promote acme 2 --by grace
     """
     from zentra.storage.routes import draft_routes, shown_routes
-    from zentra.storage.versions import Asked
 
     document = _document(file)
-    view = _pooled(lambda pool: draft_routes(pool, tenant, document, note, Asked(by)))
-    shown = msgspec.to_builtins(shown_routes(view))  # type: ignore[arg-type]  # without a key there is no replay
+    view = _pooled(lambda pool: draft_routes(pool, tenant, document, note, by))
+    shown = msgspec.to_builtins(shown_routes(view))
     if as_json:
         say_json(shown)
         return
@@ -289,14 +288,14 @@ def _drain(rail: str, draining: bool, reason: str, by: str, as_json: bool) -> No
 
 def _move(tenant: str, version: int, step: Step, by: str, as_json: bool) -> None:
     from zentra.storage.routes import move_routes, shown_routes
-    from zentra.storage.versions import Asked, InvalidDocument
+    from zentra.storage.versions import InvalidDocument
 
     try:
-        view = _found(_pooled(lambda pool: move_routes(pool, tenant, version, step, Asked(by))), tenant, version)
+        view = _found(_pooled(lambda pool: move_routes(pool, tenant, version, step, by)), tenant, version)
     except InvalidDocument as invalid:
         _say_violations(msgspec.to_builtins(invalid.violations))
         raise typer.Exit(ExitCode.REFUSED) from None
-    shown = msgspec.to_builtins(shown_routes(view))  # type: ignore[arg-type]  # without a key there is no replay
+    shown = msgspec.to_builtins(shown_routes(view))
     if as_json:
         say_json(shown)
     else:

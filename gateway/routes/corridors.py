@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from zentra.gateway.doors.commands import replay_headers, reused
+from zentra.gateway.doors.commands import replayed
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.fields import SCHEMAS, Field, read_fields, text
@@ -22,20 +22,20 @@ from zentra.gateway.routes.policies import document
 from zentra.gateway.routes.webhooks import NOTHING
 from zentra.gateway.routing import rails_shown, route_of
 from zentra.runtime.errors import Refusal
-from zentra.runtime.idempotency import KeyOutcome, StoredKey, decide
+from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import digest_of
 from zentra.runtime.rails.document import digest_of_routes, routes_schema
 from zentra.storage.pool import Pool
 from zentra.storage.routes import (
     RoutesView,
-    draft_routes,
-    move_routes,
+    draft_routes_once,
+    move_routes_once,
     routes_events,
     routes_rows,
     show_routes,
     shown_routes,
 )
-from zentra.storage.versions import Asked, InvalidDocument, Step
+from zentra.storage.versions import InvalidDocument, Step, VersionKey
 
 __all__ = ["ROUTES_DRAFT", "CorridorRoutes"]
 
@@ -77,11 +77,11 @@ class CorridorRoutes:
     async def draft(self, request: Request) -> Reply:
         """Store the next version."""
         values, in_body = read_fields(request.json, ROUTES_DRAFT)
-        key = request.idempotency_key(in_body)
         asked_for = {"document": digest_of_routes(values["document"]), "note": values["note"]}
-        asked = _asked(request, key, digest_of("routes", asked_for))
-        done = await draft_routes(self._pool, request.principal.tenant, values["document"], values["note"], asked)
-        return _answer(201, done, asked)
+        key = VersionKey(request.idempotency_key(in_body), digest_of("routes", asked_for), request.request_id)
+        who = request.principal
+        done = await draft_routes_once(self._pool, who.tenant, values["document"], values["note"], who.id, key)
+        return _answer(201, done, key)
 
     async def versions(self, request: Request) -> Reply:
         """A page of versions, the newest first."""
@@ -129,21 +129,17 @@ class CorridorRoutes:
 
     async def _move(self, request: Request, step: Step) -> Reply:
         _, in_body = read_fields(request.json, NOTHING)
-        key, version = request.idempotency_key(in_body), _version_of(request)
-        asked = _asked(request, key, digest_of(f"routes/{step}", {"version": version}))
+        given, version, who = request.idempotency_key(in_body), _version_of(request), request.principal
+        key = VersionKey(given, digest_of(f"routes/{step}", {"version": version}), request.request_id)
         try:
-            done = await move_routes(self._pool, request.principal.tenant, version, step, asked)
+            done = await move_routes_once(self._pool, who.tenant, version, step, who.id, key)
         except Refusal as refusal:
             raise Problem(refusal.reason, refusal.detail) from None
         except InvalidDocument as invalid:
             raise of_violations(invalid.violations) from None
         if done is None:
             raise Problem("not_found")
-        return _answer(200, done, asked)
-
-
-def _asked(request: Request, key: str, digest: bytes) -> Asked:
-    return Asked(request.principal.id, key, digest, request.request_id)
+        return _answer(200, done, key)
 
 
 def _version_of(request: Request) -> int:
@@ -153,12 +149,10 @@ def _version_of(request: Request) -> int:
     return int(given)
 
 
-def _answer(status: int, done: RoutesView | StoredKey, asked: Asked) -> Reply:
+def _answer(status: int, done: RoutesView | StoredKey, key: VersionKey) -> Reply:
     if isinstance(done, RoutesView):
         shown = shown_routes(done)
         location = ((b"location", shown["links"]["self"].encode()),) if status == 201 else ()
         return json_reply(status, shown, location)
-    if decide(asked.digest, done) is KeyOutcome.REUSED:
-        raise reused()
     location = ((b"location", b"/" + done.subject.encode()),) if status == 201 else ()
-    return Reply(done.status, done.answer, (*location, *replay_headers(done)))
+    return replayed(key.digest, done, location)

@@ -13,17 +13,15 @@ from typing import Any, Final
 
 import msgspec
 
-from zentra.gateway.doors.commands import CommandDoor, Order, replay_headers, reused
+from zentra.gateway.doors.commands import CommandDoor, Order, replayed
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.fields import Field, event_filters, identifier, one_of, read_fields, text, url
 from zentra.gateway.http.lists import CREATED, Check, Lists
-from zentra.gateway.http.problems import Problem
+from zentra.gateway.http.problems import Problem, refusals_answered
 from zentra.gateway.routes.intent_view import delivery_shown
 from zentra.gateway.routes.packets import find_intent, uuid_of
 from zentra.gateway.sealing import Sealer
-from zentra.runtime.errors import Refusal
-from zentra.runtime.idempotency import KeyOutcome, decide
 from zentra.runtime.intents.command import digest_of
 from zentra.runtime.intents.vocabulary import Topic
 from zentra.runtime.partitions import lane_key
@@ -85,15 +83,11 @@ class WebhookRoutes:
             id=endpoint, url=values["url"], events=values["events"], secret=self._sealer.seal(parse_secret(secret)),
             created_by=asker.id,
         )  # fmt: skip
-        try:
+        with refusals_answered():
             stored = await create_endpoint(self._pool, keyed, made)
-        except Refusal as refusal:
-            raise Problem(refusal.reason, refusal.detail) from None
         if stored is None:
             return json_reply(201, {**shown, "secret": secret})
-        if decide(digest, stored) is KeyOutcome.REUSED:
-            raise reused()
-        return Reply(stored.status, stored.answer, replay_headers(stored))
+        return replayed(digest, stored)
 
     async def endpoints(self, request: Request) -> Reply:
         """The tenant's endpoints, without secrets."""

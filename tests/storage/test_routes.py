@@ -18,7 +18,6 @@ from zentra.storage.engine.store import PostgresStore
 from zentra.storage.operations import drain_rail, lift_maintenance, rail_events, rail_operations, set_maintenance
 from zentra.storage.pool import Pool
 from zentra.storage.routes import (
-    RoutesView,
     check_routes,
     draft_routes,
     move_routes,
@@ -27,9 +26,9 @@ from zentra.storage.routes import (
     routes_rows,
     show_routes,
 )
-from zentra.storage.versions import Asked, InvalidDocument
+from zentra.storage.versions import InvalidDocument
 
-AUTHOR, OTHER = Asked("ada"), Asked("grace")
+AUTHOR, OTHER = "ada", "grace"
 
 
 def document(*rails: str, **changes: Any) -> dict[str, Any]:
@@ -51,7 +50,6 @@ async def administration(admin_pool: Pool) -> Administration:
 
 async def promoted(pool: Pool, wanted: dict[str, Any], *, tenant: str = "acme") -> int:
     view = await draft_routes(pool, tenant, wanted, "", AUTHOR)
-    assert isinstance(view, RoutesView)
     await move_routes(pool, tenant, view.version, "validate", AUTHOR)
     await move_routes(pool, tenant, view.version, "promote", OTHER)
     return view.version
@@ -110,7 +108,6 @@ async def test_a_version_leads_only_to_rails_of_its_world(
         (found,) = await check_routes(tenant_pool, "acme", document(name))
         assert (found.pointer, found.code) == ("/corridors/ng/rails/0/rail", "rail_unknown")
     view = await draft_routes(tenant_pool, "acme", document("live_one"), "", AUTHOR)
-    assert isinstance(view, RoutesView)
     assert [one.code for one in view.violations] == ["rail_unknown"]
     with pytest.raises(InvalidDocument):
         await move_routes(tenant_pool, "acme", view.version, "validate", AUTHOR)
@@ -128,7 +125,6 @@ async def test_a_version_is_kept_as_it_is_and_stays_with_its_tenant(
             await admin_pool.execute(statement)
     assert await show_routes(tenant_pool, "real", version) is None
     view = await draft_routes(tenant_pool, "acme", document("second"), "", AUTHOR)
-    assert isinstance(view, RoutesView)
     await move_routes(tenant_pool, "acme", view.version, "validate", AUTHOR)
     with pytest.raises(Refusal, match="written by ada"):
         await move_routes(tenant_pool, "acme", view.version, "promote", AUTHOR)
