@@ -58,13 +58,17 @@ class RailBoard:
         self.standings: Mapping[str, Standing] = {}
 
     def heard(self, outcome: RailOutcome, how: str, seconds: float, now: float) -> None:
-        """Count what a call to a rail has come to; `how` it was called is "submit" or "poll"."""
+        """Count what a call to a rail has come to; `how` it was called is "submit" or "poll".
+
+        A good poll counts for nothing: those follow submissions that hung, and would speak for a rail that hangs."""
         rail = outcome.rail
         settings = self._settings().get(rail)
         if settings is None:
             return
         failed = is_bad(outcome)
         slow = not failed and 0 < settings.slow_seconds < seconds
+        if how == "poll" and not (failed or slow):
+            return
         self._window(settings).add(now, seconds, failed=failed, slow=slow)
         circuit = self._circuits.get(rail)
         if circuit is None:

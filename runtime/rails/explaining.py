@@ -110,7 +110,7 @@ def explain_route(records: Sequence[bytes], documents: Mapping[int, Any]) -> Rou
         if isinstance(facts, f.Routed | f.Unrouted) and record.event in _DECISIONS:
             decisions.append(_decision(record, facts, command, attempts, documents))
         if isinstance(facts, f.Routed):
-            attempts = [_left(one, facts.considered) for one in attempts]
+            attempts = [_left(one, facts.considered, record.at) for one in attempts]
             started = AttemptShown(facts.attempt, facts.rail, facts.reference, record.at, facts.deadline, "started")
             attempts.append(started)
         elif isinstance(facts, f.Reported):
@@ -121,8 +121,10 @@ def explain_route(records: Sequence[bytes], documents: Mapping[int, Any]) -> Rou
     return RouteShown(first.intent_id, first.intent, last.to, tuple(decisions), tuple(attempts), ended)
 
 
-def _left(attempt: AttemptShown, considered: Mapping[str, str]) -> AttemptShown:
-    return msgspec.structs.replace(attempt, outcome=considered.get(attempt.rail, attempt.outcome))
+def _left(attempt: AttemptShown, considered: Mapping[str, str], at: str) -> AttemptShown:
+    """Return an attempt as the decision for another rail tells of it: what the rail said has no record of its own."""
+    outcome = considered.get(attempt.rail, attempt.outcome)
+    return msgspec.structs.replace(attempt, outcome=outcome, ended_at=attempt.ended_at or at)
 
 
 def _told(attempt: AttemptShown, facts: f.Reported, at: str) -> AttemptShown:

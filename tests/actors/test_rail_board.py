@@ -73,6 +73,20 @@ def test_the_first_bad_probe_opens_it_again_and_a_turn_that_nobody_tells_of_is_o
     assert known.circuit("alpha") is CircuitState.OPEN
 
 
+def test_a_rail_that_answers_polls_and_hangs_on_submissions_is_left() -> None:
+    known = board()
+    hear(known, BAD, BAD, BAD)
+    hear(known, *[GOOD] * 20, how="poll")
+    hear(known, BAD)
+    assert known.circuit("alpha") is CircuitState.OPEN
+
+
+def test_polls_that_fail_open_a_circuit_by_themselves() -> None:
+    known = board()
+    hear(known, *[BAD] * 4, how="poll")
+    assert known.circuit("alpha") is CircuitState.OPEN
+
+
 def test_what_is_older_than_the_window_opens_nothing() -> None:
     known = board()
     hear(known, BAD, BAD, BAD, now=100.0)

@@ -248,6 +248,7 @@ def test_each_decision_is_made_again_from_its_record_and_the_document_of_its_ver
     assert [one.same for one in explain_route(records, {}).decisions] == [None] * len(shown.attempts)
     last = {None: "succeeded", "reject": "not_accepted", "decline": "declined"}[scenario]
     assert shown.attempts[-1].outcome == last
+    assert all(one.ended_at is not None for one in shown.attempts)
 
 
 def test_an_explanation_tells_of_waiting_and_of_giving_up(make_fleet: MakeFleet) -> None:
