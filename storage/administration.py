@@ -29,7 +29,8 @@ from zentra.runtime.limits import QUOTA_MAX, WINDOW_SECONDS_MAX, Per, Quota, Rou
 from zentra.runtime.names import is_principal, is_tenant
 from zentra.runtime.policy import PolicyRules
 from zentra.runtime.policy.document import document_of, rules_of
-from zentra.runtime.rails.port import RailSettings
+from zentra.runtime.rails.polling import flaw_of as polling_flaw
+from zentra.runtime.rails.port import RailSettings, is_network
 from zentra.runtime.rails.routing import Corridor, routes_of
 from zentra.runtime.roles import ROLES, unknown_scopes
 from zentra.storage.errors import translated
@@ -324,6 +325,12 @@ class Administration:
                 seconds = getattr(settings, name.name)
                 _check(0 <= seconds <= RAIL_SECONDS_MAX, "rail_malformed", f"{name.name}: 0 to {RAIL_SECONDS_MAX}")
         _check(settings.concurrency_max >= 1, "rail_malformed", "concurrency_max: 1 or more")
+        flaw = polling_flaw(settings)
+        _check(flaw is None, "rail_malformed", flaw or "")
+        for network in settings.callback_networks:
+            _check(
+                is_network(network), "rail_malformed", f"callback_networks: {network!r} is no network in CIDR notation"
+            )
         counts = (settings.burst, settings.waiting_max, settings.health_calls_min, settings.probes_max)
         _check(min(counts) >= 0 and settings.probes_max, "rail_malformed", "counts are 0 or more, probes_max 1 or more")
         _check(0 <= settings.bad_percent_max <= 100, "rail_malformed", "bad_percent_max: 0 to 100, 0 for never")

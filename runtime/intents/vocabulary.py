@@ -113,6 +113,7 @@ class Fact(StrEnum):
     LAPSED = "lapsed"
     LAPSED_REST = "lapsed_rest"
     ROUTE_AWAITED = "route_awaited"
+    RAIL_CLAIMED = "rail_claimed"
 
 
 class Effect(StrEnum):
