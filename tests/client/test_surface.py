@@ -38,6 +38,14 @@ LEFT_OUT: Mapping[str, str] = {
     "openapi": "for tools that read the description",
     "asyncapi": "for tools that read the description",
     "take_callback": "for rails, which sign what they send",
+    "draft_routes": "for operators: `zentra routes`",
+    "list_routes": "for operators: `zentra routes`",
+    "show_routes": "for operators: `zentra routes`",
+    "validate_routes": "for operators: `zentra routes`",
+    "promote_routes": "for operators: `zentra routes`",
+    "roll_back_routes": "for operators: `zentra routes`",
+    "explain_route": "for operators: `zentra routes explain`",
+    "list_rails": "for operators: `zentra rails health`",
 }
 """Operations that the client does not have, each with the reason."""
 
