@@ -308,6 +308,7 @@ class Simulation:
         if worker is None:
             return
         worker.beat()
+        worker.look_at_rails()
         for job in list(worker.jobs):
             if job in worker.jobs and worker.running:
                 worker.step(job)
@@ -325,7 +326,8 @@ class Simulation:
         if worker is None:
             return
         services: list[Callable[[], object]] = [
-            worker.beat, worker.listen_once, worker.look_at_timers, worker.tick_once, worker.report, worker.flush,
+            worker.beat, worker.look_at_rails, worker.listen_once,
+            worker.look_at_timers, worker.tick_once, worker.report, worker.flush,
             worker.look_after, partial(worker.sweep, 1.0), *(partial(worker.step, job) for job in worker.jobs),
         ]  # fmt: skip
         self.random.choice(services)()
@@ -398,6 +400,7 @@ class Simulation:
             self.make_callback(0)
         for worker in list(self.workers):
             worker.beat()
+            worker.look_at_rails()
             for job in list(worker.jobs):
                 worker.step(job)
                 while job in worker.jobs and job.may_go_on:
