@@ -72,7 +72,7 @@ _ROWS: Final = (
     ("credentials_disagree",        401, _NO,  "certificate and key are of two tenants",               "send what belongs together"),
     ("permission_denied",           403, _NO,  "the role does not allow this",                         "ask somebody whose role does"),
     ("self_approval",               403, _NO,  "nobody decides on their own intent",                   "ask another operator"),
-    ("self_promotion",              403, _NO,  "nobody puts their own policy in force",                "ask another operator"),
+    ("self_promotion",              403, _NO,  "nobody puts their own version in force",               "ask another operator"),
     ("not_found",                   404, _NO,  "there is nothing with this id",                        "check the id"),
     # Idempotency.
     ("idempotency_key_missing",     400, _NO,  "there is no idempotency key",                          "send x-idempotency-key, one per logical call"),
@@ -155,6 +155,8 @@ _ROWS: Final = (
     ("expires_at_in_past",          422, _NO,  "the approval would have run out already",              "send a time to come"),
     ("kyc_move_refused",            409, _NO,  "the party does not go from its state to this one",     "look at the party"),
     ("evidence_not_sealed",         409, _YES, "the packet is not sealed yet",                         "ask again after retry-after"),
+    ("checkpoint_unknown",          404, _NO,  "the log has no checkpoint of this size",               "leave the size out for the latest one"),
+    ("evidence_key_absent",         503, _YES, "this gateway lacks the key that this takes",           "take the packet as it is, which needs none; or give the gateway ZENTRA_EVIDENCE_KEY"),
     # Provider callbacks; the reasons of zentra.runtime.rails.port.
     ("signature_missing",           401, _NO,  "the callback is not signed",                           "sign the raw body"),
     ("signature_invalid",           401, _NO,  "the signature does not fit the body",                  "check the secret and sign the raw body"),
@@ -173,6 +175,15 @@ assert len(CODES) == len(_ROWS), "a code stands in the table once"
 FIELD_CODES: Final = frozenset(
     {
         "account_type_unknown",
+        "band_empty",
+        "corridor_malformed",
+        "corridor_repeated",
+        "corridors_overlap",
+        "rail_repeated",
+        "rail_unknown",
+        "rails_missing",
+        "route_malformed",
+        "routes_too_large",
         "amount_invalid",
         "condition_field_unknown",
         "condition_list_unknown",
@@ -218,6 +229,7 @@ FIELD_CODES: Final = frozenset(
         "event_unknown",
         "field_missing",
         "figure_unknown",
+        "format_unknown",
         "field_type",
         "field_unknown",
         "id_malformed",
