@@ -32,6 +32,7 @@ from zentra.gateway.description.rows import intent_row as _create
 from zentra.gateway.description.rows import list_row as _list
 from zentra.gateway.http.fields import SCHEMAS, Field, digest, identifier, text
 from zentra.gateway.routes.approvals import APPROVAL, APPROVAL_FILTERS, CANCELLATION, LIMIT_SCHEMA
+from zentra.gateway.routes.deliveries import DELIVERY_FILTERS
 from zentra.gateway.routes.fees import quote_schema
 from zentra.gateway.routes.holds import CAPTURE, HOLD_FILTERS, VOID
 from zentra.gateway.routes.intents import CANCEL, HOLDS, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
@@ -40,7 +41,7 @@ from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOL
 from zentra.gateway.routes.parties import AMENDMENT, KYC, PARTY, PARTY_FILTERS, RESCREEN
 from zentra.gateway.routes.policies import BACKTEST, DRAFT
 from zentra.gateway.routes.reviews import ASSIGNMENT, CLAIM, COMMENT, DECISIONS_MAX, ESCALATION, REVIEW_FILTERS, VERDICT
-from zentra.gateway.routes.webhooks import DELIVERY_FILTERS, ENDPOINT, NOTHING
+from zentra.gateway.routes.webhooks import ENDPOINT, NOTHING
 from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.intents.command import intent_schema
 from zentra.runtime.policy.backtest import BacktestReport

@@ -45,6 +45,7 @@ from zentra.gateway.routes.accounts import AccountRoutes
 from zentra.gateway.routes.approvals import ApprovalRoutes, Asking
 from zentra.gateway.routes.books import BookRoutes
 from zentra.gateway.routes.callbacks import CallbackRoutes
+from zentra.gateway.routes.deliveries import DeliveryRoutes
 from zentra.gateway.routes.deposits import DepositRoutes
 from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
@@ -246,7 +247,8 @@ class _Builder:
             *_desk(tenant_pool, writer_pool, commands, lists, denials),
             *PartyRoutes(tenant_pool, lists).routes(),
             *PolicyRoutes(tenant_pool, load_scorers(self.settings.risk_scorers), lists).routes(),
-            *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
+            *WebhookRoutes(tenant_pool, sealer).routes(),
+            *DeliveryRoutes(tenant_pool, commands, lists).routes(),
             *callbacks.routes(),
             *health.routes(),
         ]
