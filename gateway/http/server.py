@@ -247,8 +247,7 @@ class _Builder:
             *_desk(tenant_pool, writer_pool, commands, lists, denials),
             *PartyRoutes(tenant_pool, lists).routes(),
             *PolicyRoutes(tenant_pool, load_scorers(self.settings.risk_scorers), lists).routes(),
-            *WebhookRoutes(tenant_pool, sealer).routes(),
-            *DeliveryRoutes(tenant_pool, commands, lists).routes(),
+            *_webhooks(tenant_pool, commands, sealer, lists),
             *callbacks.routes(),
             *health.routes(),
         ]
@@ -368,6 +367,14 @@ def _books(
         *DepositRoutes(tenant_pool, door, waiters).routes(),
         *JournalRoutes(tenant_pool, intents, quotes).routes(),
         *FeeRoutes(tenant_pool, lists).routes(),
+    ]
+
+
+def _webhooks(tenant_pool: Pool, commands: CommandDoor, sealer: Sealer, lists: Lists) -> list[Route]:
+    """Return the doors to endpoints and to what is sent to them."""
+    return [
+        *WebhookRoutes(tenant_pool, sealer).routes(),
+        *DeliveryRoutes(tenant_pool, commands, lists).routes(),
     ]
 
 
