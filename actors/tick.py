@@ -33,7 +33,7 @@ from zentra.runtime.messages import CommandGiven, Due, Event, LeafDue
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.policy.scoring import Scorer
 from zentra.runtime.policy.windows import add
-from zentra.runtime.ports import CaseRow, DenialRow, Expiring, Ground, LogHead, TickPlan, TickWrites, Timer
+from zentra.runtime.ports import CaseRow, DenialRow, Endpoint, Expiring, Ground, LogHead, TickPlan, TickWrites, Timer
 from zentra.runtime.rails.port import Cause, Submission
 from zentra.runtime.stream_ports import Position
 from zentra.runtime.webhooks.delivery import Delivery
@@ -124,6 +124,7 @@ class Tick:
         self.deliveries: dict[str, Delivery] = {}
         self.workloads: dict[str, dict[str, int]] = {}
         self.lanes: dict[tuple[str, str], Lane] = {}
+        self.endpoints: dict[str, dict[str, Endpoint]] = {}  # by tenant and id, those that were asked for
         self.leaves: dict[str, list[LeafDue]] = defaultdict(list)
         self.heads: dict[str, LogHead] = {}
         self._met: set[bytes | str] = set()  # leaves and commands of this tick

@@ -34,7 +34,6 @@ __all__ = [
     "Delivery",
     "DeliveryAttempt",
     "Denial",
-    "Endpoint",
     "ErrorPage",
     "Event",
     "FeeLine",
@@ -101,6 +100,8 @@ class Links(Struct, frozen=True):
     statement: str = ""
     changes: str = ""
     intent: str = ""
+    deliveries: str = ""
+    keys: str = ""
 
 
 class Reason(Struct, frozen=True):
@@ -360,18 +361,6 @@ class Page(Struct, Generic[T], frozen=True, kw_only=True):
     data: tuple[T, ...]
     has_more: bool = False
     next_cursor: str | None = None
-
-
-class Endpoint(Struct, frozen=True, kw_only=True):
-    """A webhook endpoint; `secret` is shown in the answer that made it, and never again."""
-
-    id: str
-    url: str
-    events: tuple[str, ...]
-    status: str
-    created_by: str
-    created_at: datetime | None = None
-    secret: str | None = None
 
 
 class Denial(Struct, frozen=True, kw_only=True):

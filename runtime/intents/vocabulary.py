@@ -112,6 +112,7 @@ class Fact(StrEnum):
     VOIDED_REST = "voided_rest"
     LAPSED = "lapsed"
     LAPSED_REST = "lapsed_rest"
+    ENDPOINT_DISABLED = "endpoint_disabled"
 
 
 class Effect(StrEnum):
@@ -166,6 +167,7 @@ class Topic(StrEnum):
     HOLD_CAPTURED = "hold.captured"
     HOLD_VOIDED = "hold.voided"
     HOLD_EXPIRED = "hold.expired"
+    ENDPOINT_DISABLED = "webhook.endpoint_disabled"
 
 
 class AccountType(StrEnum):
