@@ -104,6 +104,7 @@ _PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
 }  # fmt: skip
 _PATH: Final[Mapping[str, str]] = {
+    "tenant": "the tenant",
     "id": "an id of this tenant; unknown ids and those of others are the same 404",
     "rail": "the name of the rail",
     "code": "an error code",
