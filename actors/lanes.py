@@ -72,7 +72,7 @@ def wait(tick: "Tick", delivery: Delivery) -> None:
     if delivery.id in lane.in_flight or delivery.id in lane.waiting:
         return
     endpoint = endpoint_of(tick, delivery.tenant, delivery.endpoint)
-    if endpoint is not None and endpoint.terms.fifo:
+    if endpoint is None or endpoint.terms.fifo:  # of one that is disabled nobody knows here how it will be enabled
         _wait_in_order(lane, delivery)
     elif len(lane.waiting) < LANE_WAITING_MAX:
         lane.waiting[delivery.id] = delivery.sequence

@@ -58,7 +58,8 @@ async def _load_lane(store: Store, memory: Memory, tenant: str, endpoint: str) -
     else:
         lane = Lane(dict(known.in_flight), width=known.width, row=known.row)
     set_up = next((one for one in memory.configuration.endpoints.get(tenant, ()) if one.id == endpoint), None)
-    timed = set_up is not None and set_up.terms.fifo  # there, what waits for its time holds up what is behind it
+    # In order, what waits for its time holds up what is behind it; so it may be at one that is enabled later.
+    timed = set_up is None or set_up.terms.fifo
     found = await store.open_deliveries(tenant, endpoint, timed=timed)
     for delivery in found:
         if delivery.id not in lane.in_flight:

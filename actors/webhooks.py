@@ -174,7 +174,7 @@ def attempt_ended(tick: "Tick", at: "Input", event: AttemptReported) -> None:
         tick.timer("delivery", delivery.id, "attempt", at.partition, delivery.tenant, due_at)
     tick.writes.delivery_states[delivery.id] = (delivery, due_at)
     tell(tick, delivery, topic, result)
-    if delivery.state is DeliveryState.RETRYING and (due_at is None or (endpoint is not None and endpoint.terms.fifo)):
+    if delivery.state is DeliveryState.RETRYING and (due_at is None or endpoint is None or endpoint.terms.fifo):
         wait(tick, delivery)
     _judge_endpoint(tick, lane, delivery, result, outcome)
 

@@ -22,7 +22,6 @@ from datetime import datetime
 from typing import Any, Final
 
 import aiohttp
-import asyncpg
 import msgspec
 from msgspec import Struct
 
@@ -111,12 +110,10 @@ async def measure(endpoints: int, rounds: int, seconds: float, per_second: float
             for _ in range(endpoints - 1):
                 await _set_up(session, installation, await receivers.serve(opened, hangs=False))
             hanging = await _set_up(session, installation, await receivers.serve(opened, hangs=True))
-            pool = await asyncpg.create_pool(installation.postgres_admin_url, min_size=1, max_size=1)
-            opened.push_async_callback(pool.close)
             found: dict[bool, list[float]] = {False: [], True: []}
             for turn in range(2 * rounds):
                 on = turn % 2 == 1
-                await _switch(pool, hanging, on)
+                await _switch(session, installation, hanging, on, turn)
                 receivers.taken = None
                 await _load(session, installation, PAUSE_SECONDS, per_second, f"pause-{turn}")
                 receivers.taken = found[on]
@@ -155,11 +152,11 @@ async def _set_up(session: aiohttp.ClientSession, installation: Installation, po
     return str((await _post(session, installation, "/webhooks/endpoints", body, f"endpoint-{port}"))["id"])
 
 
-async def _switch(pool: asyncpg.Pool, endpoint: str, on: bool) -> None:
-    status = "enabled" if on else "disabled"
-    await pool.execute(
-        "update zentra.endpoints set status = $1 where tenant = $2 and id = $3", status, TENANT, endpoint
-    )
+async def _switch(
+    session: aiohttp.ClientSession, installation: Installation, endpoint: str, on: bool, turn: int
+) -> None:
+    change = "enable" if on else "disable"
+    await _post(session, installation, f"/webhooks/endpoints/{endpoint}/{change}", {}, f"switch-{turn}")
 
 
 async def _load(

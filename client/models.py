@@ -439,6 +439,8 @@ class WebhookIntent(Struct, frozen=True, kw_only=True):
     trace_id: str = ""
     tracestate: str = ""
     hold: dict[str, str] | None = None
+    fetch: str | None = None  # where the whole is, of an event that is told in short
+    endpoint: dict[str, Any] | None = None  # of `webhook.endpoint_disabled`: which one, why, and what it answered
 
 
 class WebhookEvent(Struct, frozen=True, kw_only=True):

@@ -139,6 +139,9 @@ class Simulation:
         self._events_max = random.choice((1, 3, 10, 100, 2_000))
         self.stream_history: list[tuple[float, int]] = []
         self.spare_endpoints: dict[str, list[Endpoint]] = {}
+        self.known_endpoints = {
+            (tenant, one.id): one for tenant, some in self.store.current.endpoints.items() for one in some
+        }
         self._worked_at = 0.0  # when a commit last told anybody of anything
         self._closed: dict[str, float] = {}  # until when the stream is away, or has no room
 

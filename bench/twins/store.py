@@ -249,8 +249,7 @@ class StoreTwin:
     async def open_deliveries(self, tenant: str, endpoint: str, *, timed: bool = False) -> list[Delivery]:
         """See Store.open_deliveries."""
         self._meet("open_deliveries")
-        found = open_keys(self.rows, tenant, endpoint, timed)
-        return [self._delivery(key) for key in found[:OPEN_DELIVERIES_MAX]]
+        return [self._delivery(key) for key in open_keys(self.rows, tenant, endpoint, timed)[:OPEN_DELIVERIES_MAX]]
 
     async def lane(self, tenant: str, endpoint: str) -> LaneRow:
         """See Store.lane."""

@@ -181,6 +181,7 @@ async def test_looking_ends_the_lost_attempts_at_an_endpoint_that_was_removed(mo
 
 async def test_a_call_that_was_one_too_many_is_made_when_it_counts_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """Endpoints that hang may take up all calls there are; what waits for them is attempted once more."""
+    monkeypatch.setattr("zentra.actors.outward.CALLS_MAX", 3)
     monkeypatch.setattr("zentra.actors.outward.BACKLOG_MAX", 3)
     monkeypatch.setattr("zentra.actors.worker.LANES_EVERY_SECONDS", 0.0)
     fleet = make_world(endpoints=(endpoint("hook", "*"),))
