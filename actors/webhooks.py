@@ -152,12 +152,14 @@ def attempt_ended(tick: "Tick", at: "Input", event: AttemptReported) -> None:
     delivery = tick.delivery(result.delivery)
     if delivery is None or delivery.state is not DeliveryState.DELIVERING or delivery.attempts != result.attempt:
         return  # a repeat, or an attempt that was started again since and is still under way
-    lane.in_flight.pop(delivery.id, None)
+    began = lane.in_flight.pop(delivery.id, None)
     row = (delivery.id, result.attempt, delivery.tenant, delivery.trigger, tick.now, result.status, result.error)
     tick.writes.delivery_attempts.append((*row, result.latency_ms, result.response_excerpt))
-    outcome = verdict(result)
-    _learn(tick, lane, delivery, result, outcome)
     endpoint = endpoint_of(tick, delivery.tenant, delivery.endpoint)
+    outcome = verdict(result)
+    if outcome is Verdict.DISABLE and endpoint is not None and endpoint.since and began and began < endpoint.since:
+        outcome = Verdict.RETRY  # it was said before the endpoint was enabled, or where it is no more
+    _learn(tick, lane, delivery, result, outcome)
     delays = (TERMS if endpoint is None else endpoint.terms).delays
     delay = None
     if outcome is Verdict.RETRY:

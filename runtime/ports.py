@@ -65,6 +65,7 @@ class Endpoint(Struct, frozen=True):
     secrets_until: tuple[datetime | None, ...] = ()
     keys: tuple[bytes, ...] = ()
     keys_until: tuple[datetime | None, ...] = ()
+    since: datetime | None = None  # it has been enabled, and where it is, for so long
 
 
 class EndpointDisabled(Struct, frozen=True):

@@ -169,7 +169,7 @@ class Auditor:
         self.rebuild(store)
         self.messages.consumed((), (), store.rows.outbox)
         self.messages.finish([key for key, row in store.rows.outbox.items() if row.sent_at is None])
-        self.deliveries.finish()
+        self.deliveries.finish(store.current.endpoints_held)
         self.reviews.finish(now)
         self.desk.finish(store, self.histories, now)
         for history in self.histories.values():

@@ -30,6 +30,7 @@ class AuditedDeliveries:
         self._stands: dict[str, tuple[str, int]] = {}  # state, attempts
         self._attempts: set[tuple[str, int]] = set()
         self._due: set[tuple[str, str, int]] = set()
+        self._began: dict[str, datetime] = {}  # when the last attempt was committed as started
         self._numbers: dict[str, int] = {}
         self._open: dict[tuple[str, str], dict[str, int]] = {}  # by endpoint: what has not ended, with its number
         self.endpoints = AuditedEndpoints()
@@ -82,7 +83,7 @@ class AuditedDeliveries:
             if row[:2] in self._attempts or row[1] > self._stands[row[0]][1]:
                 raise Violation("G", f"attempt {row[1]} of delivery {row[0]} was never started, or has ended twice")
             self._attempts.add((row[0], row[1]))
-            self.endpoints.attempted(self._made[row[0]], row, now)
+            self.endpoints.attempted(self._made[row[0]], row, self._began[row[0]], now)
         begins = {}
         for key, (delivery, _) in writes.delivery_states.items():
             before, started = self._stands.get(key, ("", 0))
@@ -91,8 +92,12 @@ class AuditedDeliveries:
                 begins[key] = before
             elif delivery.state == "exhausted" and delivery.attempts > started:
                 self.endpoints.abandoned(delivery, configuration)
+        self._began |= dict.fromkeys(begins, now)
         self._in_order(begins, configuration)
         self.endpoints.disabled(writes.endpoints_disabled, configuration, now)
+        for lane, row in writes.lanes.items():
+            if row.sequence != self._numbers.get("/".join(lane), 0):
+                raise Violation("P", f"the lane of {lane} says that {row.sequence} was its last number")
 
     def _number(self, writes: TickWrites) -> None:
         """Object where what begins does not have the next numbers of its endpoint."""
@@ -104,9 +109,6 @@ class AuditedDeliveries:
                 raise Violation("P", f"delivery {delivery.id} is number {delivery.sequence} of {lane}, not {number}")
             self._numbers["/".join(lane)] = number
             self._open.setdefault(lane, {})[delivery.id] = number
-        for lane, row in writes.lanes.items():
-            if row.sequence != self._numbers.get("/".join(lane), 0):
-                raise Violation("P", f"the lane of {lane} says that {row.sequence} was its last number")
 
     def _follow(self, key: str, delivery: Delivery) -> None:
         before, started = self._stands.get(key, ("", 0))
@@ -168,9 +170,10 @@ class AuditedDeliveries:
         if stored != self._stands or rows.delivery_attempts.keys() != self._attempts:
             raise Violation("P", "the stored states or attempts of deliveries are not those that were committed")
 
-    def finish(self) -> None:
-        """Object where a delivery has not ended: none is lost, whatever was disabled in between."""
-        for key in self._made:
-            if self._stands.get(key, ("", 0))[0] not in _ENDED:
+    def finish(self, held: Collection[tuple[str, str]]) -> None:
+        """Object where a delivery has not ended: none is lost, whatever was disabled in between. What is for an
+        endpoint that is disabled in the end is kept."""
+        for key, made in self._made.items():
+            if self._stands.get(key, ("", 0))[0] not in _ENDED and (made.tenant, made.endpoint) not in held:
                 raise Violation("T", f"delivery {key} has not ended: {self._stands.get(key)}")
         self.endpoints.finish()

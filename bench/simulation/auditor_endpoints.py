@@ -21,12 +21,12 @@ class AuditedEndpoints:
 
     def __init__(self) -> None:
         self._failed: dict[Lane, list[datetime]] = {}
-        self._gone: set[Lane] = set()  # by the attempts of this commit
+        self._gone: dict[Lane, datetime] = {}  # by the attempts of this commit, with when the latest was begun
         self._lasted: dict[Lane, float] = {}  # seconds of nothing but failures, seen in this commit
         self._disabled: Counter[Lane] = Counter()
         self._told: Counter[Lane] = Counter()
 
-    def attempted(self, made: Delivery, row: tuple[Any, ...], now: datetime) -> None:
+    def attempted(self, made: Delivery, row: tuple[Any, ...], began: datetime, now: datetime) -> None:
         """Follow an attempt that has ended: (delivery, number, tenant, trigger, at, status, error, ...)."""
         lane, status = (made.tenant, made.endpoint), row[5]
         if status is not None and 200 <= status < 300:
@@ -39,7 +39,7 @@ class AuditedEndpoints:
         if len(failed) >= _FAILURES_MIN:
             self._lasted[lane] = max(self._lasted.get(lane, 0.0), (now - failed[0]).total_seconds())
         if status == 410:
-            self._gone.add(lane)
+            self._gone[lane] = max(began, self._gone.get(lane, began))
 
     def abandoned(self, delivery: Delivery, configuration: Configuration) -> None:
         """Object where a delivery was given up without an attempt although its endpoint is still there."""
@@ -64,7 +64,11 @@ class AuditedEndpoints:
                 raise Violation("J", f"{lane} was disabled as {row.reason} after {lasted} s of failures")
             self._failed[lane] = [at for at in self._failed.get(lane, ()) if at == now]  # what is enabled begins anew
             self._disabled[lane] += 1
-        spared = (self._gone & enabled.keys()) - rows.keys()
+        spared = {
+            lane
+            for lane, began in self._gone.items()
+            if lane in enabled and lane not in rows and ((since := enabled[lane].since) is None or began >= since)
+        }
         self._gone.clear()
         self._lasted.clear()
         if spared:

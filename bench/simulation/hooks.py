@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from zentra.runtime.ports import Endpoint
 from zentra.runtime.webhooks.terms import rotated
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def change(simulation: Simulation) -> None:
         case 3 | 0 if mine:
             lane = random.choice(mine)
             held -= {lane}
-            members.append(simulation.known_endpoints[lane])
+            members.append(_enabled(simulation, lane))
         case 4 if members:
             place = random.randrange(len(members))
             one = members[place]
@@ -54,9 +55,13 @@ def enable_all(simulation: Simulation) -> None:
     _know(simulation)
     endpoints = dict(store.current.endpoints)
     for lane in sorted(store.current.endpoints_held):
-        endpoints[lane[0]] = (*endpoints[lane[0]], simulation.known_endpoints[lane])
+        endpoints[lane[0]] = (*endpoints[lane[0]], _enabled(simulation, lane))
     store.configure(structs.replace(store.current, endpoints=endpoints, endpoints_held=frozenset()))
     simulation.auditor.configured()
+
+
+def _enabled(simulation: Simulation, lane: tuple[str, str]) -> Endpoint:
+    return structs.replace(simulation.known_endpoints[lane], since=simulation.store_time())
 
 
 def _know(simulation: Simulation) -> None:

@@ -44,7 +44,6 @@ __all__ = [
     "matches",
     "next_delay",
     "parse_secret",
-    "private_key_text",
     "public_key_text",
     "sign",
     "sign_asymmetric",
@@ -54,7 +53,6 @@ __all__ = [
 ]
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the public prefix, not a secret
-PRIVATE_PREFIX = "whsk_"
 PUBLIC_PREFIX = "whpk_"
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64  # the bounds of Standard Webhooks
 TOLERANCE_SECONDS = 300  # what every Standard Webhooks library allows
@@ -169,11 +167,6 @@ def signature_header(secrets: Sequence[bytes], id: str, timestamp: int, body: by
         raise ValueError("a webhook is signed by at least one secret")
     made = [sign(secret, id, timestamp, body) for secret in secrets]
     return " ".join(made + [sign_asymmetric(seed, id, timestamp, body) for seed in keys])
-
-
-def private_key_text(seed: bytes) -> str:
-    """Return the 32 bytes of an Ed25519 seed as they are written: behind `whsk_`."""
-    return PRIVATE_PREFIX + base64.b64encode(seed).decode("ascii")
 
 
 def public_key_text(seed: bytes) -> str:

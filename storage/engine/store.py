@@ -209,8 +209,8 @@ class PostgresStore:
             " order by tenant, name"
         )
         endpoints = await self._fetch(
-            "select tenant, id, url, events, secrets, terms, secrets_until, keys, keys_until, status from endpoints"
-            " where status <> 'deleted' order by tenant, id"
+            "select tenant, id, url, events, secrets, terms, secrets_until, keys, keys_until, status, since"
+            " from endpoints where status <> 'deleted' order by tenant, id"
         )
         rails = await self._fetch("select settings from rails")
         reviews = await self._fetch(
@@ -434,7 +434,7 @@ def _by_tenant(items: Any) -> dict[str, Any]:
 def _endpoint(row: Any) -> Endpoint:
     terms = msgspec.json.decode(row[5], type=EndpointTerms)
     events, secrets, secrets_until, keys, keys_until = (tuple(row[place]) for place in (3, 4, 6, 7, 8))
-    return Endpoint(row[0], row[1], row[2], events, secrets, terms, secrets_until, keys, keys_until)
+    return Endpoint(row[0], row[1], row[2], events, secrets, terms, secrets_until, keys, keys_until, row[10])
 
 
 def _delivery(row: Any) -> Delivery:

@@ -114,15 +114,16 @@ async def _changed(written: object) -> None:
 
 _SEEN: Final = "where tenant = $1 and id = $2 and version = $3 and status <> 'deleted' returning true"
 _AMEND: Final = f"""
-update endpoints set version = version + 1, url = $4, events = $5, terms = $6, keys = $7 {_SEEN}
+update endpoints set version = version + 1, url = $4, events = $5, terms = $6, keys = $7,
+    since = case when url = $4 then since else clock_timestamp() end {_SEEN}
 """  # noqa: S608 - of constants
 _DISABLE: Final = f"""
 update endpoints set version = version + 1, status = 'disabled', disabled_at = $4, disabled_reason = 'asked',
     disabled_by = $5 {_SEEN}
 """  # noqa: S608 - of constants
 _ENABLE: Final = f"""
-update endpoints set version = version + 1, status = 'enabled', disabled_at = null, disabled_reason = null,
-    disabled_by = null {_SEEN}
+update endpoints set version = version + 1, status = 'enabled', since = clock_timestamp(), disabled_at = null,
+    disabled_reason = null, disabled_by = null {_SEEN}
 """  # noqa: S608 - of constants
 _ROTATE_SECRETS: Final = f"update endpoints set version = version + 1, secrets = $4, secrets_until = $5 {_SEEN}"  # noqa: S608 - of constants
 _ROTATE_KEYS: Final = f"update endpoints set version = version + 1, keys = $4, keys_until = $5 {_SEEN}"  # noqa: S608 - of constants

@@ -8,11 +8,12 @@ alter table endpoints
     add column secrets_until   timestamptz[] not null default '{}', -- of each secret; null or absent for no end
     add column keys            bytea[] not null default '{}',       -- seeds of Ed25519, sealed, the newest first
     add column keys_until      timestamptz[] not null default '{}',
+    add column since           timestamptz not null default clock_timestamp(),  -- enabled and where it is for so long
     add column disabled_at     timestamptz,
     add column disabled_reason text check (disabled_reason in ('asked', 'gone', 'failing')),
     add column disabled_by     text;
 update endpoints set disabled_at = now(), disabled_reason = 'gone', disabled_by = 'svc_events' where status = 'disabled';
-grant update (version, terms, secrets_until, keys, keys_until, disabled_at, disabled_reason, disabled_by)
+grant update (version, terms, secrets_until, keys, keys_until, since, disabled_at, disabled_reason, disabled_by)
     on endpoints to zentra_tenant;
 
 -- One row per endpoint that was ever sent something, written by the owner of its lane: the number of the last delivery

@@ -14,6 +14,7 @@ import pytest
 from tests.simulation import (
     auditor_plants_accounts,
     auditor_plants_desk,
+    auditor_plants_endpoints,
     auditor_plants_fees,
     auditor_plants_holds,
     auditor_plants_journals,
@@ -36,7 +37,7 @@ assert auditor_plants_journals
 assert auditor_plants_messages, auditor_plants_holds
 assert auditor_plants_reviews, auditor_plants_people
 assert auditor_plants_policy, auditor_plants_fees
-assert auditor_plants_accounts
+assert auditor_plants_accounts, auditor_plants_endpoints
 
 
 @pytest.fixture(scope="module")

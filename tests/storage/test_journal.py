@@ -328,7 +328,7 @@ async def test_an_endpoint_that_is_disabled_changes_the_configuration(writer_poo
     assert after.version > before.version
     assert name not in [endpoint.id for endpoint in after.endpoints.get("acme", ())]
     assert ("acme", name) in after.endpoints_held
-    row = await admin_pool.fetchrow(
+    (row,) = await admin_pool.fetch(
         "select disabled_at, disabled_reason, disabled_by from endpoints where id = $1", name
     )
     assert tuple(row) == (AT, "failing", "svc_events")

@@ -155,7 +155,7 @@ async def test_a_deleted_endpoint_is_gone_with_its_secrets(api: Api, admin_pool:
     for what in ("amend", "disable", "enable", "rotate"):
         assert (await order(api, endpoint, what, {"fifo": True} if what == "amend" else {})).status == 404
     assert endpoint["id"] not in [one["id"] for one in (await api.get(ENDPOINTS)).json["data"]]
-    row = await admin_pool.fetchrow("select secrets, keys from zentra.endpoints where id = $1", endpoint["id"])
+    (row,) = await admin_pool.fetch("select secrets, keys from zentra.endpoints where id = $1", endpoint["id"])
     assert (row["secrets"], row["keys"]) == ([b""], [])
     found = await PostgresStore(writer_pool).configuration()
     assert ("acme", endpoint["id"]) not in found.endpoints_held
