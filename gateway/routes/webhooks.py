@@ -17,15 +17,15 @@ from typing import Any, Final
 
 import msgspec
 
-from zentra.gateway.doors.commands import replay_headers, reused
+from zentra.gateway.doors.commands import replayed
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.endpoint_fields import AMENDMENT, ENDPOINT, EVENTS_DEFAULT, NOT_GIVEN, ROTATION, terms_of
 from zentra.gateway.http.fields import Field, read_fields
-from zentra.gateway.http.problems import Problem, of_violations
+from zentra.gateway.http.problems import Problem, of_violations, refusals_answered
 from zentra.gateway.sealing import Sealer
 from zentra.runtime.errors import Refusal
-from zentra.runtime.idempotency import KeyOutcome, StoredKey, decide
+from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import Violation, digest_of
 from zentra.runtime.names import is_tenant
 from zentra.runtime.webhooks.standard import generate_secret, parse_secret, public_key_text
@@ -93,10 +93,11 @@ class WebhookRoutes:
             id=endpoint, url=values["url"], events=values["events"], secret=self._sealer.seal(parse_secret(secret)),
             created_by=asker.id, terms=terms, keys=keys,
         )  # fmt: skip
-        stored = await _written(create_endpoint(self._pool, keyed, made))
+        with refusals_answered():
+            stored = await create_endpoint(self._pool, keyed, made)
         if stored is None:
             return json_reply(201, {**shown, "secret": secret})
-        return _replayed(digest, stored)
+        return replayed(digest, stored)
 
     async def endpoints(self, request: Request) -> Reply:
         """The tenant's endpoints, without secrets."""
@@ -225,10 +226,11 @@ class WebhookRoutes:
             subject=f"endpoint/{endpoint}", status=200, answer=msgspec.json.encode(shown),
             request_id=request.request_id,
         )  # fmt: skip
-        stored = await _written(write(keyed))
+        with refusals_answered():
+            stored = await write(keyed)
         if stored is None:
             return json_reply(200, shown if secret is None else {**shown, "secret": secret})
-        return _replayed(digest, stored)
+        return replayed(digest, stored)
 
     def _new_key(self) -> bytes:
         return self._sealer.seal(secrets.token_bytes(SECRET_BYTES))
@@ -252,19 +254,6 @@ class WebhookRoutes:
             "disabled_at": row.disabled_at, "disabled_reason": row.disabled_reason, "disabled_by": row.disabled_by,
             "failing_since": row.failing_since, "sequence": row.sequence, "links": _links(tenant, row.id),
         }  # fmt: skip
-
-
-async def _written(writing: Awaitable[StoredKey | None]) -> StoredKey | None:
-    try:
-        return await writing
-    except Refusal as refusal:
-        raise Problem(refusal.reason, refusal.detail) from None
-
-
-def _replayed(digest: bytes, stored: StoredKey) -> Reply:
-    if decide(digest, stored) is KeyOutcome.REUSED:
-        raise reused()
-    return Reply(stored.status, stored.answer, replay_headers(stored))
 
 
 def _with_ends(sealed: tuple[bytes, ...], until: tuple[datetime | None, ...]) -> list[tuple[bytes, datetime | None]]:

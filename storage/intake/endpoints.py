@@ -17,8 +17,7 @@ from msgspec import Struct
 from zentra.runtime.errors import Refusal
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.webhooks.terms import EndpointTerms
-from zentra.storage.intake.commands import KeyedAnswer
-from zentra.storage.intake.configuration import once
+from zentra.storage.intake.commands import KeyedAnswer, once
 from zentra.storage.pool import Connection, Pool, tenant_transaction
 from zentra.storage.reads.endpoints import EndpointRow
 
