@@ -95,9 +95,9 @@ class AuditedDeliveries:
         self._began |= dict.fromkeys(begins, now)
         self._in_order(begins, configuration)
         self.endpoints.disabled(writes.endpoints_disabled, configuration, now)
-        for lane, row in writes.lanes.items():
-            if row.sequence != self._numbers.get("/".join(lane), 0):
-                raise Violation("P", f"the lane of {lane} says that {row.sequence} was its last number")
+        for lane, stands in writes.lanes.items():
+            if stands.sequence != self._numbers.get("/".join(lane), 0):
+                raise Violation("P", f"the lane of {lane} says that {stands.sequence} was its last number")
 
     def _number(self, writes: TickWrites) -> None:
         """Object where what begins does not have the next numbers of its endpoint."""
