@@ -11,6 +11,7 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from zentra.actors.beliefs import Beliefs
+from zentra.actors.health import RailBoard
 from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.partitions import lane_key, log_key
@@ -47,6 +48,9 @@ class Missing(Struct):
     names: set[tuple[str, str]] = field(default_factory=set)  # (tenant, intent_id) whose uuid is asked for
     workloads: set[str] = field(default_factory=set)
     expiring: set[int] = field(default_factory=set)  # accounts whose holds may have expired
+    waiting: set[tuple[str, str]] = field(
+        default_factory=set
+    )  # (rail, reference) whose unclaimed callbacks are asked for
     configuration: bool = False
 
     def __bool__(self) -> bool:
@@ -63,6 +67,7 @@ class Missing(Struct):
             or self.names
             or self.workloads
             or self.expiring
+            or self.waiting
             or self.configuration
         )
 
@@ -109,6 +114,7 @@ class Memory:
         self.names: dict[tuple[str, str], str | None] = {}
         self.workloads: dict[str, Workload] = {}
         self.beliefs = Beliefs()
+        self.rails = RailBoard(lambda: self.configuration.rails)
         self._partition_of = partition_of
         self._absent: list[tuple[str, Any]] = []  # (kind, key) of what the store was asked for and did not have
 

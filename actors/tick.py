@@ -33,7 +33,18 @@ from zentra.runtime.messages import CommandGiven, Due, Event, LeafDue
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.policy.scoring import Scorer
 from zentra.runtime.policy.windows import add
-from zentra.runtime.ports import CaseRow, DenialRow, Endpoint, Expiring, Ground, LogHead, TickPlan, TickWrites, Timer
+from zentra.runtime.ports import (
+    CaseRow,
+    DenialRow,
+    Endpoint,
+    Expiring,
+    Ground,
+    LogHead,
+    TickPlan,
+    TickWrites,
+    Timer,
+    WaitingCallback,
+)  # fmt: skip
 from zentra.runtime.rails.port import Cause, Submission
 from zentra.runtime.stream_ports import Position
 from zentra.runtime.webhooks.delivery import Delivery
@@ -73,6 +84,7 @@ class Batch(Struct):
     consumed: list[tuple[int, str]] = field(default_factory=list)  # frames that end here, by partition and id
     expiring: dict[int, Expiring] = field(default_factory=dict)  # by account: what the store was asked for
     expiring_asked: Counter[int] = field(default_factory=Counter)  # and how often
+    waiting: dict[tuple[str, str], tuple[WaitingCallback, ...]] = field(default_factory=dict)  # by rail and reference
 
 
 class Poll(NamedTuple):
@@ -109,6 +121,8 @@ class Tick:
     def __init__(self, memory: Memory, rules: Rules, batch: Batch, ground: Ground) -> None:
         self.memory, self.rules, self.batch = memory, rules, batch
         self.configuration = memory.configuration
+        self.standings = memory.rails.standings  # one picture of the rails for the whole tick
+        self.probes: Counter[str] = Counter()  # submissions of this tick to rails that do not stand well
         self.now = ground.now
         self.day = ground.now.date().isoformat()
         self.lost = ground.lost
@@ -366,13 +380,19 @@ class Tick:
         attempt = tx.attempts[-1]
         settings = self.configuration.rails[attempt.rail]
         command = tx.command
-        self.submissions.append(
-            Submission(
-                tx.tenant, attempt.rail, attempt.reference, command.amount, command.currency, command.destination,
-                command.metadata.get("sandbox_scenario"), tx.trace, tx.tracestate, tx.sequence,
-            )
-        )  # fmt: skip
+        if not self.resting(attempt.rail):  # else it is not asked a second time; polls go on
+            self.submissions.append(
+                Submission(
+                    tx.tenant, attempt.rail, attempt.reference, command.amount, command.currency, command.destination,
+                    command.metadata.get("sandbox_scenario"), tx.trace, tx.tracestate, tx.sequence,
+                )
+            )  # fmt: skip
         self.rearm(tx, partition, self.now + timedelta(seconds=settings.poll_after_seconds))
+
+    def resting(self, rail: str) -> str:
+        """Return why nothing new may be sent to a rail now, draining or maintenance; "" where it may."""
+        operation = self.configuration.operations.get(rail)
+        return "" if operation is None else operation.resting(self.now)
 
     def place_of(self, key: str) -> int:
         """Return the partition of a key that many events share."""

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from zentra.runtime.ports import Endpoint
+from zentra.runtime.ports import Configuration, Endpoint
 from zentra.runtime.webhooks.terms import rotated
 
 if TYPE_CHECKING:
     from zentra.bench.simulation.simulation import Simulation
 
-__all__ = ["change", "enable_all"]
+__all__ = ["change", "enable_all", "known"]
 
 
 def change(simulation: Simulation) -> None:
@@ -64,7 +64,11 @@ def _enabled(simulation: Simulation, lane: tuple[str, str]) -> Endpoint:
     return structs.replace(simulation.known_endpoints[lane], since=simulation.store_time())
 
 
+def known(current: Configuration) -> dict[tuple[str, str], Endpoint]:
+    """Return how each endpoint is set up that is enabled."""
+    return {(tenant, one.id): one for tenant, members in current.endpoints.items() for one in members}
+
+
 def _know(simulation: Simulation) -> None:
     """Remember how endpoints are set up: one that the runtime disables is to be enabled as it was."""
-    for tenant, members in simulation.store.current.endpoints.items():
-        simulation.known_endpoints.update({(tenant, one.id): one for one in members})
+    simulation.known_endpoints.update(known(simulation.store.current))
