@@ -123,13 +123,11 @@ class Tick:
         self.configuration = memory.configuration
         self.standings = memory.rails.standings  # one picture of the rails for the whole tick
         self.probes: Counter[str] = Counter()  # submissions of this tick to rails that do not stand well
-        self.now = ground.now
+        self.now, self.lost = ground.now, ground.lost
         self.day = ground.now.date().isoformat()
-        self.lost = ground.lost
         self._deadlines: dict[float, str] = {}  # the times that rails are given, by their seconds
         self._places: dict[str, int] = {}  # of lanes and logs: see `place_of`
-        self.writes = TickWrites()
-        self.book = Book({})
+        self.writes, self.book = TickWrites(), Book({})
         self.locked: frozenset[int] = frozenset()
         self.usage: dict[VelocityKey, Usage] = {}
         self.believed: Believed | None = None  # what a draft stands on: to be proved true under the locks
