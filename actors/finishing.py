@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from zentra.actors import webhooks
+from zentra.actors import lanes
 from zentra.actors.framing import Told, arrays_of, frames_of
 from zentra.actors.relay import row_of
 from zentra.actors.tick import CASE_DEADLINE, Input, Tick, derived_id
@@ -29,7 +29,7 @@ def finish(tick: Tick, plan: TickPlan) -> TickWrites:
     writes.postings, writes.velocity_changes = tick.book.postings, tick.counts
     refs = {ref.id: ref for ref in plan.accounts}
     writes.balance_changes = {key: (refs[key], change) for key, change in tick.book.changes.items()}
-    webhooks.finish_lanes(tick)
+    lanes.finish_lanes(tick)
     _append_leaves(tick)
     # a partition that was lost has been here before: its place may have named frames already
     anchor = next((fence for fence in plan.fences if fence.partition not in tick.lost), plan.fences[0])

@@ -10,14 +10,14 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from zentra.actors import asking, deposits, holding, journaling, ledgering, reviewing, routes
+from zentra.actors import asking, deposits, holding, journaling, ledgering, monitoring, reviewing, routes
 from zentra.actors.diligence import diligence_of
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.evidence.packet import LeafKind, leaf_data
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.machine import TIMEOUTS
-from zentra.runtime.intents.transaction import Transaction
-from zentra.runtime.intents.vocabulary import SETTLED, Fact, IntentKind, State
+from zentra.runtime.intents.transaction import Transaction, told_as
+from zentra.runtime.intents.vocabulary import SETTLED, Fact, IntentKind, State, Topic
 from zentra.runtime.messages import DeliverySettled, Due, LeafDue, TimerFired
 from zentra.runtime.partitions import log_key
 from zentra.runtime.policy import DEFAULT_RULES, Judging, VelocityKey, decide, is_plain, velocity_keys
@@ -118,10 +118,12 @@ def due(tx: Transaction) -> Due:
 def sync(tick: Tick, at: Input, event: DeliverySettled) -> None:
     """Keep how a delivery stands with its transaction; when the last one is drained, the packet can be sealed."""
     tx = tick.transaction(event.intent)
-    if tx is None or tx.deliveries_told.get(event.facts.delivery, 0) >= event.facts.attempts:
+    if tx is None or tx.deliveries_told.get(told_as(event.topic, event.facts), 0) >= event.facts.attempts:
         return
     tick.move(tx, _DELIVERY_FACTS[event.topic], event.facts, at, actor="svc_events")
-    if tx.state in SETTLED and not tx.deliveries_open and not tx.sealed:
+    if event.topic == Topic.ENDPOINT_DISABLED:
+        monitoring.seal_later(tick, tx, at)  # the other endpoints hear of it
+    elif tx.state in SETTLED and not tx.deliveries_open and not tx.sealed:
         tick.move(tx, Fact.SYNCHRONIZED, f.Noted("every delivery has ended"), at, actor="svc_events")
         tick.clear_timer("intent", tx.id, "seal")
         tick.send(at.partition, "evidence", Due(tx.id, tx.tenant, tx.sequence))
@@ -131,6 +133,7 @@ _DELIVERY_FACTS: Final = {
     "webhook.delivered": Fact.DELIVERED,
     "webhook.retrying": Fact.DELIVERY_RETRYING,
     "webhook.exhausted": Fact.DELIVERY_EXHAUSTED,
+    "webhook.endpoint_disabled": Fact.ENDPOINT_DISABLED,
 }
 
 

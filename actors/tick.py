@@ -36,6 +36,7 @@ from zentra.runtime.policy.windows import add
 from zentra.runtime.ports import (
     CaseRow,
     DenialRow,
+    Endpoint,
     Expiring,
     Ground,
     LogHead,
@@ -43,7 +44,7 @@ from zentra.runtime.ports import (
     TickWrites,
     Timer,
     WaitingCallback,
-)
+)  # fmt: skip
 from zentra.runtime.rails.port import Cause, Submission
 from zentra.runtime.stream_ports import Position
 from zentra.runtime.webhooks.delivery import Delivery
@@ -122,13 +123,11 @@ class Tick:
         self.configuration = memory.configuration
         self.standings = memory.rails.standings  # one picture of the rails for the whole tick
         self.probes: Counter[str] = Counter()  # submissions of this tick to rails that do not stand well
-        self.now = ground.now
+        self.now, self.lost = ground.now, ground.lost
         self.day = ground.now.date().isoformat()
-        self.lost = ground.lost
         self._deadlines: dict[float, str] = {}  # the times that rails are given, by their seconds
         self._places: dict[str, int] = {}  # of lanes and logs: see `place_of`
-        self.writes = TickWrites()
-        self.book = Book({})
+        self.writes, self.book = TickWrites(), Book({})
         self.locked: frozenset[int] = frozenset()
         self.usage: dict[VelocityKey, Usage] = {}
         self.believed: Believed | None = None  # what a draft stands on: to be proved true under the locks
@@ -137,6 +136,7 @@ class Tick:
         self.deliveries: dict[str, Delivery] = {}
         self.workloads: dict[str, dict[str, int]] = {}
         self.lanes: dict[tuple[str, str], Lane] = {}
+        self.endpoints: dict[str, dict[str, Endpoint]] = {}  # by tenant and id, those that were asked for
         self.leaves: dict[str, list[LeafDue]] = defaultdict(list)
         self.heads: dict[str, LogHead] = {}
         self._met: set[bytes | str] = set()  # leaves and commands of this tick

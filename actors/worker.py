@@ -350,7 +350,7 @@ class Worker(Owner):
         has its partition, which would put back what it had decided on."""
         lane = self.engine.memory.lanes.get((tenant, endpoint))
         if lane is not None:
-            self.engine.memory.lanes[tenant, endpoint] = Lane(lane.in_flight, more=True, width=lane.width)
+            self.engine.memory.lanes[tenant, endpoint] = Lane(lane.in_flight, more=True, width=lane.width, row=lane.row)
 
     def _batch(self, inputs: list[Input], positions: dict[int, Position], consumed: list[tuple[int, str]]) -> Batch:
         named = {entry.partition for entry in inputs} | positions.keys()

@@ -23,6 +23,7 @@ from zentra.actors.tick import Rules
 from zentra.actors.worker import Worker, WorkerSettings
 from zentra.gateway.feeding import copy_feeds
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
+from zentra.gateway.outward.lookups import SharedLookups
 from zentra.gateway.outward.rails import RailBook
 from zentra.gateway.outward.webhooks import WebhookSender
 from zentra.gateway.production import assert_production, nats_tls
@@ -55,6 +56,7 @@ __all__ = ["open_ways_out", "run_worker"]
 logger = logging.getLogger(__name__)
 
 CONNECTIONS_MAX: Final = 1024  # to rails, and as many to endpoints
+LOOKUPS_MAX: Final = 64  # of names at once, each in a thread
 
 
 def make_rules(settings: Settings, partitions: int) -> Rules:
@@ -87,7 +89,13 @@ def open_ways_out(
 ) -> tuple[RailBook, WebhookSender]:
     """Return the rails and the webhook sender, each with at most `connections_max` connections of its own: whatever
     endpoints do, no rail has to wait for a connection. What was opened is closed with `opened`."""
-    pools = [OutwardHttp(policy, connections_max=connections_max) for _ in range(2)]
+    # How many connections an endpoint may have its lane says; endpoints of several tenants may be behind one host.
+    pools = [
+        OutwardHttp(policy, connections_max=connections_max),
+        OutwardHttp(
+            policy, connections_max=connections_max, connections_per_host_max=0, resolver=SharedLookups(LOOKUPS_MAX)
+        ),
+    ]
     for pool in pools:
         opened.push_async_callback(pool.aclose)
     book = RailBook(rails, pools[0], spans)

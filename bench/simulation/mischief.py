@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import structs
 
-from zentra.bench.simulation import roads
+from zentra.bench.simulation import hooks, roads
 from zentra.bench.simulation.faults import FAULTS, Fault
 from zentra.bench.simulation.outside import Callback
 from zentra.bench.simulation.setting import APPROVED_SECONDS, GLOBEX, MONITORS, PARTIES, UNTRUSTED, rates
@@ -241,6 +241,15 @@ def _endpoint_down(simulation: Simulation) -> bool:
     return True
 
 
+def _endpoint_gone(simulation: Simulation) -> bool:
+    members = [e for endpoints in simulation.store.current.endpoints.values() for e in endpoints]
+    if not members:
+        return False
+    url = simulation.random.choice(members).url
+    simulation.endpoints.gone_until[url] = simulation.time + simulation.random.uniform(1, 60)
+    return True
+
+
 def _for_a_while(simulation: Simulation, what: str, shortest: float, longest: float) -> bool:
     return simulation.close(what, simulation.time + simulation.random.uniform(shortest, longest))
 
@@ -271,6 +280,7 @@ STRIKES: Final[Mapping[Fault, Callable[[Simulation], bool]]] = {
     F.CALLBACK_TOO_EARLY: _too_early,
     F.CALLBACK_FORGED: _forge,
     F.ENDPOINT_DOWN: _endpoint_down,
+    F.ENDPOINT_GONE: _endpoint_gone,
 }
 assert STRIKES.keys() == {fault for fault, kind in FAULTS.items() if kind.step}
 
@@ -281,6 +291,8 @@ def repair(simulation: Simulation) -> None:
     simulation.store.away_until = simulation.time
     simulation.open_everything()
     simulation.endpoints.down_until.clear()
+    simulation.endpoints.gone_until.clear()
+    hooks.enable_all(simulation)
     for rail in simulation.rails.values():
         rail.silent_until = rail.refuses_until = rail.slow_until = simulation.time
     simulation.store.configure(structs.replace(simulation.store.current, operations={}))
@@ -326,14 +338,7 @@ def change_configuration(simulation: Simulation) -> None:
             policies = {**current.policies, tenant: structs.replace(after, version=rules.version + 1)}
             store.configure(structs.replace(current, policies=policies))
         case 1:
-            tenant = random.choice(sorted(current.endpoints))
-            spare = simulation.spare_endpoints.setdefault(tenant, [])
-            members = list(current.endpoints[tenant])
-            if spare and random.random() < 0.6:
-                members.append(spare.pop())
-            elif members:
-                spare.append(members.pop(random.randrange(len(members))))
-            store.configure(structs.replace(current, endpoints={**current.endpoints, tenant: tuple(members)}))
+            hooks.change(simulation)
         case 2:
             tenant = random.choice(sorted(current.members))
             people = current.members[tenant]

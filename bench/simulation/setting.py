@@ -27,6 +27,7 @@ from zentra.runtime.ports import Configuration, Endpoint
 from zentra.runtime.rails.port import RailSettings, Trust
 from zentra.runtime.rails.routing import Corridor, RailRoute
 from zentra.runtime.reviews import Approvals, Member, ReviewRules
+from zentra.runtime.webhooks.terms import EndpointTerms
 
 __all__ = [
     "APPROVED_SECONDS", "COLD_ACCOUNTS", "CURRENCY", "GLOBEX", "LISTED", "MEMBERS", "MONITORS", "NUMBERS", "PARTIES",
@@ -141,10 +142,20 @@ def configuration() -> Configuration:
     rules["initech"] = PolicyRules(
         version=1, compliance=Compliance(kyc_required=True, screen="counterparties", list_max_age_hours=720)
     )
-    wanted = {"acme": (("all", ("*",)), ("money", ("ledger.*",))), "globex": (("posted", ("ledger.posted",)),)}
+    wanted = {
+        "acme": (
+            ("all", ("*",), EndpointTerms(disable_after_seconds=400)),
+            ("money", ("ledger.*",), EndpointTerms(concurrency=2)),
+        ),
+        "globex": (
+            ("posted", ("ledger.posted", "webhook.*"), EndpointTerms(mode="thin")),
+            ("ordered", ("ledger.*",), EndpointTerms(fifo=True, schedule=(0, 5, 60, 300))),
+        ),
+    }
     endpoints = {
         tenant: tuple(
-            Endpoint(tenant, name, f"https://{name}.{tenant}.test/in", events, (b"k" * 32,)) for name, events in rows
+            Endpoint(tenant, name, f"https://{name}.{tenant}.test/in", events, (b"k" * 32,), terms)
+            for name, events, terms in rows
         )
         for tenant, rows in wanted.items()
     }

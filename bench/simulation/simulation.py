@@ -24,6 +24,7 @@ from zentra.bench.simulation import mischief, orders
 from zentra.bench.simulation.auditor import Auditor, Violation
 from zentra.bench.simulation.border import Border
 from zentra.bench.simulation.faults import FAULTS, Fault, Swarm
+from zentra.bench.simulation.hooks import known
 from zentra.bench.simulation.outside import Callback, Endpoints, SimulatedRail
 from zentra.bench.simulation.setting import PARTITIONS, open_books, profiles
 from zentra.bench.simulation.shelf import Shelf
@@ -141,6 +142,7 @@ class Simulation:
         self._events_max = random.choice((1, 3, 10, 100, 2_000))
         self.stream_history: list[tuple[float, int]] = []
         self.spare_endpoints: dict[str, list[Endpoint]] = {}
+        self.known_endpoints = known(self.store.current)
         self._worked_at = 0.0  # when a commit last told anybody of anything
         self._closed: dict[str, float] = {}  # until when the stream is away, or has no room
         self._calmed: dict[str, datetime] = {}  # by key: when timers were due when the faults stopped

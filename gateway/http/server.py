@@ -47,6 +47,7 @@ from zentra.gateway.routes.approvals import ApprovalRoutes, Asking
 from zentra.gateway.routes.books import BookRoutes
 from zentra.gateway.routes.callbacks import CallbackRoutes
 from zentra.gateway.routes.corridors import CorridorRoutes
+from zentra.gateway.routes.deliveries import DeliveryRoutes
 from zentra.gateway.routes.deposits import DepositRoutes
 from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
@@ -250,7 +251,7 @@ class _Builder:
             *_desk(tenant_pool, writer_pool, commands, lists, denials),
             *PartyRoutes(tenant_pool, lists).routes(),
             *_ruled(tenant_pool, writer_pool, settings, lists),
-            *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
+            *_webhooks(tenant_pool, commands, sealer, lists),
             *callbacks.routes(),
             *health.routes(),
         ]
@@ -380,6 +381,14 @@ def _books(
         *DepositRoutes(tenant_pool, door, waiters).routes(),
         *JournalRoutes(tenant_pool, intents, quotes).routes(),
         *FeeRoutes(tenant_pool, lists).routes(),
+    ]
+
+
+def _webhooks(tenant_pool: Pool, commands: CommandDoor, sealer: Sealer, lists: Lists) -> list[Route]:
+    """Return the doors to endpoints and to what is sent to them."""
+    return [
+        *WebhookRoutes(tenant_pool, sealer).routes(),
+        *DeliveryRoutes(tenant_pool, commands, lists).routes(),
     ]
 
 
