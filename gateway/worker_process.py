@@ -31,13 +31,14 @@ from zentra.gateway.screening import ScreeningService
 from zentra.gateway.sealing import Sealer
 from zentra.gateway.settings import Settings
 from zentra.gateway.upkeep import Upkeep
-from zentra.runtime.evidence.heads import load_private_key, sign_head
+from zentra.runtime.evidence.heads import key_id, load_private_key, sign_head
 from zentra.runtime.instruments import SILENCE, Instruments
 from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.partitions import partition_of
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.subjects import command_subject, dead_subject, event_subject
 from zentra.storage.engine.store import PostgresStore
+from zentra.storage.intake.evidence import keep_key
 from zentra.storage.pool import open_pool
 from zentra.streams.connection import connect
 from zentra.streams.load import LoadReports
@@ -131,6 +132,8 @@ async def _build(
         lock_seconds_max=settings.lease_seconds / 2.5,
     )
     opened.push_async_callback(pool.close)
+    public = load_private_key(settings.evidence_key.encode()).public_key()
+    await keep_key(pool, key_id(public), public.public_bytes_raw())
     client = await connect(settings.nats_url, name=settings.worker_name, tls=nats_tls(settings))
     opened.push_async_callback(client.close)
     await ensure_streams(client, replicas=settings.stream_replicas)

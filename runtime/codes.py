@@ -155,6 +155,8 @@ _ROWS: Final = (
     ("expires_at_in_past",          422, _NO,  "the approval would have run out already",              "send a time to come"),
     ("kyc_move_refused",            409, _NO,  "the party does not go from its state to this one",     "look at the party"),
     ("evidence_not_sealed",         409, _YES, "the packet is not sealed yet",                         "ask again after retry-after"),
+    ("checkpoint_unknown",          404, _NO,  "the log has no checkpoint of this size",               "leave the size out for the latest one"),
+    ("evidence_key_absent",         503, _YES, "this gateway lacks the key that this takes",           "take the packet as it is, which needs none; or give the gateway ZENTRA_EVIDENCE_KEY"),
     # Provider callbacks; the reasons of zentra.runtime.rails.port.
     ("signature_missing",           401, _NO,  "the callback is not signed",                           "sign the raw body"),
     ("signature_invalid",           401, _NO,  "the signature does not fit the body",                  "check the secret and sign the raw body"),

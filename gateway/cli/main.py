@@ -77,7 +77,7 @@ app.add_typer(config_app, name="config")
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def evidence(context: typer.Context) -> None:
-    """Check evidence offline, by the public key alone."""
+    """Verify evidence offline by the public key alone, export it, make it readable."""
     from zentra.gateway.cli.evidence import evidence_app
 
     evidence_app(args=context.args, prog_name="zentra evidence")

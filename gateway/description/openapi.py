@@ -121,6 +121,7 @@ _TAGS: Final[Mapping[str, str]] = {
     "approvals": "what needs a second person and is no intent",
     "cases": "what has gone wrong beside an intent",
     "denials": "what was refused, as evidence",
+    "evidence": "what proves what happened, to whoever has the public key",
     "fees": "what is charged, and what a movement would cost",
     "webhooks": "where events go, and what became of each",
     "rails": "what providers call",
@@ -274,6 +275,8 @@ def _responses(route: Route, door: Door, codes: Sequence[str]) -> dict[str, Any]
                 responses[status]["content"][door.media.type] = {"schema": {}}
         elif answer.type:
             responses[status]["content"] = {answer.type: {"schema": {}}}
+        if status == 200:
+            responses[status].setdefault("content", {}).update({form.type: {"schema": {}} for form in door.forms})
     for status, those in _by_status(codes).items():
         problem = _problem(status, those, route, door)
         if status not in responses:

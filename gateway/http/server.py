@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import uvicorn
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from zentra.gateway.access.certificates import secured
 from zentra.gateway.access.opening import open_access
@@ -48,6 +49,7 @@ from zentra.gateway.routes.callbacks import CallbackRoutes
 from zentra.gateway.routes.deposits import DepositRoutes
 from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
+from zentra.gateway.routes.evidence import EvidenceRoutes
 from zentra.gateway.routes.fees import FeeRoutes
 from zentra.gateway.routes.health import HealthRoutes
 from zentra.gateway.routes.holds import HoldRoutes
@@ -61,8 +63,9 @@ from zentra.gateway.routes.statements import StatementRoutes
 from zentra.gateway.routes.webhooks import WebhookRoutes
 from zentra.gateway.scorers import load_scorers
 from zentra.gateway.sealing import Sealer
-from zentra.gateway.settings import Settings
+from zentra.gateway.settings import Settings, SettingsError
 from zentra.runtime.errors import Unavailable
+from zentra.runtime.evidence.heads import load_private_key
 from zentra.runtime.subjects import COMMANDS
 from zentra.storage.idempotency import RedisIdempotency
 from zentra.storage.intake.clock import DatabaseClock
@@ -240,6 +243,7 @@ class _Builder:
         intents = IntentRoutes(tenant_pool, door, commands, intent_waiters, lists, Asking(writer_pool))
         routes = [
             *intents.routes(),
+            *EvidenceRoutes(tenant_pool, lists, _evidence_key(settings)).routes(),
             *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
             *_books(tenant_pool, intents, Quotes(secret), lists, door, intent_waiters),
             *HoldRoutes(tenant_pool, commands, lists).routes(),
@@ -351,6 +355,16 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals alone."""
         yield
+
+
+def _evidence_key(settings: Settings) -> Ed25519PrivateKey | None:
+    """Return the key that signs envelopes, where this gateway has it; raise SettingsError for what is no key."""
+    if not settings.evidence_key:
+        return None
+    try:
+        return load_private_key(settings.evidence_key.encode())
+    except ValueError as error:
+        raise SettingsError(f"ZENTRA_EVIDENCE_KEY: {error}") from error
 
 
 def _books(
