@@ -12,7 +12,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
@@ -22,6 +22,7 @@ from zentra.actors import monitoring, reviewing, webhooks
 from zentra.actors.beliefs import Believed
 from zentra.actors.memory import Lane, LeafName, Memory, Missing, MissingGround
 from zentra.runtime.errors import VersionGap
+from zentra.runtime.evidence.history import in_force
 from zentra.runtime.evidence.merkle import leaf_hash
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.machine import ENTER, TIMEOUTS
@@ -39,7 +40,7 @@ from zentra.runtime.stream_ports import Position
 from zentra.runtime.webhooks.delivery import Delivery
 from zentra.runtime.webhooks.standard import WebhookCall
 
-__all__ = ["Batch", "Input", "Poll", "Rules", "Tick", "derived_id"]
+__all__ = ["Batch", "Input", "Poll", "Rules", "SignHead", "Tick", "derived_id"]
 
 WORKLOAD_AGE_MAX: Final = timedelta(seconds=10)  # of the counts by which reviews are shared out
 CASE_DEADLINE: Final = timedelta(hours=24)
@@ -83,6 +84,10 @@ class Poll(NamedTuple):
     cause: Cause
 
 
+SignHead: TypeAlias = Callable[[str, int, bytes, datetime], tuple[str, bytes]]
+"""Tenant, size, root and time of a head -> the id of a key and its signature."""
+
+
 class Rules(Struct, frozen=True):
     """What a worker was set up with: names of subjects, places of keys, the signer of tree heads."""
 
@@ -90,12 +95,13 @@ class Rules(Struct, frozen=True):
     command_subject: Callable[[int, str], str]
     event_subject: Callable[[int, str, str], str]
     dead_subject: Callable[[str, int], str]
-    sign_head: Callable[[str, int, bytes, datetime], tuple[str, bytes]]
+    sign_head: SignHead
     open_secret: Callable[[bytes], bytes]
     lane_width: int = 8  # attempts under way per endpoint at first, and at the least
     lane_width_max: int = 256  # where an endpoint takes everything
     open_quote: Callable[[str], Quote | None] = lambda sealed: None
     scorers: Mapping[str, Scorer] = {}  # the user's own, by name
+    signers: Mapping[str, SignHead] = {}  # by key id, for installations with a history of keys
 
 
 def derived_id(*parts: object) -> str:
@@ -135,6 +141,7 @@ class Tick:
         self.unasked: set[int] = set()  # accounts that a reserve found short: the store is to be asked what has expired
         self.poked: set[str] = set()  # holds that were asked to look at their timers
         self.repeats = 0
+        self.unsigned: Counter[str] = Counter()  # leaves that had to wait, by the key that nobody here holds
         self.waits: dict[str, list[float]] = defaultdict(list)  # by event: seconds since the record before
         self.counts: dict[VelocityKey, Usage] = defaultdict(Usage)
         self.frames: dict[tuple[int, str], list[Event]] = defaultdict(list)
@@ -422,6 +429,11 @@ class Tick:
             self.timer("intent", tx.id, "state", partition, tx.tenant, due_at)
         elif due_at < tx.timer_due:
             self.timers_soon[tx.id] = Timer("intent", tx.id, "state", partition, tx.tenant, due_at)
+
+    def signer_of(self, at: datetime) -> tuple[str, SignHead | None]:
+        """Return the key that signs heads of a time and what signs with it, or None where this worker lacks the key."""
+        kid = in_force(self.configuration.evidence_keys, timestamp(at))
+        return ("", self.rules.sign_head) if kid is None else (kid, self.rules.signers.get(kid))
 
     def open_case(self, tx: Transaction, kind: str, detail: dict[str, str], at: Input) -> None:
         """Open a case of this kind beside a transaction, unless one is open."""

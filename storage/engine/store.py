@@ -42,6 +42,7 @@ from zentra.storage.engine.accounts import find_accounts
 from zentra.storage.engine.journal import UUID_DIGITS, commit_tick
 from zentra.storage.engine.ownership import claim_leases, give_up_leases, release_leases
 from zentra.storage.errors import translated
+from zentra.storage.intake.evidence_keys import key_history, signing_keys
 from zentra.storage.pool import Pool
 from zentra.storage.screening import ListShelf, cleared_pairs
 
@@ -234,6 +235,7 @@ class PostgresStore:
             closed_until={(row[0], row[1]): row[2] for row in await self._fetch(_CLOSED_UNTIL)},
             lists=await self.shelf.active() if screening else {},
             cleared=await cleared_pairs(self._pool) if screening else {},
+            evidence_keys=signing_keys(await key_history(self._pool)),
         )
 
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
