@@ -220,6 +220,7 @@ FIELD_CODES: Final = frozenset(
         "event_unknown",
         "field_missing",
         "figure_unknown",
+        "format_unknown",
         "field_type",
         "field_unknown",
         "id_malformed",

@@ -130,9 +130,6 @@ def _verified(file: Path, ring: KeyRing, anchors: Sequence[TreeHead], jobs: int)
     try:
         with shown_progress() as progress:
             return verify_bundle(file, ring, anchors, progress, jobs=jobs)
-    except ValueError as error:
-        problem = Problem("malformed", "bundle", str(error))
-        return BundleVerdict(ok=False, integrity=False, completeness=False, problems=(problem,), problems_in_all=1)
     except OSError as error:
         raise refused(f"{file}: {error.strerror or error}") from error
 

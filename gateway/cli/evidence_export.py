@@ -84,7 +84,7 @@ def export(
 
     \b
     It is a tar file with records, leaves, signed checkpoints, refusals, a signed manifest and a verifier. The range is
-    cut at checkpoints: from the last one before --since to the last one before --until. A range whose end is two minutes
+    cut at checkpoints: from the last one before --since to the last one before --until. A range that ended two minutes
     ago comes out the same byte for byte however often it is made. That you export is itself kept as evidence.
     \b
     It takes ZENTRA_POSTGRES_WRITER_URL, or that of the owner, and ZENTRA_EVIDENCE_KEY, which signs the manifest.

@@ -22,7 +22,8 @@ P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, -1, P) % P
 OWN, TYPE = ("manifest.json", "manifest.sig.json"), b"application/vnd.zentra.evidence-manifest+json"
 NOTE = re.compile(r"zentra\.evidence/(?P<tenant>.+)\n(?P<size>0|[1-9]\d*)\n(?P<root>.+)\nat (?P<at>.+)\n")
-Problems, Keys = list[tuple[str, str]], list[bytes]
+Problems = list[tuple[str, str]]
+Keys = list[bytes]
 
 
 def sha(*parts: bytes) -> bytes:

@@ -25,7 +25,6 @@ from zentra.storage.reads.proofs import ExportView
 __all__ = ["EVIDENCE_DOORS", "ConsistencyShown", "EvidenceKeys", "Exports", "InclusionShown"]
 
 Note = Annotated[str, Meta(description="a C2SP signed note: origin, size, root, time, signature")]
-_UNCHANGED: Final = Media("", "as the etag says")
 _SAID: Final[Mapping[str, str]] = {
     "format": "packet where it is left out, unless the accept header names another form; html and csv are renderings",
     "addenda": "the packet as it was with so many addenda; all of them where it is left out",
@@ -101,16 +100,14 @@ def _query(known: Mapping[str, Check], *required: str) -> tuple[Query, ...]:
 EVIDENCE_DOORS: Final[Mapping[str, Door]] = {
     "GET /runtime/intents/{id}/evidence": Door(
         name="show_evidence", tag="intents", summary="The sealed packet, as the bytes that a verifier takes.",
-        answers={
-            200: Media(FORMS["packet"], "the packet; `zentra evidence verify` checks it offline"), 304: _UNCHANGED,
-        },
+        answers={200: Media(FORMS["packet"], "the packet; `zentra evidence verify` checks it offline")},
         forms=tuple(Media(media, "another form of it") for form, media in FORMS.items() if form != "packet"),
         query=_query(PACKET_QUERY), headers=("etag",),
         codes=("not_found", "evidence_not_sealed", "checkpoint_unknown", "evidence_key_absent"),
     ),
     "GET /evidence/checkpoint": Door(
         name="show_checkpoint", tag="evidence", summary="A signed head of the tenant's log, as a C2SP checkpoint.",
-        answers={200: Media(NOTE_TYPE, "a signed note; keep it where nobody can change it"), 304: _UNCHANGED},
+        answers={200: Media(NOTE_TYPE, "a signed note; keep it where nobody can change it")},
         query=_query(CHECKPOINT_QUERY), headers=("etag",), codes=("checkpoint_unknown", "evidence_key_absent"),
     ),
     "GET /evidence/consistency": Door(

@@ -17,7 +17,7 @@ import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from zentra.gateway.http.app import Headers, Reply, Request, Route, json_reply
+from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.fields import SCHEMAS, Check, Objection, identifier, one_of
 from zentra.gateway.http.lists import CREATED, Lists, checked_query
@@ -93,7 +93,7 @@ class EvidenceRoutes:
         tenant = request.principal.tenant
         packet = await sealed_packet(self._pool, tenant, request.params["id"], wanted)
         body = packet if form == "packet" else await self._formed(form, tenant, packet)
-        return _tagged(request, body, FORMS[form] + ("; charset=utf-8" if form in ("html", "csv") else ""))
+        return _tagged(body, FORMS[form] + ("; charset=utf-8" if form in ("html", "csv") else ""))
 
     async def checkpoint(self, request: Request) -> Reply:
         """A signed head of the tenant's log: the latest, or the one of a size."""
@@ -102,7 +102,7 @@ class EvidenceRoutes:
         if head is None:
             raise Problem("checkpoint_unknown")
         note = await self._note(head)
-        return _tagged(request, note.encode(), f"{NOTE_TYPE}; charset=utf-8")
+        return _tagged(note.encode(), f"{NOTE_TYPE}; charset=utf-8")
 
     async def consistency(self, request: Request) -> Reply:
         """That the log only grew from one size to another."""
@@ -181,14 +181,9 @@ def _accepted(accept: bytes | None) -> str:
     return "packet"
 
 
-def _tagged(request: Request, body: bytes, kind: str) -> Reply:
-    """Return bytes that never change under their tag, or that whoever asks has them already."""
-    tag = b'"%b"' % sha256(body).hexdigest().encode()
-    headers: Headers = ((b"etag", tag),)
-    known = request.headers.get(b"if-none-match", b"")
-    if tag in [one.strip().removeprefix(b"W/") for one in known.split(b",")]:
-        return Reply(304, b"", headers, kind.encode())
-    return Reply(200, body, headers, kind.encode())
+def _tagged(body: bytes, kind: str) -> Reply:
+    """Return bytes under the tag that names them: their SHA-256."""
+    return Reply(200, body, ((b"etag", b'"%b"' % sha256(body).hexdigest().encode()),), kind.encode())
 
 
 def _pem(raw: bytes) -> str:

@@ -290,14 +290,13 @@ class _Bundle:
         self.problems.add("file_differs", name, detail)
         if kind in ("entries", "leaves") and number[:5].isdigit():
             leaves, entries = numbered("leaves", int(number[:5])), numbered("entries", int(number[:5]))
-            if leaves in self.names and entries in self.names:
-                rows = self.read(leaves)
-                job = PartJob(
-                    self.manifest.tenant, int(number[:5]), _first_index(rows), self.manifest.types is not None
-                )
-                found = check_part(job, rows, self.read(entries))
-                for one in found.problems[:3]:
-                    self.problems.add(one.code, one.where, one.detail)
+            try:
+                rows, lines = self.read(leaves), self.read(entries)
+            except KeyError:
+                return
+            job = PartJob(self.manifest.tenant, int(number[:5]), _first_index(rows), self.manifest.types is not None)
+            for one in check_part(job, rows, lines).problems[:3]:
+                self.problems.add(one.code, one.where, one.detail)
 
     def checkpoint(self, name: str) -> TreeHead | None:
         """Return a checkpoint of the bundle, verified, or None where there is none."""

@@ -46,23 +46,31 @@ def read_note(data: bytes, ring: KeyRing) -> TreeHead:
         raise NoteFlaw("checkpoint_malformed", f"its root is not base64: {error}") from error
     if not origin.startswith(ORIGIN):
         raise NoteFlaw("checkpoint_malformed", f"its origin {origin!r} is not one of {ORIGIN}")
+    mine = _ours(signatures, origin, ring)
+    if not mine:
+        raise NoteFlaw("key_differs", "none of its signatures is of a key that was given")
+    heads = [TreeHead(origin.removeprefix(ORIGIN), size, root.hex(), at, kid, raw.hex()) for kid, raw in mine]
+    for head in heads:
+        flaw = head_flaw_in(ring, head)
+        if flaw is not None:
+            raise NoteFlaw(*flaw)
+    if signed_bytes(heads[0]) != text.encode():
+        raise NoteFlaw("checkpoint_malformed", "its text is not the spelling of its head")
+    return heads[0]
+
+
+def _ours(signatures: str, origin: str, ring: KeyRing) -> list[tuple[str, bytes]]:
+    """Return the signatures that say to be of keys of `ring`, by the ids of these."""
     hints = {key_hint(origin, known.public.public_bytes_raw()): kid for kid, known in ring.items()}
+    found = []
     for line in signatures.splitlines():
         signed = _SIGNATURE.fullmatch(line)
         if signed is None:
             raise NoteFlaw("checkpoint_malformed", "a signature line is not one")
         raw = _bytes_of(signed[2])
-        kid = hints.get(raw[:4])
-        if signed[1] != origin or kid is None:
-            continue
-        head = TreeHead(origin.removeprefix(ORIGIN), size, root.hex(), at, kid, raw[4:].hex())
-        flaw = head_flaw_in(ring, head)
-        if flaw is not None:
-            raise NoteFlaw(*flaw)
-        if signed_bytes(head) != text.encode():
-            raise NoteFlaw("checkpoint_malformed", "its text is not the spelling of its head")
-        return head
-    raise NoteFlaw("key_differs", "none of its signatures is of a key that was given")
+        if signed[1] == origin and raw[:4] in hints:
+            found.append((hints[raw[:4]], raw[4:]))
+    return found
 
 
 def key_hint(origin: str, public: bytes) -> bytes:

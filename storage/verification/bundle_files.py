@@ -17,6 +17,7 @@ from zentra.runtime.evidence.bundle import numbered
 from zentra.runtime.evidence.bundle_check import BundleVerdict, Part, PartJob, check_bundle, check_part
 from zentra.runtime.evidence.heads import TreeHead
 from zentra.runtime.evidence.keyring import KeyRing
+from zentra.runtime.evidence.packet import Problem
 from zentra.storage.verification.checking import Progress
 
 __all__ = ["BundleReader", "verify_bundle"]
@@ -69,10 +70,12 @@ class BundleReader:
 def verify_bundle(
     path: Path, ring: KeyRing, anchors: Sequence[TreeHead], progress: Progress, *, jobs: int = 1
 ) -> BundleVerdict:
-    """Return the verdict about a bundle in a file, found by `jobs` processes.
-
-    Raises ValueError for what is no tar file, and OSError."""
-    reader = BundleReader(path)
+    """Return the verdict about a bundle in a file, found by `jobs` processes; raises OSError."""
+    try:
+        reader = BundleReader(path)
+    except ValueError as error:
+        problem = Problem("malformed", "bundle", str(error))
+        return BundleVerdict(ok=False, integrity=False, completeness=False, problems=(problem,), problems_in_all=1)
     if jobs == 1 or reader.bytes < _SHARED_BYTES_MIN:
         return _verified(reader, ring, anchors, progress, None)
     with ProcessPoolExecutor(jobs) as pool:
