@@ -73,8 +73,9 @@ def _append_leaves(tick: Tick) -> None:
 
 
 def _postpone(tick: Tick, kid: str, due: Sequence[LeafDue]) -> None:
-    """Give leaves that nobody here can sign for back to their intents, which hand them over again after a while: no leaf
-    is logged without a head, money goes on."""
+    """Give leaves that nobody here can sign for back to their intents, which hand them over again after a while.
+
+    No leaf is logged without a head, and money goes on."""
     tick.unsigned[kid] += len(due)
     for leaf in due:
         place = tick.rules.partition_of(leaf.intent)

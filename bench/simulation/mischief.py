@@ -16,7 +16,9 @@ from zentra.bench.simulation.outside import Callback
 from zentra.bench.simulation.setting import APPROVED_SECONDS, GLOBEX, MONITORS, PARTIES, rates
 from zentra.bench.simulation.shelf import LEASE_SECONDS
 from zentra.runtime.compliance.states import PartyRef
+from zentra.runtime.evidence.history import SigningKey
 from zentra.runtime.fees.schedule import FeeSchedule
+from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.ledger.book import available
 from zentra.runtime.policy import PolicyRules
 from zentra.runtime.reviews import Approvals, Member, ReviewRules
@@ -234,6 +236,8 @@ def repair(simulation: Simulation) -> None:
     simulation.endpoints.down_until.clear()
     for rail in simulation.rails.values():
         rail.silent_until = rail.refuses_until = simulation.time
+    for key in simulation.store.current.evidence_keys:
+        simulation.hold_key(key.key_id)
     for worker in list(simulation.workers):
         worker.beats_missed_until = 0.0
         if worker.stalled_until == float("inf"):
@@ -242,11 +246,13 @@ def repair(simulation: Simulation) -> None:
 
 
 def change_configuration(simulation: Simulation) -> None:
-    """Change what is set up: a policy, a fee, an endpoint, people, the rules of reviews, rates, an account, or a
-    party."""
+    """Change what is set up: a policy, a fee, an endpoint, people, the rules of reviews, rates, an account, a party, or
+    the key that signs."""
     random, store = simulation.random, simulation.store
     current = store.current
-    match random.randrange(8):
+    match random.randrange(9):
+        case 7:
+            _rotate_key(simulation)
         case 5:
             tenant = random.choice(sorted(current.rates))
             put = rates(tenant, current.rates[tenant][0].version + 1, simulation.store_time())
@@ -298,6 +304,24 @@ def change_configuration(simulation: Simulation) -> None:
         case _:
             _change_account(simulation)
     simulation.auditor.configured()
+
+
+def _rotate_key(simulation: Simulation) -> None:
+    """Let another evidence key follow in a while; sometimes the workers get it long after it is in force."""
+    random, store = simulation.random, simulation.store
+    known = store.current.evidence_keys
+    missing = [key.key_id for key in known if key.key_id not in simulation.signers]
+    if missing:
+        simulation.hold_key(missing[0])
+        return
+    latest = max([simulation.store_time(), *(head.at for head in store.rows.heads.values())])
+    since = timestamp(latest + timedelta(seconds=random.uniform(0.1, 30)))
+    if since <= known[-1].since:
+        return  # one follows already
+    key = SigningKey(f"key{len(known)}", since)
+    if random.random() < 0.7:
+        simulation.hold_key(key.key_id)
+    store.configure(structs.replace(store.current, evidence_keys=(*known, key)))
 
 
 def _change_account(simulation: Simulation) -> None:

@@ -19,7 +19,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import uvicorn
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from zentra.gateway.access.certificates import secured
 from zentra.gateway.access.opening import open_access
@@ -50,6 +49,7 @@ from zentra.gateway.routes.deposits import DepositRoutes
 from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
 from zentra.gateway.routes.evidence import EvidenceRoutes
+from zentra.gateway.routes.evidence_keys import KeyRoutes
 from zentra.gateway.routes.fees import FeeRoutes
 from zentra.gateway.routes.health import HealthRoutes
 from zentra.gateway.routes.holds import HoldRoutes
@@ -63,12 +63,13 @@ from zentra.gateway.routes.statements import StatementRoutes
 from zentra.gateway.routes.webhooks import WebhookRoutes
 from zentra.gateway.scorers import load_scorers
 from zentra.gateway.sealing import Sealer
-from zentra.gateway.settings import Settings, SettingsError
+from zentra.gateway.settings import Settings
+from zentra.gateway.signing import evidence_keys_of
 from zentra.runtime.errors import Unavailable
-from zentra.runtime.evidence.heads import load_private_key
 from zentra.runtime.subjects import COMMANDS
 from zentra.storage.idempotency import RedisIdempotency
 from zentra.storage.intake.clock import DatabaseClock
+from zentra.storage.intake.evidence_keys import stopped_signers
 from zentra.storage.pool import Pool, assert_tenant_role, open_pool
 from zentra.storage.reads import access as access_reads
 from zentra.storage.reads import border as border_reads
@@ -243,7 +244,7 @@ class _Builder:
         intents = IntentRoutes(tenant_pool, door, commands, intent_waiters, lists, Asking(writer_pool))
         routes = [
             *intents.routes(),
-            *EvidenceRoutes(tenant_pool, lists, _evidence_key(settings)).routes(),
+            *EvidenceRoutes(tenant_pool, lists, evidence_keys_of(settings) if settings.evidence_key else ()).routes(),
             *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
             *_books(tenant_pool, intents, Quotes(secret), lists, door, intent_waiters),
             *HoldRoutes(tenant_pool, commands, lists).routes(),
@@ -251,6 +252,7 @@ class _Builder:
             *PartyRoutes(tenant_pool, lists).routes(),
             *PolicyRoutes(tenant_pool, load_scorers(self.settings.risk_scorers), lists).routes(),
             *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
+            *KeyRoutes(tenant_pool).routes(),
             *callbacks.routes(),
             *health.routes(),
         ]
@@ -357,16 +359,6 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _evidence_key(settings: Settings) -> Ed25519PrivateKey | None:
-    """Return the key that signs envelopes, where this gateway has it; raise SettingsError for what is no key."""
-    if not settings.evidence_key:
-        return None
-    try:
-        return load_private_key(settings.evidence_key.encode())
-    except ValueError as error:
-        raise SettingsError(f"ZENTRA_EVIDENCE_KEY: {error}") from error
-
-
 def _books(
     tenant_pool: Pool, intents: IntentRoutes, quotes: Quotes, lists: Lists, door: IntentDoor, waiters: IntentWaiters
 ) -> list[Route]:
@@ -419,4 +411,8 @@ def _probes(
     async def nats() -> None:
         await stream_state(client, COMMANDS)
 
-    return {"postgres": postgres, "redis": redis, "nats": nats}
+    async def sealing() -> None:
+        if await stopped_signers(writer_pool):
+            raise Unavailable("a worker lacks the evidence key in force")
+
+    return {"postgres": postgres, "redis": redis, "nats": nats, "sealing": sealing}
