@@ -29,8 +29,8 @@ from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.reviews import Approvals, Member, ReviewRules
 
 __all__ = [
-    "APPROVED_SECONDS", "COLD_ACCOUNTS", "CURRENCY", "FIRST_KEY", "GLOBEX", "LISTED", "MEMBERS", "MONITORS", "NUMBERS", "PARTIES",
-    "PARTITIONS", "SECRET", "TENANTS", "UNLISTED", "configuration", "fees", "open_books", "profiles", "rates",
+    "APPROVED_SECONDS", "COLD_ACCOUNTS", "CURRENCY", "FIRST_KEY", "GLOBEX", "LISTED", "MEMBERS", "MONITORS", "NUMBERS",
+    "PARTIES", "PARTITIONS", "SECRET", "TENANTS", "UNLISTED", "configuration", "fees", "open_books", "profiles", "rates",
 ]  # fmt: skip
 
 PARTITIONS: Final = 8
@@ -158,7 +158,8 @@ def configuration() -> Configuration:
     lists = {"listed": NameList(ListInfo("listed", 1, digest_of_list(LISTED), LIST_FETCHED_AT, len(LISTED)), LISTED)}
     return Configuration(
         version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails, reviews={"acme": wants},
-        members={"acme": dict(MEMBERS), "globex": dict(MEMBERS)}, fees=fees(), lists=lists, evidence_keys=(SigningKey(FIRST_KEY, timestamp(START)),),
+        members={"acme": dict(MEMBERS), "globex": dict(MEMBERS)}, fees=fees(), lists=lists,
+        evidence_keys=(SigningKey(FIRST_KEY, timestamp(START)),),
         rates={tenant: rates(tenant, 1, START) for tenant in ("acme", "globex")},
     )  # fmt: skip
 

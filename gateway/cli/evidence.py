@@ -26,7 +26,7 @@ from zentra.runtime.evidence.notes import NoteFlaw, read_note
 from zentra.runtime.evidence.packet import Problem, Verdict
 from zentra.runtime.evidence.verifying import packet_of_envelope, verify_text
 
-__all__ = ["ExitCode", "anchor_of", "evidence_app", "is_tar", "read_file", "refused"]
+__all__ = ["ExitCode", "Group", "OwnCommand", "anchor_of", "evidence_app", "is_tar", "read_file", "refused"]
 
 PROBLEMS_SHOWN_MAX = 20  # the first one names the place; the rest of a long list only repeats its echo
 TAR_MAGIC = (257, b"ustar")

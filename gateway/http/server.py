@@ -244,7 +244,7 @@ class _Builder:
         intents = IntentRoutes(tenant_pool, door, commands, intent_waiters, lists, Asking(writer_pool))
         routes = [
             *intents.routes(),
-            *EvidenceRoutes(tenant_pool, lists, evidence_keys_of(settings) if settings.evidence_key else ()).routes(),
+            *_evidence(tenant_pool, lists, settings),
             *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
             *_books(tenant_pool, intents, Quotes(secret), lists, door, intent_waiters),
             *HoldRoutes(tenant_pool, commands, lists).routes(),
@@ -252,9 +252,7 @@ class _Builder:
             *PartyRoutes(tenant_pool, lists).routes(),
             *PolicyRoutes(tenant_pool, load_scorers(self.settings.risk_scorers), lists).routes(),
             *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
-            *KeyRoutes(tenant_pool).routes(),
-            *callbacks.routes(),
-            *health.routes(),
+            *(callbacks.routes() + health.routes()),
         ]
         routes += DescriptionRoutes(lambda: routes).routes()
         authenticator, limiter = open_access(settings, stack, tenant_pool, writer_pool, http, metrics)
@@ -357,6 +355,12 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals alone."""
         yield
+
+
+def _evidence(tenant_pool: Pool, lists: Lists, settings: Settings) -> list[Route]:
+    """Return the doors to evidence; without keys a gateway signs nothing by itself."""
+    keys = evidence_keys_of(settings) if settings.evidence_key else ()
+    return [*EvidenceRoutes(tenant_pool, lists, keys).routes(), *KeyRoutes(tenant_pool).routes()]
 
 
 def _books(

@@ -69,7 +69,7 @@ class KeyHistory(msgspec.Struct, frozen=True):
         ends = [entry.since for entry in self.entries[1:]]
         return {
             entry.key_id: RingKey(_public(entry), entry.since, until)
-            for entry, until in zip(self.entries, [*ends, None], strict=True)
+            for entry, until in zip(self.entries, [*ends, None], strict=False)  # an empty history has no last key
         }
 
     def until(self, at: str) -> "KeyHistory":

@@ -132,9 +132,9 @@ def _of_jwks(data: bytes) -> KeyRing:
             public = Ed25519PublicKey.from_public_bytes(base64.urlsafe_b64decode(one.x + "=" * (-len(one.x) % 4)))
             ring[key_id(public)] = RingKey(public, one.zentra_since, one.zentra_until)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, binascii.Error) as error:
-        raise ValueError(f"not a JWK set: {error}") from error
+        raise ValueError(f"not a public key in PEM, and no JWK set: {error}") from error
     if not ring:
-        raise ValueError("a JWK set without a key")
+        raise ValueError("not a public key in PEM, and a JWK set without a key")
     return ring
 
 

@@ -92,7 +92,6 @@ async def rotate_key(
     where there is no history yet, `old` lacks the last key, `new` was a key before or one is to follow already; raises
     Unavailable."""
     async with transaction(pool) as connection:
-        await connection.execute("lock table evidence_key_entries in share row exclusive mode")
         history = await _history(connection)
         if not history.entries:
             raise Misconfigured("evidence_key_absent", "no worker has begun the history of keys; start one first")
@@ -121,7 +120,10 @@ async def rotate_key(
         except HistoryFlaw as flaw:
             raise Misconfigured("evidence_key_unknown", str(flaw)) from flaw
         await _insert(connection, last.number + 1, new, since, envelope)
-        return await _history(connection)
+        written = await _history(connection)
+    if written.envelopes[last.number] != envelope:
+        raise Misconfigured("evidence_key_pending", f"key {written.entries[-1].key_id} was let follow just now")
+    return written
 
 
 def signing_keys(history: KeyHistory) -> tuple[SigningKey, ...]:

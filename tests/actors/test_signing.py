@@ -1,4 +1,4 @@
-"""The key that signs heads follows from their time; where it is lacking sealing stops, money does not, nothing is lost."""
+"""Which key signs follows from the time of the head; where it is lacking sealing stops, and money does not."""
 
 from __future__ import annotations
 
@@ -77,10 +77,11 @@ def test_a_packet_and_its_addendum_that_both_waited_are_both_logged_in_their_ord
     history(fleet, START)
     intent = book(fleet, 1)[0]
     fleet.run_until_idle()
-    fleet.command(intent, "reverse", {"force": True, "approved_by": "boss", "reason": "returned"})
+    fleet.command("reverse", intent, {"amount": "full", "reason": "returned"})
     fleet.run_until_idle()
     assert fleet.transaction(intent).state is State.REVERSED
-    assert len(fleet.transaction(intent).seals) == 2 and not fleet.store.rows.leaves
+    assert len(fleet.transaction(intent).seals) == 2
+    assert not fleet.store.rows.leaves
     holding(fleet, "key0")
     fleet.advance(60)
     fleet.run_until_idle()

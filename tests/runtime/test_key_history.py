@@ -1,4 +1,4 @@
-"""The history of evidence keys: signed by the keys themselves, closed against additions, and with a time for each key."""
+"""The history of evidence keys: signed by the keys themselves, without gaps, and with a time for each key."""
 
 import json
 from collections.abc import Callable
@@ -197,7 +197,7 @@ NO_KEYS = [
 
 @pytest.mark.parametrize("data", NO_KEYS)
 def test_what_is_no_key_is_none(data: bytes) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="key"):
         key_files.key_ring_of_file(data)
 
 
@@ -212,5 +212,5 @@ def test_private_keys_stand_one_behind_the_other() -> None:
 
 @pytest.mark.parametrize("pem", [b"", private(KEYS[0], KEYS[0]), b"no key"])
 def test_private_keys_that_are_none_or_twice_the_same_are_refused(pem: bytes) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="key"):
         key_files.load_private_keys(pem)
