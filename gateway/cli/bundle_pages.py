@@ -54,4 +54,4 @@ def _lines(reader: BundleReader, kind: str) -> Iterator[bytes]:
 def _rows(reader: BundleReader, kind: str, columns: tuple[str, ...]) -> Iterator[list[str]]:
     for line in _lines(reader, kind):
         row: dict[str, Any] = json.loads(line)
-        yield ["" if row[name] is None else str(row[name]) for name in columns]
+        yield ["" if row.get(name) is None else str(row[name]) for name in columns]

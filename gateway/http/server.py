@@ -233,7 +233,6 @@ class _Builder:
         command_waiters = CommandWaiters(partial(border_reads.command_outcomes, writer_pool))
         for part in (callback_intake, intake, intent_waiters, command_waiters):
             stack.push_async_callback(part.aclose)
-
         door = IntentDoor(intake, metrics)
         commands = CommandDoor(writer_pool, sending, command_waiters, metrics, partitions)
         callbacks = CallbackRoutes(partial(border_reads.rails, writer_pool), http, callback_intake, metrics)

@@ -90,7 +90,7 @@ def test_a_checkpoint_is_read_once_it_is_signed() -> None:
     note = signed_note(KEY.public_key(), head)
     assert standalone.checkpoint(note.encode(), [RAW])["size"] == 3
     for wrong in (note.replace("acme\n3", "acme\n4"), note.replace("zentra.evidence/acme\n3", "a\n3"), note[:-5], ""):
-        with pytest.raises(ValueError, match="checkpoint|unpack|base64|padding|Incorrect"):
+        with pytest.raises(ValueError, match=r"checkpoint|unpack|base64|padding|Incorrect"):
             standalone.checkpoint(wrong.encode(), [RAW])
     with pytest.raises(ValueError, match="given key"):
         standalone.checkpoint(note.encode(), [VECTOR_KEY])

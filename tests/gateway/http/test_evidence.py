@@ -23,7 +23,6 @@ from zentra.storage.intake.evidence import ExportRow, keep_key, record_export
 from zentra.storage.pool import Pool, open_pool
 
 RING = ring_of([KEY.public_key()])
-PEM = KEY.private_bytes_raw
 INTENTS = "/runtime/intents"
 
 
@@ -105,7 +104,7 @@ async def test_a_packet_is_the_same_bytes_for_ever(
 
 
 async def test_a_packet_stands_under_the_checkpoint_that_somebody_keeps(reader: Api, admin_pool: Pool) -> None:
-    intent, addenda = await amended(admin_pool)
+    intent, _ = await amended(admin_pool)
     note = await reader.get("/evidence/checkpoint")
     head = read_note(note.body, RING)
     first = (await reader.get(f"{INTENTS}/{intent}/evidence")).body
