@@ -19,6 +19,7 @@ from zentra.actors.reporting import Reporter
 from zentra.actors.supervisor import Supervisor
 from zentra.actors.tick import Rules
 from zentra.actors.worker import Worker, WorkerSettings
+from zentra.gateway.anchoring import AnchorService
 from zentra.gateway.feeding import copy_feeds
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
 from zentra.gateway.outward.rails import RailBook
@@ -163,6 +164,9 @@ async def _build(
     signing = SigningService(pool, limits.name, rules.signers, lambda: memory.configuration, instruments)
     opened.push_async_callback(signing.leave)
     supervisor.add("signing", signing.run)
+    anchor_http = OutwardHttp(policy, connections_max=16)
+    opened.push_async_callback(anchor_http.aclose)
+    supervisor.add("anchors", AnchorService(pool, anchor_http, lambda: 0 in worker.leases, instruments).run)
     supervisor.add("upkeep", Upkeep(worker, store, relay, client, instruments).run)
     return worker, supervisor
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from typer.testing import CliRunner
 
 from tests.services import Database, database, database_template
-from zentra.gateway.cli import evidence_keys
+from zentra.gateway.cli import evidence_anchors, evidence_keys
 from zentra.gateway.cli.evidence import evidence_app
 from zentra.runtime.evidence.anchors import anchor_line
 from zentra.runtime.evidence.heads import TreeHead, key_id, sign_head, signed_note
@@ -31,7 +31,7 @@ IDS = [key_id(key.public_key()) for key in (FIRST, SECOND)]
 
 app = typer.Typer()
 app.add_typer(evidence_app, name="evidence")
-assert evidence_keys.keys_app
+assert (evidence_keys.keys_app, evidence_anchors.anchors_app)
 
 Run = Callable[..., tuple[int, str]]
 
@@ -46,7 +46,7 @@ def run(database: Database, tmp_path: Path) -> Run:
 
     async def begin() -> None:
         pool = await open_pool(database.admin_url, name="test", connections_max=1)
-        await pool.execute("truncate evidence_key_entries, evidence_signers, evidence_keys")
+        await pool.execute("truncate evidence_key_entries, evidence_signers, evidence_keys, anchors, anchor_sinks")
         await admit_keys(pool, [FIRST], by="w1")
         await sign_on(pool, "w1", IDS)
         await pool.close()
@@ -128,6 +128,19 @@ def test_a_file_of_anchors_is_read_for_the_tenant_in_question(run: Run, tmp_path
         assert (code, words in said) == (expected, True), (lines, said)
 
 
+def test_sinks_are_added_listed_and_removed(run: Run) -> None:
+    assert "no sink" in run("anchors", "list")[1]
+    assert run("anchors", "add", "worm", "--file", "kept.jsonl", "--by", "ada")[0] == 0
+    assert run("anchors", "add", "auditor", "--url", "https://auditor.example/in", "--leaves", "8")[0] == 0
+    rows = json.loads(run("anchors", "list", "--json")[1])
+    assert [(row["name"], row["kind"], row["leaves"], row["pending"], row["removed_at"]) for row in rows] == [
+        ("auditor", "webhook", 8, 0, None), ("worm", "file", 64, 0, None),
+    ]  # fmt: skip
+    assert run("anchors", "retry", "worm")[0] == 0
+    assert run("anchors", "remove", "worm")[0] == 0
+    assert json.loads(run("anchors", "list", "--json")[1])[1]["removed_at"] is not None
+
+
 REFUSED = [
     (["keys", "rotate"], "0 keys that could follow"),
     (["keys", "rotate", "--new", "old.pem"], "in the history already"),
@@ -137,6 +150,13 @@ REFUSED = [
     (["keys", "rotate", "--new", "missing.pem"], "No such file"),
     (["keys", "export", "--as", "der"], "jwk or pem"),
     (["verify", "first.pem", "--key", "first.pem", "--history", "first.pem"], "history_malformed"),
+    (["anchors", "add", "worm"], "either --file FILE or --url URL"),
+    (["anchors", "add", "worm", "--file", "./kept"], "name it from the root"),
+    (["anchors", "add", "Worm", "--url", "https://auditor/in"], "small letters"),
+    (["anchors", "add", "worm", "--url", "ftp://auditor/in"], "scheme"),
+    (["anchors", "add", "worm", "--url", "http://169.254.169.254/latest"], "link_local"),
+    (["anchors", "remove", "nothing"], "there is no sink"),
+    (["anchors", "retry", "nothing"], "there is no sink"),
 ]
 
 
