@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from msgspec import UNSET
 
-from zentra.actors import commands, foreseeing, journaling, ledgering, outcomes, stages, webhooks
+from zentra.actors import commands, foreseeing, journaling, ledgering, outcomes, stages, strangers, webhooks
 from zentra.actors.finishing import finish
 from zentra.actors.memory import Memory, Missing, MissingGround, Needs
 from zentra.actors.tick import Batch, Input, Rules, Tick
@@ -315,6 +315,13 @@ class Engine:
             tx = self._intent(batch, entry.event.key, missing)
             if tx is not None and entry.event.name == "state":
                 self._foresee(foreseeing.by_timer(tx, partial(self._find, tx.tenant, missing)), needs)
+        elif entry.event.kind == strangers.KIND:
+            place = strangers.named_by(entry.event.name)
+            if place not in batch.waiting:
+                missing.waiting.add(place)
+            named = routing.parse_reference(place[1])
+            if named is not None:
+                self._intent(batch, named[0], missing)
 
 
 def _finish(tick: Tick, plan: TickPlan) -> None:
@@ -371,6 +378,8 @@ def _timer_fired(tick: Tick, entry: Input, event: m.TimerFired) -> None:
         stages.fire(tick, entry, event)
     elif event.kind == "delivery":
         webhooks.fire(tick, event)
+    elif event.kind == strangers.KIND:
+        strangers.fire(tick, entry, event, outcomes.callback)
     else:
         _unknown(tick, entry, event)
 

@@ -45,6 +45,9 @@ async def load(store: Store, memory: Memory, batch: Batch, missing: Missing) -> 
     if missing.expiring:
         batch.expiring |= await store.expiring_holds(missing.expiring)
         batch.expiring_asked.update(missing.expiring)
+    if missing.waiting:
+        found = await store.waiting_callbacks(missing.waiting)
+        batch.waiting |= {place: found.get(place, ()) for place in missing.waiting}
     if missing.commands:
         batch.stored |= await store.answered(missing.commands)
         batch.asked |= missing.commands

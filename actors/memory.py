@@ -46,6 +46,9 @@ class Missing(Struct):
     names: set[tuple[str, str]] = field(default_factory=set)  # (tenant, intent_id) whose uuid is asked for
     workloads: set[str] = field(default_factory=set)
     expiring: set[int] = field(default_factory=set)  # accounts whose holds may have expired
+    waiting: set[tuple[str, str]] = field(
+        default_factory=set
+    )  # (rail, reference) whose unclaimed callbacks are asked for
     configuration: bool = False
 
     def __bool__(self) -> bool:
@@ -62,6 +65,7 @@ class Missing(Struct):
             or self.names
             or self.workloads
             or self.expiring
+            or self.waiting
             or self.configuration
         )
 

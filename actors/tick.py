@@ -34,7 +34,17 @@ from zentra.runtime.messages import CommandGiven, Due, Event, LeafDue
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.policy.scoring import Scorer
 from zentra.runtime.policy.windows import add
-from zentra.runtime.ports import CaseRow, DenialRow, Expiring, Ground, LogHead, TickPlan, TickWrites, Timer
+from zentra.runtime.ports import (
+    CaseRow,
+    DenialRow,
+    Expiring,
+    Ground,
+    LogHead,
+    TickPlan,
+    TickWrites,
+    Timer,
+    WaitingCallback,
+)
 from zentra.runtime.rails.port import Cause, Submission
 from zentra.runtime.stream_ports import Position
 from zentra.runtime.webhooks.delivery import Delivery
@@ -74,6 +84,7 @@ class Batch(Struct):
     consumed: list[tuple[int, str]] = field(default_factory=list)  # frames that end here, by partition and id
     expiring: dict[int, Expiring] = field(default_factory=dict)  # by account: what the store was asked for
     expiring_asked: Counter[int] = field(default_factory=Counter)  # and how often
+    waiting: dict[tuple[str, str], tuple[WaitingCallback, ...]] = field(default_factory=dict)  # by rail and reference
 
 
 class Poll(NamedTuple):

@@ -62,7 +62,7 @@ _HELP: Final = {
     "intents_shed": "Requests for new intents sent away, by what there was too much of and by door",
     "intents": "Requests to create an intent, by what became of them",
     "idempotency_replays": "Answers given again, by the door they left through",
-    "callbacks": "Provider callbacks by rail: new, repeated, or why one was refused",
+    "callbacks": "Provider callbacks by rail: new, repeated, said_before, put_off, or why one was refused",
     "fence_refusals": "Partitions of a tick that another worker owned by then",
     "webhook_attempts": "Webhook attempts by outcome; those not started came while too many calls were under way",
     "rail_calls": "Calls to rails by outcome",

@@ -52,7 +52,7 @@ _ROWS: Final = (
     ("key_revoked",                 401, _NO,  "the API key was revoked",                              "use another key"),
     ("key_expired",                 401, _NO,  "the API key has expired",                              "use another key"),
     ("principal_disabled",          401, _NO,  "whoever is asking was disabled",                       "ask an operator of the installation"),
-    ("network_refused",             403, _NO,  "the API key does not work from this address",          "ask from a network that the key allows"),
+    ("network_refused",             403, _NO,  "this address is not one that may ask",                 "ask from a network that the key, or the rail, allows"),
     ("token_too_large",             401, _NO,  "the token is too large",                               "send at most 8 KiB"),
     ("token_malformed",             401, _NO,  "the token cannot be read",                             "send a signed JWT with alg, kid and nothing critical"),
     ("token_issuer_unknown",        401, _NO,  "nobody here knows the issuer",                         "check iss: one text, exactly as configured"),

@@ -19,7 +19,7 @@ from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting
 from zentra.runtime.ledger.conversion import FxRate
 from zentra.runtime.policy import PolicyRules, Usage, VelocityKey
-from zentra.runtime.rails.port import RailSettings
+from zentra.runtime.rails.port import RailOutcome, RailSettings
 from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.reviews import Desk, Member, ReviewRules, Workload
 from zentra.runtime.stream_ports import Outgoing, Position
@@ -27,6 +27,7 @@ from zentra.runtime.webhooks.delivery import Delivery
 
 __all__ = [
     "EXPIRING_MAX",
+    "WAITING_MAX",
     "CaseRow",
     "Claim",
     "Configuration",
@@ -44,9 +45,11 @@ __all__ = [
     "TickPlan",
     "TickWrites",
     "Timer",
+    "WaitingCallback",
 ]
 
 EXPIRING_MAX: Final = 200  # holds of one account that are told of at once
+WAITING_MAX: Final = 100  # callbacks of one reference that are told of at once: no rail has more to say of a payment
 
 
 class Endpoint(Struct, frozen=True):
@@ -200,6 +203,13 @@ class Expiring(Struct, frozen=True):
     holds: tuple[ExpiringHold, ...] = ()
 
 
+class WaitingCallback(Struct, frozen=True):
+    """A callback that no intent has claimed, and when it arrived."""
+
+    outcome: RailOutcome
+    at: datetime
+
+
 class LogHead(Struct, frozen=True):
     """A signed head of a tenant's log and the frontier to append to."""
 
@@ -323,6 +333,13 @@ class Store(Protocol):
 
     async def expiring_holds(self, accounts: Collection[int]) -> dict[int, Expiring]:
         """Return for each of these accounts which open holds have expired by the store's clock, or are about to."""
+        ...
+
+    async def waiting_callbacks(
+        self, names: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], tuple[WaitingCallback, ...]]:
+        """Return for each (rail, reference) the callbacks that no intent has claimed, in the order of their arrival;
+        one without any is absent. At most WAITING_MAX of each."""
         ...
 
     async def due_timers(

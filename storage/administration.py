@@ -28,7 +28,8 @@ from zentra.runtime.limits import QUOTA_MAX, WINDOW_SECONDS_MAX, Per, Quota, Rou
 from zentra.runtime.names import is_principal, is_tenant
 from zentra.runtime.policy import PolicyRules
 from zentra.runtime.policy.document import document_of, rules_of
-from zentra.runtime.rails.port import RailSettings
+from zentra.runtime.rails.polling import flaw_of as polling_flaw
+from zentra.runtime.rails.port import RailSettings, is_network
 from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.roles import ROLES, unknown_scopes
 from zentra.storage.errors import translated
@@ -322,6 +323,12 @@ class Administration:
                 seconds = getattr(settings, name.name)
                 _check(0 <= seconds <= RAIL_SECONDS_MAX, "rail_malformed", f"{name.name}: 0 to {RAIL_SECONDS_MAX}")
         _check(settings.concurrency_max >= 1, "rail_malformed", "concurrency_max: 1 or more")
+        flaw = polling_flaw(settings)
+        _check(flaw is None, "rail_malformed", flaw or "")
+        for network in settings.callback_networks:
+            _check(
+                is_network(network), "rail_malformed", f"callback_networks: {network!r} is no network in CIDR notation"
+            )
         async with transaction(self._pool) as connection:
             row = await connection.fetchval("select settings from rails where name = $1", settings.name)
             known = msgspec.json.decode(row, type=RailSettings).mode if row is not None else settings.mode

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from zentra.bench.simulation.auditor_accounts import AuditedAccounts
+from zentra.bench.simulation.auditor_callbacks import AuditedCallbacks
 from zentra.bench.simulation.auditor_deliveries import AuditedDeliveries
 from zentra.bench.simulation.auditor_desk import AuditedDesk
 from zentra.bench.simulation.auditor_evidence import AuditedLogs
@@ -33,7 +34,7 @@ from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import Posting
 from zentra.runtime.ports import Configuration, Ground, TickPlan, TickWrites
-from zentra.runtime.rails.port import Submission
+from zentra.runtime.rails.port import RailOutcome, Submission
 from zentra.runtime.stream_ports import Outgoing
 from zentra.runtime.webhooks.standard import WebhookCall
 
@@ -54,7 +55,8 @@ class Auditor:
         self.fees = AuditedFees()
         self.deliveries, self.desk, self.reviews = AuditedDeliveries(), AuditedDesk(), AuditedReviews()
         self.holds = AuditedHolds(self.ledger)
-        self.messages = AuditedMessages(self.rails.said)
+        self.callbacks = AuditedCallbacks()
+        self.messages = AuditedMessages(self.heard)
         self._store = store
         self._fences = {partition: row.version for partition, row in store.lease_rows.items()}
         self._keys: dict[tuple[str, str, str], str] = {}
@@ -172,11 +174,13 @@ class Auditor:
         self.deliveries.finish()
         self.reviews.finish(now)
         self.desk.finish(store, self.histories, now)
+        self.callbacks.finish(store, self.histories, self.desk.claimed, now)
+        ignored = self.callbacks.ignored(self.desk.claimed)
         for history in self.histories.values():
             diverted = history.path is not None and history.path[1] == history.names.suspense
             if diverted and "deposit_unmatched" not in history.opened:
                 raise Violation("T", f"{history.id} waits in suspense without a case")
-            self.rails.finish(history)
+            self.rails.finish(history, ignored)
             self.rails.truth(history)
         self.logs.finish(self.histories)
 
@@ -199,6 +203,11 @@ class Auditor:
             ledger.system(tenant, "settlement", currency, book), ledger.system(tenant, "fee", currency, book), suspense,
             ledger.systems(tenant, book), meant,
         )  # fmt: skip
+
+    def heard(self, outcome: RailOutcome) -> None:
+        """Follow what was said of a payment: a callback when it is kept, the rest when it is on its way to a worker."""
+        self.rails.said(outcome)
+        self.callbacks.said(outcome)
 
     # One commit ---------------------------------------------------------------------------------------------------
 
@@ -247,6 +256,7 @@ class Auditor:
         self.policy.moved(history, record, configuration, ground.now, types, parties, known)
         self.reviews.moved(history, record, configuration, ground.now, self.messages.commands)
         self.fees.moved(history, record, configuration, payer, payee)
+        self.callbacks.moved(history, record)
         self.rails.grounds(history, record, self.messages.commands)
         self.deliveries.moved(history, record, configuration.endpoints.get(history.tenant, ()))
         return history, record

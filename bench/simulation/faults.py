@@ -56,6 +56,9 @@ class Fault(StrEnum):
     CALLBACK_REPEATED = "callback_repeated"
     CALLBACK_OUT_OF_ORDER = "callback_out_of_order"
     CALLBACK_CONTRADICTS = "callback_contradicts"
+    CALLBACK_REPLAYED = "callback_replayed"
+    CALLBACK_TOO_EARLY = "callback_too_early"
+    CALLBACK_FORGED = "callback_forged"
     ENDPOINT_DOWN = "endpoint_down"
     ENDPOINT_ANSWER_LOST = "endpoint_answer_lost"
     REGISTRATION_UNPUBLISHED = "registration_unpublished"
@@ -113,6 +116,9 @@ FAULTS: Final[dict[Fault, Kind]] = {
     F.CALLBACK_REPEATED:        Kind(0.1),
     F.CALLBACK_OUT_OF_ORDER:    Kind(0.2),
     F.CALLBACK_CONTRADICTS:     Kind(0.004,  step=True),
+    F.CALLBACK_REPLAYED:        Kind(0.006,  step=True),
+    F.CALLBACK_TOO_EARLY:       Kind(0.006,  step=True),
+    F.CALLBACK_FORGED:          Kind(0.006,  step=True),
     F.ENDPOINT_DOWN:            Kind(0.003,  step=True),
     F.ENDPOINT_ANSWER_LOST:     Kind(0.05),
     F.REGISTRATION_UNPUBLISHED: Kind(0.05),

@@ -24,13 +24,14 @@ from zentra.runtime.ledger.monitors import Monitor
 from zentra.runtime.policy import Limits, PolicyRules
 from zentra.runtime.policy.rules import Risk, Rule, Window, WindowLimits
 from zentra.runtime.ports import Configuration, Endpoint
-from zentra.runtime.rails.port import RailSettings
+from zentra.runtime.rails.port import RailSettings, Trust
 from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.reviews import Approvals, Member, ReviewRules
 
 __all__ = [
     "APPROVED_SECONDS", "COLD_ACCOUNTS", "CURRENCY", "FIRST_KEY", "GLOBEX", "LISTED", "MEMBERS", "MONITORS", "NUMBERS",
-    "PARTIES", "PARTITIONS", "SECRET", "TENANTS", "UNLISTED", "configuration", "fees", "open_books", "profiles", "rates",
+    "PARTIES", "PARTITIONS", "SECRET", "TENANTS", "UNLISTED", "UNTRUSTED", "configuration", "fees", "open_books",
+    "profiles", "rates",
 ]  # fmt: skip
 
 PARTITIONS: Final = 8
@@ -38,6 +39,8 @@ TENANTS: Final = ("acme", "globex", "initech")
 CURRENCY: Final = "NGN"
 FIRST_KEY: Final = "key0"
 COLD_ACCOUNTS: Final = 6
+UNTRUSTED: Final[dict[str, Trust]] = {"delta": "shared_secret"}
+"""The rails whose callbacks anybody could have made who knows what they share with us."""
 SECRET: Final = "s" * 32
 _DOLLARS: Final = ("dollars", "liquidity-usd", "fee-usd")
 OPENING_MINOR: Final = 5_000_000
@@ -126,7 +129,9 @@ def configuration() -> Configuration:
             name=name, kind="sandbox", secret=SECRET, idempotent_references=idempotent, not_found_lies_seconds=lies,
             poll_after_seconds=2, poll_interval_max_seconds=60, deadline_seconds=300,
         )
-        for name, idempotent, lies in (("alpha", True, 0.0), ("beta", False, 0.0), ("gamma", True, 20.0))
+        for name, idempotent, lies in (
+            ("alpha", True, 0.0), ("beta", False, 0.0), ("gamma", True, 20.0), ("delta", True, 0.0),
+        )
     }  # fmt: skip
     limits = Limits(transaction_minor_max=400_000, daily_minor_max=3_000_000, review_minor_min=150_000)
     rules = {
@@ -136,13 +141,13 @@ def configuration() -> Configuration:
     corridors: dict[str, tuple[Corridor, ...]] = {
         "acme": (
             Corridor("acme", "any", CURRENCY, "transfer", ("alpha", "beta", "gamma")),
-            Corridor("acme", "small", CURRENCY, "payment", ("gamma",), minor_max=100_000),
+            Corridor("acme", "small", CURRENCY, "payment", ("delta", "gamma"), minor_max=100_000),
         ),
         "globex": (
             Corridor("globex", "any", CURRENCY, "transfer", ("beta", "alpha")),
-            Corridor("globex", "pay", CURRENCY, "payment", ("beta",)),
+            Corridor("globex", "pay", CURRENCY, "payment", ("delta", "beta")),
         ),
-        "initech": (Corridor("initech", "any", CURRENCY, "transfer", ("gamma", "alpha")),),
+        "initech": (Corridor("initech", "any", CURRENCY, "transfer", ("delta", "gamma", "alpha")),),
     }
     rules["initech"] = PolicyRules(
         version=1, compliance=Compliance(kyc_required=True, screen="counterparties", list_max_age_hours=720)
@@ -180,6 +185,7 @@ def profiles() -> dict[str, RailProfile]:
         "alpha": RailProfile(SECRET, timings=timings),
         "beta": RailProfile(SECRET, idempotent=False, timings=timings),
         "gamma": RailProfile(SECRET, not_found_seconds=15, timings=timings),
+        "delta": RailProfile(SECRET, timings=timings),
     }
 
 

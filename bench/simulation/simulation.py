@@ -45,6 +45,7 @@ QUIET_ROUNDS_MAX: Final = 6_000
 QUIET_SECONDS_MAX: Final = 5 * 86_400.0
 LOOKING_SECONDS_MAX: Final = 900.0  # within this everything that was lost has been found
 WORKERS_MAX: Final = 3
+LYING: Final = {Fault.CALLBACK_CONTRADICTS, Fault.CALLBACK_TOO_EARLY, Fault.CALLBACK_FORGED}
 
 
 class Failed(Struct, frozen=True):
@@ -134,6 +135,7 @@ class Simulation:
         self.endpoints = Endpoints(self)
         self.border = Border(self)
         self.callbacks: list[Callback] = []
+        self.called_back: list[Callback] = []  # what a gateway has taken
         self.garbage: set[bytes] = set()
         self.workers: list[SimulatedWorker] = []
         self._graves: list[tuple[float, str]] = []
@@ -353,12 +355,14 @@ class Simulation:
         callback = self.callbacks.pop(place)
         if self.swarm.strikes(Fault.CALLBACK_LOST):
             # Of a rail that lies, the truth must arrive in the end: nobody can know of what was never told.
-            if Fault.CALLBACK_CONTRADICTS in self.swarm.rates or self.rails[callback.rail].lies(callback):
+            if LYING & self.swarm.rates.keys() or self.rails[callback.rail].lies(callback):
                 self.callbacks.append(callback)
             return
         if not self.border.take_callback(callback):
             self.callbacks.append(callback)
-        elif self.swarm.strikes(Fault.CALLBACK_REPEATED):
+            return
+        self.called_back.append(callback)
+        if self.swarm.strikes(Fault.CALLBACK_REPEATED):
             self.callbacks.insert(self.random.randrange(len(self.callbacks) + 1), callback)
 
     def _time(self) -> None:

@@ -112,6 +112,7 @@ class Fact(StrEnum):
     VOIDED_REST = "voided_rest"
     LAPSED = "lapsed"
     LAPSED_REST = "lapsed_rest"
+    RAIL_CLAIMED = "rail_claimed"
 
 
 class Effect(StrEnum):

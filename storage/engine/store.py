@@ -19,6 +19,7 @@ from zentra.runtime.policy import PolicyRules
 from zentra.runtime.policy.document import rules_of
 from zentra.runtime.ports import (
     EXPIRING_MAX,
+    WAITING_MAX,
     Claim,
     Configuration,
     Endpoint,
@@ -31,6 +32,7 @@ from zentra.runtime.ports import (
     TickPlan,
     TickWrites,
     Timer,
+    WaitingCallback,
 )
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
@@ -42,6 +44,7 @@ from zentra.storage.engine.accounts import find_accounts
 from zentra.storage.engine.journal import UUID_DIGITS, commit_tick
 from zentra.storage.engine.ownership import claim_leases, give_up_leases, release_leases
 from zentra.storage.errors import translated
+from zentra.storage.intake.callbacks import WAITING, waiting_of
 from zentra.storage.intake.evidence_keys import key_history, signing_keys
 from zentra.storage.pool import Pool
 from zentra.storage.screening import ListShelf, cleared_pairs
@@ -324,6 +327,12 @@ class PostgresStore:
             if row[2] is not None:
                 holds.append(ExpiringHold(row[2], row[3], row[4]))
         return {account: Expiring(at, tuple(holds)) for account, holds in found.items()} if at is not None else {}
+
+    async def waiting_callbacks(
+        self, names: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], tuple[WaitingCallback, ...]]:
+        """See Store.waiting_callbacks."""
+        return waiting_of(names, await self._fetch(WAITING, *zip(*sorted(names), strict=True), WAITING_MAX))
 
     async def due_timers(
         self, partitions: Collection[int], until_seconds: float, limit: int

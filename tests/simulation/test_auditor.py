@@ -13,6 +13,7 @@ import pytest
 
 from tests.simulation import (
     auditor_plants_accounts,
+    auditor_plants_callbacks,
     auditor_plants_desk,
     auditor_plants_fees,
     auditor_plants_holds,
@@ -36,7 +37,7 @@ assert auditor_plants_journals
 assert auditor_plants_messages, auditor_plants_holds
 assert auditor_plants_reviews, auditor_plants_people
 assert auditor_plants_policy, auditor_plants_fees
-assert auditor_plants_accounts
+assert auditor_plants_accounts, auditor_plants_callbacks
 
 
 @pytest.fixture(scope="module")
