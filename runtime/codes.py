@@ -234,6 +234,7 @@ FIELD_CODES: Final = frozenset(
         "money_model_unknown",
         "number_malformed",
         "parameter_unknown",
+        "personal_subject_missing",
         "order_unknown",
         "primitive_unknown",
         "quote_malformed",

@@ -24,6 +24,7 @@ from zentra.runtime.evidence.key_files import history_of_file, key_ring_of_file
 from zentra.runtime.evidence.keyring import KeyRing, RingKey, head_flaw_in
 from zentra.runtime.evidence.notes import NoteFlaw, read_note
 from zentra.runtime.evidence.packet import Problem, Verdict
+from zentra.runtime.evidence.personal import personal_in
 from zentra.runtime.evidence.verifying import packet_of_envelope, verify_text
 
 __all__ = ["ExitCode", "Group", "OwnCommand", "anchor_of", "evidence_app", "is_tar", "read_file", "refused"]
@@ -127,6 +128,9 @@ def verify(
     else:
         for line in _report(verdict, code):
             typer.echo(line)
+        if verdict.ok and not is_tar(file):
+            for line in _told_personal(read_file(file)):
+                typer.echo(line)
     raise typer.Exit(code)
 
 
@@ -197,8 +201,31 @@ def _told(verdict: Verdict) -> Iterator[str]:
     if verdict.records:
         yield f"  records      {verdict.records}"
         yield f"  attachments  {verdict.attachments}"
-    yield f"  head         {verdict.head_size} leaves at {verdict.head_at}"
-    yield f"  key          {verdict.key_id}"
+    if verdict.head_size is not None:
+        yield f"  head         {verdict.head_size} leaves at {verdict.head_at}"
+        yield f"  key          {verdict.key_id}"
+
+
+def _told_personal(data: bytes) -> Iterator[str]:
+    """Say how much of the personal data of a verified packet can be read."""
+    try:
+        packet = msgspec.json.decode(packet_of_envelope(data), type=_Personal)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return
+    named = personal_in(packet.command.get("metadata") or {})
+    here = {attachment.sha256 for attachment in packet.attachments}
+    if named:
+        opened = sum(digest in here for digest in named.values())
+        yield f"  personal     {len(named)} values, {opened} readable, {len(named) - opened} erased or left out"
+
+
+class _Attached(msgspec.Struct, frozen=True):
+    sha256: str
+
+
+class _Personal(msgspec.Struct, frozen=True):
+    command: dict[str, Any] = {}
+    attachments: list[_Attached] = []
 
 
 def _told_bundle(verdict: BundleVerdict) -> Iterator[str]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from zentra.storage.pool import Pool
     from zentra.storage.verification.bundling import BundleMade
 
-__all__ = ["BUNDLE_TEXTS", "asked_of", "bundle_texts"]
+__all__ = ["BUNDLE_TEXTS", "asked_of", "bundle_texts", "signing_now"]
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ def export(
         _assert_kinds(type)
         with shown_progress() as progress:
             return await make_bundle(
-                url, pool, out, asked, key=await _signing(pool, known), ring=await _ring(pool, known, key),
+                url, pool, out, asked, key=await signing_now(pool, known), ring=await _ring(pool, known, key),
                 texts=bundle_texts(), progress=progress,
             )  # fmt: skip
 
@@ -254,7 +254,7 @@ async def _ring(pool: Pool, known: Settings, given: list[Path]) -> KeyRing:
     return ring
 
 
-async def _signing(pool: Pool, known: Settings) -> Ed25519PrivateKey:
+async def signing_now(pool: Pool, known: Settings) -> Ed25519PrivateKey:
     """Return the key that signs now; raise SettingsError where this installation's settings lack it."""
     from zentra.gateway.cli.ledger import signing_key
     from zentra.gateway.signing import evidence_keys_of, key_for

@@ -273,4 +273,4 @@ async def test_a_tenant_sees_only_its_own_anchors(
     await service.look()
     async with tenant_pool.acquire() as connection, connection.transaction():
         await connection.execute("select set_config('zentra.tenant', 'acme', true)")
-        assert await connection.fetch("select tenant from anchors") == [("acme",)]
+        assert [row[0] for row in await connection.fetch("select tenant from anchors")] == ["acme"]
