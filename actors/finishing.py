@@ -5,6 +5,7 @@ partition and stage. The ids of frames follow from the fence that commits them, 
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -13,8 +14,10 @@ from zentra.actors import webhooks
 from zentra.actors.framing import Told, arrays_of, frames_of
 from zentra.actors.relay import row_of
 from zentra.actors.stages import LEAF_WAITS
-from zentra.actors.tick import CASE_DEADLINE, Input, Tick, derived_id
+from zentra.actors.tick import CASE_DEADLINE, Input, SignHead, Tick, derived_id
+from zentra.runtime.evidence.history import in_force
 from zentra.runtime.evidence.merkle import Frontier, leaf_hash
+from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.messages import Due, LeafDue, encode_frame
 from zentra.runtime.names import is_tenant
 from zentra.runtime.ports import CaseRow, LogHead, TickPlan, TickWrites
@@ -55,7 +58,7 @@ def _append_leaves(tick: Tick) -> None:
     for tenant, due in tick.leaves.items():
         head = tick.log_head(tenant)
         at = tick.now if head is None else max(tick.now, head.at)  # a clock may be set back, a log never is
-        kid, sign = tick.signer_of(at)
+        kid, sign = _signer(tick, at)
         if sign is None:
             _postpone(tick, kid, due)
             continue
@@ -70,6 +73,12 @@ def _append_leaves(tick: Tick) -> None:
         signed = LogHead(tenant, frontier.size, frontier, root, at, key_id, signature)
         tick.writes.heads.append(signed)
         tick.heads[tenant] = signed
+
+
+def _signer(tick: Tick, at: datetime) -> tuple[str, SignHead | None]:
+    """Return the key that signs heads of a time and what signs with it, or None where this worker lacks the key."""
+    kid = in_force(tick.configuration.evidence_keys, timestamp(at))
+    return ("", tick.rules.sign_head) if kid is None else (kid, tick.rules.signers.get(kid))
 
 
 def _postpone(tick: Tick, kid: str, due: Sequence[LeafDue]) -> None:

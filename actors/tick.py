@@ -22,7 +22,6 @@ from zentra.actors import monitoring, reviewing, webhooks
 from zentra.actors.beliefs import Believed
 from zentra.actors.memory import Lane, LeafName, Memory, Missing, MissingGround
 from zentra.runtime.errors import VersionGap
-from zentra.runtime.evidence.history import in_force
 from zentra.runtime.evidence.merkle import leaf_hash
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.machine import ENTER, TIMEOUTS
@@ -441,11 +440,6 @@ class Tick:
             self.timer("intent", tx.id, "state", partition, tx.tenant, due_at)
         elif due_at < tx.timer_due:
             self.timers_soon[tx.id] = Timer("intent", tx.id, "state", partition, tx.tenant, due_at)
-
-    def signer_of(self, at: datetime) -> tuple[str, SignHead | None]:
-        """Return the key that signs heads of a time and what signs with it, or None where this worker lacks the key."""
-        kid = in_force(self.configuration.evidence_keys, timestamp(at))
-        return ("", self.rules.sign_head) if kid is None else (kid, self.rules.signers.get(kid))
 
     def open_case(self, tx: Transaction, kind: str, detail: dict[str, str], at: Input) -> None:
         """Open a case of this kind beside a transaction, unless one is open."""

@@ -49,6 +49,7 @@ async def seal(pool: Pool, intent_id: str) -> None:
         "select i.id, t.hash, t.sequence from intents i join transitions t on t.intent = i.id"
         " where i.tenant = 'acme' and i.intent_id = $1 order by t.sequence desc limit 1", intent_id,
     )  # fmt: skip
+    assert row is not None
     leaf = leaf_data(tenant="acme", intent=row[0], kind="packet", chain=row[1], records=row[2])
     head = await pool.fetchrow("select size, frontier from log_heads where tenant = 'acme' order by size desc limit 1")
     size, hashes = (0, ()) if head is None else (head[0], tuple(head[1]))
