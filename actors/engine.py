@@ -158,6 +158,8 @@ class Engine:
             if tenant in memory.workloads:
                 memory.workloads[tenant].open = counts
         memory.forget_absent()
+        if tick.probes:
+            memory.rails.probed(tick.probes)
         if tick.lost:
             memory.drop_partitions(tick.lost)
 

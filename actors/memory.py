@@ -11,6 +11,7 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from zentra.actors.beliefs import Beliefs
+from zentra.actors.health import RailBoard
 from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.partitions import lane_key, log_key
@@ -111,6 +112,7 @@ class Memory:
         self.names: dict[tuple[str, str], str | None] = {}
         self.workloads: dict[str, Workload] = {}
         self.beliefs = Beliefs()
+        self.rails = RailBoard(lambda: self.configuration.rails)
         self._partition_of = partition_of
         self._absent: list[tuple[str, Any]] = []  # (kind, key) of what the store was asked for and did not have
 

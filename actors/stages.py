@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from zentra.actors import asking, deposits, holding, journaling, ledgering, reviewing
+from zentra.actors import asking, deposits, holding, journaling, ledgering, reviewing, routes
 from zentra.actors.diligence import diligence_of
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.evidence.packet import LeafKind, leaf_data
@@ -21,10 +21,9 @@ from zentra.runtime.intents.vocabulary import SETTLED, Fact, IntentKind, State
 from zentra.runtime.messages import DeliverySettled, Due, LeafDue, TimerFired
 from zentra.runtime.partitions import log_key
 from zentra.runtime.policy import DEFAULT_RULES, Judging, VelocityKey, decide, is_plain, velocity_keys
-from zentra.runtime.rails import routing
 from zentra.runtime.reviews import asks_of, standing
 
-__all__ = ["HANDLERS", "LEAF_WAITS", "REGISTERED_TIMER", "close", "due", "fire", "try_next_rail"]
+__all__ = ["HANDLERS", "LEAF_WAITS", "REGISTERED_TIMER", "close", "due", "fire"]
 
 
 # The gateway sets the first state timer when it registers an intent.
@@ -120,39 +119,6 @@ def due(tx: Transaction) -> Due:
     return Due(tx.id, tx.tenant, tx.sequence)
 
 
-def route(tick: Tick, at: Input, event: Due) -> None:
-    """Choose a corridor and its first rail; the attempt is committed as started before anything is sent."""
-    tx = tick.arrived(event)
-    if tx is None or tx.state is not State.ROUTING:
-        return
-    corridors = tick.configuration.corridors.get(tx.tenant, ())
-    corridor = routing.find_corridor(corridors, tx.command)
-    if corridor is None:
-        ledgering.release(tick, at, tx, Fact.UNROUTABLE, "no_corridor", actor="svc_routes")
-    elif not try_next_rail(tick, at, tx, corridor, Fact.ROUTED):
-        ledgering.release(tick, at, tx, Fact.UNROUTABLE, "no_rail_left", actor="svc_routes")
-
-
-def try_next_rail(tick: Tick, at: Input, tx: Transaction, corridor: routing.Corridor, fact: Fact) -> bool:
-    """Start an attempt on the next rail of the corridor; return whether there is one."""
-    rails = tick.configuration.rails
-    choice = routing.choose(corridor, tx.attempts, frozenset(rails))
-    if choice.rail is None:
-        return False
-    number = len(tx.attempts) + 1
-    facts = f.Routed(
-        corridor=corridor.name,
-        rail=choice.rail,
-        attempt=number,
-        reference=routing.reference_of(tx.id, number),
-        deadline=tick.deadline(rails[choice.rail].deadline_seconds),
-        considered=choice.considered,
-        reason=choice.reason,
-    )
-    tick.move(tx, fact, facts, at, actor="svc_routes")
-    return True
-
-
 def sync(tick: Tick, at: Input, event: DeliverySettled) -> None:
     """Keep how a delivery stands with its transaction; when the last one is drained, the packet can be sealed."""
     tx = tick.transaction(event.intent)
@@ -245,7 +211,7 @@ def fire(tick: Tick, at: Input, event: TimerFired) -> None:
 HANDLERS: Final[Mapping[str, Callable[[Tick, Input, Any], None]]] = {
     "policy": judge,
     "ledger": ledger,
-    "route": route,
+    "route": routes.route,
     "sync": sync,
     "evidence": evidence,
     "log": log,

@@ -125,6 +125,8 @@ class Tick:
     def __init__(self, memory: Memory, rules: Rules, batch: Batch, ground: Ground) -> None:
         self.memory, self.rules, self.batch = memory, rules, batch
         self.configuration = memory.configuration
+        self.standings = memory.rails.standings  # one picture of the rails for the whole tick
+        self.probes: Counter[str] = Counter()  # submissions of this tick to rails that do not stand well
         self.now = ground.now
         self.day = ground.now.date().isoformat()
         self.lost = ground.lost
@@ -382,13 +384,19 @@ class Tick:
         attempt = tx.attempts[-1]
         settings = self.configuration.rails[attempt.rail]
         command = tx.command
-        self.submissions.append(
-            Submission(
-                tx.tenant, attempt.rail, attempt.reference, command.amount, command.currency, command.destination,
-                command.metadata.get("sandbox_scenario"), tx.trace, tx.tracestate, tx.sequence,
-            )
-        )  # fmt: skip
+        if not self.resting(attempt.rail):  # else it is not asked a second time; polls go on
+            self.submissions.append(
+                Submission(
+                    tx.tenant, attempt.rail, attempt.reference, command.amount, command.currency, command.destination,
+                    command.metadata.get("sandbox_scenario"), tx.trace, tx.tracestate, tx.sequence,
+                )
+            )  # fmt: skip
         self.rearm(tx, partition, self.now + timedelta(seconds=settings.poll_after_seconds))
+
+    def resting(self, rail: str) -> str:
+        """Return why nothing new may be sent to a rail now, draining or maintenance; "" where it may."""
+        operation = self.configuration.operations.get(rail)
+        return "" if operation is None else operation.resting(self.now)
 
     def place_of(self, key: str) -> int:
         """Return the partition of a key that many events share."""

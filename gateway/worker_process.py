@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from zentra.actors.engine import Engine
+from zentra.actors.health import HealthExchange
 from zentra.actors.memory import Memory
 from zentra.actors.outward import Outward
 from zentra.actors.relay import Relay
@@ -140,7 +141,7 @@ async def _build(
     memory = Memory(await store.configuration(), rules.partition_of)
     policy = AddressPolicy(allow_private=settings.private_addresses)
     rails, sender = open_ways_out(policy, lambda: memory.configuration.rails, opened, spans=spans)
-    outward = Outward(rails.adapter, sender, publisher, rules.partition_of, command_subject, instruments)
+    outward = Outward(rails.adapter, sender, publisher, rules.partition_of, command_subject, instruments, memory.rails)
     relay = Relay(store, publisher, lambda: tuple(worker.leases), instruments)
     limits = WorkerSettings(
         settings.worker_name, lease_seconds=settings.lease_seconds, commits_max=settings.commits_max
@@ -156,6 +157,8 @@ async def _build(
     supervisor.add("marking", relay.keep_marking)
     supervisor.add("sweeping", relay.keep_sweeping)
     supervisor.add("load reports", Reporter(limits.name, lambda: worker.waiting, LoadReports(client), instruments).run)
+    exchange = HealthExchange(memory.rails, store, limits.name, limits.lease_seconds, instruments)
+    supervisor.add("rail health", exchange.run)
     supervisor.add("feeds", partial(copy_feeds, settings, client, lambda: 0 in worker.leases))
     screening = ScreeningService(
         pool, store.shelf, lambda: memory.configuration, lambda: 0 in worker.leases, instruments

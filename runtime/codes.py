@@ -72,7 +72,7 @@ _ROWS: Final = (
     ("credentials_disagree",        401, _NO,  "certificate and key are of two tenants",               "send what belongs together"),
     ("permission_denied",           403, _NO,  "the role does not allow this",                         "ask somebody whose role does"),
     ("self_approval",               403, _NO,  "nobody decides on their own intent",                   "ask another operator"),
-    ("self_promotion",              403, _NO,  "nobody puts their own policy in force",                "ask another operator"),
+    ("self_promotion",              403, _NO,  "nobody puts their own version in force",               "ask another operator"),
     ("not_found",                   404, _NO,  "there is nothing with this id",                        "check the id"),
     # Idempotency.
     ("idempotency_key_missing",     400, _NO,  "there is no idempotency key",                          "send x-idempotency-key, one per logical call"),
@@ -175,6 +175,15 @@ assert len(CODES) == len(_ROWS), "a code stands in the table once"
 FIELD_CODES: Final = frozenset(
     {
         "account_type_unknown",
+        "band_empty",
+        "corridor_malformed",
+        "corridor_repeated",
+        "corridors_overlap",
+        "rail_repeated",
+        "rail_unknown",
+        "rails_missing",
+        "route_malformed",
+        "routes_too_large",
         "amount_invalid",
         "condition_field_unknown",
         "condition_list_unknown",

@@ -19,6 +19,8 @@ from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting
 from zentra.runtime.ledger.conversion import FxRate
 from zentra.runtime.policy import PolicyRules, Usage, VelocityKey
+from zentra.runtime.rails.health import Counts
+from zentra.runtime.rails.operating import RailOperation
 from zentra.runtime.rails.port import RailOutcome, RailSettings
 from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.reviews import Desk, Member, ReviewRules, Workload
@@ -40,6 +42,7 @@ __all__ = [
     "HoldRow",
     "Lease",
     "LogHead",
+    "RailCounts",
     "Store",
     "StoredIntent",
     "TickPlan",
@@ -77,6 +80,7 @@ class Configuration(Struct, frozen=True):
     fees: dict[str, FeeSchedule] = {}
     lists: Mapping[str, NameList] = {}
     cleared: Mapping[str, frozenset[ClearedPair]] = {}
+    operations: Mapping[str, RailOperation] = {}  # by rail: what operators have said of it, where they have
     evidence_keys: tuple[SigningKey, ...] = ()  # in their order; none: whichever key a worker has
 
 
@@ -255,6 +259,16 @@ class TickWrites(Struct):
     corrections: list[tuple[str, str, str, datetime]] = field(default_factory=list)  # tenant, original, correction, at
 
 
+class RailCounts(Struct, frozen=True):
+    """What one worker has counted of a rail within its window, and how its circuit stands."""
+
+    worker: str
+    rail: str
+    counts: Counts
+    circuit: str
+    waiting: int
+
+
 class StoredIntent(Struct, frozen=True):
     """An intent as stored: (record, hash) in order of sequence, and the deliveries that were ever made for it."""
 
@@ -400,6 +414,13 @@ class Store(Protocol):
         """Return command frames of these partitions that were sent that long ago and are not consumed, oldest first.
 
         They count as sent now, because whoever asks for them sends them."""
+        ...
+
+    async def exchange_health(
+        self, worker: str, counts: Sequence[RailCounts], lease_seconds: float
+    ) -> tuple[int, list[RailCounts]]:
+        """Replace what a worker says of rails, which are its own `counts`; return how many workers are alive, this one
+        among them, and what the others of them say."""
         ...
 
     async def mark_sent(self, ids: Sequence[str]) -> None:

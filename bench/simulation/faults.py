@@ -51,6 +51,7 @@ class Fault(StrEnum):
     RAIL_SILENT = "rail_silent"
     RAIL_REFUSES = "rail_refuses"
     RAIL_LATE = "rail_late"
+    RAIL_SLOW = "rail_slow"
     RAIL_ANSWER_LOST = "rail_answer_lost"
     CALLBACK_LOST = "callback_lost"
     CALLBACK_REPEATED = "callback_repeated"
@@ -111,6 +112,7 @@ FAULTS: Final[dict[Fault, Kind]] = {
     F.RAIL_SILENT:              Kind(0.004,  step=True),
     F.RAIL_REFUSES:             Kind(0.004,  step=True),
     F.RAIL_LATE:                Kind(0.05),
+    F.RAIL_SLOW:                Kind(0.004,  step=True),
     F.RAIL_ANSWER_LOST:         Kind(0.05),
     F.CALLBACK_LOST:            Kind(0.05),
     F.CALLBACK_REPEATED:        Kind(0.1),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import structs
 
+from zentra.bench.simulation import roads
 from zentra.bench.simulation.faults import FAULTS, Fault
 from zentra.bench.simulation.outside import Callback
 from zentra.bench.simulation.setting import APPROVED_SECONDS, GLOBEX, MONITORS, PARTIES, UNTRUSTED, rates
@@ -266,6 +267,7 @@ STRIKES: Final[Mapping[Fault, Callable[[Simulation], bool]]] = {
     F.FORGOTTEN: _forget,
     F.RAIL_SILENT: _rail("silent_until"),
     F.RAIL_REFUSES: _rail("refuses_until"),
+    F.RAIL_SLOW: _rail("slow_until"),
     F.CALLBACK_CONTRADICTS: _contradict,
     F.CALLBACK_REPLAYED: _replay,
     F.CALLBACK_TOO_EARLY: _too_early,
@@ -282,7 +284,9 @@ def repair(simulation: Simulation) -> None:
     simulation.open_everything()
     simulation.endpoints.down_until.clear()
     for rail in simulation.rails.values():
-        rail.silent_until = rail.refuses_until = simulation.time
+        rail.silent_until = rail.refuses_until = rail.slow_until = simulation.time
+    simulation.store.configure(structs.replace(simulation.store.current, operations={}))
+    simulation.auditor.configured()
     for key in simulation.store.current.evidence_keys:
         simulation.hold_key(key.key_id)
     for worker in list(simulation.workers):
@@ -293,13 +297,15 @@ def repair(simulation: Simulation) -> None:
 
 
 def change_configuration(simulation: Simulation) -> None:
-    """Change what is set up: a policy, a fee, an endpoint, people, the rules of reviews, rates, an account, a party, or
-    the key that signs."""
+    """Change what is set up: a policy, a fee, an endpoint, people, the rules of reviews, rates, an account, a party,
+    corridors, how a rail is operated, or the key that signs."""
     random, store = simulation.random, simulation.store
     current = store.current
-    match random.randrange(9):
-        case 7:
+    match random.randrange(11):
+        case 10:
             _rotate_key(simulation)
+        case 8 | 9:
+            roads.change(simulation)
         case 5:
             tenant = random.choice(sorted(current.rates))
             put = rates(tenant, current.rates[tenant][0].version + 1, simulation.store_time())

@@ -146,6 +146,7 @@ class Simulation:
         self.spare_endpoints: dict[str, list[Endpoint]] = {}
         self._worked_at = 0.0  # when a commit last told anybody of anything
         self._closed: dict[str, float] = {}  # until when the stream is away, or has no room
+        self._calmed: dict[str, datetime] = {}  # by key: when timers were due when the faults stopped
 
     # Clocks -------------------------------------------------------------------------------------------------------
 
@@ -314,6 +315,7 @@ class Simulation:
         if worker is None:
             return
         worker.beat()
+        worker.look_at_rails()
         for job in list(worker.jobs):
             if job in worker.jobs and worker.running:
                 worker.step(job)
@@ -331,7 +333,8 @@ class Simulation:
         if worker is None:
             return
         services: list[Callable[[], object]] = [
-            worker.beat, worker.listen_once, worker.look_at_timers, worker.tick_once, worker.report, worker.flush,
+            worker.beat, worker.look_at_rails, worker.listen_once,
+            worker.look_at_timers, worker.tick_once, worker.report, worker.flush,
             worker.look_after, partial(worker.sweep, 1.0), *(partial(worker.step, job) for job in worker.jobs),
         ]  # fmt: skip
         self.random.choice(services)()
@@ -381,6 +384,8 @@ class Simulation:
         """Stop all faults and let time run until nothing is left to do."""
         self.swarm.calm()
         mischief.repair(self)
+        timers = self.store.rows.timers.items()
+        self._calmed = {key: timer.due_at for (_, key, name), timer in timers if name == "state"}
         started = self._worked_at = self.time
         for _ in range(QUIET_ROUNDS_MAX):
             if self._work_off():
@@ -402,6 +407,7 @@ class Simulation:
             self.make_callback(0)
         for worker in list(self.workers):
             worker.beat()
+            worker.look_at_rails()
             for job in list(worker.jobs):
                 worker.step(job)
                 while job in worker.jobs and job.may_go_on:
@@ -455,15 +461,19 @@ class Simulation:
         return frames or any(row.state in OPEN and row.next_at is None for row in rows)
 
     def _waits_for_people(self) -> set[str]:
-        """Return the intents that only a person can bring to an end."""
-        rows = self.store.rows
+        """Return the intents that only a person can bring to an end; a rail is asked once more before that is so."""
+        rows, people = self.store.rows, set()
         cases = {file.row.intent for file in rows.cases.values() if file.status == "open"}
-        return {
-            key
-            for key in {timer.key for timer in rows.timers.values() if timer.kind == "intent"}
-            if (state := rows.transitions[key][-1].state) is State.REVIEW
-            or (key in cases and state in (State.SUBMITTED, State.CONFIRMED))
-        }
+        for (kind, key, name), timer in rows.timers.items():
+            if kind != "intent":
+                continue
+            state = rows.transitions[key][-1].state
+            asked = name != "state" or self._calmed.get(key) != timer.due_at
+            if state is State.REVIEW or (
+                key in cases and (state is State.CONFIRMED or (asked and state is State.SUBMITTED))
+            ):
+                people.add(key)
+        return people
 
     def _finish(self) -> None:
         """Check what the auditor cannot see."""

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from zentra.bench.twins.store_commit import OpenCommit, lease_lock
 from zentra.bench.twins.store_gauges import gauges
+from zentra.bench.twins.store_health import HealthTwin
 from zentra.bench.twins.store_intake import Intake, frames_of
 from zentra.bench.twins.store_names import meant
 from zentra.bench.twins.store_reviews import workloads
@@ -80,11 +81,11 @@ class Failure(Struct, frozen=True):
     after: bool = False
 
 
-class StoreTwin:
+class StoreTwin(HealthTwin):
     """An imaginary database. Every worker of a fleet holds the same one."""
 
     def __init__(self, clock: Callable[[], datetime], configuration: Configuration, partitions: int = 64) -> None:
-        self._clock = clock
+        super().__init__(clock)
         self.current = configuration
         self.intake = Intake()
         self.partitions = partitions
@@ -92,7 +93,6 @@ class StoreTwin:
         self.refs: dict[tuple[str, str], AccountRef] = {}
         self.numbers: dict[tuple[str, str, str], str] = {}  # account ids by tenant, scheme and number
         self.lease_rows = {number: LeaseRow(number) for number in range(partitions)}
-        self.members: dict[str, datetime] = {}
         self.commits = 0
         self.locks: dict[Hashable, OpenCommit] = {}  # by what is locked: whoever holds it
         self._known: set[str] = set()  # workers that have claimed since they were started

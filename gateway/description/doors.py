@@ -26,6 +26,7 @@ from zentra.gateway.description.door import (
     schema_of_type,
 )
 from zentra.gateway.description.evidence_doors import EVIDENCE_DOORS
+from zentra.gateway.description.route_doors import ROUTE_DOORS
 from zentra.gateway.description.rows import COMMAND_HEADERS as _COMMAND_HEADERS
 from zentra.gateway.description.rows import REPLAYED as _REPLAYED
 from zentra.gateway.description.rows import command_row as _command
@@ -309,6 +310,7 @@ DOORS: Final[Mapping[str, Door]] = {
         name="explain_intent", tag="policies", summary="Why each decision on an intent was what it was, made again.",
         answers={200: pages.Decisions}, codes=("not_found",),
     ),
+    **ROUTE_DOORS,
     "POST /webhooks/endpoints": Door(
         name="create_endpoint", tag="webhooks", summary="Set up an endpoint and show its secret, once.",
         answers={201: shapes.EndpointMade}, takes=schema_of_fields(ENDPOINT), key="once", headers=_REPLAYED,

@@ -107,7 +107,7 @@ _PATH: Final[Mapping[str, str]] = {
     "id": "an id of this tenant; unknown ids and those of others are the same 404",
     "rail": "the name of the rail",
     "code": "an error code",
-    "version": "the number of a version, of the policy or of the fees",
+    "version": "the number of a version, of the policy, the routes or the fees",
     "number": "an account number behind its scheme and a colon, like `virtual:123456789015`",
     "monitor": "the id of a monitor",
 }
@@ -117,6 +117,7 @@ _TAGS: Final[Mapping[str, str]] = {
     "holds": "money that is spoken for, and what becomes of it",
     "accounts": "books and accounts, balances, entries, statements",
     "policies": "a tenant's rules in versions, and why a decision was what it was",
+    "routes": "where money can go, in versions, by which rails, and why an intent went by one",
     "reviews": "what waits for a person",
     "approvals": "what needs a second person and is no intent",
     "cases": "what has gone wrong beside an intent",

@@ -45,6 +45,7 @@ from zentra.gateway.routes.accounts import AccountRoutes
 from zentra.gateway.routes.approvals import ApprovalRoutes, Asking
 from zentra.gateway.routes.books import BookRoutes
 from zentra.gateway.routes.callbacks import CallbackRoutes
+from zentra.gateway.routes.corridors import CorridorRoutes
 from zentra.gateway.routes.deposits import DepositRoutes
 from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
@@ -250,7 +251,7 @@ class _Builder:
             *HoldRoutes(tenant_pool, commands, lists).routes(),
             *_desk(tenant_pool, writer_pool, commands, lists, denials),
             *PartyRoutes(tenant_pool, lists).routes(),
-            *PolicyRoutes(tenant_pool, load_scorers(self.settings.risk_scorers), lists).routes(),
+            *_ruled(tenant_pool, writer_pool, settings, lists),
             *WebhookRoutes(tenant_pool, commands, sealer, lists).routes(),
             *(callbacks.routes() + health.routes()),
         ]
@@ -387,6 +388,14 @@ def _desk(
         *ReviewRoutes(tenant_pool, commands, lists, denials.add).routes(),
         *ApprovalRoutes(tenant_pool, writer_pool, commands, lists).routes(),
         *OperationRoutes(tenant_pool, commands, lists).routes(),
+    ]
+
+
+def _ruled(tenant_pool: Pool, writer_pool: Pool, settings: Settings, lists: Lists) -> list[Route]:
+    """Return the routes of what a tenant keeps in versions: its policy, and where its money goes."""
+    return [
+        *PolicyRoutes(tenant_pool, load_scorers(settings.risk_scorers), lists).routes(),
+        *CorridorRoutes(tenant_pool, writer_pool, lists, settings.lease_seconds).routes(),
     ]
 
 

@@ -71,6 +71,7 @@ MOVES: Final[Mapping[tuple[State, Fact], Move]] = {
     (S.RESERVING,  F.CANCELLED):         Move(S.FAILED,     T.INTENT_CANCELLED,  (E.GIVE_BACK,)),
 
     (S.ROUTING,    F.ROUTED):            Move(S.SUBMITTED,  T.PROVIDER_ROUTED,   (E.SUBMIT,)),
+    (S.ROUTING,    F.ROUTE_AWAITED):     Move(S.ROUTING,    T.PROVIDER_AWAITED),    # every rail is away for now
     (S.ROUTING,    F.UNROUTABLE):        Move(S.FAILED,     T.LEDGER_RELEASED,   (E.GIVE_BACK,)),
     (S.ROUTING,    F.CANCELLED):         Move(S.FAILED,     T.LEDGER_RELEASED,   (E.GIVE_BACK,)),
 

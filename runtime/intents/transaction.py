@@ -139,8 +139,10 @@ class Transaction(Struct, kw_only=True, gc=False):
     referred_at: datetime | None = None
     timer_due: datetime | None = None  # when the stored state timer fires, as far as the owner knows; not folded
     hold: Hold | None = None
-    retry_at: datetime | None = None  # when a reserve that was put off is to be tried again; not folded
+    retry_at: datetime | None = None  # when what was put off is to be tried again; not folded
     heard: str = ""  # what the rail of the latest attempt said last without deciding anything; not folded
+    routing_at: datetime | None = None  # since when a rail is looked for
+    awaits_rail: bool = False  # whether a record says that there is none for now
 
     @property
     def review(self) -> Desk:
@@ -252,6 +254,8 @@ def _absorb(tx: Transaction, before: State | None, topic: str, facts: f.Facts) -
     absorb = _ABSORBERS.get(type(facts))
     if absorb is not None:
         absorb(tx, facts, topic)
+    if tx.state is State.ROUTING and before is not State.ROUTING:
+        tx.routing_at = tx.at
     if tx.state in SETTLED and before not in SETTLED:
         tx.settled_at = tx.at
 
@@ -341,6 +345,10 @@ def _absorb_routed(tx: Transaction, facts: f.Routed, topic: str) -> None:
     tx.heard = ""
 
 
+def _absorb_unrouted(tx: Transaction, facts: f.Unrouted, topic: str) -> None:
+    tx.awaits_rail = True
+
+
 def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
     changed = []
     for attempt in tx.attempts:
@@ -415,6 +423,7 @@ _ABSORBERS: Final[dict[type, Any]] = {
     f.Booked: _absorb_booked,
     f.HoldMoved: _absorb_hold,
     f.Routed: _absorb_routed,
+    f.Unrouted: _absorb_unrouted,
     f.Reported: _absorb_reported,
     f.Decided: _absorb_decided,
     f.Assigned: _absorb_assigned,

@@ -28,6 +28,7 @@ from zentra.runtime.ports import (
     Ground,
     Lease,
     LogHead,
+    RailCounts,
     StoredIntent,
     TickPlan,
     TickWrites,
@@ -35,7 +36,6 @@ from zentra.runtime.ports import (
     WaitingCallback,
 )
 from zentra.runtime.rails.port import RailSettings
-from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.reviews import Member, ReviewRules, Workload
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
@@ -46,7 +46,9 @@ from zentra.storage.engine.ownership import claim_leases, give_up_leases, releas
 from zentra.storage.errors import translated
 from zentra.storage.intake.callbacks import WAITING, waiting_of
 from zentra.storage.intake.evidence_keys import key_history, signing_keys
+from zentra.storage.operations import exchange_health, rail_operations
 from zentra.storage.pool import Pool
+from zentra.storage.routes import CORRIDOR_COLUMNS, corridor_of
 from zentra.storage.screening import ListShelf, cleared_pairs
 
 __all__ = ["PostgresStore"]
@@ -200,8 +202,7 @@ class PostgresStore:
             "select tenant, version, rules from policies where state = 'active' order by tenant"
         )
         corridors = await self._fetch(
-            "select tenant, name, currency, kind, rails, country, minor_min, minor_max from corridors"
-            " order by tenant, name"
+            f"select {CORRIDOR_COLUMNS} from corridors order by tenant, name"  # noqa: S608 - the names of columns
         )
         endpoints = await self._fetch(
             "select tenant, id, url, events, secrets from endpoints where status = 'enabled' order by tenant, id"
@@ -228,7 +229,7 @@ class PostgresStore:
         return Configuration(
             version=version,
             policies={tenant: rules for (tenant, _), rules in self._policies.items()},
-            corridors=_by_tenant(Corridor(r[0], r[1], r[2], r[3], tuple(r[4]), r[5], r[6], r[7]) for r in corridors),
+            corridors=_by_tenant(map(corridor_of, corridors)),
             endpoints=_by_tenant(Endpoint(r[0], r[1], r[2], tuple(r[3]), tuple(r[4])) for r in endpoints),
             rails={rail.name: rail for rail in settings},
             reviews={row[0]: msgspec.json.decode(row[1], type=ReviewRules) for row in reviews},
@@ -238,6 +239,7 @@ class PostgresStore:
             closed_until={(row[0], row[1]): row[2] for row in await self._fetch(_CLOSED_UNTIL)},
             lists=await self.shelf.active() if screening else {},
             cleared=await cleared_pairs(self._pool) if screening else {},
+            operations=await rail_operations(self._pool),
             evidence_keys=signing_keys(await key_history(self._pool)),
         )
 
@@ -387,6 +389,12 @@ class PostgresStore:
         """See Store.unconsumed."""
         rows = await self._fetch(_UNCONSUMED, sorted(partitions), sent_seconds, limit)
         return [Outgoing(row[0], row[1], row[2]) for row in rows]
+
+    async def exchange_health(
+        self, worker: str, counts: Sequence[RailCounts], lease_seconds: float
+    ) -> tuple[int, list[RailCounts]]:
+        """See Store.exchange_health."""
+        return await exchange_health(self._pool, worker, counts, lease_seconds)
 
     async def mark_sent(self, ids: Sequence[str]) -> None:
         """See Store.mark_sent."""

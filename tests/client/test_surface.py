@@ -39,6 +39,14 @@ LEFT_OUT: Mapping[str, str] = {
     "asyncapi": "for tools that read the description",
     "show_key_history": "for verifiers, who need no API key",
     "take_callback": "for rails, which sign what they send",
+    "draft_routes": "for operators: `zentra routes`",
+    "list_routes": "for operators: `zentra routes`",
+    "show_routes": "for operators: `zentra routes`",
+    "validate_routes": "for operators: `zentra routes`",
+    "promote_routes": "for operators: `zentra routes`",
+    "roll_back_routes": "for operators: `zentra routes`",
+    "explain_route": "for operators: `zentra routes explain`",
+    "list_rails": "for operators: `zentra rails health`",
 }
 """Operations that the client does not have, each with the reason."""
 

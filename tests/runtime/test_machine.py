@@ -42,6 +42,7 @@ CHANGES = {
     ("PROCESSING/reserving",        "ledger_refused"):    "FAILED",
     ("PROCESSING/reserving",        "cancelled"):         "FAILED",
     ("PROCESSING/routing",          "routed"):            "AWAITING_PROVIDER/submitted",
+    ("PROCESSING/routing",          "route_awaited"):     "PROCESSING/routing",
     ("PROCESSING/routing",          "unroutable"):        "FAILED",
     ("PROCESSING/routing",          "cancelled"):         "FAILED",
     ("PROCESSING/reserving",        "held"):              "PROCESSING/held",
