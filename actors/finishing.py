@@ -14,8 +14,8 @@ from zentra.actors import webhooks
 from zentra.actors.framing import Told, arrays_of, frames_of
 from zentra.actors.relay import row_of
 from zentra.actors.stages import LEAF_WAITS
-from zentra.actors.tick import CASE_DEADLINE, Input, SignHead, Tick, derived_id
-from zentra.runtime.evidence.history import in_force
+from zentra.actors.tick import CASE_DEADLINE, Input, Tick, derived_id
+from zentra.runtime.evidence.history import SignHead, in_force
 from zentra.runtime.evidence.merkle import Frontier, leaf_hash
 from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.messages import Due, LeafDue, encode_frame

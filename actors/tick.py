@@ -12,7 +12,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
@@ -22,6 +22,7 @@ from zentra.actors import monitoring, reviewing, webhooks
 from zentra.actors.beliefs import Believed
 from zentra.actors.memory import Lane, LeafName, Memory, Missing, MissingGround
 from zentra.runtime.errors import VersionGap
+from zentra.runtime.evidence.history import SignHead
 from zentra.runtime.evidence.merkle import leaf_hash
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.machine import ENTER, TIMEOUTS
@@ -49,7 +50,7 @@ from zentra.runtime.stream_ports import Position
 from zentra.runtime.webhooks.delivery import Delivery
 from zentra.runtime.webhooks.standard import WebhookCall
 
-__all__ = ["Batch", "Input", "Poll", "Rules", "SignHead", "Tick", "derived_id"]
+__all__ = ["Batch", "Input", "Poll", "Rules", "Tick", "derived_id"]
 
 WORKLOAD_AGE_MAX: Final = timedelta(seconds=10)  # of the counts by which reviews are shared out
 CASE_DEADLINE: Final = timedelta(hours=24)
@@ -92,10 +93,6 @@ class Poll(NamedTuple):
     rail: str
     reference: str
     cause: Cause
-
-
-SignHead: TypeAlias = Callable[[str, int, bytes, datetime], tuple[str, bytes]]
-"""Tenant, size, root and time of a head -> the id of a key and its signature."""
 
 
 class Rules(Struct, frozen=True):
@@ -152,8 +149,7 @@ class Tick:
         self.owing: list[Transaction] = []  # that have just failed with money posted: it is to be given back
         self.unasked: set[int] = set()  # accounts that a reserve found short: the store is to be asked what has expired
         self.poked: set[str] = set()  # holds that were asked to look at their timers
-        self.repeats = 0
-        self.unsigned: Counter[str] = Counter()  # leaves that had to wait, by the key that nobody here holds
+        self.repeats, self.unsigned = 0, Counter[str]()  # leaves that had to wait, by the key that is lacking here
         self.waits: dict[str, list[float]] = defaultdict(list)  # by event: seconds since the record before
         self.counts: dict[VelocityKey, Usage] = defaultdict(Usage)
         self.frames: dict[tuple[int, str], list[Event]] = defaultdict(list)
@@ -385,12 +381,10 @@ class Tick:
         settings = self.configuration.rails[attempt.rail]
         command = tx.command
         if not self.resting(attempt.rail):  # else it is not asked a second time; polls go on
-            self.submissions.append(
-                Submission(
-                    tx.tenant, attempt.rail, attempt.reference, command.amount, command.currency, command.destination,
-                    command.metadata.get("sandbox_scenario"), tx.trace, tx.tracestate, tx.sequence,
-                )
-            )  # fmt: skip
+            self.submissions.append(Submission(
+                tx.tenant, attempt.rail, attempt.reference, command.amount, command.currency, command.destination,
+                command.metadata.get("sandbox_scenario"), tx.trace, tx.tracestate, tx.sequence,
+            ))  # fmt: skip
         self.rearm(tx, partition, self.now + timedelta(seconds=settings.poll_after_seconds))
 
     def resting(self, rail: str) -> str:

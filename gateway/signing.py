@@ -12,11 +12,10 @@ from typing import Final
 import anyio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from zentra.actors.tick import SignHead
 from zentra.gateway.settings import Settings, SettingsError
 from zentra.runtime.errors import Unavailable
 from zentra.runtime.evidence.heads import key_id, sign_head
-from zentra.runtime.evidence.history import SigningKey, in_force
+from zentra.runtime.evidence.history import SignHead, SigningKey, in_force
 from zentra.runtime.evidence.key_files import load_private_keys
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.intents.transaction import timestamp

@@ -299,8 +299,7 @@ def repair(simulation: Simulation) -> None:
 def change_configuration(simulation: Simulation) -> None:
     """Change what is set up: a policy, a fee, an endpoint, people, the rules of reviews, rates, an account, a party,
     corridors, how a rail is operated, or the key that signs."""
-    random, store = simulation.random, simulation.store
-    current = store.current
+    random, store, current = simulation.random, simulation.store, simulation.store.current
     match random.randrange(11):
         case 10:
             _rotate_key(simulation)

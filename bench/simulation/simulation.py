@@ -19,7 +19,7 @@ from typing import Any, Final
 from msgspec import Struct, structs
 
 from zentra.actors.relay import row_of
-from zentra.actors.tick import Input, Rules, SignHead
+from zentra.actors.tick import Input, Rules
 from zentra.bench.simulation import mischief, orders
 from zentra.bench.simulation.auditor import Auditor, Violation
 from zentra.bench.simulation.border import Border
@@ -30,6 +30,7 @@ from zentra.bench.simulation.shelf import Shelf
 from zentra.bench.simulation.workers import SimulatedPublisher, SimulatedWorker
 from zentra.bench.twins.fleet import START
 from zentra.bench.twins.stream import StreamTwin
+from zentra.runtime.evidence.history import SignHead
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.partitions import partition_of
 from zentra.runtime.ports import Endpoint, Ground, TickPlan, TickWrites

@@ -11,9 +11,10 @@
 import base64
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from hashlib import sha256
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -24,8 +25,8 @@ from zentra.runtime.evidence.heads import key_id
 from zentra.runtime.evidence.keyring import KeyRing, RingKey, ring_of
 
 __all__ = [
-    "HISTORY_FORMAT", "KEY_ENTRY_TYPE", "HistoryFlaw", "KeyEntry", "KeyHistory", "SigningKey", "first_entry",
-    "in_force", "read_history", "ring_with", "rotation_entry",
+    "HISTORY_FORMAT", "KEY_ENTRY_TYPE", "HistoryFlaw", "KeyEntry", "KeyHistory", "SignHead", "SigningKey",
+    "first_entry", "in_force", "read_history", "ring_with", "rotation_entry",
 ]  # fmt: skip
 
 KEY_ENTRY_TYPE: Final = "application/vnd.zentra.evidence-key+json"
@@ -83,6 +84,10 @@ class SigningKey(msgspec.Struct, frozen=True):
 
     key_id: str
     since: str
+
+
+SignHead: TypeAlias = Callable[[str, int, bytes, datetime], tuple[str, bytes]]
+"""Tenant, size, root and time of a head -> the id of the key and its signature."""
 
 
 def in_force(keys: Sequence[SigningKey], at: str) -> str | None:
