@@ -23,7 +23,7 @@ from zentra.runtime.partitions import log_key
 from zentra.runtime.policy import DEFAULT_RULES, Judging, VelocityKey, decide, is_plain, velocity_keys
 from zentra.runtime.reviews import asks_of, standing
 
-__all__ = ["HANDLERS", "REGISTERED_TIMER", "close", "due", "fire"]
+__all__ = ["HANDLERS", "LEAF_WAITS", "REGISTERED_TIMER", "close", "due", "fire"]
 
 
 # The gateway sets the first state timer when it registers an intent.
@@ -31,6 +31,10 @@ REGISTERED_TIMER: Final = timedelta(seconds=TIMEOUTS[State.ACCEPTED].seconds)
 
 # What a state asks for is asked for again in pauses that double: what is poison each time must not spin.
 ASKED_AGAIN_SECONDS_MAX: Final = 3_600.0
+
+# The log could not take the leaf of an intent, because whoever has the log lacks the key that signs now.
+LEAF_WAITS: Final = 0  # as the version of what is due: no actor ever stands there
+LEAF_AGAIN: Final = timedelta(seconds=20)
 
 _UNJUDGED: Final = frozenset({State.ACCEPTED, State.JUDGING})
 
@@ -142,6 +146,8 @@ def evidence(tick: Tick, at: Input, event: Due) -> None:
     tx = tick.transaction(event.intent)
     if tx is None:
         tick.arrived(event)  # reloads, then refuses
+    elif event.version == LEAF_WAITS:
+        tick.timer("intent", tx.id, "seal", at.partition, tx.tenant, tick.now + LEAF_AGAIN)
     elif tx.state in SETTLED and (tx.sealed or not tx.deliveries_open):
         close(tick, at, tx)
 
@@ -154,7 +160,11 @@ def close(tick: Tick, at: Input, tx: Transaction) -> None:
     fact = Fact.AMENDED if tx.sealed else Fact.SEALED
     facts = f.Closed(tx.sequence, tx.hash.hex(), len(tx.deliveries_open))
     tick.move(tx, fact, facts, at, actor="svc_evidence")
-    leaf = leaf_data(tenant=tx.tenant, intent=tx.id, kind=kind, chain=tx.hash, records=tx.sequence)
+    _hand_over(tick, tx, kind, tx.sequence, tx.hash)
+
+
+def _hand_over(tick: Tick, tx: Transaction, kind: LeafKind, records: int, link: bytes) -> None:
+    leaf = leaf_data(tenant=tx.tenant, intent=tx.id, kind=kind, chain=link, records=records)
     tick.send(tick.place_of(log_key(tx.tenant)), "log", LeafDue(tx.tenant, tx.id, leaf))
 
 
@@ -174,6 +184,8 @@ def fire(tick: Tick, at: Input, event: TimerFired) -> None:
         return
     if event.name == "seal":
         if tx.state in SETTLED:
+            for number, (records, link) in enumerate(tx.seals):  # those that waited; the log takes none twice
+                _hand_over(tick, tx, "addendum" if number else "packet", records, link)
             close(tick, at, tx)
         return
     tx.timer_due = None

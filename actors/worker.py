@@ -416,6 +416,9 @@ class Worker(Owner):
         if tick.lost:
             self.instruments.count("fence_refusals", by=len(tick.lost))
             self._drop(tick.lost - gone)
+        for kid, count in tick.unsigned.items():
+            self.instruments.count("evidence_leaves_waiting", by=count)
+            logger.error("sealing has stopped: this worker lacks the key in force", extra={"key_id": kid})
         if gone:
             self.engine.memory.drop_partitions(frozenset(gone))
             self.timers.drop_partitions(frozenset(gone - self.leases.keys()))

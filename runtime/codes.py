@@ -249,6 +249,7 @@ FIELD_CODES: Final = frozenset(
         "number_malformed",
         "number_out_of_range",
         "parameter_unknown",
+        "personal_subject_missing",
         "order_unknown",
         "primitive_unknown",
         "quote_malformed",

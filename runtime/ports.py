@@ -12,6 +12,7 @@ from msgspec import Struct, field
 
 from zentra.runtime.compliance.lists import NameList
 from zentra.runtime.compliance.rules import ClearedPair
+from zentra.runtime.evidence.history import SigningKey
 from zentra.runtime.evidence.merkle import Frontier
 from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.intents.transaction import Transition
@@ -107,6 +108,7 @@ class Configuration(Struct, frozen=True):
     cleared: Mapping[str, frozenset[ClearedPair]] = {}
     operations: Mapping[str, RailOperation] = {}  # by rail: what operators have said of it, where they have
     endpoints_held: frozenset[tuple[str, str]] = frozenset()  # (tenant, endpoint) of those that are disabled
+    evidence_keys: tuple[SigningKey, ...] = ()  # in their order; none: whichever key a worker has
 
 
 class Lease(Struct, frozen=True, gc=False):

@@ -17,7 +17,9 @@ from zentra.bench.simulation.outside import Callback
 from zentra.bench.simulation.setting import APPROVED_SECONDS, GLOBEX, MONITORS, PARTIES, UNTRUSTED, rates
 from zentra.bench.simulation.shelf import LEASE_SECONDS
 from zentra.runtime.compliance.states import PartyRef
+from zentra.runtime.evidence.history import SigningKey
 from zentra.runtime.fees.schedule import FeeSchedule
+from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.ledger.book import available
 from zentra.runtime.policy import PolicyRules
 from zentra.runtime.rails.routing import find_corridor, reference_of
@@ -297,6 +299,8 @@ def repair(simulation: Simulation) -> None:
         rail.silent_until = rail.refuses_until = rail.slow_until = simulation.time
     simulation.store.configure(structs.replace(simulation.store.current, operations={}))
     simulation.auditor.configured()
+    for key in simulation.store.current.evidence_keys:
+        simulation.hold_key(key.key_id)
     for worker in list(simulation.workers):
         worker.beats_missed_until = 0.0
         if worker.stalled_until == float("inf"):
@@ -306,10 +310,11 @@ def repair(simulation: Simulation) -> None:
 
 def change_configuration(simulation: Simulation) -> None:
     """Change what is set up: a policy, a fee, an endpoint, people, the rules of reviews, rates, an account, a party,
-    corridors, or how a rail is operated."""
-    random, store = simulation.random, simulation.store
-    current = store.current
-    match random.randrange(10):
+    corridors, how a rail is operated, or the key that signs."""
+    random, store, current = simulation.random, simulation.store, simulation.store.current
+    match random.randrange(11):
+        case 10:
+            _rotate_key(simulation)
         case 8 | 9:
             roads.change(simulation)
         case 5:
@@ -356,6 +361,24 @@ def change_configuration(simulation: Simulation) -> None:
         case _:
             _change_account(simulation)
     simulation.auditor.configured()
+
+
+def _rotate_key(simulation: Simulation) -> None:
+    """Let another evidence key follow in a while; sometimes the workers get it long after it is in force."""
+    random, store = simulation.random, simulation.store
+    known = store.current.evidence_keys
+    missing = [key.key_id for key in known if key.key_id not in simulation.signers]
+    if missing:
+        simulation.hold_key(missing[0])
+        return
+    latest = max([simulation.store_time(), *(head.at for head in store.rows.heads.values())])
+    since = timestamp(latest + timedelta(seconds=random.uniform(0.1, 30)))
+    if since <= known[-1].since:
+        return  # one follows already
+    key = SigningKey(f"key{len(known)}", since)
+    if random.random() < 0.7:
+        simulation.hold_key(key.key_id)
+    store.configure(structs.replace(store.current, evidence_keys=(*known, key)))
 
 
 def _change_account(simulation: Simulation) -> None:

@@ -135,6 +135,7 @@ class Transaction(Struct, kw_only=True, gc=False):
     deliveries_told: dict[str, int] = {}
     cases_open: dict[str, str] = {}
     sealed: int = 0
+    seals: tuple[tuple[int, bytes], ...] = ()  # of the packet and each addendum: how many records, and their hash
     settled_at: datetime | None = None
     referred_at: datetime | None = None
     timer_due: datetime | None = None  # when the stored state timer fires, as far as the owner knows; not folded
@@ -420,6 +421,7 @@ def _absorb_delivery(tx: Transaction, facts: f.Delivered, topic: str) -> None:
 
 def _absorb_closed(tx: Transaction, facts: f.Closed, topic: str) -> None:
     tx.sealed = tx.sequence
+    tx.seals += ((tx.sequence, tx.hash),)
 
 
 _ABSORBERS: Final[dict[type, Any]] = {

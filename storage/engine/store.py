@@ -47,6 +47,7 @@ from zentra.storage.engine.journal import UUID_DIGITS, commit_tick
 from zentra.storage.engine.ownership import claim_leases, give_up_leases, release_leases
 from zentra.storage.errors import translated
 from zentra.storage.intake.callbacks import WAITING, waiting_of
+from zentra.storage.intake.evidence_keys import key_history, signing_keys
 from zentra.storage.operations import exchange_health, rail_operations
 from zentra.storage.pool import Pool
 from zentra.storage.routes import CORRIDOR_COLUMNS, corridor_of
@@ -250,6 +251,7 @@ class PostgresStore:
             lists=await self.shelf.active() if screening else {},
             cleared=await cleared_pairs(self._pool) if screening else {},
             operations=await rail_operations(self._pool),
+            evidence_keys=signing_keys(await key_history(self._pool)),
         )
 
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:

@@ -37,6 +37,7 @@ LEFT_OUT: Mapping[str, str] = {
     "metrics": "for whoever runs the gateway",
     "openapi": "for tools that read the description",
     "asyncapi": "for tools that read the description",
+    "show_key_history": "for verifiers, who need no API key",
     "take_callback": "for rails, which sign what they send",
     "show_webhook_keys": "for receivers, which have no key of the API",
     "draft_routes": "for operators: `zentra routes`",
