@@ -116,6 +116,17 @@ def test_the_demo_reports_six_stories_and_no_broken_invariant() -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_a_rehearsal_beside_a_development_installation_breaks_its_worker_and_its_redis(
+    installation: Installation,
+) -> None:
+    directory = str(installation.data_dir)
+    done = await anyio.to_thread.run_sync(command, "rehearse", "redis-loss", "worker-kill", "--data-dir", directory)
+    assert done.returncode == 0, done.stdout
+    assert "worker-1 is started again" in done.stdout
+    assert "2 of 2 stories ended as they have to" in done.stdout
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_what_a_running_installation_does_not_offer_is_left_out_and_named(
     installation: Installation, tmp_path: Path
 ) -> None:
@@ -133,14 +144,3 @@ async def test_what_a_running_installation_does_not_offer_is_left_out_and_named(
     assert {name: left_out.split("(")[1].split()[0].rstrip(",)") for name, (_, left_out) in told.items()} == {
         "worker-kill": "--data-dir", "cross-tenant": "--stranger-key", "rail-failover": "--sandbox-url",
     }  # fmt: skip
-
-
-@pytest.mark.asyncio(loop_scope="module")
-async def test_a_rehearsal_beside_a_development_installation_breaks_its_worker_and_its_redis(
-    installation: Installation,
-) -> None:
-    directory = str(installation.data_dir)
-    done = await anyio.to_thread.run_sync(command, "rehearse", "redis-loss", "worker-kill", "--data-dir", directory)
-    assert done.returncode == 0, done.stdout
-    assert "worker-1 is started again" in done.stdout
-    assert "2 of 2 stories ended as they have to" in done.stdout
