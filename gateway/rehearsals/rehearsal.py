@@ -85,21 +85,17 @@ async def _play(
     async with listening(receiver, host, port) as inside, aiohttp.ClientSession() as session:
         stage = Stage(site, session, receiver, outside or inside)
         await stage.prepare()
-        for number, incident in enumerate(incidents, 1):
-            story = Story(incident.name, incident.title)
-            stories.append(story)
-            console.print(
-                f"\n[bold]{number}. {incident.title}[/bold]  ({incident.name})\n   {escape(incident.summary)}"
-            )
-            story.left_out = missing_for(incident, site)
-            if story.left_out:
-                console.print(f"   [yellow]left out:[/yellow] {escape(story.left_out)}")
-                continue
-            await _tell(story, incident, stage, patience)
-            for line in story.lines:
-                console.print(f"   {escape(line)}")
-            if story.failure:
-                console.print(f"   [red]failed:[/red] {escape(story.failure)}")
+        try:
+            for number, incident in enumerate(incidents, 1):
+                stories.append(story := Story(incident.name, incident.title))
+                console.print(f"\n[bold]{number}. {incident.title}[/bold]  ({incident.name})")
+                console.print(f"   {escape(incident.summary)}")
+                story.left_out = missing_for(incident, site)
+                if not story.left_out:
+                    await _tell(story, incident, stage, patience)
+                _print(console, story)
+        finally:
+            await stage.leave()
     return stories
 
 
@@ -111,6 +107,15 @@ async def _tell(story: Story, incident: Incident, stage: Stage, patience: float)
         story.failure = str(failure)
     except TimeoutError:
         story.failure = f"did not come to an end in {patience:g} s; rails with long deadlines need more (--patience)"
+
+
+def _print(console: Console, story: Story) -> None:
+    for line in story.lines:
+        console.print(f"   {escape(line)}")
+    if story.left_out:
+        console.print(f"   [yellow]left out:[/yellow] {escape(story.left_out)}")
+    if story.failure:
+        console.print(f"   [red]failed:[/red] {escape(story.failure)}")
 
 
 async def _audit(url: str) -> Audit:

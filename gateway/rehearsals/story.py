@@ -56,6 +56,7 @@ class Stage:
         self.site, self.session, self.receiver, self.hook = site, session, receiver, hook
         run = secrets.token_hex(4)
         self.payer, self.payee = f"rehearsal-{run}-payer", f"rehearsal-{run}-payee"
+        self._endpoint = ""
         self._keys = {"creator": site.cast.creator, "operator": site.cast.operator, "stranger": site.cast.stranger}
 
     async def prepare(self) -> None:
@@ -76,7 +77,15 @@ class Stage:
         made = _done(
             await self.call("POST", "/webhooks/endpoints", "creator", {"url": f"{self.hook}/hooks"}), "the hook"
         )
+        self._endpoint = made["id"]
         self.receiver.secrets.append(parse_secret(made["secret"]))
+
+    async def leave(self) -> None:
+        """Delete the webhook consumer: packets of the tenant would go on waiting for one that nobody plays any more."""
+        if self._endpoint:
+            answered = await self.call("DELETE", f"/webhooks/endpoints/{self._endpoint}", "creator")
+            self._endpoint = ""
+            _done(answered, "the end of the hook")
 
     async def call(
         self, method: str, path: str, who: str, body: Answer | None = None, *, wait: int = 0, key: str = ""
