@@ -70,6 +70,7 @@ CALLBACK_MUTATIONS: Final = (
         "I",
         (Edit(_OUTCOMES, 'asking.end_case(tick, at, tx, asking.UNKNOWN_OUTCOME, "superseded", cause)', "pass"),),
         (f"{_POLLING_TESTS}test_a_contradiction_takes_the_place_of_the_case_that_nobody_answered",),
+        "the rail answers in the end, which closes it as well",
     ),
     Mutation(
         "answered-case-open",
