@@ -18,7 +18,7 @@ import anyio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from zentra.runtime.errors import Contended, Unavailable
+from zentra.runtime.errors import Unavailable
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.ports import RailCounts, Store
 from zentra.runtime.rails.health import Circuit, CircuitState, Counts, Shift, Window, is_bad, trips
@@ -199,7 +199,7 @@ class HealthExchange:
             await anyio.sleep(LOOK_SECONDS)
             try:
                 await self.once(anyio.current_time())
-            except (Contended, Unavailable) as error:
+            except Unavailable as error:
                 logger.warning("the health of rails waits for the store", extra={"error": str(error)})
 
     async def once(self, now: float) -> None:

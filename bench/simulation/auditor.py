@@ -116,7 +116,7 @@ class Auditor:
         told = {history.records[record.sequence - 1]: record for history, record in moved}
         self.messages.wrote(writes.outbox, told)
         self.deliveries.wrote(writes.deliveries, self.histories)
-        self.deliveries.stand(writes.deliveries_begun, writes.delivery_states, writes.delivery_attempts)
+        self.deliveries.stand(writes, self._configurations[version], ground.now)
         self.desk.wrote(writes, moved, self.messages.commands)
         self.holds.wrote(writes, moved, self.messages.commands, lowest, ground.now)
         self.logs.wrote(writes.leaves, writes.tiles, writes.heads, self.histories)
@@ -172,7 +172,7 @@ class Auditor:
         self.rebuild(store)
         self.messages.consumed((), (), store.rows.outbox)
         self.messages.finish([key for key, row in store.rows.outbox.items() if row.sent_at is None])
-        self.deliveries.finish()
+        self.deliveries.finish(store.current.endpoints_held)
         self.reviews.finish(now)
         self.desk.finish(store, self.histories, now)
         self.callbacks.finish(store, self.histories, self.desk.claimed, now)

@@ -71,6 +71,7 @@ class Shelf(StoreTwin):
     deliveries = _slow(StoreTwin.deliveries)
     started_attempts = _slow(StoreTwin.started_attempts)
     open_deliveries = _slow(StoreTwin.open_deliveries)
+    lane = _slow(StoreTwin.lane)
     open_lanes = _slow(StoreTwin.open_lanes)
     logs = _slow(StoreTwin.logs)
     leaves = _slow(StoreTwin.leaves)
