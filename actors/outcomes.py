@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from zentra.actors import asking, stages, strangers
+from zentra.actors import asking, routes, strangers
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.transaction import Attempt, Transaction, word_of
@@ -160,7 +160,7 @@ def _failed_over(tick: Tick, at: Input, tx: Transaction) -> bool:
     marked = msgspec.structs.replace(rejected, status="not_accepted")
     tx.attempts = (*tx.attempts[:-1], marked)
     corridor = routing.find_corridor(tick.configuration.corridors.get(tx.tenant, ()), tx.command)
-    if corridor is None or not stages.try_next_rail(tick, at, tx, corridor, Fact.FAILED_OVER):
+    if corridor is None or not routes.try_next_rail(tick, at, tx, corridor, Fact.FAILED_OVER):
         tx.attempts = (*tx.attempts[:-1], rejected)
         return False
     return True

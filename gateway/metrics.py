@@ -66,6 +66,8 @@ _HELP: Final = {
     "fence_refusals": "Partitions of a tick that another worker owned by then",
     "webhook_attempts": "Webhook attempts by outcome; those not started came while too many calls were under way",
     "rail_calls": "Calls to rails by outcome",
+    "rail_circuit": "How this worker's circuit of a rail stands: 0 closed, 1 half open, 2 open",
+    "rail_waiting": "Calls of this worker to a rail that wait for their turn",
     "poison_messages": "Events set aside because they could not be decided",
     "stream_rollbacks": "Partitions whose stream had lost its tail",
     "frames_lost": "Command frames that a stream lost before anybody consumed them; they were sent again",
@@ -74,12 +76,17 @@ _HELP: Final = {
     "requests_limited": "Requests sent away because a tenant or a key asked for more than its limit",
     "limits_degraded": "Questions about limits that Redis did not answer; each gateway held the limits by itself",
     "failures_shut": "Requests with unknown credentials sent away unseen because their address had failed too often",
+    "anchors_pending": "Checkpoints that wait to be kept elsewhere",
+    "anchors_oldest_seconds": "For how long the oldest of them has waited",
+    "anchor_attempts": "Checkpoints handed to sinks, by kind of sink and outcome",
+    "evidence_leaves_waiting": "Leaves put off because the worker of their log lacks the evidence key in force",
+    "evidence_signing_stopped": "1 while this worker lacks the evidence key in force, and seals nothing",
     "denials_collected": "Refusals counted under a collective actor because too many were waiting",
 }
 # An alert on a counter needs its zero.
 _FROM_ZERO: Final = (
     "fence_refusals", "poison_messages", "stream_rollbacks", "frames_lost", "denials_collected",
-    "backlog_readings_failed", "requests_limited", "limits_degraded", "failures_shut",
+    "backlog_readings_failed", "evidence_leaves_waiting", "requests_limited", "limits_degraded", "failures_shut",
 )  # fmt: skip
 
 _Labels = tuple[tuple[str, str], ...]
@@ -137,7 +144,10 @@ class Metrics:
         )
         self._ticks = Histogram("zentra_tick_duration_seconds", "Time from taking to committed", (), TICK_BUCKETS)
         self._events = Histogram("zentra_tick_events", "Events in one tick", (), EVENT_BUCKETS)
-        self._gauges: dict[str, float] = {}
+        self._rails = Histogram(
+            "zentra_rail_call_duration_seconds", "Time that a rail took to answer", ("rail", "how"), HTTP_BUCKETS
+        )
+        self._gauges: dict[str, dict[_Labels, float]] = {}
         self._counts: dict[str, dict[_Labels, int]] = {name: {(): 0} for name in _FROM_ZERO}
         self._probes: list[Callable[[], Mapping[str, float]]] = []
         self.registry.register(self)
@@ -164,9 +174,13 @@ class Metrics:
         for event, seconds in waits.items():
             self._stages.observe_many((event,), seconds)
 
-    def gauge(self, name: str, value: float) -> None:
-        """A quantity stands at `value` now."""
-        self._gauges[name] = float(value)
+    def gauge(self, name: str, value: float, labels: Mapping[str, str] = _NO_LABELS) -> None:
+        """A quantity stands at `value` now; a name always comes with the same labels."""
+        self._gauges.setdefault(name, {})[tuple(labels.items())] = float(value)
+
+    def rail(self, rail: str, how: str, seconds: float) -> None:
+        """A call to a rail took so long."""
+        self._rails.observe((rail, how), seconds)
 
     def count(self, name: str, labels: Mapping[str, str] = _NO_LABELS, by: int = 1) -> None:
         """Something happened `by` more times; a name always comes with the same labels."""
@@ -182,13 +196,17 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family that has something to say."""
-        for histogram in (self._http, self._stages, self._ticks, self._events):
+        for histogram in (self._http, self._stages, self._ticks, self._events, self._rails):
             yield histogram.family()
         for probe in self._probes:
-            self._gauges.update(probe())
-        for name, value in sorted(self._gauges.items()):
-            gauge = GaugeMetricFamily(f"zentra_{name}", _HELP.get(name, name))
-            gauge.add_metric((), value)
+            for name, value in probe().items():
+                self.gauge(name, value)
+        for name, values in sorted(self._gauges.items()):
+            gauge = GaugeMetricFamily(
+                f"zentra_{name}", _HELP.get(name, name), labels=[label for label, _ in next(iter(values))]
+            )
+            for key, value in list(values.items()):
+                gauge.add_metric([text for _, text in key], value)
             yield gauge
         for name, series in sorted(self._counts.items()):
             labels = [label for label, _ in next(iter(series))]

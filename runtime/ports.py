@@ -12,17 +12,21 @@ from msgspec import Struct, field
 
 from zentra.runtime.compliance.lists import NameList
 from zentra.runtime.compliance.rules import ClearedPair
+from zentra.runtime.evidence.history import SigningKey
 from zentra.runtime.evidence.merkle import Frontier
 from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting
 from zentra.runtime.ledger.conversion import FxRate
 from zentra.runtime.policy import PolicyRules, Usage, VelocityKey
+from zentra.runtime.rails.health import Counts
+from zentra.runtime.rails.operating import RailOperation
 from zentra.runtime.rails.port import RailOutcome, RailSettings
 from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.reviews import Desk, Member, ReviewRules, Workload
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import Delivery
+from zentra.runtime.webhooks.terms import HEALTHY, TERMS, EndpointTerms, Health
 
 __all__ = [
     "EXPIRING_MAX",
@@ -32,13 +36,16 @@ __all__ = [
     "Configuration",
     "DenialRow",
     "Endpoint",
+    "EndpointDisabled",
     "Expiring",
     "ExpiringHold",
     "Fence",
     "Ground",
     "HoldRow",
+    "LaneRow",
     "Lease",
     "LogHead",
+    "RailCounts",
     "Store",
     "StoredIntent",
     "TickPlan",
@@ -52,13 +59,36 @@ WAITING_MAX: Final = 100  # callbacks of one reference that are told of at once:
 
 
 class Endpoint(Struct, frozen=True):
-    """Where a tenant wants its events."""
+    """Where a tenant wants its events, and how.
+
+    `secrets` and `keys` (seeds of Ed25519) are sealed, the newest first; `*_until` says when each stops signing."""
 
     tenant: str
     id: str
     url: str
     events: tuple[str, ...]
     secrets: tuple[bytes, ...]
+    terms: EndpointTerms = TERMS
+    secrets_until: tuple[datetime | None, ...] = ()
+    keys: tuple[bytes, ...] = ()
+    keys_until: tuple[datetime | None, ...] = ()
+    since: datetime | None = None  # it has been enabled, and where it is, for so long
+
+
+class EndpointDisabled(Struct, frozen=True):
+    """An endpoint that the runtime disables: because it is `gone` (410), or has been `failing` for too long."""
+
+    tenant: str
+    endpoint: str
+    reason: str
+    at: datetime
+
+
+class LaneRow(Struct, frozen=True):
+    """What is known of an endpoint's lane: the number of the last delivery that it took in, and its failures."""
+
+    sequence: int = 0
+    health: Health = HEALTHY
 
 
 class Configuration(Struct, frozen=True):
@@ -76,6 +106,9 @@ class Configuration(Struct, frozen=True):
     fees: dict[str, FeeSchedule] = {}
     lists: Mapping[str, NameList] = {}
     cleared: Mapping[str, frozenset[ClearedPair]] = {}
+    operations: Mapping[str, RailOperation] = {}  # by rail: what operators have said of it, where they have
+    endpoints_held: frozenset[tuple[str, str]] = frozenset()  # (tenant, endpoint) of those that are disabled
+    evidence_keys: tuple[SigningKey, ...] = ()  # in their order; none: whichever key a worker has
 
 
 class Lease(Struct, frozen=True, gc=False):
@@ -245,12 +278,23 @@ class TickWrites(Struct):
     holds: dict[str, HoldRow] = field(default_factory=dict)  # by intent, as they stand after the tick
     command_outcomes: list[tuple[Any, ...]] = field(default_factory=list)
     callbacks_claimed: list[tuple[str, str, str, str]] = field(default_factory=list)
-    endpoints_disabled: list[tuple[str, str]] = field(default_factory=list)
+    endpoints_disabled: dict[tuple[str, str], EndpointDisabled] = field(default_factory=dict)
     leaves: list[tuple[str, int, str, bytes, bytes]] = field(default_factory=list)
     tiles: list[tuple[str, int, int, bytes]] = field(default_factory=list)
     heads: list[LogHead] = field(default_factory=list)
     denials: list[DenialRow] = field(default_factory=list)
     corrections: list[tuple[str, str, str, datetime]] = field(default_factory=list)  # tenant, original, correction, at
+    lanes: dict[tuple[str, str], LaneRow] = field(default_factory=dict)  # by tenant and endpoint, as they stand now
+
+
+class RailCounts(Struct, frozen=True):
+    """What one worker has counted of a rail within its window, and how its circuit stands."""
+
+    worker: str
+    rail: str
+    counts: Counts
+    circuit: str
+    waiting: int
 
 
 class StoredIntent(Struct, frozen=True):
@@ -305,8 +349,13 @@ class Store(Protocol):
         """Return the deliveries that exist."""
         ...
 
-    async def open_deliveries(self, tenant: str, endpoint: str) -> list[Delivery]:
-        """Return what an endpoint has not settled, oldest first."""
+    async def open_deliveries(self, tenant: str, endpoint: str, *, timed: bool = False) -> list[Delivery]:
+        """Return what an endpoint has not settled, in the order in which its lane took it in; what waits for the time
+        of its next try only where `timed`."""
+        ...
+
+    async def lane(self, tenant: str, endpoint: str) -> LaneRow:
+        """Return what is known of an endpoint's lane; of one that never took anything in, the beginning."""
         ...
 
     async def open_lanes(self) -> set[tuple[str, str]]:
@@ -398,6 +447,13 @@ class Store(Protocol):
         """Return command frames of these partitions that were sent that long ago and are not consumed, oldest first.
 
         They count as sent now, because whoever asks for them sends them."""
+        ...
+
+    async def exchange_health(
+        self, worker: str, counts: Sequence[RailCounts], lease_seconds: float
+    ) -> tuple[int, list[RailCounts]]:
+        """Replace what a worker says of rails, which are its own `counts`; return how many workers are alive, this one
+        among them, and what the others of them say."""
         ...
 
     async def mark_sent(self, ids: Sequence[str]) -> None:

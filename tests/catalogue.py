@@ -75,6 +75,7 @@ MEANINGS: Final[Mapping[Topic, str]] = {
     Topic.PROVIDER_ROUTED:        "a corridor and a rail were chosen, and the payment is being sent",
     Topic.PROVIDER_FAILOVER:      "a rail surely did not take the payment; the next one is tried",
     Topic.PROVIDER_CALLBACK:      "a rail told an outcome, for the first time or again",
+    Topic.PROVIDER_AWAITED:       "no rail can be asked now; the intent waits for one",
     Topic.RECONCILIATION_MATCHED: "the rail's statement agrees",
     Topic.CASE_OPENED:            "something needs a person; a case is open",
     Topic.CASE_RESOLVED:          "a person has resolved a case",
@@ -88,6 +89,7 @@ MEANINGS: Final[Mapping[Topic, str]] = {
     Topic.HOLD_CAPTURED:          "what was held has moved, or a part of it; the last capture gives back the rest",
     Topic.HOLD_VOIDED:            "what was held still was given back, because somebody asked for it",
     Topic.HOLD_EXPIRED:           "the time of a hold is over; what was held still was given back",
+    Topic.ENDPOINT_DISABLED:      "an endpoint was disabled: it is gone, or has taken nothing for too long",
 }
 # fmt: on
 

@@ -27,6 +27,7 @@ from zentra.bench.simulation.auditor_ledger import AuditedLedger
 from zentra.bench.simulation.auditor_outside import AuditedMessages, AuditedRails
 from zentra.bench.simulation.auditor_policy import AuditedPolicy
 from zentra.bench.simulation.auditor_reviews import AuditedReviews
+from zentra.bench.simulation.auditor_routes import AuditedRoutes
 from zentra.bench.simulation.auditor_words import HELD, Violation
 from zentra.bench.twins.store import StoreTwin
 from zentra.runtime.compliance.states import PartyRef
@@ -52,7 +53,7 @@ class Auditor:
         self.accounts = AuditedAccounts()
         self.histories: dict[str, History] = {}
         self.policy, self.logs, self.rails = AuditedPolicy(), AuditedLogs(), AuditedRails()
-        self.fees = AuditedFees()
+        self.fees, self.routes = AuditedFees(), AuditedRoutes()
         self.deliveries, self.desk, self.reviews = AuditedDeliveries(), AuditedDesk(), AuditedReviews()
         self.holds = AuditedHolds(self.ledger)
         self.callbacks = AuditedCallbacks()
@@ -115,7 +116,7 @@ class Auditor:
         told = {history.records[record.sequence - 1]: record for history, record in moved}
         self.messages.wrote(writes.outbox, told)
         self.deliveries.wrote(writes.deliveries, self.histories)
-        self.deliveries.stand(writes.deliveries_begun, writes.delivery_states, writes.delivery_attempts)
+        self.deliveries.stand(writes, self._configurations[version], ground.now)
         self.desk.wrote(writes, moved, self.messages.commands)
         self.holds.wrote(writes, moved, self.messages.commands, lowest, ground.now)
         self.logs.wrote(writes.leaves, writes.tiles, writes.heads, self.histories)
@@ -171,7 +172,7 @@ class Auditor:
         self.rebuild(store)
         self.messages.consumed((), (), store.rows.outbox)
         self.messages.finish([key for key, row in store.rows.outbox.items() if row.sent_at is None])
-        self.deliveries.finish()
+        self.deliveries.finish(store.current.endpoints_held)
         self.reviews.finish(now)
         self.desk.finish(store, self.histories, now)
         self.callbacks.finish(store, self.histories, self.desk.claimed, now)
@@ -258,6 +259,7 @@ class Auditor:
         self.fees.moved(history, record, configuration, payer, payee)
         self.callbacks.moved(history, record)
         self.rails.grounds(history, record, self.messages.commands)
+        self.routes.moved(history, record, configuration, ground.now)
         self.deliveries.moved(history, record, configuration.endpoints.get(history.tenant, ()))
         return history, record
 

@@ -371,6 +371,8 @@ class History:
                 raise Violation("O", f"{where} starts attempt {facts['attempt']} as {facts['reference']}")
             self.attempts.append(Attempt(facts["rail"], facts["reference"]))
             return
+        if record.event == "provider.awaited":
+            return
         said = facts["said"] or facts["status"]
         attempt = self.attempts[facts["attempt"] - 1] if 0 < facts["attempt"] <= len(self.attempts) else None
         if attempt is None or (attempt.rail, attempt.reference) != (facts["rail"], facts["reference"]):

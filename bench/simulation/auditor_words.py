@@ -59,6 +59,7 @@ _MOVES: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     (HELD,       "hold.voided"):            (FAILED, SUCCESSFUL),
     (HELD,       "hold.expired"):           (FAILED, SUCCESSFUL),
     (ROUTING,    "provider.routed"):        (SUBMITTED,),
+    (ROUTING,    "provider.awaited"):       (ROUTING,),
     (ROUTING,    "ledger.released"):        (FAILED,),
     (SUBMITTED,  "provider.failover"):      (SUBMITTED,),
     (SUBMITTED,  "provider.callback"):      (SUBMITTED, CONFIRMED, REFUSED),
@@ -96,8 +97,9 @@ SIGNS: Final[dict[str, tuple[tuple[int, int], ...]]] = {
 # fmt: on
 
 _ANYWHERE: Final = frozenset(
-    {"case.opened", "case.resolved", "balance.crossed", "webhook.delivered", "webhook.retrying", "webhook.exhausted"}
-)
+    {"case.opened", "case.resolved", "balance.crossed", "webhook.delivered", "webhook.retrying", "webhook.exhausted",
+     "webhook.endpoint_disabled"}
+)  # fmt: skip
 _ONCE_SETTLED: Final = frozenset({"money_runtime.synchronized", "review.closed", "evidence.amended"})
 
 

@@ -51,6 +51,7 @@ class Fault(StrEnum):
     RAIL_SILENT = "rail_silent"
     RAIL_REFUSES = "rail_refuses"
     RAIL_LATE = "rail_late"
+    RAIL_SLOW = "rail_slow"
     RAIL_ANSWER_LOST = "rail_answer_lost"
     CALLBACK_LOST = "callback_lost"
     CALLBACK_REPEATED = "callback_repeated"
@@ -61,6 +62,7 @@ class Fault(StrEnum):
     CALLBACK_FORGED = "callback_forged"
     ENDPOINT_DOWN = "endpoint_down"
     ENDPOINT_ANSWER_LOST = "endpoint_answer_lost"
+    ENDPOINT_GONE = "endpoint_gone"
     REGISTRATION_UNPUBLISHED = "registration_unpublished"
     REGISTRATION_IN_DOUBT = "registration_in_doubt"
 
@@ -111,6 +113,7 @@ FAULTS: Final[dict[Fault, Kind]] = {
     F.RAIL_SILENT:              Kind(0.004,  step=True),
     F.RAIL_REFUSES:             Kind(0.004,  step=True),
     F.RAIL_LATE:                Kind(0.05),
+    F.RAIL_SLOW:                Kind(0.004,  step=True),
     F.RAIL_ANSWER_LOST:         Kind(0.05),
     F.CALLBACK_LOST:            Kind(0.05),
     F.CALLBACK_REPEATED:        Kind(0.1),
@@ -121,6 +124,7 @@ FAULTS: Final[dict[Fault, Kind]] = {
     F.CALLBACK_FORGED:          Kind(0.006,  step=True),
     F.ENDPOINT_DOWN:            Kind(0.003,  step=True),
     F.ENDPOINT_ANSWER_LOST:     Kind(0.05),
+    F.ENDPOINT_GONE:            Kind(0.001,  step=True),
     F.REGISTRATION_UNPUBLISHED: Kind(0.05),
     F.REGISTRATION_IN_DOUBT:    Kind(0.05),
 }

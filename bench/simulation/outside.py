@@ -48,7 +48,7 @@ class SimulatedRail:
         self._simulation, self.settings = simulation, settings
         self._random: Random = simulation.random
         self.inner = ScriptedRail(settings, simulation.rail_time, profile)
-        self.silent_until = self.refuses_until = 0.0
+        self.silent_until = self.refuses_until = self.slow_until = 0.0
         self._owed: dict[str, Payment] = {}  # by reference: what is still to be paid
         self._paid: dict[str, int] = {}  # by reference: how often it was paid
 
@@ -67,6 +67,11 @@ class SimulatedRail:
             self._owed[submission.reference] = payment
             self.pay()
         return unheard if silent or simulation.swarm.strikes(Fault.RAIL_LATE) else outcome
+
+    @property
+    def seconds(self) -> float:
+        """Return how long an answer takes now."""
+        return 4.0 if self._simulation.time < self.slow_until else 0.2
 
     def poll(self, reference: str) -> RailOutcome:
         """Return what the worker hears."""
@@ -114,11 +119,14 @@ class Endpoints:
         self._simulation = simulation
         self._inner = ScriptedEndpoints(simulation.rail_time)
         self.down_until: dict[str, float] = {}
+        self.gone_until: dict[str, float] = {}
 
     def call(self, tenant: str, endpoint: str, call: WebhookCall) -> AttemptResult:
         """Return what the sender hears of one attempt."""
         simulation = self._simulation
         simulation.auditor.called(tenant, endpoint, call)
+        if simulation.time < self.gone_until.get(call.url, 0.0):
+            return AttemptResult(call.delivery, call.attempt, status=410, latency_ms=1)
         if simulation.time < self.down_until.get(call.url, 0.0):
             if simulation.random.random() < 0.5:
                 return AttemptResult(call.delivery, call.attempt, error=AttemptError.TIMEOUT, latency_ms=1)

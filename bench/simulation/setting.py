@@ -6,7 +6,9 @@ some that are frozen or closed; rails with and without idempotent references; co
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
+
+from msgspec import structs
 
 from zentra.bench.twins.fleet import START
 from zentra.bench.twins.store import StoreTwin
@@ -15,7 +17,9 @@ from zentra.runtime.compliance.diligence import Compliance
 from zentra.runtime.compliance.lists import ListInfo, NameList, digest_of_list
 from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.compliance.synthetic import synthetic_entries
+from zentra.runtime.evidence.history import SigningKey
 from zentra.runtime.fees.schedule import FeeMatch, FeeRule, FeeSchedule, FeeTier
+from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.ledger.conversion import FxRate
 from zentra.runtime.ledger.monitors import Monitor
@@ -23,18 +27,20 @@ from zentra.runtime.policy import Limits, PolicyRules
 from zentra.runtime.policy.rules import Risk, Rule, Window, WindowLimits
 from zentra.runtime.ports import Configuration, Endpoint
 from zentra.runtime.rails.port import RailSettings, Trust
-from zentra.runtime.rails.routing import Corridor
+from zentra.runtime.rails.routing import Corridor, RailRoute
 from zentra.runtime.reviews import Approvals, Member, ReviewRules
+from zentra.runtime.webhooks.terms import EndpointTerms
 
 __all__ = [
-    "APPROVED_SECONDS", "COLD_ACCOUNTS", "CURRENCY", "GLOBEX", "LISTED", "MEMBERS", "MONITORS", "NUMBERS", "PARTIES",
-    "PARTITIONS", "SECRET", "TENANTS", "UNLISTED", "UNTRUSTED", "configuration", "fees", "open_books", "profiles",
-    "rates",
+    "APPROVED_SECONDS", "COLD_ACCOUNTS", "CURRENCY", "FIRST_KEY", "GLOBEX", "LISTED", "MEMBERS", "MONITORS", "NUMBERS",
+    "PARTIES", "PARTITIONS", "SECRET", "TENANTS", "UNLISTED", "UNTRUSTED", "configuration", "fees", "open_books",
+    "profiles", "rates",
 ]  # fmt: skip
 
 PARTITIONS: Final = 8
 TENANTS: Final = ("acme", "globex", "initech")
 CURRENCY: Final = "NGN"
+FIRST_KEY: Final = "key0"
 COLD_ACCOUNTS: Final = 6
 UNTRUSTED: Final[dict[str, Trust]] = {"delta": "shared_secret"}
 """The rails whose callbacks anybody could have made who knows what they share with us."""
@@ -124,7 +130,8 @@ def configuration() -> Configuration:
     rails = {
         name: RailSettings(
             name=name, kind="sandbox", secret=SECRET, idempotent_references=idempotent, not_found_lies_seconds=lies,
-            poll_after_seconds=2, poll_interval_max_seconds=60, deadline_seconds=300,
+            poll_after_seconds=2, poll_interval_max_seconds=60, deadline_seconds=300, health_window_seconds=60,
+            health_calls_min=3, bad_percent_max=34, slow_seconds=1, open_seconds=6, probes_max=2,
         )
         for name, idempotent, lies in (
             ("alpha", True, 0.0), ("beta", False, 0.0), ("gamma", True, 20.0), ("delta", True, 0.0),
@@ -135,34 +142,56 @@ def configuration() -> Configuration:
         "acme": PolicyRules(version=1, limits={CURRENCY: limits}),
         "globex": GLOBEX[0],
     }
-    corridors: dict[str, tuple[Corridor, ...]] = {
-        "acme": (
-            Corridor("acme", "any", CURRENCY, "transfer", ("alpha", "beta", "gamma")),
-            Corridor("acme", "small", CURRENCY, "payment", ("delta", "gamma"), minor_max=100_000),
-        ),
-        "globex": (
-            Corridor("globex", "any", CURRENCY, "transfer", ("beta", "alpha")),
-            Corridor("globex", "pay", CURRENCY, "payment", ("delta", "beta")),
-        ),
-        "initech": (Corridor("initech", "any", CURRENCY, "transfer", ("delta", "gamma", "alpha")),),
-    }
     rules["initech"] = PolicyRules(
         version=1, compliance=Compliance(kyc_required=True, screen="counterparties", list_max_age_hours=720)
     )
-    wanted = {"acme": (("all", ("*",)), ("money", ("ledger.*",))), "globex": (("posted", ("ledger.posted",)),)}
+    wanted = {
+        "acme": (
+            ("all", ("*",), EndpointTerms(disable_after_seconds=400)),
+            ("money", ("ledger.*",), EndpointTerms(concurrency=2)),
+        ),
+        "globex": (
+            ("posted", ("ledger.posted", "webhook.*"), EndpointTerms(mode="thin")),
+            ("ordered", ("ledger.*",), EndpointTerms(fifo=True, schedule=(0, 5, 60, 300))),
+        ),
+    }
     endpoints = {
         tenant: tuple(
-            Endpoint(tenant, name, f"https://{name}.{tenant}.test/in", events, (b"k" * 32,)) for name, events in rows
+            Endpoint(tenant, name, f"https://{name}.{tenant}.test/in", events, (b"k" * 32,), terms)
+            for name, events, terms in rows
         )
         for tenant, rows in wanted.items()
     }
     wants = ReviewRules(due_seconds=40, expires_seconds=3_000, approvals={CURRENCY: Approvals(minor_min=200_000)})
     lists = {"listed": NameList(ListInfo("listed", 1, digest_of_list(LISTED), LIST_FETCHED_AT, len(LISTED)), LISTED)}
     return Configuration(
-        version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails, reviews={"acme": wants},
+        version=1, policies=rules, corridors=corridors(), endpoints=endpoints, rails=rails, reviews={"acme": wants},
         members={"acme": dict(MEMBERS), "globex": dict(MEMBERS)}, fees=fees(), lists=lists,
+        evidence_keys=(SigningKey(FIRST_KEY, timestamp(START)),),
         rates={tenant: rates(tenant, 1, START) for tenant in ("acme", "globex")},
     )  # fmt: skip
+
+
+def corridors() -> dict[str, tuple[Corridor, ...]]:
+    """Return where money can go when a run begins: by lot, by price, in order; with rails that take only some of it."""
+    alpha, beta, gamma = RailRoute("alpha", 1, 3, 10, 25), RailRoute("beta", 1, 1, 40), RailRoute("gamma", 2)
+    some, delta = structs.replace(gamma, priority=1, minor_max=300_000), RailRoute("delta", 1, 2, 5)
+
+    def corridor(tenant: str, name: str, kind: str, *routes: RailRoute, **rest: Any) -> Corridor:
+        rails = tuple(route.rail for route in routes)
+        return Corridor(tenant, name, CURRENCY, kind, rails, routes=routes, version=1, **rest)
+
+    return {
+        "acme": (
+            corridor("acme", "any", "transfer", alpha, beta, gamma, wait_seconds=60),
+            corridor("acme", "small", "payment", delta, gamma, minor_max=100_000, wait_seconds=5),
+        ),
+        "globex": (
+            corridor("globex", "any", "transfer", beta, alpha, prefer="cost"),
+            corridor("globex", "pay", "payment", delta, structs.replace(beta, priority=2), wait_seconds=0),
+        ),
+        "initech": (corridor("initech", "any", "transfer", delta, some, structs.replace(alpha, priority=2)),),
+    }
 
 
 def rates(tenant: str, version: int, as_of: datetime) -> tuple[FxRate, ...]:

@@ -71,10 +71,12 @@ class Shelf(StoreTwin):
     deliveries = _slow(StoreTwin.deliveries)
     started_attempts = _slow(StoreTwin.started_attempts)
     open_deliveries = _slow(StoreTwin.open_deliveries)
+    lane = _slow(StoreTwin.lane)
     open_lanes = _slow(StoreTwin.open_lanes)
     logs = _slow(StoreTwin.logs)
     leaves = _slow(StoreTwin.leaves)
     answered = _slow(StoreTwin.answered)
+    exchange_health = _slow(StoreTwin.exchange_health)
     waiting_callbacks = _slow(StoreTwin.waiting_callbacks)
 
     async def linger(self) -> None:

@@ -24,12 +24,14 @@ from zentra.bench.simulation import mischief, orders
 from zentra.bench.simulation.auditor import Auditor, Violation
 from zentra.bench.simulation.border import Border
 from zentra.bench.simulation.faults import FAULTS, Fault, Swarm
+from zentra.bench.simulation.hooks import known
 from zentra.bench.simulation.outside import Callback, Endpoints, SimulatedRail
-from zentra.bench.simulation.setting import PARTITIONS, open_books, profiles
+from zentra.bench.simulation.setting import FIRST_KEY, PARTITIONS, open_books, profiles
 from zentra.bench.simulation.shelf import Shelf
 from zentra.bench.simulation.workers import SimulatedPublisher, SimulatedWorker
 from zentra.bench.twins.fleet import START
 from zentra.bench.twins.stream import StreamTwin
+from zentra.runtime.evidence.history import SignHead
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.partitions import partition_of
 from zentra.runtime.ports import Endpoint, Ground, TickPlan, TickWrites
@@ -111,6 +113,7 @@ class Simulation:
         self._digest = hashlib.sha256()
         self.no_transport: Any = None
         self.partition_of = partial(partition_of, partitions=PARTITIONS)
+        self.signers: dict[str, SignHead] = {}  # of the evidence keys that the workers hold
         self.rules = Rules(
             partition_of=self.partition_of,
             command_subject=command_subject,
@@ -120,7 +123,9 @@ class Simulation:
             open_secret=lambda sealed: sealed,
             open_quote=orders.open_quote,
             lane_width=random.choice((1, 2, 8)),
+            signers=self.signers,
         )
+        self.hold_key(FIRST_KEY)
         self.store = Shelf(self)
         open_books(self.store)
         self.stream = StreamTwin()
@@ -141,8 +146,10 @@ class Simulation:
         self._events_max = random.choice((1, 3, 10, 100, 2_000))
         self.stream_history: list[tuple[float, int]] = []
         self.spare_endpoints: dict[str, list[Endpoint]] = {}
+        self.known_endpoints = known(self.store.current)
         self._worked_at = 0.0  # when a commit last told anybody of anything
         self._closed: dict[str, float] = {}  # until when the stream is away, or has no room
+        self._calmed: dict[str, datetime] = {}  # by key: when timers were due when the faults stopped
 
     # Clocks -------------------------------------------------------------------------------------------------------
 
@@ -243,6 +250,10 @@ class Simulation:
         self.store.forget_worker(worker.name)
         self._graves.append((self.time + self.random.choice((0.1, 2.0, 15.0)), worker.name))
 
+    def hold_key(self, key_id: str) -> None:
+        """Give all workers an evidence key."""
+        self.signers[key_id] = lambda tenant, size, root, at: (key_id, hashlib.sha256(key_id.encode() + root).digest())
+
     def add_worker(self, name: str | None = None) -> None:
         """Start a worker, under a new name unless one is given."""
         if name is None:
@@ -307,6 +318,7 @@ class Simulation:
         if worker is None:
             return
         worker.beat()
+        worker.look_at_rails()
         for job in list(worker.jobs):
             if job in worker.jobs and worker.running:
                 worker.step(job)
@@ -324,7 +336,8 @@ class Simulation:
         if worker is None:
             return
         services: list[Callable[[], object]] = [
-            worker.beat, worker.listen_once, worker.look_at_timers, worker.tick_once, worker.report, worker.flush,
+            worker.beat, worker.look_at_rails, worker.listen_once,
+            worker.look_at_timers, worker.tick_once, worker.report, worker.flush,
             worker.look_after, partial(worker.sweep, 1.0), *(partial(worker.step, job) for job in worker.jobs),
         ]  # fmt: skip
         self.random.choice(services)()
@@ -374,6 +387,8 @@ class Simulation:
         """Stop all faults and let time run until nothing is left to do."""
         self.swarm.calm()
         mischief.repair(self)
+        timers = self.store.rows.timers.items()
+        self._calmed = {key: timer.due_at for (_, key, name), timer in timers if name == "state"}
         started = self._worked_at = self.time
         for _ in range(QUIET_ROUNDS_MAX):
             if self._work_off():
@@ -395,6 +410,7 @@ class Simulation:
             self.make_callback(0)
         for worker in list(self.workers):
             worker.beat()
+            worker.look_at_rails()
             for job in list(worker.jobs):
                 worker.step(job)
                 while job in worker.jobs and job.may_go_on:
@@ -448,15 +464,19 @@ class Simulation:
         return frames or any(row.state in OPEN and row.next_at is None for row in rows)
 
     def _waits_for_people(self) -> set[str]:
-        """Return the intents that only a person can bring to an end."""
-        rows = self.store.rows
+        """Return the intents that only a person can bring to an end; a rail is asked once more before that is so."""
+        rows, people = self.store.rows, set()
         cases = {file.row.intent for file in rows.cases.values() if file.status == "open"}
-        return {
-            key
-            for key in {timer.key for timer in rows.timers.values() if timer.kind == "intent"}
-            if (state := rows.transitions[key][-1].state) is State.REVIEW
-            or (key in cases and state in (State.SUBMITTED, State.CONFIRMED))
-        }
+        for (kind, key, name), timer in rows.timers.items():
+            if kind != "intent":
+                continue
+            state = rows.transitions[key][-1].state
+            asked = name != "state" or self._calmed.get(key) != timer.due_at
+            if state is State.REVIEW or (
+                key in cases and (state is State.CONFIRMED or (asked and state is State.SUBMITTED))
+            ):
+                people.add(key)
+        return people
 
     def _finish(self) -> None:
         """Check what the auditor cannot see."""

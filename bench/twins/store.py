@@ -1,8 +1,8 @@
 """The twin of the store: the `Store` port over dictionaries, without a server, a task or a clock of its own.
 
 It keeps what matters of the real thing: one commit at a time, all or nothing; fences by epoch and version; locked
-counters; balances in stripes; rows that are refused when they come twice or are none; members alive by the
-clock it was given. `fail_next` takes it away, or lets it refuse, once per call."""
+counters; balances in stripes; rows that are refused when they come twice or are none; members alive by the clock it was
+given. `fail_next` takes it away, or lets it refuse, once per call."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from zentra.bench.twins.store_commit import OpenCommit, lease_lock
 from zentra.bench.twins.store_gauges import gauges
+from zentra.bench.twins.store_health import HealthTwin
 from zentra.bench.twins.store_intake import Intake, frames_of
 from zentra.bench.twins.store_names import meant
 from zentra.bench.twins.store_reviews import workloads
@@ -28,9 +29,11 @@ from zentra.bench.twins.store_rows import (
     behind,
     check,
     expiring,
+    open_keys,
     owned,
     refuse_non_uuids,
     waiting,
+    without,
 )
 from zentra.bench.twins.store_timers import due, started
 from zentra.runtime.errors import DataError, InDoubt
@@ -41,6 +44,7 @@ from zentra.runtime.ports import (
     Expiring,
     Fence,
     Ground,
+    LaneRow,
     Lease,
     LogHead,
     StoredIntent,
@@ -80,11 +84,11 @@ class Failure(Struct, frozen=True):
     after: bool = False
 
 
-class StoreTwin:
+class StoreTwin(HealthTwin):
     """An imaginary database. Every worker of a fleet holds the same one."""
 
     def __init__(self, clock: Callable[[], datetime], configuration: Configuration, partitions: int = 64) -> None:
-        self._clock = clock
+        super().__init__(clock)
         self.current = configuration
         self.intake = Intake()
         self.partitions = partitions
@@ -92,7 +96,6 @@ class StoreTwin:
         self.refs: dict[tuple[str, str], AccountRef] = {}
         self.numbers: dict[tuple[str, str, str], str] = {}  # account ids by tenant, scheme and number
         self.lease_rows = {number: LeaseRow(number) for number in range(partitions)}
-        self.members: dict[str, datetime] = {}
         self.commits = 0
         self.locks: dict[Hashable, OpenCommit] = {}  # by what is locked: whoever holds it
         self._known: set[str] = set()  # workers that have claimed since they were started
@@ -240,13 +243,11 @@ class StoreTwin:
         """See Store.intents."""
         self._meet("intents")
         refuse_non_uuids(*ids)
-        made = self.rows.deliveries_made
+        made, known = self.rows.deliveries_made, self.rows.transitions
         return {
-            key: StoredIntent(
-                tuple((t.record, t.hash) for t in self.rows.transitions[key]), frozenset(made.get(key, ()))
-            )
+            key: StoredIntent(tuple((t.record, t.hash) for t in known[key]), frozenset(made.get(key, ())))
             for key in ids
-            if key in self.rows.transitions
+            if key in known
         }
 
     async def deliveries(self, ids: Collection[str]) -> dict[str, Delivery]:
@@ -255,18 +256,15 @@ class StoreTwin:
         refuse_non_uuids(*ids)
         return {key: self._delivery(key) for key in ids if key in self.rows.deliveries}
 
-    async def open_deliveries(self, tenant: str, endpoint: str) -> list[Delivery]:
+    async def open_deliveries(self, tenant: str, endpoint: str, *, timed: bool = False) -> list[Delivery]:
         """See Store.open_deliveries."""
         self._meet("open_deliveries")
-        found = []
-        for key, made in self.rows.deliveries.items():
-            state = self.rows.delivery_states.get(key)
-            if state is None or (made.tenant, made.endpoint) != (tenant, endpoint):
-                continue
-            timed = state.state is DeliveryState.RETRYING and state.next_at is not None
-            if not timed and state.state not in (DeliveryState.DELIVERED, DeliveryState.EXHAUSTED):
-                found.append(self._delivery(key))
-        return found[:OPEN_DELIVERIES_MAX]
+        return [self._delivery(key) for key in open_keys(self.rows, tenant, endpoint, timed)[:OPEN_DELIVERIES_MAX]]
+
+    async def lane(self, tenant: str, endpoint: str) -> LaneRow:
+        """See Store.lane."""
+        self._meet("lane")
+        return self.rows.lanes.get((tenant, endpoint), LaneRow())
 
     async def open_lanes(self) -> set[tuple[str, str]]:
         """See Store.open_lanes."""
@@ -451,18 +449,11 @@ class StoreTwin:
             row = self.lease_rows[fence.partition]
             row.version, row.position = row.version + 1, fence.position
         if writes.endpoints_disabled:
-            self._disable(writes.endpoints_disabled)
+            self.configure(without(self.current, writes.endpoints_disabled))
         self.commits += 1
 
     def committed(self, plan: TickPlan, writes: TickWrites, ground: Ground) -> None:
         """Tell whoever listens of a commit that has happened, whether or not its worker ever hears of it."""
-
-    def _disable(self, endpoints: list[tuple[str, str]]) -> None:
-        left = {
-            tenant: tuple(e for e in members if (tenant, e.id) not in endpoints)
-            for tenant, members in self.current.endpoints.items()
-        }
-        self.configure(msgspec.structs.replace(self.current, endpoints=left))
 
     def _meet(self, method: str) -> Failure | None:
         """Raise what this call was to meet before it does anything; return what it meets afterwards."""
@@ -480,6 +471,7 @@ class StoreTwin:
         found.state = state.state if state else DeliveryState.PENDING
         if state is not None:
             found.attempts, found.tries, found.trigger = state.attempts, state.tries, state.trigger
+            found.sequence, found.next_at = state.sequence, state.next_at
         return found
 
     def _outbox(self, partitions: Collection[int]) -> list[OutboxRow]:

@@ -22,6 +22,7 @@ class ScriptedReply(NamedTuple):
     retry_after_seconds: int | None = None
     body: str = ""
     latency_ms: int = 1
+    aborted: bool = False
 
 
 class Received(NamedTuple):
@@ -52,8 +53,12 @@ class ScriptedEndpoints:
             "content-type": "application/json",
             "webhook-id": call.id,
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": signature_header(call.secrets, call.id, timestamp, call.body),
+            "webhook-signature": signature_header(call.secrets, call.id, timestamp, call.body, call.keys),
         }
+        if call.version:
+            headers["zentra-version"] = call.version
+        if call.sequence:
+            headers["zentra-sequence"] = str(call.sequence)
         reply = self._next(call.url)
         if reply.error not in (
             AttemptError.URL_REFUSED,
@@ -72,6 +77,7 @@ class ScriptedEndpoints:
             latency_ms=reply.latency_ms,
             retry_after_seconds=reply.retry_after_seconds,
             response_excerpt=reply.body,
+            aborted=reply.aborted and reply.error is None,
         )
 
     def _next(self, url: str) -> ScriptedReply:

@@ -4,15 +4,15 @@ Made from its twin in `client/asynchronous` by `python -m tests.catalogue`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from time import monotonic, sleep
 
 from zentra.client import calls, proofs
+from zentra.client.blocking.endpoints import Endpoints
 from zentra.client.blocking.transport import Pages, Transport
 from zentra.client.calls import Time
 from zentra.client.errors import ConflictError
 from zentra.client.evidence import Verdict, verify_packet
-from zentra.client.models import Case, Command, Delivery, Denial, Endpoint, ErrorPage, Version
+from zentra.client.models import Case, Command, Delivery, Denial, ErrorPage, Version
 from zentra.client.proofs import EvidenceExport, EvidenceKeys
 from zentra.client.webhooks import WebhookVerifier
 
@@ -20,7 +20,6 @@ __all__ = [
     "Cases",
     "Deliveries",
     "Denials",
-    "Endpoints",
     "Evidence",
     "Meta",
     "Webhooks",
@@ -87,23 +86,6 @@ class Denials:
             "created_from": created_from, "created_before": created_before,
         }  # fmt: skip
         return Pages(self._transport, calls.list_denials(page_size, filters))
-
-
-class Endpoints:
-    """Where webhooks are sent."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def create(self, *, url: str, events: Sequence[str] | None = None, idempotency_key: str | None = None) -> Endpoint:
-        """Set up an endpoint and return it with its `secret`, which is shown this once.
-
-        `events` are topics such as `ledger.posted`, beginnings such as `ledger.*`, or `*`."""
-        return self._transport.send(calls.create_endpoint(url, events, idempotency_key))
-
-    def list(self) -> Pages[Endpoint]:
-        """Return the endpoints, without their secrets."""
-        return Pages(self._transport, calls.list_endpoints())
 
 
 class Deliveries:

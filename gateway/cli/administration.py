@@ -15,6 +15,7 @@ import typer
 
 from zentra.gateway.cli.polling import add_polling
 from zentra.gateway.cli.rails import rails_app
+from zentra.gateway.cli.routes import add_rail_operations
 from zentra.gateway.cli.support import JSON_OPTION, administered, json_of, say, say_json, table
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def add_administration(app: typer.Typer) -> None:
         ("policies", policies_app),
     ):
         app.add_typer(group, name=name)
+    add_rail_operations(rails_app)
 
 
 @tenants_app.command("create")

@@ -81,9 +81,10 @@ def demo(as_json: bool = JSON_OPTION) -> None:
     Everything runs on this machine in a temporary directory. Exit code 0 means that every story ended as it has to.
     """
     _end_on_sigterm()
-    from zentra.gateway.demo.demo import run
+    from zentra.gateway.rehearsals.incidents import DEMO, INCIDENTS
+    from zentra.gateway.rehearsals.rehearsal import rehearse_embedded
 
-    raise typer.Exit(run(json_output=as_json))
+    raise typer.Exit(rehearse_embedded([INCIDENTS[name] for name in DEMO], title="Zentra demo", json_output=as_json))
 
 
 def bench(context: typer.Context) -> None:
@@ -196,8 +197,7 @@ def _banner(installation: Installation, *, kept: bool) -> list[str]:
         "",
         f"  API        {installation.base_url}",
         f"  sandbox    {installation.sandbox_url}/rails/sandbox_a and sandbox_b",
-        f"  banks      {installation.sandbox_url}/partners/providus and gtbank; no corridor leads there yet:",
-        "             zentra corridors create acme ng-transfer --currency NGN --rail gtbank",
+        f'  banks      {installation.sandbox_url}/partners/providus and gtbank, for transfers that say "country": "NG"',
         f"  metrics    {installation.base_url}/metrics {' '.join(installation.metrics_urls)}",
         f"  Postgres   {installation.postgres_admin_url}",
         f"  Redis      {installation.redis_url}",

@@ -26,6 +26,8 @@ from zentra.gateway.description.door import (
     schema_of_type,
 )
 from zentra.gateway.description.evidence_doors import EVIDENCE_DOORS
+from zentra.gateway.description.hook_doors import HOOK_DOORS
+from zentra.gateway.description.route_doors import ROUTE_DOORS
 from zentra.gateway.description.rows import COMMAND_HEADERS as _COMMAND_HEADERS
 from zentra.gateway.description.rows import REPLAYED as _REPLAYED
 from zentra.gateway.description.rows import command_row as _command
@@ -33,6 +35,7 @@ from zentra.gateway.description.rows import intent_row as _create
 from zentra.gateway.description.rows import list_row as _list
 from zentra.gateway.http.fields import SCHEMAS, Field, digest, identifier, text
 from zentra.gateway.routes.approvals import APPROVAL, APPROVAL_FILTERS, CANCELLATION, LIMIT_SCHEMA
+from zentra.gateway.routes.deliveries import DELIVERY_FILTERS
 from zentra.gateway.routes.fees import quote_schema
 from zentra.gateway.routes.holds import CAPTURE, HOLD_FILTERS, VOID
 from zentra.gateway.routes.intents import CANCEL, HOLDS, INTENT_FILTERS, PAYMENTS, REVERSAL, TRANSFERS
@@ -41,7 +44,7 @@ from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOL
 from zentra.gateway.routes.parties import AMENDMENT, KYC, PARTY, PARTY_FILTERS, RESCREEN
 from zentra.gateway.routes.policies import BACKTEST, DRAFT
 from zentra.gateway.routes.reviews import ASSIGNMENT, CLAIM, COMMENT, DECISIONS_MAX, ESCALATION, REVIEW_FILTERS, VERDICT
-from zentra.gateway.routes.webhooks import DELIVERY_FILTERS, ENDPOINT, NOTHING
+from zentra.gateway.routes.webhooks import NOTHING
 from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.intents.command import intent_schema
 from zentra.runtime.policy.backtest import BacktestReport
@@ -309,15 +312,8 @@ DOORS: Final[Mapping[str, Door]] = {
         name="explain_intent", tag="policies", summary="Why each decision on an intent was what it was, made again.",
         answers={200: pages.Decisions}, codes=("not_found",),
     ),
-    "POST /webhooks/endpoints": Door(
-        name="create_endpoint", tag="webhooks", summary="Set up an endpoint and show its secret, once.",
-        answers={201: shapes.EndpointMade}, takes=schema_of_fields(ENDPOINT), key="once", headers=_REPLAYED,
-        codes=("endpoint_exists",),
-    ),
-    "GET /webhooks/endpoints": Door(
-        name="list_endpoints", tag="webhooks", summary="The tenant's endpoints, without secrets.",
-        answers={200: pages.Endpoints},
-    ),
+    **HOOK_DOORS,
+    **ROUTE_DOORS,
     "GET /webhooks/deliveries": _list(
         "list_deliveries", "webhooks", "Deliveries, the newest first.", pages.Deliveries, DELIVERY_FILTERS,
         "not_found",

@@ -18,6 +18,7 @@ from zentra.gateway.description.account_shapes import (
     StatementLine,
 )
 from zentra.gateway.description.holdings import HoldShown
+from zentra.gateway.description.hook_shapes import Endpoint
 from zentra.gateway.description.ledger_shapes import AccountEntry
 from zentra.gateway.description.shapes import Delivery, IntentShown, PolicySummary
 from zentra.runtime.policy.replay import Explanation
@@ -25,7 +26,7 @@ from zentra.storage.reads.approvals import ApprovalView
 from zentra.storage.reads.border import DenialView
 from zentra.storage.reads.fees import ScheduleView
 from zentra.storage.reads.reviews import ReviewView
-from zentra.storage.reads.work import CaseView, EndpointView
+from zentra.storage.reads.work import CaseView
 
 __all__ = [
     "Accounts", "Approvals", "Books", "Cases", "Changes", "Chart", "Decisions", "Deliveries", "Denials", "Endpoints",
@@ -151,7 +152,7 @@ class Denials(Struct, frozen=True):
 class Endpoints(Struct, frozen=True):
     """The tenant's endpoints, without secrets."""
 
-    data: list[EndpointView]
+    data: list[Endpoint]
     has_more: bool
     next_cursor: str | None
 

@@ -227,7 +227,7 @@ class Installation:
         self.settings = self._make_settings(stack, files)
         files.write_settings(self.settings)
         rails = self._rails(files)
-        plan = SeedPlan(rails, SANDBOX_RAILS if self._counts["sandbox"] else ("inline",))
+        plan = SeedPlan(rails, SANDBOX_RAILS, BANKS) if self._counts["sandbox"] else SeedPlan(rails, ("inline",))
         self.keys = _apart(lambda: self._prepare(plan, files.read("keys")))
         files.write("keys", self.keys)
         self.reload_nats()

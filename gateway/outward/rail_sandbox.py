@@ -130,7 +130,7 @@ def verify_sandbox_callback(rail: str, secret: str, raw: bytes, headers: Mapping
         status=status or OutcomeStatus.UNKNOWN,
         minor=minor,
         currency=body.currency,
-        provider_reference=plain_text(body.provider_reference),
+        provider_reference=body.provider_reference,
         event_id=body.event_id,
         reason=None if status else "status_unrecognised",
         trust="body_signed",

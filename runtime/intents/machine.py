@@ -71,6 +71,7 @@ MOVES: Final[Mapping[tuple[State, Fact], Move]] = {
     (S.RESERVING,  F.CANCELLED):         Move(S.FAILED,     T.INTENT_CANCELLED,  (E.GIVE_BACK,)),
 
     (S.ROUTING,    F.ROUTED):            Move(S.SUBMITTED,  T.PROVIDER_ROUTED,   (E.SUBMIT,)),
+    (S.ROUTING,    F.ROUTE_AWAITED):     Move(S.ROUTING,    T.PROVIDER_AWAITED),    # every rail is away for now
     (S.ROUTING,    F.UNROUTABLE):        Move(S.FAILED,     T.LEDGER_RELEASED,   (E.GIVE_BACK,)),
     (S.ROUTING,    F.CANCELLED):         Move(S.FAILED,     T.LEDGER_RELEASED,   (E.GIVE_BACK,)),
 
@@ -110,6 +111,7 @@ MOVES: Final[Mapping[tuple[State, Fact], Move]] = {
     **_family(State,        F.DELIVERED,          T.WEBHOOK_DELIVERED),
     **_family(State,        F.DELIVERY_RETRYING,  T.WEBHOOK_RETRYING),
     **_family(State,        F.DELIVERY_EXHAUSTED, T.WEBHOOK_EXHAUSTED),
+    **_family(State,        F.ENDPOINT_DISABLED,  T.ENDPOINT_DISABLED),
     **_family(SETTLED,      F.SYNCHRONIZED,       T.SYNCHRONIZED),
     **_family(SETTLED,      F.SEALED,             T.REVIEW_CLOSED),
     **_family(SETTLED,      F.AMENDED,            T.EVIDENCE_AMENDED),

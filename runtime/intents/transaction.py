@@ -33,6 +33,7 @@ __all__ = [
     "register",
     "restore",
     "timestamp",
+    "told_as",
     "word_of",
 ]
 
@@ -134,12 +135,15 @@ class Transaction(Struct, kw_only=True, gc=False):
     deliveries_told: dict[str, int] = {}
     cases_open: dict[str, str] = {}
     sealed: int = 0
+    seals: tuple[tuple[int, bytes], ...] = ()  # of the packet and each addendum: how many records, and their hash
     settled_at: datetime | None = None
     referred_at: datetime | None = None
     timer_due: datetime | None = None  # when the stored state timer fires, as far as the owner knows; not folded
     hold: Hold | None = None
-    retry_at: datetime | None = None  # when a reserve that was put off is to be tried again; not folded
+    retry_at: datetime | None = None  # when what was put off is to be tried again; not folded
     heard: str = ""  # what the rail of the latest attempt said last without deciding anything; not folded
+    routing_at: datetime | None = None  # since when a rail is looked for
+    awaits_rail: bool = False  # whether a record says that there is none for now
 
     @property
     def review(self) -> Desk:
@@ -251,6 +255,8 @@ def _absorb(tx: Transaction, before: State | None, topic: str, facts: f.Facts) -
     absorb = _ABSORBERS.get(type(facts))
     if absorb is not None:
         absorb(tx, facts, topic)
+    if tx.state is State.ROUTING and before is not State.ROUTING:
+        tx.routing_at = tx.at
     if tx.state in SETTLED and before not in SETTLED:
         tx.settled_at = tx.at
 
@@ -340,6 +346,10 @@ def _absorb_routed(tx: Transaction, facts: f.Routed, topic: str) -> None:
     tx.heard = ""
 
 
+def _absorb_unrouted(tx: Transaction, facts: f.Unrouted, topic: str) -> None:
+    tx.awaits_rail = True
+
+
 def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
     changed = []
     for attempt in tx.attempts:
@@ -398,14 +408,20 @@ def _absorb_case(tx: Transaction, facts: f.CaseNoted, topic: str) -> None:
     tx.cases_open = others if facts.resolution is not None else {**others, facts.case: facts.reason}
 
 
+def told_as(topic: str, facts: f.Delivered) -> str:
+    """Return what a fact about a delivery is remembered by: how it stands, and apart from that what it has led to."""
+    return facts.delivery if topic != "webhook.endpoint_disabled" else f"{facts.delivery}/{facts.endpoint}"
+
+
 def _absorb_delivery(tx: Transaction, facts: f.Delivered, topic: str) -> None:
     if topic in ("webhook.delivered", "webhook.exhausted"):
         tx.deliveries_open = tx.deliveries_open - {facts.delivery}
-    tx.deliveries_told = {**tx.deliveries_told, facts.delivery: facts.attempts}
+    tx.deliveries_told = {**tx.deliveries_told, told_as(topic, facts): facts.attempts}
 
 
 def _absorb_closed(tx: Transaction, facts: f.Closed, topic: str) -> None:
     tx.sealed = tx.sequence
+    tx.seals += ((tx.sequence, tx.hash),)
 
 
 _ABSORBERS: Final[dict[type, Any]] = {
@@ -413,6 +429,7 @@ _ABSORBERS: Final[dict[type, Any]] = {
     f.Booked: _absorb_booked,
     f.HoldMoved: _absorb_hold,
     f.Routed: _absorb_routed,
+    f.Unrouted: _absorb_unrouted,
     f.Reported: _absorb_reported,
     f.Decided: _absorb_decided,
     f.Assigned: _absorb_assigned,

@@ -112,7 +112,9 @@ class Fact(StrEnum):
     VOIDED_REST = "voided_rest"
     LAPSED = "lapsed"
     LAPSED_REST = "lapsed_rest"
+    ROUTE_AWAITED = "route_awaited"
     RAIL_CLAIMED = "rail_claimed"
+    ENDPOINT_DISABLED = "endpoint_disabled"
 
 
 class Effect(StrEnum):
@@ -154,6 +156,7 @@ class Topic(StrEnum):
     PROVIDER_ROUTED = "provider.routed"
     PROVIDER_FAILOVER = "provider.failover"
     PROVIDER_CALLBACK = "provider.callback"
+    PROVIDER_AWAITED = "provider.awaited"
     RECONCILIATION_MATCHED = "reconciliation.matched"
     CASE_OPENED = "case.opened"
     CASE_RESOLVED = "case.resolved"
@@ -167,6 +170,7 @@ class Topic(StrEnum):
     HOLD_CAPTURED = "hold.captured"
     HOLD_VOIDED = "hold.voided"
     HOLD_EXPIRED = "hold.expired"
+    ENDPOINT_DISABLED = "webhook.endpoint_disabled"
 
 
 class AccountType(StrEnum):

@@ -153,6 +153,15 @@ class RailSettings(msgspec.Struct, frozen=True):
     secrets: dict[str, str] = {}  # further secrets of the adapter's own, by name
     polling: dict[str, Backoff] = {}  # by what the rail said last: see `zentra.runtime.rails.polling`
     stranger_wait_seconds: float = 30.0  # how long a callback of an unknown reference waits before it is a case
+    rate_per_second: float = 0.0  # calls of the whole installation, shared out over its workers; 0: no limit
+    burst: int = 1  # calls that may come at once where a rate is set
+    waiting_max: int = 0  # calls of a worker that wait for their turn; past it no intent is routed here. 0: no limit
+    health_window_seconds: float = 30.0  # what calls have come to within this decides whether the circuit opens
+    health_calls_min: int = 20  # of fewer calls nothing is concluded
+    bad_percent_max: int = 50  # of the calls of the window; 0: the circuit never opens
+    slow_seconds: float = 0.0  # a call that takes longer is a bad one; 0: none is
+    open_seconds: float = 15.0  # that an open circuit rests before it is probed
+    probes_max: int = 3  # submissions of a turn of probes, by each worker
 
 
 class Declaration(msgspec.Struct, frozen=True):

@@ -26,8 +26,10 @@ from zentra.runtime.ports import (
     Expiring,
     ExpiringHold,
     Ground,
+    LaneRow,
     Lease,
     LogHead,
+    RailCounts,
     StoredIntent,
     TickPlan,
     TickWrites,
@@ -35,17 +37,20 @@ from zentra.runtime.ports import (
     WaitingCallback,
 )
 from zentra.runtime.rails.port import RailSettings
-from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.reviews import Member, ReviewRules, Workload
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
+from zentra.runtime.webhooks.terms import EndpointTerms, Health
 from zentra.storage import outbox
 from zentra.storage.engine.accounts import find_accounts
 from zentra.storage.engine.journal import UUID_DIGITS, commit_tick
 from zentra.storage.engine.ownership import claim_leases, give_up_leases, release_leases
 from zentra.storage.errors import translated
 from zentra.storage.intake.callbacks import WAITING, waiting_of
+from zentra.storage.intake.evidence_keys import key_history, signing_keys
+from zentra.storage.operations import exchange_health, rail_operations
 from zentra.storage.pool import Pool
+from zentra.storage.routes import CORRIDOR_COLUMNS, corridor_of
 from zentra.storage.screening import ListShelf, cleared_pairs
 
 __all__ = ["PostgresStore"]
@@ -64,8 +69,15 @@ select intent, array_agg(record order by sequence), array_agg(hash order by sequ
 from transitions where intent = any($1::uuid[]) group by intent
 """
 _DELIVERY: Final = """
-select d.id, d.tenant, d.endpoint, d.intent, d.event, d.body, s.status, s.attempts, s.tries, s.trigger
+select d.id, d.tenant, d.endpoint, d.intent, d.event, d.body, s.status, s.attempts, s.tries, s.trigger, s.sequence,
+    s.next_at
 from deliveries d left join delivery_states s on s.delivery = d.id
+"""
+# In the order of the lane's index, which is walked no further than there are rows to return.
+_OPEN_DELIVERIES: Final = f"""{_DELIVERY}
+where s.tenant = $1 and s.endpoint = $2 and s.status in ('pending', 'delivering', 'retrying')
+    and ($3 or s.status <> 'retrying' or s.next_at is null)
+order by s.sequence, s.delivery limit 2000
 """
 # One step along the index for each lane: lanes are few, and of one that is down there may be a million rows.
 _OPEN_LANES: Final = """
@@ -199,11 +211,11 @@ class PostgresStore:
             "select tenant, version, rules from policies where state = 'active' order by tenant"
         )
         corridors = await self._fetch(
-            "select tenant, name, currency, kind, rails, country, minor_min, minor_max from corridors"
-            " order by tenant, name"
+            f"select {CORRIDOR_COLUMNS} from corridors order by tenant, name"  # noqa: S608 - the names of columns
         )
         endpoints = await self._fetch(
-            "select tenant, id, url, events, secrets from endpoints where status = 'enabled' order by tenant, id"
+            "select tenant, id, url, events, secrets, terms, secrets_until, keys, keys_until, status, since"
+            " from endpoints where status <> 'deleted' order by tenant, id"
         )
         rails = await self._fetch("select settings from rails")
         reviews = await self._fetch(
@@ -227,8 +239,9 @@ class PostgresStore:
         return Configuration(
             version=version,
             policies={tenant: rules for (tenant, _), rules in self._policies.items()},
-            corridors=_by_tenant(Corridor(r[0], r[1], r[2], r[3], tuple(r[4]), r[5], r[6], r[7]) for r in corridors),
-            endpoints=_by_tenant(Endpoint(r[0], r[1], r[2], tuple(r[3]), tuple(r[4])) for r in endpoints),
+            corridors=_by_tenant(map(corridor_of, corridors)),
+            endpoints=_by_tenant(_endpoint(row) for row in endpoints if row[9] == "enabled"),
+            endpoints_held=frozenset((row[0], row[1]) for row in endpoints if row[9] == "disabled"),
             rails={rail.name: rail for rail in settings},
             reviews={row[0]: msgspec.json.decode(row[1], type=ReviewRules) for row in reviews},
             members=members,
@@ -237,6 +250,8 @@ class PostgresStore:
             closed_until={(row[0], row[1]): row[2] for row in await self._fetch(_CLOSED_UNTIL)},
             lists=await self.shelf.active() if screening else {},
             cleared=await cleared_pairs(self._pool) if screening else {},
+            operations=await rail_operations(self._pool),
+            evidence_keys=signing_keys(await key_history(self._pool)),
         )
 
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
@@ -266,15 +281,20 @@ class PostgresStore:
         rows = await self._fetch(f"{_DELIVERY} where d.id = any($1::uuid[])", _uuids(ids))
         return {row[0]: _delivery(row) for row in rows}
 
-    async def open_deliveries(self, tenant: str, endpoint: str) -> list[Delivery]:
+    async def open_deliveries(self, tenant: str, endpoint: str, *, timed: bool = False) -> list[Delivery]:
         """See Store.open_deliveries."""
+        rows = await self._fetch(_OPEN_DELIVERIES, tenant, endpoint, timed)
+        return [_delivery(row) for row in rows]
+
+    async def lane(self, tenant: str, endpoint: str) -> LaneRow:
+        """See Store.lane."""
         rows = await self._fetch(
-            f"{_DELIVERY} where s.tenant = $1 and s.endpoint = $2 and s.status in ('pending', 'delivering', 'retrying')"
-            " and (s.status <> 'retrying' or s.next_at is null) order by d.created_at, d.id limit 2000",
+            "select sequence, failing_since, failed_at, failures from endpoint_lanes"
+            " where tenant = $1 and endpoint = $2",
             tenant,
             endpoint,
         )
-        return [_delivery(row) for row in rows]
+        return LaneRow(rows[0][0], Health(*rows[0][1:])) if rows else LaneRow()
 
     async def open_lanes(self) -> set[tuple[str, str]]:
         """See Store.open_lanes."""
@@ -386,6 +406,12 @@ class PostgresStore:
         rows = await self._fetch(_UNCONSUMED, sorted(partitions), sent_seconds, limit)
         return [Outgoing(row[0], row[1], row[2]) for row in rows]
 
+    async def exchange_health(
+        self, worker: str, counts: Sequence[RailCounts], lease_seconds: float
+    ) -> tuple[int, list[RailCounts]]:
+        """See Store.exchange_health."""
+        return await exchange_health(self._pool, worker, counts, lease_seconds)
+
     async def mark_sent(self, ids: Sequence[str]) -> None:
         """See Store.mark_sent."""
         await outbox.mark_sent(self._pool, ids)
@@ -424,6 +450,12 @@ def _by_tenant(items: Any) -> dict[str, Any]:
     return {tenant: tuple(members) for tenant, members in grouped.items()}
 
 
+def _endpoint(row: Any) -> Endpoint:
+    terms = msgspec.json.decode(row[5], type=EndpointTerms)
+    events, secrets, secrets_until, keys, keys_until = (tuple(row[place]) for place in (3, 4, 6, 7, 8))
+    return Endpoint(row[0], row[1], row[2], events, secrets, terms, secrets_until, keys, keys_until, row[10])
+
+
 def _delivery(row: Any) -> Delivery:
     begun = row[6] is not None
     return Delivery(
@@ -438,4 +470,6 @@ def _delivery(row: Any) -> Delivery:
         tries=row[8] or 0,
         trigger=row[9] or "automatic",
         begun=begun,
+        sequence=row[10] or 0,
+        next_at=row[11],
     )

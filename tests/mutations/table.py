@@ -324,7 +324,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "route-while-unknown", "a rail is chosen while an attempt before it is unknown", "N",
-        (Edit("runtime/rails/routing.py", "elif chosen is None and not unknown:", "elif chosen is None:"),),
+        (Edit("runtime/rails/routing.py", "    if unknown:\n", "    if unknown and not able:\n"),),
         ("tests/runtime/test_routing.py::test_no_rail_is_chosen_while_any_attempt_may_have_paid",
          "tests/runtime/test_routing.py::"
          "test_an_unknown_attempt_on_a_rail_that_left_the_corridor_still_forbids_another"),

@@ -42,9 +42,25 @@ async def test_a_banks_intents_end_as_its_own_books_say(
     assert rails == {bank}
     async with session.get(f"{installation.sandbox_url}/partners/{bank}/control") as answer:
         books = json.loads(await answer.read())
+    trusted = {"direct", "polled", "body_signed"} if bank == "gtbank" else {"direct", "polled"}
+    assert {decided(intent) for intent in made} <= trusted
     succeeded = sum(end == "SUCCESSFUL" for end in ENDS.values())
     assert (books["paid"], books["submits"]) == (succeeded, books["payments"])
 
 
 def routed(intent: Any) -> list[dict[str, Any]]:
     return [event["facts"] for event in intent["event_stream"] if event["event"] == "provider.routed"]
+
+
+def decided(intent: Any) -> str:
+    """Return how far the word was trusted that settled an intent: a claim leaves the attempt as it was."""
+    said = [event["facts"] for event in intent["event_stream"] if event["event"] == "provider.callback"]
+    return str(next(facts["trust"] for facts in said if facts["status"] in ("succeeded", "declined", "not_accepted")))
+
+
+async def test_the_banks_are_there_in_a_fresh_installation(dev: Person) -> None:
+    intent = await dev.made("success", country="NG")
+    assert [attempt["rail"] for attempt in routed(intent)] == ["providus"]
+    assert decided(intent) == "polled"
+    refused = await dev.made("reject", country="NG")
+    assert (refused["status"], [attempt["rail"] for attempt in routed(refused)]) == ("FAILED", ["providus"])
