@@ -62,8 +62,9 @@ class Word(Struct, frozen=True):
 
     @property
     def differs(self) -> bool:
-        """Whether it names another amount or currency than was asked for."""
-        return self.minor not in (None, MINOR) or self.currency not in (None, "NGN")
+        """Whether it names another amount or currency than was asked for; of what was not accepted none counts."""
+        other = self.minor not in (None, MINOR) or self.currency not in (None, "NGN")
+        return other and self.status != "not_accepted"
 
 
 class Drawn(Struct, frozen=True):
@@ -100,6 +101,7 @@ class Model(Struct):
 
     decided: str | None = None
     contradicted: bool = False
+    paid_otherwise: bool = False
     claims: set[str] = msgspec.field(default_factory=set)
 
     def hear(self, word: Word) -> bool:
@@ -109,11 +111,14 @@ class Model(Struct):
         claim, known = word.trust not in TRUSTED, self.decided == word.status
         if word.differs:
             self.contradicted = True
+            self.paid_otherwise |= not claim and word.status == "succeeded"
             return claim
         if self.decided is not None:
             self.contradicted |= not known
         elif claim:
             self.claims.add(word.status)
+        elif word.status == "not_accepted" and self.paid_otherwise:
+            self.contradicted = True
         else:
             self.decided = word.status
             self.contradicted |= bool(self.claims - {word.status})
@@ -128,7 +133,7 @@ def expected(drawn: Drawn) -> tuple[str, tuple[str, ...]]:
         if (any(asked) or (not tick and model.decided is None)) and answer is not None:
             model.hear(Word(answer, "polled", MINOR, "NGN"))
             answer = None
-    where = {None: "held", "succeeded": "paid", "declined": "kept"}[model.decided]
+    where = {None: "held", "succeeded": "paid", "declined": "kept", "not_accepted": "kept"}[model.decided]
     if model.contradicted:
         return where, ("provider_contradiction",)
     return where, ("provider_outcome_unknown",) if model.decided is None else ()
@@ -150,7 +155,7 @@ def _there(drawn: Drawn) -> list[list[int]]:
     return [places[n : n + drawn.width] for n in range(0, len(places), drawn.width)]
 
 
-ENDS: Final = ("succeeded", "declined")
+ENDS: Final = ("succeeded", "declined", "not_accepted")
 
 
 # Drawing --------------------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ CALLBACK_MUTATIONS: Final = (
         "stranger-for-ever",
         "a callback of an unknown reference waits without end",
         "T",
-        (Edit(_STRANGERS, "if waited >= lasts:", "if waited < 0:"),),
+        (Edit(_STRANGERS, "if waited >= lasts:", "lasts += waited\n    if waited < 0:"),),
         (f"{_STRANGER_TESTS}test_a_stranger_waits_a_bounded_time_and_is_one_case",),
     ),
     Mutation(
