@@ -20,6 +20,7 @@ from zentra.gateway.cli.ledger import (
     Answer,
     asked,
     installation_of,
+    learned_keys,
     moment,
     public_keys,
     signing_key,
@@ -82,7 +83,7 @@ def make(
                     format="csv" if format == "csv" else "parquet", installation=(await installation_of(known))[0],
                     progress=progress,
                 )  # fmt: skip
-                found = await asyncio.to_thread(verify_archive, output, public_keys(known, []), progress)
+                found = await asyncio.to_thread(verify_archive, output, await learned_keys(known, []), progress)
             if found.clean:
                 await mark_archived(pool, found.manifest, found.digest)
         return found

@@ -164,7 +164,7 @@ def anchor_of(data: bytes, ring: KeyRing) -> TreeHead:
         return read_note(data, ring)
     try:
         head = msgspec.json.decode(data, type=TreeHead)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise NoteFlaw("checkpoint_malformed", f"it is no head: {error}") from error
     flaw = head_flaw_in(ring, head)
     if flaw is not None:

@@ -138,7 +138,7 @@ def chain(
     async def work(known: Settings) -> Any:
         from zentra.storage.verification.chains import check_chains
 
-        keys = public_keys(known, key) if signatures and not intents else None
+        keys = await learned_keys(known, key) if signatures and not intents else None
         with shown_progress() as progress:
             return await check_chains(url_of(known), tenant=tenant, intents=intents or (), keys=keys, progress=progress)
 
@@ -258,19 +258,38 @@ def signing_key(known: Settings) -> Ed25519PrivateKey:
 
 def public_keys(known: Settings, files: Sequence[Path]) -> dict[str, Ed25519PublicKey]:
     """Return the keys to believe, by id; raise SettingsError where there is none."""
-    from zentra.runtime.evidence.heads import key_id, load_public_key
+    from zentra.gateway.signing import evidence_keys_of
+    from zentra.runtime.evidence.heads import key_id
+    from zentra.runtime.evidence.key_files import key_ring_of_file
 
     keys = []
     for file in files:
         try:
-            keys.append(load_public_key(file.read_bytes()))
+            keys += [one.public for one in key_ring_of_file(file.read_bytes()).values()]
         except (OSError, ValueError) as error:
             raise SettingsError(f"{file}: {error}") from error
     if not files and known.evidence_key:
-        keys.append(signing_key(known).public_key())
+        keys += [one.public_key() for one in evidence_keys_of(known)]
     if not keys:
         raise SettingsError("no key to believe; give one with --key, or set ZENTRA_EVIDENCE_KEY")
     return {key_id(one): one for one in keys}
+
+
+async def learned_keys(known: Settings, files: Sequence[Path]) -> dict[str, Ed25519PublicKey]:
+    """Return the keys to believe, and those that the installation's history joins to them by signatures.
+
+    Raises SettingsError, Misconfigured for a history that was changed by hand, and Unavailable."""
+    from zentra.runtime.evidence.history import ring_with
+    from zentra.runtime.evidence.keyring import ring_of
+    from zentra.storage.intake.evidence_keys import key_history
+    from zentra.storage.pool import open_pool
+
+    keys = public_keys(known, files)
+    async with await open_pool(url_of(known), name="zentra keys", connections_max=1) as pool:
+        history = await key_history(pool)
+    if any(entry.key_id in keys for entry in history.entries):
+        keys = {kid: one.public for kid, one in ring_with(ring_of(keys.values()), history).items()}
+    return keys
 
 
 def moment(text: str, option: str) -> datetime:

@@ -3,8 +3,7 @@
     python3 verify.py BUNDLE.tar PUB.pem [PUB.pem ...] [--anchor CHECKPOINT]...
 
 Exit codes: 0 verified, 1 tampered, 2 incomplete (nothing contradicts itself, but something is missing), 3 wrong usage.
-Get keys and checkpoints by another way than the bundle. Written apart from the product's verifier, after
-docs/evidence.md: RFC 8032 (Ed25519), RFC 6962 (log), DSSE 1.0.0 (manifest), C2SP signed notes.
+Get keys and checkpoints by another way than the bundle. RFC 8032, RFC 6962, DSSE 1.0.0, C2SP signed notes.
 """
 
 import base64
@@ -89,21 +88,22 @@ def checkpoint(data: bytes, keys: Keys) -> dict[str, Any]:
     """Return the head in a signed note, once a given key has signed it; raise ValueError otherwise."""
     (text, _, lines), mine = data.decode().rpartition("\n\n"), []
     found = NOTE.fullmatch(text + "\n")
-    for _, name, signature in (line.split(" ") for line in lines.splitlines()):
+    for dash, name, signature in (line.split(" ") for line in lines.splitlines()):
         raw = base64.b64decode(signature, validate=True)
         ours = [key for key in keys if raw[:4] == sha(name.encode(), b"\n\1", key)[:4] and text.startswith(name + "\n")]
-        mine += [signature_holds(key, text.encode() + b"\n", raw[4:]) for key in ours]
-    if found is None or not mine or not all(mine):
+        mine += [dash == "\N{EM DASH}" and signature_holds(key, text.encode() + b"\n", raw[4:]) for key in ours]
+    if found is None or not mine or not all(mine) or not lines.endswith("\n"):
         raise ValueError("not a checkpoint that a given key has signed")
     return {**found.groupdict(), "size": int(found["size"]), "root": base64.b64decode(found["root"], validate=True)}
 
 
 def manifest_of(files: dict[str, bytes], names: list[str], keys: Keys, bad: Problems) -> dict[str, Any]:
     """Return the manifest, once it is signed; hold every file to it."""
-    data, texts = files[OWN[0]], [one["sig"] for one in json.loads(files[OWN[1]])["signatures"]]
+    data, envelope = files[OWN[0]], json.loads(files[OWN[1]])
+    ours = (envelope["payload"], envelope["payloadType"]) == ("", TYPE.decode())
     message = b"DSSEv1 %d %b %d %b" % (len(TYPE), TYPE, len(data), data)
-    signatures = [base64.b64decode(one.replace("-", "+").replace("_", "/")) for one in texts]
-    if not any(signature_holds(key, message, one) for key in keys for one in signatures):
+    signatures = [base64.b64decode(one["sig"].replace("-", "+").replace("_", "/")) for one in envelope["signatures"]]
+    if not ours or not any(signature_holds(key, message, one) for key in keys for one in signatures):
         raise ValueError("no given key has signed the manifest")
     manifest: dict[str, Any] = json.loads(data)
     named = {file["name"]: (file["bytes"], file["sha256"]) for file in manifest["files"]}
@@ -187,7 +187,7 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         print(f"{error}\n{__doc__}", file=sys.stderr)
         return 3
-    except (ValueError, LookupError, TypeError, AttributeError, tarfile.TarError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, tarfile.TarError) as error:
         bad, entries = [("malformed", str(error))], 0
     code = 0 if not bad else 2 if {one for one, _ in bad} <= {"not_sealed", "anchor_beyond"} else 1
     said = f"evidence: {('verified', 'FAILED (tampered)', 'FAILED (incomplete)')[code]}, {entries} entries"

@@ -34,6 +34,7 @@ from zentra.runtime.evidence.packet import Problem
 
 __all__ = ["INCOMPLETE", "BundleVerdict", "Part", "PartJob", "check_bundle", "check_part"]
 
+_UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)  # whatever bytes can do to a decoder
 PROBLEMS_MAX: Final = 100  # kept of one part; the count says how many there are
 INCOMPLETE: Final = frozenset({"not_sealed", "anchor_beyond"})
 """What says that something is missing, and nothing of what is there."""
@@ -133,7 +134,7 @@ def check_part(job: PartJob, leaves: bytes, entries: bytes) -> Part:
             line = _decode_leaf(row)
             sealed = _decode_sealed(line.data)
             link = bytes.fromhex(line.after) if line.after else GENESIS
-        except (msgspec.MsgspecError, ValueError) as error:
+        except _UNREADABLE as error:
             problems.add("leaf_malformed", f"leaf {index}", error)
             hashes += merkle.leaf_hash(row)
             index += 1
@@ -186,7 +187,7 @@ def _check_records(problems: _Problems, line: LeafLine, sealed: _Sealed, link: b
             link = bytes.fromhex(claimed) if len(claimed) == 64 and not claimed.strip("0123456789abcdef") else link
         try:
             record = _decode_record(data)
-        except msgspec.MsgspecError as error:
+        except _UNREADABLE as error:
             problems.add("record_malformed", f"leaf {line.index}, intent {intent} record {sequence}", error)
             continue
         if (record.sequence, record.intent, record.tenant) != (sequence, intent, tenant):
@@ -243,6 +244,8 @@ class _Bundle:
         try:
             data = self.read(MANIFEST)
             signatures = open_envelope(self.read(MANIFEST_SIGNATURE))
+            if (signatures.payload, signatures.payload_type) != ("", MANIFEST_TYPE):
+                raise ValueError("the envelope is not one of a manifest that stands beside it")
         except (KeyError, ValueError) as error:
             self.problems.add("manifest_malformed", MANIFEST, f"no manifest and signature: {error}")
             return False
@@ -254,7 +257,7 @@ class _Bundle:
         try:
             canonical.decode(data)
             manifest = self.manifest = msgspec.json.decode(data, type=BundleManifest)
-        except (ValueError, msgspec.MsgspecError) as error:
+        except _UNREADABLE as error:
             self.problems.add("manifest_malformed", MANIFEST, error)
             return False
         if manifest.format != BUNDLE_FORMAT:
@@ -344,7 +347,7 @@ class _Bundle:
     def _proofs(self) -> LogProofs:
         try:
             return msgspec.json.decode(self.read(PROOFS), type=LogProofs)
-        except (KeyError, msgspec.MsgspecError) as error:
+        except (KeyError, *_UNREADABLE) as error:
             self.problems.add("proof_invalid", PROOFS, error)
             return LogProofs([])
 
@@ -432,5 +435,5 @@ class _Bundle:
 def _first_index(rows: bytes) -> int:
     try:
         return _decode_leaf(rows.partition(b"\n")[0]).index
-    except msgspec.MsgspecError:
+    except _UNREADABLE:
         return 0

@@ -6,7 +6,6 @@
 """
 
 import base64
-import binascii
 import re
 from hashlib import sha256
 from typing import Final
@@ -42,7 +41,7 @@ def read_note(data: bytes, ring: KeyRing) -> TreeHead:
     origin, size, at = found["origin"], int(found["size"]), found["at"]
     try:
         root = base64.b64decode(found["root"], validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise NoteFlaw("checkpoint_malformed", f"its root is not base64: {error}") from error
     if not origin.startswith(ORIGIN):
         raise NoteFlaw("checkpoint_malformed", f"its origin {origin!r} is not one of {ORIGIN}")
@@ -86,5 +85,5 @@ def verifier_key(origin: str, public: bytes) -> str:
 def _bytes_of(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise NoteFlaw("checkpoint_malformed", f"a signature is not base64: {error}") from error

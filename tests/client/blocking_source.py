@@ -74,6 +74,7 @@ BLOCKING_PAGES: Final[Mapping[str, Callable[[], str]]] = {
         "money.py",
         "parties.py",
         "policies.py",
+        "routes.py",
         "transport.py",
         "work.py",
     )

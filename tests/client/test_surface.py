@@ -18,7 +18,7 @@ from msgspec import Struct
 from tests.architecture import ROOT
 from tests.client import servers
 from tests.client.servers import Script
-from zentra.client import account_models, endpoints, holds, models, people, policies, proofs
+from zentra.client import account_models, endpoints, holds, models, people, policies, proofs, routes
 from zentra.client.api import AsyncZentra, Condition, Leg, NewDecision, NewIntent, Zentra
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages
 from zentra.client.blocking.transport import EventStream, Pages
@@ -40,14 +40,6 @@ LEFT_OUT: Mapping[str, str] = {
     "show_key_history": "for verifiers, who need no API key",
     "take_callback": "for rails, which sign what they send",
     "show_webhook_keys": "for receivers, which have no key of the API",
-    "draft_routes": "for operators: `zentra routes`",
-    "list_routes": "for operators: `zentra routes`",
-    "show_routes": "for operators: `zentra routes`",
-    "validate_routes": "for operators: `zentra routes`",
-    "promote_routes": "for operators: `zentra routes`",
-    "roll_back_routes": "for operators: `zentra routes`",
-    "explain_route": "for operators: `zentra routes explain`",
-    "list_rails": "for operators: `zentra rails health`",
 }
 """Operations that the client does not have, each with the reason."""
 
@@ -163,6 +155,14 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "backtest_policy": lambda api: api.policies.backtest("x", from_=AT, to="2026-05-01T00:00:00Z", limit=5),
     "promote_policy": lambda api: api.policies.promote("x", idempotency_key="k"),
     "roll_back_policy": lambda api: api.policies.roll_back("x", idempotency_key="k"),
+    "draft_routes": lambda api: api.routes.draft({"corridors": []}, note="n", idempotency_key="k"),
+    "list_routes": lambda api: api.routes.list(page_size=2).page("c"),
+    "show_routes": lambda api: api.routes.get("x"),
+    "validate_routes": lambda api: api.routes.validate("x", idempotency_key="k"),
+    "promote_routes": lambda api: api.routes.promote("x", idempotency_key="k"),
+    "roll_back_routes": lambda api: api.routes.roll_back("x", idempotency_key="k"),
+    "explain_route": lambda api: api.routes.explain("x"),
+    "list_rails": lambda api: api.rails.list().page(),
     "explain_intent": lambda api: api.policies.explain("x").page(),
     "list_reviews": lambda api: api.reviews.list(
         status="s", intent_id="i", assigned_to="me", overdue=True, rule="r", kind="k", currency="c", **AMOUNTS,
@@ -343,6 +343,8 @@ SCHEMAS: dict[type[Struct], list[str]] = {
         "Numbers",
         "Parties",
         "Policies",
+        "RoutesVersions",
+        "Rails",
         "Decisions",
         "Exports",
     ],
@@ -352,6 +354,16 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     policies.PolicyEvent: ["PolicyEvent"],
     policies.PolicyVersion: ["PolicySummary", "PolicyVersion", "PolicyShown"],
     policies.RuleAnswer: ["Answer"],
+    routes.RoutesVersion: ["PolicySummary", "RoutesVersion", "RoutesShown"],
+    routes.RoutesEvent: ["VersionEvent"],
+    routes.Route: ["RouteShown"],
+    routes.RouteDecision: ["RouteDecision"],
+    routes.RouteRail: ["Considered"],
+    routes.RouteCorridor: ["CorridorShown"],
+    routes.RouteAttempt: ["AttemptShown"],
+    routes.Rail: ["RailShown"],
+    routes.RailLimits: ["RailLimits"],
+    routes.Maintenance: ["Maintenance"],
     models.Price: ["PriceShown"],
     models.Quote: ["QuoteShown"],
     models.ConversionQuote: ["QuoteGiven"],

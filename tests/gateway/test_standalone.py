@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.gateway.bundle_fuzz import compare
 from zentra.gateway.cli import standalone
 from zentra.runtime.evidence.heads import sign_head, signed_note
 from zentra.runtime.evidence.merkle import Frontier, leaf_hash
@@ -97,3 +98,9 @@ def test_a_checkpoint_is_read_once_it_is_signed() -> None:
 
 
 VECTOR_KEY = bytes.fromhex(VECTORS[0][0])
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whatever_is_done_to_a_bundle_both_verifiers_say_the_same(seed: int) -> None:
+    said = compare(24, seed)
+    assert said["tampered"] > 10

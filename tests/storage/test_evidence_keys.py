@@ -8,7 +8,9 @@ from datetime import timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from zentra.gateway.signing import SigningService, signers_of
 from zentra.runtime.evidence.heads import key_id
+from zentra.runtime.instruments import Silence
 from zentra.storage.engine.store import PostgresStore
 from zentra.storage.errors import Misconfigured
 from zentra.storage.intake import evidence_keys as keys
@@ -94,6 +96,39 @@ async def test_nobody_brings_in_a_key_that_a_worker_lacks_unless_workers_are_res
     assert await keys.stopped_signers(writer_pool) == ["w2"]
     await keys.sign_off(writer_pool, "w2")
     assert await keys.stopped_signers(writer_pool) == []
+
+
+class Gauges(Silence):
+    """Instruments of which the gauges are remembered."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, float] = {}
+
+    def gauge(self, name: str, value: float) -> None:
+        self.seen[name] = value
+
+
+@pytest.mark.usefixtures("clean")
+async def test_a_worker_that_lacks_the_key_in_force_says_so_until_it_has_it(
+    writer_pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = fresh(), fresh()
+    await keys.admit_keys(writer_pool, [first], by="w1")
+    gauges, store = Gauges(), PostgresStore(writer_pool)
+    told = await store.configuration()
+    service = SigningService(writer_pool, "w1", signers_of([first]), lambda: told, gauges)
+    assert await service.look()
+    assert gauges.seen == {"evidence_signing_stopped": 0.0}
+    await keys.rotate_key(writer_pool, [first], second, by="ada", reason="", lead=AT_ONCE, needed=False)
+    told = await store.configuration()
+    assert not await service.look()
+    assert gauges.seen == {"evidence_signing_stopped": 1.0}
+    assert "sealing has stopped" in caplog.text
+    another = SigningService(writer_pool, "w1", signers_of([first, second]), lambda: told, gauges)
+    assert await another.look()
+    assert gauges.seen == {"evidence_signing_stopped": 0.0}
+    await another.leave()
+    assert (await keys.signers(writer_pool)).held == {}
 
 
 REFUSED = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -14,17 +15,23 @@ from typing import Final
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.ledgers import KEY
 from tests.verification.databases import spoil
 from zentra.bench.twins.fleet import START
 from zentra.gateway.cli import main as cli
+from zentra.storage.intake.evidence_keys import admit_keys, rotate_key
+from zentra.storage.pool import open_pool
 
 MIDDLE: Final = (START + timedelta(seconds=300)).isoformat()
-PRIVATE: Final = KEY.private_bytes(
-    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-).decode()
 Zentra = Callable[[str], tuple[int, str, str]]
+
+
+def private(key: Ed25519PrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
 
 
 @pytest.fixture
@@ -34,7 +41,7 @@ def zentra(copy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     for name in [name for name in os.environ if name.startswith("ZENTRA_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("ZENTRA_POSTGRES_ADMIN_URL", copy)
-    monkeypatch.setenv("ZENTRA_EVIDENCE_KEY", PRIVATE)
+    monkeypatch.setenv("ZENTRA_EVIDENCE_KEY", private(KEY))
 
     def run(line: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["zentra", *shlex.split(line)])
@@ -55,6 +62,22 @@ def test_a_sound_ledger_leaves_with_0(zentra: Zentra) -> None:
     found = json.loads(out)
     assert (code, found["clean"], found["differences"]) == (0, True, [])
     assert found["counts"]["postings"] > 30
+
+
+def test_heads_of_earlier_keys_are_believed_by_the_history_of_keys(
+    zentra: Zentra, copy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, stranger = (Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in (1, 2))
+
+    async def rotate() -> None:
+        async with await open_pool(copy, name="test", connections_max=1) as pool:
+            await admit_keys(pool, [KEY], by="w1")
+            await rotate_key(pool, [KEY], new, by="ada", reason="test", lead=timedelta(microseconds=1))
+
+    asyncio.run(rotate())
+    for key, expected in ((KEY, 0), (new, 0), (stranger, 1)):
+        monkeypatch.setenv("ZENTRA_EVIDENCE_KEY", private(key))
+        assert zentra("ledger chain")[0] == expected
 
 
 def test_a_difference_leaves_with_1_and_is_named(zentra: Zentra, copy: str) -> None:
