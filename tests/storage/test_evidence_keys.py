@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
+from types import MappingProxyType
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -104,7 +106,7 @@ class Gauges(Silence):
     def __init__(self) -> None:
         self.seen: dict[str, float] = {}
 
-    def gauge(self, name: str, value: float) -> None:
+    def gauge(self, name: str, value: float, labels: Mapping[str, str] = MappingProxyType({})) -> None:
         self.seen[name] = value
 
 
