@@ -16,7 +16,7 @@ from zentra.bench.simulation.auditor_histories import History, Record
 from zentra.bench.simulation.auditor_words import FAILED, ROUTING, Violation
 from zentra.runtime.ports import Configuration
 from zentra.runtime.rails.operating import RailOperation
-from zentra.runtime.rails.routing import Corridor
+from zentra.runtime.rails.routing import Corridor, RailRoute
 
 __all__ = ["AuditedRoutes"]
 
@@ -52,8 +52,9 @@ class AuditedRoutes:
         if record.event != "provider.awaited":
             tried.pop()
         words = facts["considered"]
-        for route in corridor.routes:
-            row, word = weighed[route.rail], words[route.rail]
+        for route in _routes(corridor):
+            word = words[route.rail]
+            row = weighed.get(route.rail) or _unweighed(route, word)
             due = self._word(route, tried, configuration, history.command, now)
             circuit = row.get("circuit", "closed")
             if row["word"] != word or not (word == due or (due == "free" and word in (*_FREE, *_BY_HEALTH))):
@@ -65,7 +66,7 @@ class AuditedRoutes:
             told = (row["priority"], row["weight"], int(row["cost"]))
             if told != (route.priority, route.weight, _cost(route, history.amount)):
                 raise Violation("R", f"{where} weighs rail {route.rail} as {told}")
-        free = [route for route in corridor.routes if words[route.rail] in _FREE]
+        free = [route for route in _routes(corridor) if words[route.rail] in _FREE]
         if record.event == "provider.awaited":
             self._waits(history, record, corridor, words, free)
             return
@@ -110,7 +111,7 @@ class AuditedRoutes:
             return
         if corridor is None:
             raise Violation("R", f"{where} finds no rail of no corridor")
-        due = {self._word(route, (), configuration, history.command, now) for route in corridor.routes}
+        due = {self._word(route, (), configuration, history.command, now) for route in _routes(corridor)}
         if reason == "no_rail_now" and history.moment < _since(history) + timedelta(seconds=corridor.wait_seconds):
             raise Violation("T", f"{where} gives up before its time")
         if reason == "no_rail_left" and due & {"free", "draining", "maintenance"}:
@@ -142,6 +143,18 @@ def _fitting(corridors: Sequence[Corridor], command: Mapping[str, Any]) -> Corri
         and one.minor_min <= minor <= (minor if one.minor_max is None else one.minor_max)
     ]
     return min(fitting, key=lambda row: row[:2])[2] if fitting else None
+
+
+def _routes(corridor: Corridor) -> Sequence[Any]:
+    """Return what a corridor says of its rails; one without a document only names them, in order."""
+    if corridor.version:
+        return corridor.routes
+    return [RailRoute(rail, priority=place + 1) for place, rail in enumerate(corridor.rails)]
+
+
+def _unweighed(route: Any, word: str) -> Mapping[str, Any]:
+    """Return the row of a rail that a corridor without a document names, where nothing was told of its health."""
+    return {"word": word, "priority": route.priority, "weight": 1, "cost": "0"}
 
 
 def _cost(route: Any, minor: int) -> int:

@@ -19,7 +19,8 @@ from typing import Final
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.runtime.test_bundle import KEY, files_of, made
+from tests.runtime.test_bundle import files_of, made
+from tests.runtime.test_evidence import KEY
 from zentra.gateway.cli import standalone
 from zentra.runtime.evidence.bundle import MANIFEST, MANIFEST_SIGNATURE
 from zentra.runtime.evidence.envelopes import MANIFEST_TYPE, envelope_of, sign_payload
@@ -94,8 +95,8 @@ def _signed_over(chance: random.Random, files: dict[str, bytes]) -> bytes:
     files[MANIFEST_SIGNATURE] = envelope_of(MANIFEST_TYPE, b"", [sign_payload(KEY, MANIFEST_TYPE, body)])
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for one, content in files.items():
-            member = tarfile.TarInfo(one)
+        for path, content in files.items():
+            member = tarfile.TarInfo(path)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return out.getvalue()
