@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from msgspec import UNSET
 
-from zentra.actors import commands, foreseeing, journaling, ledgering, outcomes, stages, webhooks
+from zentra.actors import commands, foreseeing, journaling, ledgering, outcomes, recovering, stages, webhooks
 from zentra.actors.finishing import finish
 from zentra.actors.memory import Memory, Missing, MissingGround, Needs
 from zentra.actors.tick import Batch, Input, Rules, Tick
@@ -371,6 +371,8 @@ def _timer_fired(tick: Tick, entry: Input, event: m.TimerFired) -> None:
         stages.fire(tick, entry, event)
     elif event.kind == "delivery":
         webhooks.fire(tick, event)
+    elif event.kind == "recovery":
+        recovering.fire(tick, entry, event)
     else:
         _unknown(tick, entry, event)
 

@@ -18,6 +18,7 @@ from zentra.runtime.policy import VelocityKey
 from zentra.runtime.ports import Configuration, LogHead
 from zentra.runtime.reviews import Workload
 from zentra.runtime.webhooks.delivery import Delivery
+from zentra.runtime.webhooks.recovery import Recovery
 
 __all__ = ["Lane", "LeafName", "Memory", "Missing", "MissingGround", "Needs"]
 
@@ -46,6 +47,10 @@ class Missing(Struct):
     names: set[tuple[str, str]] = field(default_factory=set)  # (tenant, intent_id) whose uuid is asked for
     workloads: set[str] = field(default_factory=set)
     expiring: set[int] = field(default_factory=set)  # accounts whose holds may have expired
+    recoveries: set[str] = field(default_factory=set)
+    pages: dict[str, Recovery] = field(
+        default_factory=dict
+    )  # by recovery: as far as it is, whose next page is asked for
     configuration: bool = False
 
     def __bool__(self) -> bool:
@@ -62,6 +67,8 @@ class Missing(Struct):
             or self.names
             or self.workloads
             or self.expiring
+            or self.recoveries
+            or self.pages
             or self.configuration
         )
 

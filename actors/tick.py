@@ -37,6 +37,7 @@ from zentra.runtime.ports import CaseRow, DenialRow, Expiring, Ground, LogHead, 
 from zentra.runtime.rails.port import Cause, Submission
 from zentra.runtime.stream_ports import Position
 from zentra.runtime.webhooks.delivery import Delivery
+from zentra.runtime.webhooks.recovery import Recovery, RecoveryPage
 from zentra.runtime.webhooks.standard import WebhookCall
 
 __all__ = ["Batch", "Input", "Poll", "Rules", "Tick", "derived_id"]
@@ -73,6 +74,8 @@ class Batch(Struct):
     consumed: list[tuple[int, str]] = field(default_factory=list)  # frames that end here, by partition and id
     expiring: dict[int, Expiring] = field(default_factory=dict)  # by account: what the store was asked for
     expiring_asked: Counter[int] = field(default_factory=Counter)  # and how often
+    recoveries: dict[str, Recovery | None] = field(default_factory=dict)  # as the store had them
+    pages: dict[str, RecoveryPage] = field(default_factory=dict)  # what lies behind their places
 
 
 class Poll(NamedTuple):

@@ -6,10 +6,10 @@ attempt that is acknowledged and halves with each that is not (AIMD, as congesti
 commit of the transition that it tells of."""
 
 import hashlib
-from collections.abc import Iterable
-from datetime import timedelta
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from zentra.actors.memory import LANE_WAITING_MAX, Missing, MissingGround
 from zentra.runtime.evidence import canonical
@@ -24,7 +24,10 @@ from zentra.runtime.webhooks.standard import AttemptResult, Verdict, WebhookCall
 if TYPE_CHECKING:
     from zentra.actors.tick import Input, Tick
 
-__all__ = ["OPEN", "attempt_ended", "deliver", "fan_out", "finish_lanes", "fire", "open_lane", "replay"]
+__all__ = [
+    "OPEN", "ask_together", "attempt_ended", "body_of", "deliver", "fan_out", "finish_lanes", "fire", "make_late",
+    "open_lane", "replay", "tells",
+]  # fmt: skip
 
 # A transport waits 15 s, a worker that is stopped 10 s until it knows its lease; the rest is for the way of the report.
 # One that comes still later is ignored, and the endpoint is called once more than it had to be.
@@ -40,7 +43,7 @@ def fan_out(tick: "Tick", tx: Transaction, transition: Transition) -> None:
     for endpoint in endpoints:
         if not matches(endpoint.events, transition.event):
             continue
-        body = body or _body(tx, transition)
+        body = body or _body(tx, transition.event)
         delivery = Delivery(
             id=_delivery_id(tx.id, transition.sequence, endpoint.id),
             tenant=tx.tenant,
@@ -59,17 +62,17 @@ def _delivery_id(intent: str, sequence: int, endpoint: str) -> str:
     return hashlib.sha256(f"delivery/{intent}/{sequence}/{endpoint}".encode()).hexdigest()[:32]
 
 
-def _body(tx: Transaction, transition: Transition) -> bytes:
-    """Return the bytes that every endpoint gets for this transition, on each try."""
+def _body(tx: Transaction, event: str) -> bytes:
+    """Return the bytes that every endpoint gets for the event that brought `tx` to where it is, on each try."""
     command = tx.command
     return canonical.encode(
         {
-            "type": str(transition.event),
-            "timestamp": timestamp(transition.at),
+            "type": str(event),
+            "timestamp": timestamp(tx.at),
             "data": {
                 "id": tx.id,
                 "intent_id": tx.intent_id,
-                "object_version": transition.sequence,
+                "object_version": tx.sequence,
                 "status": str(tx.state.lifecycle),
                 "step": tx.state.step,
                 "kind": str(command.kind),
@@ -120,8 +123,6 @@ def attempt_ended(tick: "Tick", at: "Input", event: AttemptReported) -> None:
         return  # a repeat, or an attempt that was started again since and is still under way
     lane.in_flight.pop(delivery.id, None)
     width = lane.width or tick.rules.lane_width
-    row = (delivery.id, result.attempt, delivery.tenant, delivery.trigger, tick.now, result.status, result.error)
-    tick.writes.delivery_attempts.append((*row, result.latency_ms, result.response_excerpt))
     outcome = verdict(result)
     delay = None
     if outcome is Verdict.RETRY:
@@ -140,7 +141,16 @@ def attempt_ended(tick: "Tick", at: "Input", event: AttemptReported) -> None:
     if due_at is not None:
         tick.timer("delivery", delivery.id, "attempt", at.partition, delivery.tenant, due_at)
     tick.writes.delivery_states[delivery.id] = (delivery, due_at)
+    tick.writes.delivery_attempts.append(_attempt_row(delivery, result, tick.now, due_at))
     _tell(tick, delivery, topic, result)
+
+
+def _attempt_row(delivery: Delivery, result: AttemptResult, now: datetime, due_at: datetime | None) -> tuple[Any, ...]:
+    """Return what is kept of an attempt, in the order of its columns."""
+    return (
+        delivery.id, result.attempt, delivery.tenant, delivery.trigger, now, result.status, result.error,
+        result.latency_ms, result.response_excerpt, delivery.actor, result.request_headers, due_at,
+    )  # fmt: skip
 
 
 def _tell(tick: "Tick", delivery: Delivery, topic: str, result: AttemptResult | None) -> None:
@@ -169,7 +179,7 @@ def open_lane(tick: "Tick", event: LaneOpened) -> None:
     An attempt that has not reported for so long was lost on its way; its delivery waits again."""
     lane = tick.lane(event.tenant, event.endpoint)
     lost = [key for key, since in lane.in_flight.items() if tick.now - since >= ATTEMPT_LOST_AFTER]
-    _ask_together(tick, lost)
+    ask_together(tick, lost)
     for delivery_id in lost:
         del lane.in_flight[delivery_id]
         delivery = tick.delivery(delivery_id)
@@ -187,8 +197,8 @@ def fire(tick: "Tick", event: TimerFired) -> None:
         _wait(tick, delivery)
 
 
-def replay(tick: "Tick", tenant: str, delivery_id: str) -> str:
-    """Start the schedule of a tenant's delivery anew; return the code of the outcome."""
+def replay(tick: "Tick", tenant: str, delivery_id: str, *, trigger: str, actor: str) -> str:
+    """Start the schedule of a tenant's delivery anew, for whoever has asked; return the code of the outcome."""
     delivery = tick.delivery(delivery_id)
     if delivery is None or delivery.tenant != tenant:
         return "not_found"
@@ -196,12 +206,41 @@ def replay(tick: "Tick", tenant: str, delivery_id: str) -> str:
         return "delivery_under_way"
     waited = delivery.state is DeliveryState.PENDING
     delivery.state = move(delivery.state, DeliveryFact.REPLAYED)
-    delivery.tries, delivery.trigger = 0, "replay"
+    delivery.tries, delivery.trigger, delivery.actor = 0, trigger, actor
     tick.clear_timer("delivery", delivery.id, "attempt")
     tick.writes.delivery_states[delivery.id] = (delivery, None)
     if not waited:
         _wait(tick, delivery)
     return "done"
+
+
+def tells(filters: Sequence[str], event: str) -> bool:
+    """Return whether an endpoint with these filters is told of an event."""
+    return not event.startswith(NEVER_DELIVERED) and matches(filters, event)
+
+
+def body_of(tx: Transaction, event: str) -> bytes:
+    """Return the bytes that endpoints get of the event that brought a transaction to where it is."""
+    return _body(tx, event)
+
+
+def make_late(tick: "Tick", tx: Transaction, event: str, endpoint: str, *, actor: str) -> bool:
+    """Make the delivery of an event that had none when it happened, `tx` being as it was then; return if it is new.
+
+    The owner of the lane makes it, where else the owner of the transaction does. Nothing else makes it any more: the
+    event is committed, and its commit made every delivery that was due then."""
+    delivery = Delivery(
+        id=_delivery_id(tx.id, tx.sequence, endpoint), tenant=tx.tenant, endpoint=endpoint, intent=tx.id, event=event,
+        body=_body(tx, event), trigger="replay", actor=actor,
+    )  # fmt: skip
+    if delivery.id in tick.deliveries:
+        return False
+    tick.deliveries[delivery.id] = delivery
+    tick.writes.deliveries.append((delivery, tx.sequence))
+    tick.writes.deliveries_begun.add(delivery.id)
+    tick.writes.delivery_states[delivery.id] = (delivery, None)
+    _wait(tick, delivery)
+    return True
 
 
 def _wait(tick: "Tick", delivery: Delivery) -> None:
@@ -214,7 +253,7 @@ def _wait(tick: "Tick", delivery: Delivery) -> None:
         lane.more = True
 
 
-def _ask_together(tick: "Tick", deliveries: Iterable[str]) -> None:
+def ask_together(tick: "Tick", deliveries: Iterable[str]) -> None:
     """Raise MissingGround for those that memory does not have: one by one a whole lane would take a round for each."""
     known = tick.memory.deliveries
     absent = {key for key in deliveries if key not in tick.deliveries and key not in known}
@@ -230,7 +269,7 @@ def finish_lanes(tick: "Tick") -> None:
         endpoint = None if gone else next((e for e in endpoints if e.id == endpoint_id), None)
         width = lane.width or tick.rules.lane_width
         room = None if endpoint is None else max(0, width - len(lane.in_flight))
-        _ask_together(tick, islice(lane.waiting, room))
+        ask_together(tick, islice(lane.waiting, room))
         while lane.waiting and (endpoint is None or len(lane.in_flight) < width):
             key = next(iter(lane.waiting))
             del lane.waiting[key]

@@ -23,6 +23,7 @@ from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.reviews import Desk, Member, ReviewRules, Workload
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import Delivery
+from zentra.runtime.webhooks.recovery import Recovery, RecoveryPage
 
 __all__ = [
     "EXPIRING_MAX",
@@ -236,6 +237,7 @@ class TickWrites(Struct):
     command_outcomes: list[tuple[Any, ...]] = field(default_factory=list)
     callbacks_claimed: list[tuple[str, str, str, str]] = field(default_factory=list)
     endpoints_disabled: list[tuple[str, str]] = field(default_factory=list)
+    recoveries: dict[str, Recovery] = field(default_factory=dict)  # as they stand after the tick
     leaves: list[tuple[str, int, str, bytes, bytes]] = field(default_factory=list)
     tiles: list[tuple[str, int, int, bytes]] = field(default_factory=list)
     heads: list[LogHead] = field(default_factory=list)
@@ -297,6 +299,14 @@ class Store(Protocol):
 
     async def open_deliveries(self, tenant: str, endpoint: str) -> list[Delivery]:
         """Return what an endpoint has not settled, oldest first."""
+        ...
+
+    async def recoveries(self, ids: Collection[str]) -> dict[str, Recovery]:
+        """Return the recoveries that exist, as they stand."""
+        ...
+
+    async def recovery_page(self, recovery: Recovery) -> RecoveryPage:
+        """Return what lies behind the place of a recovery in its phase, in the order of the walk."""
         ...
 
     async def open_lanes(self) -> set[tuple[str, str]]:

@@ -112,12 +112,20 @@ class Auditor:
         self.policy.wrote(writes.velocity_changes, writes.velocity_windows)
         told = {history.records[record.sequence - 1]: record for history, record in moved}
         self.messages.wrote(writes.outbox, told)
-        self.deliveries.wrote(writes.deliveries, self.histories)
-        self.deliveries.stand(writes.deliveries_begun, writes.delivery_states, writes.delivery_attempts)
+        self._delivered(writes, ground)
         self.desk.wrote(writes, moved, self.messages.commands)
         self.holds.wrote(writes, moved, self.messages.commands, lowest, ground.now)
         self.logs.wrote(writes.leaves, writes.tiles, writes.heads, self.histories)
         self.configured()
+
+    def _delivered(self, writes: TickWrites, ground: Ground) -> None:
+        recoveries = tuple(writes.recoveries.values())
+        self.deliveries.recovered(recoveries, self.messages.commands, ground.now)
+        self.deliveries.wrote(writes.deliveries, self.histories, recoveries, ground.now)
+        self.deliveries.stand(writes.deliveries_begun, writes.delivery_states, writes.delivery_attempts)
+        if recoveries:
+            endpoints = self._configurations[ground.configuration_version].endpoints
+            self.deliveries.recoveries.ended(recoveries, self.deliveries.places, self.histories.values(), endpoints)
 
     def published(self, message: Outgoing) -> None:
         """Follow what was appended to a stream, repeats too."""

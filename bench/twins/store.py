@@ -6,7 +6,6 @@ clock it was given. `fail_next` takes it away, or lets it refuse, once per call.
 
 from __future__ import annotations
 
-import copy
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -16,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from zentra.bench.twins.store_commit import OpenCommit, lease_lock
+from zentra.bench.twins.store_deliveries import delivery_of, open_deliveries, page_of
 from zentra.bench.twins.store_intake import Intake, frames_of
 from zentra.bench.twins.store_names import meant
 from zentra.bench.twins.store_reviews import reviews_told, workloads
@@ -38,13 +38,13 @@ from zentra.runtime.ports import (
 )
 from zentra.runtime.reviews import Workload
 from zentra.runtime.stream_ports import NOTHING_CONSUMED, Outgoing, Position
-from zentra.runtime.webhooks.delivery import OPEN, Delivery, DeliveryState
+from zentra.runtime.webhooks.delivery import OPEN, Delivery
+from zentra.runtime.webhooks.recovery import Recovery, RecoveryPage
 from zentra.storage.engine.ownership import shares
 from zentra.storage.intake.registration import Outcome, Registered, Registration
 
 __all__ = ["Failure", "StoreTwin"]
 
-OPEN_DELIVERIES_MAX: Final = 2_000
 MEMBERS_FORGOTTEN_AFTER: Final = 10  # lease times
 
 
@@ -234,20 +234,22 @@ class StoreTwin:
         """See Store.deliveries."""
         self._meet("deliveries")
         refuse_non_uuids(*ids)
-        return {key: self._delivery(key) for key in ids if key in self.rows.deliveries}
+        return {key: delivery_of(self.rows, key) for key in ids if key in self.rows.deliveries}
 
     async def open_deliveries(self, tenant: str, endpoint: str) -> list[Delivery]:
         """See Store.open_deliveries."""
         self._meet("open_deliveries")
-        found = []
-        for key, made in self.rows.deliveries.items():
-            state = self.rows.delivery_states.get(key)
-            if state is None or (made.tenant, made.endpoint) != (tenant, endpoint):
-                continue
-            timed = state.state is DeliveryState.RETRYING and state.next_at is not None
-            if not timed and state.state not in (DeliveryState.DELIVERED, DeliveryState.EXHAUSTED):
-                found.append(self._delivery(key))
-        return found[:OPEN_DELIVERIES_MAX]
+        return open_deliveries(self.rows, tenant, endpoint)
+
+    async def recoveries(self, ids: Collection[str]) -> dict[str, Recovery]:
+        """See Store.recoveries."""
+        self._meet("recoveries")
+        return {key: self.rows.recoveries[key] for key in ids if key in self.rows.recoveries}
+
+    async def recovery_page(self, recovery: Recovery) -> RecoveryPage:
+        """See Store.recovery_page."""
+        self._meet("recovery_page")
+        return page_of(self.rows, recovery)
 
     async def open_lanes(self) -> set[tuple[str, str]]:
         """See Store.open_lanes."""
@@ -478,14 +480,6 @@ class StoreTwin:
         if not failure.after:
             raise failure.error
         return failure
-
-    def _delivery(self, key: str) -> Delivery:
-        found, state = copy.copy(self.rows.deliveries[key]), self.rows.delivery_states.get(key)
-        found.begun = state is not None
-        found.state = state.state if state else DeliveryState.PENDING
-        if state is not None:
-            found.attempts, found.tries, found.trigger = state.attempts, state.tries, state.trigger
-        return found
 
     def _outbox(self, partitions: Collection[int]) -> list[OutboxRow]:
         return [row for row in self.rows.outbox.values() if row.partition in partitions]

@@ -31,6 +31,7 @@ from zentra.runtime.ports import (
 )
 from zentra.runtime.stream_ports import Outgoing
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
+from zentra.runtime.webhooks.recovery import Recovery
 
 __all__ = [
     "CaseFile",
@@ -77,6 +78,7 @@ class DeliveryRow(Struct):
     tries: int
     trigger: str
     next_at: datetime | None
+    actor: str = ""
 
 
 class Rows(Struct):
@@ -104,6 +106,10 @@ class Rows(Struct):
     denials: list[DenialRow] = field(default_factory=list)
     corrections: dict[tuple[str, str], str] = field(default_factory=dict)  # (original, correction) -> tenant
     holds: dict[str, HoldRow] = field(default_factory=dict)  # by intent
+    recoveries: dict[str, Recovery] = field(default_factory=dict)
+    delivery_places: dict[str, tuple[int, datetime]] = field(
+        default_factory=dict
+    )  # the sequence told of, and since when
 
 
 def add(target: Balance, change: Balance) -> None:
@@ -232,7 +238,7 @@ def apply(rows: Rows, plan: TickPlan, writes: TickWrites, now: datetime) -> None
     rows.timers.update(writes.timers_set)
     for timer in writes.timers_cleared:
         rows.timers.pop(timer, None)
-    _apply_deliveries(rows, writes)
+    _apply_deliveries(rows, writes, now)
     rows.leaves.update({(row[0], row[1]): row[2:] for row in writes.leaves})
     rows.leaf_names.update((row[2], row[4]) for row in writes.leaves)
     rows.tiles.update({row[:3]: row[3] for row in writes.tiles})
@@ -240,14 +246,15 @@ def apply(rows: Rows, plan: TickPlan, writes: TickWrites, now: datetime) -> None
     _apply_desk(rows, writes)
 
 
-def _apply_deliveries(rows: Rows, writes: TickWrites) -> None:
-    for delivery, _ in writes.deliveries:
+def _apply_deliveries(rows: Rows, writes: TickWrites, now: datetime) -> None:
+    for delivery, sequence in writes.deliveries:
         rows.deliveries[delivery.id] = copy.copy(delivery)
+        rows.delivery_places[delivery.id] = (sequence, now)
         rows.deliveries_made.setdefault(delivery.intent, set()).add(delivery.id)
     for key, (delivery, next_at) in writes.delivery_states.items():
         if key in writes.deliveries_begun or key in rows.delivery_states:
             rows.delivery_states[key] = DeliveryRow(
-                delivery.state, delivery.attempts, delivery.tries, delivery.trigger, next_at
+                delivery.state, delivery.attempts, delivery.tries, delivery.trigger, next_at, delivery.actor
             )
     rows.delivery_attempts.update({(row[0], row[1]): row[2:] for row in writes.delivery_attempts})
 
@@ -283,6 +290,7 @@ def _apply_desk(rows: Rows, writes: TickWrites) -> None:
         rows.command_outcomes.setdefault(outcome[0], outcome[1:])
     for rail, event, tenant, intent in writes.callbacks_claimed:
         rows.callbacks_claimed.setdefault((rail, event), (tenant, intent))
+    rows.recoveries.update(writes.recoveries)
     rows.denials += writes.denials
     for tenant, original, correction, _ in writes.corrections:
         rows.corrections.setdefault((original, correction), tenant)

@@ -94,6 +94,7 @@ class WebhookSender:
                 attempt=call.attempt,
                 error=_classified(error),
                 latency_ms=_milliseconds_since(started),
+                request_headers=tuple(headers.items()),
             )
         return AttemptResult(
             delivery=call.delivery,
@@ -103,6 +104,7 @@ class WebhookSender:
             retry_after_seconds=retry_after_seconds(answer.headers.get("retry-after"), now),
             # A zero character is valid UTF-8 and no valid text in Postgres.
             response_excerpt=answer.body.decode("utf-8", "replace").replace("\x00", "\ufffd"),
+            request_headers=tuple(headers.items()),
         )
 
 

@@ -37,8 +37,9 @@ class DeliveryFact(StrEnum):
 
 
 S, F = DeliveryState, DeliveryFact
-# They tell of deliveries and packets themselves: an endpoint that got them would be told of being told.
-NEVER_DELIVERED: Final = ("webhook.", "money_runtime.", "evidence.", "review.closed")
+# They tell of deliveries and packets themselves: an endpoint that got them would be told of being told. And whoever
+# asked for an intent was answered that it is accepted.
+NEVER_DELIVERED: Final = ("webhook.", "money_runtime.", "evidence.", "review.closed", "ingress.")
 OPEN: Final = frozenset({S.PENDING, S.DELIVERING, S.RETRYING})
 
 # A table is read down its columns.
@@ -70,8 +71,9 @@ class Delivery(Struct, kw_only=True):
     state: DeliveryState = DeliveryState.PENDING
     attempts: int = 0  # over the whole life, so attempt numbers never repeat
     tries: int = 0  # since it was made or last replayed: the place in the schedule
-    trigger: str = "automatic"
+    trigger: str = "automatic"  # what started the schedule: automatic, manual (one was asked for), replay (many were)
     begun: bool = True  # False where only the body is stored: its lane has not taken it in
+    actor: str = ""  # who has asked for it to be sent again
 
 
 def move(state: DeliveryState, fact: DeliveryFact) -> DeliveryState:

@@ -109,6 +109,7 @@ class AttemptResult(msgspec.Struct, frozen=True, array_like=True):
     latency_ms: int = 0
     retry_after_seconds: int | None = None
     response_excerpt: str = ""
+    request_headers: tuple[tuple[str, str], ...] = ()  # as sent, the signatures too; nothing in them is secret
 
 
 class WebhookTransport(Protocol):

@@ -37,10 +37,12 @@ from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.reviews import Member, ReviewRules, Workload
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
+from zentra.runtime.webhooks.recovery import Recovery, RecoveryPage
 from zentra.storage import outbox
 from zentra.storage.engine.accounts import find_accounts
 from zentra.storage.engine.journal import UUID_DIGITS, commit_tick
 from zentra.storage.engine.ownership import claim_leases, give_up_leases, release_leases
+from zentra.storage.engine.recoveries import find_recoveries, next_page
 from zentra.storage.errors import translated
 from zentra.storage.pool import Pool
 from zentra.storage.screening import ListShelf, cleared_pairs
@@ -61,7 +63,7 @@ select intent, array_agg(record order by sequence), array_agg(hash order by sequ
 from transitions where intent = any($1::uuid[]) group by intent
 """
 _DELIVERY: Final = """
-select d.id, d.tenant, d.endpoint, d.intent, d.event, d.body, s.status, s.attempts, s.tries, s.trigger
+select d.id, d.tenant, d.endpoint, d.intent, d.event, d.body, s.status, s.attempts, s.tries, s.trigger, s.actor
 from deliveries d left join delivery_states s on s.delivery = d.id
 """
 # One step along the index for each lane: lanes are few, and of one that is down there may be a million rows.
@@ -273,6 +275,17 @@ class PostgresStore:
         )
         return [_delivery(row) for row in rows]
 
+    async def recoveries(self, ids: Collection[str]) -> dict[str, Recovery]:
+        """See Store.recoveries."""
+        with translated():
+            return await find_recoveries(self._pool, _uuids(ids))
+
+    async def recovery_page(self, recovery: Recovery) -> RecoveryPage:
+        """See Store.recovery_page."""
+        with translated():
+            async with self._pool.acquire() as connection:
+                return await next_page(connection, recovery)
+
     async def open_lanes(self) -> set[tuple[str, str]]:
         """See Store.open_lanes."""
         return {(row[0], row[1]) for row in await self._fetch(_OPEN_LANES)}
@@ -429,4 +442,5 @@ def _delivery(row: Any) -> Delivery:
         tries=row[8] or 0,
         trigger=row[9] or "automatic",
         begun=begun,
+        actor=row[10] or "",
     )

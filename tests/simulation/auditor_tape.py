@@ -408,6 +408,12 @@ def record_story() -> Tape:
     fleet.advance(68 * 3600)
     names["waiting"] = fleet.submit(transfer(HIGH + 4))
     fleet.advance(10)
+    since = {"since": START.isoformat(), "events": ["ledger.posted"]}
+    for number, body in enumerate(({"which": "undelivered"}, {"which": "any"}, {"which": "any", "dry_run": True})):
+        names[f"recovery {number}"] = fleet.command(
+            "recover_deliveries", "hook", {**body, **since}, partition=fleet.partition_of("acme/hook")
+        )
+    fleet.advance(60)
     return Tape(calls, fleet, names)
 
 
