@@ -49,7 +49,7 @@ def command(tick: Tick, at: Input, event: CommandGiven) -> None:
     if event.kind == "replay_delivery":
         code = webhooks.replay(tick, event.tenant, event.subject, trigger="manual", actor=event.principal)
     elif event.kind == "recover_deliveries":
-        code, detail = recovering.begin(tick, at, event)
+        code, detail = recovering.begin(tick, event)
     elif event.kind == "resolve_case":
         code = _resolve(tick, at, event)
     else:

@@ -372,7 +372,7 @@ def _timer_fired(tick: Tick, entry: Input, event: m.TimerFired) -> None:
     elif event.kind == "delivery":
         webhooks.fire(tick, event)
     elif event.kind == "recovery":
-        recovering.fire(tick, entry, event)
+        recovering.fire(tick, event)
     else:
         _unknown(tick, entry, event)
 

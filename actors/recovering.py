@@ -27,7 +27,7 @@ from zentra.runtime.webhooks.recovery import (
 )
 
 if TYPE_CHECKING:
-    from zentra.actors.tick import Input, Tick
+    from zentra.actors.tick import Tick
 
 __all__ = ["RECOVERY_CODES", "RecoveryAsked", "begin", "body_at", "fire", "shown"]
 
@@ -47,35 +47,33 @@ class RecoveryAsked(Struct, frozen=True):
     dry_run: bool = False
 
 
-def begin(tick: "Tick", at: "Input", event: CommandGiven) -> tuple[str, dict[str, object]]:
+def begin(tick: "Tick", event: CommandGiven) -> tuple[str, dict[str, object]]:
     """Begin a recovery and take its first step; return the code of the outcome and its detail."""
     asked = msgspec.json.decode(event.body, type=RecoveryAsked)
     endpoint = event.subject
-    if not asked.dry_run and _filters(tick, event.tenant, endpoint) is None:
+    if _filters(tick, event.tenant, endpoint) is None:
         return "endpoint_disabled", {}
     before = tick.now if asked.before is None else min(asked.before, tick.now)
     recovery = begun(
         id=event.command, tenant=event.tenant, endpoint=endpoint, which=asked.which, since=asked.since, before=before,
         events=asked.events, principal=event.principal, dry_run=asked.dry_run,
     )  # fmt: skip
-    return "done", shown(_step(tick, at, recovery))
+    return "done", shown(_step(tick, recovery))
 
 
-def fire(tick: "Tick", at: "Input", event: TimerFired) -> None:
+def fire(tick: "Tick", event: TimerFired) -> None:
     """Take the next step of a recovery, or put it off while its lane is full."""
     tick.clear_timer("recovery", event.key, event.name)
     recovery = _stored(tick, event.key)
     if recovery is None or recovery.status is not RecoveryStatus.RUNNING or event.key in tick.writes.recoveries:
         return
-    if not recovery.dry_run:
-        if _filters(tick, recovery.tenant, recovery.endpoint) is None:
-            stopped = msgspec.structs.replace(recovery, status=RecoveryStatus.STOPPED)
-            tick.writes.recoveries[recovery.id] = stopped
-            return
-        if len(tick.lane(recovery.tenant, recovery.endpoint).waiting) >= WAITING_MAX:
-            _again(tick, at, recovery, FULL_PAUSE)
-            return
-    _step(tick, at, recovery)
+    if _filters(tick, recovery.tenant, recovery.endpoint) is None:
+        tick.writes.recoveries[recovery.id] = msgspec.structs.replace(recovery, status=RecoveryStatus.STOPPED)
+        return
+    if not recovery.dry_run and len(tick.lane(recovery.tenant, recovery.endpoint).waiting) >= WAITING_MAX:
+        _again(tick, recovery, FULL_PAUSE)
+        return
+    _step(tick, recovery)
 
 
 def shown(recovery: Recovery) -> dict[str, object]:
@@ -86,13 +84,13 @@ def shown(recovery: Recovery) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _step(tick: "Tick", at: "Input", recovery: Recovery) -> Recovery:
+def _step(tick: "Tick", recovery: Recovery) -> Recovery:
     page = _page(tick, recovery)
     walk = _replay if recovery.phase is Phase.DELIVERIES else _make
     after = walk(tick, recovery, page)
     tick.writes.recoveries[recovery.id] = after
     if after.status is RecoveryStatus.RUNNING:
-        _again(tick, at, after, STEP_PAUSE)
+        _again(tick, after, STEP_PAUSE)
     return after
 
 
@@ -144,7 +142,7 @@ def _filters(tick: "Tick", tenant: str, endpoint: str) -> tuple[str, ...] | None
     return next((one.events for one in endpoints if one.id == endpoint), None)
 
 
-def _again(tick: "Tick", at: "Input", recovery: Recovery, pause: timedelta) -> None:
+def _again(tick: "Tick", recovery: Recovery, pause: timedelta) -> None:
     place = tick.place_of(lane_key(recovery.tenant, recovery.endpoint))
     tick.timer("recovery", recovery.id, "step", place, recovery.tenant, tick.now + pause)
 

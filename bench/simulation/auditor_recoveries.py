@@ -1,4 +1,4 @@
-"""The auditor's own book of recoveries: who has asked for one, what it may make, and that nothing is missing after it."""
+"""The auditor's own book of recoveries: who has asked for one, what it may make, and that it leaves nothing out."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping
