@@ -1,4 +1,4 @@
-"""What people decide, what endpoints are told, and what proves it. Every method may raise APIError and ValueError.
+"""What people decide, which endpoints there are, and what proves it. Every method may raise APIError and ValueError.
 
 Made from its twin in `client/asynchronous` by `python -m tests.catalogue`."""
 
@@ -12,17 +12,14 @@ from zentra.client.blocking.transport import Pages, Transport
 from zentra.client.calls import Time
 from zentra.client.errors import ConflictError
 from zentra.client.evidence import Verdict, verify_packet
-from zentra.client.models import Case, Command, Delivery, Denial, Endpoint, ErrorPage, Version
-from zentra.client.webhooks import WebhookVerifier
+from zentra.client.models import Case, Command, Denial, Endpoint, ErrorPage, Version
 
 __all__ = [
     "Cases",
-    "Deliveries",
     "Denials",
     "Endpoints",
     "Evidence",
     "Meta",
-    "Webhooks",
 ]
 
 NOT_SEALED = "evidence_not_sealed"
@@ -103,43 +100,6 @@ class Endpoints:
     def list(self) -> Pages[Endpoint]:
         """Return the endpoints, without their secrets."""
         return Pages(self._transport, calls.list_endpoints())
-
-
-class Deliveries:
-    """Webhooks that were sent, or are to be."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def list(
-        self,
-        *,
-        endpoint: str | None = None,
-        intent: str | None = None,
-        event: str | None = None,
-        status: str | None = None,
-        created_from: Time | None = None,
-        created_before: Time | None = None,
-        page_size: int | None = None,
-    ) -> Pages[Delivery]:
-        """Return the deliveries that fit, newest first, with every attempt; `intent` is either id."""
-        filters = {
-            "endpoint": endpoint, "intent": intent, "event": event, "status": status,
-            "created_from": created_from, "created_before": created_before,
-        }  # fmt: skip
-        return Pages(self._transport, calls.list_deliveries(page_size, filters))
-
-    def replay(self, id: str, *, idempotency_key: str | None = None, wait: int | None = None) -> Command:
-        """Send a delivery again: the same id, the same bytes."""
-        return self._transport.send(calls.replay_delivery(id, idempotency_key, wait))
-
-
-class Webhooks(WebhookVerifier):
-    """Endpoints and deliveries; and `verify`, for whoever receives."""
-
-    def __init__(self, transport: Transport) -> None:
-        self.endpoints = Endpoints(transport)
-        self.deliveries = Deliveries(transport)
 
 
 class Evidence:

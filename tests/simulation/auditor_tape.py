@@ -409,7 +409,8 @@ def record_story() -> Tape:
     names["waiting"] = fleet.submit(transfer(HIGH + 4))
     fleet.advance(10)
     since = {"since": START.isoformat(), "events": ["ledger.posted"]}
-    for number, body in enumerate(({"which": "undelivered"}, {"which": "any"}, {"which": "any", "dry_run": True})):
+    asks: tuple[dict[str, Any], ...] = ({"which": "undelivered"}, {"which": "any"}, {"which": "any", "dry_run": True})
+    for number, body in enumerate(asks):
         names[f"recovery {number}"] = fleet.command(
             "recover_deliveries", "hook", {**body, **since}, partition=fleet.partition_of("acme/hook")
         )
