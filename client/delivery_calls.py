@@ -74,6 +74,6 @@ def webhook_health() -> Call[WebhookHealth]:
     return get_call(_health, "webhooks", "health")
 
 
-def webhook_body(intent: str, sequence: int) -> Call[bytes]:
+def webhook_body(intent: str, sequence: int | str) -> Call[bytes]:
     """Ask for an event as endpoints get it."""
     return get_call(_bytes, "runtime", "intents", intent, "webhooks", str(sequence))

@@ -111,6 +111,6 @@ class AsyncWebhooks(WebhookVerifier):
         """Return how the endpoints do over the last 24 hours: delivered by the schedule / due."""
         return await self._transport.send(delivery_calls.webhook_health())
 
-    async def body(self, intent: str, sequence: int) -> bytes:
+    async def body(self, intent: str, sequence: int | str) -> bytes:
         """Return an event of an intent, by either id, byte for byte as endpoints get it."""
         return await self._transport.send(delivery_calls.webhook_body(intent, sequence))

@@ -30,8 +30,8 @@ from zentra.storage.reads.work import CaseView, EndpointView
 
 __all__ = [
     "Accounts", "Approvals", "Books", "Cases", "Changes", "Chart", "Decisions", "Deliveries", "DeliveryAttempts",
-    "Denials", "Endpoints", "Entries", "FeeSchedules", "Holds", "Intents", "Monitors", "Numbers", "Policies", "Recoveries", "Reviews",
-    "StatementPage",
+    "Denials", "Endpoints", "Entries", "FeeSchedules", "Holds", "Intents", "Monitors", "Numbers", "Policies",
+    "Recoveries", "Reviews", "StatementPage",
 ]  # fmt: skip
 
 

@@ -176,7 +176,7 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "list_recoveries": lambda api: api.webhooks.recoveries.list(endpoint="e", status="s", **CREATED).page("c"),
     "show_recovery": lambda api: api.webhooks.recoveries.get("x"),
     "webhook_health": lambda api: api.webhooks.health(),
-    "show_webhook_body": lambda api: api.webhooks.body("x", 2),
+    "show_webhook_body": lambda api: api.webhooks.body("x", "x"),
     "create_party": lambda api: api.parties.create(party_id="p", kind="k", legal_name="n", **SAID),
     "show_party": lambda api: api.parties.get("x"),
     "list_parties": lambda api: api.parties.list(kind="k", kyc_state="a", screening_state="b", **CREATED).page("c"),
