@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["WebhookSender", "retry_after_seconds"]
 
 RETRY_AFTER_CHARACTERS_MAX = 64  # an HTTP date has 29
-URL_REASONS = frozenset({"url_malformed", "scheme", "userinfo"})  # the address was not even looked at
+URL_REASONS = frozenset(
+    {"url_malformed", "scheme", "userinfo", "port", "literal"}
+)  # the address was not even looked at
 
 
 class WebhookSender:
