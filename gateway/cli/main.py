@@ -29,6 +29,7 @@ from zentra.gateway.cli.reviews import add_reviews
 from zentra.gateway.cli.screening import add_screening
 from zentra.gateway.cli.servers import add_servers
 from zentra.gateway.cli.support import JSON_OPTION, ExitCode, explained, say, say_json, settings, table
+from zentra.gateway.cli.webhooks import add_webhooks
 from zentra.gateway.settings import Settings
 
 __all__ = ["app", "main"]
@@ -72,6 +73,7 @@ add_ledger(app)
 add_periods(app)
 add_archive(app)
 add_screening(app)
+add_webhooks(app)
 app.add_typer(config_app, name="config")
 
 

@@ -2,9 +2,9 @@
 
     .venv/bin/python -m tests.scenarios.outages --intents 2000
 
-First on the twins, with the worker's own decisions and an outage of an hour by their clock; then on a real installation,
-with sockets, for as long as the intents take. Nothing may be missing, nothing may come under another id or with other
-bytes, and both runs take one command."""
+First on the twins, with the worker's own decisions and an outage of an hour by their clock; then on a real
+installation, with sockets, for as long as the intents take. Nothing may be missing, nothing may come under another id
+or with other bytes, and both runs take one command."""
 
 from __future__ import annotations
 
@@ -129,6 +129,7 @@ async def real_outage(installation: Installation, intents: int) -> Figures:
         done = await until(stands, lambda seen: seen.get("status") == "done")
         await _settled(books, made["id"], intents, "s.status = 'delivered'")
         accepted = {call.id: call.body for call in receiver.calls if call.accepted and call.signed}
+        await _switched(books, made["id"], "disabled")  # nobody is there any more
         twice = [key for key, times in Counter(c.id for c in receiver.calls if c.accepted).items() if times > 1]
         assert not twice, f"{len(twice)} came twice"
         return _figures(intents, intents, before, accepted, done["found"], time.monotonic() - began)
