@@ -24,7 +24,7 @@ from zentra.gateway.settings import SettingsError
 if TYPE_CHECKING:
     from zentra.client.api import Zentra
     from zentra.client.delivery_models import Recovery
-    from zentra.gateway.forwarding import Forwarded
+    from zentra.gateway.cli.forwarding import Forwarded
 
 __all__ = ["add_webhooks", "since_of"]
 
@@ -222,7 +222,7 @@ def listen(
     for value, option, variable in ((url, "--url", "ZENTRA_BASE_URL"), (key, "--key", "ZENTRA_API_KEY")):
         if not value:
             raise SettingsError(f"{variable} is not set; export it, or give {option}")
-    from zentra.gateway.forwarding import secret_of
+    from zentra.gateway.cli.forwarding import secret_of
     from zentra.runtime.webhooks.standard import filter_is_valid
 
     wanted = tuple(one.strip() for one in events.split(",") if one.strip())
@@ -251,7 +251,7 @@ async def _listen(
     url: str, key: str, to: str, secret: str, events: tuple[str, ...], last_id: str, told: Callable[[Forwarded], None]
 ) -> None:
     from zentra.client.api import AsyncZentra
-    from zentra.gateway.forwarding import Listener
+    from zentra.gateway.cli.forwarding import Listener
 
     async with AsyncZentra(key, url) as client:
         await Listener(client, to, secret, events=events, told=told, last_id=last_id or None).run()

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from tests.scenarios.people import Books, Person, intent_body, until
 from zentra.client.api import AsyncZentra
+from zentra.gateway.cli.forwarding import Forwarded, Listener, secret_of
 from zentra.gateway.cli.main import app
-from zentra.gateway.forwarding import Forwarded, Listener, secret_of
 from zentra.gateway.installation.installation import Installation
 from zentra.gateway.listening import Receive, Scope, Send, answer, listening, read_body
 
