@@ -418,8 +418,9 @@ class Tick:
         """Let the state timer of a transaction fire at `due_at`, or earlier.
 
         One that fires too early only looks and arms itself again, so the stored timer is left alone. Where it is a
-        little late the worker remembers the earlier time; to a successor the stored one does the same, late."""
-        if tx.timer_due is None or tx.timer_due - due_at > LATE_MAX:
+        little late the worker remembers the earlier time; to a successor the stored one does the same, late. One that
+        is believed to have been due before now may have fired for somebody else, who has put it off."""
+        if tx.timer_due is None or tx.timer_due <= self.now or tx.timer_due - due_at > LATE_MAX:
             tx.timer_due = due_at
             self.timers_soon.pop(tx.id, None)
             self.timer("intent", tx.id, "state", partition, tx.tenant, due_at)

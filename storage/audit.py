@@ -12,6 +12,7 @@ from zentra.runtime.evidence.chain import GENESIS, chain
 from zentra.runtime.intents.vocabulary import SETTLED
 from zentra.runtime.ledger.invariants import Breach
 from zentra.storage.pool import Connection, Pool, transaction
+from zentra.storage.verification.forced import owed_by_force
 
 __all__ = ["Audit", "audit_installation"]
 
@@ -53,19 +54,6 @@ _QUERIES: Final[Mapping[str, tuple[str, str]]] = {
         from accounts a left join folded f on f.account = a.id left join held h on h.account = a.id
         where (coalesce(f.dp, 0), coalesce(f.dq, 0), coalesce(f.cp, 0), coalesce(f.cq, 0))
             <> (coalesce(h.dp, 0), coalesce(h.dq, 0), coalesce(h.cp, 0), coalesce(h.cq, 0))
-        """,
-    ),
-    "floor": (
-        "C",
-        """
-        select a.tenant || ' ' || a.account_id, 'stands below its floor'
-        from accounts a join balances b on b.account = a.id
-        where a.guarded and -a.overdraft_limit > case a.normal_side
-            when 'credit' then b.credits_posted - b.debits_posted - b.debits_pending
-            else b.debits_posted - b.credits_posted - b.credits_pending end + coalesce((
-                select sum(p.posted) from postings p  -- what was forced may lead below it, by as much
-                where case a.normal_side when 'credit' then p.debit else p.credit end = a.id
-                    and p.kind = 'forced_reversal'), 0)
         """,
     ),
     "holds": (
@@ -131,13 +119,17 @@ _QUERIES: Final[Mapping[str, tuple[str, str]]] = {
         select tenant || ' ' || key, count(*) || ' intents' from intents group by tenant, key having count(*) > 1
         """,
     ),
-    "reversed_once": (
+    "reversed_once": (  # of what went from one account to another, no more comes back that way
         "L",
         """
-        select intent::text, 'more given back than was posted' from postings group by intent, credit
-        having sum(posted) filter (where kind in ('reversal', 'forced_reversal')) > (
-            select sum(o.posted) from postings o
-            where o.intent = postings.intent and o.kind in ('post', 'book', 'conversion_fee', 'spread'))
+        with ways as (
+            select intent, debit, credit, posted from postings
+            where posted <> 0 and kind not in ('reversal', 'forced_reversal', 'fee_refund')
+            union all select intent, credit, debit, -posted from postings
+            where kind in ('reversal', 'forced_reversal', 'fee_refund')
+        )
+        select intent::text, 'more given back than was posted' from ways
+        group by intent, debit, credit having sum(posted) < 0
         """,
     ),
     "fees_apart": (
@@ -174,6 +166,16 @@ _QUERIES: Final[Mapping[str, tuple[str, str]]] = {
         """,
     ),
 }
+_BELOW: Final = """
+select a.id, a.tenant || ' ' || a.account_id, a.normal_side, a.overdraft_limit, -a.overdraft_limit - case a.normal_side
+    when 'credit' then b.credits_posted - b.debits_posted - b.debits_pending
+    else b.debits_posted - b.credits_posted - b.credits_pending end as below
+from accounts a join balances b on b.account = a.id
+where a.guarded and -a.overdraft_limit > case a.normal_side
+    when 'credit' then b.credits_posted - b.debits_posted - b.debits_pending
+    else b.debits_posted - b.credits_posted - b.credits_pending end
+order by a.id
+"""
 _CHAIN: Final = """
 select intent, sequence, record, hash from transitions where (intent, sequence) > ($1, $2)
 order by intent, sequence limit $3
@@ -209,9 +211,23 @@ async def audit_installation(pool: Pool) -> Audit:
             breaches += [Breach(letter, row[0], row[1]) for row in rows[:SHOWN_MAX]]
             if len(rows) > SHOWN_MAX:
                 breaches.append(Breach(letter, "and more", f"{len(rows)} in all"))
+        await _look_below(connection, breaches)
         records = await _walk_chains(connection, breaches)
         intents, postings, unsettled = await _count(connection, settled)
     return Audit(tuple(breaches), intents, postings, records, unsettled)
+
+
+async def _look_below(connection: Connection, breaches: list[Breach]) -> None:
+    """C: no account with a floor stands below it, but by what force has left it owing."""
+    found = 0
+    for account, name, normal_side, limit, below in await connection.fetch(_BELOW):
+        owed = await owed_by_force(connection, account, normal_side, limit)
+        if below > owed:
+            found += 1
+            if found <= SHOWN_MAX:
+                breaches.append(Breach("C", name, f"stands below its floor by {below}, of which {owed} by force"))
+    if found > SHOWN_MAX:
+        breaches.append(Breach("C", "and more", f"{found} in all"))
 
 
 async def _count(connection: Connection, settled: list[str]) -> tuple[int, int, int]:

@@ -15,21 +15,20 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
-from zentra.runtime.errors import Contended, Refusal
+from zentra.runtime.errors import Refusal
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import Violation
 from zentra.runtime.policy.document import digest_of_document, parse_policy, unknown_names
-from zentra.storage.intake.commands import KeyedAnswer, claim_key
+from zentra.storage.intake.commands import KeyedAnswer, claim_key, known_key, rerun
 from zentra.storage.pool import Connection, Pool, tenant_transaction
 
 __all__ = [
-    "POLICIES_MAX", "InvalidPolicy", "PolicyAsked", "PolicyEvent", "PolicyRow", "PolicyView", "draft_policy",
-    "install_policy", "list_policies", "move_policy", "note_backtest", "policy_events", "policy_rows", "show_policy",
-    "shown_policy",
+    "POLICIES_MAX", "InvalidPolicy", "PolicyAsked", "PolicyEvent", "PolicyKey", "PolicyRow", "PolicyView",
+    "draft_policy", "draft_policy_once", "install_policy", "list_policies", "move_policy", "move_policy_once",
+    "note_backtest", "policy_events", "policy_rows", "show_policy", "shown_policy",
 ]  # fmt: skip
 
 POLICIES_MAX: Final = 500  # versions in one answer, the newest first
-RUNS_MAX: Final = 4
 
 Step = Literal["validate", "promote", "rollback"]
 
@@ -63,15 +62,18 @@ class PolicyEvent(Struct, frozen=True):
 
 
 class PolicyAsked(Struct, frozen=True):
-    """Who asks, and the key of the request with the digest of what is asked; without a key a step is no replay.
-
-    `scorers` are the names of the installation's own scorers of risk."""
+    """Who asks; `scorers` are the names of the installation's own scorers of risk."""
 
     principal: str
-    key: str = ""
-    digest: bytes = b""
-    request_id: str = ""
     scorers: tuple[str, ...] = ()
+
+
+class PolicyKey(Struct, frozen=True):
+    """The key of a request, and the digest of what is asked with it."""
+
+    key: str
+    digest: bytes
+    request_id: str
 
 
 class InvalidPolicy(Exception):
@@ -90,8 +92,43 @@ class _Plan(Struct, frozen=True):
     writes: tuple[tuple[str, tuple[Any, ...]], ...]
 
 
-async def draft_policy(pool: Pool, tenant: str, document: Any, note: str, asked: PolicyAsked) -> PolicyView | StoredKey:
+_Planning = Callable[[Connection], Awaitable[_Plan | None]]
+
+
+async def draft_policy(pool: Pool, tenant: str, document: Any, note: str, asked: PolicyAsked) -> PolicyView:
+    """Store a document as the next version, a draft, and return it."""
+    done = await _step(pool, tenant, await _drafting(pool, tenant, document, note, asked))
+    assert done is not None
+    return done
+
+
+async def draft_policy_once(
+    pool: Pool, tenant: str, document: Any, note: str, asked: PolicyAsked, key: PolicyKey
+) -> PolicyView | StoredKey:
     """Store a document as the next version, a draft; return it, or what its key has stored already."""
+    done = await _step_once(pool, tenant, await _drafting(pool, tenant, document, note, asked), key)
+    assert done is not None
+    return done
+
+
+async def move_policy(pool: Pool, tenant: str, version: int, step: Step, asked: PolicyAsked) -> PolicyView | None:
+    """Take a version one step on and return it; None where there is none.
+
+    Raises Refusal `policy_state_conflict` where the step does not lead on from its state, `self_promotion` for its own
+    author, and InvalidPolicy where it is none."""
+    return await _step(pool, tenant, await _moving(pool, tenant, version, step, asked))
+
+
+async def move_policy_once(
+    pool: Pool, tenant: str, version: int, step: Step, asked: PolicyAsked, key: PolicyKey
+) -> PolicyView | StoredKey | None:
+    """Take a version one step on and return it, or what the key has stored already; None where there is none.
+
+    Raises as `move_policy`."""
+    return await _step_once(pool, tenant, await _moving(pool, tenant, version, step, asked), key)
+
+
+async def _drafting(pool: Pool, tenant: str, document: Any, note: str, asked: PolicyAsked) -> _Planning:
     violations = tuple(await _judged(pool, tenant, document, asked))
     digest, text = digest_of_document(document), msgspec.json.encode(document).decode()
     detail = {"digest": digest, "violations": violations}
@@ -102,18 +139,10 @@ async def draft_policy(pool: Pool, tenant: str, document: Any, note: str, asked:
         row = (tenant, version, text, asked.principal, now, "draft", digest, note)
         return _Plan(view, 201, ((_INSERT, row), _event(tenant, version, "drafted", asked, detail)))
 
-    done = await _step(pool, tenant, asked, plan)
-    assert done is not None
-    return done
+    return plan
 
 
-async def move_policy(
-    pool: Pool, tenant: str, version: int, step: Step, asked: PolicyAsked
-) -> PolicyView | StoredKey | None:
-    """Take a version one step on and return it, or what the key has stored already; None where there is none.
-
-    Raises Refusal `policy_state_conflict` where the step does not lead on from its state, `self_promotion` for its own
-    author, and InvalidPolicy where it is none."""
+async def _moving(pool: Pool, tenant: str, version: int, step: Step, asked: PolicyAsked) -> _Planning:
     written = await show_policy(pool, tenant, version)
     violations = [] if written is None else await _judged(pool, tenant, written.document, asked)
 
@@ -137,7 +166,7 @@ async def move_policy(
         writes += [_event(tenant, version, action, asked, {"digest": known.digest})]
         return _Plan(msgspec.structs.replace(known, state=becomes), 200, tuple(writes))
 
-    return await _step(pool, tenant, asked, plan)
+    return plan
 
 
 async def note_backtest(pool: Pool, tenant: str, version: int, principal: str, detail: dict[str, Any]) -> None:
@@ -197,39 +226,42 @@ async def policy_events(pool: Pool, tenant: str, version: int | None = None) -> 
     return [PolicyEvent(row[0], row[1], row[2], row[3], msgspec.json.decode(row[4])) for row in rows]
 
 
-async def _step(
-    pool: Pool, tenant: str, asked: PolicyAsked, plan: Callable[[Connection], Awaitable[_Plan | None]]
-) -> PolicyView | StoredKey | None:
+async def _step(pool: Pool, tenant: str, plan: _Planning) -> PolicyView | None:
+    """Plan a step under the tenant's lock and write it."""
+
+    async def run(connection: Connection) -> PolicyView | None:
+        await connection.execute(_LOCK, tenant)
+        planned = await plan(connection)
+        return None if planned is None else await _written(connection, planned)
+
+    return await rerun(pool, tenant, run)
+
+
+async def _step_once(pool: Pool, tenant: str, plan: _Planning, key: PolicyKey) -> PolicyView | StoredKey | None:
     """Plan a step under the tenant's lock and write it with its key; what the key has done already comes first."""
-    for _ in range(RUNS_MAX):
-        try:
-            async with tenant_transaction(pool, tenant) as connection:
-                await connection.execute(_LOCK, tenant)
-                if asked.key:
-                    row = await connection.fetchrow(_KNOWN, tenant, asked.key)
-                    if row is not None:
-                        return StoredKey(*row)
-                planned = await plan(connection)
-                if planned is None:
-                    return None
-                view = planned.view
-                if asked.key:
-                    stored = await claim_key(
-                        connection,
-                        KeyedAnswer(
-                            tenant=tenant, key=asked.key, digest=asked.digest, subject=f"policy/{view.version}",
-                            status=planned.status, answer=msgspec.json.encode(shown_policy(view)),
-                            request_id=asked.request_id,
-                        ),
-                    )  # fmt: skip
-                    if stored is not None:
-                        return stored
-                for statement, values in planned.writes:
-                    await connection.execute(statement, *values)
-                return view
-        except Contended:
-            continue
-    raise Contended(f"a policy of {tenant} was changed {RUNS_MAX} times meanwhile")
+
+    async def run(connection: Connection) -> PolicyView | StoredKey | None:
+        await connection.execute(_LOCK, tenant)
+        stored = await known_key(connection, tenant, key.key)
+        if stored is not None:
+            return stored
+        planned = await plan(connection)
+        if planned is None:
+            return None
+        keyed = KeyedAnswer(
+            tenant=tenant, key=key.key, digest=key.digest, subject=f"policy/{planned.view.version}",
+            status=planned.status, answer=msgspec.json.encode(shown_policy(planned.view)), request_id=key.request_id,
+        )  # fmt: skip
+        stored = await claim_key(connection, keyed)
+        return stored if stored is not None else await _written(connection, planned)
+
+    return await rerun(pool, tenant, run)
+
+
+async def _written(connection: Connection, planned: _Plan) -> PolicyView:
+    for statement, values in planned.writes:
+        await connection.execute(statement, *values)
+    return planned.view
 
 
 async def _judged(pool: Pool, tenant: str, document: Any, asked: PolicyAsked) -> list[Violation]:
@@ -288,9 +320,6 @@ _WAYS: Final = {
     "retired": "roll back to it",
 }
 _LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('zentra/policies/' || $1, 0))"
-_KNOWN: Final = """
-select digest, status, answer, subject, request_id, first_seen from idempotency where tenant = $1 and key = $2
-"""
 _NEXT: Final = "select coalesce(max(version), 0) + 1, clock_timestamp() from policies where tenant = $1"
 _ACTIVE: Final = "select version from policies where tenant = $1 and state = 'active'"
 _SELECT: Final = """

@@ -84,8 +84,8 @@ def draft(
     from zentra.storage.policies import PolicyAsked, draft_policy, shown_policy
 
     document = _document(file)
-    view = _pooled(lambda pool: draft_policy(pool, tenant, document, note, PolicyAsked(by, scorers=_scorers())))
-    shown = msgspec.to_builtins(shown_policy(view))  # type: ignore[arg-type]  # without a key there is no replay
+    view = _pooled(lambda pool: draft_policy(pool, tenant, document, note, PolicyAsked(by, _scorers())))
+    shown = msgspec.to_builtins(shown_policy(view))
     if as_json:
         say_json(shown)
         return
@@ -287,13 +287,13 @@ def _move(tenant: str, version: int, step: Step, by: str, as_json: bool) -> None
     from zentra.storage.policies import InvalidPolicy, PolicyAsked, move_policy, shown_policy
 
     try:
-        asked = PolicyAsked(by, scorers=_scorers())
+        asked = PolicyAsked(by, _scorers())
         view = _found(_pooled(lambda pool: move_policy(pool, tenant, version, step, asked)), tenant, version)
     except InvalidPolicy as invalid:
         for one in invalid.violations:
             say(f"{one.pointer or '/'}: {one.detail} ({one.code})")
         raise typer.Exit(ExitCode.REFUSED) from None
-    shown = msgspec.to_builtins(shown_policy(view))  # type: ignore[arg-type]  # without a key there is no replay
+    shown = msgspec.to_builtins(shown_policy(view))
     if as_json:
         say_json(shown)
     else:

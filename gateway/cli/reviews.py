@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import msgspec
 import typer
@@ -166,11 +166,13 @@ def reject_review(
 
 @reviews_app.command("claim")
 def claim_review(
-    order: str = typer.Option("due", help="due: the first due; age: the oldest; amount: the largest."),
+    order: Literal["due", "age", "amount"] = typer.Option(
+        "due", help="due: the first due; age: the oldest; amount: the largest."
+    ),
     url: str = URL, key: str = KEY, as_json: bool = JSON_OPTION,
 ) -> None:  # fmt: skip
     """Take the next review that is nobody's: zentra reviews claim --order amount"""
-    done = asked(url, key, lambda client: client.reviews.claim(order))  # type: ignore[arg-type]  # the API says no
+    done = asked(url, key, lambda client: client.reviews.claim(order))
     if as_json:
         _told(done, as_json)
     else:

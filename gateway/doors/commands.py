@@ -29,7 +29,7 @@ from zentra.storage.intake.commands import Command, Decision, KeyedAnswer, bind_
 from zentra.storage.pool import Connection, Pool
 from zentra.storage.reads.border import OutcomeRow
 
-__all__ = ["CommandDoor", "Order", "replay_headers", "reused"]
+__all__ = ["CommandDoor", "Order", "answered", "replayed"]
 
 WAIT_SECONDS: Final = 5.0
 _SUBJECT: Final = "command/"
@@ -114,8 +114,8 @@ class CommandDoor:
             request_id=request.request_id,
         )  # fmt: skip
         stored = await bind_key(self._pool, keyed)
-        if stored is not None and decide(digest, stored) is KeyOutcome.REUSED:
-            raise reused()
+        if stored is not None:
+            _same(digest, stored)
 
     async def given_before(self, request: Request, key: str, order: Order) -> Reply | None:
         """Return the answer to a command that this key gave before, or None where it gave none.
@@ -126,10 +126,9 @@ class CommandDoor:
         return None if stored is None else await self._again(request, _digest(order), stored)
 
     async def _again(self, request: Request, digest: bytes, stored: StoredKey) -> Reply:
-        if decide(digest, stored) is KeyOutcome.REUSED:
-            raise reused()
+        _same(digest, stored)
         self._instruments.count("idempotency_replays", {"source": "command"})
-        return await self._wait(request, stored.subject.removeprefix(_SUBJECT), stored.answer, replay_headers(stored))
+        return await self._wait(request, stored.subject.removeprefix(_SUBJECT), stored.answer, _replay_headers(stored))
 
     async def _wait(self, request: Request, command: str, answer: bytes, headers: Headers) -> Reply:
         seconds = WAIT_SECONDS if request.wait_seconds is None else request.wait_seconds
@@ -154,15 +153,29 @@ def _digest(order: Order) -> bytes:
     return digest_of(f"command/{order.kind}", {"subject": subject, **order.asked})
 
 
-def replay_headers(stored: StoredKey) -> Headers:
-    """Return the headers that tell a replay from the first answer."""
+def answered(keyed: KeyedAnswer, stored: StoredKey | None, headers: Headers = ()) -> Reply:
+    """Return the answer to what was done with a key now, or to what the key has stored, if it did something before.
+
+    Raises Problem for a key that was used for something else."""
+    return Reply(keyed.status, keyed.answer, headers) if stored is None else replayed(keyed.digest, stored, headers)
+
+
+def replayed(digest: bytes, stored: StoredKey, headers: Headers = ()) -> Reply:
+    """Return the answer that a key has stored, with the headers that tell a replay from the first one.
+
+    Raises Problem for a key that was used for something else than what has this digest."""
+    _same(digest, stored)
+    return Reply(stored.status, stored.answer, (*headers, *_replay_headers(stored)))
+
+
+def _same(digest: bytes, stored: StoredKey) -> None:
+    if decide(digest, stored) is KeyOutcome.REUSED:
+        raise Problem("idempotency_key_reused", "the first request with this key asked for something else")
+
+
+def _replay_headers(stored: StoredKey) -> Headers:
     return (
         (b"idempotent-replayed", b"true"),
         (b"x-original-request-id", stored.request_id.encode()),
         (b"idempotency-first-seen", timestamp(stored.first_seen).encode()),
     )
-
-
-def reused() -> Problem:
-    """Return the problem of a key that was used for something else."""
-    return Problem("idempotency_key_reused", "the first request with this key asked for something else")

@@ -72,14 +72,7 @@ class IntentDoor:
 
         Raises Problem, Overloaded, Unavailable or DataError; after each of them the same request may be sent again."""
         self.check(asker.source)
-        item = self._item(body, key_of, asker, request_id, kinds)
-        asked = Together(1)
-        self._submit(item, asked, 0, asker.source)
-        (result,) = await asked.done
-        if isinstance(result, Exception):
-            raise result
-        self._count(result.outcome)
-        return self._created(item, result, asker.source)
+        return await self._alone(self._item(body, key_of, asker, request_id, kinds), asker)
 
     async def ask(self, command: IntentCommand, key: str, asker: Asker, request_id: str) -> Created:
         """Return the answer to a command that a door of its own has made; raises as `create` does."""
@@ -88,6 +81,9 @@ class IntentDoor:
             tenant=asker.tenant, principal=asker.principal, role=asker.role, command=command, key=key,
             request_id=request_id, trace=asker.trace, intent_id=command.intent_id, tracestate=asker.tracestate,
         )  # fmt: skip
+        return await self._alone(item, asker)
+
+    async def _alone(self, item: IntakeItem, asker: Asker) -> Created:
         asked = Together(1)
         self._submit(item, asked, 0, asker.source)
         (result,) = await asked.done

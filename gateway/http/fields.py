@@ -18,6 +18,7 @@ from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.command import Violation
 from zentra.runtime.ledger.money import AMOUNT_SCHEMA, MINOR_MAX, currencies, is_currency, parse_minor
 from zentra.runtime.ledger.names import SCHEMES, is_number
+from zentra.runtime.pointers import escaped
 from zentra.runtime.webhooks.standard import FILTER, filter_is_valid
 from zentra.storage.intake.configuration import CLIENT_ACCOUNT_TYPES
 
@@ -68,8 +69,7 @@ def read_fields(body: object, fields: Mapping[str, Field]) -> tuple[dict[str, An
     for name, value in body.items():
         field = _KEY if name == "idempotency_key" else fields.get(name)
         if field is None:
-            pointer = "/" + name.replace("~", "~0").replace("/", "~1")
-            violations.append(Violation(pointer, "field_unknown", "there is no such field"))
+            violations.append(Violation(f"/{escaped(name)}", "field_unknown", "there is no such field"))
             continue
         try:
             values[name] = field.check(value)

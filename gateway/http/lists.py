@@ -30,6 +30,7 @@ from zentra.gateway.http.problems import Problem
 from zentra.runtime.errors import Refusal
 from zentra.runtime.intents.command import Violation
 from zentra.runtime.ledger.money import parse_minor
+from zentra.runtime.pointers import escaped
 
 __all__ = [
     "CREATED", "LIMIT_DEFAULT", "LIMIT_MAX", "Asked", "Check", "Cursors", "Lists", "amount", "checked_query", "time",
@@ -150,7 +151,7 @@ class Lists:
 def checked_query(request: Request, known: Mapping[str, Check]) -> dict[str, Any]:
     """Return the values of a query whose parameters are all `known`.
 
-    Raises Problem `query_malformed` with every violation."""
+    Raises Problem `query_malformed` with every violation; pointers are into the query, as if that were an object."""
     violations: list[Violation] = []
     values: dict[str, Any] = {}
     for name, text in request.query().items():
@@ -159,7 +160,7 @@ def checked_query(request: Request, known: Mapping[str, Check]) -> dict[str, Any
                 raise Objection("parameter_unknown", f"one of {', '.join(sorted(known))}")
             values[name] = known[name](text)
         except Objection as objection:
-            violations.append(Violation(_pointer(name[:64]), objection.code, objection.detail))
+            violations.append(Violation(f"/{escaped(name[:64])}", objection.code, objection.detail))
     if violations:
         raise Problem("query_malformed", errors=violations)
     return values
@@ -168,11 +169,6 @@ def checked_query(request: Request, known: Mapping[str, Check]) -> dict[str, Any
 def _cursor(text: str) -> str:
     """Return a cursor as it is: what it says is another check's."""
     return text
-
-
-def _pointer(name: str) -> str:
-    """Return a parameter as a JSON pointer into the query, as if that were an object."""
-    return "/" + name.replace("~", "~0").replace("/", "~1")
 
 
 def _limit(text: str) -> int:

@@ -9,17 +9,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
 
 from zentra.gateway.doors.pressure import Overloaded
 from zentra.runtime.codes import CODES, ErrorCode
-from zentra.runtime.errors import Unavailable
+from zentra.runtime.errors import Refusal, Unavailable
 from zentra.runtime.intents.command import Violation
 
-__all__ = ["DOCUMENT_TYPE", "Caller", "Problem", "document", "of_error", "of_outcome", "of_violations"]
+__all__ = [
+    "DOCUMENT_TYPE", "Caller", "Problem", "document", "of_error", "of_outcome", "of_violations", "refusals_answered",
+]  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
@@ -102,6 +105,15 @@ def of_outcome(code: str, members: Mapping[str, Any] = _NOTHING) -> Problem:
         _log.error("outcome code is not in the registry", extra={"code": code})
         code = "internal"
     return Problem(code, retry_after=RETRY_AFTER_SECONDS if CODES[code].retryable else None, members=members)
+
+
+@contextmanager
+def refusals_answered() -> Iterator[None]:
+    """Raise what the body refuses as the Problem of its code and sentence."""
+    try:
+        yield
+    except Refusal as refusal:
+        raise Problem(refusal.reason, refusal.detail) from None
 
 
 def of_error(error: Exception) -> Problem:

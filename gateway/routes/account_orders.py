@@ -12,12 +12,13 @@ from typing import Any, Final
 
 import msgspec
 
-from zentra.gateway.doors.commands import replay_headers, reused
+from zentra.gateway.doors.commands import answered
 from zentra.gateway.doors.ibans import proved_iban
 from zentra.gateway.http.app import Handler, Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.fields import (
     Field,
+    Objection,
     limit_minor,
     one_of,
     read_fields,
@@ -25,11 +26,11 @@ from zentra.gateway.http.fields import (
     text,
 )
 from zentra.gateway.http.lists import Lists
-from zentra.gateway.http.problems import Problem, of_violations
+from zentra.gateway.http.problems import Problem, of_violations, refusals_answered
 from zentra.gateway.routes.accounts import account_of, number_name
 from zentra.gateway.routes.packets import uuid_of
 from zentra.runtime.errors import Refusal
-from zentra.runtime.idempotency import KeyOutcome, StoredKey, decide
+from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import Violation, digest_of
 from zentra.runtime.ledger.monitors import CONDITIONS, FIGURES
 from zentra.runtime.ledger.names import SCHEMES, account_number
@@ -150,7 +151,7 @@ class AccountOrderRoutes:
         named = request.params["number"]
         try:
             scheme, number = number_name(named)
-        except Exception:
+        except Objection:
             raise Problem("not_found") from None
         await self._take(request, lambda tenant, by: intake.retire_number(
             self._pool, tenant, NewNumber(scheme, number), by))  # fmt: skip
@@ -201,21 +202,13 @@ class AccountOrderRoutes:
             tenant=asker.tenant, key=key, digest=digest, subject=f"account/{account_id}", status=status, answer=answer,
             request_id=request.request_id,
         )  # fmt: skip
-        try:
+        with refusals_answered():
             stored = await give(self._pool, keyed, by)
-        except Refusal as refusal:
-            raise Problem(refusal.reason, refusal.detail) from None
-        if stored is None:
-            return Reply(status, answer)
-        if decide(digest, stored) is KeyOutcome.REUSED:
-            raise reused()
-        return Reply(stored.status, stored.answer, replay_headers(stored))
+        return answered(keyed, stored)
 
     async def _take(self, request: Request, take: Callable[[str, ChangedBy], Awaitable[None]]) -> None:
-        try:
+        with refusals_answered():
             await take(request.principal.tenant, _by(request, account_of(request), ""))
-        except Refusal as refusal:
-            raise Problem(refusal.reason, refusal.detail) from None
 
 
 def _by(request: Request, account_id: str, reason: str) -> ChangedBy:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from zentra.gateway.doors.commands import replay_headers, reused
+from zentra.gateway.doors.commands import answered
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.fields import (
@@ -25,10 +25,9 @@ from zentra.gateway.http.fields import (
     text,
 )
 from zentra.gateway.http.lists import CREATED, Check, Lists, amount
-from zentra.gateway.http.problems import Problem
+from zentra.gateway.http.problems import Problem, refusals_answered
 from zentra.gateway.routes.packets import find_intent
 from zentra.runtime.errors import Refusal
-from zentra.runtime.idempotency import KeyOutcome, decide
 from zentra.runtime.intents.command import digest_of
 from zentra.runtime.intents.vocabulary import AccountType
 from zentra.runtime.ledger.book import Balance
@@ -135,16 +134,9 @@ class AccountRoutes:
             tenant=asker.tenant, key=key, digest=digest, subject=f"account/{account_id}", status=201, answer=answer,
             request_id=request.request_id,
         )  # fmt: skip
-        try:
+        with refusals_answered():
             stored = await create_account(self._pool, keyed, NewAccount(**values, created_by=asker.id))
-        except Refusal as refusal:
-            raise Problem(refusal.reason, refusal.detail) from None
-        location = (b"location", link.encode())
-        if stored is None:
-            return Reply(201, answer, (location,))
-        if decide(digest, stored) is KeyOutcome.REUSED:
-            raise reused()
-        return Reply(stored.status, stored.answer, (location, *replay_headers(stored)))
+        return answered(keyed, stored, ((b"location", link.encode()),))
 
     async def show(self, request: Request) -> Reply:
         """An account, its balances and the counters they come from."""

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from zentra.gateway.doors.commands import CommandDoor, Order, replay_headers, reused
+from zentra.gateway.doors.commands import CommandDoor, Order, answered, replayed
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.fields import (
@@ -28,11 +28,9 @@ from zentra.gateway.http.fields import (
     text,
 )
 from zentra.gateway.http.lists import CREATED, Check, Lists, amount
-from zentra.gateway.http.problems import Problem, of_violations
+from zentra.gateway.http.problems import Problem, of_violations, refusals_answered
 from zentra.gateway.routes.packets import uuid_of
-from zentra.runtime.errors import Refusal
 from zentra.runtime.evidence import canonical
-from zentra.runtime.idempotency import KeyOutcome, StoredKey, decide
 from zentra.runtime.intents.command import Violation, digest_of
 from zentra.runtime.intents.vocabulary import SYSTEM_ACCOUNT_TYPES
 from zentra.runtime.ledger.money import MINOR_MAX
@@ -105,7 +103,7 @@ class Asking:
         )  # fmt: skip
         stored = await open_approval(self._pool, keyed, approval)
         if stored is not None:
-            return _replayed(stored, digest)
+            return replayed(digest, stored)
         return Reply(status, answer, ((b"location", b"/approvals/%b" % id.encode()),))
 
 
@@ -206,10 +204,8 @@ class ApprovalRoutes:
             location=f"/runtime/intents/{asked['intent_id']}", id=seen.id, principal=seen.created_by, role=seen.role,
             also=closing(how),
         )  # fmt: skip
-        try:
+        with refusals_answered():
             return await self._commands.give(request, key, order)
-        except Refusal as refusal:
-            raise Problem(refusal.reason, refusal.detail) from None
 
     async def _close(self, request: Request, key: str, seen: ApprovalView, how: Closing) -> Reply:
         digest = digest_of(f"approval/{how.verdict}", {"approval": seen.id, "reason": how.reason})
@@ -221,11 +217,9 @@ class ApprovalRoutes:
             tenant=how.tenant, key=key, digest=digest, subject=_SUBJECT + seen.id, status=200, answer=answer,
             request_id=request.request_id,
         )  # fmt: skip
-        try:
+        with refusals_answered():
             stored = await close_approval(self._writer_pool, keyed, how)
-        except Refusal as refusal:
-            raise Problem(refusal.reason, refusal.detail) from None
-        return Reply(200, answer) if stored is None else _replayed(stored, digest)
+        return answered(keyed, stored)
 
     def _how(self, request: Request, seen: ApprovalView, verdict: Verdict, reason: str) -> Closing:
         who = request.principal
@@ -261,9 +255,3 @@ def _limit(asked: dict[str, Any]) -> dict[str, str]:
     if wrong:
         raise of_violations(wrong)
     return {"overdraft_limit": str(limit)}
-
-
-def _replayed(stored: StoredKey, digest: bytes) -> Reply:
-    if decide(digest, stored) is KeyOutcome.REUSED:
-        raise reused()
-    return Reply(stored.status, stored.answer, replay_headers(stored))

@@ -11,15 +11,13 @@ from typing import Any, Final
 
 import msgspec
 
-from zentra.gateway.doors.commands import replay_headers, reused
+from zentra.gateway.doors.commands import answered
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.fields import SCHEMAS, Check, Field, Objection, currency, identifier, read_fields, text
 from zentra.gateway.http.lists import Lists
-from zentra.gateway.http.problems import Problem
+from zentra.gateway.http.problems import refusals_answered
 from zentra.gateway.routes.accounts import figures_shown
-from zentra.runtime.errors import Refusal
-from zentra.runtime.idempotency import KeyOutcome, decide
 from zentra.runtime.intents.command import digest_of
 from zentra.runtime.ledger.book import Balance
 from zentra.runtime.ledger.names import BOOK_PATTERN, DEFAULT_BOOK
@@ -80,15 +78,9 @@ class BookRoutes:
             tenant=asker.tenant, key=key, digest=digest, subject=f"book/{values['book']}", status=201, answer=answer,
             request_id=request.request_id,
         )  # fmt: skip
-        try:
+        with refusals_answered():
             stored = await open_book(self._pool, keyed, values["book"], values["name"], asker.id)
-        except Refusal as refusal:
-            raise Problem(refusal.reason, refusal.detail) from None
-        if stored is None:
-            return Reply(201, answer)
-        if decide(digest, stored) is KeyOutcome.REUSED:
-            raise reused()
-        return Reply(stored.status, stored.answer, replay_headers(stored))
+        return answered(keyed, stored)
 
     async def books(self, request: Request) -> Reply:
         """The tenant's books."""
@@ -100,13 +92,11 @@ class BookRoutes:
         asked = self._lists.asked(request, CHART_FILTERS, ChartPlace)
         filters = asked.filters
         book, prefix, depth = filters.get("book", DEFAULT_BOOK), filters.get("prefix", ""), filters.get("depth", 1)
-        try:
+        with refusals_answered():
             found = await reads.chart(
                 self._pool, asked.tenant, book=book, prefix=prefix.rstrip(":"), depth=depth,
                 currency=filters.get("currency"), after=asked.after, limit=asked.limit,
             )  # fmt: skip
-        except Refusal as refusal:
-            raise Problem(refusal.reason, refusal.detail) from None
         return asked.page([_node(row) for row in found.rows], found.after, book=book, prefix=prefix, depth=depth)
 
 

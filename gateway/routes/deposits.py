@@ -15,7 +15,7 @@ from zentra.gateway.doors.intents import IntentDoor
 from zentra.gateway.http.app import Reply, Request, Route
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.fields import SCHEMAS, Field, Objection, currency, identifier, read_fields
-from zentra.gateway.http.problems import Problem, of_violations
+from zentra.gateway.http.problems import of_violations, refusals_answered
 from zentra.gateway.http.reading import one_key
 from zentra.gateway.http.waiting import IntentWaiters
 from zentra.gateway.routes.accounts import number_name
@@ -81,10 +81,8 @@ class DepositRoutes:
         else:
             name, target = account, await reads.target(self._pool, tenant, account)
         if target is None or (target.currency, target.book) != (code, DEFAULT_BOOK):
-            try:
+            with refusals_answered():
                 await need_system_accounts(self._pool, tenant, code)
-            except Refusal as refusal:
-                raise Problem(refusal.reason, refusal.detail) from None
         command = IntentCommand(
             kind=IntentKind.BOOK_TRANSFER, minor=str(values["amount"]), currency=code,
             source=system_account_id("settlement", code), destination=name, intent_id=f"deposit:{reference}",

@@ -11,16 +11,17 @@ from typing import Any, Final
 
 import msgspec
 
-from zentra.gateway.doors.commands import replay_headers, reused
+from zentra.gateway.doors.commands import replayed
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.lists import Lists
 from zentra.gateway.http.problems import Problem, of_violations
 from zentra.runtime.fees.quoting import FeeFacts, FeeQuote, quote
 from zentra.runtime.fees.schedule import parse_schedule
-from zentra.runtime.idempotency import KeyOutcome, StoredKey, decide
+from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import Violation, digest_of, intent_schema, parse_intent
 from zentra.runtime.intents.terms import CHARGEABLE_KINDS
+from zentra.runtime.pointers import escaped
 from zentra.runtime.rails import routing
 from zentra.storage.intake.commands import KeyedAnswer
 from zentra.storage.intake.fees import put_schedule_once
@@ -56,8 +57,8 @@ class FeeRoutes:
         asked = {name: body[name] for name in _ASKED if name in body} if isinstance(body, dict) else body
         command, _, violations = parse_intent(asked, _KINDS)
         if isinstance(body, dict):
-            pointers = ["/" + name.replace("~", "~0").replace("/", "~1") for name in body if name not in _ASKED]
-            violations = [*(Violation(p, "field_unknown", "there is no such field") for p in pointers), *violations]
+            unknown = [f"/{escaped(name)}" for name in body if name not in _ASKED]
+            violations = [*(Violation(p, "field_unknown", "there is no such field") for p in unknown), *violations]
         if command is None or violations:
             raise of_violations(violations)
         ground = await reads.quote_ground(
@@ -112,11 +113,7 @@ class FeeRoutes:
         )  # fmt: skip
         told = {"rules": rules, "created_by": asker.id}
         done = await put_schedule_once(self._pool, keyed, schedule, told, created_by=asker.id)
-        if not isinstance(done, StoredKey):
-            return Reply(201, done)
-        if decide(digest, done) is KeyOutcome.REUSED:
-            raise reused()
-        return Reply(done.status, done.answer, replay_headers(done))
+        return replayed(digest, done) if isinstance(done, StoredKey) else Reply(201, done)
 
 
 def quote_schema() -> dict[str, Any]:

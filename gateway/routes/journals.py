@@ -12,16 +12,14 @@ from typing import Any, Final
 
 import msgspec
 
-from zentra.gateway.doors.commands import replay_headers, reused
+from zentra.gateway.doors.commands import answered
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.fields import SCHEMAS, Check, Field, Objection, currency, identifier, read_fields, text
 from zentra.gateway.http.lists import amount
-from zentra.gateway.http.problems import Problem
+from zentra.gateway.http.problems import Problem, refusals_answered
 from zentra.gateway.quoting import Quotes
 from zentra.gateway.routes.intents import IntentRoutes
-from zentra.runtime.errors import Refusal
-from zentra.runtime.idempotency import KeyOutcome, decide
 from zentra.runtime.intents.command import Violation, digest_of
 from zentra.runtime.intents.reading import moment_of
 from zentra.runtime.intents.vocabulary import IntentKind
@@ -151,15 +149,9 @@ class JournalRoutes:
             answer=answer, request_id=request.request_id,
         )  # fmt: skip
         put = FxRate(tenant=asker.tenant, as_of=as_of, **values)
-        try:
+        with refusals_answered():
             stored = await put_rate_once(self._pool, keyed, put, created_by=asker.id)
-        except Refusal as refusal:
-            raise Problem(refusal.reason, refusal.detail) from None
-        if stored is None:
-            return Reply(201, answer)
-        if decide(digest, stored) is KeyOutcome.REUSED:
-            raise reused()
-        return Reply(stored.status, stored.answer, replay_headers(stored))
+        return answered(keyed, stored)
 
     async def rates(self, request: Request) -> Reply:
         """The rates in force, by pair."""

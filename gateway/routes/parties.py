@@ -7,14 +7,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import date
 from typing import Any, Final
 
 import msgspec
 
-from zentra.gateway.doors.commands import replay_headers, reused
+from zentra.gateway.doors.commands import answered
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.fields import SCHEMAS, Field, Objection, identifier, one_of, read_fields, text
@@ -22,8 +21,10 @@ from zentra.gateway.http.lists import CREATED, Check, Lists, time
 from zentra.gateway.http.problems import Problem, of_violations
 from zentra.runtime.compliance.states import Kyc, Screening
 from zentra.runtime.errors import Refusal
-from zentra.runtime.idempotency import KeyOutcome, StoredKey, decide
+from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import Violation, digest_of
+from zentra.runtime.names import COUNTRY_PATTERN, LEGAL_CHARACTERS_MAX, LEGAL_KINDS, LEGAL_NAME_SCHEMA, is_legal_name
+from zentra.runtime.pointers import escaped
 from zentra.storage.identifiers import Uuid7
 from zentra.storage.intake import parties as intake
 from zentra.storage.intake.commands import KeyedAnswer
@@ -43,14 +44,10 @@ __all__ = [
     "resolve_match",
 ]
 
-NAME_CHARACTERS_MAX: Final = 300
 ALIASES_MAX: Final = 32
 COUNTRIES_MAX: Final = 16
 IDENTIFIERS_MAX: Final = 16
-KINDS: Final = ("person", "organisation")
 MATCH_RESOLUTIONS: Final = (str(Screening.TRUE_MATCH), str(Screening.FALSE_POSITIVE))
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_COUNTRY: Final = re.compile(r"[A-Z]{2}\Z", re.ASCII)
 _NOT_GIVEN: Final = ""
 _new_id: Final = Uuid7()
 _Write = Callable[[KeyedAnswer], Awaitable[StoredKey | None]]
@@ -60,8 +57,8 @@ def person_name(value: Any) -> str:
     """Return a name of 1 to 300 characters."""
     if not isinstance(value, str):
         raise Objection("field_type", "expected a string")
-    if not value.strip() or len(value) > NAME_CHARACTERS_MAX or _CONTROL.search(value):
-        raise Objection("text_malformed", f"1 to {NAME_CHARACTERS_MAX} characters, no control characters")
+    if not is_legal_name(value):
+        raise Objection("text_malformed", f"1 to {LEGAL_CHARACTERS_MAX} characters, no control characters")
     return value
 
 
@@ -102,23 +99,18 @@ def _below(place: object, check: Callable[[Any], Any], value: Any) -> Any:
     try:
         return check(value)
     except Objection as objection:
-        token = str(place).replace("~", "~0").replace("/", "~1")
-        raise Objection(objection.code, objection.detail, f"/{token}") from None
+        raise Objection(objection.code, objection.detail, f"/{escaped(str(place))}") from None
 
 
 def _country(value: Any) -> str:
-    if not isinstance(value, str) or not _COUNTRY.match(value):
+    if not isinstance(value, str) or not COUNTRY_PATTERN.match(value):
         raise Objection("country_malformed", "two capital letters, ISO 3166-1")
     return value
 
 
-_NAME: Final = {
-    "type": "string", "minLength": 1, "maxLength": NAME_CHARACTERS_MAX,
-    "pattern": "^[^\\x00-\\x1f\\x7f]*[^\\x00-\\x1f\\x7f\\s][^\\x00-\\x1f\\x7f]*$",  # and not all blank
-}  # fmt: skip
 SCHEMAS.update({
-    person_name: _NAME,
-    name_list: {"type": "array", "maxItems": ALIASES_MAX, "items": _NAME},
+    person_name: LEGAL_NAME_SCHEMA,
+    name_list: {"type": "array", "maxItems": ALIASES_MAX, "items": LEGAL_NAME_SCHEMA},
     country_list: {"type": "array", "maxItems": COUNTRIES_MAX, "items": {"type": "string", "pattern": "^[A-Z]{2}$"}},
     birth: {"type": "string", "format": "date"},
     identifiers: {
@@ -135,7 +127,7 @@ _SAID: Final[Mapping[str, Field]] = {
 }
 PARTY: Final[Mapping[str, Field]] = {
     "party_id": Field(identifier),
-    "kind": Field(one_of("kind_unknown", *KINDS)),
+    "kind": Field(one_of("kind_unknown", *LEGAL_KINDS)),
     "legal_name": Field(person_name),
     **_SAID,
 }
@@ -147,7 +139,7 @@ KYC: Final[Mapping[str, Field]] = {
 }  # fmt: skip
 RESCREEN: Final[Mapping[str, Field]] = {"reason": Field(text)}
 PARTY_FILTERS: Final[Mapping[str, Check]] = {
-    **CREATED, "kind": one_of("kind_unknown", *KINDS), "kyc_state": kyc_word,
+    **CREATED, "kind": one_of("kind_unknown", *LEGAL_KINDS), "kyc_state": kyc_word,
     "screening_state": one_of("status_unknown", *Screening),
 }  # fmt: skip
 
@@ -308,11 +300,7 @@ async def _keyed(
     except Refusal as refusal:
         raise Problem(refusal.reason, "" if refusal.reason == "not_found" else refusal.detail) from None
     location = ((b"location", shown["links"]["self"].encode()),) if status == 201 else ()
-    if stored is None:
-        return Reply(status, answer, location)
-    if decide(digest, stored) is KeyOutcome.REUSED:
-        raise reused()
-    return Reply(stored.status, stored.answer, (*location, *replay_headers(stored)))
+    return answered(keyed, stored, location)
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from zentra.gateway.backtesting import run_backtest
-from zentra.gateway.doors.commands import replay_headers, reused
+from zentra.gateway.doors.commands import replayed
 from zentra.gateway.explaining import explained
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
@@ -26,7 +26,7 @@ from zentra.gateway.http.lists import Lists
 from zentra.gateway.http.problems import Problem, of_violations
 from zentra.gateway.routes.webhooks import NOTHING
 from zentra.runtime.errors import Refusal
-from zentra.runtime.idempotency import KeyOutcome, StoredKey, decide
+from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import digest_of
 from zentra.runtime.policy.document import DOCUMENT_BYTES_MAX, digest_of_document, parse_policy, policy_schema
 from zentra.runtime.policy.scoring import Scorer
@@ -34,10 +34,11 @@ from zentra.runtime.policy.shape import oversized
 from zentra.storage.policies import (
     InvalidPolicy,
     PolicyAsked,
+    PolicyKey,
     PolicyView,
     Step,
-    draft_policy,
-    move_policy,
+    draft_policy_once,
+    move_policy_once,
     policy_events,
     policy_rows,
     show_policy,
@@ -126,11 +127,12 @@ class PolicyRoutes:
     async def draft(self, request: Request) -> Reply:
         """Store the next version."""
         values, in_body = read_fields(request.json, DRAFT)
-        key = request.idempotency_key(in_body)
         asked_for = {"document": digest_of_document(values["document"]), "note": values["note"]}
-        asked = self._asked(request, key, digest_of("policy", asked_for))
-        done = await draft_policy(self._pool, request.principal.tenant, values["document"], values["note"], asked)
-        return _answer(201, done, asked)
+        key = PolicyKey(request.idempotency_key(in_body), digest_of("policy", asked_for), request.request_id)
+        done = await draft_policy_once(
+            self._pool, request.principal.tenant, values["document"], values["note"], self._asked(request), key
+        )
+        return _answer(201, done, key)
 
     async def versions(self, request: Request) -> Reply:
         """A page of versions, the newest first."""
@@ -159,17 +161,19 @@ class PolicyRoutes:
 
     async def _move(self, request: Request, step: Step) -> Reply:
         _, in_body = read_fields(request.json, NOTHING)
-        key, version = request.idempotency_key(in_body), _version_of(request)
-        asked = self._asked(request, key, digest_of(f"policy/{step}", {"version": version}))
+        given, version = request.idempotency_key(in_body), _version_of(request)
+        key = PolicyKey(given, digest_of(f"policy/{step}", {"version": version}), request.request_id)
         try:
-            done = await move_policy(self._pool, request.principal.tenant, version, step, asked)
+            done = await move_policy_once(
+                self._pool, request.principal.tenant, version, step, self._asked(request), key
+            )  # fmt: skip
         except Refusal as refusal:
             raise Problem(refusal.reason, refusal.detail) from None
         except InvalidPolicy as invalid:
             raise of_violations(invalid.violations) from None
         if done is None:
             raise Problem("not_found")
-        return _answer(200, done, asked)
+        return _answer(200, done, key)
 
     async def backtest(self, request: Request) -> Reply:
         """Ask a version about the past."""
@@ -206,8 +210,8 @@ class PolicyRoutes:
             raise Problem("not_found")
         return view
 
-    def _asked(self, request: Request, key: str, digest: bytes) -> PolicyAsked:
-        return PolicyAsked(request.principal.id, key, digest, request.request_id, tuple(self._scorers))
+    def _asked(self, request: Request) -> PolicyAsked:
+        return PolicyAsked(request.principal.id, tuple(self._scorers))
 
 
 def _version_of(request: Request) -> int:
@@ -217,12 +221,10 @@ def _version_of(request: Request) -> int:
     return int(given)
 
 
-def _answer(status: int, done: PolicyView | StoredKey, asked: PolicyAsked) -> Reply:
+def _answer(status: int, done: PolicyView | StoredKey, key: PolicyKey) -> Reply:
     if isinstance(done, PolicyView):
         shown = shown_policy(done)
         location = ((b"location", shown["links"]["self"].encode()),) if status == 201 else ()
         return json_reply(status, shown, location)
-    if decide(asked.digest, done) is KeyOutcome.REUSED:
-        raise reused()
     location = ((b"location", b"/" + done.subject.replace("policy/", "policies/").encode()),) if status == 201 else ()
-    return Reply(done.status, done.answer, (*location, *replay_headers(done)))
+    return replayed(key.digest, done, location)

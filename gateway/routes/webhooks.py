@@ -12,14 +12,12 @@ from typing import Any, Final
 
 import msgspec
 
-from zentra.gateway.doors.commands import replay_headers, reused
+from zentra.gateway.doors.commands import replayed
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.fields import Field, event_filters, read_fields, url
-from zentra.gateway.http.problems import Problem
+from zentra.gateway.http.problems import refusals_answered
 from zentra.gateway.sealing import Sealer
-from zentra.runtime.errors import Refusal
-from zentra.runtime.idempotency import KeyOutcome, decide
 from zentra.runtime.intents.command import digest_of
 from zentra.runtime.webhooks.standard import generate_secret, parse_secret
 from zentra.storage.identifiers import Uuid7
@@ -69,15 +67,11 @@ class WebhookRoutes:
             id=endpoint, url=values["url"], events=values["events"], secret=self._sealer.seal(parse_secret(secret)),
             created_by=asker.id,
         )  # fmt: skip
-        try:
+        with refusals_answered():
             stored = await create_endpoint(self._pool, keyed, made)
-        except Refusal as refusal:
-            raise Problem(refusal.reason, refusal.detail) from None
         if stored is None:
             return json_reply(201, {**shown, "secret": secret})
-        if decide(digest, stored) is KeyOutcome.REUSED:
-            raise reused()
-        return Reply(stored.status, stored.answer, replay_headers(stored))
+        return replayed(digest, stored)
 
     async def endpoints(self, request: Request) -> Reply:
         """The tenant's endpoints, without secrets."""

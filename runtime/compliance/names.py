@@ -23,10 +23,10 @@ from typing import Final
 from msgspec import Struct
 
 from zentra.runtime.errors import Refusal
+from zentra.runtime.names import LEGAL_CHARACTERS_MAX
 
 __all__ = [
     "LIGHT",
-    "NAME_CHARACTERS_MAX",
     "NORMALISATION",
     "NameForm",
     "Unscreenable",
@@ -36,7 +36,6 @@ __all__ = [
 ]
 
 NORMALISATION: Final = "rigour-2.6.1+anyascii-0.3.3"
-NAME_CHARACTERS_MAX: Final = 300  # the longest name in the published lists is shorter
 PARTS_MAX: Final = 24  # what is compared grows with the square of it
 _CASEFOLD: Final = 4  # rigour's flag for input that is casefolded
 _ARTICLE: Final = "\u0627\u0644"  # of Arabic, written together with its noun
@@ -86,8 +85,8 @@ class NameForm(Struct, frozen=True, gc=False):
 def form_of(name: str) -> NameForm:
     """Return the form of a name; raise Unscreenable where it has none, or where the libraries are
     not installed."""
-    if len(name) > NAME_CHARACTERS_MAX:
-        raise Unscreenable(f"longer than {NAME_CHARACTERS_MAX} characters")
+    if len(name) > LEGAL_CHARACTERS_MAX:
+        raise Unscreenable(f"longer than {LEGAL_CHARACTERS_MAX} characters")
     try:
         from anyascii import anyascii
         from rigour._core import maybe_ascii, replace_org_types_compare, tokenize_name

@@ -21,6 +21,8 @@ from zentra.runtime.intents.command import Violation
 from zentra.runtime.intents.terms import CHARGEABLE_KINDS
 from zentra.runtime.intents.vocabulary import AccountType
 from zentra.runtime.ledger.money import MINOR_MAX, is_currency
+from zentra.runtime.names import COUNTRY_PATTERN
+from zentra.runtime.pointers import escaped
 
 __all__ = [
     "RATE_UNIT",
@@ -40,7 +42,6 @@ NAMES_MAX: Final = 64  # of one list in `applies`
 RATE_UNIT: Final = 10**8  # the whole, in the unit that rates are scaled to: a ten thousandth of a basis point
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z", re.ASCII)
 _RATE: Final = re.compile(r"(?P<whole>[0-9]{1,5})(?:\.(?P<rest>[0-9]{1,4}))?\Z", re.ASCII)
-_COUNTRY: Final = re.compile(r"[A-Z]{2}\Z", re.ASCII)
 _BPS: Final = 10_000
 
 Model = Literal["flat", "percentage", "graduated", "volume"]
@@ -161,7 +162,7 @@ def _match_objections(match: FeeMatch) -> _Objections:
     checks: tuple[tuple[str, Any, str], ...] = (
         ("kinds", CHARGEABLE_KINDS.__contains__, f"one of {', '.join(CHARGEABLE_KINDS)}"),
         ("currencies", is_currency, "an ISO 4217 code in capitals"),
-        ("countries", _COUNTRY.match, "two capital letters, ISO 3166-1"),
+        ("countries", COUNTRY_PATTERN.match, "two capital letters, ISO 3166-1"),
         ("corridors", _NAME.match, "the name of a corridor"),
         ("source_types", set(AccountType).__contains__, f"one of {', '.join(AccountType)}"),
         ("destination_types", set(AccountType).__contains__, f"one of {', '.join(AccountType)}"),
@@ -230,4 +231,4 @@ def _of_conversion(message: str) -> Violation:
         return Violation(pointer, "field_type", sentence.lower())
     code = "field_missing" if about["what"] == "missing required" else "field_unknown"
     detail = "this field is required" if code == "field_missing" else "there is no such field"
-    return Violation(f"{pointer}/{about['name'].replace('~', '~0').replace('/', '~1')}", code, detail)
+    return Violation(f"{pointer}/{escaped(about['name'])}", code, detail)

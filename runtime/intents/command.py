@@ -33,6 +33,8 @@ from zentra.runtime.intents.terms import (
 )
 from zentra.runtime.intents.vocabulary import COMPOSED, IntentKind
 from zentra.runtime.ledger.money import AMOUNT_SCHEMA, currencies, is_currency, parse_minor
+from zentra.runtime.names import COUNTRY_PATTERN
+from zentra.runtime.pointers import escaped
 
 __all__ = [
     "KEY_PATTERN",
@@ -51,7 +53,6 @@ PRIMITIVES: Final = ("policy", "ledger", "events")
 KEY_PATTERN: Final = re.compile(r"[\x21-\x7e]{1,255}\Z")
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z", re.ASCII)
 _SCOPE: Final = re.compile(r"[a-z0-9][a-z0-9._/-]{0,63}\Z", re.ASCII)
-_COUNTRY: Final = re.compile(r"[A-Z]{2}\Z", re.ASCII)
 METADATA_ENTRIES_MAX: Final = 32  # a label set, not a document store
 METADATA_CHARACTERS_MAX: Final = 512
 _KIND_DEFAULT: Final = IntentKind.TRANSFER
@@ -144,7 +145,7 @@ def parse_intent(
     terms = read_terms(body, body.get("kind", _KIND_DEFAULT), allowed)
     body, violations = terms.rest, terms.violations
     violations += [
-        Violation(f"/{_escape(name)}", "field_unknown", "there is no such field")
+        Violation(f"/{escaped(name)}", "field_unknown", "there is no such field")
         for name in body
         if name not in _FIELDS
     ]
@@ -191,7 +192,7 @@ def intent_schema(kinds: frozenset[str] | None = None) -> dict[str, Any]:
         "source": name,
         "destination": name,
         "scope": {"type": "string", "pattern": _as_ecma(_SCOPE)},
-        "country": {"type": ["string", "null"], "pattern": _as_ecma(_COUNTRY)},
+        "country": {"type": ["string", "null"], "pattern": _as_ecma(COUNTRY_PATTERN)},
         "intent_id": name,
         "money_model": {"const": MONEY_MODEL},
         "primitives": {"type": "array", "items": {"enum": list(PRIMITIVES)}},
@@ -273,7 +274,7 @@ def _flawless(body: dict[str, Any], kinds: frozenset[str]) -> tuple[IntentComman
         or not (_ID.match(asked.source) and _ID.match(asked.destination))
         or not (intent_id is None or _ID.match(intent_id))
         or not _SCOPE.match(asked.scope)
-        or not (asked.country is None or _COUNTRY.match(asked.country))
+        or not (asked.country is None or COUNTRY_PATTERN.match(asked.country))
         or asked.money_model != MONEY_MODEL
         or not (key is None or KEY_PATTERN.match(key))
         or not (asked.primitives is UNSET or all(primitive in PRIMITIVES for primitive in asked.primitives))
@@ -328,9 +329,8 @@ def _semantics(values: dict[str, Any], kinds: frozenset[str]) -> list[Violation]
     if "scope" in values:
         check("scope", bool(_SCOPE.match(values["scope"])), "scope_malformed", "1 to 64 of a-z 0-9 . _ / -")
     if values.get("country") is not None:
-        check(
-            "country", bool(_COUNTRY.match(values["country"])), "country_malformed", "two capital letters, ISO 3166-1"
-        )
+        fits = COUNTRY_PATTERN.match(values["country"]) is not None
+        check("country", fits, "country_malformed", "two capital letters, ISO 3166-1")
     if "money_model" in values:
         check("money_model", values["money_model"] == MONEY_MODEL, "money_model_unknown", f"only {MONEY_MODEL!r}")
     for number, primitive in enumerate(values.get("primitives", ())):
@@ -344,7 +344,7 @@ def _semantics(values: dict[str, Any], kinds: frozenset[str]) -> list[Violation]
     )
     for name, text in metadata.items():
         check(
-            f"metadata/{_escape(name)}",
+            f"metadata/{escaped(name)}",
             _entry_fits(name, text),
             "metadata_malformed",
             "ASCII names, at most 512 characters",
@@ -379,8 +379,3 @@ def _read_terms(values: dict[str, Any]) -> list[Violation]:
     terms, found = read_hold(values.get("hold", {}))
     values["hold"] = UNSET if terms is None else terms
     return [*wrong, *(Violation(f"/hold{below}", code, detail) for below, code, detail in found)]
-
-
-def _escape(name: str) -> str:
-    """Return `name` as one token of a JSON pointer (RFC 6901)."""
-    return name.replace("~", "~0").replace("/", "~1")

@@ -15,6 +15,7 @@ from zentra.runtime.errors import Refusal
 from zentra.runtime.intents.terms import Condition, Conversion, Leg
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.money import AMOUNT_SCHEMA, MINOR_MAX, currencies, is_currency, parse_minor
+from zentra.runtime.pointers import escaped
 
 __all__ = [
     "CONDITIONS_MAX",
@@ -247,9 +248,7 @@ def _members(
         return {}
     for name in given:
         if name not in required and name not in optional:
-            terms.object(
-                f"{at}/{name.replace('~', '~0').replace('/', '~1')}", "field_unknown", "there is no such field"
-            )
+            terms.object(f"{at}/{escaped(name)}", "field_unknown", "there is no such field")
     for name in required:
         if name not in given:
             terms.object(f"{at}/{name}", "field_missing", "this field is required")

@@ -12,6 +12,14 @@ from msgspec import UNSET, Struct, UnsetType
 
 from zentra.runtime.errors import Refusal
 from zentra.runtime.ledger.money import MINOR_MAX, parse_minor
+from zentra.runtime.names import (
+    COUNTRY_PATTERN,
+    LEGAL_CHARACTERS_MAX,
+    LEGAL_KINDS,
+    LEGAL_NAME_SCHEMA,
+    is_legal_name,
+)
+from zentra.runtime.pointers import escaped
 
 __all__ = [
     "CHARGEABLE_KINDS",
@@ -107,7 +115,7 @@ def read_hold(value: object) -> tuple[HoldTerms | None, list[Finding]]:
     if not isinstance(value, dict):
         return None, [("", "field_type", "expected an object")]
     found: list[Finding] = [
-        ("/" + str(name).replace("~", "~0").replace("/", "~1"), "field_unknown", "there is no such field")
+        (f"/{escaped(str(name))}", "field_unknown", "there is no such field")
         for name in value
         if name not in HoldTerms.__struct_fields__
     ]
@@ -161,7 +169,7 @@ def read_fee(value: object) -> tuple[FeeTerms, list[Finding]]:
     if not isinstance(value, dict):
         return FeeTerms(), [("", "field_type", "expected `object`")]
     found: list[Finding] = [
-        (f"/{name.replace('~', '~0').replace('/', '~1')}", "field_unknown", "there is no such field")
+        (f"/{escaped(name)}", "field_unknown", "there is no such field")
         for name in value
         if name not in ("max", "quote_digest")
     ]
@@ -185,11 +193,7 @@ def read_fee(value: object) -> tuple[FeeTerms, list[Finding]]:
     return FeeTerms(**given), found
 
 
-NAME_CHARACTERS_MAX: Final = 300
-COUNTERPARTY_KINDS: Final = ("person", "organisation")
-_COUNTRY: Final = re.compile(r"[A-Z]{2}\Z", re.ASCII)
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,63}\Z", re.ASCII)
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 class Counterparty(Struct, frozen=True, gc=False):
@@ -205,13 +209,10 @@ COUNTERPARTY_SCHEMA: Final[Mapping[str, Any]] = {
     "type": "object",
     "description": "whoever gets the money outside of the tenant; screened where the tenant's rules demand it",
     "properties": {
-        "name": {
-            "type": "string", "minLength": 1, "maxLength": NAME_CHARACTERS_MAX,
-            "pattern": "^[^\\x00-\\x1f\\x7f]*[^\\x00-\\x1f\\x7f\\s][^\\x00-\\x1f\\x7f]*$",
-        },
+        "name": LEGAL_NAME_SCHEMA,
         "country": {"type": "string", "pattern": "^[A-Z]{2}$"},
         "account": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,63}$"},
-        "kind": {"enum": list(COUNTERPARTY_KINDS)},
+        "kind": {"enum": list(LEGAL_KINDS)},
     },
     "required": ["name"],
     "additionalProperties": False,
@@ -227,8 +228,7 @@ def read_counterparty(value: object) -> tuple[Counterparty, list[Finding]]:
     for name, text in value.items():
         fits = _FITS.get(name)
         if fits is None:
-            pointer = "/" + str(name).replace("~", "~0").replace("/", "~1")
-            found.append((pointer, "field_unknown", "there is no such field"))
+            found.append((f"/{escaped(str(name))}", "field_unknown", "there is no such field"))
         elif not isinstance(text, str):
             found.append((f"/{name}", "field_type", "expected a string"))
         elif not fits[0](text):
@@ -240,13 +240,9 @@ def read_counterparty(value: object) -> tuple[Counterparty, list[Finding]]:
     return (Counterparty(""), found) if found else (Counterparty(**given), found)
 
 
-def _is_name(text: str) -> bool:
-    return 0 < len(text) <= NAME_CHARACTERS_MAX and not _CONTROL.search(text) and bool(text.strip())
-
-
 _FITS: Final[Mapping[str, tuple[Any, str, str]]] = {
-    "name": (_is_name, "text_malformed", f"1 to {NAME_CHARACTERS_MAX} characters, no control characters"),
-    "country": (_COUNTRY.match, "country_malformed", "two capital letters, ISO 3166-1"),
+    "name": (is_legal_name, "text_malformed", f"1 to {LEGAL_CHARACTERS_MAX} characters, no control characters"),
+    "country": (COUNTRY_PATTERN.match, "country_malformed", "two capital letters, ISO 3166-1"),
     "account": (_ACCOUNT.match, "id_malformed", "1 to 64 letters, digits, spaces and . _ : / -"),
-    "kind": (COUNTERPARTY_KINDS.__contains__, "kind_unknown", f"one of {', '.join(COUNTERPARTY_KINDS)}"),
+    "kind": (LEGAL_KINDS.__contains__, "kind_unknown", f"one of {', '.join(LEGAL_KINDS)}"),
 }

@@ -52,6 +52,7 @@ __all__ = [
     "amount_objection",
     "available",
     "posting_hash",
+    "reversal_objection",
 ]
 
 
@@ -224,15 +225,9 @@ class Book:
 
         `fees` are given back before; `relief` is what of them the destination gets, so that it needs the less. One that
         is `forced` is not refused for want of funds, and says so by its kind."""
-        objection = amount_objection(minor)
+        objection = reversal_objection(minor, posted, given_back)
         if objection is not None:
             return objection
-        if posted == 0:
-            return Objection("transaction_not_found")
-        if given_back == posted:
-            return Objection("already_reversed")
-        if minor > posted - given_back:
-            return Objection("exceeds_original", f"{posted - given_back} is left")
         short = None if forced else self._short(path[0], path[-1], minor, -min(relief, minor))
         if short is not None:
             return short
@@ -414,6 +409,23 @@ def amount_objection(minor: int) -> Objection | None:
         return Objection("amount_negative")
     if minor > MINOR_MAX:
         return Objection("amount_overflow")
+    return None
+
+
+def reversal_objection(minor: int, posted: int, given_back: int) -> Objection | None:
+    """Return the first thing wrong with giving `minor` back of what was posted, before anybody asks for funds.
+
+    In the documented order: the amount, `transaction_not_found`, `already_reversed`, `exceeds_original`. That what puts
+    another intent right is not reversed (`reversal_of_reversal`) is said of the intent, not of amounts, and before."""
+    objection = amount_objection(minor)
+    if objection is not None:
+        return objection
+    if posted == 0:
+        return Objection("transaction_not_found")
+    if given_back == posted:
+        return Objection("already_reversed")
+    if minor > posted - given_back:
+        return Objection("exceeds_original", f"{posted - given_back} is left")
     return None
 
 

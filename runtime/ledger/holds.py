@@ -20,7 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from zentra.runtime.intents.facts import HoldMoved
-from zentra.runtime.ledger.book import AccountRef, Book, Objection, Posting
+from zentra.runtime.ledger.book import AccountRef, Book, Objection, Posting, reversal_objection
 
 __all__ = [
     "CAPTURES_MAX",
@@ -152,12 +152,9 @@ def reverse(
     the first objection. `destinations` are those of the captures, by name. One that is `forced` is not refused for want
     of funds, and says so by its kind."""
     posted, back = sum(one.minor for one in captures), sum(one.given_back for one in captures)
-    if posted == 0:
-        return Objection("transaction_not_found")
-    if back == posted:
-        return Objection("already_reversed")
-    if minor > posted - back:
-        return Objection("exceeds_original", f"{posted - back} is left")
+    objection = reversal_objection(minor, posted, back)
+    if objection is not None:
+        return objection
     legs: list[tuple[str, AccountRef, AccountRef, int, int]] = []
     owed: dict[str, int] = {}
     kind = "forced_reversal" if forced else "reversal"

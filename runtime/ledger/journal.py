@@ -26,6 +26,7 @@ from zentra.runtime.ledger.book import (
     Posting,
     amount_objection,
     available,
+    reversal_objection,
 )
 from zentra.runtime.ledger.money import MINOR_MAX
 
@@ -106,15 +107,9 @@ def give_back(
     `minor`, `posted` and `given_back` are of the amount that the transaction goes by. One that is `forced` is not
     refused for want of funds; the kind of its moves says so. A closed or frozen account lets money go the way it
     came."""
-    objection = amount_objection(minor)
+    objection = reversal_objection(minor, posted, given_back)
     if objection is not None:
         return objection
-    if posted == 0:
-        return Objection("transaction_not_found")
-    if given_back == posted:
-        return Objection("already_reversed")
-    if minor > posted - given_back:
-        return Objection("exceeds_original", f"{posted - given_back} is left")
     if minor < posted:
         return Objection("reversal_indivisible", f"{len(moves)} postings go back together")
     changes = _changes(moves)

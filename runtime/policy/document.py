@@ -17,11 +17,12 @@ from zentra.runtime.compliance.rules import COMPLIANCE_RULES, LIST_AGE_HOURS_MAX
 from zentra.runtime.intents.command import Violation
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ledger.money import MINOR_MAX, is_currency
+from zentra.runtime.pointers import escaped
 from zentra.runtime.policy.conditions import OPERATORS, PARTS_MAX, fields_in, violations_in
 from zentra.runtime.policy.fields import FIELDS, RISK_SCORE
 from zentra.runtime.policy.rules import Limits, PolicyRules, Risk, Rule, Window, unusable
 from zentra.runtime.policy.scoring import DEFAULT_SCORER, SCORE_MAX
-from zentra.runtime.policy.shape import escaped, misshaped, oversized
+from zentra.runtime.policy.shape import misshaped, oversized
 from zentra.runtime.policy.standard import STANDARD_RULES
 from zentra.runtime.policy.windows import BUCKETS_MAX, CALENDARS, DIMENSIONS, SECONDS_MAX, SECONDS_MIN
 

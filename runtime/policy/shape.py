@@ -10,9 +10,10 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 import msgspec
 
 from zentra.runtime.intents.command import Violation
+from zentra.runtime.pointers import escaped
 from zentra.runtime.policy.rules import PolicyRules
 
-__all__ = ["DEPTH_MAX", "MEMBERS_MAX", "NAME_CHARS_MAX", "escaped", "misshaped", "oversized"]
+__all__ = ["DEPTH_MAX", "MEMBERS_MAX", "NAME_CHARS_MAX", "misshaped", "oversized"]
 
 MEMBERS_MAX: Final = 16_384  # values in all: ten thousand entries of lists, and a hundred rules at their largest
 KEYS_MAX: Final = 4_096  # of these, the members of objects
@@ -89,8 +90,3 @@ def _converts(value: Any, kind: Any) -> bool:
 
 def _pointer(steps: list[str]) -> str:
     return "".join(f"/{escaped(step)}" for step in steps)
-
-
-def escaped(name: str) -> str:
-    """Return a name as a step of a JSON pointer (RFC 6901)."""
-    return name.replace("~", "~0").replace("/", "~1")

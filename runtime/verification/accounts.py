@@ -9,10 +9,16 @@ from typing import Final
 
 from zentra.runtime.verification.postings import COUNTERS, NOTHING, AccountFacts, Counters, added
 
-__all__ = ["AccountsVerifier", "Differ"]
+__all__ = ["AccountsVerifier", "Differ", "left"]
 
 Differ = Callable[[str, str, str, str, object, object], None]
 """Takes note of a difference: check, tenant, where, what, expected, found."""
+
+
+def left(facts: AccountFacts, stored: Counters) -> int:
+    """Return what can be taken out of an account, without what it may be overdrawn."""
+    dp, cp, dq, cq = stored
+    return cq - dq - dp if facts.normal_side == "credit" else dq - cq - cp
 
 
 class AccountsVerifier:
@@ -29,7 +35,7 @@ class AccountsVerifier:
     ) -> None:  # fmt: skip
         """Verify an account: `stored` are its counters over all stripes, `folded` the sums of its postings behind the
         point where it stood at `opening`, `held` what its open holds hold, or None where not all of them were seen,
-        `forced` what was taken from it by force, which may be below its floor."""
+        `forced` by how much it may stand below its floor, because of what was taken from it by force."""
         self.accounts += 1
         expected = added(folded, opening)
         tenant, name = facts.tenant, facts.account_id
@@ -38,11 +44,9 @@ class AccountsVerifier:
                 if want != have:
                     self.differ("balance", tenant, name, counter, want, have)
         if facts.guarded:
-            dp, cp, dq, cq = stored
-            left = cq - dq - dp if facts.normal_side == "credit" else dq - cq - cp
-            least = -facts.overdraft_limit - forced
-            if left < least:
-                self.differ("floor", tenant, name, "available", f"at least {least}", left)
+            least, found = -facts.overdraft_limit - forced, left(facts, stored)
+            if found < least:
+                self.differ("floor", tenant, name, "available", f"at least {least}", found)
         if held is not None and held != stored[0]:
             self.differ("holds", tenant, name, "debits_pending", held, stored[0])
         for layer, place in _LAYERS:

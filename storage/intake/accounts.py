@@ -27,8 +27,8 @@ from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.ledger.book import Balance
 from zentra.runtime.ledger.monitors import figure
 from zentra.runtime.ledger.names import VIRTUAL_DIGITS, virtual_number
-from zentra.storage.intake.commands import KeyedAnswer
-from zentra.storage.intake.configuration import once, open_system_accounts
+from zentra.storage.intake.commands import KeyedAnswer, once
+from zentra.storage.intake.configuration import open_system_accounts
 from zentra.storage.pool import Connection, Pool, tenant_transaction
 
 __all__ = [

@@ -16,20 +16,19 @@ import msgspec
 from msgspec import Struct
 
 from zentra.runtime import reviews
-from zentra.runtime.errors import Contended, Refusal
+from zentra.runtime.errors import Refusal
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import digest_of
 from zentra.runtime.reviews import Member
 from zentra.runtime.roles import Permission
 from zentra.storage.intake.accounts import ChangedBy, set_limit
-from zentra.storage.intake.commands import KeyedAnswer, claim_key
-from zentra.storage.pool import Connection, Pool, transaction
+from zentra.storage.intake.commands import KeyedAnswer, once
+from zentra.storage.pool import Connection, Pool
 
 __all__ = ["APPROVAL_KINDS", "Closing", "NewApproval", "close_approval", "closing", "open_approval", "request_digest"]
 
 APPROVAL_KINDS: Final = ("forced_reversal", "account_limit", "configuration")
 EXPIRES_AFTER: Final = timedelta(hours=72)
-RUNS_MAX: Final = 4
 _LIMIT_REFUSALS: Final = {"not_found": "account_not_found", "account_status_conflict": "account_closed"}
 
 
@@ -75,7 +74,7 @@ async def open_approval(pool: Pool, keyed: KeyedAnswer, asked: NewApproval) -> S
             asked.created_by, asked.role, EXPIRES_AFTER,
         )  # fmt: skip
 
-    return await _once(pool, keyed, write)
+    return await once(pool, keyed, write)
 
 
 async def close_approval(pool: Pool, keyed: KeyedAnswer, how: Closing) -> StoredKey | None:
@@ -83,7 +82,7 @@ async def close_approval(pool: Pool, keyed: KeyedAnswer, how: Closing) -> Stored
 
     Raises Refusal as `closing` says, and `account_not_found`, `account_closed`, `account_is_system` or
     `limit_below_use` where an account cannot have the limit; Unavailable and DataError as the store does."""
-    return await _once(pool, keyed, closing(how))
+    return await once(pool, keyed, closing(how))
 
 
 def closing(how: Closing) -> Callable[[Connection], Awaitable[None]]:
@@ -140,22 +139,6 @@ async def _may_decide(connection: Connection, how: Closing) -> None:
     reason = reviews.objection(members, how.principal, how.role, Permission.APPROVALS_DECIDE)
     if reason is not None:
         raise Refusal("permission_denied", reason)
-
-
-async def _once(
-    pool: Pool, keyed: KeyedAnswer, write: Callable[[Connection], Awaitable[None]]
-) -> StoredKey | None:  # fmt: skip
-    """Run `write` with its key in one transaction, unless the key is known."""
-    for _ in range(RUNS_MAX):
-        try:
-            async with transaction(pool) as connection:
-                stored = await claim_key(connection, keyed)
-                if stored is None:
-                    await write(connection)
-                return stored
-        except Contended:
-            continue
-    raise Contended(f"key {keyed.key!r} lost {RUNS_MAX} times")
 
 
 _LOCK: Final = """

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
 import asyncpg
 from msgspec import Struct
@@ -21,11 +21,16 @@ from zentra.runtime.messages import CommandGiven
 from zentra.runtime.stream_ports import Outgoing
 from zentra.storage.errors import AlreadyDecided, translated
 from zentra.storage.outbox import command_frames, write_outbox
-from zentra.storage.pool import Connection, Pool, transaction
+from zentra.storage.pool import Connection, Pool, tenant_transaction
 
-__all__ = ["Command", "Decision", "KeyedAnswer", "bind_key", "claim_key", "register_command", "stored_key"]
+__all__ = [
+    "Command", "Decision", "KeyedAnswer", "bind_key", "claim_key", "known_key", "once", "register_command", "rerun",
+    "stored_key",
+]  # fmt: skip
 
 RUNS_MAX: Final = 4
+
+T = TypeVar("T")
 
 
 class KeyedAnswer(Struct, frozen=True, kw_only=True):
@@ -73,14 +78,39 @@ async def register_command(pool: Pool, keyed: KeyedAnswer, command: Command) -> 
 
     Raises AlreadyDecided where the round of the review has no seat left for this decision; Unavailable and DataError
     as the store does, and what the command's `also` raises. Asking again with the same key is safe."""
+
+    async def register(connection: Connection) -> StoredKey | Outgoing:
+        stored = await claim_key(connection, keyed)
+        return stored if stored is not None else await _write(connection, keyed.tenant, command)
+
+    return await rerun(pool, keyed.tenant, register)
+
+
+async def once(pool: Pool, keyed: KeyedAnswer, write: Callable[[Connection], Awaitable[None]]) -> StoredKey | None:
+    """Run `write` with its key in one transaction of the tenant and return None, or what the key has stored already.
+
+    Raises what `write` raises; Unavailable and DataError as the store does."""
+
+    async def run(connection: Connection) -> StoredKey | None:
+        stored = await claim_key(connection, keyed)
+        if stored is None:
+            await write(connection)
+        return stored
+
+    return await rerun(pool, keyed.tenant, run)
+
+
+async def rerun(pool: Pool, tenant: str, run: Callable[[Connection], Awaitable[T]]) -> T:
+    """Return what `run` returns in a transaction of the tenant, which it runs anew where it has lost against others.
+
+    Raises Contended where it lost RUNS_MAX times, and what `run` raises otherwise."""
     for _ in range(RUNS_MAX):
         try:
-            async with transaction(pool) as connection:
-                stored = await claim_key(connection, keyed)
-                return stored if stored is not None else await _write(connection, keyed.tenant, command)
+            async with tenant_transaction(pool, tenant) as connection:
+                return await run(connection)
         except Contended:
             continue
-    raise Contended(f"command {command.id} lost {RUNS_MAX} times")
+    raise Contended(f"a transaction of {tenant} lost {RUNS_MAX} times")
 
 
 async def claim_key(connection: Connection, keyed: KeyedAnswer) -> StoredKey | None:
@@ -92,30 +122,30 @@ async def claim_key(connection: Connection, keyed: KeyedAnswer) -> StoredKey | N
     )
     if row is not None:
         return None
-    found = await connection.fetchrow(_STORED, keyed.tenant, keyed.key)
-    if found is None:
+    stored = await known_key(connection, keyed.tenant, keyed.key)
+    if stored is None:
         raise Contended(f"key {keyed.key!r} was given up while it was read")
-    return StoredKey(*found)
+    return stored
+
+
+async def known_key(connection: Connection, tenant: str, key: str) -> StoredKey | None:
+    """Return what a key of the tenant has stored, or None."""
+    found = await connection.fetchrow(_STORED, tenant, key)
+    return None if found is None else StoredKey(*found)
 
 
 async def bind_key(pool: Pool, keyed: KeyedAnswer) -> StoredKey | None:
     """Commit what a key is for and return None, or return what it has stored before.
 
     Raises Unavailable and DataError as the store does. Asking again with the same key is safe."""
-    for _ in range(RUNS_MAX):
-        try:
-            async with transaction(pool) as connection:
-                return await claim_key(connection, keyed)
-        except Contended:
-            continue
-    raise Contended(f"key {keyed.key!r} lost {RUNS_MAX} times")
+    return await rerun(pool, keyed.tenant, lambda connection: claim_key(connection, keyed))
 
 
 async def stored_key(pool: Pool, tenant: str, key: str) -> StoredKey | None:
     """Return what a key of the tenant has stored, or None; over the writer's pool. Raises Unavailable."""
     with translated():
-        found = await pool.fetchrow(_STORED, tenant, key)
-    return None if found is None else StoredKey(*found)
+        async with pool.acquire() as connection:
+            return await known_key(connection, tenant, key)
 
 
 async def _write(connection: Connection, tenant: str, command: Command) -> Outgoing:

@@ -8,18 +8,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from typing import Final
 
 import asyncpg
 from msgspec import Struct
 
-from zentra.runtime.errors import Contended, Refusal
+from zentra.runtime.errors import Refusal
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.ledger.money import is_currency
 from zentra.runtime.ledger.names import DEFAULT_BOOK, system_account_id
-from zentra.storage.intake.commands import KeyedAnswer, claim_key
-from zentra.storage.pool import Connection, Pool, tenant_transaction
+from zentra.storage.intake.commands import KeyedAnswer, once
+from zentra.storage.pool import Connection, Pool
 
 __all__ = [
     "CLIENT_ACCOUNT_TYPES",
@@ -28,15 +27,11 @@ __all__ = [
     "NewEndpoint",
     "create_account",
     "create_endpoint",
-    "once",
     "open_system_accounts",
 ]
 
 CLIENT_ACCOUNT_TYPES: Final = ("customer", "operating", "merchant", "payout", "reserved")
 SYSTEM_ACCOUNTS: Final = ("settlement", "liquidity", "fee", "suspense")
-RUNS_MAX: Final = 4
-
-_Write: TypeAlias = Callable[[Connection], Awaitable[None]]
 
 
 class NewAccount(Struct, frozen=True, kw_only=True):
@@ -122,20 +117,6 @@ async def open_system_accounts(connection: Connection, tenant: str, currency: st
         await connection.execute(_BALANCE, row["id"], tenant)
     if await connection.fetchval(_SYSTEM_HELD, tenant, list(SYSTEM_ACCOUNTS), currency, book) < len(SYSTEM_ACCOUNTS):
         raise Refusal("account_exists", f"one of {', '.join(ids)} is another account, and the book needs all of them")
-
-
-async def once(pool: Pool, keyed: KeyedAnswer, write: _Write) -> StoredKey | None:
-    """Run `write` with its key in one transaction of the tenant and return None, or what the key has stored already."""
-    for _ in range(RUNS_MAX):
-        try:
-            async with tenant_transaction(pool, keyed.tenant) as connection:
-                stored = await claim_key(connection, keyed)
-                if stored is None:
-                    await write(connection)
-                return stored
-        except Contended:
-            continue
-    raise Contended(f"key {keyed.key!r} lost {RUNS_MAX} times")
 
 
 _ACCOUNT: Final = """

@@ -7,21 +7,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from zentra.runtime.errors import Contended, Refusal
+from zentra.runtime.errors import Refusal
 from zentra.runtime.fees.schedule import FeeRule, FeeSchedule, violations_of
 from zentra.runtime.idempotency import StoredKey
-from zentra.storage.intake.commands import KeyedAnswer, claim_key
+from zentra.storage.intake.commands import KeyedAnswer, claim_key, rerun
 from zentra.storage.pool import Connection, Pool, tenant_transaction
 
 __all__ = ["SchedulePut", "put_schedule", "put_schedule_once"]
-
-RUNS_MAX: Final = 4
 
 
 class SchedulePut(Struct, frozen=True):
@@ -54,21 +52,18 @@ async def put_schedule_once(
 
     The answer is `shown` with its version and whether that is new. Raises Unavailable and DataError as the store
     does."""
-    for _ in range(RUNS_MAX):
-        try:
-            async with tenant_transaction(pool, keyed.tenant) as connection:
-                put = await _next(connection, keyed.tenant, schedule)
-                answer = msgspec.json.encode({"version": put.version, **shown, "new": put.new})
-                subject = f"fee_schedule/{put.version}"
-                stored = await claim_key(connection, replace(keyed, answer=answer, subject=subject))
-                if stored is not None:
-                    return stored
-                if put.new:
-                    await _write(connection, keyed.tenant, put.version, schedule, created_by)
-                return answer
-        except Contended:
-            continue
-    raise Contended(f"key {keyed.key!r} lost {RUNS_MAX} times")
+
+    async def run(connection: Connection) -> StoredKey | bytes:
+        put = await _next(connection, keyed.tenant, schedule)
+        answer = msgspec.json.encode({"version": put.version, **shown, "new": put.new})
+        stored = await claim_key(connection, replace(keyed, answer=answer, subject=f"fee_schedule/{put.version}"))
+        if stored is not None:
+            return stored
+        if put.new:
+            await _write(connection, keyed.tenant, put.version, schedule, created_by)
+        return answer
+
+    return await rerun(pool, keyed.tenant, run)
 
 
 async def _next(connection: Connection, tenant: str, schedule: FeeSchedule) -> SchedulePut:

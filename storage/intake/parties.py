@@ -10,9 +10,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import asyncpg
 import msgspec
@@ -21,10 +21,10 @@ from msgspec import Struct
 from zentra.runtime.compliance.matching import CUTOFF
 from zentra.runtime.compliance.parties import Finding
 from zentra.runtime.compliance.states import KYC_MOVES, Kyc, Screening, sandbox_states
-from zentra.runtime.errors import Contended, Refusal
+from zentra.runtime.errors import Refusal
 from zentra.runtime.idempotency import StoredKey
-from zentra.storage.intake.commands import KeyedAnswer, claim_key
-from zentra.storage.pool import Connection, Pool, tenant_transaction
+from zentra.storage.intake.commands import KeyedAnswer, once
+from zentra.storage.pool import Connection, Pool
 from zentra.storage.screening import SCREENER, SCREENING_CASE, open_screening_case
 
 __all__ = [
@@ -37,9 +37,6 @@ __all__ = [
     "rescreen_party",
     "resolve_match",
 ]
-
-RUNS_MAX: Final = 4
-_Write: TypeAlias = Callable[[Connection], Awaitable[None]]
 
 
 class NewParty(Struct, frozen=True, kw_only=True):
@@ -102,7 +99,7 @@ async def create_party(pool: Pool, keyed: KeyedAnswer, party: NewParty, mode: st
             found = Finding(screening, "", 1000, (), "forced by a name of the sandbox")
             await open_screening_case(connection, keyed.tenant, party.party_id, party.created_by, found, CUTOFF)
 
-    return await _once(pool, keyed, write)
+    return await once(pool, keyed, write)
 
 
 async def amend_party(
@@ -150,7 +147,7 @@ async def amend_party(
         )
         await _changed(connection, change)
 
-    return await _once(pool, keyed, write)
+    return await once(pool, keyed, write)
 
 
 async def decide_kyc(pool: Pool, keyed: KeyedAnswer, decision: KycDecision) -> StoredKey | None:
@@ -180,7 +177,7 @@ async def decide_kyc(pool: Pool, keyed: KeyedAnswer, decision: KycDecision) -> S
         )  # fmt: skip
         await _changed(connection, change)
 
-    return await _once(pool, keyed, write)
+    return await once(pool, keyed, write)
 
 
 async def rescreen_party(pool: Pool, keyed: KeyedAnswer, party_id: str, actor: str, reason: str) -> StoredKey | None:
@@ -193,7 +190,7 @@ async def rescreen_party(pool: Pool, keyed: KeyedAnswer, party_id: str, actor: s
         await _four_eyes(connection, keyed.tenant, party_id, row, actor, "screening")
         await _screened(connection, keyed.tenant, party_id, row, Screening.NOT_SCREENED, actor, reason, {})
 
-    return await _once(pool, keyed, write)
+    return await once(pool, keyed, write)
 
 
 async def resolve_match(pool: Pool, keyed: KeyedAnswer, word: MatchWord) -> StoredKey | None:
@@ -241,7 +238,7 @@ async def resolve_match(pool: Pool, keyed: KeyedAnswer, word: MatchWord) -> Stor
         told = {"case": case, "score": detail["score"]}
         await _screened(connection, keyed.tenant, detail["party"], row, resolution, actor, reason, told)
 
-    return await _once(pool, keyed, write)
+    return await once(pool, keyed, write)
 
 
 class _Change(Struct, frozen=True):
@@ -307,20 +304,6 @@ async def _screened(
     await _changed(
         connection, _Change(tenant, party_id, row["version"] + 1, "screening", before, after, actor, reason, detail)
     )
-
-
-async def _once(pool: Pool, keyed: KeyedAnswer, write: _Write) -> StoredKey | None:
-    """Run `write` with its key in one transaction of the tenant, unless the key is known."""
-    for _ in range(RUNS_MAX):
-        try:
-            async with tenant_transaction(pool, keyed.tenant) as connection:
-                stored = await claim_key(connection, keyed)
-                if stored is None:
-                    await write(connection)
-                return stored
-        except Contended:
-            continue
-    raise Contended(f"key {keyed.key!r} lost {RUNS_MAX} times")
 
 
 _PARTY: Final = """

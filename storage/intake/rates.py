@@ -16,8 +16,8 @@ from zentra.runtime.errors import Refusal
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.ledger.conversion import BPS, FxRate, is_rate
 from zentra.runtime.ledger.money import MINOR_MAX, is_currency
-from zentra.storage.intake.commands import KeyedAnswer
-from zentra.storage.intake.configuration import once, open_system_accounts
+from zentra.storage.intake.commands import KeyedAnswer, once
+from zentra.storage.intake.configuration import open_system_accounts
 from zentra.storage.pool import Connection, Pool, tenant_transaction
 
 __all__ = ["JUMP_PERCENT_MAX", "MAX_AGE_SECONDS_MAX", "OWNER", "is_jump", "put_rate", "put_rate_once"]

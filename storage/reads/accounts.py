@@ -7,10 +7,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
+import asyncpg
 from msgspec import Raw, Struct
 
 from zentra.runtime.errors import Refusal
-from zentra.storage.pool import Connection, Pool, tenant_transaction
+from zentra.storage.pool import Pool, tenant_transaction
 from zentra.storage.reads.walking import Slice
 
 __all__ = [
@@ -122,15 +123,14 @@ async def changes(
     """Return a page of the changes of the tenant's account, the latest first, or None where there is no such account.
 
     Raises Unavailable."""
-    async with tenant_transaction(pool, tenant) as connection:
-        account = await _account(connection, tenant, account_id)
-        if account is None:
-            return None
-        rows = await connection.fetch(
-            "select record, hash, sequence from account_changes where account = $1 and tenant = $2"
-            " and ($3::int is null or sequence < $3) order by sequence desc limit $4",
-            account, tenant, None if after is None else after.sequence, limit + 1,
-        )  # fmt: skip
+    rows = await _rows(
+        pool, tenant, account_id,
+        "select record, hash, sequence from account_changes where account = $1 and tenant = $2"
+        " and ($3::int is null or sequence < $3) order by sequence desc limit $4",
+        None if after is None else after.sequence, limit + 1,
+    )  # fmt: skip
+    if rows is None:
+        return None
     shown = rows[:limit]
     more = len(rows) > limit
     return Slice(
@@ -142,32 +142,24 @@ async def numbers(pool: Pool, tenant: str, account_id: str) -> list[NumberView] 
     """Return the numbers of the tenant's account, the oldest first, or None where there is no such account.
 
     Raises Unavailable."""
-    async with tenant_transaction(pool, tenant) as connection:
-        account = await _account(connection, tenant, account_id)
-        if account is None:
-            return None
-        rows = await connection.fetch(
-            "select scheme, number, created_by, created_at, retired_at from account_numbers"
-            " where account = $1 and tenant = $2 order by created_at, scheme, number",
-            account, tenant,
-        )  # fmt: skip
-    return [NumberView(*row) for row in rows]
+    rows = await _rows(
+        pool, tenant, account_id,
+        "select scheme, number, created_by, created_at, retired_at from account_numbers"
+        " where account = $1 and tenant = $2 order by created_at, scheme, number",
+    )  # fmt: skip
+    return None if rows is None else [NumberView(*row) for row in rows]
 
 
 async def monitors(pool: Pool, tenant: str, account_id: str) -> list[MonitorView] | None:
     """Return the monitors of the tenant's account, the oldest first, or None where there is no such account.
 
     Raises Unavailable."""
-    async with tenant_transaction(pool, tenant) as connection:
-        account = await _account(connection, tenant, account_id)
-        if account is None:
-            return None
-        rows = await connection.fetch(
-            'select id, of, "when", minor, created_by, created_at from account_monitors'
-            " where account = $1 and tenant = $2 and removed_at is null order by created_at, id",
-            account, tenant,
-        )  # fmt: skip
-    return [MonitorView(*row) for row in rows]
+    rows = await _rows(
+        pool, tenant, account_id,
+        'select id, of, "when", minor, created_by, created_at from account_monitors'
+        " where account = $1 and tenant = $2 and removed_at is null order by created_at, id",
+    )  # fmt: skip
+    return None if rows is None else [MonitorView(*row) for row in rows]
 
 
 async def target(pool: Pool, tenant: str, account_id: str) -> Target | None:
@@ -213,11 +205,14 @@ async def chart(
     return Slice(found, ChartPlace(shown[-1]) if len(names) > limit else None)
 
 
-async def _account(connection: Connection, tenant: str, account_id: str) -> int | None:
-    number: int | None = await connection.fetchval(
-        "select id from accounts where tenant = $1 and account_id = $2", tenant, account_id
-    )
-    return number
+async def _rows(pool: Pool, tenant: str, account_id: str, query: str, *more: object) -> list[asyncpg.Record] | None:
+    """Return what a query finds of an account, its number the first argument and the tenant the second; None where the
+    tenant has no such account."""
+    async with tenant_transaction(pool, tenant) as connection:
+        account = await connection.fetchval(
+            "select id from accounts where tenant = $1 and account_id = $2", tenant, account_id
+        )
+        return None if account is None else await connection.fetch(query, account, tenant, *more)
 
 
 # A node is everything that begins with its name and a colon; the sign behind the colon ends it.

@@ -69,7 +69,8 @@ async def past_intents(
 
 
 async def accounts_named(pool: Pool, tenant: str, names: Collection[str]) -> dict[str, AccountRef]:
-    """Return the tenant's accounts of these ids, by id, with their parties as they are now."""
+    """Return the accounts of these ids, by id, with their parties as they are now, as a decision takes them: an
+    approval that has run out is none, whether that was noted or not."""
     async with tenant_transaction(pool, tenant) as connection:
         rows = await connection.fetch(_ACCOUNTS, tenant, sorted(names))
     return {row[2]: _account(row) for row in rows}
@@ -77,7 +78,7 @@ async def accounts_named(pool: Pool, tenant: str, names: Collection[str]) -> dic
 
 def _account(row: Any) -> AccountRef:
     ref = AccountRef(*row[:9])
-    return ref if row[9] is None else replace(ref, party=PartyRef(*row[9:]))
+    return ref if row[9] is None else replace(ref, party=PartyRef(*row[9:13]).as_of(row[13]))
 
 
 async def _read(connection: Connection, tenant: str, ids: list[str]) -> list[PastIntent]:
@@ -123,7 +124,7 @@ order by intent, sequence
 """
 _ACCOUNTS: Final = """
 select a.id, a.tenant, a.account_id, a.type, a.currency, a.normal_side, a.guarded, a.overdraft_limit, a.status,
-    p.party_id, p.kyc_state, p.screening_state, p.kyc_expires_at
+    p.party_id, p.kyc_state, p.screening_state, p.kyc_expires_at, now()
 from accounts a left join parties p on p.tenant = a.tenant and p.party_id = a.party
 where a.tenant = $1 and a.account_id = any($2::text[])
 """

@@ -23,11 +23,12 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from zentra.runtime.verification.accounts import AccountsVerifier
+from zentra.runtime.verification.accounts import AccountsVerifier, left
 from zentra.runtime.verification.differences import Difference, Findings
 from zentra.runtime.verification.intents import SUMS, Counts
 from zentra.runtime.verification.postings import NOTHING, AccountFacts, Counters, added
 from zentra.storage.pool import Connection
+from zentra.storage.verification.forced import owed_by_force
 from zentra.storage.verification.parts import Part, Seen, dealt, run_part, run_part_in_process, set_progress
 from zentra.storage.verification.snapshot import Snapshot, taken_snapshot
 from zentra.storage.verification.spilling import merged, read_run
@@ -278,6 +279,8 @@ async def _walk_accounts(
         held = None if not whole else own[4]
         by_force = own[5] if facts.normal_side == "credit" else own[6]
         by_force += forced.get((facts.id, facts.normal_side), 0)
+        if by_force and left(facts, stored) < -facts.overdraft_limit:
+            by_force = await owed_by_force(connection, facts.id, facts.normal_side, facts.overdraft_limit)
         accounts.account(facts, stored, _four(own), held, await opening.of(facts.id), by_force)
         if accounts.accounts % 10_000 == 0:
             progress("accounts", accounts.accounts, accounts.accounts)

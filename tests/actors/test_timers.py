@@ -270,6 +270,24 @@ def test_a_successor_looks_after_an_approved_intent_within_seconds(make_fleet: M
     assert fleet.cases() == ["provider_outcome_unknown"]
 
 
+def test_a_successor_sets_the_timer_that_its_predecessor_has_put_off(make_fleet: MakeFleet) -> None:
+    """A frame tells of an intent as it was registered: not that its first timer has fired since, and stands later."""
+    fleet = make_fleet()
+    fleet.workers.clear()
+    intent = fleet.submit(transfer(scenario="never_answers"))
+    fleet.now += timedelta(hours=1)  # nobody works
+    worker = fleet.add_worker("w2")
+    fleet.fire_timers()
+    worker.tick()  # asks once more, and dies before any frame reaches it
+    stored = fleet.store.rows.timers["intent", intent, "state"].due_at
+    assert stored - fleet.now > timedelta(minutes=30)
+    fleet.replace_worker("w3")
+    fleet.run_until_idle()
+    assert fleet.transaction(intent).state is State.SUBMITTED
+    fleet.advance(20)
+    assert fleet.rails["alpha"].polls.total() >= 1
+
+
 def test_an_early_timer_only_looks_and_arms_itself_again(make_fleet: MakeFleet) -> None:
     fleet = make_fleet()
     intent = fleet.submit(transfer(1_500_000))

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 from msgspec import structs
 
+from tests.actors.desks import decided, seen
 from tests.actors.test_compliance import HERON, give_party, screened
-from tests.actors.test_reviewing import SEEN, decided, seen
+from tests.actors.test_reviewing import SEEN
 from tests.actors.world import MakeFleet, last_facts, transfer
 from zentra.actors.reviewing import seen_of
 from zentra.runtime import reviews

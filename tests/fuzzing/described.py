@@ -23,7 +23,7 @@ from zentra.gateway.installation.installation import Installation
 __all__ = ["Described", "ask_at_random"]
 
 _HERE: Final = Path(__file__).parent
-_PHASES: Final = "examples,coverage,fuzzing"
+ALL_PHASES: Final = "examples,coverage,fuzzing"
 
 
 class Described(Struct, frozen=True):
@@ -37,7 +37,7 @@ class Described(Struct, frozen=True):
     output: str
 
 
-def ask_at_random(*, examples: int, seconds: int, seed: int = 1) -> Described:
+def ask_at_random(*, examples: int, seconds: int, phases: str = ALL_PHASES, seed: int = 1) -> Described:
     """Return what up to so many examples of every operation, and so many seconds, have found.
 
     One thread asks: several that parse Python at once fail in CPython 3.11 (python/cpython#106905).
@@ -45,7 +45,7 @@ def ask_at_random(*, examples: int, seconds: int, seed: int = 1) -> Described:
     with Installation() as running, tempfile.TemporaryDirectory() as scratch:
         command = [
             sys.executable, "-m", "schemathesis.cli", "--config-file", str(_HERE / "schemathesis.toml"), "run",
-            f"{running.base_url}/openapi.json", "--phases", _PHASES, "--max-examples", str(examples),
+            f"{running.base_url}/openapi.json", "--phases", phases, "--max-examples", str(examples),
             "--seed", str(seed), "--max-time", str(seconds), "--warnings", "off",
             "--request-timeout", "40", "--report", "json", "--report-json-path", f"{scratch}/report.json",
             "--header", f"Authorization: Bearer {running.keys['acme']['ops']}",

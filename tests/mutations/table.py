@@ -389,6 +389,19 @@ MUTATIONS: Final = (
         "a timer that fires a moment later harms nobody",
     ),
     Mutation(
+        "timer-put-off", "a timer is believed to stand where it stood, though it has fired and was put off", "T",
+        (Edit("actors/tick.py", "tx.timer_due <= self.now or ", ""),),
+        (f"{_TIMER_TESTS}test_a_successor_sets_the_timer_that_its_predecessor_has_put_off",),
+        "hardly any intent of a short run waits that long for its first worker",
+    ),
+    Mutation(
+        "force-for-ever", "an account that force took below its floor may go there ever after", "C",
+        (Edit("runtime/verification/forced.py", "        if forced or change > 0:\n", "        if False:\n"),),
+        ("tests/verification/test_audit.py::test_below_its_floor_is_only_who_owes_it_to_force",
+         "tests/verification/test_audit.py::test_what_force_leaves_owing_is_paid_back_by_what_comes_in"),
+        "the simulator has no SQL",
+    ),
+    Mutation(
         "polls-once", "a rail without an answer is polled once and never again", "T",
         (Edit(_STAGES, "    tick.rearm(tx, at.partition, tick.now + timedelta(seconds=pause))\n", "    pass\n"),),
         (f"{_TIMER_TESTS}test_polls_become_rarer_and_never_sleep_over_the_deadline",),

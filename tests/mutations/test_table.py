@@ -15,6 +15,7 @@ from tests.mutations.table import MUTATIONS
 
 PLANTS_MIN: Final = 16
 SEEDS: Final = 3
+NO_SQL: Final = "the simulator has no SQL"
 # One that the simulator finds with any seed, and one that only a test can.
 CHEAP: Final = {"chain-forgets": "S", "changed-repeat-accepted": ""}
 
@@ -52,6 +53,18 @@ def test_every_test_of_the_table_exists() -> None:
             tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
             known[path] = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)}
         assert test in known[path], f"{path} has no {test}"
+
+
+def test_the_documentation_has_a_row_for_every_fault_and_says_which_the_simulator_cannot_see() -> None:
+    page = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
+    rows = {
+        row[0]: row[1:] for row in re.findall(r"^\| `([a-z-]+)` \| (.+) \| (\w) \| `(\w+)` \| (.+) \|$", page, re.M)
+    }
+    told = {m.name: (m.breaks, m.letter, m.tests[0].rpartition("::")[2] if m.tests else "-") for m in MUTATIONS}
+    assert {name: row[:3] for name, row in rows.items() if row[2]} == {n: t for n, t in told.items() if t[2] != "-"}
+    assert {name for name, row in rows.items() if row[3] == "-"} == {m.name for m in MUTATIONS if m.unseen}
+    reasons = dict(re.findall(r"^- `([a-z-]+)`: (.+)\.$", page, re.M))
+    assert {m.name: m.unseen for m in MUTATIONS if m.unseen and m.unseen != NO_SQL} == reasons
 
 
 @pytest.mark.parametrize("mutation", [m for m in MUTATIONS if m.name in CHEAP], ids=_name)

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from zentra.runtime.compliance.lists import ListEntry, ListInfo, NameList, answer_of_names, digest_of_list
 from zentra.runtime.compliance.matching import ALGORITHM, CUTOFF, NameIndex, score_of
 from zentra.runtime.compliance.names import (
-    NAME_CHARACTERS_MAX,
     NORMALISATION,
     Unscreenable,
     digest_of_names,
     form_of,
 )
 from zentra.runtime.compliance.synthetic import synthetic_entries
+from zentra.runtime.names import LEGAL_CHARACTERS_MAX
 
 THRESHOLD = 850
 ENTRIES = synthetic_entries(2_000)
@@ -82,7 +82,7 @@ def test_a_form_has_no_case_no_accents_no_order_and_one_script(name: str, parts:
     assert form_of(name).parts == parts
 
 
-@pytest.mark.parametrize("name", ["", "  ", "!!! ---", "\u200d", "x" * (NAME_CHARACTERS_MAX + 1), "a " * 25])
+@pytest.mark.parametrize("name", ["", "  ", "!!! ---", "\u200d", "x" * (LEGAL_CHARACTERS_MAX + 1), "a " * 25])
 def test_a_name_that_cannot_be_compared_is_told(name: str) -> None:
     with pytest.raises(Unscreenable):
         form_of(name)

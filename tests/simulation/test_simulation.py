@@ -14,7 +14,8 @@ from zentra.bench.simulation.faults import FAULTS, Fault
 from zentra.bench.simulation.mischief import STRIKES
 from zentra.bench.simulation.runner import replay_command, summary
 from zentra.bench.simulation.simulation import Outcome, run_seed
-from zentra.bench.twins.store import StoreTwin
+from zentra.runtime.ledger import book
+from zentra.runtime.ledger.money import MINOR_MAX
 
 SLICE = range(1, 21)
 INTENTS = 60
@@ -87,8 +88,8 @@ def test_hashes_of_strings_decide_nothing() -> None:
 
 
 def test_a_violation_is_found_again_in_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a fence two workers write what only one of them may."""
-    monkeypatch.setattr(StoreTwin, "holds", lambda store, fence: True)
+    """Where everybody has enough, somebody soon goes below their floor: in more than half of the seeds."""
+    monkeypatch.setattr(book, "available", lambda ref, balance: MINOR_MAX)
     found = next(outcome for seed in range(1, 30) if (outcome := run_seed(seed, INTENTS)).failed is not None)
     again = run_seed(found.seed, INTENTS)
     assert again.failed == found.failed

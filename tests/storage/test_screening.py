@@ -262,6 +262,9 @@ async def test_a_decision_on_an_identity_is_not_its_creators_and_follows_the_tab
     assert (await accounts_named(world.pool, world.name, [account[1]]))[account[1]].party == ref
     past = "update zentra.parties set kyc_expires_at = now() - interval '1 second' where tenant = $1"
     await world.admin.execute(past, world.name)
+    over = (await accounts_named(world.pool, world.name, [account[1]]))[account[1]].party
+    assert over is not None
+    assert (over.kyc, (await world.state(party))[0]) == ("expired", "approved"), "over, though nobody has noted it"
     assert await expire_identities(world.writer) >= 1
     assert (await world.state(party))[0] == "expired"
 

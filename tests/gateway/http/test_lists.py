@@ -11,6 +11,7 @@ import pytest
 
 from tests.gateway.asgi import Answer
 from tests.gateway.http.conftest import Api, intent_body
+from zentra.gateway.description.doors import DOORS
 from zentra.gateway.http.lists import Cursors, time
 from zentra.gateway.http.problems import Problem
 from zentra.storage.reads.lists import IntentPlace
@@ -146,6 +147,18 @@ async def test_a_cursor_of_one_account_is_of_no_use_with_another(api: Api) -> No
     sealed = cursors.seal("acme", path.format("a-1"), {}, IntentPlace("0" * 32))
     assert cursors.open("acme", path.format("a-1"), {}, sealed, IntentPlace) == IntentPlace("0" * 32)
     assert (await ask(api, path.format("a-2"), sealed)).code == "cursor_malformed"
+
+
+# A list per row, whatever stands behind it: none takes an empty cursor, or that of another list, for its beginning.
+LISTS = sorted(name for name, door in DOORS.items() if any(one.name == "cursor" for one in door.query))
+
+
+@pytest.mark.parametrize("cursor", ["", "x", Cursors(b"f" * 32).seal("acme", INTENTS, {}, 1)])
+@pytest.mark.parametrize("name", LISTS)
+async def test_no_list_takes_what_is_no_cursor_of_its_own(api: Api, name: str, cursor: str) -> None:
+    method, path = name.split()
+    answer = await ask(api.as_("admin"), path.replace("{id}", "settlement-ngn"), cursor)
+    assert (method, answer.status, answer.code) == ("GET", 400, "cursor_malformed")
 
 
 async def test_an_altered_cursor_is_none(api: Api, scope: str) -> None:

@@ -202,15 +202,16 @@ async def test_each_of_many_decisions_is_answered_as_if_it_were_alone(api: Api, 
     assert [one["body"].get("command") for one in again.json["results"]] == commands
     assert [len(await given(admin_pool, review)) for review in (sound, own, stale, rejected)] == [1, 0, 0, 1]
     kept: list[tuple[str, int]] = []
-    while kept != [("not_found", 4), ("self_approval", 2)]:  # they are written a moment later
-        await asyncio.sleep(0.01)
-        kept = [
-            tuple(row)
-            for row in await admin_pool.fetch(
-                "select reason, sum(count)::int from zentra.denials where actor = 'operator' and tenant = 'acme'"
-                " and action = 'POST /reviews/decisions' group by 1 order by 1"
-            )
-        ]
+    async with asyncio.timeout(20):
+        while kept != [("not_found", 4), ("self_approval", 2)]:  # they are written a moment later
+            await asyncio.sleep(0.01)
+            kept = [
+                tuple(row)
+                for row in await admin_pool.fetch(
+                    "select reason, sum(count)::int from zentra.denials where actor = 'operator' and tenant = 'acme'"
+                    " and action = 'POST /reviews/decisions' group by 1 order by 1"
+                )
+            ]
 
 
 async def test_a_review_that_stands_twice_among_many_is_decided_once(api: Api, admin_pool: Pool) -> None:

@@ -7,6 +7,7 @@ import json
 import shlex
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any
@@ -20,6 +21,7 @@ from zentra.runtime.evidence.heads import load_public_key
 from zentra.runtime.evidence.packet import verify_packet
 from zentra.runtime.reviews import Approvals, ReviewRules
 from zentra.storage.administration import Administration
+from zentra.storage.audit import audit_installation
 from zentra.storage.pool import open_pool
 from zentra.storage.review_rules import put_review_rules
 
@@ -177,6 +179,39 @@ async def test_a_forced_reversal_is_carried_out_once_by_its_approval(as_: As) ->
     assert after["ledger_state"]["reversed"] == "25000"
     record = next(event for event in after["event_stream"] if event["event"] == "ledger.reversal")
     assert (record["actor"], record["cause"]) == ("dev", approval["id"])
+
+
+async def test_what_its_payee_has_spent_comes_back_by_force_alone_and_by_two_people(
+    as_: As, installation: Installation
+) -> None:
+    dev, ops = as_("dev"), as_("ops")
+    payee = f"spent-{uuid.uuid4().hex[:8]}"
+    opened = {"account_id": payee, "owner": "o", "type": "customer", "currency": "NGN"}
+    assert (await dev.post("/accounts", opened)).status == 201
+    seen = await dev.create(amount=50_000, destination=payee)
+    assert (await dev.create(amount=49_000, source=payee))["status"] == "SUCCESSFUL"
+    path = f"/runtime/intents/{seen['intent_id']}"
+    plain = await dev.post(f"{path}/reversals", {"reason": "paid twice"})
+    assert (plain.status, plain.json["code"]) == (422, "insufficient_funds")
+    waits = await dev.post(f"{path}/reversals", {"reason": "paid twice", "force": True})
+    target = f"/approvals/{waits.json['approval']}"
+    approval = (await ops.get(target)).json
+    own = await dev.post(f"{target}/approve", yes(approval))
+    assert (own.status, own.json["code"]) == (403, "permission_denied")
+    assert (await dev.get(path)).json["ledger_state"]["reversed"] == "0"
+    done = await ops.post(f"{target}/approve", yes(approval))
+    assert (done.status, done.json["outcome"]) == (200, "done"), done.body
+    after = (await dev.get(path)).json
+    record = next(event for event in after["event_stream"] if event["event"] == "ledger.reversal")
+    assert (after["status"], record["facts"]["approved_by"]) == ("REVERSED", "ops")
+    assert {entry["posting"] for entry in after["ledger_state"]["entries"][-2:]} == {"forced_reversal"}
+    assert (await dev.get(f"/accounts/{payee}")).json["available"] == "-49000"
+    refused = await dev.create(amount=1, source=payee)
+    assert (refused["status"], refused["reason"]["code"]) == ("FAILED", "insufficient_funds")
+    assert (await dev.create(amount=9_000, destination=payee))["status"] == "SUCCESSFUL", "it may receive"
+    assert (await dev.get(f"/accounts/{payee}")).json["available"] == "-40000"
+    async with await open_pool(installation.postgres_admin_url, name="test", connections_max=1) as pool:
+        assert (await audit_installation(pool)).breaches == ()
 
 
 async def test_the_queue_is_worked_off_on_the_command_line(
