@@ -93,10 +93,9 @@ class DeliveryRoutes:
 
     async def attempts(self, request: Request) -> Reply:
         """The attempts of a delivery in full, the last one first."""
-        delivery = uuid_of(request.params["id"])
-        if await border_reads.delivery_endpoint(self._pool, request.principal.tenant, delivery) is None:
+        asked, delivery = self._lists.asked(request, {}, AttemptPlace), uuid_of(request.params["id"])
+        if await border_reads.delivery_endpoint(self._pool, asked.tenant, delivery) is None:
             raise Problem("not_found")
-        asked = self._lists.asked(request, {}, AttemptPlace)
         found = await reads.attempts(self._pool, asked.tenant, delivery, after=asked.after, limit=asked.limit)
         return asked.page(found.rows, found.after)
 
@@ -118,10 +117,10 @@ class DeliveryRoutes:
     async def recover(self, request: Request) -> Reply:
         """Send an endpoint everything that it has not had since a time, or count it."""
         tenant, endpoint = request.principal.tenant, request.params["id"]
-        if await reads.endpoint_status(self._pool, tenant, endpoint) is None:
-            raise Problem("not_found")
         values, in_body = read_fields(request.json, RECOVERY)
         key, id = request.idempotency_key(in_body), self._new_id()
+        if await reads.endpoint_status(self._pool, tenant, endpoint) is None:
+            raise Problem("not_found")
         body = RecoveryAsked(**{**values, "which": Which(values["which"]), "events": tuple(values["events"])})
         asked: dict[str, Any] = {
             "since": values["since"].isoformat(), "which": values["which"], "events": list(values["events"]),
