@@ -11,7 +11,17 @@ from typing import Any, Final
 
 from msgspec import UNSET
 
-from zentra.actors import commands, foreseeing, journaling, ledgering, outcomes, recovering, stages, webhooks
+from zentra.actors import (
+    commands,
+    foreseeing,
+    journaling,
+    ledgering,
+    outcomes,
+    recovering,
+    stages,
+    strangers,
+    webhooks,
+)
 from zentra.actors.finishing import finish
 from zentra.actors.memory import Memory, Missing, MissingGround, Needs
 from zentra.actors.tick import Batch, Input, Rules, Tick
@@ -158,6 +168,8 @@ class Engine:
             if tenant in memory.workloads:
                 memory.workloads[tenant].open = counts
         memory.forget_absent()
+        if tick.probes:
+            memory.rails.probed(tick.probes)
         if tick.lost:
             memory.drop_partitions(tick.lost)
 
@@ -315,6 +327,13 @@ class Engine:
             tx = self._intent(batch, entry.event.key, missing)
             if tx is not None and entry.event.name == "state":
                 self._foresee(foreseeing.by_timer(tx, partial(self._find, tx.tenant, missing)), needs)
+        elif entry.event.kind == strangers.KIND:
+            place = strangers.named_by(entry.event.name)
+            if place not in batch.waiting:
+                missing.waiting.add(place)
+            named = routing.parse_reference(place[1])
+            if named is not None:
+                self._intent(batch, named[0], missing)
 
 
 def _finish(tick: Tick, plan: TickPlan) -> None:
@@ -373,6 +392,8 @@ def _timer_fired(tick: Tick, entry: Input, event: m.TimerFired) -> None:
         webhooks.fire(tick, event)
     elif event.kind == "recovery":
         recovering.fire(tick, event)
+    elif event.kind == strangers.KIND:
+        strangers.fire(tick, entry, event, outcomes.callback)
     else:
         _unknown(tick, entry, event)
 

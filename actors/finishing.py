@@ -59,8 +59,9 @@ def _append_leaves(tick: Tick) -> None:
         frontier, tiles = (head.frontier if head else Frontier()).append(hashes)
         tick.writes.tiles += [(tenant, tile.level, tile.index, tile.hash) for tile in tiles if tile.level > 0]
         root = frontier.root()
-        key_id, signature = tick.rules.sign_head(tenant, frontier.size, root, tick.now)
-        signed = LogHead(tenant, frontier.size, frontier, root, tick.now, key_id, signature)
+        at = tick.now if head is None else max(tick.now, head.at)  # a clock may be set back, a log never is
+        key_id, signature = tick.rules.sign_head(tenant, frontier.size, root, at)
+        signed = LogHead(tenant, frontier.size, frontier, root, at, key_id, signature)
         tick.writes.heads.append(signed)
         tick.heads[tenant] = signed
 

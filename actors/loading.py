@@ -47,9 +47,12 @@ async def load(store: Store, memory: Memory, batch: Batch, missing: Missing) -> 
         batch.expiring_asked.update(missing.expiring)
     if missing.recoveries:
         found_recoveries = await store.recoveries(missing.recoveries)
-        batch.recoveries.update({key: found_recoveries.get(key) for key in missing.recoveries})
+        batch.recovered.stored.update({key: found_recoveries.get(key) for key in missing.recoveries})
     for key, recovery in missing.pages.items():
-        batch.pages[key] = await store.recovery_page(recovery)
+        batch.recovered.pages[key] = await store.recovery_page(recovery)
+    if missing.waiting:
+        found = await store.waiting_callbacks(missing.waiting)
+        batch.waiting |= {place: found.get(place, ()) for place in missing.waiting}
     if missing.commands:
         batch.stored |= await store.answered(missing.commands)
         batch.asked |= missing.commands

@@ -11,6 +11,7 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from zentra.actors.beliefs import Beliefs
+from zentra.actors.health import RailBoard
 from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.partitions import lane_key, log_key
@@ -18,9 +19,9 @@ from zentra.runtime.policy import VelocityKey
 from zentra.runtime.ports import Configuration, LogHead
 from zentra.runtime.reviews import Workload
 from zentra.runtime.webhooks.delivery import Delivery
-from zentra.runtime.webhooks.recovery import Recovery
+from zentra.runtime.webhooks.recovery import Recovery, RecoveryPage
 
-__all__ = ["Lane", "LeafName", "Memory", "Missing", "MissingGround", "Needs"]
+__all__ = ["Lane", "LeafName", "Memory", "Missing", "MissingGround", "Needs", "Recovered"]
 
 TRANSACTIONS_MAX: Final = 50_000  # about 3 KiB each, so some 150 MiB at the most
 ACCOUNTS_MAX: Final = 200_000
@@ -48,9 +49,10 @@ class Missing(Struct):
     workloads: set[str] = field(default_factory=set)
     expiring: set[int] = field(default_factory=set)  # accounts whose holds may have expired
     recoveries: set[str] = field(default_factory=set)
-    pages: dict[str, Recovery] = field(
-        default_factory=dict
-    )  # by recovery: as far as it is, whose next page is asked for
+    pages: dict[str, Recovery] = field(default_factory=dict)  # by id: the recoveries whose next page is asked for
+    waiting: set[tuple[str, str]] = field(
+        default_factory=set
+    )  # (rail, reference) whose unclaimed callbacks are asked for
     configuration: bool = False
 
     def __bool__(self) -> bool:
@@ -69,8 +71,16 @@ class Missing(Struct):
             or self.expiring
             or self.recoveries
             or self.pages
+            or self.waiting
             or self.configuration
         )
+
+
+class Recovered(Struct):
+    """What a batch was told of recoveries: how they stand, and what lies behind their places."""
+
+    stored: dict[str, Recovery | None] = field(default_factory=dict)
+    pages: dict[str, RecoveryPage] = field(default_factory=dict)
 
 
 class Needs(Struct):
@@ -114,6 +124,7 @@ class Memory:
         self.names: dict[tuple[str, str], str | None] = {}
         self.workloads: dict[str, Workload] = {}
         self.beliefs = Beliefs()
+        self.rails = RailBoard(lambda: self.configuration.rails)
         self._partition_of = partition_of
         self._absent: list[tuple[str, Any]] = []  # (kind, key) of what the store was asked for and did not have
 

@@ -1,51 +1,64 @@
 """What a rail reports, applied through the machine: the first valid outcome decides, the rest is recorded.
 
 Any order, repetition or delay of reports that name one outcome leads to the same money state. A report that contradicts
-what is known, or names another amount, moves no money and opens exactly one case of its kind."""
+what is known, or names another amount, moves no money and opens exactly one case of its kind. What is only claimed in a
+rail's name (see `zentra.runtime.rails.ruling`) is recorded, and the rail is asked; where its answer is another, that is
+a contradiction as well."""
 
 from datetime import timedelta
 from typing import Final
 
 import msgspec
 
-from zentra.actors import stages
-from zentra.actors.tick import CASE_DEADLINE, Input, Tick, derived_id
+from zentra.actors import asking, routes, strangers
+from zentra.actors.tick import Input, Tick
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.transaction import Attempt, Transaction, word_of
 from zentra.runtime.intents.vocabulary import Fact, State
 from zentra.runtime.messages import RailReported
-from zentra.runtime.ports import CaseRow
 from zentra.runtime.rails import routing
 from zentra.runtime.rails.port import OutcomeStatus, RailOutcome
+from zentra.runtime.rails.ruling import KNOWN, Known, Ruling, Said, asks_the_rail, belied, rule
 
 __all__ = ["callback"]
 
+WORDS_AGAIN_MAX: Final = 100  # callbacks of one attempt that are recorded; past it only one that says something new is
+
 _FACTS: Final = {
-    OutcomeStatus.SUCCEEDED: Fact.RAIL_CONFIRMED,
-    OutcomeStatus.DECLINED: Fact.RAIL_DECLINED,
-    OutcomeStatus.NOT_ACCEPTED: Fact.RAIL_DECLINED,
+    Ruling.CONFIRMS: Fact.RAIL_CONFIRMED,
+    Ruling.DECLINES: Fact.RAIL_DECLINED,
+    Ruling.FAILS_OVER: Fact.RAIL_DECLINED,  # where no other rail is left
+    Ruling.CLAIMS: Fact.RAIL_CLAIMED,
+    Ruling.REPEATS: Fact.RAIL_REPEATED,
+    Ruling.CONTRADICTS: Fact.RAIL_CONTRADICTED,
 }
-_KNOWN: Final = frozenset({Fact.RAIL_REPEATED, Fact.RAIL_CONTRADICTED})  # they change nothing of an attempt
 
 
 def callback(tick: Tick, at: Input, event: RailReported) -> None:
-    """Apply one report of a rail."""
+    """Apply one report of a rail; one of a reference that nobody knows waits for it."""
     outcome = event.outcome
     named = routing.parse_reference(outcome.reference)
     tx = tick.transaction(named[0]) if named else None
     attempt = tx.attempts[named[1] - 1] if tx and named and 0 < named[1] <= len(tx.attempts) else None
     if tx is None or attempt is None or attempt.rail != outcome.rail:
-        _unknown_reference(tick, outcome, event.cause)
+        strangers.met(tick, at, outcome, event.cause, hopeless=attempt is not None)
         return
+    report(tick, at, tx, attempt, outcome, event.cause)
+
+
+def report(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: RailOutcome, cause: str) -> None:
+    """Apply what a rail says of an attempt that is known."""
     if outcome.event_id is not None:
         tick.writes.callbacks_claimed.append((outcome.rail, outcome.event_id, tx.tenant, tx.id))
     if outcome.status is OutcomeStatus.NOT_FOUND:
-        _submit_again(tick, at, tx, attempt)
-    elif outcome.status is OutcomeStatus.NOT_ACCEPTED and _may_be_second_answer(tick, tx, attempt, event.cause):
+        asking.submit_again(tick, at, tx, attempt)
+    elif outcome.status is OutcomeStatus.NOT_ACCEPTED and _may_be_second_answer(tick, tx, attempt, cause):
         return  # it says nothing of the first submission; the timer goes on polling
     elif outcome.status.final:
-        _apply(tick, at, tx, attempt, outcome, event.cause)
-    # pending and unknown say nothing that is not known: the attempt is started, and its timer polls
+        _apply(tick, at, tx, attempt, outcome, cause)
+    elif attempt.number == len(tx.attempts):
+        # it says nothing of the money: the attempt is started, and its timer polls, as often as what was said is worth
+        tx.heard = str(outcome.status)
 
 
 def _may_be_second_answer(tick: Tick, tx: Transaction, attempt: Attempt, cause: str) -> bool:
@@ -56,34 +69,27 @@ def _may_be_second_answer(tick: Tick, tx: Transaction, attempt: Attempt, cause: 
 
 
 def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: RailOutcome, cause: str) -> None:
-    status = outcome.status
-    latest = attempt.number == len(tx.attempts)
-    differs = (outcome.minor is not None and outcome.minor != tx.command.amount) or (
-        outcome.currency is not None and outcome.currency != tx.command.currency
+    command, status = tx.command, outcome.status
+    differs = (outcome.minor is not None and outcome.minor != command.amount) or (
+        outcome.currency is not None and outcome.currency != command.currency
     )
-    if differs and status is not OutcomeStatus.NOT_ACCEPTED:
-        fact = Fact.RAIL_CONTRADICTED
-    elif attempt.status == status:
-        fact = Fact.RAIL_REPEATED
-    elif tx.state is not State.SUBMITTED or not latest:
-        fact = Fact.RAIL_CONTRADICTED
-    elif status is not OutcomeStatus.SUCCEEDED and any(a.status == "contradicted" for a in tx.attempts):
-        fact = Fact.RAIL_CONTRADICTED  # another rail may have paid: a person decides whether the hold is released
-    elif status is OutcomeStatus.NOT_ACCEPTED and _claimed(attempt):
-        fact = Fact.RAIL_CONTRADICTED  # it may have paid another amount: no other rail is asked, and nothing released
-    elif status is OutcomeStatus.NOT_ACCEPTED and _failed_over(tick, at, tx):
-        return
+    said = Said(status, outcome.trust, differs)
+    ruling = rule(said, _known(tx, attempt))
+    if ruling in KNOWN:
+        if _already_recorded(attempt, outcome, ruling):
+            return
+        if ruling is Ruling.CONTRADICTS:
+            asking.end_case(tick, at, tx, asking.UNKNOWN_OUTCOME, "superseded", cause)
     else:
-        fact = _FACTS[status]
-    known = fact in _KNOWN
-    if known and _already_recorded(attempt, outcome, fact):
-        return
+        if ruling is Ruling.FAILS_OVER and _failed_over(tick, at, tx):
+            return
+        _settle_cases(tick, at, tx, attempt, outcome, cause)
     facts = f.Reported(
         rail=outcome.rail,
         attempt=attempt.number,
         reference=outcome.reference,
         # what is known of an attempt is its first valid outcome; a later report does not change that
-        status=attempt.status if known else status,
+        status=attempt.status if ruling in KNOWN else status,
         said=status,
         trust=outcome.trust,
         minor=None if outcome.minor is None else str(outcome.minor),
@@ -92,22 +98,60 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
         event_id=outcome.event_id,
         digest=outcome.raw_digest,
         reason=outcome.reason,
-        repeats=attempt.repeats + 1 if fact is Fact.RAIL_REPEATED else attempt.repeats,
+        repeats=attempt.repeats + 1 if ruling is Ruling.REPEATS else attempt.repeats,
     )
-    tick.move(tx, fact, facts, at, actor="svc_routes", cause=cause)
+    tick.move(tx, _FACTS[ruling], facts, at, actor="svc_routes", cause=cause)
+    if asks_the_rail(said, ruling):
+        asking.ask_now(tick, at, tx, attempt)
 
 
-def _already_recorded(attempt: Attempt, outcome: RailOutcome, fact: Fact) -> bool:
+def _known(tx: Transaction, attempt: Attempt) -> Known:
+    """Return what the rule has to know of an attempt."""
+    attempts = tx.attempts
+    open_ = tx.state is State.SUBMITTED and attempt.number == len(attempts)
+    if not attempt.said and not attempt.claims and len(attempts) == 1:  # nearly always: nothing has been said yet
+        return Known(attempt.status, open_)
+    return Known(
+        attempt.status,
+        open_,
+        any(word.startswith(_PAID) for word in attempt.said),
+        any(other.status == "contradicted" for other in attempts),
+        _claimed(attempt),
+    )
+
+
+_PAID: Final = f"{OutcomeStatus.SUCCEEDED}/"
+_NOTHING: Final[frozenset[str]] = frozenset()
+
+
+def _claimed(attempt: Attempt) -> frozenset[str]:
+    """Return the outcomes that were claimed of an attempt."""
+    return frozenset([word.partition("/")[0] for word in attempt.claims]) if attempt.claims else _NOTHING
+
+
+def _settle_cases(
+    tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: RailOutcome, cause: str
+) -> None:  # fmt: skip
+    """Close what the answer settles, and open what it gives the lie to; before the move, as what follows it may be
+    asked for only once."""
+    if tx.cases_open:
+        asking.end_case(tick, at, tx, asking.UNKNOWN_OUTCOME, "answered", cause)
+    if attempt.claims and belied(outcome.status, claimed := _claimed(attempt)):
+        detail = {
+            "rail": outcome.rail, "reference": outcome.reference, "attempt": str(attempt.number),
+            "claimed": ", ".join(sorted(claimed)), "said": str(outcome.status), "trust": outcome.trust,
+        }  # fmt: skip
+        tick.open_case(tx, "provider_contradiction", detail, at)
+
+
+def _already_recorded(attempt: Attempt, outcome: RailOutcome, ruling: Ruling) -> bool:
     """Return whether a report says nothing new: the same callback again, or a poll that says what one has said."""
-    if outcome.event_id is not None:
-        return outcome.event_id in attempt.event_ids
     word = word_of(outcome.status, None if outcome.minor is None else str(outcome.minor), outcome.currency)
-    return fact is Fact.RAIL_REPEATED or word in attempt.said
-
-
-def _claimed(attempt: Attempt) -> bool:
-    """Return whether the rail has said of an attempt that it paid, whatever amount it named."""
-    return any(word.startswith(f"{OutcomeStatus.SUCCEEDED}/") for word in attempt.said)
+    if outcome.event_id is None:
+        return ruling is Ruling.REPEATS or word in attempt.said
+    if outcome.event_id in attempt.event_ids:
+        return True
+    return len(attempt.event_ids) >= WORDS_AGAIN_MAX and (word in attempt.said or word in attempt.claims)
 
 
 def _failed_over(tick: Tick, at: Input, tx: Transaction) -> bool:
@@ -116,27 +160,7 @@ def _failed_over(tick: Tick, at: Input, tx: Transaction) -> bool:
     marked = msgspec.structs.replace(rejected, status="not_accepted")
     tx.attempts = (*tx.attempts[:-1], marked)
     corridor = routing.find_corridor(tick.configuration.corridors.get(tx.tenant, ()), tx.command)
-    if corridor is None or not stages.try_next_rail(tick, at, tx, corridor, Fact.FAILED_OVER):
+    if corridor is None or not routes.try_next_rail(tick, at, tx, corridor, Fact.FAILED_OVER):
         tx.attempts = (*tx.attempts[:-1], rejected)
         return False
     return True
-
-
-def _submit_again(tick: Tick, at: Input, tx: Transaction, attempt: Attempt) -> None:
-    """Submit the same reference again, where that is one payment and "not found" can be believed by now."""
-    if tx.state is not State.SUBMITTED or attempt.number != len(tx.attempts):
-        return
-    settings = tick.configuration.rails.get(attempt.rail)
-    if settings is None or not settings.idempotent_references:
-        return
-    if tick.now >= attempt.at + timedelta(seconds=settings.not_found_lies_seconds):
-        tick.submit(tx, at.partition)
-
-
-def _unknown_reference(tick: Tick, outcome: RailOutcome, cause: str) -> None:
-    """Open a case for a report that names no attempt of ours; the raw callback is kept beside it."""
-    detail = {"rail": outcome.rail, "reference": outcome.reference, "status": outcome.status, "cause": cause}
-    case = derived_id("unknown_reference", outcome.rail, outcome.reference)
-    tick.writes.cases_opened.append(
-        CaseRow(case, "-", None, None, "unknown_reference", detail, tick.now, tick.now + CASE_DEADLINE)
-    )

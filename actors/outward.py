@@ -2,8 +2,8 @@
 
 Each effect was committed as started before it comes here. Its result goes to the owner of its object as an event, and
 waits here while the stream is away. A result that is lost with its process leaves the effect started, and the timer of
-its object says what then: a rail is polled, a webhook is sent again. Concurrency is bounded per rail and, by the width
-of its lane, per endpoint.
+its object says what then: a rail is polled, a webhook is sent again. What calls to rails come to, and how long they
+take, is told to the `board`. Concurrency is bounded per rail (`limits.py`) and, by the width of its lane, per endpoint.
 
 Endpoints are other people's and may all be slow at once, so they hold nothing up but each other: only what is asked of
 rails holds the worker back, and past `CALLS_MAX` webhook calls a further one is not started, as if its report was lost.
@@ -23,6 +23,8 @@ import anyio
 import anyio.abc
 
 from zentra.actors.framing import frames_of
+from zentra.actors.health import RailBoard
+from zentra.actors.limits import RailGate
 from zentra.actors.tick import Poll
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.messages import AttemptReported, Event, RailReported
@@ -60,11 +62,13 @@ class Outward:
         partition_of: Callable[[str], int],
         command_subject: Callable[[int, str], str],
         instruments: Instruments,
+        board: RailBoard | None = None,
     ) -> None:
+        self.board = board or RailBoard(dict)
+        self._gate = RailGate(lambda: self.board.workers, self._wait_for)
         self._rail_of, self._transport = rail_of, transport
         self._publisher, self._instruments = publisher, instruments
         self._partition_of, self._command_subject = partition_of, command_subject
-        self._limits: dict[str, anyio.CapacityLimiter] = {}
         self._reports: list[tuple[int, str, Event]] = []
         self._reported = anyio.Event()
         self._unsent: list[Outgoing] = []
@@ -145,6 +149,9 @@ class Outward:
         if len(started) < len(calls):
             self._instruments.count("webhook_attempts", {"outcome": "not_started"}, by=len(calls) - len(started))
 
+    def _wait_for(self, rail: str, more: int) -> None:
+        self.board.waits(rail, more, anyio.current_time())
+
     def _wait_in(self, reference: str) -> int:
         """Count an effect as waiting in the partition of its reference, and return that."""
         named = parse_reference(reference)
@@ -192,11 +199,14 @@ class Outward:
                 logger.error("no adapter for a rail", extra={"rail": name})
                 self._waiting[place] -= 1
                 return
-            async with self._limit(rail):
+            async with self._gate.turn(rail.settings):
                 if not await self._begins(place, permitted):
                     return
+                started = anyio.current_time()
                 outcome = await ask(rail)
-            self._report_rail(outcome, how)
+                seconds = anyio.current_time() - started
+            self._instruments.rail(name, how, seconds)
+            self._report_rail(outcome, how, seconds)
         finally:
             self._asking -= 1
 
@@ -210,14 +220,8 @@ class Outward:
         finally:
             self._calling -= 1
 
-    def _limit(self, rail: Rail) -> anyio.CapacityLimiter:
-        settings = rail.settings
-        limit = self._limits.get(settings.name)
-        if limit is None:
-            limit = self._limits[settings.name] = anyio.CapacityLimiter(settings.concurrency_max)
-        return limit
-
-    def _report_rail(self, outcome: RailOutcome, how: str) -> None:
+    def _report_rail(self, outcome: RailOutcome, how: str, seconds: float = 0.0) -> None:
+        self.board.heard(outcome, how, seconds, anyio.current_time())
         self._instruments.count("rail_calls", {"rail": outcome.rail, "outcome": str(outcome.status)})
         named = parse_reference(outcome.reference)
         if named is None:

@@ -148,14 +148,14 @@ def _again(tick: "Tick", recovery: Recovery, pause: timedelta) -> None:
 
 
 def _stored(tick: "Tick", id: str) -> Recovery | None:
-    known = tick.batch.recoveries
+    known = tick.batch.recovered.stored
     if id not in known:
         raise MissingGround(Missing(recoveries={id}))
     return known[id]
 
 
 def _page(tick: "Tick", recovery: Recovery) -> RecoveryPage:
-    page = tick.batch.pages.get(recovery.id)
+    page = tick.batch.recovered.pages.get(recovery.id)
     if page is None:
         raise MissingGround(Missing(pages={recovery.id: recovery}))
     return page

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from zentra.actors import deposits, holding, journaling, ledgering, reviewing
+from zentra.actors import asking, deposits, holding, journaling, ledgering, reviewing, routes
 from zentra.actors.diligence import diligence_of
-from zentra.actors.tick import Input, Poll, Tick
+from zentra.actors.tick import Input, Tick
 from zentra.runtime.evidence.packet import LeafKind, leaf_data
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.machine import TIMEOUTS
@@ -21,11 +21,9 @@ from zentra.runtime.intents.vocabulary import SETTLED, Fact, IntentKind, State
 from zentra.runtime.messages import DeliverySettled, Due, LeafDue, TimerFired
 from zentra.runtime.partitions import log_key
 from zentra.runtime.policy import DEFAULT_RULES, Judging, VelocityKey, decide, is_plain, velocity_keys
-from zentra.runtime.rails import routing
-from zentra.runtime.rails.port import Cause
 from zentra.runtime.reviews import asks_of, standing
 
-__all__ = ["HANDLERS", "REGISTERED_TIMER", "close", "due", "fire", "try_next_rail"]
+__all__ = ["HANDLERS", "REGISTERED_TIMER", "close", "due", "fire"]
 
 
 # The gateway sets the first state timer when it registers an intent.
@@ -117,39 +115,6 @@ def due(tx: Transaction) -> Due:
     return Due(tx.id, tx.tenant, tx.sequence)
 
 
-def route(tick: Tick, at: Input, event: Due) -> None:
-    """Choose a corridor and its first rail; the attempt is committed as started before anything is sent."""
-    tx = tick.arrived(event)
-    if tx is None or tx.state is not State.ROUTING:
-        return
-    corridors = tick.configuration.corridors.get(tx.tenant, ())
-    corridor = routing.find_corridor(corridors, tx.command)
-    if corridor is None:
-        ledgering.release(tick, at, tx, Fact.UNROUTABLE, "no_corridor", actor="svc_routes")
-    elif not try_next_rail(tick, at, tx, corridor, Fact.ROUTED):
-        ledgering.release(tick, at, tx, Fact.UNROUTABLE, "no_rail_left", actor="svc_routes")
-
-
-def try_next_rail(tick: Tick, at: Input, tx: Transaction, corridor: routing.Corridor, fact: Fact) -> bool:
-    """Start an attempt on the next rail of the corridor; return whether there is one."""
-    rails = tick.configuration.rails
-    choice = routing.choose(corridor, tx.attempts, frozenset(rails))
-    if choice.rail is None:
-        return False
-    number = len(tx.attempts) + 1
-    facts = f.Routed(
-        corridor=corridor.name,
-        rail=choice.rail,
-        attempt=number,
-        reference=routing.reference_of(tx.id, number),
-        deadline=tick.deadline(rails[choice.rail].deadline_seconds),
-        considered=choice.considered,
-        reason=choice.reason,
-    )
-    tick.move(tx, fact, facts, at, actor="svc_routes")
-    return True
-
-
 def sync(tick: Tick, at: Input, event: DeliverySettled) -> None:
     """Keep how a delivery stands with its transaction; when the last one is drained, the packet can be sealed."""
     tx = tick.transaction(event.intent)
@@ -222,7 +187,7 @@ def fire(tick: Tick, at: Input, event: TimerFired) -> None:
             again = min(max((tick.now - tx.at).total_seconds(), timeout.seconds), ASKED_AGAIN_SECONDS_MAX)
             tick.rearm(tx, at.partition, tick.now + timedelta(seconds=again))
     elif tx.state is State.SUBMITTED:
-        _look_after(tick, at, tx)
+        asking.look_after(tick, at, tx)
     elif tx.state is State.HELD:
         holding.run_out(tick, at, tx)
     elif tx.state is State.REVIEW:
@@ -231,34 +196,10 @@ def fire(tick: Tick, at: Input, event: TimerFired) -> None:
         journaling.settle_debt(tick, at, tx)
 
 
-def _look_after(tick: Tick, at: Input, tx: Transaction) -> None:
-    """Poll the rail of an attempt without an outcome, ever more rarely; past its deadline a person is asked."""
-    attempt = tx.attempts[-1]
-    settings = tick.configuration.rails.get(attempt.rail)
-    elapsed = (tick.now - attempt.at).total_seconds()
-    if settings is None:
-        tick.open_case(tx, "rail_unknown", {"rail": attempt.rail}, at)
-        tick.rearm(tx, at.partition, tick.now + timedelta(minutes=5))
-        return
-    first = attempt.at + timedelta(seconds=settings.poll_after_seconds)
-    if tick.now < first:
-        tick.rearm(tx, at.partition, first)
-        return
-    tick.polls.append(Poll(attempt.rail, attempt.reference, Cause(tx.trace, tx.tracestate, tx.sequence)))
-    if elapsed >= settings.deadline_seconds:
-        detail = {"rail": attempt.rail, "reference": attempt.reference, "held": str(tx.held)}
-        tick.open_case(tx, "provider_outcome_unknown", detail, at)
-    pause = min(max(elapsed, settings.poll_after_seconds), settings.poll_interval_max_seconds)
-    overdue = elapsed >= settings.deadline_seconds
-    if not overdue:  # the deadline itself must not be slept over
-        pause = min(pause, max(settings.deadline_seconds - elapsed, 0.01))
-    tick.rearm(tx, at.partition, tick.now + timedelta(seconds=pause))
-
-
 HANDLERS: Final[Mapping[str, Callable[[Tick, Input, Any], None]]] = {
     "policy": judge,
     "ledger": ledger,
-    "route": route,
+    "route": routes.route,
     "sync": sync,
     "evidence": evidence,
     "log": log,

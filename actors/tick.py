@@ -14,13 +14,12 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from zentra.actors import monitoring, reviewing, webhooks
 from zentra.actors.beliefs import Believed
-from zentra.actors.memory import Lane, LeafName, Memory, Missing, MissingGround
+from zentra.actors.memory import Lane, LeafName, Memory, Missing, MissingGround, Recovered
 from zentra.runtime.errors import VersionGap
 from zentra.runtime.evidence.merkle import leaf_hash
 from zentra.runtime.intents import facts as f
@@ -33,11 +32,20 @@ from zentra.runtime.messages import CommandGiven, Due, Event, LeafDue
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.policy.scoring import Scorer
 from zentra.runtime.policy.windows import add
-from zentra.runtime.ports import CaseRow, DenialRow, Expiring, Ground, LogHead, TickPlan, TickWrites, Timer
+from zentra.runtime.ports import (
+    CaseRow,
+    DenialRow,
+    Expiring,
+    Ground,
+    LogHead,
+    TickPlan,
+    TickWrites,
+    Timer,
+    WaitingCallback,
+)
 from zentra.runtime.rails.port import Cause, Submission
 from zentra.runtime.stream_ports import Position
 from zentra.runtime.webhooks.delivery import Delivery
-from zentra.runtime.webhooks.recovery import Recovery, RecoveryPage
 from zentra.runtime.webhooks.standard import WebhookCall
 
 __all__ = ["Batch", "Input", "Poll", "Rules", "Tick", "derived_id"]
@@ -74,8 +82,8 @@ class Batch(Struct):
     consumed: list[tuple[int, str]] = field(default_factory=list)  # frames that end here, by partition and id
     expiring: dict[int, Expiring] = field(default_factory=dict)  # by account: what the store was asked for
     expiring_asked: Counter[int] = field(default_factory=Counter)  # and how often
-    recoveries: dict[str, Recovery | None] = field(default_factory=dict)  # as the store had them
-    pages: dict[str, RecoveryPage] = field(default_factory=dict)  # what lies behind their places
+    recovered: Recovered = field(default_factory=Recovered)
+    waiting: dict[tuple[str, str], tuple[WaitingCallback, ...]] = field(default_factory=dict)  # by rail and reference
 
 
 class Poll(NamedTuple):
@@ -112,6 +120,8 @@ class Tick:
     def __init__(self, memory: Memory, rules: Rules, batch: Batch, ground: Ground) -> None:
         self.memory, self.rules, self.batch = memory, rules, batch
         self.configuration = memory.configuration
+        self.standings = memory.rails.standings  # one picture of the rails for the whole tick
+        self.probes: Counter[str] = Counter()  # submissions of this tick to rails that do not stand well
         self.now = ground.now
         self.day = ground.now.date().isoformat()
         self.lost = ground.lost
@@ -368,13 +378,19 @@ class Tick:
         attempt = tx.attempts[-1]
         settings = self.configuration.rails[attempt.rail]
         command = tx.command
-        self.submissions.append(
-            Submission(
-                tx.tenant, attempt.rail, attempt.reference, command.amount, command.currency, command.destination,
-                command.metadata.get("sandbox_scenario"), tx.trace, tx.tracestate, tx.sequence,
-            )
-        )  # fmt: skip
+        if not self.resting(attempt.rail):  # else it is not asked a second time; polls go on
+            self.submissions.append(
+                Submission(
+                    tx.tenant, attempt.rail, attempt.reference, command.amount, command.currency, command.destination,
+                    command.metadata.get("sandbox_scenario"), tx.trace, tx.tracestate, tx.sequence,
+                )
+            )  # fmt: skip
         self.rearm(tx, partition, self.now + timedelta(seconds=settings.poll_after_seconds))
+
+    def resting(self, rail: str) -> str:
+        """Return why nothing new may be sent to a rail now, draining or maintenance; "" where it may."""
+        operation = self.configuration.operations.get(rail)
+        return "" if operation is None else operation.resting(self.now)
 
     def place_of(self, key: str) -> int:
         """Return the partition of a key that many events share."""
@@ -481,4 +497,4 @@ _STAGE_OF: Final = {Effect.JUDGE: "policy", Effect.LEDGER: "ledger", Effect.ROUT
 
 def _described(facts: f.Facts) -> dict[str, str]:
     """Return what an operator should see first of the facts that opened a case."""
-    return {name: str(value) for name, value in msgspec.structs.asdict(facts).items() if value not in (None, "", 0)}
+    return {name: str(value) for name, value in asdict(facts).items() if value not in (None, "", 0)}

@@ -210,9 +210,12 @@ def reverse_intent(
     return _order("runtime", "intents", id, "reversals", body=body, key=idempotency_key, wait=wait)
 
 
-def get_evidence(id: str) -> Call[bytes]:
+def get_evidence(
+    id: str, format: str | None = None, addenda: int | None = None, checkpoint: int | None = None
+) -> Call[bytes]:
     """Fetch the sealed packet, as the bytes that a verifier takes."""
-    return get_call(_bytes, "runtime", "intents", id, "evidence")
+    query = {"format": format, "addenda": addenda, "checkpoint": checkpoint}
+    return get_call(_bytes, "runtime", "intents", id, "evidence", query=query)
 
 
 def get_command(id: str) -> Call[CommandRecord]:

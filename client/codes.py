@@ -136,6 +136,8 @@ class Code(StrEnum):
     EXPIRES_AT_IN_PAST = "expires_at_in_past"
     KYC_MOVE_REFUSED = "kyc_move_refused"
     EVIDENCE_NOT_SEALED = "evidence_not_sealed"
+    CHECKPOINT_UNKNOWN = "checkpoint_unknown"
+    EVIDENCE_KEY_ABSENT = "evidence_key_absent"
     SIGNATURE_MISSING = "signature_missing"
     SIGNATURE_INVALID = "signature_invalid"
     TIMESTAMP_OUT_OF_TOLERANCE = "timestamp_out_of_tolerance"
@@ -149,6 +151,7 @@ RETRYABLE: Final = frozenset(
     {
         Code.BODY_TOO_SLOW,
         Code.DELIVERY_UNDER_WAY,
+        Code.EVIDENCE_KEY_ABSENT,
         Code.EVIDENCE_NOT_SEALED,
         Code.IDEMPOTENCY_IN_FLIGHT,
         Code.NOTHING_TO_CLAIM,

@@ -168,6 +168,9 @@ class Callback(Struct, frozen=True, kw_only=True):
     received_at: datetime
     digest: str
     repeats: int
+    status: str | None = None
+    trust: str | None = None
+    same_as: str | None = None
 
 
 class DeliveryAttempt(Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from typing import Any
 
 import uvicorn
 
-__all__ = ["AsgiApp", "Message", "Receive", "Scope", "Send", "answer", "listening", "quiet_config", "read_body"]
+__all__ = ["AsgiApp", "Message", "Receive", "Scope", "Send", "answer", "hang", "listening", "quiet_config", "read_body"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -110,3 +110,11 @@ async def answer(send: Send, status: int, body: bytes, headers: tuple[tuple[byte
     fixed = ((b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
     await send({"type": "http.response.body", "body": body})
+
+
+async def hang(receive: Receive, seconds: float) -> None:
+    """Wait until the caller has gone away, or `seconds` at most."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while (await receive())["type"] != "http.disconnect":
+                continue

@@ -62,10 +62,12 @@ _HELP: Final = {
     "intents_shed": "Requests for new intents sent away, by what there was too much of and by door",
     "intents": "Requests to create an intent, by what became of them",
     "idempotency_replays": "Answers given again, by the door they left through",
-    "callbacks": "Provider callbacks by rail: new, repeated, or why one was refused",
+    "callbacks": "Provider callbacks by rail: new, repeated, said_before, put_off, or why one was refused",
     "fence_refusals": "Partitions of a tick that another worker owned by then",
     "webhook_attempts": "Webhook attempts by outcome; those not started came while too many calls were under way",
     "rail_calls": "Calls to rails by outcome",
+    "rail_circuit": "How this worker's circuit of a rail stands: 0 closed, 1 half open, 2 open",
+    "rail_waiting": "Calls of this worker to a rail that wait for their turn",
     "poison_messages": "Events set aside because they could not be decided",
     "stream_rollbacks": "Partitions whose stream had lost its tail",
     "frames_lost": "Command frames that a stream lost before anybody consumed them; they were sent again",
@@ -137,7 +139,10 @@ class Metrics:
         )
         self._ticks = Histogram("zentra_tick_duration_seconds", "Time from taking to committed", (), TICK_BUCKETS)
         self._events = Histogram("zentra_tick_events", "Events in one tick", (), EVENT_BUCKETS)
-        self._gauges: dict[str, float] = {}
+        self._rails = Histogram(
+            "zentra_rail_call_duration_seconds", "Time that a rail took to answer", ("rail", "how"), HTTP_BUCKETS
+        )
+        self._gauges: dict[str, dict[_Labels, float]] = {}
         self._counts: dict[str, dict[_Labels, int]] = {name: {(): 0} for name in _FROM_ZERO}
         self._probes: list[Callable[[], Mapping[str, float]]] = []
         self.registry.register(self)
@@ -164,9 +169,13 @@ class Metrics:
         for event, seconds in waits.items():
             self._stages.observe_many((event,), seconds)
 
-    def gauge(self, name: str, value: float) -> None:
-        """A quantity stands at `value` now."""
-        self._gauges[name] = float(value)
+    def gauge(self, name: str, value: float, labels: Mapping[str, str] = _NO_LABELS) -> None:
+        """A quantity stands at `value` now; a name always comes with the same labels."""
+        self._gauges.setdefault(name, {})[tuple(labels.items())] = float(value)
+
+    def rail(self, rail: str, how: str, seconds: float) -> None:
+        """A call to a rail took so long."""
+        self._rails.observe((rail, how), seconds)
 
     def count(self, name: str, labels: Mapping[str, str] = _NO_LABELS, by: int = 1) -> None:
         """Something happened `by` more times; a name always comes with the same labels."""
@@ -182,13 +191,17 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family that has something to say."""
-        for histogram in (self._http, self._stages, self._ticks, self._events):
+        for histogram in (self._http, self._stages, self._ticks, self._events, self._rails):
             yield histogram.family()
         for probe in self._probes:
-            self._gauges.update(probe())
-        for name, value in sorted(self._gauges.items()):
-            gauge = GaugeMetricFamily(f"zentra_{name}", _HELP.get(name, name))
-            gauge.add_metric((), value)
+            for name, value in probe().items():
+                self.gauge(name, value)
+        for name, values in sorted(self._gauges.items()):
+            gauge = GaugeMetricFamily(
+                f"zentra_{name}", _HELP.get(name, name), labels=[label for label, _ in next(iter(values))]
+            )
+            for key, value in list(values.items()):
+                gauge.add_metric([text for _, text in key], value)
             yield gauge
         for name, series in sorted(self._counts.items()):
             labels = [label for label, _ in next(iter(series))]

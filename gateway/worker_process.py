@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from zentra.actors.engine import Engine
+from zentra.actors.health import HealthExchange
 from zentra.actors.memory import Memory
 from zentra.actors.outward import Outward
 from zentra.actors.relay import Relay
@@ -31,13 +32,14 @@ from zentra.gateway.screening import ScreeningService
 from zentra.gateway.sealing import Sealer
 from zentra.gateway.settings import Settings, SettingsError
 from zentra.gateway.upkeep import Upkeep
-from zentra.runtime.evidence.heads import load_private_key, sign_head
+from zentra.runtime.evidence.heads import key_id, load_private_key, sign_head
 from zentra.runtime.instruments import SILENCE, Instruments
 from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.partitions import partition_of
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.subjects import command_subject, dead_subject, event_subject
 from zentra.storage.engine.store import PostgresStore
+from zentra.storage.intake.evidence import keep_key
 from zentra.storage.pool import open_pool
 from zentra.streams.connection import connect
 from zentra.streams.load import LoadReports
@@ -132,6 +134,8 @@ async def _build(
         lock_seconds_max=settings.lease_seconds / 2.5,
     )
     opened.push_async_callback(pool.close)
+    public = load_private_key(settings.evidence_key.encode()).public_key()
+    await keep_key(pool, key_id(public), public.public_bytes_raw())
     client = await connect(settings.nats_url, name=settings.worker_name, tls=nats_tls(settings))
     opened.push_async_callback(client.close)
     await ensure_streams(client, replicas=settings.stream_replicas)
@@ -146,7 +150,7 @@ async def _build(
     rails, sender = open_ways_out(
         policy, _webhook_policy(settings), lambda: memory.configuration.rails, opened, spans=spans
     )  # fmt: skip
-    outward = Outward(rails.adapter, sender, publisher, rules.partition_of, command_subject, instruments)
+    outward = Outward(rails.adapter, sender, publisher, rules.partition_of, command_subject, instruments, memory.rails)
     relay = Relay(store, publisher, lambda: tuple(worker.leases), instruments)
     limits = WorkerSettings(
         settings.worker_name, lease_seconds=settings.lease_seconds, commits_max=settings.commits_max
@@ -162,6 +166,8 @@ async def _build(
     supervisor.add("marking", relay.keep_marking)
     supervisor.add("sweeping", relay.keep_sweeping)
     supervisor.add("load reports", Reporter(limits.name, lambda: worker.waiting, LoadReports(client), instruments).run)
+    exchange = HealthExchange(memory.rails, store, limits.name, limits.lease_seconds, instruments)
+    supervisor.add("rail health", exchange.run)
     supervisor.add("feeds", partial(copy_feeds, settings, client, lambda: 0 in worker.leases))
     screening = ScreeningService(
         pool, store.shelf, lambda: memory.configuration, lambda: 0 in worker.leases, instruments

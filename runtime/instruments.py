@@ -21,8 +21,12 @@ class Instruments(Protocol):
         """By event: how long each intent waited for it since the record before."""
         ...
 
-    def gauge(self, name: str, value: float) -> None:
-        """A quantity stands at `value` now."""
+    def gauge(self, name: str, value: float, labels: Mapping[str, str] = _NO_LABELS) -> None:
+        """A quantity stands at `value` now; a name always comes with the same labels."""
+        ...
+
+    def rail(self, rail: str, how: str, seconds: float) -> None:
+        """A call to a rail took so long; `how` is "submit" or "poll"."""
         ...
 
     def count(self, name: str, labels: Mapping[str, str] = _NO_LABELS, by: int = 1) -> None:
@@ -39,7 +43,10 @@ class Silence:
     def stages(self, waits: Mapping[str, Sequence[float]]) -> None:
         """Say nothing."""
 
-    def gauge(self, name: str, value: float) -> None:
+    def gauge(self, name: str, value: float, labels: Mapping[str, str] = _NO_LABELS) -> None:
+        """Say nothing."""
+
+    def rail(self, rail: str, how: str, seconds: float) -> None:
         """Say nothing."""
 
     def count(self, name: str, labels: Mapping[str, str] = _NO_LABELS, by: int = 1) -> None:

@@ -18,7 +18,9 @@ from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting
 from zentra.runtime.ledger.conversion import FxRate
 from zentra.runtime.policy import PolicyRules, Usage, VelocityKey
-from zentra.runtime.rails.port import RailSettings
+from zentra.runtime.rails.health import Counts
+from zentra.runtime.rails.operating import RailOperation
+from zentra.runtime.rails.port import RailOutcome, RailSettings
 from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.reviews import Desk, Member, ReviewRules, Workload
 from zentra.runtime.stream_ports import Outgoing, Position
@@ -27,6 +29,7 @@ from zentra.runtime.webhooks.recovery import Recovery, RecoveryPage
 
 __all__ = [
     "EXPIRING_MAX",
+    "WAITING_MAX",
     "CaseRow",
     "Claim",
     "Configuration",
@@ -39,14 +42,17 @@ __all__ = [
     "HoldRow",
     "Lease",
     "LogHead",
+    "RailCounts",
     "Store",
     "StoredIntent",
     "TickPlan",
     "TickWrites",
     "Timer",
+    "WaitingCallback",
 ]
 
 EXPIRING_MAX: Final = 200  # holds of one account that are told of at once
+WAITING_MAX: Final = 100  # callbacks of one reference that are told of at once: no rail has more to say of a payment
 
 
 class Endpoint(Struct, frozen=True):
@@ -74,6 +80,7 @@ class Configuration(Struct, frozen=True):
     fees: dict[str, FeeSchedule] = {}
     lists: Mapping[str, NameList] = {}
     cleared: Mapping[str, frozenset[ClearedPair]] = {}
+    operations: Mapping[str, RailOperation] = {}  # by rail: what operators have said of it, where they have
 
 
 class Lease(Struct, frozen=True, gc=False):
@@ -199,6 +206,13 @@ class Expiring(Struct, frozen=True):
     holds: tuple[ExpiringHold, ...] = ()
 
 
+class WaitingCallback(Struct, frozen=True):
+    """A callback that no intent has claimed, and when it arrived."""
+
+    outcome: RailOutcome
+    at: datetime
+
+
 class LogHead(Struct, frozen=True):
     """A signed head of a tenant's log and the frontier to append to."""
 
@@ -243,6 +257,16 @@ class TickWrites(Struct):
     heads: list[LogHead] = field(default_factory=list)
     denials: list[DenialRow] = field(default_factory=list)
     corrections: list[tuple[str, str, str, datetime]] = field(default_factory=list)  # tenant, original, correction, at
+
+
+class RailCounts(Struct, frozen=True):
+    """What one worker has counted of a rail within its window, and how its circuit stands."""
+
+    worker: str
+    rail: str
+    counts: Counts
+    circuit: str
+    waiting: int
 
 
 class StoredIntent(Struct, frozen=True):
@@ -333,6 +357,13 @@ class Store(Protocol):
         """Return for each of these accounts which open holds have expired by the store's clock, or are about to."""
         ...
 
+    async def waiting_callbacks(
+        self, names: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], tuple[WaitingCallback, ...]]:
+        """Return for each (rail, reference) the callbacks that no intent has claimed, in the order of their arrival;
+        one without any is absent. At most WAITING_MAX of each."""
+        ...
+
     async def due_timers(
         self, partitions: Collection[int], until_seconds: float, limit: int
     ) -> list[tuple[Timer, float]]:
@@ -391,6 +422,13 @@ class Store(Protocol):
         """Return command frames of these partitions that were sent that long ago and are not consumed, oldest first.
 
         They count as sent now, because whoever asks for them sends them."""
+        ...
+
+    async def exchange_health(
+        self, worker: str, counts: Sequence[RailCounts], lease_seconds: float
+    ) -> tuple[int, list[RailCounts]]:
+        """Replace what a worker says of rails, which are its own `counts`; return how many workers are alive, this one
+        among them, and what the others of them say."""
         ...
 
     async def mark_sent(self, ids: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from zentra.runtime.compliance.rules import flaw_of
 from zentra.runtime.errors import Refusal
@@ -28,12 +29,14 @@ from zentra.runtime.limits import QUOTA_MAX, WINDOW_SECONDS_MAX, Per, Quota, Rou
 from zentra.runtime.names import is_principal, is_tenant
 from zentra.runtime.policy import PolicyRules
 from zentra.runtime.policy.document import document_of, rules_of
-from zentra.runtime.rails.port import RailSettings
-from zentra.runtime.rails.routing import Corridor
+from zentra.runtime.rails.polling import flaw_of as polling_flaw
+from zentra.runtime.rails.port import RailSettings, is_network
+from zentra.runtime.rails.routing import Corridor, routes_of
 from zentra.runtime.roles import ROLES, unknown_scopes
 from zentra.storage.errors import translated
 from zentra.storage.policies import POLICIES_MAX, install_policy, list_policies
 from zentra.storage.pool import Connection, Pool, tenant_transaction, transaction
+from zentra.storage.routes import corridors_in_force, install_corridors, lock_routes
 
 __all__ = ["Administration", "ApiKey", "Certificate", "IssuedKey", "Mode", "Principal", "RateLimit", "Tenant"]
 
@@ -322,6 +325,16 @@ class Administration:
                 seconds = getattr(settings, name.name)
                 _check(0 <= seconds <= RAIL_SECONDS_MAX, "rail_malformed", f"{name.name}: 0 to {RAIL_SECONDS_MAX}")
         _check(settings.concurrency_max >= 1, "rail_malformed", "concurrency_max: 1 or more")
+        flaw = polling_flaw(settings)
+        _check(flaw is None, "rail_malformed", flaw or "")
+        for network in settings.callback_networks:
+            _check(
+                is_network(network), "rail_malformed", f"callback_networks: {network!r} is no network in CIDR notation"
+            )
+        counts = (settings.burst, settings.waiting_max, settings.health_calls_min, settings.probes_max)
+        _check(min(counts) >= 0 and settings.probes_max, "rail_malformed", "counts are 0 or more, probes_max 1 or more")
+        _check(0 <= settings.bad_percent_max <= 100, "rail_malformed", "bad_percent_max: 0 to 100, 0 for never")
+        _check(settings.health_window_seconds >= 1, "rail_malformed", "health_window_seconds: 1 or more")
         async with transaction(self._pool) as connection:
             row = await connection.fetchval("select settings from rails where name = $1", settings.name)
             known = msgspec.json.decode(row, type=RailSettings).mode if row is not None else settings.mode
@@ -341,7 +354,8 @@ class Administration:
         return [msgspec.json.decode(row[0], type=RailSettings) for row in rows]
 
     async def put_corridor(self, corridor: Corridor) -> bool:
-        """Set a corridor up or change it; return whether anything is different now.
+        """Set a corridor up or change it, as a new version of the tenant's routes; return whether anything is different
+        now.
 
         Refuses `corridor_malformed`, `currency_unknown`, `kind_unknown`, `band_empty`, `rails_missing`, `rail_unknown`,
         `rail_mode_differs` (a rail of the other world), `tenant_unknown`."""
@@ -355,22 +369,20 @@ class Administration:
             _check(not unknown, "rail_unknown", f"{', '.join(unknown)}: set the rail up first")
             foreign = [rail for rail in corridor.rails if known[rail] != mode]
             _check(not foreign, "rail_mode_differs", f"{', '.join(foreign)}: a {mode} tenant takes {mode} rails")
-            return await _made(
-                connection, _CORRIDOR, corridor.tenant, corridor.name, corridor.country, corridor.currency,
-                corridor.kind, corridor.minor_min, corridor.minor_max, list(corridor.rails),
-            )  # fmt: skip
+            await lock_routes(connection, corridor.tenant)
+            present = {one.name: one for one in await corridors_in_force(connection, corridor.tenant)}
+            put = replace(corridor, routes=routes_of(corridor))
+            before = present.get(corridor.name)
+            if before is not None and replace(before, version=put.version) == put:
+                return False
+            await install_corridors(connection, corridor.tenant, list({**present, put.name: put}.values()), "operator")
+            return True
 
     async def corridors(self, tenant: str) -> list[Corridor]:
-        """Return a tenant's corridors by name."""
+        """Return a tenant's corridors by name; one that only names its rails in order says no more of them."""
         async with tenant_transaction(self._pool, tenant) as connection:
-            rows = await connection.fetch("select * from corridors where tenant = $1 order by name", tenant)
-        return [
-            Corridor(
-                row["tenant"], row["name"], row["currency"], row["kind"], tuple(row["rails"]), row["country"],
-                row["minor_min"], row["minor_max"],
-            )
-            for row in rows
-        ]  # fmt: skip
+            found = await corridors_in_force(connection, tenant)
+        return [one if _says_more(one) else replace(one, routes=(), version=0) for one in found]
 
     async def put_policy(self, tenant: str, rules: PolicyRules, *, created_by: str) -> int:
         """Put rules in force at once and return their version: a new one, or the present one where they are its rules.
@@ -393,6 +405,10 @@ class Administration:
 def _check(holds: object, reason: str, detail: str) -> None:
     if not holds:
         raise Refusal(reason, detail)
+
+
+def _says_more(corridor: Corridor) -> bool:
+    return corridor.routes != routes_of(replace(corridor, routes=()))
 
 
 def _check_corridor(corridor: Corridor) -> None:
@@ -459,13 +475,4 @@ _LIMIT: Final = """
 insert into rate_limits as known (tenant, class, per, quota, window_seconds) values ($1, $2, $3, $4, $5)
 on conflict (tenant, class, per) do update set quota = excluded.quota, window_seconds = excluded.window_seconds
 where (known.quota, known.window_seconds) <> (excluded.quota, excluded.window_seconds)
-"""
-_CORRIDOR: Final = """
-insert into corridors as known (tenant, name, country, currency, kind, minor_min, minor_max, rails)
-values ($1, $2, $3, $4, $5, $6, $7, $8)
-on conflict (tenant, name) do update
-set country = excluded.country, currency = excluded.currency, kind = excluded.kind, minor_min = excluded.minor_min,
-    minor_max = excluded.minor_max, rails = excluded.rails
-where (known.country, known.currency, known.kind, known.minor_min, known.minor_max, known.rails) is distinct from
-      (excluded.country, excluded.currency, excluded.kind, excluded.minor_min, excluded.minor_max, excluded.rails)
 """

@@ -10,17 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
-from zentra.runtime.errors import Refusal
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import Violation
 from zentra.runtime.policy.document import digest_of_document, parse_policy, unknown_names
-from zentra.storage.intake.commands import KeyedAnswer, claim_key, known_key, rerun
 from zentra.storage.pool import Connection, Pool, tenant_transaction
+from zentra.storage.versions import (
+    STEPS,
+    InvalidDocument,
+    Planned,
+    Step,
+    VersionEvent,
+    VersionKey,
+    VersionRow,
+    may_step,
+    stepped,
+    stepped_once,
+)
 
 __all__ = [
     "POLICIES_MAX", "InvalidPolicy", "PolicyAsked", "PolicyEvent", "PolicyKey", "PolicyRow", "PolicyView",
@@ -30,18 +40,9 @@ __all__ = [
 
 POLICIES_MAX: Final = 500  # versions in one answer, the newest first
 
-Step = Literal["validate", "promote", "rollback"]
-
-
-class PolicyRow(Struct, frozen=True):
-    """A version in a list: all but its document."""
-
-    version: int
-    state: str
-    digest: str
-    note: str
-    created_by: str
-    created_at: datetime
+PolicyRow = VersionRow
+PolicyKey = VersionKey
+InvalidPolicy = InvalidDocument
 
 
 class PolicyView(PolicyRow, frozen=True):
@@ -51,14 +52,8 @@ class PolicyView(PolicyRow, frozen=True):
     violations: tuple[Violation, ...] = ()
 
 
-class PolicyEvent(Struct, frozen=True):
+class PolicyEvent(VersionEvent, frozen=True):
     """Who did what with a version, when."""
-
-    version: int
-    action: str
-    principal: str
-    at: datetime
-    detail: Any
 
 
 class PolicyAsked(Struct, frozen=True):
@@ -68,36 +63,12 @@ class PolicyAsked(Struct, frozen=True):
     scorers: tuple[str, ...] = ()
 
 
-class PolicyKey(Struct, frozen=True):
-    """The key of a request, and the digest of what is asked with it."""
-
-    key: str
-    digest: bytes
-    request_id: str
-
-
-class InvalidPolicy(Exception):
-    """Raised for a document that is no policy, with everything that is wrong with it."""
-
-    def __init__(self, violations: list[Violation]) -> None:
-        super().__init__(f"{len(violations)} rules are broken; the first: {violations[0]}")
-        self.violations = violations
-
-
-class _Plan(Struct, frozen=True):
-    """What a step will write, and the version as it will be."""
-
-    view: PolicyView
-    status: int
-    writes: tuple[tuple[str, tuple[Any, ...]], ...]
-
-
-_Planning = Callable[[Connection], Awaitable[_Plan | None]]
+_Planning = Callable[[Connection], Awaitable[Planned[PolicyView] | None]]
 
 
 async def draft_policy(pool: Pool, tenant: str, document: Any, note: str, asked: PolicyAsked) -> PolicyView:
     """Store a document as the next version, a draft, and return it."""
-    done = await _step(pool, tenant, await _drafting(pool, tenant, document, note, asked))
+    done = await stepped(pool, tenant, _LOCK, await _drafting(pool, tenant, document, note, asked))
     assert done is not None
     return done
 
@@ -106,7 +77,7 @@ async def draft_policy_once(
     pool: Pool, tenant: str, document: Any, note: str, asked: PolicyAsked, key: PolicyKey
 ) -> PolicyView | StoredKey:
     """Store a document as the next version, a draft; return it, or what its key has stored already."""
-    done = await _step_once(pool, tenant, await _drafting(pool, tenant, document, note, asked), key)
+    done = await stepped_once(pool, tenant, _LOCK, await _drafting(pool, tenant, document, note, asked), key)
     assert done is not None
     return done
 
@@ -116,7 +87,7 @@ async def move_policy(pool: Pool, tenant: str, version: int, step: Step, asked: 
 
     Raises Refusal `policy_state_conflict` where the step does not lead on from its state, `self_promotion` for its own
     author, and InvalidPolicy where it is none."""
-    return await _step(pool, tenant, await _moving(pool, tenant, version, step, asked))
+    return await stepped(pool, tenant, _LOCK, await _moving(pool, tenant, version, step, asked))
 
 
 async def move_policy_once(
@@ -125,7 +96,7 @@ async def move_policy_once(
     """Take a version one step on and return it, or what the key has stored already; None where there is none.
 
     Raises as `move_policy`."""
-    return await _step_once(pool, tenant, await _moving(pool, tenant, version, step, asked), key)
+    return await stepped_once(pool, tenant, _LOCK, await _moving(pool, tenant, version, step, asked), key)
 
 
 async def _drafting(pool: Pool, tenant: str, document: Any, note: str, asked: PolicyAsked) -> _Planning:
@@ -133,11 +104,11 @@ async def _drafting(pool: Pool, tenant: str, document: Any, note: str, asked: Po
     digest, text = digest_of_document(document), msgspec.json.encode(document).decode()
     detail = {"digest": digest, "violations": violations}
 
-    async def plan(connection: Connection) -> _Plan:
+    async def plan(connection: Connection) -> Planned[PolicyView]:
         version, now = await _next(connection, tenant)
         view = PolicyView(version, "draft", digest, note, asked.principal, now, document, violations)
         row = (tenant, version, text, asked.principal, now, "draft", digest, note)
-        return _Plan(view, 201, ((_INSERT, row), _event(tenant, version, "drafted", asked, detail)))
+        return _planned(view, 201, (_INSERT, row), _event(tenant, version, "drafted", asked, detail))
 
     return plan
 
@@ -146,17 +117,12 @@ async def _moving(pool: Pool, tenant: str, version: int, step: Step, asked: Poli
     written = await show_policy(pool, tenant, version)
     violations = [] if written is None else await _judged(pool, tenant, written.document, asked)
 
-    async def plan(connection: Connection) -> _Plan | None:
+    async def plan(connection: Connection) -> Planned[PolicyView] | None:
         known = None if written is None else await _version(connection, tenant, version)
         if known is None:
             return None
-        came_from, becomes, action = _STEPS[step]
-        if known.state not in came_from:
-            raise Refusal("policy_state_conflict", f"version {version} is {known.state}; {_WAYS[known.state]}")
-        if violations:
-            raise InvalidPolicy(violations)
-        if becomes == "active" and known.created_by == asked.principal:
-            raise Refusal("self_promotion", f"version {version} was written by {asked.principal}")
+        may_step(known, step, violations, asked.principal)
+        _, becomes, action = STEPS[step]
         writes: list[tuple[str, tuple[Any, ...]]] = []
         if becomes == "active":
             before = await connection.fetchval(_ACTIVE, tenant)
@@ -164,7 +130,7 @@ async def _moving(pool: Pool, tenant: str, version: int, step: Step, asked: Poli
                 writes += [(_STATE, (tenant, before, "retired")), _event(tenant, before, "retired", asked, {})]
         writes += [(_STATE, (tenant, version, becomes))]
         writes += [_event(tenant, version, action, asked, {"digest": known.digest})]
-        return _Plan(msgspec.structs.replace(known, state=becomes), 200, tuple(writes))
+        return _planned(msgspec.structs.replace(known, state=becomes), 200, *writes)
 
     return plan
 
@@ -226,42 +192,9 @@ async def policy_events(pool: Pool, tenant: str, version: int | None = None) -> 
     return [PolicyEvent(row[0], row[1], row[2], row[3], msgspec.json.decode(row[4])) for row in rows]
 
 
-async def _step(pool: Pool, tenant: str, plan: _Planning) -> PolicyView | None:
-    """Plan a step under the tenant's lock and write it."""
-
-    async def run(connection: Connection) -> PolicyView | None:
-        await connection.execute(_LOCK, tenant)
-        planned = await plan(connection)
-        return None if planned is None else await _written(connection, planned)
-
-    return await rerun(pool, tenant, run)
-
-
-async def _step_once(pool: Pool, tenant: str, plan: _Planning, key: PolicyKey) -> PolicyView | StoredKey | None:
-    """Plan a step under the tenant's lock and write it with its key; what the key has done already comes first."""
-
-    async def run(connection: Connection) -> PolicyView | StoredKey | None:
-        await connection.execute(_LOCK, tenant)
-        stored = await known_key(connection, tenant, key.key)
-        if stored is not None:
-            return stored
-        planned = await plan(connection)
-        if planned is None:
-            return None
-        keyed = KeyedAnswer(
-            tenant=tenant, key=key.key, digest=key.digest, subject=f"policy/{planned.view.version}",
-            status=planned.status, answer=msgspec.json.encode(shown_policy(planned.view)), request_id=key.request_id,
-        )  # fmt: skip
-        stored = await claim_key(connection, keyed)
-        return stored if stored is not None else await _written(connection, planned)
-
-    return await rerun(pool, tenant, run)
-
-
-async def _written(connection: Connection, planned: _Plan) -> PolicyView:
-    for statement, values in planned.writes:
-        await connection.execute(statement, *values)
-    return planned.view
+def _planned(view: PolicyView, status: int, *writes: tuple[str, tuple[Any, ...]]) -> Planned[PolicyView]:
+    answer = msgspec.json.encode(shown_policy(view))
+    return Planned(view, f"policy/{view.version}", status, answer, writes)
 
 
 async def _judged(pool: Pool, tenant: str, document: Any, asked: PolicyAsked) -> list[Violation]:
@@ -308,17 +241,6 @@ def _event(tenant: str, version: int, action: str, asked: PolicyAsked, detail: d
     return _EVENT, (tenant, version, action, asked.principal, msgspec.json.encode(detail).decode())
 
 
-_STEPS: Final = {
-    "validate": (("draft", "validated"), "validated", "validated"),
-    "promote": (("validated",), "active", "promoted"),
-    "rollback": (("retired",), "active", "rolled_back"),
-}
-_WAYS: Final = {
-    "draft": "validate it first",
-    "validated": "promote it",
-    "active": "it is in force",
-    "retired": "roll back to it",
-}
 _LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('zentra/policies/' || $1, 0))"
 _NEXT: Final = "select coalesce(max(version), 0) + 1, clock_timestamp() from policies where tenant = $1"
 _ACTIVE: Final = "select version from policies where tenant = $1 and state = 'active'"

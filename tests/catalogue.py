@@ -26,6 +26,7 @@ from prometheus_client.core import Metric
 
 from tests.architecture import ROOT, Source, python_sources
 from tests.client.blocking_source import BLOCKING_PAGES
+from zentra.bench.conformance.suite import RULES
 from zentra.gateway import routes as routes_package
 from zentra.gateway.description.asyncapi import asyncapi
 from zentra.gateway.description.openapi import openapi, rendered
@@ -74,6 +75,7 @@ MEANINGS: Final[Mapping[Topic, str]] = {
     Topic.PROVIDER_ROUTED:        "a corridor and a rail were chosen, and the payment is being sent",
     Topic.PROVIDER_FAILOVER:      "a rail surely did not take the payment; the next one is tried",
     Topic.PROVIDER_CALLBACK:      "a rail told an outcome, for the first time or again",
+    Topic.PROVIDER_AWAITED:       "no rail can be asked now; the intent waits for one",
     Topic.RECONCILIATION_MATCHED: "the rail's statement agrees",
     Topic.CASE_OPENED:            "something needs a person; a case is open",
     Topic.CASE_RESOLVED:          "a person has resolved a case",
@@ -339,7 +341,17 @@ def roles_page() -> str:
     return "\n".join(lines)
 
 
+def adapters_page() -> str:
+    """Return `docs/adapters.md`, whose table of rules is made from the conformance suite."""
+    before, after = "<!-- rules -->\n", "<!-- end of rules -->"
+    page = (ROOT / "docs/adapters.md").read_text(encoding="utf-8")
+    head, _, rest = page.partition(before)
+    rows = "".join(f"| `{rule.name}` | {rule.source} | {rule.says} |\n" for rule in RULES)
+    return head + before + "\n| rule | from | says |\n|---|---|---|\n" + rows + "\n" + after + rest.partition(after)[2]
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "docs/adapters.md": adapters_page,
     "docs/errors.md": errors_page,
     "docs/events.md": events_page,
     "docs/metrics.md": metrics_page,

@@ -17,8 +17,9 @@ import uvicorn
 from msgspec import Struct
 
 from zentra.gateway.listening import quiet_config
+from zentra.gateway.sandbox.crew import Errand
 from zentra.gateway.sandbox.scenarios import SCENARIOS, Order, Payment, PaymentBook, RailProfile, Reply, ReplyKind
-from zentra.gateway.sandbox.server import Errand, SandboxServer
+from zentra.gateway.sandbox.server import SandboxServer
 
 __all__ = ["JournalBook", "RailPayment", "main", "read_journal"]
 
@@ -102,7 +103,7 @@ class ChaosRail(SandboxServer):
         """Start the senders, and plan every callback that may not have been made before the last end."""
         await super().start()
         for payment in self._journalled.untold.values():
-            self._plan(Errand(self._journalled, payment, self._journalled.notices(payment), 0, 0))
+            self.crew.plan(Errand(self._journalled, payment, self._journalled.notices(payment), 0, 0))
 
     async def stop(self) -> None:
         """Stop the senders and close the journal."""

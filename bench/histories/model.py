@@ -173,6 +173,7 @@ _MOVES: Final[Mapping[str, frozenset[tuple[str, str]]]] = {
         {(_DONE, _DONE), (_DONE, _REVERSED), (_RECONCILED, _RECONCILED), (_RECONCILED, _REVERSED), (_FAILED, _REVERSED)}
     ),
     "provider.routed": frozenset({(_ROUTING, _SENT)}),
+    "provider.awaited": frozenset({(_ROUTING, _ROUTING)}),
     "provider.failover": frozenset({(_SENT, _SENT)}),
     "provider.callback": frozenset(
         {(_SENT, _SENT), (_SENT, _PAID), (_SENT, _REFUSED), *((state, state) for state in _LATER)}

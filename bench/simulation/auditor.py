@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from zentra.bench.simulation.auditor_accounts import AuditedAccounts
+from zentra.bench.simulation.auditor_callbacks import AuditedCallbacks
 from zentra.bench.simulation.auditor_deliveries import AuditedDeliveries
 from zentra.bench.simulation.auditor_desk import AuditedDesk
 from zentra.bench.simulation.auditor_evidence import AuditedLogs
@@ -26,6 +27,7 @@ from zentra.bench.simulation.auditor_ledger import AuditedLedger
 from zentra.bench.simulation.auditor_outside import AuditedMessages, AuditedRails
 from zentra.bench.simulation.auditor_policy import AuditedPolicy
 from zentra.bench.simulation.auditor_reviews import AuditedReviews
+from zentra.bench.simulation.auditor_routes import AuditedRoutes
 from zentra.bench.simulation.auditor_words import HELD, Violation
 from zentra.bench.twins.store import StoreTwin
 from zentra.runtime.compliance.states import PartyRef
@@ -33,7 +35,7 @@ from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.transaction import Transition
 from zentra.runtime.ledger.book import Posting
 from zentra.runtime.ports import Configuration, Ground, TickPlan, TickWrites
-from zentra.runtime.rails.port import Submission
+from zentra.runtime.rails.port import RailOutcome, Submission
 from zentra.runtime.stream_ports import Outgoing
 from zentra.runtime.webhooks.standard import WebhookCall
 
@@ -51,10 +53,11 @@ class Auditor:
         self.accounts = AuditedAccounts()
         self.histories: dict[str, History] = {}
         self.policy, self.logs, self.rails = AuditedPolicy(), AuditedLogs(), AuditedRails()
-        self.fees = AuditedFees()
+        self.fees, self.routes = AuditedFees(), AuditedRoutes()
         self.deliveries, self.desk, self.reviews = AuditedDeliveries(), AuditedDesk(), AuditedReviews()
         self.holds = AuditedHolds(self.ledger)
-        self.messages = AuditedMessages(self.rails.said)
+        self.callbacks = AuditedCallbacks()
+        self.messages = AuditedMessages(self.heard)
         self._store = store
         self._fences = {partition: row.version for partition, row in store.lease_rows.items()}
         self._keys: dict[tuple[str, str, str], str] = {}
@@ -180,11 +183,13 @@ class Auditor:
         self.deliveries.finish()
         self.reviews.finish(now)
         self.desk.finish(store, self.histories, now)
+        self.callbacks.finish(store, self.histories, self.desk.claimed, now)
+        ignored = self.callbacks.ignored(self.desk.claimed)
         for history in self.histories.values():
             diverted = history.path is not None and history.path[1] == history.names.suspense
             if diverted and "deposit_unmatched" not in history.opened:
                 raise Violation("T", f"{history.id} waits in suspense without a case")
-            self.rails.finish(history)
+            self.rails.finish(history, ignored)
             self.rails.truth(history)
         self.logs.finish(self.histories)
 
@@ -207,6 +212,11 @@ class Auditor:
             ledger.system(tenant, "settlement", currency, book), ledger.system(tenant, "fee", currency, book), suspense,
             ledger.systems(tenant, book), meant,
         )  # fmt: skip
+
+    def heard(self, outcome: RailOutcome) -> None:
+        """Follow what was said of a payment: a callback when it is kept, the rest when it is on its way to a worker."""
+        self.rails.said(outcome)
+        self.callbacks.said(outcome)
 
     # One commit ---------------------------------------------------------------------------------------------------
 
@@ -255,7 +265,9 @@ class Auditor:
         self.policy.moved(history, record, configuration, ground.now, types, parties, known)
         self.reviews.moved(history, record, configuration, ground.now, self.messages.commands)
         self.fees.moved(history, record, configuration, payer, payee)
+        self.callbacks.moved(history, record)
         self.rails.grounds(history, record, self.messages.commands)
+        self.routes.moved(history, record, configuration, ground.now)
         self.deliveries.moved(history, record, configuration.endpoints.get(history.tenant, ()))
         return history, record
 

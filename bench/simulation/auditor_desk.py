@@ -22,7 +22,7 @@ class AuditedDesk:
         self._reviews: set[str] = set()  # intents with an open review
         self._cases: dict[str, str] = {}  # every case -> open, resolved
         self._outcomes: set[str] = set()
-        self._claimed: dict[tuple[str, str], tuple[str, str]] = {}
+        self.claimed: dict[tuple[str, str], tuple[str, str]] = {}  # callbacks by rail and event id -> tenant and intent
 
     def wrote(
         self, writes: TickWrites, moved: Collection[tuple[History, Record]], commands: Mapping[str, Given]
@@ -96,7 +96,7 @@ class AuditedDesk:
             if cause not in self._outcomes:
                 raise Violation("G", f"{where} is the doing of command {cause}, which has no answer")
         for rail, event, tenant, intent in writes.callbacks_claimed:
-            if self._claimed.setdefault((rail, event), (tenant, intent)) != (tenant, intent):
+            if self.claimed.setdefault((rail, event), (tenant, intent)) != (tenant, intent):
                 raise Violation("G", f"callback {event} of {rail} is claimed for {intent} and for another intent")
 
     def rebuild(self, store: StoreTwin, histories: Mapping[str, History]) -> None:

@@ -6,6 +6,7 @@ the end every root is computed once more by the recursion of the RFC itself."""
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from hashlib import sha256
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -64,6 +65,7 @@ class AuditedLogs:
         self._tiles: dict[tuple[str, int, int], bytes] = {}
         self._places: dict[tuple[str, int], int] = {}  # (intent, records sealed) -> index in its log
         self._heads: dict[tuple[str, int], LogHead] = {}
+        self._latest: dict[str, datetime] = {}
 
     def wrote(
         self,
@@ -93,6 +95,11 @@ class AuditedLogs:
                 raise Violation("S", f"a head of {head.tenant} over {head.size} leaves does not fit the {size} there")
             if (head.frontier.size, list(head.frontier.hashes)) != (size, tree.peaks()):
                 raise Violation("S", f"the frontier of {head.tenant} does not fit its {size} leaves")
+            if head.at < self._latest.get(head.tenant, head.at):
+                raise Violation(
+                    "S", f"the head of {head.tenant} over {size} leaves is of before the one that it follows"
+                )
+            self._latest[head.tenant] = head.at
             self._heads[head.tenant, head.size] = head
 
     def _leaf(

@@ -63,7 +63,7 @@ class Record(Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "
 
 
 class Attempt(Struct):
-    """One submission as the records tell of it; `said` are the final words that were recorded."""
+    """One submission as the records tell of it; `said` are the final words of the rail itself that were recorded."""
 
     rail: str
     reference: str
@@ -371,6 +371,8 @@ class History:
                 raise Violation("O", f"{where} starts attempt {facts['attempt']} as {facts['reference']}")
             self.attempts.append(Attempt(facts["rail"], facts["reference"]))
             return
+        if record.event == "provider.awaited":
+            return
         said = facts["said"] or facts["status"]
         attempt = self.attempts[facts["attempt"] - 1] if 0 < facts["attempt"] <= len(self.attempts) else None
         if attempt is None or (attempt.rail, attempt.reference) != (facts["rail"], facts["reference"]):
@@ -379,7 +381,8 @@ class History:
             raise Violation("I", f"{where} records callback {facts['event_id']} once more")
         attempt.callbacks |= {facts["event_id"]} - {None}
         self.by_operator |= facts["trust"] == "operator"
-        attempt.said.add(said)
+        if facts["trust"] in ("direct", "polled", "body_signed", "operator"):
+            attempt.said.add(said)
         if self.state == self.before:
             return
         if facts["attempt"] != len(self.attempts):

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from zentra.bench.simulation.auditor_callbacks import TRUSTED
 from zentra.bench.simulation.auditor_histories import History, Record
 from zentra.bench.simulation.auditor_words import (
     FAILED,
@@ -39,12 +40,18 @@ class Given(Struct, frozen=True):
 
 
 class Heard(Struct, frozen=True):
-    """One final word of a rail about a reference."""
+    """One final word about a reference, of a rail or in its name."""
 
     rail: str
     status: str
     minor: int | None
     currency: str | None
+    trust: str
+
+    @property
+    def claim(self) -> bool:
+        """Whether somebody else may have said it."""
+        return self.trust not in TRUSTED
 
     def differs(self, history: History) -> bool:
         """Return whether it names another amount or currency than the intent."""
@@ -92,7 +99,7 @@ class AuditedRails:
     def said(self, outcome: RailOutcome) -> None:
         """Follow a report on its way to a worker."""
         if outcome.status in _FINAL:
-            word = Heard(outcome.rail, str(outcome.status), outcome.minor, outcome.currency)
+            word = Heard(outcome.rail, str(outcome.status), outcome.minor, outcome.currency, outcome.trust)
             self._heard[outcome.reference].add(word)
 
     def grounds(self, history: History, record: Record, commands: Mapping[str, Given]) -> None:
@@ -100,7 +107,8 @@ class AuditedRails:
         where, facts = f"{history.id}/{record.sequence} ({record.event})", record.facts
         if record.event == "provider.failover":
             before = history.attempts[-2]
-            if not any(heard.status == "not_accepted" for heard in self._words(before.rail, before.reference)):
+            words = self._words(before.rail, before.reference)
+            if not any(heard.status == "not_accepted" and not heard.claim for heard in words):
                 raise Violation("N", f"{where} leaves rail {before.rail}, whose outcome is unknown")
             if self._paid.get(history.id) == before.reference:
                 raise Violation("N", f"{where} leaves rail {before.rail}, which has paid")
@@ -110,16 +118,25 @@ class AuditedRails:
                 raise Violation("N", f"{where} is an operator's word that nobody gave")
         elif record.event == "provider.callback":
             minor = None if facts["minor"] is None else int(facts["minor"])
-            word = Heard(facts["rail"], facts["said"] or facts["status"], minor, facts["currency"])
+            word = Heard(facts["rail"], facts["said"] or facts["status"], minor, facts["currency"], facts["trust"])
             if word not in self._heard[facts["reference"]]:
                 raise Violation("N", f"{where} tells of what the rail has not said: {word}")
 
-    def finish(self, history: History) -> None:
-        """Object where the end of an intent is not what its rails have said."""
-        contradicted, named = False, set()
+    def finish(self, history: History, ignored: Collection[tuple[str, str, str]]) -> None:
+        """Object where the end of an intent is not what its rails have said; what was `ignored`, by reference, status
+        and trust, no intent has taken up."""
+        contradicted, named, claims = False, set(), False
         for number, attempt in enumerate(history.attempts, 1):
-            heard = self._words(attempt.rail, attempt.reference)
-            words = {word.status for word in heard if word.status == "not_accepted" or not word.differs(history)}
+            heard = [
+                word
+                for word in self._words(attempt.rail, attempt.reference)
+                if (attempt.reference, word.status, word.trust) not in ignored
+            ]
+            words = {
+                word.status
+                for word in heard
+                if not word.claim and (word.status == "not_accepted" or not word.differs(history))
+            }
             words |= attempt.said
             differs = any(word.differs(history) for word in heard if word.status != "not_accepted")
             settled = words - {"not_accepted"}
@@ -127,10 +144,14 @@ class AuditedRails:
             contradicted |= differs or len(settled) > 1 or bool(left and settled)
             named |= {f"{number}/{word}" for word in words if not left or word != "not_accepted"}
             contradicted |= bool(settled) and "not_accepted" in attempt.said
+            claimed = {word.status for word in heard if word.claim}
+            claims |= bool(claimed)
+            if words and not history.by_operator:  # what was claimed is measured by what the rail has said
+                contradicted |= bool(claimed - words)
         opened = history.opened.count("provider_contradiction")
         if contradicted and not opened:
             raise Violation("I", f"{history.id} has no case, although its rails contradict themselves: {sorted(named)}")
-        if not contradicted and opened and len(named) < 2:
+        if not contradicted and opened and len(named) < 2 and not claims:
             raise Violation("I", f"{history.id} has a case of contradiction, although its rails say {sorted(named)}")
         if contradicted or len(named) != 1:
             return
@@ -144,7 +165,7 @@ class AuditedRails:
         reference = self._paid.get(history.id)
         if reference is None or history.state != FAILED or history.by_operator or history.opened:
             return
-        if all(heard.status != "declined" for heard in self._heard[reference]):
+        if all(heard.status != "declined" or heard.claim for heard in self._heard[reference]):
             raise Violation("N", f"{history.id} was released, and {reference} was paid")
 
     def _words(self, rail: str, reference: str) -> list[Heard]:
@@ -247,7 +268,7 @@ def _is_report(message: Outgoing) -> bool:
     if not message.subject.endswith((".callback", ".webhook")):
         return False
     for event in _events(message.body):
-        answered = isinstance(event, RailReported) and event.outcome.trust != "body_signed"
+        answered = isinstance(event, RailReported) and event.outcome.event_id is None
         if not answered and not isinstance(event, AttemptReported):
             return False
     return True

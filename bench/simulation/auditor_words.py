@@ -59,6 +59,7 @@ _MOVES: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     (HELD,       "hold.voided"):            (FAILED, SUCCESSFUL),
     (HELD,       "hold.expired"):           (FAILED, SUCCESSFUL),
     (ROUTING,    "provider.routed"):        (SUBMITTED,),
+    (ROUTING,    "provider.awaited"):       (ROUTING,),
     (ROUTING,    "ledger.released"):        (FAILED,),
     (SUBMITTED,  "provider.failover"):      (SUBMITTED,),
     (SUBMITTED,  "provider.callback"):      (SUBMITTED, CONFIRMED, REFUSED),

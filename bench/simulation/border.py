@@ -17,7 +17,7 @@ from zentra.bench.simulation import orders
 from zentra.bench.simulation.auditor import Violation
 from zentra.bench.simulation.faults import Fault
 from zentra.bench.simulation.outside import Callback, signed
-from zentra.bench.simulation.setting import COLD_ACCOUNTS, CURRENCY, LISTED, TENANTS, UNLISTED
+from zentra.bench.simulation.setting import COLD_ACCOUNTS, CURRENCY, LISTED, TENANTS, UNLISTED, UNTRUSTED
 from zentra.bench.twins.fleet import at_once
 from zentra.gateway.sandbox.scenarios import SCENARIOS
 from zentra.runtime.evidence import canonical
@@ -398,9 +398,13 @@ class Border:
             outcome = rail.inner.verify_callback(callback.raw, headers, simulation.gateway_time().timestamp())
         except CallbackRejected:
             return False  # the clocks are too far apart; a rail tries again
+        if outcome.rail in UNTRUSTED:
+            outcome = structs.replace(outcome, trust=UNTRUSTED[outcome.rail])
         named = parse_reference(outcome.reference)
         key = named[0] if named else callback_key(outcome.rail, outcome.reference)
         assert outcome.event_id is not None
+        simulation.store.take_callback(outcome)
+        simulation.auditor.heard(outcome)
         self.emit(simulation.partition_of(key), "callback", RailReported(outcome, outcome.event_id))
         return True
 

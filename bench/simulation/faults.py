@@ -51,11 +51,15 @@ class Fault(StrEnum):
     RAIL_SILENT = "rail_silent"
     RAIL_REFUSES = "rail_refuses"
     RAIL_LATE = "rail_late"
+    RAIL_SLOW = "rail_slow"
     RAIL_ANSWER_LOST = "rail_answer_lost"
     CALLBACK_LOST = "callback_lost"
     CALLBACK_REPEATED = "callback_repeated"
     CALLBACK_OUT_OF_ORDER = "callback_out_of_order"
     CALLBACK_CONTRADICTS = "callback_contradicts"
+    CALLBACK_REPLAYED = "callback_replayed"
+    CALLBACK_TOO_EARLY = "callback_too_early"
+    CALLBACK_FORGED = "callback_forged"
     ENDPOINT_DOWN = "endpoint_down"
     ENDPOINT_ANSWER_LOST = "endpoint_answer_lost"
     REGISTRATION_UNPUBLISHED = "registration_unpublished"
@@ -108,11 +112,15 @@ FAULTS: Final[dict[Fault, Kind]] = {
     F.RAIL_SILENT:              Kind(0.004,  step=True),
     F.RAIL_REFUSES:             Kind(0.004,  step=True),
     F.RAIL_LATE:                Kind(0.05),
+    F.RAIL_SLOW:                Kind(0.004,  step=True),
     F.RAIL_ANSWER_LOST:         Kind(0.05),
     F.CALLBACK_LOST:            Kind(0.05),
     F.CALLBACK_REPEATED:        Kind(0.1),
     F.CALLBACK_OUT_OF_ORDER:    Kind(0.2),
     F.CALLBACK_CONTRADICTS:     Kind(0.004,  step=True),
+    F.CALLBACK_REPLAYED:        Kind(0.006,  step=True),
+    F.CALLBACK_TOO_EARLY:       Kind(0.006,  step=True),
+    F.CALLBACK_FORGED:          Kind(0.006,  step=True),
     F.ENDPOINT_DOWN:            Kind(0.003,  step=True),
     F.ENDPOINT_ANSWER_LOST:     Kind(0.05),
     F.REGISTRATION_UNPUBLISHED: Kind(0.05),

@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import structs
 
+from zentra.bench.simulation import roads
 from zentra.bench.simulation.faults import FAULTS, Fault
 from zentra.bench.simulation.outside import Callback
-from zentra.bench.simulation.setting import APPROVED_SECONDS, GLOBEX, MONITORS, PARTIES, rates
+from zentra.bench.simulation.setting import APPROVED_SECONDS, GLOBEX, MONITORS, PARTIES, UNTRUSTED, rates
 from zentra.bench.simulation.shelf import LEASE_SECONDS
 from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.ledger.book import available
 from zentra.runtime.policy import PolicyRules
+from zentra.runtime.rails.routing import find_corridor, reference_of
 from zentra.runtime.reviews import Approvals, Member, ReviewRules
 
 if TYPE_CHECKING:
+    from zentra.bench.simulation.outside import SimulatedRail
     from zentra.bench.simulation.simulation import Simulation
     from zentra.bench.simulation.workers import SimulatedWorker
 
@@ -171,19 +174,61 @@ def _rail(name: str) -> Callable[[Simulation], bool]:
 def _contradict(simulation: Simulation) -> bool:
     """Let a rail say of a payment what is not so: another end, or another amount."""
     random = simulation.random
-    rail = random.choice(list(simulation.rails.values()))
-    payments = list(rail.inner.book)
+    rail = random.choice([rail for name, rail in simulation.rails.items() if name not in UNTRUSTED])
+    return _lie(simulation, rail, minor=random.choice((0, 1)))
+
+
+def _forge(simulation: Simulation) -> bool:
+    """Let somebody who knows the secret of a rail say what they like in its name; the rail itself stays honest."""
+    random = simulation.random
+    rail = simulation.rails[random.choice(sorted(UNTRUSTED))]
+    return _lie(simulation, rail, minor=random.choice((0, 0, 1)))
+
+
+def _lie(simulation: Simulation, rail: SimulatedRail, *, minor: int) -> bool:
+    random, payments = simulation.random, list(rail.inner.book)
     if not payments:
         return False
     payment = random.choice(payments)
     status = random.choice(("succeeded", "declined"))
-    minor = int(payment.order.amount) + random.choice((0, 1))
+    amount = int(payment.order.amount) + minor
+    _call_back(simulation, rail, payment.order.reference, status, amount, payment.order.currency)
+    return True
+
+
+def _call_back(
+    simulation: Simulation, rail: SimulatedRail, reference: str, status: str, minor: int, currency: str
+) -> None:
     fields = {
-        "event_id": f"forged-{simulation.step}-{random.randrange(10**6)}", "reference": payment.order.reference,
-        "status": status, "amount": str(minor), "currency": payment.order.currency,
-        "provider_reference": payment.provider_reference, "occurred_at": "2026-01-05T12:00:00Z",
+        "event_id": f"forged-{simulation.step}-{simulation.random.randrange(10**6)}", "reference": reference,
+        "status": status, "amount": str(minor), "currency": currency, "provider_reference": "forged",
+        "occurred_at": "2026-01-05T12:00:00Z",
     }  # fmt: skip
     simulation.callbacks.append(Callback(rail.settings.name, msgspec.json.encode(fields), simulation.time))
+
+
+def _too_early(simulation: Simulation) -> bool:
+    """Let a rail speak of an attempt that there is not yet, and perhaps never will be."""
+    random, rows = simulation.random, simulation.store.rows.transitions
+    requests = simulation.border.requests[-20:]
+    if not requests:
+        return False
+    asked = random.choice(requests)
+    corridor = find_corridor(simulation.store.current.corridors.get(asked.tenant, ()), asked.command)
+    if corridor is None:
+        return False
+    made = sum(row.event in ("provider.routed", "provider.failover") for row in rows[asked.intent])
+    rail = simulation.rails[corridor.rails[min(made, len(corridor.rails) - 1)]]
+    command, status = asked.command, random.choice(("succeeded", "declined"))
+    _call_back(simulation, rail, reference_of(asked.intent, made + 1), status, command.amount, command.currency)
+    return True
+
+
+def _replay(simulation: Simulation) -> bool:
+    """Let a rail make a callback once more that was taken long ago."""
+    if not simulation.called_back:
+        return False
+    simulation.callbacks.append(simulation.random.choice(simulation.called_back))
     return True
 
 
@@ -220,7 +265,11 @@ STRIKES: Final[Mapping[Fault, Callable[[Simulation], bool]]] = {
     F.FORGOTTEN: _forget,
     F.RAIL_SILENT: _rail("silent_until"),
     F.RAIL_REFUSES: _rail("refuses_until"),
+    F.RAIL_SLOW: _rail("slow_until"),
     F.CALLBACK_CONTRADICTS: _contradict,
+    F.CALLBACK_REPLAYED: _replay,
+    F.CALLBACK_TOO_EARLY: _too_early,
+    F.CALLBACK_FORGED: _forge,
     F.ENDPOINT_DOWN: _endpoint_down,
 }
 assert STRIKES.keys() == {fault for fault, kind in FAULTS.items() if kind.step}
@@ -233,7 +282,9 @@ def repair(simulation: Simulation) -> None:
     simulation.open_everything()
     simulation.endpoints.down_until.clear()
     for rail in simulation.rails.values():
-        rail.silent_until = rail.refuses_until = simulation.time
+        rail.silent_until = rail.refuses_until = rail.slow_until = simulation.time
+    simulation.store.configure(structs.replace(simulation.store.current, operations={}))
+    simulation.auditor.configured()
     for worker in list(simulation.workers):
         worker.beats_missed_until = 0.0
         if worker.stalled_until == float("inf"):
@@ -242,11 +293,13 @@ def repair(simulation: Simulation) -> None:
 
 
 def change_configuration(simulation: Simulation) -> None:
-    """Change what is set up: a policy, a fee, an endpoint, people, the rules of reviews, rates, an account, or a
-    party."""
+    """Change what is set up: a policy, a fee, an endpoint, people, the rules of reviews, rates, an account, a party,
+    corridors, or how a rail is operated."""
     random, store = simulation.random, simulation.store
     current = store.current
-    match random.randrange(8):
+    match random.randrange(10):
+        case 8 | 9:
+            roads.change(simulation)
         case 5:
             tenant = random.choice(sorted(current.rates))
             put = rates(tenant, current.rates[tenant][0].version + 1, simulation.store_time())

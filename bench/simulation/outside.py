@@ -48,7 +48,7 @@ class SimulatedRail:
         self._simulation, self.settings = simulation, settings
         self._random: Random = simulation.random
         self.inner = ScriptedRail(settings, simulation.rail_time, profile)
-        self.silent_until = self.refuses_until = 0.0
+        self.silent_until = self.refuses_until = self.slow_until = 0.0
         self._owed: dict[str, Payment] = {}  # by reference: what is still to be paid
         self._paid: dict[str, int] = {}  # by reference: how often it was paid
 
@@ -67,6 +67,11 @@ class SimulatedRail:
             self._owed[submission.reference] = payment
             self.pay()
         return unheard if silent or simulation.swarm.strikes(Fault.RAIL_LATE) else outcome
+
+    @property
+    def seconds(self) -> float:
+        """Return how long an answer takes now."""
+        return 4.0 if self._simulation.time < self.slow_until else 0.2
 
     def poll(self, reference: str) -> RailOutcome:
         """Return what the worker hears."""

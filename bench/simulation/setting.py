@@ -6,7 +6,9 @@ some that are frozen or closed; rails with and without idempotent references; co
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
+
+from msgspec import structs
 
 from zentra.bench.twins.fleet import START
 from zentra.bench.twins.store import StoreTwin
@@ -22,19 +24,22 @@ from zentra.runtime.ledger.monitors import Monitor
 from zentra.runtime.policy import Limits, PolicyRules
 from zentra.runtime.policy.rules import Risk, Rule, Window, WindowLimits
 from zentra.runtime.ports import Configuration, Endpoint
-from zentra.runtime.rails.port import RailSettings
-from zentra.runtime.rails.routing import Corridor
+from zentra.runtime.rails.port import RailSettings, Trust
+from zentra.runtime.rails.routing import Corridor, RailRoute
 from zentra.runtime.reviews import Approvals, Member, ReviewRules
 
 __all__ = [
     "APPROVED_SECONDS", "COLD_ACCOUNTS", "CURRENCY", "GLOBEX", "LISTED", "MEMBERS", "MONITORS", "NUMBERS", "PARTIES",
-    "PARTITIONS", "SECRET", "TENANTS", "UNLISTED", "configuration", "fees", "open_books", "profiles", "rates",
+    "PARTITIONS", "SECRET", "TENANTS", "UNLISTED", "UNTRUSTED", "configuration", "fees", "open_books", "profiles",
+    "rates",
 ]  # fmt: skip
 
 PARTITIONS: Final = 8
 TENANTS: Final = ("acme", "globex", "initech")
 CURRENCY: Final = "NGN"
 COLD_ACCOUNTS: Final = 6
+UNTRUSTED: Final[dict[str, Trust]] = {"delta": "shared_secret"}
+"""The rails whose callbacks anybody could have made who knows what they share with us."""
 SECRET: Final = "s" * 32
 _DOLLARS: Final = ("dollars", "liquidity-usd", "fee-usd")
 OPENING_MINOR: Final = 5_000_000
@@ -121,25 +126,17 @@ def configuration() -> Configuration:
     rails = {
         name: RailSettings(
             name=name, kind="sandbox", secret=SECRET, idempotent_references=idempotent, not_found_lies_seconds=lies,
-            poll_after_seconds=2, poll_interval_max_seconds=60, deadline_seconds=300,
+            poll_after_seconds=2, poll_interval_max_seconds=60, deadline_seconds=300, health_window_seconds=60,
+            health_calls_min=3, bad_percent_max=34, slow_seconds=1, open_seconds=6, probes_max=2,
         )
-        for name, idempotent, lies in (("alpha", True, 0.0), ("beta", False, 0.0), ("gamma", True, 20.0))
+        for name, idempotent, lies in (
+            ("alpha", True, 0.0), ("beta", False, 0.0), ("gamma", True, 20.0), ("delta", True, 0.0),
+        )
     }  # fmt: skip
     limits = Limits(transaction_minor_max=400_000, daily_minor_max=3_000_000, review_minor_min=150_000)
     rules = {
         "acme": PolicyRules(version=1, limits={CURRENCY: limits}),
         "globex": GLOBEX[0],
-    }
-    corridors: dict[str, tuple[Corridor, ...]] = {
-        "acme": (
-            Corridor("acme", "any", CURRENCY, "transfer", ("alpha", "beta", "gamma")),
-            Corridor("acme", "small", CURRENCY, "payment", ("gamma",), minor_max=100_000),
-        ),
-        "globex": (
-            Corridor("globex", "any", CURRENCY, "transfer", ("beta", "alpha")),
-            Corridor("globex", "pay", CURRENCY, "payment", ("beta",)),
-        ),
-        "initech": (Corridor("initech", "any", CURRENCY, "transfer", ("gamma", "alpha")),),
     }
     rules["initech"] = PolicyRules(
         version=1, compliance=Compliance(kyc_required=True, screen="counterparties", list_max_age_hours=720)
@@ -154,10 +151,32 @@ def configuration() -> Configuration:
     wants = ReviewRules(due_seconds=40, expires_seconds=3_000, approvals={CURRENCY: Approvals(minor_min=200_000)})
     lists = {"listed": NameList(ListInfo("listed", 1, digest_of_list(LISTED), LIST_FETCHED_AT, len(LISTED)), LISTED)}
     return Configuration(
-        version=1, policies=rules, corridors=corridors, endpoints=endpoints, rails=rails, reviews={"acme": wants},
+        version=1, policies=rules, corridors=corridors(), endpoints=endpoints, rails=rails, reviews={"acme": wants},
         members={"acme": dict(MEMBERS), "globex": dict(MEMBERS)}, fees=fees(), lists=lists,
         rates={tenant: rates(tenant, 1, START) for tenant in ("acme", "globex")},
     )  # fmt: skip
+
+
+def corridors() -> dict[str, tuple[Corridor, ...]]:
+    """Return where money can go when a run begins: by lot, by price, in order; with rails that take only some of it."""
+    alpha, beta, gamma = RailRoute("alpha", 1, 3, 10, 25), RailRoute("beta", 1, 1, 40), RailRoute("gamma", 2)
+    some, delta = structs.replace(gamma, priority=1, minor_max=300_000), RailRoute("delta", 1, 2, 5)
+
+    def corridor(tenant: str, name: str, kind: str, *routes: RailRoute, **rest: Any) -> Corridor:
+        rails = tuple(route.rail for route in routes)
+        return Corridor(tenant, name, CURRENCY, kind, rails, routes=routes, version=1, **rest)
+
+    return {
+        "acme": (
+            corridor("acme", "any", "transfer", alpha, beta, gamma, wait_seconds=60),
+            corridor("acme", "small", "payment", delta, gamma, minor_max=100_000, wait_seconds=5),
+        ),
+        "globex": (
+            corridor("globex", "any", "transfer", beta, alpha, prefer="cost"),
+            corridor("globex", "pay", "payment", delta, structs.replace(beta, priority=2), wait_seconds=0),
+        ),
+        "initech": (corridor("initech", "any", "transfer", delta, some, structs.replace(alpha, priority=2)),),
+    }
 
 
 def rates(tenant: str, version: int, as_of: datetime) -> tuple[FxRate, ...]:
@@ -176,6 +195,7 @@ def profiles() -> dict[str, RailProfile]:
         "alpha": RailProfile(SECRET, timings=timings),
         "beta": RailProfile(SECRET, idempotent=False, timings=timings),
         "gamma": RailProfile(SECRET, not_found_seconds=15, timings=timings),
+        "delta": RailProfile(SECRET, timings=timings),
     }
 
 

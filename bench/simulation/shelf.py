@@ -77,6 +77,8 @@ class Shelf(StoreTwin):
     logs = _slow(StoreTwin.logs)
     leaves = _slow(StoreTwin.leaves)
     answered = _slow(StoreTwin.answered)
+    exchange_health = _slow(StoreTwin.exchange_health)
+    waiting_callbacks = _slow(StoreTwin.waiting_callbacks)
 
     async def linger(self) -> None:
         """Stop whoever has read something, now and then for longer than it owns what it has read for."""

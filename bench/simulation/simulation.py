@@ -45,6 +45,7 @@ QUIET_ROUNDS_MAX: Final = 6_000
 QUIET_SECONDS_MAX: Final = 5 * 86_400.0
 LOOKING_SECONDS_MAX: Final = 900.0  # within this everything that was lost has been found
 WORKERS_MAX: Final = 3
+LYING: Final = {Fault.CALLBACK_CONTRADICTS, Fault.CALLBACK_TOO_EARLY, Fault.CALLBACK_FORGED}
 
 
 class Failed(Struct, frozen=True):
@@ -131,6 +132,7 @@ class Simulation:
         self.endpoints = Endpoints(self)
         self.border = Border(self)
         self.callbacks: list[Callback] = []
+        self.called_back: list[Callback] = []  # what a gateway has taken
         self.garbage: set[bytes] = set()
         self.workers: list[SimulatedWorker] = []
         self._graves: list[tuple[float, str]] = []
@@ -141,6 +143,7 @@ class Simulation:
         self.spare_endpoints: dict[str, list[Endpoint]] = {}
         self._worked_at = 0.0  # when a commit last told anybody of anything
         self._closed: dict[str, float] = {}  # until when the stream is away, or has no room
+        self._calmed: dict[str, datetime] = {}  # by key: when timers were due when the faults stopped
 
     # Clocks -------------------------------------------------------------------------------------------------------
 
@@ -305,6 +308,7 @@ class Simulation:
         if worker is None:
             return
         worker.beat()
+        worker.look_at_rails()
         for job in list(worker.jobs):
             if job in worker.jobs and worker.running:
                 worker.step(job)
@@ -322,7 +326,8 @@ class Simulation:
         if worker is None:
             return
         services: list[Callable[[], object]] = [
-            worker.beat, worker.listen_once, worker.look_at_timers, worker.tick_once, worker.report, worker.flush,
+            worker.beat, worker.look_at_rails, worker.listen_once,
+            worker.look_at_timers, worker.tick_once, worker.report, worker.flush,
             worker.look_after, partial(worker.sweep, 1.0), *(partial(worker.step, job) for job in worker.jobs),
         ]  # fmt: skip
         self.random.choice(services)()
@@ -346,12 +351,14 @@ class Simulation:
         callback = self.callbacks.pop(place)
         if self.swarm.strikes(Fault.CALLBACK_LOST):
             # Of a rail that lies, the truth must arrive in the end: nobody can know of what was never told.
-            if Fault.CALLBACK_CONTRADICTS in self.swarm.rates or self.rails[callback.rail].lies(callback):
+            if LYING & self.swarm.rates.keys() or self.rails[callback.rail].lies(callback):
                 self.callbacks.append(callback)
             return
         if not self.border.take_callback(callback):
             self.callbacks.append(callback)
-        elif self.swarm.strikes(Fault.CALLBACK_REPEATED):
+            return
+        self.called_back.append(callback)
+        if self.swarm.strikes(Fault.CALLBACK_REPEATED):
             self.callbacks.insert(self.random.randrange(len(self.callbacks) + 1), callback)
 
     def _time(self) -> None:
@@ -370,6 +377,8 @@ class Simulation:
         """Stop all faults and let time run until nothing is left to do."""
         self.swarm.calm()
         mischief.repair(self)
+        timers = self.store.rows.timers.items()
+        self._calmed = {key: timer.due_at for (_, key, name), timer in timers if name == "state"}
         started = self._worked_at = self.time
         for _ in range(QUIET_ROUNDS_MAX):
             if self._work_off():
@@ -391,6 +400,7 @@ class Simulation:
             self.make_callback(0)
         for worker in list(self.workers):
             worker.beat()
+            worker.look_at_rails()
             for job in list(worker.jobs):
                 worker.step(job)
                 while job in worker.jobs and job.may_go_on:
@@ -444,15 +454,19 @@ class Simulation:
         return frames or any(row.state in OPEN and row.next_at is None for row in rows)
 
     def _waits_for_people(self) -> set[str]:
-        """Return the intents that only a person can bring to an end."""
-        rows = self.store.rows
+        """Return the intents that only a person can bring to an end; a rail is asked once more before that is so."""
+        rows, people = self.store.rows, set()
         cases = {file.row.intent for file in rows.cases.values() if file.status == "open"}
-        return {
-            key
-            for key in {timer.key for timer in rows.timers.values() if timer.kind == "intent"}
-            if (state := rows.transitions[key][-1].state) is State.REVIEW
-            or (key in cases and state in (State.SUBMITTED, State.CONFIRMED))
-        }
+        for (kind, key, name), timer in rows.timers.items():
+            if kind != "intent":
+                continue
+            state = rows.transitions[key][-1].state
+            asked = name != "state" or self._calmed.get(key) != timer.due_at
+            if state is State.REVIEW or (
+                key in cases and (state is State.CONFIRMED or (asked and state is State.SUBMITTED))
+            ):
+                people.add(key)
+        return people
 
     def _finish(self) -> None:
         """Check what the auditor cannot see."""

@@ -15,6 +15,7 @@ import anyio
 
 from zentra.actors.committing import Committer
 from zentra.actors.engine import Engine
+from zentra.actors.health import LOOK_SECONDS, HealthExchange
 from zentra.actors.memory import Memory
 from zentra.actors.outward import Outward, Permitted
 from zentra.actors.owning import UNSETTLED_SECONDS
@@ -118,7 +119,7 @@ class SimulatedOutward(Outward):
         asks = isinstance(effect, Submission)
         outcome = rail.submit(effect) if isinstance(effect, Submission) else rail.poll(effect.reference)
         if not simulation.swarm.strikes(Fault.RAIL_ANSWER_LOST):
-            self._report_rail(outcome, "submit" if asks else "poll")
+            self._report_rail(outcome, "submit" if asks else "poll", rail.seconds)
 
     def heard_of_endpoint(self, tenant: str, endpoint: str, result: AttemptResult) -> None:
         """Report what an attempt has met."""
@@ -156,11 +157,14 @@ class SimulatedWorker(Worker):
         relay = Relay(simulation.store, publisher, lambda: self.leases, SILENCE)
         self.effects = SimulatedOutward(simulation)
         engine = Engine(Memory(simulation.store.current, simulation.partition_of), simulation.rules, slice_events=2)
+        self.effects.board = engine.memory.rails
         settings = WorkerSettings(name=name, lease_seconds=LEASE_SECONDS, events_max=events_max)
         super().__init__(
             settings, engine, simulation.store, simulation.stream.source(), relay, self.effects, SILENCE,
             clock=lambda: simulation.time,
         )  # fmt: skip
+        self._health = HealthExchange(engine.memory.rails, simulation.store, name, LEASE_SECONDS, SILENCE)
+        self._looked_at = -math.inf
         self._following: Any = Turn()
         self._claiming: Any = Turn()
         self._committer = Committer(
@@ -253,6 +257,13 @@ class SimulatedWorker(Worker):
         if self._simulation.time - self._lanes_at >= LANES_EVERY_SECONDS:
             self._lanes_at = self._simulation.time
             await self._open_lanes(frozenset(self.leases))
+
+    def look_at_rails(self) -> None:
+        """Let time pass for circuits, and hear what other workers have counted."""
+        time = self._simulation.time
+        if time - self._looked_at >= LOOK_SECONDS and not self.busy("rails"):
+            self._looked_at = time
+            self.spawn("rails", self._health.once(time))
 
     def listen_once(self) -> None:
         """Take what has arrived, or start over where the stream has rolled back."""

@@ -216,7 +216,6 @@ class Fleet:
         )
         self.workers: list[FleetWorker] = []
         self._serial = 0
-        self._seen_callbacks: set[tuple[str, str]] = set()
         self.add_worker("w1")
 
     def seconds(self) -> float:
@@ -246,11 +245,12 @@ class Fleet:
     # What comes in ------------------------------------------------------------------------------------------------
 
     def submit(
-        self, command: IntentCommand, *, tenant: str = "acme", principal: str = "dev", role: str = "developer"
-    ) -> str:
+        self, command: IntentCommand, *, tenant: str = "acme", principal: str = "dev", role: str = "developer",
+        id: str | None = None,
+    ) -> str:  # fmt: skip
         """Register an intent as the gateway does and publish its frame; return its id."""
         number = self._next()
-        intent = hashlib.sha256(f"intent/{number}".encode()).hexdigest()[:32]
+        intent = id or hashlib.sha256(f"intent/{number}".encode()).hexdigest()[:32]
         intent_id, digest, key = command.intent_id or f"intent-{number}", digest_of("intent", command), f"key-{number}"
         transition = register(
             intent=intent, tenant=tenant, intent_id=intent_id, command=command, digest=digest, key=key,
@@ -281,10 +281,8 @@ class Fleet:
 
     def report(self, outcome: RailOutcome, cause: str | None = None) -> None:
         """Let a rail say something; what has an event id is a callback, which the gateway takes once."""
-        if outcome.event_id is not None:
-            if (outcome.rail, outcome.event_id) in self._seen_callbacks:
-                return
-            self._seen_callbacks.add((outcome.rail, outcome.event_id))
+        if outcome.event_id is not None and not self.store.take_callback(outcome):
+            return
         named = parse_reference(outcome.reference)
         key = named[0] if named else callback_key(outcome.rail, outcome.reference)
         reported = m.RailReported(outcome, cause or outcome.event_id or f"report/{self._next()}")

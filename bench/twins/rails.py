@@ -16,6 +16,7 @@ from itertools import count
 from typing import NamedTuple
 
 from zentra.gateway.outward.rail_sandbox import (
+    SANDBOX_DECLARATION,
     SIGNATURE_HEADER,
     STATUSES,
     TIMESTAMP_HEADER,
@@ -24,7 +25,18 @@ from zentra.gateway.outward.rail_sandbox import (
 )
 from zentra.gateway.sandbox.scenarios import Order, Payment, PaymentBook, RailProfile, ReplyKind
 from zentra.gateway.sandbox.server import callback_bytes
-from zentra.runtime.rails.port import UNKNOWN_CAUSE, Cause, OutcomeStatus, RailOutcome, RailSettings, Submission, Trust
+from zentra.runtime.rails.port import (
+    UNKNOWN_CAUSE,
+    Cause,
+    Declaration,
+    OutcomeStatus,
+    RailOutcome,
+    RailSettings,
+    Submission,
+    Trust,
+    Verdict,
+    require_network,
+)
 
 __all__ = ["ScriptedCallback", "ScriptedRail"]
 
@@ -64,6 +76,11 @@ class ScriptedRail:
     def settings(self) -> RailSettings:
         """What this rail was configured with."""
         return self._settings
+
+    @property
+    def declaration(self) -> Declaration:
+        """What this adapter knows of the rail's ways."""
+        return SANDBOX_DECLARATION
 
     @property
     def paid(self) -> dict[str, int]:
@@ -112,9 +129,15 @@ class ScriptedRail:
             return self._outcome(reference, OutcomeStatus.NOT_FOUND, None, "polled")
         return self._stated(payment, now, "polled", None)
 
-    def verify_callback(self, raw: bytes, headers: Mapping[str, str], now: float) -> RailOutcome:
+    def verify_callback(
+        self, raw: bytes, headers: Mapping[str, str], now: float, peer: str | None = None
+    ) -> RailOutcome:
         """Return what an authentic callback says. Raises `CallbackRejected`."""
+        require_network(self._settings, peer)
         return verify_sandbox_callback(self._settings.name, self._settings.secret, raw, headers, now)
+
+    def ack(self, verdict: Verdict) -> None:
+        """Return None: the sandbox reads the status alone."""
 
     async def aclose(self) -> None:
         """There is nothing to give back."""

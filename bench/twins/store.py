@@ -16,12 +16,25 @@ from msgspec import Struct
 
 from zentra.bench.twins.store_commit import OpenCommit, lease_lock
 from zentra.bench.twins.store_deliveries import delivery_of, open_deliveries, page_of
+from zentra.bench.twins.store_gauges import gauges
+from zentra.bench.twins.store_health import HealthTwin
 from zentra.bench.twins.store_intake import Intake, frames_of
 from zentra.bench.twins.store_names import meant
-from zentra.bench.twins.store_reviews import reviews_told, workloads
-from zentra.bench.twins.store_rows import OutboxRow, Rows, add, behind, check, expiring, owned, refuse_non_uuids
+from zentra.bench.twins.store_reviews import workloads
+from zentra.bench.twins.store_rows import (
+    OutboxRow,
+    Rows,
+    add,
+    balance_of,
+    behind,
+    check,
+    expiring,
+    owned,
+    refuse_non_uuids,
+    waiting,
+)
+from zentra.bench.twins.store_timers import due, started
 from zentra.runtime.errors import DataError, InDoubt
-from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef, Balance, Posting, posting_hash
 from zentra.runtime.ports import (
     Claim,
@@ -35,7 +48,9 @@ from zentra.runtime.ports import (
     TickPlan,
     TickWrites,
     Timer,
+    WaitingCallback,
 )
+from zentra.runtime.rails.port import RailOutcome
 from zentra.runtime.reviews import Workload
 from zentra.runtime.stream_ports import NOTHING_CONSUMED, Outgoing, Position
 from zentra.runtime.webhooks.delivery import OPEN, Delivery
@@ -66,11 +81,11 @@ class Failure(Struct, frozen=True):
     after: bool = False
 
 
-class StoreTwin:
+class StoreTwin(HealthTwin):
     """An imaginary database. Every worker of a fleet holds the same one."""
 
     def __init__(self, clock: Callable[[], datetime], configuration: Configuration, partitions: int = 64) -> None:
-        self._clock = clock
+        super().__init__(clock)
         self.current = configuration
         self.intake = Intake()
         self.partitions = partitions
@@ -78,7 +93,6 @@ class StoreTwin:
         self.refs: dict[tuple[str, str], AccountRef] = {}
         self.numbers: dict[tuple[str, str, str], str] = {}  # account ids by tenant, scheme and number
         self.lease_rows = {number: LeaseRow(number) for number in range(partitions)}
-        self.members: dict[str, datetime] = {}
         self.commits = 0
         self.locks: dict[Hashable, OpenCommit] = {}  # by what is locked: whoever holds it
         self._known: set[str] = set()  # workers that have claimed since they were started
@@ -138,13 +152,18 @@ class StoreTwin:
         self.rows.outbox[key] = OutboxRow(partition, Outgoing(subject, kept or body, key), self._clock())
         return Outgoing(subject, body, key, kept=kept)
 
+    def take_callback(self, outcome: RailOutcome) -> bool:
+        """Keep a callback as the gateway does; return whether it is new."""
+        assert outcome.event_id is not None
+        name, known = (outcome.rail, outcome.event_id), self.rows.callbacks
+        if name in known:
+            return False
+        known[name] = WaitingCallback(outcome, self._clock())
+        return True
+
     def balance(self, account: int) -> Balance:
         """Return the counters of an account over all stripes."""
-        total = Balance()
-        for (key, _), stripe in self.rows.balances.items():
-            if key == account:
-                add(total, stripe)
-        return total
+        return balance_of(self.rows, account)
 
     # Ownership ----------------------------------------------------------------------------------------------------
 
@@ -287,35 +306,26 @@ class StoreTwin:
         self._meet("expiring_holds")
         return expiring(self.rows, accounts, self._clock())
 
+    async def waiting_callbacks(
+        self, names: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], tuple[WaitingCallback, ...]]:
+        """See Store.waiting_callbacks."""
+        self._meet("waiting_callbacks")
+        return waiting(self.rows, names)
+
     async def due_timers(
         self, partitions: Collection[int], until_seconds: float, limit: int
     ) -> list[tuple[Timer, float]]:
         """See Store.due_timers."""
         self._meet("due_timers")
-        now = self._clock()
-        left = [
-            (timer, (timer.due_at - now).total_seconds())
-            for timer in self.rows.timers.values()
-            if timer.partition in partitions
-        ]
-        return sorted((row for row in left if row[1] < until_seconds), key=lambda row: row[1])[:limit]
+        return due(self.rows, partitions, until_seconds, limit, self._clock())
 
     async def started_attempts(
         self, partitions: Collection[int], until_seconds: float, limit: int
     ) -> list[tuple[Timer, float]]:
         """See Store.started_attempts."""
         self._meet("started_attempts")
-        now = self._clock()
-        found = [
-            (timer, (now - self.rows.transitions[timer.key][-1].at).total_seconds())
-            for timer in self.rows.timers.values()
-            if (timer.kind, timer.name) == ("intent", "state")
-            and timer.partition in partitions
-            and timer.due_at < now + timedelta(seconds=until_seconds)
-            and timer.key in self.rows.transitions
-            and self.rows.transitions[timer.key][-1].state is State.SUBMITTED
-        ]
-        return sorted(found, key=lambda row: row[0].due_at)[:limit]
+        return started(self.rows, partitions, until_seconds, limit, self._clock())
 
     async def unsent(
         self, partitions: Collection[int], older_seconds: float, limit: int, *, commands: bool | None = None
@@ -378,22 +388,7 @@ class StoreTwin:
     async def statistics(self) -> Mapping[str, float]:
         """See Store.statistics."""
         self._meet("statistics")
-        sums: dict[tuple[str, str, str, str], int] = {}
-        for ref in self.refs.values():
-            total = self.balance(ref.id)
-            for layer in ("posted", "pending"):
-                key = (ref.tenant, ref.book, ref.currency, layer)
-                excess = getattr(total, f"debits_{layer}") - getattr(total, f"credits_{layer}")
-                sums[key] = sums.get(key, 0) + excess
-        now = self._clock()
-        waiting = [(now - row.created_at).total_seconds() for row in self.rows.outbox.values() if row.sent_at is None]
-        return {
-            "ledger_imbalance_minor_units": float(sum(abs(v) for k, v in sums.items() if k[3] == "posted")),
-            "ledger_imbalance_pending_minor_units": float(sum(abs(v) for k, v in sums.items() if k[3] == "pending")),
-            "outbox_lag_seconds": max(waiting, default=0.0),
-            **reviews_told(self.rows, now),
-            "cases_open": float(sum(case.status == "open" for case in self.rows.cases.values())),
-        }
+        return gauges(self.rows, self.refs.values(), self._clock())
 
     # Committing ---------------------------------------------------------------------------------------------------
 

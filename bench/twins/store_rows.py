@@ -19,6 +19,7 @@ from zentra.runtime.ledger.money import MINOR_MAX
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import (
     EXPIRING_MAX,
+    WAITING_MAX,
     CaseRow,
     DenialRow,
     Expiring,
@@ -28,6 +29,7 @@ from zentra.runtime.ports import (
     TickPlan,
     TickWrites,
     Timer,
+    WaitingCallback,
 )
 from zentra.runtime.stream_ports import Outgoing
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
@@ -40,11 +42,13 @@ __all__ = [
     "Rows",
     "add",
     "apply",
+    "balance_of",
     "behind",
     "check",
     "expiring",
     "owned",
     "refuse_non_uuids",
+    "waiting",
 ]
 
 _UUID: Final = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
@@ -98,6 +102,7 @@ class Rows(Struct):
     delivery_states: dict[str, DeliveryRow] = field(default_factory=dict)
     delivery_attempts: dict[tuple[str, int], tuple[Any, ...]] = field(default_factory=dict)
     command_outcomes: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    callbacks: dict[tuple[str, str], WaitingCallback] = field(default_factory=dict)  # by rail and event id
     callbacks_claimed: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     leaves: dict[tuple[str, int], tuple[str, bytes, bytes]] = field(default_factory=dict)  # intent, data, hash
     leaf_names: set[tuple[str, bytes]] = field(default_factory=set)  # of an intent, by hash
@@ -309,3 +314,25 @@ def expiring(rows: Rows, accounts: Collection[int], now: datetime) -> dict[int, 
         if row.account in found and row.status == "open" and row.expires_at <= until:
             found[row.account].append(ExpiringHold(row.intent, row.remaining, row.expires_at))
     return {account: Expiring(now, tuple(holds[:EXPIRING_MAX])) for account, holds in found.items()}
+
+
+def waiting(rows: Rows, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[WaitingCallback, ...]]:
+    """Return the callbacks of these rails and references that no intent has claimed, in the order of their arrival."""
+    found: dict[tuple[str, str], list[WaitingCallback]] = {}
+    for name, kept in rows.callbacks.items():
+        place = (kept.outcome.rail, kept.outcome.reference)
+        if place in names and name not in rows.callbacks_claimed:
+            found.setdefault(place, []).append(kept)
+    return {
+        place: tuple(sorted(kept, key=lambda one: (one.at, one.outcome.event_id or ""))[:WAITING_MAX])
+        for place, kept in found.items()
+    }
+
+
+def balance_of(rows: Rows, account: int) -> Balance:
+    """Return the counters of an account over all stripes."""
+    total = Balance()
+    for (key, _), stripe in rows.balances.items():
+        if key == account:
+            add(total, stripe)
+    return total

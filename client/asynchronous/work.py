@@ -6,12 +6,13 @@ from asyncio import sleep
 from collections.abc import Sequence
 from time import monotonic
 
-from zentra.client import calls
+from zentra.client import calls, proofs
 from zentra.client.asynchronous.transport import AsyncPages, AsyncTransport
 from zentra.client.calls import Time
 from zentra.client.errors import ConflictError
 from zentra.client.evidence import Verdict, verify_packet
 from zentra.client.models import Case, Command, Denial, Endpoint, ErrorPage, Version
+from zentra.client.proofs import EvidenceExport, EvidenceKeys
 
 __all__ = [
     "AsyncCases",
@@ -104,16 +105,48 @@ class AsyncEndpoints:
 
 
 class AsyncEvidence:
-    """Audit packets."""
+    """Audit packets, and the log that seals them."""
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
-    async def get(self, id: str) -> bytes:
-        """Return the sealed packet of an intent.
+    async def get(
+        self, id: str, *, format: str | None = None, addenda: int | None = None, checkpoint: int | None = None
+    ) -> bytes:
+        """Return the sealed packet of an intent: as it is, or as `dsse` (an envelope), `html` or `csv` (renderings).
 
-        Raises APIError (ConflictError `evidence_not_sealed` until it is sealed) and ValueError."""
-        return await self._transport.send(calls.get_evidence(id))
+        With `addenda` it is the one that had so many, with `checkpoint` it stands under the checkpoint of that size;
+        the same question has the same bytes for ever. Raises APIError (ConflictError `evidence_not_sealed` until it is
+        sealed) and ValueError."""
+        return await self._transport.send(calls.get_evidence(id, format, addenda, checkpoint))
+
+    async def checkpoint(self, *, size: int | None = None) -> bytes:
+        """Return a checkpoint of the tenant's log, the latest or the one of a size: a C2SP signed note, to keep."""
+        return await self._transport.send(proofs.get_checkpoint(size))
+
+    async def consistency(self, *, first: int | None = None, second: int | None = None) -> bytes:
+        """Return the proof that the log only grew between two sizes, from 0 to the latest where they are left out."""
+        return await self._transport.send(proofs.get_consistency(first, second))
+
+    async def inclusion(self, intent: str, *, addenda: int | None = None, checkpoint: int | None = None) -> bytes:
+        """Return the proof that what seals an intent is in the log."""
+        return await self._transport.send(proofs.get_inclusion(intent, addenda, checkpoint))
+
+    async def keys(self) -> EvidenceKeys:
+        """Return the public keys of the log; compare them with what you got by another way."""
+        return await self._transport.send(proofs.list_keys())
+
+    def exports(
+        self,
+        *,
+        actor: str | None = None,
+        created_from: Time | None = None,
+        created_before: Time | None = None,
+        page_size: int | None = None,
+    ) -> AsyncPages[EvidenceExport]:
+        """Return who exported which part of the log, the latest first."""
+        filters = {"actor": actor, "created_from": created_from, "created_before": created_before}
+        return AsyncPages(self._transport, proofs.list_exports(page_size, filters))
 
     async def wait(self, id: str, timeout: float) -> bytes:  # noqa: ASYNC109 - tells how long to ask
         """Return the packet once it is sealed, at most a minute after the intent has settled.

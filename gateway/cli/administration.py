@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import typer
 
-from zentra.gateway.cli.support import JSON_OPTION, administered, say, say_json, table, text_of
-from zentra.gateway.settings import SettingsError
+from zentra.gateway.cli.polling import add_polling
+from zentra.gateway.cli.rails import rails_app
+from zentra.gateway.cli.routes import add_rail_operations
+from zentra.gateway.cli.support import JSON_OPTION, administered, json_of, say, say_json, table
 
 if TYPE_CHECKING:
     from zentra.storage.administration import Mode
 
 __all__ = ["add_administration"]
 
-HIDDEN: Final = "***"
 TENANT: Final = typer.Argument(metavar="TENANT", help="The tenant's id, such as acme.")
 
 
@@ -31,13 +32,13 @@ def _group(help_text: str) -> typer.Typer:
 
 tenants_app = _group("Tenants: whose money it is.")
 principals_app = _group("Principals: the people and programs of a tenant.")
-rails_app = _group("Rails: who carries money out of the installation.")
 corridors_app = _group("Corridors: which rails carry a tenant's money where.")
 policies_app = _group("Policies: a tenant's limits, in versions.")
 
 
 def add_administration(app: typer.Typer) -> None:
     """Add the groups of commands to `app`."""
+    add_polling(rails_app)
     for name, group in (
         ("tenants", tenants_app),
         ("principals", principals_app),
@@ -46,6 +47,7 @@ def add_administration(app: typer.Typer) -> None:
         ("policies", policies_app),
     ):
         app.add_typer(group, name=name)
+    add_rail_operations(rails_app)
 
 
 @tenants_app.command("create")
@@ -115,47 +117,6 @@ def disable_principal(
         say(f"{principal} of {tenant} is disabled" if disabled else f"{principal} of {tenant} was disabled before")
 
 
-@rails_app.command("create")
-def create_rail(
-    name: str = typer.Argument(metavar="NAME", help="The rail's name, unique in the installation."),
-    kind: str = typer.Option("sandbox", help="sandbox (over HTTP) or inline (answers at once, for load tests)."),
-    base_url: str = typer.Option("", help="Where the rail is; its paths begin with /rails/NAME."),
-    callback_url: str = typer.Option("", help="Where it calls back: <gateway>/providers/<NAME>/callbacks."),
-    secret_file: Path | None = typer.Option(None, help="A file with the secret that signs callbacks."),
-    live: bool = typer.Option(False, help="For live tenants instead of test ones, for ever."),
-    file: Path | None = typer.Option(None, help="JSON with further settings, such as deadline_seconds."),
-    as_json: bool = JSON_OPTION,
-) -> None:
-    """Set a rail up, or change it.
-
-    \b
-    Example:
-      zentra rails create sandbox_a --base-url http://sandbox:8090 \\
-        --callback-url https://pay.example/providers/sandbox_a/callbacks --secret-file sandbox_a.secret
-    """
-    from zentra.runtime.rails.port import RailSettings
-
-    given = {"base_url": base_url, "callback_url": callback_url, "secret": _read(secret_file) if secret_file else ""}
-    asked = {"name": name, "kind": kind, **({"mode": "live"} if live else {})} | {
-        option: value for option, value in given.items() if value
-    }
-    rail = _converted({**(_json(file) if file else {}), **asked}, RailSettings, "the rail's settings")
-    changed = administered(lambda administration: administration.put_rail(rail))
-    if as_json:
-        say_json({"rail": name, "changed": changed})
-    else:
-        say(f"rail {name} is set up" if changed else f"rail {name} was set up like this before")
-
-
-@rails_app.command("list")
-def list_rails(as_json: bool = JSON_OPTION) -> None:
-    """List all rails, without their secrets: zentra rails list"""
-    found = msgspec.to_builtins(administered(lambda administration: administration.rails()))
-    for rail in found:
-        rail["secret"] = HIDDEN if rail["secret"] else ""
-    _listed(found, ("name", "kind", "mode", "base_url", "callback_url"), "no rails", as_json)
-
-
 @corridors_app.command("create")
 def create_corridor(
     tenant: str = TENANT,
@@ -208,7 +169,7 @@ def create_policy(
     """
     from zentra.gateway.cli.policy import policy_in
 
-    rules = policy_in(_json(file))
+    rules = policy_in(json_of(file))
     version = administered(lambda administration: administration.put_policy(tenant, rules, created_by=by))
     if as_json:
         say_json({"tenant": tenant, "version": version})
@@ -241,34 +202,3 @@ def _listed(found: list[dict[str, Any]], columns: tuple[str, ...], empty: str, a
 
 def _told(what: str, made: bool) -> str:
     return f"{what} is created" if made else f"{what} exists already, nothing is changed"
-
-
-def _read(path: Path) -> str:
-    return text_of(path).strip()
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(_read(path), type=dict[str, Any])
-    except msgspec.DecodeError as error:
-        raise SettingsError(f"{path}: {error}; it has to hold one JSON object") from error
-
-
-def _converted(value: dict[str, Any], kind: Any, what: str) -> Any:
-    """Return `value` as `kind`; raise SettingsError for a field that is wrong or unknown, which a typing error is."""
-    try:
-        made = msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"{what}: {error}") from error
-    unknown = sorted(_names(value) - _names(msgspec.to_builtins(made)))
-    if unknown:
-        raise SettingsError(f"{what}: there is no field {', '.join(unknown)}")
-    return made
-
-
-def _names(value: object, path: str = "") -> set[str]:
-    if not isinstance(value, dict):
-        return set()
-    return {f"{path}{name}" for name in value} | {
-        inner for name, below in value.items() for inner in _names(below, f"{path}{name}.")
-    }

@@ -1,11 +1,12 @@
-"""`zentra evidence`: check a packet offline, with the public key alone.
+"""`zentra evidence`: verify what was exported, offline, with the public key alone; export it; make it readable.
 
-- Nothing is read but the two files named: no network, no database, no configuration, no environment.
-- The exit code is the answer: 0 verified, 1 tampered, 2 incomplete, 3 the question could not be asked. Tampered wins
-  over incomplete.
+- `verify` and `render` read nothing but the files named: no network, no database, no configuration, no environment.
+- The exit code of `verify` is the answer: 0 verified, 1 tampered, 2 incomplete, 3 the question could not be asked.
+  Tampered wins over incomplete.
+- `export` and `consistency` read the installation, and leave with the same codes: 0 done, 3 it could not be done.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
@@ -13,15 +14,19 @@ from typing import Any
 
 import msgspec
 import typer
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from typer.core import TyperCommand, TyperGroup
 
-from zentra.runtime.evidence.heads import load_public_key
-from zentra.runtime.evidence.packet import Verdict, verify_packet
+from zentra.runtime.evidence.bundle_check import BundleVerdict
+from zentra.runtime.evidence.heads import TreeHead, load_public_key
+from zentra.runtime.evidence.keyring import KeyRing, head_flaw_in, ring_of
+from zentra.runtime.evidence.notes import NoteFlaw, read_note
+from zentra.runtime.evidence.packet import Problem, Verdict
+from zentra.runtime.evidence.verifying import verify_text
 
-__all__ = ["ExitCode", "evidence_app"]
+__all__ = ["ExitCode", "anchor_of", "evidence_app", "is_tar", "read_file", "refused"]
 
 PROBLEMS_SHOWN_MAX = 20  # the first one names the place; the rest of a long list only repeats its echo
+TAR_MAGIC = (257, b"ustar")
 
 
 class ExitCode(IntEnum):
@@ -45,7 +50,9 @@ def _own_usage_code() -> Iterator[None]:
         raise
 
 
-class _Command(TyperCommand):
+class OwnCommand(TyperCommand):
+    """A command whose wrong usage is 3."""
+
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         with _own_usage_code():
             return super().make_context(*args, **kwargs)
@@ -61,7 +68,16 @@ class _Group(TyperGroup):
             return super().resolve_command(*args, **kwargs)
 
 
-evidence_app = typer.Typer(help="Check evidence offline.", cls=_Group, no_args_is_help=True)
+EPILOG = "Exit codes: 0 verified or done, 1 tampered, 2 incomplete, 3 wrong usage, or it could not be done."
+evidence_app = typer.Typer(
+    help="Evidence: verify it offline, export it, make it readable.", cls=_Group, no_args_is_help=True,
+    rich_markup_mode=None,
+)  # fmt: skip
+KEY = typer.Option(metavar="PUB.pem", help="An Ed25519 public key that may have signed, in PEM; may come again.")
+ANCHOR = typer.Option(
+    [], "--anchor", metavar="CHECKPOINT",
+    help="A checkpoint that you kept: a signed note, or the head of a packet as JSON; may come again.",
+)  # fmt: skip
 
 
 @evidence_app.callback()
@@ -69,14 +85,33 @@ def _evidence() -> None:
     """Check evidence offline."""
 
 
-@evidence_app.command(cls=_Command)
+@evidence_app.command(cls=OwnCommand, epilog=EPILOG)
 def verify(
-    file: Path = typer.Argument(metavar="FILE", help="The audit packet, as exported."),
-    key: Path = typer.Option(metavar="PUB.pem", help="The Ed25519 public key that signs the tenant's log, in PEM."),
+    file: Path = typer.Argument(metavar="FILE", help="A packet, its envelope, a bundle, a proof or a checkpoint."),
+    key: list[Path] = KEY,
+    anchor: list[Path] = ANCHOR,
+    jobs: int = typer.Option(1, min=1, max=64, help="How many processes share the work of a large bundle."),
     as_json: bool = typer.Option(False, "--json", help="Print the whole verdict as JSON."),
 ) -> None:
-    """Verify an audit packet: exit 0 verified, 1 tampered, 2 incomplete, 3 wrong usage."""
-    verdict = verify_packet(_read(file), _public_key(key))
+    """Verify evidence with the public key alone, without network, database or configuration.
+
+    \b
+    Integrity (nothing was changed) and completeness (nothing is missing) are answered apart. A log that was cut off, or
+    restored from an old copy, contradicts nothing in itself: only a checkpoint that you kept elsewhere shows it.
+    \b
+    Examples:
+      zentra evidence verify packet.json --key pub.pem
+      zentra evidence verify acme-2026-10.tar --key pub.pem --anchor october.checkpoint --jobs 2
+      zentra evidence verify consistency.json --key pub.pem --json
+    """
+    ring = _ring(key)
+    try:
+        anchors = [anchor_of(read_file(one), ring) for one in anchor]
+    except NoteFlaw as flaw:
+        problem = Problem(flaw.code, "anchor", str(flaw))
+        verdict: Verdict | BundleVerdict = Verdict(ok=False, integrity=False, completeness=False, problems=(problem,))
+    else:
+        verdict = _verified(file, ring, anchors, jobs)
     code = _exit_code(verdict)
     if as_json:
         typer.echo(msgspec.json.encode(verdict).decode())
@@ -86,45 +121,115 @@ def verify(
     raise typer.Exit(code)
 
 
-def _exit_code(verdict: Verdict) -> ExitCode:
+def _verified(file: Path, ring: KeyRing, anchors: Sequence[TreeHead], jobs: int) -> Verdict | BundleVerdict:
+    if not is_tar(file):
+        return verify_text(read_file(file), ring, anchors)
+    from zentra.gateway.cli.progress import shown_progress
+    from zentra.storage.verification.bundle_files import verify_bundle
+
+    try:
+        with shown_progress() as progress:
+            return verify_bundle(file, ring, anchors, progress, jobs=jobs)
+    except OSError as error:
+        raise refused(f"{file}: {error.strerror or error}") from error
+
+
+def is_tar(file: Path) -> bool:
+    """Return whether a file is a tar file; leave with 3 where it cannot be read."""
+    place, magic = TAR_MAGIC
+    try:
+        with file.open("rb") as opened:
+            opened.seek(place)
+            return opened.read(len(magic)) == magic
+    except OSError as error:
+        raise refused(f"{file}: {error.strerror or error}") from error
+
+
+def anchor_of(data: bytes, ring: KeyRing) -> TreeHead:
+    """Return the head that somebody kept, verified; raise NoteFlaw for what no key of `ring` has signed."""
+    if not data.lstrip().startswith(b"{"):
+        return read_note(data, ring)
+    try:
+        head = msgspec.json.decode(data, type=TreeHead)
+    except msgspec.MsgspecError as error:
+        raise NoteFlaw("checkpoint_malformed", f"it is no head: {error}") from error
+    flaw = head_flaw_in(ring, head)
+    if flaw is not None:
+        raise NoteFlaw(*flaw)
+    return head
+
+
+def _exit_code(verdict: Verdict | BundleVerdict) -> ExitCode:
     if verdict.ok:
         return ExitCode.VERIFIED
     return ExitCode.INCOMPLETE if verdict.integrity else ExitCode.TAMPERED
 
 
-def _report(verdict: Verdict, code: ExitCode) -> Iterator[str]:
+def _report(verdict: Verdict | BundleVerdict, code: ExitCode) -> Iterator[str]:
     if verdict.ok:
         yield "evidence: verified"
-        yield f"  tenant       {verdict.tenant}"
-        yield f"  intent       {verdict.intent_id} ({verdict.intent})"
-        yield f"  records      {verdict.records}"
-        yield f"  attachments  {verdict.attachments}"
-        yield f"  head         {verdict.head_size} leaves at {verdict.head_at}"
-        yield f"  key          {verdict.key_id}"
+        yield from _told_bundle(verdict) if isinstance(verdict, BundleVerdict) else _told(verdict)
         return
     yield f"evidence: FAILED ({code.name.lower()})"
+    if isinstance(verdict, BundleVerdict):
+        yield f"  integrity     {'nothing was changed' if verdict.integrity else 'BROKEN'}"
+        yield f"  completeness  {'nothing is missing' if verdict.completeness else 'SOMETHING IS MISSING'}"
     for problem in verdict.problems[:PROBLEMS_SHOWN_MAX]:
         yield f"  {problem.where}: {problem.code}: {problem.detail}"
-    hidden = len(verdict.problems) - PROBLEMS_SHOWN_MAX
+    hidden = max(len(verdict.problems), getattr(verdict, "problems_in_all", 0)) - PROBLEMS_SHOWN_MAX
     if hidden > 0:
         yield f"  and {hidden} more"
 
 
-def _read(path: Path) -> bytes:
+def _told(verdict: Verdict) -> Iterator[str]:
+    yield f"  tenant       {verdict.tenant}"
+    if verdict.intent is not None:
+        yield f"  intent       {verdict.intent_id or '-'} ({verdict.intent})"
+    if verdict.records:
+        yield f"  records      {verdict.records}"
+        yield f"  attachments  {verdict.attachments}"
+    yield f"  head         {verdict.head_size} leaves at {verdict.head_at}"
+    yield f"  key          {verdict.key_id}"
+
+
+def _told_bundle(verdict: BundleVerdict) -> Iterator[str]:
+    yield "  integrity     nothing was changed"
+    yield "  completeness  nothing is missing of the range, as far as anchors reach"
+    yield f"  tenant        {verdict.tenant}"
+    yield f"  range         leaves {verdict.first} to {verdict.size} of the log ({verdict.since or 'the beginning'} to"
+    yield f"                {verdict.until or verdict.head_at})"
+    yield f"  entries       {verdict.entries} under {verdict.leaves} leaves"
+    if verdict.left_out:
+        yield f"  left out      the entries of {verdict.left_out} leaves, by the filter of the export"
+    yield f"  refusals      {verdict.denials}; earlier exports {verdict.exports}"
+    yield f"  anchored      {_range(verdict.anchored)}"
+    yield f"  unanchored    {_range(verdict.unanchored)}"
+    yield f"  keys          {', '.join(verdict.key_ids)}"
+
+
+def _range(leaves: tuple[int, int] | None) -> str:
+    return "nothing" if leaves is None else f"leaves {leaves[0]} to {leaves[1]}"
+
+
+def read_file(path: Path) -> bytes:
+    """Return what a file holds; leave with 3 where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
-        raise _refused(f"{path}: {error.strerror or error}") from error
+        raise refused(f"{path}: {error.strerror or error}") from error
 
 
-def _public_key(path: Path) -> Ed25519PublicKey:
-    pem = _read(path)
-    try:
-        return load_public_key(pem)
-    except ValueError as error:
-        raise _refused(f"{path}: {error}") from error
+def _ring(paths: Sequence[Path]) -> KeyRing:
+    keys = []
+    for path in paths:
+        try:
+            keys.append(load_public_key(read_file(path)))
+        except ValueError as error:
+            raise refused(f"{path}: {error}") from error
+    return ring_of(keys)
 
 
-def _refused(reason: str) -> typer.Exit:
+def refused(reason: str) -> typer.Exit:
+    """Say why the question could not be asked; return what leaves with 3."""
     typer.echo(f"evidence: {reason}", err=True)
     return typer.Exit(ExitCode.USAGE)

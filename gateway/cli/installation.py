@@ -196,6 +196,7 @@ def _banner(installation: Installation, *, kept: bool) -> list[str]:
         "",
         f"  API        {installation.base_url}",
         f"  sandbox    {installation.sandbox_url}/rails/sandbox_a and sandbox_b",
+        f'  banks      {installation.sandbox_url}/partners/providus and gtbank, for transfers that say "country": "NG"',
         f"  metrics    {installation.base_url}/metrics {' '.join(installation.metrics_urls)}",
         f"  Postgres   {installation.postgres_admin_url}",
         f"  Redis      {installation.redis_url}",

@@ -26,6 +26,7 @@ from zentra.gateway.cli.periods import add_periods
 from zentra.gateway.cli.policy import add_policy
 from zentra.gateway.cli.rates import add_rates
 from zentra.gateway.cli.reviews import add_reviews
+from zentra.gateway.cli.routes import add_routes
 from zentra.gateway.cli.screening import add_screening
 from zentra.gateway.cli.servers import add_servers
 from zentra.gateway.cli.support import JSON_OPTION, ExitCode, explained, say, say_json, settings, table
@@ -69,6 +70,7 @@ add_rates(app)
 add_fees(app)
 add_deadletters(app)
 add_reviews(app)
+add_routes(app)
 add_ledger(app)
 add_periods(app)
 add_archive(app)
@@ -79,7 +81,7 @@ app.add_typer(config_app, name="config")
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def evidence(context: typer.Context) -> None:
-    """Check evidence offline, by the public key alone."""
+    """Verify evidence offline by the public key alone, export it, make it readable."""
     from zentra.gateway.cli.evidence import evidence_app
 
     evidence_app(args=context.args, prog_name="zentra evidence")

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from zentra.runtime.policy import PolicyRules
     from zentra.runtime.policy.backtest import BacktestReport
     from zentra.runtime.policy.replay import Explanation
-    from zentra.storage.policies import Step
     from zentra.storage.pool import Pool
+    from zentra.storage.versions import Step
 
 __all__ = ["add_policy", "policy_in"]
 

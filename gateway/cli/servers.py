@@ -93,32 +93,38 @@ def worker() -> None:
 
 
 def sandbox(
-    rails: Path = typer.Option(metavar="FILE", help='JSON of rails and their secrets: {"sandbox_a": "secret"}'),
+    rails: Path = typer.Option(metavar="FILE", help='JSON of rails and their secrets: {"sandbox_a": "secret"}.'),
     host: str = typer.Option("127.0.0.1", help="The address to listen on."),
     port: int = typer.Option(8090, help="The port to listen on."),
     scenario: str = typer.Option("success", help="What payments do where an intent does not say."),
 ) -> None:
-    """Run the sandbox rail over HTTP.
+    """Run sandbox rails and simulated banks over HTTP.
 
     \b
-    A payment rail that behaves well or badly, as asked.
+    Payment rails that behave well or badly, as asked: sandbox rails under /rails/NAME, banks under /partners/NAME.
     An intent chooses with metadata: {"sandbox_scenario": "decline"}. Everything is in memory.
+    Where a bank stands, the file says how it knows us instead of a secret:
+      {"sandbox_a": "secret",
+       "providus": {"kind": "providus", "client_id": "zentra", "client_secret": "…"},
+       "gtbank": {"kind": "gtbank", "client_id": "zentra", "client_secret": "…", "callback_secret": "…"}}
     Example:
       zentra sandbox --rails rails.json --port 8090
     """
     _prepared()
+    from zentra.gateway.partners.partner import PartnerProfile
+
     try:
-        secrets = msgspec.json.decode(rails.read_bytes(), type=dict[str, str])
+        known = msgspec.json.decode(rails.read_bytes(), type=dict[str, str | PartnerProfile])
     except (OSError, msgspec.DecodeError) as error:
         raise SettingsError(f"{rails}: {error}; it has to be a JSON object of rail names and secrets") from error
 
     def run() -> None:
-        from zentra.gateway.sandbox.server import serve
+        from zentra.gateway.partners.server import serve
 
         try:
-            serve(host, port, secrets, scenario=scenario)
+            serve(host, port, known, scenario=scenario)
         except ValueError as error:
-            raise SettingsError(f"--scenario: {error}") from error
+            raise SettingsError(f"--scenario or {rails}: {error}") from error
 
     _run_for_ever(run)
 

@@ -29,7 +29,9 @@ __all__ = [
     "ExitCode",
     "InputError",
     "administered",
+    "converted",
     "explained",
+    "json_of",
     "need",
     "say",
     "say_json",
@@ -89,6 +91,34 @@ def text_of(path: Path) -> str:
         raise InputError(
             f"{shown}: byte {error.start} is no UTF-8; save it as UTF-8, for instance: iconv -t UTF-8 {shown}"
         ) from error
+
+
+def json_of(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file, or of stdin for -; raise SettingsError and InputError."""
+    try:
+        return msgspec.json.decode(text_of(path).strip(), type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise SettingsError(f"{path}: {error}; it has to hold one JSON object") from error
+
+
+def converted(value: dict[str, Any], kind: Any, what: str) -> Any:
+    """Return `value` as `kind`; raise SettingsError for a field that is wrong or unknown, which a typing error is."""
+    try:
+        made = msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{what}: {error}") from error
+    unknown = sorted(_names(value) - _names(msgspec.to_builtins(made)))
+    if unknown:
+        raise SettingsError(f"{what}: there is no field {', '.join(unknown)}")
+    return made
+
+
+def _names(value: object, path: str = "") -> set[str]:
+    if not isinstance(value, dict):
+        return set()
+    return {f"{path}{name}" for name in value} | {
+        inner for name, below in value.items() for inner in _names(below, f"{path}{name}.")
+    }
 
 
 def administered(work: Callable[[Administration], Coroutine[Any, Any, T]]) -> T:

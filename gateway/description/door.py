@@ -45,6 +45,7 @@ class Door(Struct, frozen=True, kw_only=True):
     summary: str
     answers: Mapping[int, type | UnionType | Media]
     media: Media | None = None  # another form of the first answer, for whoever accepts that
+    forms: tuple[Media, ...] = ()  # further forms of the answer 200, for whoever asks for one by `format`
     takes: Schema | None = None
     key: Literal["", "once", "each"] = ""
     waits: bool = False

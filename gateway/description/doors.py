@@ -25,6 +25,8 @@ from zentra.gateway.description.door import (
     schema_of_fields,
     schema_of_type,
 )
+from zentra.gateway.description.evidence_doors import EVIDENCE_DOORS
+from zentra.gateway.description.route_doors import ROUTE_DOORS
 from zentra.gateway.description.rows import COMMAND_HEADERS as _COMMAND_HEADERS
 from zentra.gateway.description.rows import REPLAYED as _REPLAYED
 from zentra.gateway.description.rows import command_row as _command
@@ -35,7 +37,7 @@ from zentra.gateway.routes.approvals import APPROVAL, APPROVAL_FILTERS, CANCELLA
 from zentra.gateway.routes.deliveries import DELIVERY_FILTERS, RECOVERY, RECOVERY_FILTERS
 from zentra.gateway.routes.fees import quote_schema
 from zentra.gateway.routes.holds import CAPTURE, HOLD_FILTERS, VOID
-from zentra.gateway.routes.intents import CANCEL, HOLDS, INTENT_FILTERS, PACKET_TYPE, PAYMENTS, REVERSAL, TRANSFERS
+from zentra.gateway.routes.intents import CANCEL, HOLDS, INTENT_FILTERS, PAYMENTS, REVERSAL, TRANSFERS
 from zentra.gateway.routes.journals import CONVERSIONS, JOURNALS, QUOTE, RATE
 from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOLUTION
 from zentra.gateway.routes.parties import AMENDMENT, KYC, PARTY, PARTY_FILTERS, RESCREEN
@@ -133,11 +135,7 @@ DOORS: Final[Mapping[str, Door]] = {
         name="show_intent", tag="intents", summary="An intent with everything around it.", answers={200: shapes.Intent},
         waits=True, headers=("preference-applied",), codes=("not_found",),
     ),
-    "GET /runtime/intents/{id}/evidence": Door(
-        name="show_evidence", tag="intents", summary="The sealed packet, as the bytes that a verifier takes.",
-        answers={200: Media(PACKET_TYPE.decode(), "the packet; `zentra evidence verify` checks it offline")},
-        headers=("etag",), codes=("not_found", "evidence_not_sealed"),
-    ),
+    **EVIDENCE_DOORS,
     "POST /runtime/intents/{id}/cancel": _command(
         "cancel_intent", "intents", "Cancel before anything was sent to a rail.", CANCEL, *COMMAND_CODES["cancel"]
     ),
@@ -314,6 +312,7 @@ DOORS: Final[Mapping[str, Door]] = {
         name="explain_intent", tag="policies", summary="Why each decision on an intent was what it was, made again.",
         answers={200: pages.Decisions}, codes=("not_found",),
     ),
+    **ROUTE_DOORS,
     "POST /webhooks/endpoints": Door(
         name="create_endpoint", tag="webhooks", summary="Set up an endpoint and show its secret, once.",
         answers={201: shapes.EndpointMade}, takes=schema_of_fields(ENDPOINT), key="once", headers=_REPLAYED,

@@ -107,7 +107,7 @@ _PATH: Final[Mapping[str, str]] = {
     "id": "an id of this tenant; unknown ids and those of others are the same 404",
     "rail": "the name of the rail",
     "code": "an error code",
-    "version": "the number of a version, of the policy or of the fees",
+    "version": "the number of a version, of the policy, the routes or the fees",
     "number": "an account number behind its scheme and a colon, like `virtual:123456789015`",
     "monitor": "the id of a monitor",
     "sequence": "the version of an intent, as its records count",
@@ -118,10 +118,12 @@ _TAGS: Final[Mapping[str, str]] = {
     "holds": "money that is spoken for, and what becomes of it",
     "accounts": "books and accounts, balances, entries, statements",
     "policies": "a tenant's rules in versions, and why a decision was what it was",
+    "routes": "where money can go, in versions, by which rails, and why an intent went by one",
     "reviews": "what waits for a person",
     "approvals": "what needs a second person and is no intent",
     "cases": "what has gone wrong beside an intent",
     "denials": "what was refused, as evidence",
+    "evidence": "what proves what happened, to whoever has the public key",
     "fees": "what is charged, and what a movement would cost",
     "webhooks": "where events go, and what became of each",
     "rails": "what providers call",
@@ -275,6 +277,8 @@ def _responses(route: Route, door: Door, codes: Sequence[str]) -> dict[str, Any]
                 responses[status]["content"][door.media.type] = {"schema": {}}
         elif answer.type:
             responses[status]["content"] = {answer.type: {"schema": {}}}
+        if status == 200:
+            responses[status].setdefault("content", {}).update({form.type: {"schema": {}} for form in door.forms})
     for status, those in _by_status(codes).items():
         problem = _problem(status, those, route, door)
         if status not in responses:

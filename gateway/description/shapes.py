@@ -173,6 +173,9 @@ class CallbackShown(Struct, frozen=True, kw_only=True):
     received_at: datetime
     digest: Hash
     repeats: int
+    status: str | None = None
+    trust: str | None = None
+    same_as: str | None = None
 
 
 class WebhookData(Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from typing import Final
 from zentra.gateway.doors.pressure import Cause, Overloaded
 from zentra.gateway.http.sending import Sending
 from zentra.runtime.errors import DataError, Unavailable, ZentraError
-from zentra.storage.intake.callbacks import Callback, register_callbacks
+from zentra.storage.intake.callbacks import Callback, Taken, register_callbacks
 from zentra.storage.pool import Pool
 
 __all__ = ["CallbackIntake"]
@@ -21,7 +21,7 @@ GROUP_MAX: Final = 256
 QUEUE_MAX: Final = 10_000  # a rail that is told to come back does
 RETRY_SECONDS: Final = 2
 
-_Waiting = tuple[Callback, asyncio.Future[bool]]
+_Waiting = tuple[Callback, asyncio.Future[Taken]]
 
 
 class CallbackIntake:
@@ -32,13 +32,13 @@ class CallbackIntake:
         self._queue: deque[_Waiting] = deque()
         self._runner: asyncio.Task[None] | None = None
 
-    async def submit(self, callback: Callback) -> bool:
-        """Return, after the commit, whether the callback was new.
+    async def submit(self, callback: Callback) -> Taken:
+        """Return, after the commit, what the callback was to the store.
 
         Raises Overloaded, Unavailable, or DataError where the store refuses it."""
         if len(self._queue) >= QUEUE_MAX:
             raise Overloaded(Cause.REQUESTS, RETRY_SECONDS)
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
         self._queue.append((callback, done))
         if self._runner is None or self._runner.done():
             self._runner = asyncio.create_task(self._run(), name="callbacks")
@@ -74,9 +74,9 @@ class CallbackIntake:
             _fail(group, error)
             return
         self._sending.send_nowait(done.outgoing)
-        for (_, answer), new in zip(group, done.new, strict=True):
+        for (_, answer), taken in zip(group, done.taken, strict=True):
             if not answer.done():  # the provider may have gone
-                answer.set_result(new)
+                answer.set_result(taken)
 
 
 def _fail(group: list[_Waiting], error: BaseException) -> None:

@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import uvicorn
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from zentra.gateway.access.certificates import secured
 from zentra.gateway.access.opening import open_access
@@ -45,10 +46,12 @@ from zentra.gateway.routes.accounts import AccountRoutes
 from zentra.gateway.routes.approvals import ApprovalRoutes, Asking
 from zentra.gateway.routes.books import BookRoutes
 from zentra.gateway.routes.callbacks import CallbackRoutes
+from zentra.gateway.routes.corridors import CorridorRoutes
 from zentra.gateway.routes.deliveries import DeliveryRoutes
 from zentra.gateway.routes.deposits import DepositRoutes
 from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
+from zentra.gateway.routes.evidence import EvidenceRoutes
 from zentra.gateway.routes.fees import FeeRoutes
 from zentra.gateway.routes.health import HealthRoutes
 from zentra.gateway.routes.holds import HoldRoutes
@@ -62,8 +65,9 @@ from zentra.gateway.routes.statements import StatementRoutes
 from zentra.gateway.routes.webhooks import WebhookRoutes
 from zentra.gateway.scorers import load_scorers
 from zentra.gateway.sealing import Sealer
-from zentra.gateway.settings import Settings
+from zentra.gateway.settings import Settings, SettingsError
 from zentra.runtime.errors import Unavailable
+from zentra.runtime.evidence.heads import load_private_key
 from zentra.runtime.subjects import COMMANDS
 from zentra.storage.idempotency import RedisIdempotency
 from zentra.storage.intake.clock import DatabaseClock
@@ -230,7 +234,6 @@ class _Builder:
         command_waiters = CommandWaiters(partial(border_reads.command_outcomes, writer_pool))
         for part in (callback_intake, intake, intent_waiters, command_waiters):
             stack.push_async_callback(part.aclose)
-
         door = IntentDoor(intake, metrics)
         commands = CommandDoor(writer_pool, sending, command_waiters, metrics, partitions)
         callbacks = CallbackRoutes(partial(border_reads.rails, writer_pool), http, callback_intake, metrics)
@@ -241,13 +244,14 @@ class _Builder:
         intents = IntentRoutes(tenant_pool, door, commands, intent_waiters, lists, Asking(writer_pool))
         routes = [
             *intents.routes(),
+            *EvidenceRoutes(tenant_pool, lists, _evidence_key(settings)).routes(),
             *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
             *_books(tenant_pool, intents, Quotes(secret), lists, door, intent_waiters),
             *HoldRoutes(tenant_pool, commands, lists).routes(),
             *_desk(tenant_pool, writer_pool, commands, lists, denials),
             *PartyRoutes(tenant_pool, lists).routes(),
-            *PolicyRoutes(tenant_pool, load_scorers(self.settings.risk_scorers), lists).routes(),
             *_webhooks(tenant_pool, commands, sealer, lists),
+            *_ruled(tenant_pool, writer_pool, settings, lists),
             *callbacks.routes(),
             *health.routes(),
         ]
@@ -354,6 +358,16 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _evidence_key(settings: Settings) -> Ed25519PrivateKey | None:
+    """Return the key that signs envelopes, where this gateway has it; raise SettingsError for what is no key."""
+    if not settings.evidence_key:
+        return None
+    try:
+        return load_private_key(settings.evidence_key.encode())
+    except ValueError as error:
+        raise SettingsError(f"ZENTRA_EVIDENCE_KEY: {error}") from error
+
+
 def _books(
     tenant_pool: Pool, intents: IntentRoutes, quotes: Quotes, lists: Lists, door: IntentDoor, waiters: IntentWaiters
 ) -> list[Route]:
@@ -386,6 +400,14 @@ def _desk(
         *ReviewRoutes(tenant_pool, commands, lists, denials.add).routes(),
         *ApprovalRoutes(tenant_pool, writer_pool, commands, lists).routes(),
         *OperationRoutes(tenant_pool, commands, lists).routes(),
+    ]
+
+
+def _ruled(tenant_pool: Pool, writer_pool: Pool, settings: Settings, lists: Lists) -> list[Route]:
+    """Return the routes of what a tenant keeps in versions: its policy, and where its money goes."""
+    return [
+        *PolicyRoutes(tenant_pool, load_scorers(settings.risk_scorers), lists).routes(),
+        *CorridorRoutes(tenant_pool, writer_pool, lists, settings.lease_seconds).routes(),
     ]
 
 

@@ -12,23 +12,21 @@ import asyncio
 import csv
 import io
 import logging
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 from zentra.gateway.http.problems import Problem
 from zentra.gateway.listening import Receive, Send
 from zentra.runtime.errors import ZentraError
+from zentra.runtime.spreadsheets import safe_cell
 
-__all__ = ["CSV_TYPE", "Table", "safe_cell", "wants_csv"]
+__all__ = ["CSV_TYPE", "Table", "wants_csv"]
 
 _log = logging.getLogger(__name__)
 
 CSV_TYPE: Final = b"text/csv; charset=utf-8"
 SEND_SECONDS_MAX: Final = 10.0
 CHECK_EVERY: Final = 8  # batches of rows
-_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?\Z", re.ASCII)
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 Row = Sequence[str]
 Headers = Sequence[tuple[bytes, bytes]]
@@ -52,11 +50,6 @@ def _quality(parameters: Sequence[str]) -> float:
             except ValueError:
                 return 0.0
     return 1.0
-
-
-def safe_cell(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula."""
-    return "'" + text if text.startswith(_FORMULA) and not _NUMBER.match(text) else text
 
 
 class Table:

@@ -28,6 +28,7 @@ from zentra.gateway.devstack.stack import DevStack, DevStackError, NatsPorts
 from zentra.gateway.installation.files import InstallationFiles
 from zentra.gateway.installation.processes import Processes
 from zentra.gateway.installation.seed import TENANTS, Keys, SeedPlan, seed_books, seed_configuration
+from zentra.gateway.outward.rail_kinds import rail_kind
 from zentra.gateway.settings import Settings
 from zentra.runtime.rails.port import RailSettings
 from zentra.storage.administration import Administration
@@ -35,9 +36,11 @@ from zentra.storage.migrate import PARTITIONS, migrate
 from zentra.storage.pool import Pool, open_pool
 from zentra.streams.accounts import RUNTIME_USER, render_config, runtime_password, tenant_password
 
-__all__ = ["SANDBOX_RAILS", "Installation"]
+__all__ = ["BANKS", "SANDBOX_RAILS", "Installation"]
 
 SANDBOX_RAILS: Final = ("sandbox_a", "sandbox_b")
+BANKS: Final = ("providus", "gtbank")  # each is the name of a rail, its kind, and a bank that the sandbox plays
+CLIENT_ID: Final = "zentra"
 # Every process asks for the streams when it starts, and for as long as it takes to answer, the server sets their limits
 # aside once more: several processes at once need that many times the room, though no byte of it is used.
 STORE_BYTES_MAX: Final = 128 * 1024**3
@@ -224,7 +227,7 @@ class Installation:
         self.settings = self._make_settings(stack, files)
         files.write_settings(self.settings)
         rails = self._rails(files)
-        plan = SeedPlan(rails, SANDBOX_RAILS if self._counts["sandbox"] else ("inline",))
+        plan = SeedPlan(rails, SANDBOX_RAILS, BANKS) if self._counts["sandbox"] else SeedPlan(rails, ("inline",))
         self.keys = _apart(lambda: self._prepare(plan, files.read("keys")))
         files.write("keys", self.keys)
         self.reload_nats()
@@ -295,14 +298,29 @@ class Installation:
             )
             for name in (SANDBOX_RAILS if self._counts["sandbox"] else ())
         ]
-        return [inline, *(msgspec.structs.replace(rail, **self._rail_timing) for rail in sandboxes)]
+        banks = [self._bank(files, name) for name in (BANKS if self._counts["sandbox"] else ())]
+        return [inline, *(msgspec.structs.replace(rail, **self._rail_timing) for rail in (*sandboxes, *banks))]
+
+    def _bank(self, files: InstallationFiles, name: str) -> RailSettings:
+        declaration = rail_kind(name).declaration
+        return RailSettings(
+            name=name,
+            kind=name,
+            base_url=f"{self.sandbox_url}/partners/{name}",
+            secret=files.secret(f"rail.{name}"),
+            callback_url=f"{self.base_url}/providers/{name}/callbacks",
+            idempotent_references=declaration.idempotent_references,
+            not_found_lies_seconds=declaration.not_found_lies_seconds,
+            options={"client_id": CLIENT_ID, "simulator": "true"},
+            secrets={"client_secret": files.secret(f"rail.{name}.client")} if name == "gtbank" else {},
+        )
 
     def _make_processes(self, files: InstallationFiles, rails: list[RailSettings]) -> Processes:
         logs = self._log_dir or self.data_dir / "logs"
         logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         processes = Processes(logs, files.write_processes)
         if self._counts["sandbox"]:
-            secrets = files.write("rails", {rail.name: rail.secret for rail in rails if rail.kind == "sandbox"})
+            secrets = files.write("rails", {rail.name: _played(rail) for rail in rails if rail.kind != "inline"})
             port = self._ports["sandbox-1"]
             arguments = ("sandbox", "--rails", str(secrets), "--host", LOOPBACK, "--port", str(port))
             processes.add("sandbox-1", {}, arguments, port, f"/rails/{SANDBOX_RAILS[0]}/control")
@@ -352,6 +370,14 @@ class Installation:
     def _stop_at_exit(self) -> None:
         if os.getpid() == self._owner:  # a forked child inherits the hook, but not the processes
             self.stop()
+
+
+def _played(rail: RailSettings) -> object:
+    """Return how the sandbox's process is told to play the other side of a rail."""
+    if rail.kind == "sandbox":
+        return rail.secret
+    client_secret = rail.secrets.get("client_secret", rail.secret)
+    return {"kind": rail.kind, "client_id": CLIENT_ID, "client_secret": client_secret, "callback_secret": rail.secret}
 
 
 def _nats_url(stack: DevStack, user: str) -> str:

@@ -34,6 +34,8 @@ POLICY: Final = PolicyRules(
     }
 )  # fmt: skip
 CORRIDOR_KINDS: Final = ("transfer", "payment")
+BANK_CORRIDOR: Final = "ng-banks"
+BANK_COUNTRY: Final = "NG"
 ANSWER_SECONDS_MAX: Final = 30  # the first commit of a cold worker; anything longer is a fault
 
 Keys = dict[str, dict[str, str]]
@@ -49,6 +51,7 @@ class SeedPlan(Struct, frozen=True):
 
     rails: Sequence[RailSettings]
     corridor_rails: Sequence[str]
+    bank_rails: Sequence[str] = ()  # of the transfers that name the country of these banks
 
 
 async def seed_configuration(administration: Administration, plan: SeedPlan, known: Mapping[str, Any]) -> Keys:
@@ -74,6 +77,9 @@ async def seed_configuration(administration: Administration, plan: SeedPlan, kno
             name = f"ng-{kind}"
             if name not in corridors:
                 await administration.put_corridor(Corridor(tenant, name, CURRENCY, kind, tuple(plan.corridor_rails)))
+        if plan.bank_rails and BANK_CORRIDOR not in corridors:
+            banks = Corridor(tenant, BANK_CORRIDOR, CURRENCY, "transfer", tuple(plan.bank_rails), country=BANK_COUNTRY)
+            await administration.put_corridor(banks)
         if not await administration.policies(tenant):
             await administration.put_policy(tenant, POLICY, created_by="ops")
     return keys

@@ -18,10 +18,12 @@ from zentra.runtime.rails.port import (
     CallbackCode,
     CallbackRejected,
     Cause,
+    Declaration,
     OutcomeStatus,
     RailOutcome,
     RailSettings,
     Submission,
+    Verdict,
 )
 
 __all__ = ["InlineRail"]
@@ -39,6 +41,8 @@ SCENARIOS = {
 
 class InlineRail:
     """A rail that answers from a table."""
+
+    declaration = Declaration(callback_trust="none", idempotent_references=True)
 
     def __init__(self, settings: RailSettings, remembered_max: int = REMEMBERED_MAX) -> None:
         self._settings = settings
@@ -80,9 +84,14 @@ class InlineRail:
             )
         return msgspec.structs.replace(known, trust="polled")
 
-    def verify_callback(self, raw: bytes, headers: Mapping[str, str], now: float) -> RailOutcome:
+    def verify_callback(
+        self, raw: bytes, headers: Mapping[str, str], now: float, peer: str | None = None
+    ) -> RailOutcome:
         """Raises `CallbackRejected` always: nobody can sign for this rail."""
         raise CallbackRejected(self._settings.name, CallbackCode.SIGNATURE_MISSING)
+
+    def ack(self, verdict: Verdict) -> None:
+        """Return None: nobody calls back."""
 
     async def aclose(self) -> None:
         """There is nothing to give back."""

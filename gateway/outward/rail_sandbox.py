@@ -11,37 +11,31 @@ The invariants kept here:
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import aiohttp
 import msgspec
 
-from zentra.gateway.outward.http import AddressPolicy, AddressRefused, Answer, OutwardHttp
+from zentra.gateway.outward.http import Answer
+from zentra.gateway.outward.rail_http import Call, HttpRail, json_body
 from zentra.runtime.rails.port import (
-    UNKNOWN_CAUSE,
     CallbackCode,
     CallbackRejected,
-    Cause,
+    Declaration,
     OutcomeStatus,
     RailOutcome,
-    RailSettings,
     Submission,
     Trust,
     minor_from_text,
+    plain_text,
     raw_digest,
+    require_network,
 )
-from zentra.runtime.rails.routing import parse_reference
-from zentra.runtime.tracing import traceparent
-
-if TYPE_CHECKING:
-    from zentra.gateway.spans import Span, Spans
 
 __all__ = [
+    "SANDBOX_DECLARATION",
     "SIGNATURE_HEADER",
     "STATUSES",
     "TIMESTAMP_HEADER",
@@ -55,6 +49,7 @@ __all__ = [
 TIMESTAMP_HEADER = "x-sandbox-timestamp"
 SIGNATURE_HEADER = "x-sandbox-signature"
 TIMESTAMP = re.compile(r"[0-9]{1,12}")
+SANDBOX_DECLARATION = Declaration(callback_trust="body_signed", idempotent_references=True)
 TOLERANCE_SECONDS = 300  # what webhook libraries allow between two clocks
 
 STATUSES = {
@@ -126,7 +121,7 @@ def verify_sandbox_callback(rail: str, secret: str, raw: bytes, headers: Mapping
     except ValueError:  # MsgspecError is one, and so is what bytes that are not UTF-8 raise
         raise CallbackRejected(rail, CallbackCode.BODY_MALFORMED) from None
     minor = minor_from_text(body.amount)
-    if not body.event_id or not body.reference or minor is None:
+    if not plain_text(body.event_id) or not plain_text(body.reference) or minor is None:
         raise CallbackRejected(rail, CallbackCode.BODY_MALFORMED)
     status = STATUSES.get(body.status)
     return RailOutcome(
@@ -143,27 +138,13 @@ def verify_sandbox_callback(rail: str, secret: str, raw: bytes, headers: Mapping
     )
 
 
-class SandboxRail:
-    """The sandbox rail over HTTP. Connections are opened with the first call, inside the caller's event loop."""
+class SandboxRail(HttpRail):
+    """The sandbox rail over HTTP."""
 
-    def __init__(self, settings: RailSettings, http: OutwardHttp | None = None, spans: Spans | None = None) -> None:
-        """`http` is shared and stays open when the rail closes; without one the rail makes and closes its own. `spans`
-        makes one for every call that follows from a record."""
-        self._settings, self._spans = settings, spans
-        self._payments_url = f"{settings.base_url.rstrip('/')}/rails/{settings.name}/payments"
-        self._shared = http is not None
-        self._http = http
-        # A submit that waits for its turn has not begun, so its time-out must not run: the turn is given here and not
-        # by the pool of connections.
-        self._turns = asyncio.Semaphore(settings.concurrency_max)
+    declaration = SANDBOX_DECLARATION
 
-    @property
-    def settings(self) -> RailSettings:
-        """What this rail was configured with."""
-        return self._settings
-
-    async def submit(self, submission: Submission) -> RailOutcome:
-        """Ask the rail to pay; return what it answered. Ambiguity is `unknown`, never an exception."""
+    def submit_call(self, submission: Submission) -> Call:
+        """Return the request that asks the rail to pay."""
         body = SubmitBody(
             reference=submission.reference,
             amount=str(submission.minor),
@@ -172,133 +153,50 @@ class SandboxRail:
             callback_url=self._settings.callback_url,
             scenario=submission.scenario,
         )
-        encoded = msgspec.json.encode(body)
-        cause = Cause(submission.trace, submission.tracestate, submission.sequence)
-        return await self._follow("POST", self._payments_url, submission.reference, encoded, cause)
+        return Call("POST", f"/rails/{self._settings.name}/payments", "/payments", msgspec.json.encode(body))
 
-    async def poll(self, reference: str, cause: Cause = UNKNOWN_CAUSE) -> RailOutcome:
-        """Ask the rail what became of a reference. Ambiguity is `unknown`, never an exception."""
-        return await self._follow("GET", f"{self._payments_url}/{quote(reference, safe='')}", reference, None, cause)
+    def poll_call(self, reference: str) -> Call:
+        """Return the request that asks what became of a reference."""
+        path = f"/rails/{self._settings.name}/payments/{quote(reference, safe='')}"
+        return Call("GET", path, "/payments/{reference}")
 
-    def verify_callback(self, raw: bytes, headers: Mapping[str, str], now: float) -> RailOutcome:
-        """Return what an authentic callback says. Raises `CallbackRejected`."""
-        return verify_sandbox_callback(self._settings.name, self._settings.secret, raw, headers, now)
+    def read_submit(self, answer: Answer, submission: Submission) -> RailOutcome:
+        """Return what the rail's answer to a submit says."""
+        return self._read(answer, submission.reference, "direct")
 
-    async def aclose(self) -> None:
-        """Give back connections. Calling it twice does no harm."""
-        if self._http is not None and not self._shared:
-            await self._http.aclose()
-            self._http = None
+    def read_poll(self, answer: Answer, reference: str) -> RailOutcome:
+        """Return what the rail's answer to a poll says."""
+        return self._read(answer, reference, "polled")
 
-    async def _follow(self, method: str, url: str, reference: str, body: bytes | None, cause: Cause) -> RailOutcome:
-        """Ask, in a span where spans are exported and a record is known that the call follows from."""
-        headers, spans = _trace_headers(reference, cause), self._spans
-        named = parse_reference(reference) if spans is not None and headers else None
-        if spans is None or named is None:
-            return await self._ask(method, url, reference, body, headers)
-        template = "/payments" if method == "POST" else "/payments/{reference}"
-        told: dict[str, str | int] = {
-            "url.template": template, "zentra.rail": self._settings.name, "zentra.rail.attempt": named[1],
-        }  # fmt: skip
-        name = f"{method} {template}"
-        with spans.client(name, cause.trace, cause.tracestate, named[0], cause.sequence, url, told) as span:
-            headers["traceparent"] = span.traceparent
-            outcome = await self._ask(method, url, reference, body, headers, span)
-            span.tell({"zentra.rail.outcome": str(outcome.status)})
-            return outcome
-
-    async def _ask(
-        self,
-        method: str,
-        url: str,
-        reference: str,
-        body: bytes | None,
-        headers: dict[str, str],
-        span: Span | None = None,
+    def verify_callback(
+        self, raw: bytes, headers: Mapping[str, str], now: float, peer: str | None = None
     ) -> RailOutcome:
-        trust: Trust = "direct" if method == "POST" else "polled"
-        refused = OutcomeStatus.NOT_ACCEPTED if method == "POST" else OutcomeStatus.UNKNOWN
-        if body is not None:
-            headers["content-type"] = "application/json"
-        try:
-            async with self._turns:
-                http = self._opened()
-                timeout = http.timeout(self._settings.submit_timeout_seconds)
-                answer = await http.request(method, url, body=body, headers=headers, timeout=timeout)
-        except (aiohttp.ClientError, OSError, AddressRefused) as error:
-            status, reason = _failure(error, refused)
-            if span is not None:
-                span.failed(reason)
-            return self._outcome(reference, status, reason, trust)
-        if span is not None:
-            span.answered(answer.status)
-        return self._read(answer, reference, trust)
-
-    def _opened(self) -> OutwardHttp:
-        if self._http is None:
-            # A rail's address is the operator's own configuration, never a tenant's, so closed networks are fine.
-            self._http = OutwardHttp(
-                AddressPolicy(allow_private=True), connections_per_host_max=self._settings.concurrency_max
-            )
-        return self._http
-
-    def _outcome(self, reference: str, status: OutcomeStatus, reason: str, trust: Trust) -> RailOutcome:
-        return RailOutcome(rail=self._settings.name, reference=reference, status=status, reason=reason, trust=trust)
+        """Return what an authentic callback says. Raises `CallbackRejected`."""
+        require_network(self._settings, peer)
+        return verify_sandbox_callback(self._settings.name, self._settings.secret, raw, headers, now)
 
     def _read(self, answer: Answer, reference: str, trust: Trust) -> RailOutcome:
         """The checks stand in order: the first one that fits is the outcome."""
-        digest = raw_digest(answer.body)
-        try:
-            body = payment_decoder.decode(answer.body)
-        except ValueError:
-            body = PaymentBody(status="")
-        reason: str | None = None
+        body = json_body(payment_decoder, answer.body) or PaymentBody(status="")
+        raw, reason = answer.body, None
+        status: OutcomeStatus | None
         if trust == "direct" and body.accepted is False:
             status, reason = OutcomeStatus.NOT_ACCEPTED, body.status
         elif trust == "polled" and answer.status == 404 and body.status == "not_found":
             status = OutcomeStatus.NOT_FOUND
         elif answer.status not in (200, 202):
-            status, reason = OutcomeStatus.UNKNOWN, f"http_{answer.status}"
+            return self.outcome(reference, OutcomeStatus.UNKNOWN, trust, reason=f"http_{answer.status}", raw=raw)
         elif body.reference != reference:
-            status, reason = OutcomeStatus.UNKNOWN, "answer_malformed"
-        elif body.status not in STATUSES:
-            status, reason = OutcomeStatus.UNKNOWN, "status_unrecognised"
+            return self.outcome(reference, OutcomeStatus.UNKNOWN, trust, reason="answer_malformed", raw=raw)
         else:
-            status = STATUSES[body.status]
-        return RailOutcome(
-            rail=self._settings.name,
-            reference=reference,
-            status=status,
+            status = STATUSES.get(body.status)
+        return self.stated(
+            reference,
+            status,
+            trust,
+            raw,
             minor=minor_from_text(body.amount),
             currency=body.currency,
             provider_reference=body.provider_reference,
             reason=reason,
-            trust=trust,
-            raw_digest=digest,
         )
-
-
-def _failure(
-    error: aiohttp.ClientError | OSError | AddressRefused, refused: OutcomeStatus
-) -> tuple[OutcomeStatus, str]:
-    """Return what a call without an answer comes to, and why; `refused` is what no connection at all comes to.
-
-    The order is from the narrow class to the wide one: several of these inherit from one another."""
-    match error:
-        case AddressRefused():
-            return refused, "address_refused"
-        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
-            return refused, "connect_failed"
-        case TimeoutError():
-            return OutcomeStatus.UNKNOWN, "timeout"
-        case _:
-            return OutcomeStatus.UNKNOWN, "connection_dropped"
-
-
-def _trace_headers(reference: str, cause: Cause) -> dict[str, str]:
-    """Return the W3C headers of a call; none where it has no trace or a reference that is not an intent's."""
-    named = parse_reference(reference)
-    if not cause.trace or named is None:
-        return {}
-    headers = {"traceparent": traceparent(cause.trace, named[0], cause.sequence)}
-    return headers | ({"tracestate": cause.tracestate} if cause.tracestate else {})

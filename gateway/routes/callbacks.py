@@ -1,30 +1,48 @@
-"""The door for provider callbacks: the rail's signature instead of an API key.
+"""The door for provider callbacks: the rail's proof instead of an API key.
 
-- Nothing is stored and nothing changes before the signature over the raw bytes was verified.
+- Nothing is stored and nothing changes before the proof over the raw bytes was verified.
 - The raw bytes are committed before the provider hears "ok"; a repeat hears it too, and is counted.
+- The provider is answered in its own words, within two seconds: where the store takes longer it is to send the callback
+  again, and a repeat of what was kept meanwhile does no harm.
 - A rail that was set up a moment ago is known within two seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from zentra.gateway.doors.callbacks import CallbackIntake
+from zentra.gateway.doors.headers import kept_headers
+from zentra.gateway.doors.pressure import Overloaded
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.problems import Problem
 from zentra.gateway.outward.http import OutwardHttp
 from zentra.gateway.outward.rails import RailBook
+from zentra.runtime.errors import Unavailable
 from zentra.runtime.instruments import Instruments
-from zentra.runtime.rails.port import CallbackRejected, Rail, RailSettings, raw_digest
-from zentra.storage.intake.callbacks import Callback
+from zentra.runtime.rails.port import (
+    CallbackCode,
+    CallbackRejected,
+    Rail,
+    RailOutcome,
+    RailSettings,
+    Verdict,
+    raw_digest,
+)
+from zentra.storage.intake.callbacks import Callback, Taken
 
-__all__ = ["CallbackRoutes"]
+__all__ = ["CALLBACK_BYTES_MAX", "CallbackRoutes"]
+
+logger = logging.getLogger(__name__)
 
 FRESH_SECONDS: Final = 2.0
-_NEVER_KEPT: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
+ANSWER_SECONDS_MAX: Final = 1.8  # partners give up after two to five seconds, and some count that against us
+CALLBACK_BYTES_MAX: Final = 64 * 1024  # thirty times what any partner sends
+NAME_CHARACTERS_MAX: Final = 255  # of event ids and references: they are keys of rows
 
 
 class CallbackRoutes:
@@ -45,7 +63,8 @@ class CallbackRoutes:
 
     def routes(self) -> list[Route]:
         """Return what this door serves."""
-        return [Route("POST", "/providers/{rail}/callbacks", self.take, None, body="raw")]
+        path = "/providers/{rail}/callbacks"
+        return [Route("POST", path, self.take, None, body="raw", body_bytes_max=CALLBACK_BYTES_MAX)]
 
     async def take(self, request: Request) -> Reply:
         """Verify, commit, answer."""
@@ -53,20 +72,37 @@ class CallbackRoutes:
         if rail is None:
             raise Problem("not_found")
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
+        client = request.scope.get("client")
+        peer = client[0] if client else None
         try:
-            outcome = rail.verify_callback(request.body, headers, time.time())
+            outcome = _checked(rail.verify_callback(request.body, headers, time.time(), peer))
         except CallbackRejected as rejected:
-            self._instruments.count("callbacks", {"rail": rail.settings.name, "outcome": rejected.reason})
-            raise Problem(rejected.reason) from None
-        kept = {name: value for name, value in headers.items() if name not in _NEVER_KEPT}
+            self._count(rail, rejected.reason)
+            logger.warning(
+                "a callback was refused",
+                extra={"rail": rail.settings.name, "reason": str(rejected.reason), "peer": peer or ""},
+            )
+            return _answered(rail, Verdict.REJECTED, Problem(rejected.reason))
+        kept = kept_headers(headers, rail.settings, outcome.trust)
         event_id = outcome.event_id or raw_digest(request.body)
-        new = await self._intake.submit(Callback(outcome, event_id, request.body, kept))
-        self._instruments.count("callbacks", {"rail": rail.settings.name, "outcome": "new" if new else "repeated"})
-        return json_reply(200, {"received": True, "new": new})
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                taken = await self._intake.submit(Callback(outcome, event_id, request.body, kept, peer))
+        except (TimeoutError, Overloaded, Unavailable) as error:
+            self._count(rail, "put_off")
+            late = Unavailable("the store takes too long") if isinstance(error, TimeoutError) else error
+            return _answered(rail, Verdict.TRY_AGAIN, late)
+        self._count(rail, str(taken))
+        new = taken is Taken.NEW
+        verdict = Verdict.TAKEN if new else Verdict.DUPLICATE
+        return _answered(rail, verdict, json_reply(200, {"received": True, "new": new}))
 
     async def aclose(self) -> None:
         """Close the adapters."""
         await self._book.aclose()
+
+    def _count(self, rail: Rail, outcome: str) -> None:
+        self._instruments.count("callbacks", {"rail": rail.settings.name, "outcome": outcome})
 
     async def _rail(self, name: str) -> Rail | None:
         if time.monotonic() - self._read_at >= FRESH_SECONDS:
@@ -75,3 +111,21 @@ class CallbackRoutes:
                     self._settings = await self._read_rails()
                     self._read_at = time.monotonic()
         return self._book.adapter(name)
+
+
+def _checked(outcome: RailOutcome) -> RailOutcome:
+    """Return an outcome whose names fit into the store; raise CallbackRejected for another."""
+    for name in (outcome.event_id, outcome.reference, outcome.provider_reference, outcome.currency, outcome.reason):
+        if name is not None and (len(name) > NAME_CHARACTERS_MAX or "\x00" in name):
+            raise CallbackRejected(outcome.rail, CallbackCode.BODY_MALFORMED)
+    return outcome
+
+
+def _answered(rail: Rail, verdict: Verdict, otherwise: Reply | Exception) -> Reply:
+    """Return the answer in the words of the rail; where it reads the status alone, `otherwise`, raised or returned."""
+    ack = rail.ack(verdict)
+    if ack is not None:
+        return Reply(ack.status, ack.body, content_type=ack.content_type.encode())
+    if isinstance(otherwise, Exception):
+        raise otherwise
+    return otherwise

@@ -148,6 +148,9 @@ def _callback_shown(callback: CallbackView) -> dict[str, Any]:
         "received_at": callback.received_at,
         "digest": callback.digest.hex(),
         "repeats": callback.repeats,
+        "status": callback.status,
+        "trust": callback.trust,
+        "same_as": callback.same_as,
     }
 
 

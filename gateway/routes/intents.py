@@ -1,4 +1,4 @@
-"""The doors to intents: create, list, look, wait, cancel, reverse, export the evidence.
+"""The doors to intents: create, list, look, wait, cancel, reverse.
 
 - Creation answers 202 once the intent is committed; a replay is the first answer byte for byte and says so in a header.
 - Up to a thousand intents in one array have an answer each, in one answer; each has its key in its body.
@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import Final
 
 from zentra.actors.commands import Reversal
@@ -24,7 +23,7 @@ from zentra.gateway.http.problems import Problem
 from zentra.gateway.http.waiting import IntentWaiters
 from zentra.gateway.routes.approvals import Asking
 from zentra.gateway.routes.intent_view import is_stable, row_of, view_of
-from zentra.gateway.routes.packets import find_intent, find_uuid, sealed_packet, uuid_of
+from zentra.gateway.routes.packets import find_intent, find_uuid, uuid_of
 from zentra.runtime.intents.command import Violation, digest_of
 from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.intents.vocabulary import SETTLED, IntentKind, Lifecycle, State
@@ -38,7 +37,6 @@ __all__ = ["CANCEL", "INTENT_FILTERS", "REVERSAL", "IntentRoutes", "asker_of", "
 
 BULK: Final = "/runtime/intents/bulk"
 BULK_BYTES_MAX: Final = 1024 * 1024  # as over NATS; a thousand intents without metadata are a quarter of it
-PACKET_TYPE: Final = b"application/vnd.zentra.audit-packet+json"
 TRANSFERS: Final = frozenset({IntentKind.TRANSFER.value, IntentKind.BOOK_TRANSFER.value})
 PAYMENTS: Final = frozenset({IntentKind.PAYMENT.value})
 HOLDS: Final = frozenset({IntentKind.HOLD.value})
@@ -87,7 +85,6 @@ class IntentRoutes:
             Route("POST", "/holds", self.create_hold, P.INTENTS_CREATE, body="json"),
             Route("GET", "/runtime/intents", self.intents, P.INTENTS_READ),
             Route("GET", one, self.show, P.INTENTS_READ),
-            Route("GET", f"{one}/evidence", self.evidence, P.EVIDENCE_READ),
             Route("POST", f"{one}/cancel", self.cancel, P.INTENTS_CANCEL, body="json or nothing"),
             Route("POST", f"{one}/reversals", self.reverse, P.INTENTS_REVERSE, body="json"),
             Route("GET", "/runtime/commands/{id}", self.show_command, P.INTENTS_READ),
@@ -142,12 +139,6 @@ class IntentRoutes:
             seen = await self._wait(tenant, seen.id, seconds)
         headers = () if preferred is None else ((b"preference-applied", b"wait=%d" % preferred),)
         return json_reply(200, view_of(seen), headers)
-
-    async def evidence(self, request: Request) -> Reply:
-        """The packet, as bytes that a verifier takes."""
-        packet = await sealed_packet(self._pool, request.principal.tenant, request.params["id"])
-        tag = b'"%b"' % sha256(packet).hexdigest().encode()
-        return Reply(200, packet, ((b"etag", tag),), PACKET_TYPE)
 
     async def cancel(self, request: Request) -> Reply:
         """Cancel before anything was sent to a rail."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from msgspec import Struct
+
 from zentra.gateway.http.problems import Problem
 from zentra.storage.pool import Pool
 from zentra.storage.reads import tenant as reads
 from zentra.storage.reads.evidence import EvidenceGround, evidence, packet_of
 from zentra.storage.reads.tenant import IntentView
 
-__all__ = ["find_intent", "find_uuid", "sealed_packet", "uuid_of"]
+__all__ = ["EvidenceAsked", "find_intent", "find_uuid", "sealed_packet", "uuid_of"]
 
 RETRY_SECONDS: Final = 2  # sealing takes a tick where nothing has to be delivered
 _UUID: Final = re.compile(r"[0-9a-f]{32}\Z")
@@ -48,18 +50,29 @@ async def find_uuid(pool: Pool, tenant: str, uuid: str) -> IntentView:
     return found
 
 
-async def sealed_packet(pool: Pool, tenant: str, given: str) -> bytes:
+class EvidenceAsked(Struct, frozen=True):
+    """Which packet is asked for: with so many addenda, under the checkpoint of this size; None is the latest."""
+
+    addenda: int | None = None
+    checkpoint: int | None = None
+
+
+async def sealed_packet(pool: Pool, tenant: str, given: str, asked: EvidenceAsked) -> bytes:
     """Return the packet of an intent.
 
-    Raises Problem `not_found`, and `evidence_not_sealed` until a signed head covers the packet's leaf."""
+    Raises Problem `not_found`, `evidence_not_sealed` until a signed head covers the leaf of what is asked for, and
+    `checkpoint_unknown` where no head has that size, or it covers nothing of the intent."""
     if not _INTENT_ID.match(given):
         raise Problem("not_found")
-    ground = await evidence(pool, tenant, intent_id=given)
+    addenda, size = asked.addenda, asked.checkpoint
+    ground = await evidence(pool, tenant, intent_id=given, addenda=addenda, size=size)
     if ground is None and _UUID.match(given):
-        ground = await evidence(pool, tenant, id=given)
+        ground = await evidence(pool, tenant, id=given, addenda=addenda, size=size)
     if ground is None:
         raise Problem("not_found")
     if not _covered(ground):
+        if size is not None:
+            raise Problem("checkpoint_unknown", "no checkpoint of this size covers that much of the intent")
         raise Problem("evidence_not_sealed", retry_after=RETRY_SECONDS)
     return packet_of(ground)
 

@@ -36,7 +36,6 @@ from zentra.storage.policies import (
     PolicyAsked,
     PolicyKey,
     PolicyView,
-    Step,
     draft_policy_once,
     move_policy_once,
     policy_events,
@@ -45,6 +44,7 @@ from zentra.storage.policies import (
     shown_policy,
 )
 from zentra.storage.pool import Pool
+from zentra.storage.versions import Step
 
 __all__ = ["BACKTEST", "DRAFT", "PolicyRoutes"]
 

@@ -5,30 +5,23 @@
     PUT  /rails/{rail}/control                {"available": false, "scenario": "decline"}: both optional
     GET  /rails/{rail}/control                the same, and counts
 
-Signed callbacks are made by a fixed crew of senders: a payment waits in the event loop's timer heap, never in a task
-of its own, and the callbacks of one payment are made one after the other. The invariants kept here:
+Signed callbacks are made by a crew of its own (`crew.py`). The invariants kept here:
 
 - Everything is in memory and bounded; a book full of unfinished payments refuses new ones as unavailable.
 - `"accepted": false` is written only of a reference that this rail will never pay.
-- A failed callback is tried again `len(RETRY_SECONDS)` times with a new timestamp and signature, then given up.
+- Every try of a callback has a new timestamp and signature.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple
 
-import aiohttp
 import msgspec
-import uvicorn
 
-from zentra.gateway.listening import Receive, Scope, Send, answer, quiet_config, read_body
-from zentra.gateway.outward.http import AddressPolicy, AddressRefused, OutwardHttp
+from zentra.gateway.listening import Receive, Scope, Send, answer, hang, read_body
+from zentra.gateway.outward.http import AddressPolicy
 from zentra.gateway.outward.rail_sandbox import (
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,
@@ -36,6 +29,7 @@ from zentra.gateway.outward.rail_sandbox import (
     PaymentBody,
     sign_callback,
 )
+from zentra.gateway.sandbox.crew import CallbackCrew, Errand
 from zentra.gateway.sandbox.scenarios import (
     PAYMENTS_MAX,
     SCENARIOS,
@@ -47,13 +41,9 @@ from zentra.gateway.sandbox.scenarios import (
     ReplyKind,
 )
 
-__all__ = ["SandboxServer", "callback_bytes", "serve"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["SandboxServer", "callback_bytes"]
 
 BODY_BYTES_MAX = 64 * 1024
-RETRY_SECONDS = (0.1, 0.5, 2.0, 5.0)  # a gateway that restarts is back within these
-CALLBACK_TIMEOUT_SECONDS = 10.0
 
 
 class Control(msgspec.Struct, forbid_unknown_fields=True):
@@ -61,16 +51,6 @@ class Control(msgspec.Struct, forbid_unknown_fields=True):
 
     available: bool | None = None
     scenario: str | None = None
-
-
-class Errand(NamedTuple):
-    """One callback on its way: which payment, which of its notices, which try."""
-
-    book: PaymentBook
-    payment: Payment
-    notices: tuple[Notice, ...]
-    position: int
-    attempt: int
 
 
 order_decoder = msgspec.json.Decoder(Order)
@@ -90,14 +70,7 @@ class SandboxServer:
     ) -> None:
         """Raises ValueError when a profile names a scenario that does not exist."""
         self.books = {rail: PaymentBook(rail, profile, payments_max) for rail, profile in profiles.items()}
-        self.callbacks_delivered = 0
-        self.callbacks_given_up = 0
-        self._senders = senders
-        # It calls back to whoever submits, and that is the gateway of the same machine or cluster.
-        self._policy = address_policy or AddressPolicy(allow_private=True)
-        self._due: asyncio.Queue[Errand] = asyncio.Queue()  # bounded by the books: one errand per payment
-        self._http: OutwardHttp | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self.crew = CallbackCrew(_signed, senders=senders, address_policy=address_policy)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -108,18 +81,11 @@ class SandboxServer:
 
     async def start(self) -> None:
         """Start the senders of callbacks; the lifespan does it where a server runs the application."""
-        self._http = OutwardHttp(self._policy, connections_per_host_max=self._senders)
-        self._tasks = [asyncio.create_task(self._deliver_for_ever(self._http)) for _ in range(self._senders)]
+        await self.crew.start()
 
     async def stop(self) -> None:
         """Stop the senders; callbacks that are still due are lost, as they are when a rail crashes."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        await self.crew.stop()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -160,9 +126,9 @@ class SandboxServer:
         reply = book.submit(order, now)
         payment = reply.payment
         if reply.kind is ReplyKind.TAKEN and payment is not None:
-            self._plan(Errand(book, payment, book.notices(payment), 0, 0))
+            self.crew.plan(Errand(book, payment, book.notices(payment), 0, 0))
         if reply.hangs:
-            await _hang(receive, book.profile.timings.hang_seconds)
+            await hang(receive, book.profile.timings.hang_seconds)
             await answer(send, 504, b'{"status":"timeout"}')
             return
         match reply.kind:
@@ -199,51 +165,20 @@ class SandboxServer:
                 "payments": len(book),
                 "submits": sum(payment.submits for payment in book),
                 "paid": sum(payment.paid(now) for payment in book),
-                "callbacks_delivered": self.callbacks_delivered,
-                "callbacks_given_up": self.callbacks_given_up,
+                "callbacks_delivered": self.crew.delivered[book.rail],
+                "callbacks_given_up": self.crew.given_up[book.rail],
             }
         )
 
-    def _plan(self, errand: Errand) -> None:
-        """Have the errand's next notice delivered when it is due."""
-        if errand.position >= len(errand.notices):
-            if errand.notices:
-                errand.book.finish(errand.payment)
-            return
-        delay = errand.payment.taken_at + errand.notices[errand.position].delay - time.time()
-        asyncio.get_running_loop().call_later(max(0.0, delay), self._due.put_nowait, errand)
 
-    async def _deliver_for_ever(self, http: OutwardHttp) -> None:
-        while True:
-            errand = await self._due.get()
-            if await self._deliver(http, errand):
-                self.callbacks_delivered += 1
-            elif errand.attempt < len(RETRY_SECONDS):
-                again = errand._replace(attempt=errand.attempt + 1)
-                asyncio.get_running_loop().call_later(RETRY_SECONDS[errand.attempt], self._due.put_nowait, again)
-                continue
-            else:
-                self.callbacks_given_up += 1
-            self._plan(errand._replace(position=errand.position + 1, attempt=0))
-
-    async def _deliver(self, http: OutwardHttp, errand: Errand) -> bool:
-        payment = errand.payment
-        body = callback_bytes(payment, errand.notices[errand.position])
-        timestamp = str(int(time.time()))
-        headers = {
-            "content-type": "application/json",
-            TIMESTAMP_HEADER: timestamp,
-            SIGNATURE_HEADER: sign_callback(errand.book.profile.secret, timestamp, body),
-        }
-        timeout = http.timeout(CALLBACK_TIMEOUT_SECONDS)
-        try:
-            response = await http.request(
-                "POST", payment.order.callback_url, body=body, headers=headers, timeout=timeout
-            )
-        except (AddressRefused, aiohttp.ClientError, OSError) as error:  # OSError covers TimeoutError
-            logger.info("sandbox callback failed", extra={"rail": errand.book.rail, "error": type(error).__name__})
-            return False
-        return 200 <= response.status < 300
+def _signed(errand: Errand) -> tuple[bytes, Mapping[str, str]]:
+    """Return a callback as this try sends it."""
+    body, timestamp = callback_bytes(errand.payment, errand.notice), str(int(time.time()))
+    return body, {
+        "content-type": "application/json",
+        TIMESTAMP_HEADER: timestamp,
+        SIGNATURE_HEADER: sign_callback(errand.book.profile.secret, timestamp, body),
+    }
 
 
 def callback_bytes(payment: Payment, notice: Notice) -> bytes:
@@ -285,17 +220,3 @@ def _encoded(payment: Payment, now: float) -> bytes:
             paid=payment.paid(now),
         )
     )
-
-
-async def _hang(receive: Receive, seconds: float) -> None:
-    """Wait until the caller has gone away, or `seconds` at most."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            while (await receive())["type"] != "http.disconnect":
-                continue
-
-
-def serve(host: str, port: int, secret_by_rail: Mapping[str, str], *, scenario: str = "success") -> None:
-    """Run the sandbox until SIGINT or SIGTERM. Raises ValueError for a scenario that does not exist."""
-    app = SandboxServer({rail: RailProfile(secret, scenario) for rail, secret in secret_by_rail.items()})
-    uvicorn.Server(quiet_config(app, host, port)).run()

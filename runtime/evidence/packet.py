@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from zentra.runtime.evidence import canonical, merkle
 from zentra.runtime.evidence.chain import GENESIS, chain
-from zentra.runtime.evidence.heads import TreeHead, head_flaw
+from zentra.runtime.evidence.heads import TreeHead
+from zentra.runtime.evidence.keyring import KeyRing, head_flaw_in, ring_of
 
 __all__ = [
     "FORMAT",
@@ -48,8 +49,8 @@ _HEX32: Final = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\Z", re.ASCII)
 _INTEGER: Final = re.compile(r"(0|-?[1-9]\d*)\Z", re.ASCII)
 # A packet without a seal may be true, and one that lacks records is both changed and incomplete.
-_UNCHANGED: Final = frozenset({"not_sealed"})
-_INCOMPLETE: Final = frozenset({"not_sealed", "records_missing"})
+_UNCHANGED: Final = frozenset({"not_sealed", "anchor_unproven"})
+_INCOMPLETE: Final = frozenset({"not_sealed", "records_missing", "anchor_unproven"})
 
 
 class Leaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -223,9 +224,10 @@ def build_packet(
     )
 
 
-def verify_packet(data: bytes, public_key: Ed25519PublicKey) -> Verdict:
-    """Return whether `data` is a packet that nobody has changed since the owner of `public_key` signed its log.
+def verify_packet(data: bytes, keys: Ed25519PublicKey | KeyRing, *, anchors: Sequence[TreeHead] = ()) -> Verdict:
+    """Return whether `data` is a packet that nobody has changed since the owner of one of `keys` signed its log.
 
+    `anchors` are heads that were verified and kept elsewhere: the packet's head must not contradict one of its size.
     It never raises for what `data` holds. Problems stand in the order of the packet: the first bad record comes first.
     """
     try:
@@ -234,8 +236,9 @@ def verify_packet(data: bytes, public_key: Ed25519PublicKey) -> Verdict:
         return Verdict(
             ok=False, integrity=False, completeness=False, problems=(_problem("malformed", "packet", error),)
         )
-    check = _Check(packet, public_key)
-    problems = tuple(check.run())
+    ring = ring_of([keys]) if isinstance(keys, Ed25519PublicKey) else keys
+    check = _Check(packet, ring)
+    problems = (*check.run(), *_anchored(packet, anchors))
     codes = {problem.code for problem in problems}
     head = packet.head
     return Verdict(
@@ -257,8 +260,8 @@ def verify_packet(data: bytes, public_key: Ed25519PublicKey) -> Verdict:
 class _Check:
     """One pass over a packet. It carries what the next record must continue."""
 
-    def __init__(self, packet: Packet, public_key: Ed25519PublicKey) -> None:
-        self.packet, self.public_key = packet, public_key
+    def __init__(self, packet: Packet, ring: KeyRing) -> None:
+        self.packet, self.ring = packet, ring
         self.count, self.link, self.sequence = 0, GENESIS, 0
         self.before: _Envelope | None = None
         self.read: list[_Envelope] = []
@@ -268,7 +271,7 @@ class _Check:
         if packet.format != FORMAT:
             yield _problem("format_unknown", "packet", f"the format is {packet.format!r}, not {FORMAT!r}")
         if head is not None:
-            flaw = head_flaw(self.public_key, head)
+            flaw = head_flaw_in(self.ring, head)
             if flaw is not None:
                 yield Problem(flaw[0], "head", flaw[1])
             if head.tenant != packet.tenant:
@@ -379,6 +382,20 @@ class _Check:
             if attachment.sha256 <= previous:
                 yield _problem("attachments_unsorted", where, "attachments stand once each, in the order of digests")
             previous = attachment.sha256
+
+
+def _anchored(packet: Packet, anchors: Sequence[TreeHead]) -> Iterator[Problem]:
+    """Hold the packet's head to heads that somebody kept: of two heads of one size, one is a lie."""
+    head = packet.head
+    for anchor in anchors if head is not None else ():
+        assert head is not None
+        if anchor.tenant != head.tenant:
+            yield _problem("tenant_differs", "anchor", f"it is of {anchor.tenant!r}, not {head.tenant!r}")
+        elif anchor.size == head.size and anchor.root != head.root:
+            yield _problem("anchor_differs", "head", f"the head that was kept of {anchor.size} leaves has another root")
+        elif anchor.size != head.size:
+            detail = f"it is of {head.size} leaves, the one kept of {anchor.size}; ask for the packet under that one"
+            yield _problem("anchor_unproven", "head", detail)
 
 
 # Helpers.

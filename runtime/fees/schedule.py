@@ -31,6 +31,7 @@ __all__ = [
     "FeeRule",
     "FeeSchedule",
     "FeeTier",
+    "of_conversion",
     "parse_schedule",
     "scaled_rate",
     "violations_of",
@@ -118,7 +119,7 @@ def parse_schedule(body: object) -> tuple[FeeSchedule | None, list[Violation]]:
     try:
         schedule = msgspec.convert(body, FeeSchedule)
     except msgspec.ValidationError as error:
-        return None, [_of_conversion(str(error))]
+        return None, [of_conversion(str(error))]
     found = violations_of(schedule)
     return (None, found) if found else (schedule, [])
 
@@ -220,7 +221,7 @@ _ABOUT_A_FIELD: Final = re.compile(
 )
 
 
-def _of_conversion(message: str) -> Violation:
+def of_conversion(message: str) -> Violation:
     """Return what msgspec objects to, such as `Expected ... - at `$.rules[0].name``, as a violation at its place."""
     sentence, _, place = message.rpartition(" - at `$")
     if not sentence:

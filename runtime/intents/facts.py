@@ -33,7 +33,9 @@ __all__ = [
     "ReviewTerms",
     "Routed",
     "Seen",
+    "Unrouted",
     "VelocityUse",
+    "Weighed",
 ]
 
 
@@ -153,6 +155,21 @@ class Refused(Struct, frozen=True, gc=False, tag_field="kind", tag="refused"):
     detail: str = ""
 
 
+class Weighed(Struct, frozen=True, gc=False):
+    """A rail as a routing decision saw it: why it was chosen or not, and what the choice was made by.
+
+    `circuit` is left out where it was closed; else `calls` and `bad` are those that were counted of the window."""
+
+    rail: str
+    word: str
+    priority: int
+    weight: int
+    cost: str  # of this amount, in minor units
+    circuit: str | UnsetType = UNSET
+    calls: int | UnsetType = UNSET
+    bad: int | UnsetType = UNSET
+
+
 class Routed(Struct, frozen=True, gc=False, tag_field="kind", tag="routed"):
     """The corridor decision and the attempt it started."""
 
@@ -161,8 +178,21 @@ class Routed(Struct, frozen=True, gc=False, tag_field="kind", tag="routed"):
     attempt: int
     reference: str
     deadline: str
-    considered: dict[str, str]  # rail -> chosen, not_needed, unavailable, or what became of its attempt
+    considered: dict[str, str]  # rail -> chosen, not_needed, why it cannot be asked, or what became of its attempt
     reason: str = ""
+    version: int | UnsetType = UNSET  # of the routing document; left out where the corridor is of none
+    weighed: tuple[Weighed, ...] | UnsetType = UNSET
+
+
+class Unrouted(Struct, frozen=True, gc=False, tag_field="kind", tag="unrouted"):
+    """No rail of the corridor can be asked now; the intent waits for one until `until` at the latest."""
+
+    corridor: str
+    until: str
+    reason: str
+    considered: dict[str, str]
+    version: int | UnsetType = UNSET
+    weighed: tuple[Weighed, ...] | UnsetType = UNSET
 
 
 class Reported(Struct, frozen=True, gc=False, tag_field="kind", tag="reported"):
@@ -294,5 +324,5 @@ class Crossed(Struct, frozen=True, gc=False, tag_field="kind", tag="crossed"):
 
 Facts = (
     Registered | Judged | Noted | Booked | Refused | Routed | Reported | Decided | CaseNoted | Delivered | Closed
-    | HoldMoved | Crossed | Assigned | Commented | Escalated
+    | HoldMoved | Crossed | Assigned | Commented | Escalated | Unrouted
 )  # fmt: skip

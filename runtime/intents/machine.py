@@ -71,6 +71,7 @@ MOVES: Final[Mapping[tuple[State, Fact], Move]] = {
     (S.RESERVING,  F.CANCELLED):         Move(S.FAILED,     T.INTENT_CANCELLED,  (E.GIVE_BACK,)),
 
     (S.ROUTING,    F.ROUTED):            Move(S.SUBMITTED,  T.PROVIDER_ROUTED,   (E.SUBMIT,)),
+    (S.ROUTING,    F.ROUTE_AWAITED):     Move(S.ROUTING,    T.PROVIDER_AWAITED),    # every rail is away for now
     (S.ROUTING,    F.UNROUTABLE):        Move(S.FAILED,     T.LEDGER_RELEASED,   (E.GIVE_BACK,)),
     (S.ROUTING,    F.CANCELLED):         Move(S.FAILED,     T.LEDGER_RELEASED,   (E.GIVE_BACK,)),
 
@@ -87,6 +88,7 @@ MOVES: Final[Mapping[tuple[State, Fact], Move]] = {
     (S.SUBMITTED,  F.RAIL_CONFIRMED):    Move(S.CONFIRMED,  T.PROVIDER_CALLBACK),
     (S.SUBMITTED,  F.RAIL_DECLINED):     Move(S.REFUSED,    T.PROVIDER_CALLBACK),
     (S.SUBMITTED,  F.RAIL_CONTRADICTED): Move(S.SUBMITTED,  T.PROVIDER_CALLBACK, (E.OPEN_CASE,)),
+    (S.SUBMITTED,  F.RAIL_CLAIMED):      Move(S.SUBMITTED,  T.PROVIDER_CALLBACK),   # in its name, by whoever it was
 
     (S.CONFIRMED,  F.POSTED):            Move(S.SUCCESSFUL, T.LEDGER_POSTED),
     (S.CONFIRMED,  F.LEDGER_REFUSED):    Move(S.CONFIRMED,  T.LEDGER_REFUSED,    (E.OPEN_CASE,)),

@@ -20,6 +20,7 @@ from zentra.runtime.intents.terms import HoldTerms
 from zentra.runtime.intents.vocabulary import COMPOSED, PARTS, SETTLED, Fact, State
 from zentra.runtime.ledger.holds import Hold, folded, given_back
 from zentra.runtime.moments import timestamp
+from zentra.runtime.rails.ruling import DECIDES
 from zentra.runtime.reviews import EXPIRES_AFTER, Desk, known_digest
 
 __all__ = [
@@ -74,6 +75,8 @@ class Attempt(Struct, frozen=True, gc=False):
     event_ids: tuple[str, ...] = ()  # of the callbacks that were recorded: none is recorded twice
     repeats: int = 0
     said: tuple[str, ...] = ()  # every distinct word of the rail that was recorded: see `word_of`
+    claims: tuple[str, ...] = ()  # words that were said in its name, and do not decide
+    claimed_at: datetime | None = None  # when the last of them was recorded
 
 
 class Transition(Struct, frozen=True, gc=False):
@@ -135,7 +138,10 @@ class Transaction(Struct, kw_only=True, gc=False):
     referred_at: datetime | None = None
     timer_due: datetime | None = None  # when the stored state timer fires, as far as the owner knows; not folded
     hold: Hold | None = None
-    retry_at: datetime | None = None  # when a reserve that was put off is to be tried again; not folded
+    retry_at: datetime | None = None  # when what was put off is to be tried again; not folded
+    heard: str = ""  # what the rail of the latest attempt said last without deciding anything; not folded
+    routing_at: datetime | None = None  # since when a rail is looked for
+    awaits_rail: bool = False  # whether a record says that there is none for now
 
     @property
     def review(self) -> Desk:
@@ -247,6 +253,8 @@ def _absorb(tx: Transaction, before: State | None, topic: str, facts: f.Facts) -
     absorb = _ABSORBERS.get(type(facts))
     if absorb is not None:
         absorb(tx, facts, topic)
+    if tx.state is State.ROUTING and before is not State.ROUTING:
+        tx.routing_at = tx.at
     if tx.state in SETTLED and before not in SETTLED:
         tx.settled_at = tx.at
 
@@ -333,6 +341,11 @@ def _absorb_routed(tx: Transaction, facts: f.Routed, topic: str) -> None:
         for attempt in tx.attempts
     ]
     tx.attempts = (*known, Attempt(facts.attempt, facts.rail, facts.reference, tx.at))
+    tx.heard = ""
+
+
+def _absorb_unrouted(tx: Transaction, facts: f.Unrouted, topic: str) -> None:
+    tx.awaits_rail = True
 
 
 def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
@@ -344,10 +357,15 @@ def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
             status = "contradicted" if broken else facts.status
             events = attempt.event_ids if facts.event_id is None else (*attempt.event_ids, facts.event_id)
             word = word_of(facts.said or facts.status, facts.minor, facts.currency)
-            words = attempt.said if word in attempt.said else (*attempt.said, word)
-            attempt = msgspec.structs.replace(
-                attempt, status=status, event_ids=events, repeats=facts.repeats, said=words
-            )
+            words, claims, claimed_at = attempt.said, attempt.claims, attempt.claimed_at
+            if facts.trust in DECIDES:
+                words = words if word in words else (*words, word)
+            else:
+                claims, claimed_at = claims if word in claims else (*claims, word), tx.at
+            attempt = Attempt(
+                attempt.number, attempt.rail, attempt.reference, attempt.at, status, events, facts.repeats, words,
+                claims, claimed_at,
+            )  # fmt: skip
         changed.append(attempt)
     tx.attempts = tuple(changed)
 
@@ -403,6 +421,7 @@ _ABSORBERS: Final[dict[type, Any]] = {
     f.Booked: _absorb_booked,
     f.HoldMoved: _absorb_hold,
     f.Routed: _absorb_routed,
+    f.Unrouted: _absorb_unrouted,
     f.Reported: _absorb_reported,
     f.Decided: _absorb_decided,
     f.Assigned: _absorb_assigned,

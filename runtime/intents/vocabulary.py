@@ -112,6 +112,8 @@ class Fact(StrEnum):
     VOIDED_REST = "voided_rest"
     LAPSED = "lapsed"
     LAPSED_REST = "lapsed_rest"
+    ROUTE_AWAITED = "route_awaited"
+    RAIL_CLAIMED = "rail_claimed"
 
 
 class Effect(StrEnum):
@@ -153,6 +155,7 @@ class Topic(StrEnum):
     PROVIDER_ROUTED = "provider.routed"
     PROVIDER_FAILOVER = "provider.failover"
     PROVIDER_CALLBACK = "provider.callback"
+    PROVIDER_AWAITED = "provider.awaited"
     RECONCILIATION_MATCHED = "reconciliation.matched"
     CASE_OPENED = "case.opened"
     CASE_RESOLVED = "case.resolved"

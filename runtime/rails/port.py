@@ -1,11 +1,13 @@
 """Rails: what every payment rail is asked, what it may answer, and the port its adapters implement.
 
-A rail's own words end at its adapter; the machines know only `OutcomeStatus`. The invariants kept here:
+A rail's own words end at its adapter; the machines know only `OutcomeStatus`, and the gateway only `Verdict`.
+`docs/adapters.md` says how an adapter is written and checked. The invariants kept here:
 
 - An adapter never raises for the rail's failures. What is ambiguous is `unknown`, and an unknown outcome keeps the
   hold, forbids another rail and is settled by polling the same reference.
 - Only `not_accepted` allows failover: either the rail said so itself, or not one byte of the request was sent.
-- A callback changes nothing before its signature was verified over the raw bytes that arrived.
+- A callback changes nothing before its proof was verified on the raw bytes that arrived, and it is believed no further
+  than that proof goes: where the body is not bound to it (`requires_requery`), money is final only after a poll.
 - Amounts are integer minor units; on the wire they are strings of digits, and nothing else is read as an amount.
 """
 
@@ -15,6 +17,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -23,9 +26,12 @@ from zentra.runtime.errors import Refusal
 
 __all__ = [
     "UNKNOWN_CAUSE",
+    "Ack",
+    "Backoff",
     "CallbackCode",
     "CallbackRejected",
     "Cause",
+    "Declaration",
     "OutcomeStatus",
     "Rail",
     "RailKind",
@@ -34,15 +40,25 @@ __all__ = [
     "RailSettings",
     "Submission",
     "Trust",
+    "Verdict",
+    "is_network",
     "minor_from_text",
+    "plain_text",
     "raw_digest",
+    "require_network",
+    "requires_requery",
 ]
 
-RailKind = Literal["sandbox", "inline"]
+RailKind = str
+"""The word by which a rail's adapter is found: `sandbox`, `inline`, `providus`, `gtbank`, or one plugged in."""
+
 RailMode = Literal["test", "live"]
-Trust = Literal["body_signed", "polled", "direct"]
+Trust = Literal["body_signed", "polled", "direct", "shared_secret", "none"]
+"""What stands behind a statement: the answer to a submit (`direct`) or to a poll (`polled`), a callback whose bytes are
+signed (`body_signed`), one that only shows a secret we share (`shared_secret`), or one that shows nothing (`none`)."""
 
 MINOR_MAX = 2**63 - 1  # what the ledger's signed 64-bit columns hold
+TEXT_MAX = 200  # of ids that partners give; what is longer is no id
 DIGITS = re.compile(r"[0-9]{1,19}")  # 2**63 - 1 has 19 digits
 
 
@@ -106,13 +122,23 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     sequence: int = 0  # of the record that asks for it: the span that the call follows from
 
 
+class Backoff(msgspec.Struct, frozen=True):
+    """How the pauses between two questions grow: the first, by which factor, up to which, and the share of each that
+    chance may take away. A zero leaves it to the rail's other settings."""
+
+    after_seconds: float = 0.0
+    factor: float = 2.0
+    max_seconds: float = 0.0
+    jitter: float = 0.1
+
+
 class RailSettings(msgspec.Struct, frozen=True):
     """What the routing layer knows of one rail before it asks anything."""
 
     name: str
     kind: RailKind
     base_url: str = ""
-    secret: str = ""
+    secret: str = ""  # what callbacks are verified with; where secrets are named it is "callback"
     callback_url: str = ""
     idempotent_references: bool = True  # the same reference twice is one payment, so it may be submitted again
     not_found_lies_seconds: float = 0.0  # how long a poll may say "not found" of a payment that exists
@@ -122,6 +148,47 @@ class RailSettings(msgspec.Struct, frozen=True):
     deadline_seconds: float = 900.0  # an outcome still unknown then opens a case
     concurrency_max: int = 64
     mode: RailMode = "test"  # of the tenants whose corridors may lead here; fixed once the rail is set up
+    callback_networks: tuple[str, ...] = ()  # CIDR: whence callbacks may come; empty is from anywhere
+    options: dict[str, str] = {}  # further settings of the adapter's own, none of them secret
+    secrets: dict[str, str] = {}  # further secrets of the adapter's own, by name
+    polling: dict[str, Backoff] = {}  # by what the rail said last: see `zentra.runtime.rails.polling`
+    stranger_wait_seconds: float = 30.0  # how long a callback of an unknown reference waits before it is a case
+    rate_per_second: float = 0.0  # calls of the whole installation, shared out over its workers; 0: no limit
+    burst: int = 1  # calls that may come at once where a rate is set
+    waiting_max: int = 0  # calls of a worker that wait for their turn; past it no intent is routed here. 0: no limit
+    health_window_seconds: float = 30.0  # what calls have come to within this decides whether the circuit opens
+    health_calls_min: int = 20  # of fewer calls nothing is concluded
+    bad_percent_max: int = 50  # of the calls of the window; 0: the circuit never opens
+    slow_seconds: float = 0.0  # a call that takes longer is a bad one; 0: none is
+    open_seconds: float = 15.0  # that an open circuit rests before it is probed
+    probes_max: int = 3  # submissions of a turn of probes, by each worker
+
+
+class Declaration(msgspec.Struct, frozen=True):
+    """What the adapter of one kind of rail knows of its ways; the settings of a rail may only be more careful."""
+
+    callback_trust: Trust  # of an authentic callback; an adapter never gives an outcome more
+    idempotent_references: bool = False  # the same reference twice is one payment
+    not_found_lies_seconds: float = 0.0  # how long a poll may at worst deny a payment that exists
+    secrets: tuple[str, ...] = ()  # without which it cannot work: names in `RailSettings.secrets`, and "callback"
+    options: tuple[str, ...] = ()  # without which it cannot work: names in `RailSettings.options`
+
+
+class Verdict(StrEnum):
+    """What the gateway made of a callback, before the partner is answered in its own words."""
+
+    TAKEN = "taken"  # verified, new, and committed
+    DUPLICATE = "duplicate"  # verified, and known already; the partner may rest
+    REJECTED = "rejected"  # not authentic, or unreadable; to send it again is of no use
+    TRY_AGAIN = "try_again"  # nothing was kept: the partner has to send it again
+
+
+class Ack(NamedTuple):
+    """The answer that a partner understands."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
 
 
 class CallbackCode(StrEnum):
@@ -131,6 +198,7 @@ class CallbackCode(StrEnum):
     SIGNATURE_INVALID = "signature_invalid"
     TIMESTAMP_OUT_OF_TOLERANCE = "timestamp_out_of_tolerance"
     BODY_MALFORMED = "body_malformed"
+    NETWORK_REFUSED = "network_refused"
 
 
 class CallbackRejected(Refusal):
@@ -151,6 +219,11 @@ class Rail(Protocol):
         """What this rail was configured with."""
         ...
 
+    @property
+    def declaration(self) -> Declaration:
+        """What the adapter knows of the rail's ways."""
+        ...
+
     async def submit(self, submission: Submission) -> RailOutcome:
         """Ask the rail to pay; return what it answered. Ambiguity is `unknown`, never an exception."""
         ...
@@ -159,10 +232,25 @@ class Rail(Protocol):
         """Ask the rail what became of a reference. Ambiguity is `unknown`, never an exception."""
         ...
 
-    def verify_callback(self, raw: bytes, headers: Mapping[str, str], now: float) -> RailOutcome:
-        """Return what an authentic callback says; `headers` have lower-case names, `now` is unix time.
+    def verify_callback(
+        self, raw: bytes, headers: Mapping[str, str], now: float, peer: str | None = None
+    ) -> RailOutcome:
+        """Return what an authentic callback says, with `event_id` and with no more `trust` than its proof carries.
 
-        Raises `CallbackRejected` when the callback is not signed, not authentic, too old, too new or unreadable.
+        `raw` are the bytes that arrived, `headers` have lower-case names, `now` is unix time, `peer` the address that
+        the connection came from (None where nobody knows). The event id is the partner's own; where the partner gives
+        none it is None, and the digest of the raw bytes takes its place. It is pure: no I/O, and the same answer for
+        the same arguments. Raises `CallbackRejected` when the callback shows no proof, a wrong one, is too old, too
+        new, unreadable, or from a network that is not the partner's.
+        """
+        ...
+
+    def ack(self, verdict: Verdict) -> Ack | None:
+        """Return how the partner is told what became of its callback; None where it reads the status alone.
+
+        None has the gateway answer as it would anybody: 200 for `taken` and `duplicate`, 4xx with a problem document
+        for `rejected`, 503 with retry-after for `try_again`. `try_again` must be an answer after which the partner
+        sends the callback again, and it is given only when nothing was kept.
         """
         ...
 
@@ -171,12 +259,47 @@ class Rail(Protocol):
         ...
 
 
+def requires_requery(trust: Trust) -> bool:
+    """Return whether a statement may only make us ask the rail, because its body is not bound to its proof."""
+    return trust in ("shared_secret", "none")
+
+
+def is_network(text: str) -> bool:
+    """Return whether `text` is a network in CIDR notation, or an address."""
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def require_network(settings: RailSettings, peer: str | None) -> None:
+    """Return where a callback may come from `peer`.
+
+    Raises `CallbackRejected` where the rail's callbacks are confined to networks and `peer` is in none of them."""
+    if not settings.callback_networks:
+        return
+    try:
+        address = ip_address(peer or "")
+    except ValueError:
+        raise CallbackRejected(settings.name, CallbackCode.NETWORK_REFUSED) from None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if not any(address in ip_network(network, strict=False) for network in settings.callback_networks):
+        raise CallbackRejected(settings.name, CallbackCode.NETWORK_REFUSED)
+
+
 def minor_from_text(text: object) -> int | None:
     """Return the minor units that a rail wrote as a string of digits; None for anything else."""
     if not isinstance(text, str) or DIGITS.fullmatch(text) is None:
         return None
     minor = int(text)
     return minor if minor <= MINOR_MAX else None
+
+
+def plain_text(text: str | None) -> str | None:
+    """Return a partner's id or word where it is one: 1 to 200 printable characters; None for anything else."""
+    return text if text and len(text) <= TEXT_MAX and text.isprintable() else None
 
 
 def raw_digest(raw: bytes) -> str:

@@ -19,6 +19,7 @@ from zentra.runtime.policy import PolicyRules
 from zentra.runtime.policy.document import rules_of
 from zentra.runtime.ports import (
     EXPIRING_MAX,
+    WAITING_MAX,
     Claim,
     Configuration,
     Endpoint,
@@ -27,13 +28,14 @@ from zentra.runtime.ports import (
     Ground,
     Lease,
     LogHead,
+    RailCounts,
     StoredIntent,
     TickPlan,
     TickWrites,
     Timer,
+    WaitingCallback,
 )
 from zentra.runtime.rails.port import RailSettings
-from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.reviews import Member, ReviewRules, Workload
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
@@ -44,7 +46,10 @@ from zentra.storage.engine.journal import UUID_DIGITS, commit_tick
 from zentra.storage.engine.ownership import claim_leases, give_up_leases, release_leases
 from zentra.storage.engine.recoveries import find_recoveries, next_page
 from zentra.storage.errors import translated
+from zentra.storage.intake.callbacks import WAITING, waiting_of
+from zentra.storage.operations import exchange_health, rail_operations
 from zentra.storage.pool import Pool
+from zentra.storage.routes import CORRIDOR_COLUMNS, corridor_of
 from zentra.storage.screening import ListShelf, cleared_pairs
 
 __all__ = ["PostgresStore"]
@@ -198,8 +203,7 @@ class PostgresStore:
             "select tenant, version, rules from policies where state = 'active' order by tenant"
         )
         corridors = await self._fetch(
-            "select tenant, name, currency, kind, rails, country, minor_min, minor_max from corridors"
-            " order by tenant, name"
+            f"select {CORRIDOR_COLUMNS} from corridors order by tenant, name"  # noqa: S608 - the names of columns
         )
         endpoints = await self._fetch(
             "select tenant, id, url, events, secrets from endpoints where status = 'enabled' order by tenant, id"
@@ -226,7 +230,7 @@ class PostgresStore:
         return Configuration(
             version=version,
             policies={tenant: rules for (tenant, _), rules in self._policies.items()},
-            corridors=_by_tenant(Corridor(r[0], r[1], r[2], r[3], tuple(r[4]), r[5], r[6], r[7]) for r in corridors),
+            corridors=_by_tenant(map(corridor_of, corridors)),
             endpoints=_by_tenant(Endpoint(r[0], r[1], r[2], tuple(r[3]), tuple(r[4])) for r in endpoints),
             rails={rail.name: rail for rail in settings},
             reviews={row[0]: msgspec.json.decode(row[1], type=ReviewRules) for row in reviews},
@@ -236,6 +240,7 @@ class PostgresStore:
             closed_until={(row[0], row[1]): row[2] for row in await self._fetch(_CLOSED_UNTIL)},
             lists=await self.shelf.active() if screening else {},
             cleared=await cleared_pairs(self._pool) if screening else {},
+            operations=await rail_operations(self._pool),
         )
 
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
@@ -336,6 +341,12 @@ class PostgresStore:
                 holds.append(ExpiringHold(row[2], row[3], row[4]))
         return {account: Expiring(at, tuple(holds)) for account, holds in found.items()} if at is not None else {}
 
+    async def waiting_callbacks(
+        self, names: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], tuple[WaitingCallback, ...]]:
+        """See Store.waiting_callbacks."""
+        return waiting_of(names, await self._fetch(WAITING, *zip(*sorted(names), strict=True), WAITING_MAX))
+
     async def due_timers(
         self, partitions: Collection[int], until_seconds: float, limit: int
     ) -> list[tuple[Timer, float]]:
@@ -389,6 +400,12 @@ class PostgresStore:
         """See Store.unconsumed."""
         rows = await self._fetch(_UNCONSUMED, sorted(partitions), sent_seconds, limit)
         return [Outgoing(row[0], row[1], row[2]) for row in rows]
+
+    async def exchange_health(
+        self, worker: str, counts: Sequence[RailCounts], lease_seconds: float
+    ) -> tuple[int, list[RailCounts]]:
+        """See Store.exchange_health."""
+        return await exchange_health(self._pool, worker, counts, lease_seconds)
 
     async def mark_sent(self, ids: Sequence[str]) -> None:
         """See Store.mark_sent."""

@@ -1,13 +1,16 @@
 """What a packet is built from: an intent's sealed records, its leaves, a signed head and the hashes of the proofs.
 
 - Everything is read in one transaction that sees one moment, under the tenant's row security.
-- One head serves the packet and its addenda: the first that covers the last leaf, else the latest that covers any.
+- One head serves the packet and its addenda: the first that covers the last leaf. It is there as soon as that leaf is,
+  and no later head takes its place, so what was exported once comes out the same byte for byte until there is another
+  addendum; and after that for whoever says how many addenda there were. Or it is the head that was asked for by size.
 - Records behind the last leaf are not in the packet yet; they wait for their own leaf.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 
@@ -16,14 +19,14 @@ from msgspec import Struct
 
 from zentra.runtime.evidence import merkle
 from zentra.runtime.evidence.heads import TreeHead
+from zentra.runtime.evidence.merkle import Range, proof_ranges
 from zentra.runtime.evidence.packet import Sealed, build_packet
 from zentra.runtime.intents.transaction import timestamp
 from zentra.storage.pool import Connection, Pool, tenant_transaction
-from zentra.storage.reads.reviews import ReviewView, comments_of, review_of
+from zentra.storage.reads.reviews import comments_of
 from zentra.storage.reads.tenant import LeafView
-from zentra.storage.reads.work import CallbackView, DeliveryView, callbacks_of, deliveries_of
 
-__all__ = ["EvidenceGround", "evidence", "packet_of"]
+__all__ = ["EvidenceGround", "evidence", "head_of", "packet_of", "stored_hashes", "tree_head"]
 
 
 class EvidenceGround(Struct, frozen=True, kw_only=True):
@@ -34,10 +37,7 @@ class EvidenceGround(Struct, frozen=True, kw_only=True):
     leaves: tuple[LeafView, ...]
     head: TreeHead | None
     hashes: dict[tuple[int, int], bytes]
-    callbacks: tuple[CallbackView, ...]
-    deliveries: tuple[DeliveryView, ...]
-    review: ReviewView | None
-    comments: tuple[bytes, ...] = ()
+    bodies: tuple[bytes, ...] = ()  # of callbacks, deliveries and comments, those that no record names too
 
     def fetch(self, level: int, start: int, count: int) -> list[bytes]:
         """Return stored hashes, as `merkle.inclusion_proof` asks for them; fewer where some are missing."""
@@ -49,9 +49,18 @@ class _LeafData(Struct, frozen=True):
 
 
 async def evidence(
-    pool: Pool, tenant: str, *, intent_id: str | None = None, id: str | None = None
+    pool: Pool,
+    tenant: str,
+    *,
+    intent_id: str | None = None,
+    id: str | None = None,
+    addenda: int | None = None,
+    size: int | None = None,
 ) -> EvidenceGround | None:
-    """Return what is known of the tenant's intent of that `intent_id` or uuid, or None; raises Unavailable."""
+    """Return what is known of the tenant's intent of that `intent_id` or uuid, or None; raises Unavailable.
+
+    With so many `addenda` it is what was known when the last of them was sealed, and without a head where there are
+    fewer. With `size` it is what the head of that size covers, and without a head where there is none."""
     async with tenant_transaction(pool, tenant, snapshot=True) as connection:
         uuid = await connection.fetchval(
             "select id from intents where tenant = $1 and (intent_id = $2 or id = $3)", tenant, intent_id, id
@@ -62,19 +71,26 @@ async def evidence(
             "select record, hash from transitions where tenant = $1 and intent = $2 order by sequence", tenant, uuid
         )
         leaves = [LeafView(row[0], row[1], row[2], False) for row in await connection.fetch(_LEAVES, tenant, uuid)]
-        head = await _head(connection, tenant, leaves)
-        size = head.size if head is not None else 0
-        leaves = [msgspec.structs.replace(leaf, signed=leaf.index < size) for leaf in leaves]
+        known = len(leaves)
+        if size is not None:
+            leaves = [leaf for leaf in leaves if leaf.index < size]
+        if addenda is not None:
+            leaves = leaves[: addenda + 1] if known > addenda else []
+        head = await _head(connection, tenant, leaves, size)
+        signed = head.size if head is not None else 0
+        leaves = [msgspec.structs.replace(leaf, signed=leaf.index < signed) for leaf in leaves]
         return EvidenceGround(
             id=uuid,
             records=tuple((row[0], row[1]) for row in records),
             leaves=tuple(leaves),
             head=head,
-            hashes=await _hashes(connection, tenant, [leaf.index for leaf in leaves if leaf.signed], size),
-            callbacks=await callbacks_of(connection, tenant, intent=uuid),
-            deliveries=await deliveries_of(connection, tenant, intent=uuid),
-            review=await review_of(connection, tenant, uuid),
-            comments=tuple(await comments_of(connection, tenant, [row[0] for row in records])),
+            hashes=await stored_hashes(
+                connection, tenant, {one for leaf in leaves if leaf.signed for one in proof_ranges(leaf.index, signed)}
+            ),
+            bodies=(
+                *[row[0] for row in await connection.fetch(_BODIES, tenant, uuid)],
+                *await comments_of(connection, tenant, [row[0] for row in records]),
+            ),
         )
 
 
@@ -95,29 +111,34 @@ def packet_of(ground: EvidenceGround) -> bytes:
     if not parts:
         return build_packet(Sealed(records), None)
     text = b"\n".join(records[:begin]).decode()
-    bodies = [*(one.body for one in ground.callbacks), *(one.body for one in ground.deliveries), *ground.comments]
-    named = [body for body in bodies if sha256(body).hexdigest() in text]
+    named = [body for body in ground.bodies if sha256(body).hexdigest() in text]
     return build_packet(parts[0], ground.head, addenda=parts[1:], attachments=named)
 
 
-async def _head(connection: Connection, tenant: str, leaves: Sequence[LeafView]) -> TreeHead | None:
+async def _head(connection: Connection, tenant: str, leaves: Sequence[LeafView], size: int | None) -> TreeHead | None:
     if not leaves:
         return None
+    if size is not None:
+        return await head_of(connection, tenant, size)
     row = await connection.fetchrow(_HEAD, tenant, leaves[-1].index, leaves[0].index)
-    if row is None:
-        return None
-    return TreeHead(
-        tenant=tenant, size=row["size"], root=row["root"].hex(), at=timestamp(row["at"]), key_id=row["key_id"],
-        signature=row["signature"].hex(),
-    )  # fmt: skip
+    return None if row is None else tree_head(tenant, *row)
 
 
-async def _hashes(
-    connection: Connection, tenant: str, indexes: Sequence[int], size: int
-) -> dict[tuple[int, int], bytes]:
-    """Return what the proofs of these leaves read."""
+async def head_of(connection: Connection, tenant: str, size: int | None = None) -> TreeHead | None:
+    """Return the head of this size, or the latest, within the caller's transaction; None where there is none."""
+    row = await connection.fetchrow(_LATEST if size is None else _OF_SIZE, tenant, *([] if size is None else [size]))
+    return None if row is None else tree_head(tenant, *row)
+
+
+def tree_head(tenant: str, size: int, root: bytes, at: datetime, key_id: str, signature: bytes) -> TreeHead:
+    """Return a row of the heads as the head that was signed."""
+    return TreeHead(tenant, size, root.hex(), timestamp(at), key_id, signature.hex())
+
+
+async def stored_hashes(connection: Connection, tenant: str, ranges: Iterable[Range]) -> dict[tuple[int, int], bytes]:
+    """Return what proofs read, by (level, index), within the caller's transaction."""
     found: dict[tuple[int, int], bytes] = {}
-    for level, start, count in {one for index in indexes for one in merkle.proof_ranges(index, size)}:
+    for level, start, count in ranges:
         values: list[Any] = [tenant, start, start + count]
         rows = (
             await connection.fetch(_LEAF_HASHES, *values)
@@ -128,6 +149,16 @@ async def _hashes(
     return found
 
 
+_OF_SIZE: Final = """
+select size, root, at, key_id, signature from log_heads where tenant = $1 and size = $2
+"""
+_LATEST: Final = """
+select size, root, at, key_id, signature from log_heads where tenant = $1 order by size desc limit 1
+"""
+_BODIES: Final = """
+select body from callbacks where tenant = $1 and intent = $2
+union all select body from deliveries where tenant = $1 and intent = $2
+"""
 _LEAVES: Final = """
 select "index", data, hash from log_leaves where tenant = $1 and intent = $2 order by "index"
 """

@@ -11,6 +11,7 @@ from msgspec import Struct
 from zentra.runtime.fees.schedule import FeeRule, FeeSchedule
 from zentra.runtime.rails.routing import Corridor
 from zentra.storage.pool import Pool, tenant_transaction
+from zentra.storage.routes import corridors_in_force
 
 __all__ = ["VERSIONS_MAX", "QuoteGround", "ScheduleView", "quote_ground", "schedule", "schedules"]
 
@@ -65,11 +66,7 @@ async def quote_ground(pool: Pool, tenant: str, *accounts: str) -> QuoteGround:
     Raises Unavailable."""
     async with tenant_transaction(pool, tenant) as connection:
         latest = await connection.fetchrow(_SCHEDULES, tenant, None, 1)
-        corridors = await connection.fetch(
-            "select tenant, name, currency, kind, rails, country, minor_min, minor_max from corridors"
-            " where tenant = $1 order by name",
-            tenant,
-        )
+        corridors = await corridors_in_force(connection, tenant)
         rows = await connection.fetch(
             "select account_id, type, currency from accounts where tenant = $1 and account_id = any($2::text[])",
             tenant, list(accounts),
@@ -77,7 +74,7 @@ async def quote_ground(pool: Pool, tenant: str, *accounts: str) -> QuoteGround:
     rules = () if latest is None else msgspec.json.decode(latest["rules"], type=tuple[FeeRule, ...])
     return QuoteGround(
         FeeSchedule(rules, 0 if latest is None else latest["version"]),
-        tuple(Corridor(r[0], r[1], r[2], r[3], tuple(r[4]), r[5], r[6], r[7]) for r in corridors),
+        corridors,
         {row[0]: (row[1], row[2]) for row in rows},
     )
 

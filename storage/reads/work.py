@@ -59,6 +59,9 @@ class CallbackView(Struct, frozen=True):
     digest: bytes
     received_at: datetime
     repeats: int
+    status: str | None = None  # what it said, as its adapter read it; None of those of before that was kept
+    trust: str | None = None
+    same_as: str | None = None  # an earlier one that said the same under another event id
 
 
 class EndpointView(Struct, frozen=True, kw_only=True):
@@ -185,7 +188,8 @@ _CASES: Final = """
 select id, intent, intent_id, kind, status, detail, opened_at, deadline, operator, resolution, resolved_at
 from cases where tenant = $1"""
 _CALLBACKS: Final = """
-select c.rail, c.event_id, c.reference, c.body, c.digest, c.received_at, coalesce(r.count, 0)
+select c.rail, c.event_id, c.reference, c.body, c.digest, c.received_at, coalesce(r.count, 0), c.status, c.trust,
+    c.same_as
 from callbacks c left join callback_repeats r on r.rail = c.rail and r.event_id = c.event_id
 where c.tenant = $1 and c.intent = $2
 order by c.received_at, c.event_id

@@ -74,7 +74,10 @@ class Raced(Struct):
 
 
 class Racer:
-    """A worker without tasks on any store, whose clock a race sets. Everything is of one partition."""
+    """A worker without tasks on any store, whose clock a race sets. Everything is of one partition. `stages` are those
+    whose frames are worked off; `polled` are the references that rails were to be asked for."""
+
+    stages: tuple[str, ...] = ("policy", "ledger")
 
     def __init__(self, store: Store, set_clock: Callable[[datetime], None], undrafted_max: int) -> None:
         rules = Rules(
@@ -86,6 +89,7 @@ class Racer:
         self.memory = Memory(CONFIGURATION, rules.partition_of)
         self.leases: dict[int, Lease] = {}
         self.outcomes: dict[str, str] = {}
+        self.polled: list[str] = []
         self._committer = Committer(
             Engine(self.memory, rules), store, self.leases, drop=lambda lost: None, committed=self._committed,
             send=self._send, undrafted_max=undrafted_max,
@@ -116,11 +120,12 @@ class Racer:
             assert tick is not None
             assert not tick.batch.poisoned, tick.batch.poisoned
             self.outcomes |= {row[0]: row[3] for row in tick.writes.command_outcomes}
+            self.polled += [poll.reference for poll in tick.polls]
             inputs = [
                 Input(0, stage, event, f"frame/{stage}")
                 for (_, stage), found in tick.frames.items()
                 for event in found
-                if stage in ("policy", "ledger")
+                if stage in self.stages
             ]
 
     def capture(self, intent: str) -> tuple[str, tuple[str, Event]]:

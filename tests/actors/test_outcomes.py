@@ -152,6 +152,7 @@ def test_a_report_that_names_no_attempt_is_one_case(make_fleet: MakeFleet, chang
     for number in range(2):
         fleet.report(outcome(intent, "succeeded", event=f"evt-{number}", **changes))
         fleet.run_until_idle()
+    fleet.advance(60)
     assert (money(fleet), fleet.cases()) == (HELD, [kind])
 
 

@@ -34,10 +34,12 @@ from zentra.runtime.rails.port import (
     CallbackCode,
     CallbackRejected,
     Cause,
+    Declaration,
     OutcomeStatus,
     RailOutcome,
     RailSettings,
     Submission,
+    Verdict,
 )
 from zentra.runtime.stream_ports import Position, StreamError
 
@@ -141,6 +143,7 @@ class NarrowRail:
 
     def __init__(self, settings: RailSettings) -> None:
         self.settings = structs.replace(settings, kind="sandbox", concurrency_max=1)
+        self.declaration = Declaration("none")
         self.asked: list[str] = []
         self.answer = anyio.Event()
 
@@ -152,8 +155,13 @@ class NarrowRail:
     async def poll(self, reference: str, cause: Cause = UNKNOWN_CAUSE) -> RailOutcome:
         return RailOutcome(self.settings.name, reference, OutcomeStatus.UNKNOWN)
 
-    def verify_callback(self, raw: bytes, headers: Mapping[str, str], now: float) -> RailOutcome:
+    def verify_callback(
+        self, raw: bytes, headers: Mapping[str, str], now: float, peer: str | None = None
+    ) -> RailOutcome:
         raise CallbackRejected(self.settings.name, CallbackCode.BODY_MALFORMED)
+
+    def ack(self, verdict: Verdict) -> None:
+        return
 
     async def aclose(self) -> None:
         return

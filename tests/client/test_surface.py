@@ -18,7 +18,7 @@ from msgspec import Struct
 from tests.architecture import ROOT
 from tests.client import servers
 from tests.client.servers import Script
-from zentra.client import account_models, delivery_models, holds, models, people, policies
+from zentra.client import account_models, delivery_models, holds, models, people, policies, proofs
 from zentra.client.api import AsyncZentra, Condition, Leg, NewDecision, NewIntent, Zentra
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages
 from zentra.client.blocking.transport import EventStream, Pages
@@ -38,6 +38,14 @@ LEFT_OUT: Mapping[str, str] = {
     "openapi": "for tools that read the description",
     "asyncapi": "for tools that read the description",
     "take_callback": "for rails, which sign what they send",
+    "draft_routes": "for operators: `zentra routes`",
+    "list_routes": "for operators: `zentra routes`",
+    "show_routes": "for operators: `zentra routes`",
+    "validate_routes": "for operators: `zentra routes`",
+    "promote_routes": "for operators: `zentra routes`",
+    "roll_back_routes": "for operators: `zentra routes`",
+    "explain_route": "for operators: `zentra routes explain`",
+    "list_rails": "for operators: `zentra rails health`",
 }
 """Operations that the client does not have, each with the reason."""
 
@@ -132,7 +140,13 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "show_intent": lambda api: api.runtime.intents.get("x", wait=3),
     "cancel_intent": lambda api: api.runtime.intents.cancel("x", **ORDER),
     "reverse_intent": lambda api: api.runtime.intents.reverse("x", 5, force=True, **ORDER),
-    "show_evidence": lambda api: api.evidence.get("x"),
+    "show_evidence": lambda api: api.evidence.get("x", format="dsse", addenda=1, checkpoint=2),
+    "show_checkpoint": lambda api: api.evidence.checkpoint(size=1),
+    "show_consistency": lambda api: api.evidence.consistency(first=1, second=2),
+    "show_inclusion": lambda api: api.evidence.inclusion("x", addenda=1, checkpoint=2),
+    "list_evidence_keys": lambda api: api.evidence.keys(),
+    "list_exports": lambda api: api.evidence.exports(
+        actor="a", created_from=AT, created_before="2026-05-01T00:00:00Z", page_size=2).page("c"),
     "stream_intent_events": lambda api: api.runtime.intents.events("x", last_id="1"),
     "stream_events": lambda api: api.runtime.events.stream(last_id="1"),
     "show_command": lambda api: api.runtime.commands.get("x"),
@@ -286,6 +300,9 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.Denial: ["Denial"],
     models.Endpoint: ["Endpoint", "EndpointMade"],
     models.ErrorPage: ["ErrorPage"],
+    proofs.EvidenceExport: ["Export"],
+    proofs.EvidenceKey: ["EvidenceKey"],
+    proofs.EvidenceKeys: ["EvidenceKeys"],
     models.Event: ["EventShown"],
     models.FeeLine: ["FeeLine"],
     models.FeeSchedule: ["Schedule", "FeeSchedulePut"],
@@ -318,6 +335,7 @@ SCHEMAS: dict[type[Struct], list[str]] = {
         "Parties",
         "Policies",
         "Decisions",
+        "Exports",
     ],
     policies.BacktestReport: ["BacktestReport"],
     policies.ChangedDecision: ["Changed"],

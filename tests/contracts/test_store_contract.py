@@ -21,7 +21,19 @@ from zentra.runtime.intents.vocabulary import Fact, IntentKind
 from zentra.runtime.ledger.book import AccountRef, Balance, Book
 from zentra.runtime.ledger.monitors import Monitor
 from zentra.runtime.policy import Usage, VelocityKey
-from zentra.runtime.ports import Configuration, Fence, Ground, Lease, LogHead, Store, TickPlan, TickWrites, Timer
+from zentra.runtime.ports import (
+    Configuration,
+    Fence,
+    Ground,
+    Lease,
+    LogHead,
+    RailCounts,
+    Store,
+    TickPlan,
+    TickWrites,
+    Timer,
+)
+from zentra.runtime.rails.health import Counts
 from zentra.runtime.reviews import Desk
 from zentra.runtime.stream_ports import Position
 from zentra.runtime.webhooks.delivery import OPEN, Delivery, DeliveryState
@@ -105,6 +117,11 @@ class World:
     async def balance(self, ref: AccountRef) -> Balance:
         """Return the counters of an account with a floor."""
         return (await self.commit(accounts=[ref])).balances[ref.id]
+
+
+def counted(worker: str, rail: str, calls: int, circuit: str = "closed") -> RailCounts:
+    """Return what a worker says of a rail."""
+    return RailCounts(worker, rail, Counts(calls, 1, 2, 0.5), circuit, 3)
 
 
 @pytest.fixture(params=["twin", "postgres", "postgres, where any rows are many"])
@@ -455,3 +472,21 @@ async def test_workloads_count_the_open_reviews_of_a_tenant(world: World) -> Non
     found = await world.store.workloads(["acme", "nobody"])
     assert (found["acme"].open["ola"] - before, found["nobody"].open) == (1, {})
     assert abs(found["acme"].at - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+async def test_workers_that_are_alive_hear_what_the_others_have_counted_last(world: World) -> None:
+    store, one, other = world.store, world.worker, f"{world.worker}-b"
+    await store.claim(other, 10)
+    alone, _ = await store.exchange_health(one, [], 10)
+    rail, more = f"rail-{uuid()}", f"rail-{uuid()}"
+    first = [counted(one, rail, 5), counted(one, more, 1)]
+    assert (await store.exchange_health(one, first, 10))[0] == alone
+    heard = (await store.exchange_health(other, [counted(other, rail, 7, "open")], 10))[1]
+    assert [row for row in heard if row.rail in (rail, more)] == sorted(first, key=lambda row: row.rail)
+    again = (await store.exchange_health(one, [counted(one, rail, 6)], 10))[1]
+    assert [row for row in again if row.worker == other] == [counted(other, rail, 7, "open")]
+    heard = (await store.exchange_health(other, [], 10))[1]
+    assert [row for row in heard if row.worker == one] == [counted(one, rail, 6)]
+    await store.release(other)
+    count, heard = await store.exchange_health(one, [], 10)
+    assert (count, [row for row in heard if row.worker == other]) == (alone - 1, [])

@@ -38,8 +38,10 @@ async def call(
     headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
     *,
     parts: int = 1,
+    peer: str | None = None,
 ) -> Answer:
-    """Send one request; a body that is no bytes goes as JSON, in as many `parts` as asked for."""
+    """Send one request, from the address `peer`; a body that is no bytes goes as JSON, in as many `parts` as asked
+    for."""
     pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
     raw = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
     if body is not None and not any(name == "content-type" for name, _ in pairs):
@@ -51,6 +53,7 @@ async def call(
         "path": path,
         "query_string": query.encode(),
         "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in pairs],
+        "client": (peer, 40_000) if peer else None,
     }
     step = -(-len(raw) // parts) or 1
     chunks = [raw[place : place + step] for place in range(0, len(raw), step)] or [b""]

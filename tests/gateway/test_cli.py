@@ -30,7 +30,10 @@ COMMANDS = (
     "tenants", "tenants create", "tenants list",
     "principals", "principals create", "principals list",
     "keys", "keys create", "keys list", "keys revoke",
-    "rails", "rails create", "rails list",
+    "rails", "rails create", "rails list", "rails kinds", "rails polling",
+    "rails drain", "rails resume", "rails maintain", "rails health",
+    "routes", "routes draft", "routes check", "routes validate", "routes promote", "routes rollback", "routes list",
+    "routes show", "routes explain",
     "corridors", "corridors create", "corridors list",
     "policies", "policies create", "policies list",
     "policy", "policy draft", "policy validate", "policy backtest", "policy promote", "policy rollback", "policy list",
@@ -126,6 +129,15 @@ ERRORS: tuple[tuple[str, dict[str, str], int, str], ...] = (
     ("sandbox --rails /none",                 {},                                       3, "/none"),
     ("policies create acme --file /none",     {},                                       3, "/none"),
     ("rails create x --file /none",           {},                                       3, "/none"),
+    ("rails polling x --after 5",             {},                                       2, "go together"),
+    ("rails polling x",                       {},                                       3, "ADMIN_URL is not set"),
+    ("rails create x --kind no_such_bank",    {},                                       1, "kind_unknown"),
+    ("rails create x --kind providus",        {},                                       3, "client_id is missing"),
+    ("rails create x --secret callback",      {},                                       3, "--secret callback: write"),
+    ("rails create x --secret a=file:/none",  {},                                       3, "/none"),
+    ("rails create x --secret a=env:NO_SUCH", {},                                       3, "NO_SUCH is empty"),
+    ("rails create x --secret a=opensesame",  {},                                       3, "a=file:PATH or a=env:"),
+    ("rails create x --option client_id",     {},                                       3, "--option client_id: write"),
     ("fees put acme /none",                   {},                                       3, "/none"),
     ("fees check /none",                      {},                                       3, "/none"),
     ("fees list acme",                        {},                                       3, "ADMIN_URL is not set"),
@@ -211,8 +223,8 @@ def fresh(stack: DevStack, monkeypatch: pytest.MonkeyPatch, zentra: Zentra) -> I
     asyncio.run(statement("drop database for_the_command_line with (force)"))
 
 
-def answer(zentra: Zentra, line: str) -> Any:
-    code, out, err = zentra(f"{line} --json")
+def answer(zentra: Zentra, line: str, **environment: str) -> Any:
+    code, out, err = zentra(f"{line} --json", **environment)
     assert (code, err) == (0, "")
     return json.loads(out)
 
@@ -246,6 +258,14 @@ def test_an_installation_is_set_up_from_the_command_line(fresh: Zentra, tmp_path
     rail = f"rails create sandbox_a --base-url http://127.0.0.1:8090 --secret-file {tmp_path / 'secret'}"
     assert answer(fresh, rail) == {"rail": "sandbox_a", "changed": True}
     assert [(one["name"], one["secret"]) for one in answer(fresh, "rails list")] == [("sandbox_a", "***")]
+    bank = (
+        "rails create bank --kind gtbank --base-url http://127.0.0.1:8090 --option client_id=zentra"
+        f" --secret callback=file:{tmp_path / 'secret'} --secret client_secret=env:OF_THE_BANK --network 192.0.2.0/24"
+    )
+    assert answer(fresh, bank, OF_THE_BANK="hush") == {"rail": "bank", "changed": True}
+    (made,) = [one for one in answer(fresh, "rails list") if one["name"] == "bank"]
+    assert (made["secrets"], made["not_found_lies_seconds"]) == ({"client_secret": "***"}, 5.0)
+    assert (made["options"], made["callback_networks"]) == ({"client_id": "zentra"}, ["192.0.2.0/24"])
 
     corridor = "corridors create acme ng-transfer --currency NGN --rail sandbox_a"
     assert answer(fresh, corridor)["changed"] is True
@@ -265,6 +285,28 @@ def test_an_installation_is_set_up_from_the_command_line(fresh: Zentra, tmp_path
     assert fresh(f"nats-config --output {config}")[0] == 0
     assert "T_ACME" in config.read_text()
     assert config.stat().st_mode & 0o777 == 0o600
+
+
+def test_how_a_rail_is_asked_is_shown_and_changed(fresh: Zentra) -> None:
+    for line in ("migrate", "rails create sandbox_a --base-url http://127.0.0.1:8090"):
+        answer(fresh, line)
+    asked = answer(fresh, "rails polling sandbox_a")
+    assert (asked["changed"], asked["deadline_seconds"], asked["stranger_wait_seconds"]) == (False, 900.0, 30.0)
+    line = "rails polling sandbox_a --standing pending --after 5 --jitter 0 --deadline 60"
+    for changed in (True, False):
+        asked = answer(fresh, line)
+        assert (asked["changed"], asked["deadline_seconds"]) == (changed, 60.0)
+    [pending] = [row for row in asked["polling"] if row["standing"] == "pending"]
+    assert pending["asked_after"] == [2.0, 7.0, 14.0, 28.0, 56.0, 112.0]
+    for line, sentence in (
+        ("rails polling sandbox_a --standing asleep --after 5", "one of silent"),
+        ("rails polling sandbox_a --standing pending --factor 1", "polling.pending.factor: above 1"),
+        ("rails polling nobody", "the rails are sandbox_a"),
+    ):
+        code, _, err = fresh(line)
+        assert (code != 0, sentence in err) == (True, True), err
+    code, out, _ = fresh("rails polling sandbox_a")
+    assert (code, "an outcome unknown for 60 s is a case" in out) == (0, True)
 
 
 def test_fees_are_tried_put_in_force_and_taken_back(

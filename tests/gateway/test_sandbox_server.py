@@ -225,10 +225,12 @@ def test_a_rail_without_a_secret_believes_nobody() -> None:
 
 S = OutcomeStatus
 
+PAID = b'{"status":"succeeded","reference":"ref-1","amount":"5","currency":"NGN"}'
 # fmt: off
 ANSWERS = [
     # http, body                                                     submit           poll
-    (200, b'{"status":"succeeded","reference":"ref-1"}',             S.SUCCEEDED,     S.SUCCEEDED),
+    (200, PAID,                                                      S.SUCCEEDED,     S.SUCCEEDED),
+    (200, b'{"status":"succeeded","reference":"ref-1"}',             S.UNKNOWN,       S.UNKNOWN),
     (200, b'{"status":"odd","reference":"ref-1"}',                   S.UNKNOWN,       S.UNKNOWN),
     (200, b'{"status":"succeeded","reference":"ref-2"}',             S.UNKNOWN,       S.UNKNOWN),
     (200, b'',                                                       S.UNKNOWN,       S.UNKNOWN),

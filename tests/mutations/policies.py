@@ -11,7 +11,6 @@ __all__ = ["POLICY_MUTATIONS"]
 _WINDOWS: Final = "runtime/policy/windows.py"
 _EVALUATION: Final = "runtime/policy/evaluation.py"
 _CONDITIONS: Final = "runtime/policy/conditions.py"
-_POLICIES: Final = "storage/policies.py"
 _WINDOW_TESTS: Final = "tests/runtime/test_policy_windows.py::"
 _DECISION_TESTS: Final = "tests/runtime/test_policy_decisions.py::"
 _CONDITION_TESTS: Final = "tests/runtime/test_policy_conditions.py::"
@@ -63,7 +62,7 @@ POLICY_MUTATIONS: Final = (
     ),
     Mutation(
         "own-promotion", "an author puts their own version in force", "Q",
-        (Edit(_POLICIES, "known.created_by == asked.principal", "False"),),
+        (Edit("storage/versions.py", "known.created_by == principal", "False"),),
         (f"{_DOOR_TESTS}test_nobody_promotes_their_own",),
         _SQL,
     ),

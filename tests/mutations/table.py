@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from tests.mutations.callbacks import CALLBACK_MUTATIONS
 from tests.mutations.holds import HOLD_MUTATIONS
 from tests.mutations.mutation import Edit, Mutation
 from tests.mutations.people import PEOPLE_MUTATIONS
@@ -15,6 +16,7 @@ __all__ = ["MUTATIONS"]
 
 _OUTCOMES: Final = "actors/outcomes.py"
 _STAGES: Final = "actors/stages.py"
+_ASKING: Final = "actors/asking.py"
 _TICK: Final = "actors/tick.py"
 _END: Final = "actors/finishing.py"
 _ENGINE: Final = "actors/engine.py"
@@ -175,7 +177,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "callback-dedupe", "a callback that is delivered again is recorded again", "I",
-        (Edit(_OUTCOMES, "return outcome.event_id in attempt.event_ids", "return False"),),
+        (Edit(_OUTCOMES, "    if outcome.event_id in attempt.event_ids:\n        return True\n", ""),),
         (f"{_OUTCOME_TESTS}test_replaying_the_stream_after_one_callback_changes_nothing",),
     ),
     Mutation(
@@ -322,7 +324,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "route-while-unknown", "a rail is chosen while an attempt before it is unknown", "N",
-        (Edit("runtime/rails/routing.py", "elif chosen is None and not unknown:", "elif chosen is None:"),),
+        (Edit("runtime/rails/routing.py", "    if unknown:\n", "    if unknown and not able:\n"),),
         ("tests/runtime/test_routing.py::test_no_rail_is_chosen_while_any_attempt_may_have_paid",
          "tests/runtime/test_routing.py::"
          "test_an_unknown_attempt_on_a_rail_that_left_the_corridor_still_forbids_another"),
@@ -330,21 +332,18 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "wrong-amount-believed", "a report that names another amount is taken for the outcome", "I",
-        (Edit(_OUTCOMES, "if differs and status is not OutcomeStatus.NOT_ACCEPTED:", "if differs and not status:"),),
+        (Edit("runtime/rails/ruling.py", "and status != _REFUSED:", "and not status:"),),
         (f"{_OUTCOME_TESTS}test_a_wrong_amount_alone_moves_nothing_and_a_poll_with_the_right_one_settles",),
     ),
     Mutation(
         "resubmit-after-restart", "whoever finds a payment without an outcome submits it instead of polling", "O",
-        (Edit(_STAGES,
-              "    tick.polls.append("
-              "Poll(attempt.rail, attempt.reference, Cause(tx.trace, tx.tracestate, tx.sequence)))\n",
-              "    tick.submit(tx, at.partition)\n"),),
+        (Edit(_ASKING, "    _poll(tick, tx, attempt)\n    elapsed", "    tick.submit(tx, at.partition)\n    elapsed"),),
         (f"{_OUTCOME_TESTS}test_an_unknown_outcome_keeps_the_hold_and_tries_no_other_rail",),
     ),
     Mutation(
         "not-found-believed", "a rail that does not know a payment yet is asked to pay at once again", "O",
-        (Edit(_OUTCOMES, "if settings is None or not settings.idempotent_references:", "if settings is None:"),
-         Edit(_OUTCOMES,
+        (Edit(_ASKING, "if settings is None or not settings.idempotent_references:", "if settings is None:"),
+         Edit(_ASKING,
               "    if tick.now >= attempt.at + timedelta(seconds=settings.not_found_lies_seconds):\n",
               "    if settings:\n")),
         (f"{_UNNOTICED}test_a_rail_that_does_not_know_a_payment_is_asked_again_only_where_that_is_safe",),
@@ -403,7 +402,9 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "polls-once", "a rail without an answer is polled once and never again", "T",
-        (Edit(_STAGES, "    tick.rearm(tx, at.partition, tick.now + timedelta(seconds=pause))\n", "    pass\n"),),
+        (Edit(_ASKING,
+              "reference)\n    tick.rearm(tx, at.partition, tick.now + timedelta(seconds=seconds))\n",
+              "reference)\n"),),
         (f"{_TIMER_TESTS}test_polls_become_rarer_and_never_sleep_over_the_deadline",),
     ),
     Mutation(
@@ -432,6 +433,7 @@ MUTATIONS: Final = (
         (f"{_UNNOTICED}test_row_security_holds_for_owners_too",),
         _SQL,
     ),
+    *CALLBACK_MUTATIONS,
     *HOLD_MUTATIONS,
     *PEOPLE_MUTATIONS,
     *POLICY_MUTATIONS,

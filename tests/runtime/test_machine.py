@@ -42,6 +42,7 @@ CHANGES = {
     ("PROCESSING/reserving",        "ledger_refused"):    "FAILED",
     ("PROCESSING/reserving",        "cancelled"):         "FAILED",
     ("PROCESSING/routing",          "routed"):            "AWAITING_PROVIDER/submitted",
+    ("PROCESSING/routing",          "route_awaited"):     "PROCESSING/routing",
     ("PROCESSING/routing",          "unroutable"):        "FAILED",
     ("PROCESSING/routing",          "cancelled"):         "FAILED",
     ("PROCESSING/reserving",        "held"):              "PROCESSING/held",
@@ -69,6 +70,7 @@ _ANYWHERE = {str(state) for state in State}
 STAYS: dict[str, set[str]] = {
     "failed_over": {"AWAITING_PROVIDER/submitted"},
     "captured": {"PROCESSING/held"},
+    "rail_claimed": {"AWAITING_PROVIDER/submitted"},
     "rail_repeated": _AT_RAIL,
     "rail_contradicted": _AT_RAIL,
     "ledger_refused": {"AWAITING_PROVIDER/confirmed"},
@@ -88,7 +90,10 @@ STAYS: dict[str, set[str]] = {
     "amended": _SETTLED,
 }
 
-RAIL_FACTS = {Fact.RAIL_CONFIRMED, Fact.RAIL_DECLINED, Fact.RAIL_REPEATED, Fact.RAIL_CONTRADICTED, Fact.FAILED_OVER}
+RAIL_FACTS = {
+    Fact.RAIL_CONFIRMED, Fact.RAIL_DECLINED, Fact.RAIL_REPEATED, Fact.RAIL_CONTRADICTED, Fact.RAIL_CLAIMED,
+    Fact.FAILED_OVER,
+}  # fmt: skip
 HOLDS = {State.ROUTING, State.SUBMITTED, State.CONFIRMED, State.REFUSED, State.HELD}
 
 

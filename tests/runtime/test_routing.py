@@ -1,5 +1,6 @@
 """Routing: which corridor fits, which rail is next, and that nothing is tried while an outcome is unknown."""
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,7 +12,16 @@ from msgspec import structs
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.transaction import Attempt
 from zentra.runtime.intents.vocabulary import IntentKind
-from zentra.runtime.rails.routing import Corridor, choose, find_corridor, parse_reference, reference_of
+from zentra.runtime.rails.routing import (
+    NOT_NOW,
+    Corridor,
+    RailRoute,
+    choose,
+    cost_of,
+    find_corridor,
+    parse_reference,
+    reference_of,
+)
 
 AT: Final = datetime(2026, 4, 1, tzinfo=UTC)
 INTENT: Final = "0190a0b0c0d070008000000000000001"
@@ -83,6 +93,82 @@ def test_the_next_rail_is_tried_only_after_one_that_did_not_accept(
     choice = choose(ANYWHERE, _attempts(*statuses), available)
     assert (choice.rail, choice.reason) == (rail, reason)
     assert choice.considered == dict(zip(ANYWHERE.rails, considered.split(), strict=True))
+
+
+# fmt: off
+A, B, C = RailRoute("one", 1, 1), RailRoute("two", 1, 3), RailRoute("three", 2)
+SOME: Final = structs.replace(A, minor_max=99)
+THERE: Final = structs.replace(A, countries=("GH",))
+ASKED: list[tuple[tuple[RailRoute, ...], dict[str, str], str | None, str, str]] = [
+    # rails      not asked now                 rail     reason          considered
+    ((SOME, C),  {},                           "three", FIRST,          "amount_mismatch chosen"),
+    ((THERE, C), {},                           "three", FIRST,          "country_mismatch chosen"),
+    ((A, C),     {"one": "circuit_open"},      "three", FIRST,          "circuit_open chosen"),
+    ((A, C),     {"one": "maintenance"},       "three", FIRST,          "maintenance chosen"),
+    ((A, C),     {"three": "draining"},        "one",   FIRST,          "chosen draining"),
+    ((A,),       {"one": "no_capacity"},       None,    "no_rail_now",  "no_capacity"),
+    ((A, C),     {"one": "circuit_open", "three": "draining"}, None, "no_rail_now", "circuit_open draining"),
+    ((SOME,),    {},                           None,    LEFT,           "amount_mismatch"),
+    ((SOME, C),  {"three": "maintenance"},     None,    "no_rail_now",  "amount_mismatch maintenance"),
+    ((SOME,),    {"one": "maintenance"},       None,    LEFT,           "amount_mismatch"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("routes", "blocked", "rail", "reason", "considered"), ASKED)
+def test_a_rail_is_asked_where_it_takes_the_intent_and_can_be_asked_now(
+    routes: tuple[RailRoute, ...], blocked: dict[str, str], rail: str | None, reason: str, considered: str
+) -> None:
+    names = tuple(route.rail for route in routes)
+    corridor = structs.replace(ANYWHERE, rails=names, routes=routes)
+    choice = choose(corridor, (), ALL, intent=INTENT, minor=100, country="NG", blocked=blocked)
+    assert (choice.rail, choice.reason) == (rail, reason)
+    assert choice.considered == dict(zip(names, considered.split(), strict=True))
+
+
+def test_rails_of_one_priority_share_intents_by_their_weights_and_an_intent_keeps_its_lot() -> None:
+    corridor = structs.replace(ANYWHERE, routes=(A, B, C))
+    drawn = Counter(choose(corridor, (), ALL, intent=f"{n:032x}").rail for n in range(4_000))
+    assert drawn["three"] == 0
+    assert drawn["two"] == pytest.approx(3_000, abs=150)
+    assert {choose(corridor, (), ALL, intent=INTENT).rail for _ in range(3)} == {
+        choose(corridor, (), ALL, intent=INTENT, minor=77).rail
+    }
+
+
+def test_a_weight_of_nothing_is_for_when_no_other_can() -> None:
+    spare = structs.replace(ANYWHERE, routes=(structs.replace(A, weight=0), B))
+    assert {choose(spare, (), ALL, intent=f"{n:032x}").rail for n in range(50)} == {"two"}
+    assert choose(spare, (), ALL, blocked={"two": "circuit_open"}).rail == "one"
+
+
+@pytest.mark.parametrize(("minor", "rail"), [(1_000, "one"), (10_000, "two")])
+def test_the_cheapest_for_the_amount_is_asked_where_a_corridor_prefers_that(minor: int, rail: str) -> None:
+    dear, flat = structs.replace(A, cost_bps=100), structs.replace(B, cost_minor=50)
+    corridor = structs.replace(ANYWHERE, routes=(dear, flat), prefer="cost")
+    assert choose(corridor, (), ALL, intent=INTENT, minor=minor).rail == rail
+    assert (cost_of(dear, 1_099), cost_of(flat, 1_099)) == (10, 50)
+
+
+@given(
+    st.permutations([A, B, C]),
+    st.dictionaries(st.sampled_from(["one", "two", "three"]), st.sampled_from(sorted(NOT_NOW))),
+    st.lists(st.sampled_from(["started", "not_accepted", "declined"]), max_size=2),
+)
+def test_the_same_inputs_choose_the_same_rail_in_any_order_and_never_one_that_is_blocked_or_tried(
+    routes: list[RailRoute], blocked: dict[str, str], statuses: list[str]
+) -> None:
+    attempts = _attempts(*statuses)
+    choices = []
+    for order in (routes, sorted(routes, key=lambda route: route.priority)):
+        corridor = structs.replace(ANYWHERE, rails=tuple(r.rail for r in order), routes=tuple(order), prefer="cost")
+        choices.append(choose(corridor, attempts, ALL, intent=INTENT, minor=100, blocked=blocked))
+    rail = choices[0].rail
+    assert (rail is None) == (choices[1].rail is None)
+    assert choices[0] == choose(corridor, attempts, ALL, intent=INTENT, minor=100, blocked=blocked) or rail is not None
+    assert rail not in blocked
+    assert rail not in {attempt.rail for attempt in attempts}
+    assert rail is None or set(statuses) <= {"not_accepted"}
 
 
 @given(st.lists(st.sampled_from(["started", "succeeded", "declined", "contradicted", "not_accepted"]), max_size=3))

@@ -239,6 +239,12 @@ def a_head_with_another_frontier(tape: Tape) -> None:
 
 
 @plant("S")
+def a_head_of_before_the_one_that_it_follows(tape: Tape) -> None:
+    writes = tape.commit(lambda writes: bool(writes.heads) and writes.heads[0].size > 1)
+    writes.heads[0] = structs.replace(writes.heads[0], at=writes.heads[0].at - timedelta(days=365))
+
+
+@plant("S")
 def a_stored_leaf_that_was_changed(tape: Tape) -> None:
     key, (intent, data, link) = next(iter(tape.rows.leaves.items()))
     tape.rows.leaves[key] = (intent, data + b" ", link)

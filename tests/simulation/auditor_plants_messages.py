@@ -78,7 +78,9 @@ def a_publish_of_what_was_never_committed(tape: Tape) -> None:
 
 @plant("O")
 def a_callback_published_before_its_bytes_were_kept(tape: Tape) -> None:
-    outcome = RailOutcome("alpha", tape.names["happy"] + "01", OutcomeStatus.PENDING, trust="body_signed")
+    outcome = RailOutcome(
+        "alpha", tape.names["happy"] + "01", OutcomeStatus.PENDING, event_id="e1", trust="body_signed"
+    )
     tape.add("published", Outgoing("zc.1.callback", encode_frame([RailReported(outcome, "e1")]), MORE))
 
 

@@ -224,7 +224,7 @@ def a_failure_although_the_rail_says_nothing_but_success(tape: Tape) -> None:
     def finished(auditor: Auditor) -> None:
         history = auditor.histories[tape.names["happy"]]
         history.state = "FAILED"
-        auditor.rails.finish(history)
+        auditor.rails.finish(history, set())
 
     tape.add("then", finished)
 

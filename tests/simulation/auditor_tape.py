@@ -34,6 +34,8 @@ from zentra.runtime.ledger.monitors import Monitor
 from zentra.runtime.policy import Limits, PolicyRules
 from zentra.runtime.policy.rules import Rule, Window
 from zentra.runtime.ports import Ground, TickPlan, TickWrites
+from zentra.runtime.rails.operating import RailOperation
+from zentra.runtime.rails.routing import Corridor, RailRoute
 from zentra.runtime.reviews import Approvals, Member, ReviewRules
 from zentra.runtime.stream_ports import Outgoing
 
@@ -93,6 +95,15 @@ LATER: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("void_hold", "voided", {"reason": "not needed"}),
 )
 
+_FIRST, _SECOND = RailRoute("alpha", 1, 3, 10, 25), RailRoute("beta", 2, minor_max=50_000_000)
+CORRIDORS = (
+    Corridor("acme", "ng", "NGN", "transfer", ("alpha", "beta"), routes=(_FIRST, _SECOND), version=3),
+    Corridor("acme", "yy", "NGN", "transfer", ("omega",), "YY", routes=(RailRoute("omega"),), version=3),
+    Corridor(
+        "acme", "zz", "NGN", "transfer", ("gamma",), "ZZ", routes=(RailRoute("gamma"),), version=3, wait_seconds=5
+    ),
+)
+
 # Only what goes to two countries is charged, so that the rest of the story is not about fees.
 _GHANA = FeeMatch(currencies=("NGN",), countries=("GH",))
 FEES = FeeSchedule(
@@ -105,7 +116,19 @@ FEES = FeeSchedule(
     version=1,
 )
 
-__all__ = ["BOOKS", "FEES", "HIGH", "Call", "Tape", "changed_by", "listening", "open_books", "record_story", "rehashed"]
+__all__ = [
+    "BOOKS",
+    "CORRIDORS",
+    "FEES",
+    "HIGH",
+    "Call",
+    "Tape",
+    "changed_by",
+    "listening",
+    "open_books",
+    "record_story",
+    "rehashed",
+]
 
 
 class Call(Struct):
@@ -369,6 +392,9 @@ def _asked_for(fleet: Fleet) -> dict[str, str]:
             transfer(kind=IntentKind.BOOK_TRANSFER, source="settlement-ngn", destination="virtual:9",
                      deposit=Deposit("ref", "virtual:9")), role="operator",
         ),
+        "stranded": fleet.submit(transfer(country="ZZ")),
+        "nowhere": fleet.submit(transfer(country="YY")),
+        "astray": fleet.submit(transfer(kind=IntentKind.PAYMENT)),
     }  # fmt: skip
 
 
@@ -379,6 +405,9 @@ def record_story() -> Tape:
     setting = structs.replace(
         setting, members={"acme": PEOPLE}, fees={"acme": FEES}, lists=LISTS, rates=RATES,
         policies={**setting.policies, "globex": WINDOWED, "initech": DEMANDS},
+        corridors={"acme": CORRIDORS},
+        rails={**setting.rails, "gamma": structs.replace(setting.rails["beta"], name="gamma")},
+        operations={"gamma": RailOperation(draining=True, reason="moved")},
         reviews={"acme": ReviewRules(approvals={"NGN": Approvals(minor_min=TWO)})},
     )  # fmt: skip
     fleet = Fleet(setting, events_max=3)

@@ -13,6 +13,7 @@ import pytest
 
 from tests.simulation import (
     auditor_plants_accounts,
+    auditor_plants_callbacks,
     auditor_plants_desk,
     auditor_plants_fees,
     auditor_plants_holds,
@@ -23,6 +24,7 @@ from tests.simulation import (
     auditor_plants_policy,
     auditor_plants_recoveries,
     auditor_plants_reviews,
+    auditor_plants_routes,
 )
 from tests.simulation.auditor_plants import PLANTS, Plant
 from tests.simulation.auditor_tape import Tape, record_story
@@ -38,6 +40,8 @@ assert auditor_plants_messages, auditor_plants_holds
 assert auditor_plants_reviews, auditor_plants_people
 assert auditor_plants_policy, auditor_plants_fees
 assert auditor_plants_accounts, auditor_plants_recoveries
+assert auditor_plants_accounts, auditor_plants_callbacks
+assert auditor_plants_routes
 
 
 @pytest.fixture(scope="module")

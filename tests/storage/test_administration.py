@@ -13,7 +13,7 @@ from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import digest_of
 from zentra.runtime.limits import Per, Quota, RouteClass
 from zentra.runtime.policy import Limits, PolicyRules
-from zentra.runtime.rails.port import RailSettings
+from zentra.runtime.rails.port import Backoff, RailSettings
 from zentra.runtime.rails.routing import Corridor
 from zentra.storage.administration import Administration
 from zentra.storage.intake.accounts import open_book
@@ -76,6 +76,8 @@ async def test_the_same_again_changes_nothing(administration: Administration) ->
         (lambda a: a.put_rail(RailSettings("sandbox", "sandbox", deadline_seconds=1e13)), "rail_malformed"),
         (lambda a: a.put_rail(RailSettings("sandbox", "sandbox", poll_after_seconds=float("nan"))), "rail_malformed"),
         (lambda a: a.put_rail(RailSettings("sandbox", "sandbox", concurrency_max=0)), "rail_malformed"),
+        (lambda a: a.put_rail(RailSettings("sandbox", "sandbox", polling={"asleep": Backoff()})), "rail_malformed"),
+        (lambda a: a.put_rail(RailSettings("sandbox", "sandbox", callback_networks=("here",))), "rail_malformed"),
         (lambda a: a.put_corridor(msgspec.structs.replace(CORRIDOR, name="N G")), "corridor_malformed"),
         (lambda a: a.put_corridor(msgspec.structs.replace(CORRIDOR, currency="NGX")), "currency_unknown"),
         (lambda a: a.put_corridor(msgspec.structs.replace(CORRIDOR, kind="gift")), "kind_unknown"),

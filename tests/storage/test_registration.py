@@ -27,7 +27,7 @@ from zentra.runtime.stream_ports import Outgoing
 from zentra.storage.errors import AlreadyDecided
 from zentra.storage.identifiers import Uuid7
 from zentra.storage.intake import registration as module
-from zentra.storage.intake.callbacks import Callback, register_callbacks
+from zentra.storage.intake.callbacks import Callback, Taken, register_callbacks
 from zentra.storage.intake.commands import Command, Decision, KeyedAnswer, register_command
 from zentra.storage.intake.registration import (
     IntentIdTaken,
@@ -376,7 +376,7 @@ async def test_a_callback_is_stored_once_and_every_repeat_reaches_the_actor(writ
         writer_pool, [_callback("e-1", reference), _callback("e-1", reference)], partitions=PARTITIONS
     )
     again = await register_callbacks(writer_pool, [_callback("e-1", reference)], partitions=PARTITIONS)
-    assert (first.new, again.new) == ([True, False], [False])
+    assert (first.taken, again.taken) == ([Taken.NEW, Taken.REPEATED], [Taken.REPEATED])
     for done, events in ((first, 2), (again, 1)):
         (message,) = done.outgoing
         assert message.subject == f"zc.{partition_of(intent, PARTITIONS)}.callback"

@@ -13,22 +13,24 @@ from tests.gateway.asgi import Answer, call
 from tests.gateway.http.conftest import RAIL_SECRET
 from zentra.gateway.http.server import GatewayApp
 from zentra.gateway.outward.rail_sandbox import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign_callback
+from zentra.gateway.routes.callbacks import CALLBACK_BYTES_MAX
 from zentra.storage.pool import Pool
 
 
-def callback_body(event_id: str) -> bytes:
+def callback_body(event_id: str, **changes: str) -> bytes:
     return msgspec.json.encode(
         {"event_id": event_id, "reference": f"{uuid.uuid4().hex}01", "provider_reference": "p", "status": "succeeded",
-         "amount": "125000", "currency": "NGN", "occurred_at": "2026-05-01T00:00:00Z"}
+         "amount": "125000", "currency": "NGN", "occurred_at": "2026-05-01T00:00:00Z"} | changes
     )  # fmt: skip
 
 
 async def deliver(
-    gateway: GatewayApp, body: bytes, *, secret: str = RAIL_SECRET, at: float | None = None, rail: str = "sandbox_a"
-) -> Answer:
+    gateway: GatewayApp, body: bytes, *, secret: str = RAIL_SECRET, at: float | None = None, rail: str = "sandbox_a",
+    peer: str | None = None,
+) -> Answer:  # fmt: skip
     timestamp = str(int(time.time() if at is None else at))
     headers = {TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: sign_callback(secret, timestamp, body), "cookie": "c"}
-    return await call(gateway.application, "POST", f"/providers/{rail}/callbacks", body, headers)
+    return await call(gateway.application, "POST", f"/providers/{rail}/callbacks", body, headers, peer=peer)
 
 
 async def test_a_callback_is_committed_with_its_bytes_and_a_frame(gateway: GatewayApp, admin_pool: Pool) -> None:
@@ -75,3 +77,77 @@ async def test_an_unsigned_and_an_unreadable_callback_are_told_apart(gateway: Ga
     assert (unsigned.status, unsigned.code) == (401, "signature_missing")
     unreadable = await deliver(gateway, b'{"event_id":5}')
     assert (unreadable.status, unreadable.code) == (400, "body_malformed")
+
+
+async def test_where_a_callback_came_from_and_what_it_says_is_kept(gateway: GatewayApp, admin_pool: Pool) -> None:
+    event_id = uuid.uuid4().hex
+    await deliver(gateway, callback_body(event_id), peer="192.0.2.7")
+    row = await admin_pool.fetchrow("select * from zentra.callbacks where event_id = $1", event_id)
+    assert row is not None
+    said = {name: row[name] for name in ("status", "minor", "currency", "provider_reference", "trust", "same_as")}
+    assert said == {
+        "status": "succeeded", "minor": 125_000, "currency": "NGN", "provider_reference": "p", "trust": "body_signed",
+        "same_as": None,
+    }  # fmt: skip
+    assert row["peer"] == "192.0.2.7"
+
+
+async def test_what_says_the_same_under_another_event_id_is_kept_and_no_news(
+    gateway: GatewayApp, admin_pool: Pool
+) -> None:
+    reference = f"{uuid.uuid4().hex}01"
+    first, second, third = (uuid.uuid4().hex for _ in range(3))
+    new = [
+        (await deliver(gateway, callback_body(event_id, reference=reference, **changes))).json["new"]
+        for event_id, changes in ((first, {}), (second, {}), (third, {"status": "declined"}))
+    ]
+    assert new == [True, False, True]
+    rows = await admin_pool.fetch(
+        "select event_id, same_as from zentra.callbacks where reference = $1 order by received_at", reference
+    )
+    assert [tuple(row) for row in rows] == [(first, None), (second, first), (third, None)]
+
+
+async def test_a_known_event_id_over_other_bytes_is_no_repeat(gateway: GatewayApp, admin_pool: Pool) -> None:
+    event_id, reference = uuid.uuid4().hex, f"{uuid.uuid4().hex}01"
+    bodies = [callback_body(event_id, reference=reference, amount=amount) for amount in ("125000", "1", "1")]
+    new = [(await deliver(gateway, body)).json["new"] for body in bodies]
+    rows = await admin_pool.fetch(
+        "select event_id, body from zentra.callbacks where reference = $1 order by received_at", reference
+    )
+    assert [row["body"] for row in rows] == bodies[:2]
+    assert rows[1]["event_id"].startswith(f"{event_id}~")
+    assert new == [True, False, False], "by reference and status it says what was said; the actor judges the amount"
+
+
+async def test_a_body_beyond_the_cap_is_refused_by_name_and_not_kept(gateway: GatewayApp, admin_pool: Pool) -> None:
+    event_id = uuid.uuid4().hex
+    answer = await deliver(gateway, callback_body(event_id, occurred_at="x" * CALLBACK_BYTES_MAX))
+    assert (answer.status, answer.code) == (413, "body_too_large")
+    assert await admin_pool.fetchval("select count(*) from zentra.callbacks where event_id = $1", event_id) == 0
+
+
+@pytest.mark.parametrize("field", ["event_id", "reference", "provider_reference", "currency"])
+@pytest.mark.parametrize("text", ["x" * 256, "a\x00b"])
+async def test_a_name_that_no_row_could_hold_is_malformed(gateway: GatewayApp, field: str, text: str) -> None:
+    fields = {"event_id": uuid.uuid4().hex, field: text}
+    answer = await deliver(gateway, callback_body(**fields))
+    assert (answer.status, answer.code) == (400, "body_malformed")
+
+
+async def test_a_store_that_takes_too_long_has_the_provider_send_it_again(
+    gateway: GatewayApp, monkeypatch: pytest.MonkeyPatch, admin_pool: Pool
+) -> None:
+    monkeypatch.setattr("zentra.gateway.routes.callbacks.ANSWER_SECONDS_MAX", 0.05)
+    event_id = uuid.uuid4().hex
+    connection = await admin_pool.acquire()
+    async with connection.transaction():
+        await connection.execute("lock table zentra.callbacks")
+        began = time.monotonic()
+        answer = await deliver(gateway, callback_body(event_id))
+        assert time.monotonic() - began < 2
+        assert (answer.status, answer.code) == (503, "unavailable")
+        assert "retry-after" in answer.headers
+    await admin_pool.release(connection)
+    again = await deliver(gateway, callback_body(event_id))
+    assert again.status in (200, 503)

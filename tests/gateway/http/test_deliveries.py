@@ -78,6 +78,7 @@ async def test_a_recovery_is_asked_for_once_per_key(api: Api, admin_pool: Pool) 
     assert (first.status, again.status, other.code) == (202, 202, "idempotency_key_reused")
     assert first.json["recovery"] == again.json["recovery"] == first.json["command"]
     row = await admin_pool.fetchrow("select * from zentra.commands where id = $1", first.json["command"])
+    assert row is not None
     assert (row["kind"], row["subject"], row["principal"]) == ("recover_deliveries", endpoint, "operator")
     assert msgspec.json.decode(row["body"])["which"] == "undelivered"
     assert first.json["links"]["subject"] == f"/webhooks/recoveries/{first.json['recovery']}"

@@ -162,6 +162,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "account_exists": account_taken,
     "review_already_decided": decided_already,
     "evidence_not_sealed": not_sealed,
+    "checkpoint_unknown": looked_at("/evidence/checkpoint?size=100000"),
     "signature_missing": unsigned,
     "signature_invalid": called_back(secret="another"),
     "timestamp_out_of_tolerance": called_back(at=0.0),

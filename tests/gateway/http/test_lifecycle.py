@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import redis
+from typer.testing import CliRunner
 
 from tests.gateway.asgi import Answer
 from tests.gateway.http.conftest import intent_body
 from tests.gateway.http.described import assert_described
+from zentra.gateway.cli import evidence_export, standalone
+from zentra.gateway.cli.evidence import evidence_app
 from zentra.gateway.installation.installation import Installation
 from zentra.runtime.evidence.heads import load_public_key
 from zentra.runtime.evidence.packet import verify_packet
@@ -22,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 QUICK = {"submit_timeout_seconds": 1.0, "poll_after_seconds": 0.5, "deadline_seconds": 2.0}
 REASON = {"reason": "checked"}
+assert evidence_export.BUNDLE_TEXTS  # it is there with its commands
 
 
 class Said:
@@ -219,3 +224,31 @@ async def test_entries_are_paged_newest_first_without_gap_or_repeat(dev: Client)
     assert len(rows) >= 4
     assert len({row["entry_id"] for row in rows}) == len(rows)
     assert [row["at"] for row in rows] == sorted((row["at"] for row in rows), reverse=True)
+
+
+async def test_what_is_exported_of_a_running_installation_verifies(
+    dev: Client, installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = await dev.sealed((await dev.create())["intent_id"])
+    envelope = await dev.get(f"/runtime/intents/{seen['id']}/evidence?format=dsse")
+    checkpoint = await dev.get("/evidence/checkpoint")
+    for name, said in (("packet.dsse", envelope), ("kept", checkpoint)):
+        (tmp_path / name).write_bytes(said.body)
+    known = installation.settings
+    monkeypatch.setenv("ZENTRA_POSTGRES_WRITER_URL", known.postgres_writer_url)
+    monkeypatch.setenv("ZENTRA_EVIDENCE_KEY", known.evidence_key)
+    bundle, key = str(tmp_path / "acme.tar"), str(installation.public_key_path)
+    commands = [
+        ["export", "--tenant", "acme", "--out", bundle, "--by", "ada"],
+        ["verify", bundle, "--key", key, "--anchor", str(tmp_path / "kept")],
+        ["verify", str(tmp_path / "packet.dsse"), "--key", key],
+        ["render", bundle, "--out", str(tmp_path / "page.html")],
+        ["consistency", "--tenant", "acme"],
+        ["checkpoint", "--tenant", "acme"],
+    ]
+    for words in commands:
+        done = await asyncio.to_thread(CliRunner().invoke, evidence_app, words)
+        assert done.exit_code == 0, (words, done.output)
+    assert standalone.main([bundle, key, "--anchor", str(tmp_path / "kept")]) == 0
+    listed = await Client(installation.base_url, dev.key, dev.session).get("/evidence/exports")
+    assert [(one["actor"], one["role"]) for one in listed.json["data"]] == [("ada", "shell")]

@@ -1,0 +1,83 @@
+"""Asking a rail what became of a payment: again and again while nobody knows, at once where somebody claims to.
+
+Invariants. An attempt without an outcome always has a timer, so its rail is asked until it answers. Past the rail's
+deadline a person is asked as well, once: of the cases about a rail at most one is open. An answer that settles the
+attempt closes the case that asked for it."""
+
+from datetime import timedelta
+from typing import Final
+
+from zentra.actors.tick import Input, Poll, Tick
+from zentra.runtime.intents import facts as f
+from zentra.runtime.intents.transaction import Attempt, Transaction
+from zentra.runtime.intents.vocabulary import Fact, State
+from zentra.runtime.rails.polling import Standing, backoff_of, pause, standing_of
+from zentra.runtime.rails.port import Cause
+
+__all__ = ["UNKNOWN_OUTCOME", "ask_now", "end_case", "look_after", "submit_again"]
+
+UNKNOWN_OUTCOME: Final = frozenset({"provider_outcome_unknown", "rail_unknown"})
+"""The kinds of cases that an answer of the rail closes."""
+_CONTRADICTION: Final = "provider_contradiction"
+_UNSET_UP: Final = timedelta(minutes=5)  # between two looks at a rail that is not set up any more
+
+
+def look_after(tick: Tick, at: Input, tx: Transaction) -> None:
+    """Poll the rail of an attempt without an outcome, ever more rarely; past its deadline a person is asked."""
+    attempt = tx.attempts[-1]
+    settings = tick.configuration.rails.get(attempt.rail)
+    if settings is None:
+        tick.open_case(tx, "rail_unknown", {"rail": attempt.rail}, at)
+        tick.rearm(tx, at.partition, tick.now + _UNSET_UP)
+        return
+    first = attempt.at + timedelta(seconds=settings.poll_after_seconds)
+    if tick.now < first:
+        tick.rearm(tx, at.partition, first)
+        return
+    _poll(tick, tx, attempt)
+    elapsed = (tick.now - attempt.at).total_seconds()
+    left = settings.deadline_seconds - elapsed
+    if left <= 0 and _CONTRADICTION not in tx.cases_open.values():
+        detail = {"rail": attempt.rail, "reference": attempt.reference, "held": str(tx.held)}
+        tick.open_case(tx, "provider_outcome_unknown", detail, at)
+    standing = standing_of(tx.heard, claimed=attempt.claimed_at is not None, overdue=left <= 0)
+    if standing is Standing.CLAIMED and attempt.claimed_at is not None:
+        elapsed = (tick.now - attempt.claimed_at).total_seconds()
+    seconds = pause(settings, standing, elapsed, left, attempt.reference)
+    tick.rearm(tx, at.partition, tick.now + timedelta(seconds=seconds))
+
+
+def ask_now(tick: Tick, at: Input, tx: Transaction, attempt: Attempt) -> None:
+    """Ask the rail of an attempt at once, and soon again should the answer get lost."""
+    settings = tick.configuration.rails.get(attempt.rail)
+    if settings is None:
+        return
+    _poll(tick, tx, attempt)
+    if tx.state is State.SUBMITTED and attempt.number == len(tx.attempts):
+        seconds = backoff_of(settings, Standing.CLAIMED).after_seconds
+        tick.rearm(tx, at.partition, tick.now + timedelta(seconds=seconds))
+
+
+def submit_again(tick: Tick, at: Input, tx: Transaction, attempt: Attempt) -> None:
+    """Submit the same reference again, where that is one payment and "not found" can be believed by now."""
+    if tx.state is not State.SUBMITTED or attempt.number != len(tx.attempts):
+        return
+    settings = tick.configuration.rails.get(attempt.rail)
+    if settings is None or not settings.idempotent_references:
+        return
+    if tick.now >= attempt.at + timedelta(seconds=settings.not_found_lies_seconds):
+        tick.submit(tx, at.partition)
+
+
+def end_case(tick: Tick, at: Input, tx: Transaction, kinds: frozenset[str], how: str, cause: str) -> None:
+    """Close the open cases of these kinds, by what the rail has said."""
+    for case, kind in [row for row in tx.cases_open.items() if row[1] in kinds]:
+        reason = "the rail has answered" if how == "answered" else "the rail contradicts itself: see the case of that"
+        facts = f.CaseNoted(case, kind, {"reason": reason}, how)
+        tick.move(tx, Fact.CASE_RESOLVED, facts, at, actor="svc_routes", cause=cause)
+        resolution = {"resolution": how, "reason": reason}
+        tick.writes.cases_resolved.append((case, "svc_routes", resolution, tick.now, tx.tenant))
+
+
+def _poll(tick: Tick, tx: Transaction, attempt: Attempt) -> None:
+    tick.polls.append(Poll(attempt.rail, attempt.reference, Cause(tx.trace, tx.tracestate, tx.sequence)))

@@ -1,0 +1,138 @@
+"""Choosing rails: the stage that finds a corridor, and the attempt that it starts.
+
+An intent whose corridor has rails, but none that can be asked now (circuits are open, rails are in maintenance or
+full), waits: a record says so once, and it looks again every AGAIN_SECONDS. After the corridor's time it gives up, and
+since nothing was sent the hold is released. A rail that did not accept is left only for one that can be asked at once.
+
+Every decision keeps what it was made by, so it can be made again from its record."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from msgspec import UNSET
+
+from zentra.actors import ledgering
+from zentra.actors.tick import Input, Tick
+from zentra.runtime.intents import facts as f
+from zentra.runtime.intents.transaction import Transaction, timestamp
+from zentra.runtime.intents.vocabulary import Fact, State
+from zentra.runtime.messages import Due
+from zentra.runtime.rails import routing
+
+__all__ = ["AGAIN_SECONDS", "route", "try_next_rail"]
+
+AGAIN_SECONDS: Final = 2.0
+_NOTHING: Final[Mapping[str, str]] = {}
+
+
+def route(tick: Tick, at: Input, event: Due) -> None:
+    """Choose a corridor and a rail of it; the attempt is committed as started before anything is sent."""
+    tx = tick.arrived(event)
+    if tx is None or tx.state is not State.ROUTING:
+        return
+    corridor = routing.find_corridor(tick.configuration.corridors.get(tx.tenant, ()), tx.command)
+    if corridor is None:
+        _give_up(tick, at, tx, "no_corridor")
+        return
+    choice = _chosen(tick, tx, corridor)
+    if choice.rail is not None:
+        _start(tick, at, tx, corridor, choice, Fact.ROUTED)
+        return
+    until = (tx.routing_at or tx.at) + timedelta(seconds=corridor.wait_seconds)
+    if choice.reason == routing.NO_RAIL_NOW and max(tick.now, tx.at) < until:
+        _wait(tick, at, tx, corridor, choice, until)
+    else:
+        _give_up(tick, at, tx, choice.reason)
+
+
+def try_next_rail(tick: Tick, at: Input, tx: Transaction, corridor: routing.Corridor, fact: Fact) -> bool:
+    """Start an attempt on the next rail of the corridor; return whether there is one that can be asked now."""
+    choice = _chosen(tick, tx, corridor)
+    if choice.rail is None:
+        return False
+    _start(tick, at, tx, corridor, choice, fact)
+    return True
+
+
+def _chosen(tick: Tick, tx: Transaction, corridor: routing.Corridor) -> routing.Choice:
+    command = tx.command
+    return routing.choose(
+        corridor, tx.attempts, tick.configuration.rails, intent=tx.id, minor=command.amount, country=command.country,
+        blocked=_blocked(tick, corridor),
+    )  # fmt: skip
+
+
+def _blocked(tick: Tick, corridor: routing.Corridor) -> Mapping[str, str]:
+    """Return the rails of a corridor that are not asked now, each with the reason."""
+    if not tick.standings and not tick.configuration.operations:
+        return _NOTHING
+    blocked = {}
+    for rail in corridor.rails:
+        word = tick.resting(rail)
+        standing = tick.standings.get(rail)
+        if not word and standing is not None and tick.probes[rail] >= standing.probes:
+            word = standing.blocked
+        if word:
+            blocked[rail] = word
+    return blocked
+
+
+def _start(
+    tick: Tick, at: Input, tx: Transaction, corridor: routing.Corridor, choice: routing.Choice, fact: Fact
+) -> None:
+    rail = choice.rail
+    assert rail is not None
+    if rail in tick.standings:
+        tick.probes[rail] += 1
+    number = len(tx.attempts) + 1
+    facts = f.Routed(
+        corridor=corridor.name,
+        rail=rail,
+        attempt=number,
+        reference=routing.reference_of(tx.id, number),
+        deadline=tick.deadline(tick.configuration.rails[rail].deadline_seconds),
+        considered=choice.considered,
+        reason=choice.reason,
+        version=corridor.version or UNSET,
+        weighed=_weighed(tick, tx, corridor, choice) if corridor.version or tick.standings else UNSET,
+    )
+    tick.move(tx, fact, facts, at, actor="svc_routes")
+
+
+def _wait(
+    tick: Tick, at: Input, tx: Transaction, corridor: routing.Corridor, choice: routing.Choice, until: datetime
+) -> None:
+    if not tx.awaits_rail:
+        facts = f.Unrouted(
+            corridor.name, timestamp(until), choice.reason, choice.considered, corridor.version or UNSET,
+            _weighed(tick, tx, corridor, choice),
+        )  # fmt: skip
+        tick.move(tx, Fact.ROUTE_AWAITED, facts, at, actor="svc_routes")  # the move asks for the route once more
+        return
+    tx.retry_at = min(until, tick.now + timedelta(seconds=AGAIN_SECONDS))
+    tick.rearm(tx, at.partition, tx.retry_at)
+
+
+def _give_up(tick: Tick, at: Input, tx: Transaction, reason: str) -> None:
+    ledgering.release(tick, at, tx, Fact.UNROUTABLE, reason, actor="svc_routes")
+
+
+def _weighed(tick: Tick, tx: Transaction, corridor: routing.Corridor, choice: routing.Choice) -> tuple[f.Weighed, ...]:
+    """Return what the choice was made by, rail by rail."""
+    minor, standings = tx.command.amount, tick.standings
+    weighed = []
+    for route_ in routing.routes_of(corridor):
+        word, standing = choice.considered[route_.rail], standings.get(route_.rail)
+        cost = str(routing.cost_of(route_, minor))
+        if standing is None:
+            weighed.append(f.Weighed(route_.rail, word, route_.priority, route_.weight, cost))
+        else:
+            counts = standing.counts
+            weighed.append(
+                f.Weighed(
+                    route_.rail, word, route_.priority, route_.weight, cost, str(standing.circuit), counts.calls,
+                    counts.bad,
+                )
+            )  # fmt: skip
+    return tuple(weighed)

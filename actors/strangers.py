@@ -1,0 +1,79 @@
+"""Callbacks of references that nobody knows: an actor for each, which waits until its intent is there, or not for ever.
+
+A callback can outrun us: the intent may not be restored yet, the attempt not be committed. So one that names no attempt
+of ours is not judged at once. Its raw row stays unclaimed at the door, and a timer named after rail and reference is
+all that the actor is: when it fires, the rows are read and applied in the order of their arrival, where the attempt is
+known by then. Where it is not, the actor waits, longer each time, and after the rail's `stranger_wait_seconds` it opens
+a case and ends. Nothing on the way of a payment looks for strangers, so they cost nothing where there are none."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+from zentra.actors.memory import Missing, MissingGround
+from zentra.actors.tick import CASE_DEADLINE, Input, Tick, derived_id
+from zentra.runtime.messages import RailReported, TimerFired
+from zentra.runtime.ports import CaseRow
+from zentra.runtime.rails.port import RailOutcome
+from zentra.runtime.rails.routing import parse_reference
+
+__all__ = ["KIND", "fire", "met", "named_by"]
+
+KIND: Final = "stranger"
+FIRST_LOOK_SECONDS: Final = 0.5
+LOOK_SECONDS_MAX: Final = 15.0
+WAIT_SECONDS: Final = 30.0  # of a rail that is not set up any more
+
+
+def met(tick: Tick, at: Input, outcome: RailOutcome, cause: str, *, hopeless: bool) -> None:
+    """Let a report wait for its attempt; one that came with no callback, or is `hopeless`, is a case at once."""
+    if outcome.event_id is None or hopeless:
+        _open_case(tick, outcome.rail, outcome.reference, outcome.status, cause)
+        return
+    key = derived_id(KIND, outcome.rail, outcome.reference)
+    due = tick.now + timedelta(seconds=FIRST_LOOK_SECONDS)
+    tick.timer(KIND, key, f"{outcome.rail}/{outcome.reference}", at.partition, "-", due)
+
+
+def named_by(name: str) -> tuple[str, str]:
+    """Return the rail and the reference that a stranger's timer is named after."""
+    rail, _, reference = name.partition("/")
+    return rail, reference
+
+
+def fire(tick: Tick, at: Input, event: TimerFired, apply: Callable[[Tick, Input, RailReported], None]) -> None:
+    """Look whether the attempt is known by now: apply what waits for it, wait on, or open a case."""
+    place = named_by(event.name)
+    waiting = tick.batch.waiting.get(place)
+    if waiting is None:
+        raise MissingGround(Missing(waiting={place}))
+    tick.clear_timer(KIND, event.key, event.name)
+    if not waiting:
+        return
+    if _attempt_known(tick, place[1]):
+        for one in waiting:
+            apply(tick, at, RailReported(one.outcome, one.outcome.event_id or event.name))
+        return
+    settings = tick.configuration.rails.get(place[0])
+    lasts = settings.stranger_wait_seconds if settings is not None else WAIT_SECONDS
+    waited = max((tick.now - waiting[0].at).total_seconds(), 0.0)
+    if waited >= lasts:
+        _open_case(tick, *place, waiting[0].outcome.status, waiting[0].outcome.event_id or event.name)
+        return
+    pause = min(max(waited, FIRST_LOOK_SECONDS), LOOK_SECONDS_MAX, lasts - waited)
+    tick.timer(KIND, event.key, event.name, at.partition, "-", tick.now + timedelta(seconds=pause))
+
+
+def _attempt_known(tick: Tick, reference: str) -> bool:
+    named = parse_reference(reference)
+    tx = tick.transaction(named[0]) if named is not None else None
+    return tx is not None and named is not None and 0 < named[1] <= len(tx.attempts)
+
+
+def _open_case(tick: Tick, rail: str, reference: str, status: str, cause: str) -> None:
+    """Open a case for what names no attempt of ours; the raw callback is kept beside it."""
+    detail = {"rail": rail, "reference": reference, "status": str(status), "cause": cause}
+    case = derived_id("unknown_reference", rail, reference)
+    tick.writes.cases_opened.append(
+        CaseRow(case, "-", None, None, "unknown_reference", detail, tick.now, tick.now + CASE_DEADLINE)
+    )

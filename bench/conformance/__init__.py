@@ -1,0 +1,1 @@
+"""What every rail adapter has to keep, as rules that anybody's tests can run."""

@@ -1,0 +1,69 @@
+"""What the auditor knows of callbacks: whose word moves money, what becomes of a claim, and that none is forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Final
+
+from zentra.bench.simulation.auditor_histories import History, Record
+from zentra.bench.simulation.auditor_words import CONFIRMED, REFUSED, SUBMITTED, Violation
+from zentra.bench.twins.store import StoreTwin
+from zentra.runtime.rails.port import RailOutcome
+
+__all__ = ["TRUSTED", "AuditedCallbacks"]
+
+TRUSTED: Final = ("direct", "polled", "body_signed")
+"""What only a rail itself can have said."""
+_ABOUT_RAILS: Final = ("provider_contradiction", "provider_outcome_unknown", "rail_unknown")
+ASKED_WITHIN_SECONDS: Final = 3_600.0  # the longest pause is ten minutes; clocks are set back now and then
+_Name = tuple[str, str]
+
+
+class AuditedCallbacks:
+    """Every callback that a gateway has taken, by rail and event id."""
+
+    def __init__(self) -> None:
+        self._taken: dict[_Name, RailOutcome] = {}
+
+    def said(self, outcome: RailOutcome) -> None:
+        """Follow a report on its way to a worker."""
+        if outcome.event_id is not None:
+            self._taken.setdefault((outcome.rail, outcome.event_id), outcome)
+
+    def moved(self, history: History, record: Record) -> None:
+        """Object where money follows what was only claimed."""
+        settles = history.before == SUBMITTED and history.state in (CONFIRMED, REFUSED)
+        if record.event == "provider.callback" and settles and record.facts["trust"] not in (*TRUSTED, "operator"):
+            where = f"{history.id}/{record.sequence}"
+            raise Violation("N", f"{where} takes a claim for an outcome: {record.facts['trust']}")
+
+    def ignored(self, claimed: Collection[_Name]) -> set[tuple[str, str, str]]:
+        """Return (reference, status, trust) of what no intent has taken up under any event id: it came too early, or
+        for nobody."""
+        words: dict[tuple[str, str, str], bool] = {}
+        for name, outcome in self._taken.items():
+            word = (outcome.reference, str(outcome.status), outcome.trust)
+            words[word] = words.get(word, False) or name in claimed
+        return {word for word, taken_up in words.items() if not taken_up}
+
+    def finish(
+        self, store: StoreTwin, histories: Mapping[str, History], claimed: Collection[_Name], now: datetime
+    ) -> None:
+        """Object to a callback that is forgotten, to two cases about one rail, and to a rail that nobody asks."""
+        told = {
+            (file.row.detail["rail"], file.row.detail["reference"])
+            for file in store.rows.cases.values()
+            if file.row.kind == "unknown_reference"
+        }
+        for name, outcome in self._taken.items():
+            if name not in claimed and (outcome.rail, outcome.reference) not in told:
+                raise Violation("T", f"callback {name[1]} of {outcome.rail} for {outcome.reference} is forgotten")
+        for history in histories.values():
+            open_ = [kind for kind in history.cases.values() if kind in _ABOUT_RAILS]
+            if len(open_) > 1:
+                raise Violation("I", f"{history.id} has several open cases about its rail: {sorted(open_)}")
+            timer = store.rows.timers.get(("intent", history.id, "state"))
+            waits = history.state == SUBMITTED and timer is not None
+            if waits and timer is not None and (timer.due_at - now).total_seconds() > ASKED_WITHIN_SECONDS:
+                raise Violation("T", f"{history.id} waits for its rail, which nobody asks before {timer.due_at}")

@@ -1,0 +1,90 @@
+"""The calls about evidence beyond packets, and what they answer; see `zentra.client.calls`.
+
+Checkpoints and proofs come as the bytes that a verifier takes: keep them as they are."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from msgspec import Struct
+
+from zentra.client.answers import Answer
+from zentra.client.calls import Filters, PageCall, pages
+from zentra.client.core import Call, get_call, json_of
+from zentra.client.models import Page
+
+__all__ = [
+    "EvidenceExport",
+    "EvidenceKey",
+    "EvidenceKeys",
+    "get_checkpoint",
+    "get_consistency",
+    "get_inclusion",
+    "list_exports",
+    "list_keys",
+]
+
+
+class EvidenceKey(Struct, frozen=True):
+    """A public key that signs the log: as PEM, and as tools for signed notes take it."""
+
+    key_id: str
+    pem: str
+    verifier_key: str
+
+
+class EvidenceKeys(Struct, frozen=True):
+    """The keys that the log was signed with."""
+
+    data: list[EvidenceKey]
+
+
+class EvidenceExport(Struct, frozen=True, kw_only=True):
+    """Who took which range out of the log: leaves from `first_leaf` on, as far as `log_size`; `types` None: all."""
+
+    id: str
+    actor: str
+    role: str
+    at: datetime
+    since: datetime | None
+    until: datetime | None
+    types: list[str] | None
+    first_leaf: int
+    log_size: int
+    entries: int
+    manifest: str
+
+
+def _bytes(answer: Answer) -> bytes:
+    return answer.body
+
+
+_exports: Final = json_of(Page[EvidenceExport])
+_keys: Final = json_of(EvidenceKeys)
+
+
+def get_checkpoint(size: int | None) -> Call[bytes]:
+    """Fetch a checkpoint, as a signed note."""
+    return get_call(_bytes, "evidence", "checkpoint", query={"size": size})
+
+
+def get_consistency(first: int | None, second: int | None) -> Call[bytes]:
+    """Fetch the proof that the log only grew."""
+    return get_call(_bytes, "evidence", "consistency", query={"from": first, "to": second})
+
+
+def get_inclusion(intent: str, addenda: int | None, checkpoint: int | None) -> Call[bytes]:
+    """Fetch the proof that what seals an intent is in the log."""
+    query = {"intent": intent, "addenda": addenda, "checkpoint": checkpoint}
+    return get_call(_bytes, "evidence", "inclusion", query=query)
+
+
+def list_keys() -> Call[EvidenceKeys]:
+    """List the keys that sign the log."""
+    return get_call(_keys, "evidence", "keys")
+
+
+def list_exports(page_size: int | None, filters: Filters) -> PageCall[EvidenceExport]:
+    """List who exported what."""
+    return pages(_exports, "evidence", "exports", page_size=page_size, filters=filters)

@@ -1,0 +1,199 @@
+"""Verify a bundle of Zentra evidence with Python's standard library alone (3.10 or later).
+
+    python3 verify.py BUNDLE.tar PUB.pem [PUB.pem ...] [--anchor CHECKPOINT]...
+
+Exit codes: 0 verified, 1 tampered, 2 incomplete (nothing contradicts itself, but something is missing), 3 wrong usage.
+Get keys and checkpoints by another way than the bundle. Written apart from the product's verifier, after
+docs/evidence.md: RFC 8032 (Ed25519), RFC 6962 (log), DSSE 1.0.0 (manifest), C2SP signed notes.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Log", "load_key", "main", "signature_holds", "verify"]
+
+P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, -1, P) % P
+OWN, TYPE = ("manifest.json", "manifest.sig.json"), b"application/vnd.zentra.evidence-manifest+json"
+NOTE = re.compile(r"zentra\.evidence/(?P<tenant>.+)\n(?P<size>0|[1-9]\d*)\n(?P<root>.+)\nat (?P<at>.+)\n")
+Problems = list[tuple[str, str]]
+Keys = list[bytes]
+
+
+def sha(*parts: bytes) -> bytes:
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def added(a: Any, b: Any) -> Any:  # two points of the curve, RFC 8032, 5.1.4, without the detour by projective ones
+    t = D * a[0] * b[0] * a[1] * b[1] % P
+    x, y = a[0] * b[1] + b[0] * a[1], a[1] * b[1] + a[0] * b[0]
+    return x * pow(1 + t, -1, P) % P, y * pow(1 - t, -1, P) % P
+
+
+def times(scalar: int, point: Any) -> Any:
+    rest = times(scalar >> 1, added(point, point)) if scalar else (0, 1)
+    return added(rest, point) if scalar & 1 else rest
+
+
+def point_of(raw: bytes) -> Any:  # RFC 8032, 5.1.3
+    y, sign = int.from_bytes(raw, "little") & (1 << 255) - 1, raw[31] >> 7
+    square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
+    x = pow(square, (P + 3) // 8, P)
+    x = x if x * x % P == square else x * pow(2, (P - 1) // 4, P) % P
+    if y >= P or x * x % P != square or (not x and sign):
+        raise ValueError("not a point of the curve")
+    return (x if x & 1 == sign else P - x), y
+
+
+def signature_holds(public: bytes, message: bytes, signature: bytes) -> bool:  # RFC 8032, 5.1.7
+    scalar = int.from_bytes(signature[32:], "little")
+    challenge = int.from_bytes(hashlib.sha512(signature[:32] + public + message).digest(), "little") % L
+    base = point_of((4 * pow(5, -1, P) % P).to_bytes(32, "little"))
+    x, y = added(times(scalar, base), times(L - challenge, point_of(public)))
+    return len(signature) == 64 and scalar < L and signature[:32] == (y | (x & 1) << 255).to_bytes(32, "little")
+
+
+def load_key(pem: str) -> bytes:
+    der = base64.b64decode("".join(line for line in pem.splitlines() if not line.startswith("-")))
+    if len(der) != 44 or der[:12] != bytes.fromhex("302a300506032b6570032100"):
+        raise OSError("not an Ed25519 public key in PEM")
+    return der[12:]
+
+
+class Log:
+    """A Merkle tree that only grows (RFC 6962, 2.1): the roots of its complete subtrees, the largest first."""
+
+    def __init__(self, size: int, nodes: list[bytes]) -> None:
+        self.size, self.nodes = size, nodes
+
+    def append(self, data: bytes) -> None:
+        node, rest = sha(b"\0", data), self.size
+        while rest & 1:
+            node, rest = sha(b"\1", self.nodes.pop(), node), rest >> 1
+        self.nodes, self.size = [*self.nodes, node], self.size + 1
+
+    def root(self) -> bytes:
+        node = self.nodes[-1] if self.nodes else sha()
+        for left in reversed(self.nodes[:-1]):
+            node = sha(b"\1", left, node)
+        return node
+
+
+def checkpoint(data: bytes, keys: Keys) -> dict[str, Any]:
+    """Return the head in a signed note, once a given key has signed it; raise ValueError otherwise."""
+    (text, _, lines), mine = data.decode().rpartition("\n\n"), []
+    found = NOTE.fullmatch(text + "\n")
+    for _, name, signature in (line.split(" ") for line in lines.splitlines()):
+        raw = base64.b64decode(signature, validate=True)
+        ours = [key for key in keys if raw[:4] == sha(name.encode(), b"\n\1", key)[:4] and text.startswith(name + "\n")]
+        mine += [signature_holds(key, text.encode() + b"\n", raw[4:]) for key in ours]
+    if found is None or not mine or not all(mine):
+        raise ValueError("not a checkpoint that a given key has signed")
+    return {**found.groupdict(), "size": int(found["size"]), "root": base64.b64decode(found["root"], validate=True)}
+
+
+def manifest_of(files: dict[str, bytes], names: list[str], keys: Keys, bad: Problems) -> dict[str, Any]:
+    """Return the manifest, once it is signed; hold every file to it."""
+    data, texts = files[OWN[0]], [one["sig"] for one in json.loads(files[OWN[1]])["signatures"]]
+    message = b"DSSEv1 %d %b %d %b" % (len(TYPE), TYPE, len(data), data)
+    signatures = [base64.b64decode(one.replace("-", "+").replace("_", "/")) for one in texts]
+    if not any(signature_holds(key, message, one) for key in keys for one in signatures):
+        raise ValueError("no given key has signed the manifest")
+    manifest: dict[str, Any] = json.loads(data)
+    named = {file["name"]: (file["bytes"], file["sha256"]) for file in manifest["files"]}
+    here = {name: (len(content), sha(content).hex()) for name, content in files.items()}
+    bad += [("file_unexpected", name) for name in names if name not in {*named, *OWN}]
+    bad += [("file_unexpected", f"{name} is there twice") for name in sorted(set(names)) if names.count(name) > 1]
+    bad += [("file_differs", name) for name, known in named.items() if here.get(name) != known]
+    return manifest
+
+
+def records(sealed: dict[str, Any], line: dict[str, Any], rows: list[bytes], bad: Problems) -> None:
+    """Verify the records of a leaf: each follows the one before it, and the last is what the leaf seals."""
+    hashes, who = line["hashes"], (sealed["tenant"], sealed["intent"])
+    sequence, link, at = sealed["records"] - len(hashes), bytes.fromhex(line["after"]) or bytes(32), ""
+    state = "?" if sequence else None
+    if len(rows) != len(hashes) or bool(sequence) != bool(line["after"]):
+        bad.append(("records_missing", f"leaf {line['index']}"))
+    for row, claimed in zip(rows, hashes):  # noqa: B905 - how many there are was compared
+        sequence, link, record = sequence + 1, sha(link, row), json.loads(row)
+        where = f"leaf {line['index']}, intent {who[1]} record {sequence} ({record['event']})"
+        if link.hex() != claimed:
+            bad.append(("chain_broken", where))
+        if (record["tenant"], record["intent"], record["sequence"]) != (*who, sequence):
+            bad.append(("sequence_broken", where))
+        if state not in ("?", record["from"]) or record["at"] <= at:
+            bad.append(("state_broken" if record["at"] > at else "time_broken", where))
+        link, state, at = bytes.fromhex(claimed), record["to"], record["at"]
+    if hashes[-1] != sealed["chain"]:
+        bad.append(("leaf_differs", f"leaf {line['index']} seals other records"))
+
+
+def verify(path: Path, keys: Keys, anchors: list[dict[str, Any]]) -> tuple[Problems, int]:
+    """Return all that is wrong with a bundle, the first thing first, and how many entries it has."""
+    bad: Problems = []
+    with tarfile.open(path, "r:") as archive:
+        plain = reversed([one for one in archive if one.isreg()])
+        files = {one.name: file.read() for one in plain if (file := archive.extractfile(one))}
+        manifest = manifest_of(files, archive.getnames(), keys, bad)
+    if bad:
+        return bad, 0
+    notes = [files.get(f"checkpoints/{name}.txt") for name in ("opening", "closing")]
+    first, closing = (None if note is None else checkpoint(note, keys) for note in notes)
+    tenant, nodes = manifest["tenant"], [bytes.fromhex(one) for one in json.loads(files["proofs.json"])["frontier"]]
+    log = Log(first["size"] if first else 0, nodes)
+    if len(nodes) != bin(log.size).count("1") or (first and log.root() != first["root"]):
+        bad.append(("root_differs", "the opening checkpoint"))
+    roots, entries, sizes = {log.size: log.root()}, 0, {one["size"] for one in anchors}
+    for name in sorted(name for name in files if name.startswith("leaves/")):
+        rows, place = files[name.replace("leaves", "entries")].split(b"\n")[:-1], 0
+        for line in map(json.loads, files[name].split(b"\n")[:-1]):
+            sealed, count = json.loads(line["data"]), len(line["hashes"])
+            if line["index"] != log.size or sealed["tenant"] != tenant:
+                bad.append(("leaf_missing", f"leaf {log.size}, the next one is leaf {line['index']}"))
+            if (sealed["kind"] == "addendum") != bool(line["after"]) or not (count or manifest["types"]):
+                bad.append(("records_missing", f"leaf {line['index']}"))
+            log.append(line["data"].encode())
+            if count:
+                records(sealed, line, rows[place : place + count], bad)
+            place, entries = place + count, entries + count
+            if log.size in sizes:
+                roots[log.size] = log.root()
+        bad += [("records_unsealed", name)] if place != len(rows) else []
+    if closing is None or (log.size, log.root()) != (closing["size"], closing["root"]):
+        bad.append(("root_differs", "not what the closing checkpoint covers") if closing else ("not_sealed", "no head"))
+    for one in [one for one in (first, closing, *anchors) if one]:
+        if one["size"] > log.size:
+            bad.append(("anchor_beyond", f"leaves {log.size} to {one['size'] - 1} are missing"))
+        if one["tenant"] != tenant or roots.get(one["size"], one["root"]) != one["root"]:
+            bad.append(("anchor_differs", f"the log of {one['size']} leaves was another one"))
+        if closing and (one["at"] < closing["at"] if one["size"] > log.size else one["at"] > closing["at"]):
+            bad.append(("time_broken", f"the checkpoint of {one['size']} leaves is of {one['at']}"))
+    return bad, entries
+
+
+def main(arguments: list[str]) -> int:
+    kept = [place + 1 for place, word in enumerate(arguments) if word == "--anchor"]
+    try:
+        path, *pems = [Path(one) for at, one in enumerate(arguments) if at not in kept and one != "--anchor"]
+        keys = [load_key(pem.read_text()) for pem in pems or [Path("no key")]]
+        bad, entries = verify(path, keys, [checkpoint(Path(arguments[place]).read_bytes(), keys) for place in kept])
+    except OSError as error:
+        print(f"{error}\n{__doc__}", file=sys.stderr)
+        return 3
+    except (ValueError, LookupError, TypeError, AttributeError, tarfile.TarError) as error:
+        bad, entries = [("malformed", str(error))], 0
+    code = 0 if not bad else 2 if {one for one, _ in bad} <= {"not_sealed", "anchor_beyond"} else 1
+    said = f"evidence: {('verified', 'FAILED (tampered)', 'FAILED (incomplete)')[code]}, {entries} entries"
+    print("\n".join([said, *(f"  {where}: {one}" for one, where in bad[:20])]))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,330 @@
+"""What every adapter over HTTP shares: one call and its failures, spans, turns, and statements that can be believed.
+
+An adapter says which call asks for what (`submit_call`, `poll_call`), how an answer reads (`read_submit`, `read_poll`),
+and how a callback proves itself. `docs/adapters.md` walks through one. The invariants kept here:
+
+- One question is one request: nothing is sent again behind the caller's back.
+- A submit without an answer is `not_accepted` only where no connection was ever made; every other failure is `unknown`,
+  because the rail may have the payment. A poll without an answer is `unknown`.
+- A success whose amount or currency cannot be read is `unknown`: nobody has said what was paid.
+- A submit that waits for its turn has not begun, so its time-out does not run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, TypeVar
+
+import aiohttp
+import msgspec
+
+from zentra.gateway.outward.http import AddressPolicy, AddressRefused, Answer, OutwardHttp
+from zentra.runtime.ledger.money import is_currency
+from zentra.runtime.rails.port import (
+    UNKNOWN_CAUSE,
+    Ack,
+    CallbackCode,
+    CallbackRejected,
+    Cause,
+    Declaration,
+    OutcomeStatus,
+    RailOutcome,
+    RailSettings,
+    Submission,
+    Trust,
+    Verdict,
+    plain_text,
+    raw_digest,
+)
+from zentra.runtime.rails.routing import parse_reference
+from zentra.runtime.tracing import traceparent
+
+if TYPE_CHECKING:
+    from zentra.gateway.spans import Span, Spans
+
+__all__ = ["SCENARIO_HEADER", "Call", "HttpRail", "Unanswered", "json_body", "same_text"]
+
+SCENARIO_HEADER: Final = "x-simulator-scenario"
+_JSON: Final = {"content-type": "application/json"}
+_T = TypeVar("_T")
+
+Asking = Literal["direct", "polled"]
+
+
+class Call(NamedTuple):
+    """One request to the rail; `path` is below its base URL, quoted, and `template` is it without its parameters."""
+
+    method: str
+    path: str
+    template: str
+    body: bytes | None = None
+    headers: Mapping[str, str] = _JSON
+
+
+class Unanswered(NamedTuple):
+    """A call that has no answer; `sent` is whether anything of it can have reached the rail."""
+
+    reason: str
+    sent: bool
+
+
+class HttpRail(ABC):
+    """An adapter over HTTP. Connections are opened with the first call, inside the caller's event loop."""
+
+    declaration: ClassVar[Declaration]
+    """What the adapter knows of the rail's ways; every adapter has its own."""
+
+    def __init__(self, settings: RailSettings, http: OutwardHttp | None = None, spans: Spans | None = None) -> None:
+        """`http` is shared and stays open when the rail closes; without one the rail makes and closes its own. `spans`
+        makes one for every call that follows from a record."""
+        self._settings, self._spans = settings, spans
+        self._base_url = settings.base_url.rstrip("/")
+        self._shared = http is not None
+        self._http = http
+        self._turns = asyncio.Semaphore(settings.concurrency_max)
+
+    @property
+    def settings(self) -> RailSettings:
+        """What this rail was configured with."""
+        return self._settings
+
+    # What an adapter says.
+
+    @abstractmethod
+    def submit_call(self, submission: Submission) -> Call:
+        """Return the request that asks the rail to pay."""
+
+    @abstractmethod
+    def read_submit(self, answer: Answer, submission: Submission) -> RailOutcome:
+        """Return what the rail's answer to a submit says. It never raises."""
+
+    @abstractmethod
+    def poll_call(self, reference: str) -> Call:
+        """Return the request that asks what became of a reference."""
+
+    @abstractmethod
+    def read_poll(self, answer: Answer, reference: str) -> RailOutcome:
+        """Return what the rail's answer to a poll says. It never raises."""
+
+    @abstractmethod
+    def verify_callback(
+        self, raw: bytes, headers: Mapping[str, str], now: float, peer: str | None = None
+    ) -> RailOutcome:
+        """See `Rail.verify_callback`."""
+
+    def ack(self, verdict: Verdict) -> Ack | None:
+        """Return None: the partner reads the status alone. An adapter whose partner reads more says it here."""
+        return None
+
+    # What it gets.
+
+    async def submit(self, submission: Submission) -> RailOutcome:
+        """Ask the rail to pay; return what it answered. Ambiguity is `unknown`, never an exception."""
+        cause = Cause(submission.trace, submission.tracestate, submission.sequence)
+        call, reference = self.submit_call(submission), submission.reference
+        if submission.scenario is not None and self._settings.options.get("simulator") == "true":
+            call = call._replace(headers={**call.headers, SCENARIO_HEADER: submission.scenario})
+        async with _Following(self._spans, call, self._base_url, self._settings.name, reference, cause) as following:
+            answer = await self.exchange(call, following.headers)
+            if isinstance(answer, Unanswered):
+                status = OutcomeStatus.UNKNOWN if answer.sent else OutcomeStatus.NOT_ACCEPTED
+                outcome = self.outcome(reference, status, "direct", reason=answer.reason)
+            else:
+                outcome = self.read_submit(answer, submission)
+            return following.ended(answer, outcome)
+
+    async def poll(self, reference: str, cause: Cause = UNKNOWN_CAUSE) -> RailOutcome:
+        """Ask the rail what became of a reference. Ambiguity is `unknown`, never an exception."""
+        call = self.poll_call(reference)
+        async with _Following(self._spans, call, self._base_url, self._settings.name, reference, cause) as following:
+            answer = await self.exchange(call, following.headers)
+            if isinstance(answer, Unanswered):
+                outcome = self.outcome(reference, OutcomeStatus.UNKNOWN, "polled", reason=answer.reason)
+            else:
+                outcome = self.read_poll(answer, reference)
+            return following.ended(answer, outcome)
+
+    async def exchange(self, call: Call, headers: Mapping[str, str]) -> Answer | Unanswered:
+        """Make one request with these headers on top of the call's own; an adapter that has to log in does it here."""
+        try:
+            async with self._turns:
+                http = self._opened()
+                return await http.request(
+                    call.method,
+                    self._base_url + call.path,
+                    body=call.body,
+                    headers={**(call.headers if call.body is not None else _without_type(call.headers)), **headers},
+                    timeout=http.timeout(self._settings.submit_timeout_seconds),
+                )
+        except (aiohttp.ClientError, OSError, AddressRefused) as error:
+            return _failure(error)
+
+    async def aclose(self) -> None:
+        """Give back connections. Calling it twice does no harm."""
+        if self._http is not None and not self._shared:
+            await self._http.aclose()
+            self._http = None
+
+    def _opened(self) -> OutwardHttp:
+        if self._http is None:
+            # A rail's address is the operator's own configuration, never a tenant's, so closed networks are fine.
+            self._http = OutwardHttp(
+                AddressPolicy(allow_private=True), connections_per_host_max=self._settings.concurrency_max
+            )
+        return self._http
+
+    # How a statement is made.
+
+    def outcome(
+        self,
+        reference: str,
+        status: OutcomeStatus,
+        trust: Trust,
+        *,
+        reason: str | None = None,
+        raw: bytes | None = None,
+    ) -> RailOutcome:
+        """Return a statement that names no amount; `raw` are the bytes it was read from."""
+        return RailOutcome(
+            rail=self._settings.name,
+            reference=reference,
+            status=status,
+            reason=plain_text(reason),
+            trust=trust,
+            raw_digest=None if raw is None else raw_digest(raw),
+        )
+
+    def stated(
+        self,
+        reference: str,
+        status: OutcomeStatus | None,
+        trust: Trust,
+        raw: bytes,
+        *,
+        minor: int | None,
+        currency: str | None,
+        provider_reference: str | None = None,
+        event_id: str | None = None,
+        reason: str | None = None,
+    ) -> RailOutcome:
+        """Return what the rail said of a reference; `status` is None where the adapter's table lacks its word.
+
+        What cannot be believed as it stands is `unknown`, with the reason. Raises `CallbackRejected` for a callback
+        whose reference or event id is no text that can be kept (`plain_text`)."""
+        if trust not in ("direct", "polled") and not (
+            plain_text(reference) and (event_id is None or plain_text(event_id))
+        ):
+            raise self.malformed()
+        currency = currency if currency is not None and is_currency(currency) else None
+        if status is None:
+            status, reason = OutcomeStatus.UNKNOWN, "status_unrecognised"
+        elif status is OutcomeStatus.SUCCEEDED and (minor is None or currency is None):
+            status, reason = OutcomeStatus.UNKNOWN, "amount_unreadable"
+        return RailOutcome(
+            rail=self._settings.name,
+            reference=reference,
+            status=status,
+            minor=minor,
+            currency=currency,
+            provider_reference=plain_text(provider_reference),
+            event_id=event_id,
+            reason=plain_text(reason),
+            trust=trust,
+            raw_digest=raw_digest(raw),
+        )
+
+    # How a callback proves itself.
+
+    def require_secret(self, expected: str, shown: str | None) -> None:
+        """Return where the callback shows the secret that was agreed on. Raises `CallbackRejected`."""
+        if not shown:
+            raise CallbackRejected(self._settings.name, CallbackCode.SIGNATURE_MISSING)
+        if not expected or not same_text(expected, shown):
+            raise CallbackRejected(self._settings.name, CallbackCode.SIGNATURE_INVALID)
+
+    def require_hmac(self, secret: str, signed: bytes, shown: str | None, digest: str = "sha256") -> None:
+        """Return where `shown` is the hex HMAC of `signed`. Raises `CallbackRejected`."""
+        if not shown:
+            raise CallbackRejected(self._settings.name, CallbackCode.SIGNATURE_MISSING)
+        if not secret or not same_text(hmac.digest(secret.encode(), signed, digest).hex(), shown.lower()):
+            raise CallbackRejected(self._settings.name, CallbackCode.SIGNATURE_INVALID)
+
+    def malformed(self) -> CallbackRejected:
+        """Return the refusal of a callback that cannot be read."""
+        return CallbackRejected(self._settings.name, CallbackCode.BODY_MALFORMED)
+
+
+def json_body(decoder: msgspec.json.Decoder[_T], raw: bytes) -> _T | None:
+    """Return the decoded body, or None for one that cannot be read as what is expected."""
+    try:
+        return decoder.decode(raw)
+    except (ValueError, RecursionError):  # MsgspecError is a ValueError, and so is what bytes outside UTF-8 raise
+        return None
+
+
+def same_text(expected: str, shown: str) -> bool:
+    """Return whether two texts are the same, in a time that does not tell where they differ or how long one is."""
+    sums = (hashlib.sha256(text.encode("utf-8", "replace")).digest() for text in (expected, shown))
+    return hmac.compare_digest(*sums)
+
+
+class _Following:
+    """A call that follows from a record: its trace headers, and its span where spans are exported."""
+
+    def __init__(self, spans: Spans | None, call: Call, base_url: str, rail: str, reference: str, cause: Cause) -> None:
+        named = parse_reference(reference) if cause.trace else None
+        self.headers: dict[str, str] = {}
+        self._span: Span | None = None
+        if named is None:
+            return
+        self.headers["traceparent"] = traceparent(cause.trace, named[0], cause.sequence)
+        if cause.tracestate:
+            self.headers["tracestate"] = cause.tracestate
+        if spans is not None:
+            told: dict[str, str | int] = {
+                "url.template": call.template, "zentra.rail": rail, "zentra.rail.attempt": named[1],
+            }  # fmt: skip
+            name = f"{call.method} {call.template}"
+            url = base_url + call.path
+            self._span = spans.client(name, cause.trace, cause.tracestate, named[0], cause.sequence, url, told)
+
+    async def __aenter__(self) -> _Following:
+        if self._span is not None:
+            self._span.__enter__()
+            self.headers["traceparent"] = self._span.traceparent
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        if self._span is not None:
+            self._span.__exit__(*error)
+
+    def ended(self, answer: Answer | Unanswered, outcome: RailOutcome) -> RailOutcome:
+        """Tell the span how it ended; return the outcome."""
+        if self._span is not None:
+            if isinstance(answer, Unanswered):
+                self._span.failed(answer.reason)
+            else:
+                self._span.answered(answer.status)
+            self._span.tell({"zentra.rail.outcome": str(outcome.status)})
+        return outcome
+
+
+def _without_type(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name != "content-type"}
+
+
+def _failure(error: aiohttp.ClientError | OSError | AddressRefused) -> Unanswered:
+    """The order is from the narrow class to the wide one: several of these inherit from one another."""
+    match error:
+        case AddressRefused():
+            return Unanswered("address_refused", sent=False)
+        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+            return Unanswered("connect_failed", sent=False)
+        case TimeoutError():
+            return Unanswered("timeout", sent=True)
+        case _:
+            return Unanswered("connection_dropped", sent=True)

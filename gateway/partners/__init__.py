@@ -1,0 +1,1 @@
+"""Simulated banks: the other side of the adapters that speak a bank's dialect."""

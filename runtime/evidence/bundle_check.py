@@ -1,0 +1,436 @@
+"""Verifying a bundle: integrity (nothing was changed) and completeness (nothing is missing) are answered apart.
+
+- Bytes are held to the signed manifest, records to their chain, the chain to the leaf, leaves to the signed heads.
+- Heads that somebody kept elsewhere (anchors) are what finds a log that was cut off or made anew: within the range the
+  log is rebuilt leaf by leaf, so an anchor of any size in it is compared; beyond the range it shows that something is
+  missing here. What no anchor covers is said.
+- A part is verified by itself, so parts can be shared out. Of a record that was changed that very record is named.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+
+from zentra.runtime.evidence import canonical, merkle
+from zentra.runtime.evidence.bundle import (
+    BUNDLE_FORMAT,
+    CHECKPOINTS,
+    MANIFEST,
+    MANIFEST_SIGNATURE,
+    PROOFS,
+    BundleManifest,
+    LeafLine,
+    LogProofs,
+    numbered,
+)
+from zentra.runtime.evidence.chain import GENESIS
+from zentra.runtime.evidence.envelopes import MANIFEST_TYPE, envelope_flaw, open_envelope
+from zentra.runtime.evidence.heads import TreeHead
+from zentra.runtime.evidence.keyring import KeyRing
+from zentra.runtime.evidence.notes import NoteFlaw, read_note
+from zentra.runtime.evidence.packet import Problem
+
+__all__ = ["INCOMPLETE", "BundleVerdict", "Part", "PartJob", "check_bundle", "check_part"]
+
+PROBLEMS_MAX: Final = 100  # kept of one part; the count says how many there are
+INCOMPLETE: Final = frozenset({"not_sealed", "anchor_beyond"})
+"""What says that something is missing, and nothing of what is there."""
+_MISSING: Final = INCOMPLETE | {"records_missing", "file_missing", "leaf_missing"}
+
+
+class BundleVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer about a bundle. `anchored` and `unanchored` are ranges of leaves, the end excluded, or None."""
+
+    ok: bool
+    integrity: bool
+    completeness: bool
+    problems: tuple[Problem, ...] = ()
+    problems_in_all: int = 0
+    tenant: str | None = None
+    since: str | None = None
+    until: str | None = None
+    first: int = 0
+    size: int = 0
+    entries: int = 0
+    leaves: int = 0
+    denials: int = 0
+    exports: int = 0
+    left_out: int = 0  # leaves whose entries are not in the bundle, because of its filter
+    head_at: str | None = None
+    key_ids: tuple[str, ...] = ()
+    anchored: tuple[int, int] | None = None
+    unanchored: tuple[int, int] | None = None
+
+
+class PartJob(msgspec.Struct, frozen=True):
+    """A pair of files to verify: what is known before they are read. `first` is the index of the first leaf."""
+
+    tenant: str
+    number: int
+    first: int
+    filtered: bool
+
+
+class Part(msgspec.Struct, frozen=True):
+    """What a pair of files holds. `hashes` are those of the leaves, one behind the other."""
+
+    hashes: bytes
+    entries: int
+    left_out: int
+    problems: list[Problem]
+    problems_in_all: int
+
+
+class _Sealed(msgspec.Struct, frozen=True, gc=False):
+    chain: str
+    intent: str
+    kind: str
+    records: int
+    tenant: str
+
+
+class _Record(msgspec.Struct, frozen=True, gc=False, rename={"from_": "from"}):
+    at: str
+    event: str
+    from_: str | None
+    intent: str
+    sequence: int
+    tenant: str
+    to: str
+
+
+_decode_leaf: Final = msgspec.json.Decoder(LeafLine).decode
+_decode_sealed: Final = msgspec.json.Decoder(_Sealed).decode
+_decode_record: Final = msgspec.json.Decoder(_Record).decode
+
+
+class _Problems:
+    """Problems of a part: the first ones, and how many there are."""
+
+    def __init__(self) -> None:
+        self.kept: list[Problem] = []
+        self.count = 0
+
+    def add(self, code: str, where: str, detail: object) -> None:
+        self.count += 1
+        if len(self.kept) < PROBLEMS_MAX:
+            self.kept.append(Problem(code, where, str(detail)))
+
+
+def check_part(job: PartJob, leaves: bytes, entries: bytes) -> Part:
+    """Return what a pair of files holds and what is wrong with it; never raises for what they hold."""
+    problems, hashes, left_out = _Problems(), bytearray(), 0
+    lines = entries.split(b"\n")
+    if lines.pop():
+        problems.add("records_malformed", numbered("entries", job.number), "its last line does not end")
+    rows, place, index = leaves.split(b"\n"), 0, job.first
+    if rows.pop():
+        problems.add("leaf_malformed", numbered("leaves", job.number), "its last line does not end")
+    for row in rows:
+        try:
+            line = _decode_leaf(row)
+            sealed = _decode_sealed(line.data)
+            link = bytes.fromhex(line.after) if line.after else GENESIS
+        except (msgspec.MsgspecError, ValueError) as error:
+            problems.add("leaf_malformed", f"leaf {index}", error)
+            hashes += merkle.leaf_hash(row)
+            index += 1
+            continue
+        if line.index != index:
+            missing = "leaf_missing" if line.index > index else "leaf_repeated"
+            problems.add(missing, f"leaf {index}", f"the next one in the file is leaf {line.index}")
+        hashes += merkle.leaf_hash(line.data.encode())
+        index += 1
+        if sealed.tenant != job.tenant:
+            problems.add("tenant_differs", f"leaf {line.index}", f"it is of {sealed.tenant!r}, not {job.tenant!r}")
+        if (sealed.kind == "addendum") != bool(line.after):
+            problems.add("leaf_differs", f"leaf {line.index}", f"it is of kind {sealed.kind!r}")
+        count = len(line.hashes)
+        if not count:
+            left_out += 1
+            if not job.filtered:
+                problems.add("records_missing", f"leaf {line.index}", "its records are not here")
+            continue
+        _check_records(problems, line, sealed, link, lines[place : place + count])
+        place += count
+        if line.hashes[-1] != sealed.chain:
+            problems.add("leaf_differs", f"leaf {line.index}", "it does not seal the records that stand here")
+    if place < len(lines):
+        problems.add(
+            "records_unsealed", numbered("entries", job.number), f"{len(lines) - place} lines belong to no leaf"
+        )
+    return Part(bytes(hashes), min(place, len(lines)), left_out, problems.kept, problems.count)
+
+
+def _check_records(problems: _Problems, line: LeafLine, sealed: _Sealed, link: bytes, records: list[bytes]) -> None:
+    """Verify the records of one leaf: each follows the one before it."""
+    sequence = sealed.records - len(line.hashes)
+    intent, tenant = sealed.intent, sealed.tenant
+    state: str | None = None
+    at = ""
+    known = sequence == 0
+    if known is bool(line.after):
+        problems.add("sequence_broken", f"leaf {line.index}", f"it has {len(line.hashes)} of {sealed.records} records")
+    if len(records) < len(line.hashes):
+        missing = len(line.hashes) - len(records)
+        problems.add("records_missing", f"leaf {line.index}", f"{missing} of its records are not here")
+    for claimed, data in zip(line.hashes, records, strict=False):
+        sequence += 1
+        link = sha256(link + data).digest()
+        if link.hex() != claimed:
+            where = f"leaf {line.index}, intent {intent} record {sequence}"
+            problems.add("chain_broken", where, "its hash does not follow from its bytes and the record before it")
+            # Going on from the claimed hash names the record that was changed, and not all of those behind it.
+            link = bytes.fromhex(claimed) if len(claimed) == 64 and not claimed.strip("0123456789abcdef") else link
+        try:
+            record = _decode_record(data)
+        except msgspec.MsgspecError as error:
+            problems.add("record_malformed", f"leaf {line.index}, intent {intent} record {sequence}", error)
+            continue
+        if (record.sequence, record.intent, record.tenant) != (sequence, intent, tenant):
+            where = f"leaf {line.index}, intent {intent} record {sequence}"
+            detail = f"it is record {record.sequence} of intent {record.intent} of {record.tenant}"
+            problems.add("sequence_broken", where, detail)
+        if known and record.from_ != state:
+            where = f"leaf {line.index}, intent {intent} record {sequence} ({record.event})"
+            problems.add("state_broken", where, f"it moves from {record.from_!r}, the intent stood at {state!r}")
+        if record.at <= at:
+            where = f"leaf {line.index}, intent {intent} record {sequence} ({record.event})"
+            problems.add("time_broken", where, f"its time {record.at} is not after {at}")
+        state, at, known = record.to, record.at, True
+
+
+def check_bundle(
+    names: Sequence[str],
+    read: Callable[[str], bytes],
+    parts: Callable[[Sequence[PartJob]], Iterator[Part]],
+    ring: KeyRing,
+    anchors: Sequence[TreeHead] = (),
+    digests: Callable[[Sequence[str]], Mapping[str, tuple[int, str]]] | None = None,
+) -> BundleVerdict:
+    """Return the verdict about a bundle whose files have these `names`, in their order.
+
+    `read` returns a file's bytes; `parts` verifies pairs of files, in order, by `check_part`; `digests` returns size
+    and SHA-256 of files, where there is a faster way than one by one. `anchors` are heads that were verified."""
+    check = _Bundle(names, read, ring, anchors)
+    if not check.manifest_holds():
+        return check.verdict()
+    check.files_hold(digests or check.digests)
+    if check.problems.count:
+        return check.verdict()  # whatever else would be said would only be an echo of it
+    opening, closing = (check.checkpoint(name) for name in CHECKPOINTS)
+    check.log(opening, closing, parts)
+    return check.verdict(closing)
+
+
+class _Bundle:
+    """One pass over a bundle."""
+
+    def __init__(
+        self, names: Sequence[str], read: Callable[[str], bytes], ring: KeyRing, anchors: Sequence[TreeHead]
+    ) -> None:
+        self.names, self.read, self.ring, self.anchors = names, read, ring, anchors
+        self.problems = _Problems()
+        self.manifest: BundleManifest | None = None
+        self.left_out = 0
+        self.key_ids: list[str] = []
+        self.anchored_to: int | None = None
+
+    def manifest_holds(self) -> bool:
+        """Read the manifest and verify its signature; nothing else is worth a look where that fails."""
+        try:
+            data = self.read(MANIFEST)
+            signatures = open_envelope(self.read(MANIFEST_SIGNATURE))
+        except (KeyError, ValueError) as error:
+            self.problems.add("manifest_malformed", MANIFEST, f"no manifest and signature: {error}")
+            return False
+        flaw = envelope_flaw(self.ring, MANIFEST_TYPE, data, signatures.signatures)
+        if flaw is not None:
+            self.problems.add(flaw[0], MANIFEST, flaw[1])
+            return False
+        self.key_ids.append(signatures.signatures[0].keyid)
+        try:
+            canonical.decode(data)
+            manifest = self.manifest = msgspec.json.decode(data, type=BundleManifest)
+        except (ValueError, msgspec.MsgspecError) as error:
+            self.problems.add("manifest_malformed", MANIFEST, error)
+            return False
+        if manifest.format != BUNDLE_FORMAT:
+            self.problems.add("format_unknown", MANIFEST, f"the format is {manifest.format!r}, not {BUNDLE_FORMAT!r}")
+            return False
+        return True
+
+    def digests(self, names: Sequence[str]) -> Mapping[str, tuple[int, str]]:
+        """Return size and digest of files."""
+        found = ((name, self.read(name)) for name in names)
+        return {name: (len(data), sha256(data).hexdigest()) for name, data in found}
+
+    def files_hold(self, digests: Callable[[Sequence[str]], Mapping[str, tuple[int, str]]]) -> None:
+        """Hold every file to the manifest; of one that differs, name the first bad entry."""
+        assert self.manifest is not None
+        named = {file.name: file for file in self.manifest.files}
+        for name in self.names:
+            if name not in named and name not in (MANIFEST, MANIFEST_SIGNATURE):
+                self.problems.add("file_unexpected", name, "the manifest does not name it")
+        if len(set(self.names)) != len(self.names):
+            self.problems.add("file_unexpected", "bundle", "a name stands there twice")
+        here = [name for name in named if name in self.names]
+        for name in sorted(named.keys() - set(here)):
+            self.problems.add("file_missing", name, "the manifest names it")
+        for name, (size, digest) in digests(here).items():
+            if (size, digest) != (named[name].bytes, named[name].sha256):
+                self._name_the_first(name, f"it is not the file that the manifest names: {size} bytes, {digest}")
+
+    def _name_the_first(self, name: str, detail: str) -> None:
+        """Say of a file that was changed where the change begins, as far as its own hashes tell."""
+        assert self.manifest is not None
+        kind, _, number = name.partition("/")
+        self.problems.add("file_differs", name, detail)
+        if kind in ("entries", "leaves") and number[:5].isdigit():
+            leaves, entries = numbered("leaves", int(number[:5])), numbered("entries", int(number[:5]))
+            try:
+                rows, lines = self.read(leaves), self.read(entries)
+            except KeyError:
+                return
+            job = PartJob(self.manifest.tenant, int(number[:5]), _first_index(rows), self.manifest.types is not None)
+            for one in check_part(job, rows, lines).problems[:3]:
+                self.problems.add(one.code, one.where, one.detail)
+
+    def checkpoint(self, name: str) -> TreeHead | None:
+        """Return a checkpoint of the bundle, verified, or None where there is none."""
+        assert self.manifest is not None
+        if name not in self.names:
+            return None
+        try:
+            head = read_note(self.read(name), self.ring)
+        except NoteFlaw as flaw:
+            self.problems.add(flaw.code, name, flaw)
+            return None
+        if head.tenant != self.manifest.tenant:
+            self.problems.add("tenant_differs", name, f"it is of {head.tenant!r}, not {self.manifest.tenant!r}")
+            return None
+        self.key_ids.append(head.key_id)
+        return head
+
+    def log(
+        self, opening: TreeHead | None, closing: TreeHead | None, parts: Callable[[Sequence[PartJob]], Iterator[Part]]
+    ) -> None:
+        """Rebuild the log from the opening checkpoint on, and hold it to the closing one and the anchors."""
+        manifest = self.manifest
+        assert manifest is not None
+        if closing is None and not self.problems.count:
+            self.problems.add("not_sealed", CHECKPOINTS[1], "no signed head covers anything")
+        proofs = self._proofs()
+        first, size = (0 if opening is None else opening.size), (0 if closing is None else closing.size)
+        if (first, size) != (manifest.first, manifest.size):
+            detail = (
+                f"the checkpoints are of {first} and {size} leaves, the manifest says {manifest.first}, {manifest.size}"
+            )
+            self.problems.add("root_differs", "checkpoints", detail)
+        if opening is not None and closing is not None and opening.at > closing.at:
+            self.problems.add("time_broken", CHECKPOINTS[1], f"{closing.at} is before the opening one, {opening.at}")
+        frontier = self._opened(opening, proofs)
+        sizes = sorted({one.size for one in self.anchors if first <= one.size <= size})
+        roots, entries = self._grown(frontier, parts, sizes)
+        if manifest.counts.entries != entries:
+            self.problems.add("records_missing", MANIFEST, f"{entries} entries of {manifest.counts.entries} are here")
+        if closing is not None and roots[-1] != closing.root:
+            detail = f"the leaves come to the root {roots[-1]}, it says {closing.root}"
+            self.problems.add("root_differs", CHECKPOINTS[1], detail)
+        self._anchor(closing, roots)
+
+    def _proofs(self) -> LogProofs:
+        try:
+            return msgspec.json.decode(self.read(PROOFS), type=LogProofs)
+        except (KeyError, msgspec.MsgspecError) as error:
+            self.problems.add("proof_invalid", PROOFS, error)
+            return LogProofs([])
+
+    def _opened(self, opening: TreeHead | None, proofs: LogProofs) -> merkle.Frontier:
+        try:
+            frontier = merkle.Frontier(
+                0 if opening is None else opening.size, tuple(bytes.fromhex(node) for node in proofs.frontier)
+            )
+        except ValueError as error:
+            self.problems.add("proof_invalid", PROOFS, error)
+            return merkle.Frontier()
+        if opening is not None and frontier.root().hex() != opening.root:
+            self.problems.add("root_differs", CHECKPOINTS[0], "the subtrees in proofs.json do not come to its root")
+        return frontier
+
+    def _grown(
+        self, frontier: merkle.Frontier, parts: Callable[[Sequence[PartJob]], Iterator[Part]], sizes: list[int]
+    ) -> tuple[dict[int, str], int]:
+        """Append every leaf; return the roots at `sizes` and at the end, and how many entries there were."""
+        manifest = self.manifest
+        assert manifest is not None
+        jobs, place, number = [], frontier.size, 1
+        while numbered("leaves", number) in self.names:
+            jobs.append(PartJob(manifest.tenant, number, place, manifest.types is not None))
+            place += self.read(numbered("leaves", number)).count(b"\n")
+            number += 1
+        roots, entries, wanted = {frontier.size: frontier.root().hex()}, 0, list(sizes)
+        for part in parts(jobs):
+            hashes = [part.hashes[start : start + 32] for start in range(0, len(part.hashes), 32)]
+            while wanted and wanted[0] <= frontier.size + len(hashes):
+                cut = wanted.pop(0) - frontier.size
+                frontier, _ = frontier.append(hashes[:cut])
+                hashes = hashes[cut:]
+                roots[frontier.size] = frontier.root().hex()
+            frontier, _ = frontier.append(hashes)
+            entries += part.entries
+            self.left_out += part.left_out
+            self.problems.kept += part.problems[: PROBLEMS_MAX - len(self.problems.kept)]
+            self.problems.count += part.problems_in_all
+        roots[frontier.size] = frontier.root().hex()
+        roots[-1] = roots[frontier.size]
+        if frontier.size != manifest.size:
+            detail = f"the leaves end at {frontier.size}, the closing checkpoint is of {manifest.size}"
+            self.problems.add("leaf_missing" if frontier.size < manifest.size else "root_differs", "log", detail)
+        return roots, entries
+
+    def _anchor(self, closing: TreeHead | None, roots: Mapping[int, str]) -> None:
+        assert self.manifest is not None
+        size = 0 if closing is None else closing.size
+        for anchor in sorted(self.anchors, key=lambda one: one.size):
+            where = f"anchor of {anchor.size}"
+            if anchor.tenant != self.manifest.tenant:
+                self.problems.add("tenant_differs", where, f"it is of {anchor.tenant!r}, not {self.manifest.tenant!r}")
+            elif anchor.size > size:
+                detail = f"leaves {size} to {anchor.size - 1} were in the log at {anchor.at} and are not here"
+                self.problems.add("anchor_beyond", where, detail)
+            elif anchor.size in roots:
+                if roots[anchor.size] != anchor.root:
+                    self.problems.add("anchor_differs", where, "the log that was kept is not the one that is here")
+                else:
+                    self.anchored_to = anchor.size
+            later = anchor.size > size
+            if closing is not None and (anchor.at < closing.at if later else anchor.at > closing.at):
+                self.problems.add("time_broken", where, f"it is of {anchor.at}, the closing one of {closing.at}")
+
+    def verdict(self, closing: TreeHead | None = None) -> BundleVerdict:
+        codes = {problem.code for problem in self.problems.kept}
+        manifest, first = self.manifest, 0 if self.manifest is None else self.manifest.first
+        found: dict[str, Any] = {}
+        if manifest is not None:
+            counts, to = manifest.counts, max(self.anchored_to or 0, first)
+            found = {
+                "tenant": manifest.tenant, "since": manifest.since, "until": manifest.until, "first": first,
+                "size": manifest.size, "entries": counts.entries, "leaves": counts.leaves, "denials": counts.denials,
+                "exports": counts.exports, "anchored": (first, to) if self.anchored_to and to > first else None,
+                "unanchored": (to, manifest.size) if manifest.size > to else None,
+            }  # fmt: skip
+        return BundleVerdict(
+            ok=not codes, integrity=codes <= INCOMPLETE, completeness=not codes & _MISSING,
+            problems=tuple(self.problems.kept), problems_in_all=self.problems.count, left_out=self.left_out,
+            head_at=None if closing is None else closing.at, key_ids=tuple(sorted(set(self.key_ids))), **found,
+        )  # fmt: skip
+
+
+def _first_index(rows: bytes) -> int:
+    try:
+        return _decode_leaf(rows.partition(b"\n")[0]).index
+    except msgspec.MsgspecError:
+        return 0

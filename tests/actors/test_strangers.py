@@ -1,0 +1,179 @@
+"""Callbacks of references that nobody knows: they wait for their intent a bounded time, then they are a case."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from tests.actors.test_outcomes import HELD, PAID, awaiting, money
+from tests.actors.world import MakeFleet, configuration, facts_of, last_facts, outcome, transfer
+from zentra.bench.twins.fleet import Fleet
+from zentra.runtime.intents.vocabulary import State
+from zentra.runtime.messages import RailReported
+from zentra.runtime.partitions import callback_key
+from zentra.runtime.rails.routing import parse_reference
+
+WAITS = 30.0  # RailSettings.stranger_wait_seconds
+UNKNOWN = ["unknown_reference"]
+CLASH = ["provider_contradiction"]
+
+
+def strangers(fleet: Fleet) -> list[str]:
+    return [name for kind, _, name in fleet.store.rows.timers if kind == "stranger"]
+
+
+# fmt: off
+NAMES: list[tuple[str, dict[str, Any]]] = [
+    ("a reference of somebody else's",         {"reference": "stranger-1"}),
+    ("an intent that there is not",            {"reference": "f" * 32 + "01"}),
+    ("an attempt that there is not yet",       {"attempt": 2}),
+    ("a slash in a reference",                 {"reference": "a/b/c"}),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("changes", [row[1] for row in NAMES], ids=[row[0] for row in NAMES])
+@pytest.mark.parametrize("status", ["succeeded", "pending"])
+def test_a_stranger_waits_a_bounded_time_and_is_one_case(
+    make_fleet: MakeFleet, changes: dict[str, Any], status: str
+) -> None:
+    fleet, intent = awaiting(make_fleet)
+    for number in range(3):  # however often it comes
+        fleet.report(outcome(intent, status, event=f"evt-{number}", **changes))
+        fleet.run_until_idle()
+    fleet.advance(WAITS - 1)
+    assert fleet.cases() == []
+    fleet.advance(2)
+    assert (money(fleet), fleet.cases(), strangers(fleet)) == (HELD, UNKNOWN, [])
+    fleet.report(outcome(intent, status, event="evt-late", **changes))
+    fleet.advance(2 * WAITS)
+    assert (fleet.cases(), strangers(fleet)) == (UNKNOWN, [])
+
+
+@pytest.mark.parametrize(("changes", "trust"), [({"rail": "beta"}, "body_signed"), ({"rail": "beta"}, "shared_secret")])
+def test_the_reference_of_another_rails_attempt_is_a_case_at_once(
+    make_fleet: MakeFleet, changes: dict[str, Any], trust: str
+) -> None:
+    fleet, intent = awaiting(make_fleet)
+    fleet.report(outcome(intent, "succeeded", event="evt-1", trust=trust, **changes))
+    fleet.run_until_idle()
+    assert (money(fleet), fleet.cases(), strangers(fleet)) == (HELD, UNKNOWN, [])
+
+
+def outrun(make_fleet: MakeFleet, *said: tuple[str, dict[str, Any]], after: float = 0.0) -> tuple[Fleet, str]:
+    """Return a fleet whose rail has told of an intent before there was one, and then it came."""
+    fleet = make_fleet()
+    intent = "1" * 32
+    for number, (status, changes) in enumerate(said):
+        fleet.report(outcome(intent, status, event=f"evt-{number}", **changes))
+        fleet.run_until_idle()
+    fleet.advance(after)
+    fleet.submit(transfer(scenario="silent"), id=intent)
+    fleet.run_until_idle()
+    return fleet, intent
+
+
+# fmt: off
+EARLY: list[tuple[str, list[tuple[str, dict[str, Any]]], dict[str, Any], State, list[str]]] = [
+    ("success",             [("succeeded", {})],                          PAID, State.SUCCESSFUL, []),
+    ("success twice",       [("succeeded", {}), ("succeeded", {})],       PAID, State.SUCCESSFUL, []),
+    ("pending and success", [("pending", {}), ("succeeded", {})],         PAID, State.SUCCESSFUL, []),
+    ("a claim",             [("succeeded", {"trust": "none"})],           HELD, State.SUBMITTED,  []),
+    ("another amount",      [("succeeded", {"minor": 1})],                HELD, State.SUBMITTED,  CLASH),
+    ("a clash, in order",   [("succeeded", {}), ("declined", {})],        PAID, State.SUCCESSFUL, CLASH),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("after", [0.0, 10.0])
+@pytest.mark.parametrize(
+    ("said", "expected", "state", "cases"), [row[1:] for row in EARLY], ids=[row[0] for row in EARLY]
+)
+def test_a_callback_that_outruns_the_intent_is_applied_when_it_is_there(
+    make_fleet: MakeFleet, said: list[tuple[str, dict[str, Any]]], expected: dict[str, Any], state: State,
+    cases: list[str], after: float,
+) -> None:  # fmt: skip
+    fleet, intent = outrun(make_fleet, *said, after=after)
+    fleet.advance(16)
+    assert (money(fleet), fleet.transaction(intent).state, fleet.cases()) == (expected, state, cases)
+    assert strangers(fleet) == []
+    assert fleet.store.rows.callbacks_claimed.keys() == fleet.store.rows.callbacks.keys()
+    before = facts_of(fleet)
+    fleet.replay()
+    assert facts_of(fleet) == before
+
+
+def test_one_that_outran_the_attempt_of_a_second_rail_is_applied_to_it(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    fleet.report(outcome(intent, "succeeded", event="evt-1", attempt=2, rail="beta"))
+    fleet.run_until_idle()
+    assert strangers(fleet) == [f"beta/{intent}02"]
+    fleet.report(outcome(intent, "not_accepted", minor=None))
+    fleet.advance(16)
+    assert (money(fleet), fleet.cases()) == (PAID, [])
+    assert last_facts(fleet, intent, "provider.callback")["attempt"] == 2
+
+
+def test_the_first_look_is_after_half_a_second_and_then_ever_later(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    fleet.report(outcome(intent, "succeeded", event="evt-1", reference="stranger-1"))
+    fleet.run_until_idle()
+    looks = []
+    for _ in range(8):
+        due = [t.due_at for (kind, _, _), t in fleet.store.rows.timers.items() if kind == "stranger"]
+        if not due:
+            break
+        looks.append((due[0] - fleet.now).total_seconds())
+        fleet.advance(looks[-1])
+    assert looks == [0.5, 0.5, 1.0, 2.0, 4.0, 8.0, 14.0]
+
+
+def test_how_long_a_stranger_waits_is_the_rails_setting(make_fleet: MakeFleet) -> None:
+    current = configuration()
+    alpha = structs.replace(current.rails["alpha"], stranger_wait_seconds=5.0)
+    fleet = make_fleet(structs.replace(current, rails={**current.rails, "alpha": alpha}))
+    fleet.report(outcome("a" * 32, "succeeded", event="evt-1"))
+    fleet.report(outcome("b" * 32, "succeeded", event="evt-2", rail="nobody"))
+    fleet.advance(5.01)
+    assert fleet.cases() == UNKNOWN
+    fleet.advance(WAITS)
+    assert fleet.cases() == UNKNOWN * 2
+
+
+def test_a_stranger_is_looked_after_by_whoever_takes_over(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    fleet.report(outcome(intent, "succeeded", event="evt-1", reference="stranger-1"))
+    fleet.run_until_idle()
+    fleet.replace_worker("w2")
+    fleet.advance(2 * WAITS)
+    assert (fleet.cases(), strangers(fleet)) == (UNKNOWN, [])
+
+
+def test_a_stranger_belongs_to_the_partition_of_its_intent_or_its_own(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    for number, reference in enumerate(("stranger-1", "f" * 32 + "01", f"{intent}02")):
+        fleet.report(outcome(intent, "succeeded", event=f"evt-{number}", reference=reference))
+    fleet.run_until_idle()
+    for (kind, _, name), timer in fleet.store.rows.timers.items():
+        if kind == "stranger":
+            named = parse_reference(name.partition("/")[2])
+            assert timer.partition == fleet.partition_of(named[0] if named else callback_key("alpha", "stranger-1"))
+
+
+def test_a_day_later_the_same_callback_changes_nothing(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    fleet.report(outcome(intent, "succeeded", event="evt-1"))
+    fleet.run_until_idle()
+    before = facts_of(fleet)
+    fleet.advance(86_400)
+    fleet.replace_worker("w2")
+    fleet.report(outcome(intent, "succeeded", event="evt-1"))
+    fleet.emit(fleet.partition_of(intent), "callback", [_reported(intent)])  # also where the door let it through
+    fleet.run_until_idle()
+    assert facts_of(fleet) == before
+
+
+def _reported(intent: str) -> Any:
+    return RailReported(outcome(intent, "succeeded", event="evt-1"), "evt-1")

@@ -1,0 +1,150 @@
+"""The bundle as a format: equal rows are equal bytes, any tar reads it, and parts are verified by themselves."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from hashlib import sha256
+
+import msgspec
+import pytest
+
+from tests.runtime.test_evidence import INTENT, KEY, RECORDS
+from zentra.runtime.evidence import bundle, canonical, heads, merkle
+from zentra.runtime.evidence.bundle import BundleBuilder, LeafLine, LogProofs
+from zentra.runtime.evidence.bundle_check import BundleVerdict, PartJob, check_bundle, check_part
+from zentra.runtime.evidence.chain import GENESIS, chain
+from zentra.runtime.evidence.envelopes import MANIFEST_TYPE, envelope_of, sign_payload
+from zentra.runtime.evidence.heads import TreeHead
+from zentra.runtime.evidence.keyring import ring_of
+from zentra.runtime.evidence.packet import leaf_data
+
+AT = "2026-11-21T02:42:00.000000Z"
+RING = ring_of([KEY.public_key()])
+HASHES = [GENESIS]
+for one in RECORDS:
+    HASHES.append(chain(HASHES[-1], one))
+
+
+def line(start: int, end: int, index: int) -> LeafLine:
+    """The leaf that seals the records from `start` on, before `end`."""
+    kind = "addendum" if start else "packet"
+    data = leaf_data(tenant="acme", intent=INTENT, kind=kind, chain=HASHES[end], records=end)  # type: ignore[arg-type]
+    after = HASHES[start].hex() if start else ""
+    return LeafLine(after, data.decode(), [link.hex() for link in HASHES[start + 1 : end + 1]], index)
+
+
+LINES = [line(0, 8, 0), line(8, 9, 1), line(9, 10, 2)]
+
+
+def made() -> tuple[bytes, TreeHead]:
+    out = io.BytesIO()
+    builder = BundleBuilder(out.write)
+    for one, (start, end) in zip(LINES, ((0, 8), (8, 9), (9, 10)), strict=True):
+        builder.leaf(one, RECORDS[start:end])
+    builder.denial(b'{"actor":"eve"}')
+    builder.export(b'{"actor":"bob"}')
+    frontier, _ = merkle.Frontier().append([merkle.leaf_hash(one.data.encode()) for one in LINES])
+    head = heads.sign_head(KEY, tenant="acme", size=3, root=frontier.root(), at=AT)
+    builder.file(bundle.CHECKPOINTS[1], heads.signed_note(KEY.public_key(), head).encode())
+    builder.file(bundle.PROOFS, canonical.encode(LogProofs([])))
+    builder.end_of_lines()
+    manifest = builder.manifest(tenant="acme", first=0, size=3, since=None, until=None, settled_until=AT, types=None)
+    builder.close(manifest, envelope_of(MANIFEST_TYPE, b"", [sign_payload(KEY, MANIFEST_TYPE, manifest)]))
+    return out.getvalue(), head
+
+
+def files_of(data: bytes) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        return {one.name: archive.extractfile(one).read() for one in archive}  # type: ignore[union-attr]
+
+
+def verdict_of(files: dict[str, bytes], anchors: list[TreeHead] | None = None) -> BundleVerdict:
+    def parts(jobs: object) -> object:
+        for job in jobs:  # type: ignore[attr-defined]
+            names = (bundle.numbered("leaves", job.number), bundle.numbered("entries", job.number))
+            yield check_part(job, *(files[name] for name in names))
+
+    return check_bundle(list(files), files.__getitem__, parts, RING, anchors or [])  # type: ignore[arg-type]
+
+
+def test_any_tar_reads_it_and_nothing_of_the_machine_is_in_it() -> None:
+    data, _ = made()
+    assert len(data) % 10_240 == 0
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        for one in archive:
+            assert (one.mtime, one.uid, one.gid, one.mode, one.uname, one.isreg()) == (0, 0, 0, 0o644, "", True)
+    assert made()[0] == data
+
+
+def test_the_bytes_are_those_of_the_first_release() -> None:
+    assert sha256(made()[0]).hexdigest() == "d549bf27d3bf98f0bacc960aca4cfcc1b9d3ae1fcbcdfe7dfa12fbe8b2d37307"
+
+
+def test_it_verifies_up_to_its_anchor() -> None:
+    data, head = made()
+    found = verdict_of(files_of(data), [head])
+    assert (found.ok, found.problems, found.entries, found.leaves) == (True, (), 10, 3)
+    assert (found.denials, found.exports, found.anchored, found.unanchored) == (1, 1, (0, 3), None)
+
+
+def test_full_parts_are_cut_and_stay_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "PART_LEAVES_MAX", 2)
+    data, _ = made()
+    files = files_of(data)
+    assert [name for name in files if name.startswith(("leaves", "entries"))] == [
+        "leaves/00001.jsonl", "entries/00001.jsonl", "entries/00002.jsonl", "leaves/00002.jsonl",
+    ]  # fmt: skip
+    assert verdict_of(files).ok
+
+
+def test_an_addendum_is_verified_without_its_packet() -> None:
+    job = PartJob("acme", 1, 1, False)
+    leaves = b"".join(canonical.encode(one) + b"\n" for one in LINES[1:])
+    entries = b"".join(record + b"\n" for record in RECORDS[8:])
+    found = check_part(job, leaves, entries)
+    assert (found.problems, found.entries, len(found.hashes)) == ([], 2, 64)
+
+
+CHANGES = {
+    "another tenant": ({"data": LINES[0].data.replace("acme", "globex")}, "tenant_differs"),
+    "another kind": ({"data": LINES[0].data.replace('"packet"', '"addendum"')}, "leaf_differs"),
+    "another chain": ({"data": line(0, 9, 0).data}, "leaf_differs"),
+    "another place": ({"index": 3}, "leaf_missing"),
+    "after something": ({"after": "00" * 32}, "leaf_differs"),
+    "fewer hashes": ({"hashes": LINES[0].hashes[:-1]}, "sequence_broken"),
+    "more hashes": ({"hashes": [*LINES[0].hashes, "00" * 32]}, "sequence_broken"),
+    "no hashes": ({"hashes": []}, "records_missing"),
+    "no hash": ({"hashes": ["x", *LINES[0].hashes[1:]]}, "chain_broken"),
+    "no leaf": ({"data": "{}"}, "leaf_malformed"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_leaf_that_was_changed_is_told(change: str) -> None:
+    fields, code = CHANGES[change]
+    leaves = canonical.encode(msgspec.structs.replace(LINES[0], **fields)) + b"\n"  # type: ignore[arg-type]
+    found = check_part(PartJob("acme", 1, 0, False), leaves, b"".join(one + b"\n" for one in RECORDS[:8]))
+    assert code in {one.code for one in found.problems}
+
+
+@pytest.mark.parametrize(
+    ("leaves", "entries", "code"),
+    [
+        (b"x\n", b"", "leaf_malformed"),
+        (b"", b"x\n", "records_unsealed"),
+        (b"", b"x", "records_malformed"),
+        (canonical.encode(LINES[0]), b"", "leaf_malformed"),
+        (canonical.encode(LINES[0]) + b"\n", b"", "records_missing"),
+        (canonical.encode(LINES[0]) + b"\n", b"{}\n" * 8, "record_malformed"),
+        (b"", b"\xff\n", "records_unsealed"),
+    ],
+)
+def test_what_is_no_part_is_told(leaves: bytes, entries: bytes, code: str) -> None:
+    found = check_part(PartJob("acme", 1, 0, False), leaves, entries)
+    assert code in {one.code for one in found.problems}
+
+
+def test_a_thousand_problems_are_counted_and_the_first_are_kept() -> None:
+    found = check_part(PartJob("acme", 1, 0, False), b"x\n" * 1_000, b"")
+    assert (len(found.problems), found.problems_in_all) == (100, 1_000)

@@ -1,0 +1,80 @@
+"""Faults to plant on a tape, each with the letter of the invariant that it breaks: claims, strangers, polls."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from msgspec import structs
+
+from tests.simulation.auditor_plants import plant
+from tests.simulation.auditor_plants_outside import reference_of, say
+from tests.simulation.auditor_tape import Tape
+from zentra.bench.simulation.auditor import Auditor
+from zentra.runtime.ports import Timer
+from zentra.runtime.rails.port import OutcomeStatus, RailOutcome
+
+__all__: list[str] = []
+
+
+@plant("N")
+def a_payment_because_of_a_claim(tape: Tape) -> None:
+    tape.rewrite("happy", "provider.callback", {"trust": "shared_secret"})
+
+
+@plant("N")
+def a_release_because_of_a_word_that_proves_nothing(tape: Tape) -> None:
+    tape.rewrite("declined", "provider.callback", {"trust": "none"})
+
+
+@plant("N")
+def a_second_rail_because_of_a_claim(tape: Tape) -> None:
+    reference = reference_of(tape, "left")
+
+    def only_claimed(auditor: Auditor) -> None:
+        heard = auditor.rails._heard[reference]
+        auditor.rails._heard[reference] = {structs.replace(word, trust="none") for word in heard}
+
+    left = tape.names["left"]
+    at = tape.place(
+        "committed",
+        lambda w, p, writes, g: any((t.intent, t.event) == (left, "provider.failover") for t in writes.transitions),
+    )
+    tape.put_before(at, "then", only_claimed)
+
+
+@plant("I")
+def a_claim_that_the_rail_belies_without_a_case(tape: Tape) -> None:
+    say(tape, len(tape.calls), "happy", "declined", trust="shared_secret")
+
+
+@plant("T")
+def a_callback_that_everybody_forgets(tape: Tape) -> None:
+    outcome = RailOutcome("alpha", "stranger", OutcomeStatus.SUCCEEDED, event_id="e9", trust="body_signed")
+    tape.add("then", lambda auditor: auditor.callbacks.said(outcome))
+
+
+@plant("I")
+def two_open_cases_about_one_rail(tape: Tape) -> None:
+    def finished(auditor: Auditor) -> None:
+        history = auditor.histories[tape.names["clash"]]
+        history.cases = {"a" * 32: "provider_contradiction", "b" * 32: "provider_outcome_unknown"}
+        auditor.callbacks.finish(tape.fleet.store, {history.id: history}, auditor.desk.claimed, tape.now)
+
+    tape.add("then", finished)
+
+
+@plant("T")
+def a_rail_that_nobody_asks_any_more(tape: Tape) -> None:
+    def finished(auditor: Auditor) -> None:
+        history = auditor.histories[tape.names["happy"]]
+        history.state = "AWAITING_PROVIDER/submitted"
+        key = ("intent", history.id, "state")
+        tape.rows.timers[key] = Timer(*key, 1, "acme", tape.now + timedelta(hours=2))
+        store = tape.fleet.store
+        kept, store.rows = store.rows, tape.rows
+        try:
+            auditor.callbacks.finish(store, {history.id: history}, auditor.desk.claimed, tape.now)
+        finally:
+            store.rows = kept
+
+    tape.add("then", finished)
