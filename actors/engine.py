@@ -15,6 +15,7 @@ from zentra.actors import (
     commands,
     foreseeing,
     journaling,
+    lanes,
     ledgering,
     outcomes,
     recovering,
@@ -157,11 +158,7 @@ class Engine:
         """Replace what is remembered by what a committed tick made of it."""
         memory = self.memory
         memory.keep(tick.transactions.values())
-        for delivery in tick.deliveries.values():
-            if delivery.state in webhooks.OPEN:
-                memory.deliveries[delivery.id] = delivery
-            else:
-                memory.deliveries.pop(delivery.id, None)
+        memory.keep_deliveries(tick.deliveries.values())
         memory.lanes.update(tick.lanes)
         memory.logs.update(tick.heads)
         for tenant, counts in tick.workloads.items():
@@ -323,6 +320,8 @@ class Engine:
 
     def _look_timer(self, batch: Batch, entry: Input, missing: Missing, needs: Needs) -> None:
         assert isinstance(entry.event, m.TimerFired)
+        if entry.event.kind == "delivery" and entry.event.key not in self.memory.deliveries:
+            missing.deliveries.add(entry.event.key)  # of an endpoint that is down there are many at once
         if entry.event.kind == "intent":
             tx = self._intent(batch, entry.event.key, missing)
             if tx is not None and entry.event.name == "state":
@@ -389,7 +388,7 @@ def _timer_fired(tick: Tick, entry: Input, event: m.TimerFired) -> None:
     if event.kind == "intent":
         stages.fire(tick, entry, event)
     elif event.kind == "delivery":
-        webhooks.fire(tick, event)
+        lanes.fire(tick, event)
     elif event.kind == "recovery":
         recovering.fire(tick, event)
     elif event.kind == strangers.KIND:
@@ -411,7 +410,7 @@ _HANDLERS: Final[Mapping[type, Callable[[Tick, Input, Any], None] | None]] = {
     m.CommandGiven: commands.command,
     m.DeliveryDue: webhooks.deliver,
     m.AttemptReported: webhooks.attempt_ended,
-    m.LaneOpened: lambda tick, entry, event: webhooks.open_lane(tick, event),
+    m.LaneOpened: lambda tick, entry, event: lanes.open_lane(tick, event),
     m.TimerFired: _timer_fired,
 }
 _LOOKS: Final[Mapping[type, Callable[[Engine, Batch, Input, Missing, Needs], Any]]] = {

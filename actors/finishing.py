@@ -4,16 +4,21 @@ Balances are folded per account, a tenant's log is appended to and its head sign
 partition and stage. The ids of frames follow from the fence that commits them, so ending twice gives the same bytes."""
 
 import re
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 import msgspec
 
-from zentra.actors import webhooks
+from zentra.actors import lanes
 from zentra.actors.framing import Told, arrays_of, frames_of
 from zentra.actors.relay import row_of
+from zentra.actors.stages import LEAF_WAITS
 from zentra.actors.tick import CASE_DEADLINE, Input, Tick, derived_id
+from zentra.runtime.evidence.history import SignHead, in_force
 from zentra.runtime.evidence.merkle import Frontier, leaf_hash
-from zentra.runtime.messages import Due, encode_frame
+from zentra.runtime.intents.transaction import timestamp
+from zentra.runtime.messages import Due, LeafDue, encode_frame
 from zentra.runtime.names import is_tenant
 from zentra.runtime.ports import CaseRow, LogHead, TickPlan, TickWrites
 from zentra.runtime.stream_ports import Outgoing
@@ -29,7 +34,7 @@ def finish(tick: Tick, plan: TickPlan) -> TickWrites:
     writes.postings, writes.velocity_changes = tick.book.postings, tick.counts
     refs = {ref.id: ref for ref in plan.accounts}
     writes.balance_changes = {key: (refs[key], change) for key, change in tick.book.changes.items()}
-    webhooks.finish_lanes(tick)
+    lanes.finish_lanes(tick)
     _append_leaves(tick)
     # a partition that was lost has been here before: its place may have named frames already
     anchor = next((fence for fence in plan.fences if fence.partition not in tick.lost), plan.fences[0])
@@ -52,6 +57,11 @@ def finish(tick: Tick, plan: TickPlan) -> TickWrites:
 def _append_leaves(tick: Tick) -> None:
     for tenant, due in tick.leaves.items():
         head = tick.log_head(tenant)
+        at = tick.now if head is None else max(tick.now, head.at)  # a clock may be set back, a log never is
+        kid, sign = _signer(tick, at)
+        if sign is None:
+            _postpone(tick, kid, due)
+            continue
         size = head.size if head else 0
         hashes = [leaf_hash(leaf.data) for leaf in due]
         for offset, (leaf, link) in enumerate(zip(due, hashes, strict=True)):
@@ -59,11 +69,26 @@ def _append_leaves(tick: Tick) -> None:
         frontier, tiles = (head.frontier if head else Frontier()).append(hashes)
         tick.writes.tiles += [(tenant, tile.level, tile.index, tile.hash) for tile in tiles if tile.level > 0]
         root = frontier.root()
-        at = tick.now if head is None else max(tick.now, head.at)  # a clock may be set back, a log never is
-        key_id, signature = tick.rules.sign_head(tenant, frontier.size, root, at)
+        key_id, signature = sign(tenant, frontier.size, root, at)
         signed = LogHead(tenant, frontier.size, frontier, root, at, key_id, signature)
         tick.writes.heads.append(signed)
         tick.heads[tenant] = signed
+
+
+def _signer(tick: Tick, at: datetime) -> tuple[str, SignHead | None]:
+    """Return the key that signs heads of a time and what signs with it, or None where this worker lacks the key."""
+    kid = in_force(tick.configuration.evidence_keys, timestamp(at))
+    return ("", tick.rules.sign_head) if kid is None else (kid, tick.rules.signers.get(kid))
+
+
+def _postpone(tick: Tick, kid: str, due: Sequence[LeafDue]) -> None:
+    """Give leaves that nobody here can sign for back to their intents, which hand them over again after a while.
+
+    No leaf is logged without a head, and money goes on."""
+    tick.unsigned[kid] += len(due)
+    for leaf in due:
+        place = tick.rules.partition_of(leaf.intent)
+        tick.send(place, "evidence", Due(leaf.intent, leaf.tenant, LEAF_WAITS))
 
 
 def _dead_letters(tick: Tick) -> list[tuple[int, str, bytes, Told]]:

@@ -61,12 +61,17 @@ async def load(store: Store, memory: Memory, batch: Batch, missing: Missing) -> 
 async def _load_lane(store: Store, memory: Memory, tenant: str, endpoint: str) -> None:
     """Fill a lane with what waits for it; what this worker has under way stays under way."""
     known = memory.lanes.get((tenant, endpoint))
-    in_flight = dict(known.in_flight) if known is not None else {}
-    lane = Lane(in_flight, width=known.width if known is not None else 0)
-    found = await store.open_deliveries(tenant, endpoint)
+    if known is None:
+        lane = Lane(row=await store.lane(tenant, endpoint))
+    else:
+        lane = Lane(dict(known.in_flight), width=known.width, row=known.row)
+    set_up = next((one for one in memory.configuration.endpoints.get(tenant, ()) if one.id == endpoint), None)
+    # In order, what waits for its time holds up what is behind it; so it may be at one that is enabled later.
+    timed = set_up is None or set_up.terms.fifo
+    found = await store.open_deliveries(tenant, endpoint, timed=timed)
     for delivery in found:
-        if delivery.id not in in_flight:
+        if delivery.id not in lane.in_flight:
             memory.deliveries[delivery.id] = delivery
-            lane.waiting[delivery.id] = None
+            lane.waiting[delivery.id] = delivery.sequence
     lane.more = len(found) >= OPEN_DELIVERIES_MAX and bool(lane.waiting)
     memory.lanes[tenant, endpoint] = lane

@@ -16,9 +16,9 @@ from zentra.runtime.intents.transaction import Transaction
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.partitions import lane_key, log_key
 from zentra.runtime.policy import VelocityKey
-from zentra.runtime.ports import Configuration, LogHead
+from zentra.runtime.ports import Configuration, LaneRow, LogHead
 from zentra.runtime.reviews import Workload
-from zentra.runtime.webhooks.delivery import Delivery
+from zentra.runtime.webhooks.delivery import OPEN, Delivery
 from zentra.runtime.webhooks.recovery import Recovery, RecoveryPage
 
 __all__ = ["Lane", "LeafName", "Memory", "Missing", "MissingGround", "Needs", "Recovered"]
@@ -27,6 +27,7 @@ TRANSACTIONS_MAX: Final = 50_000  # about 3 KiB each, so some 150 MiB at the mos
 ACCOUNTS_MAX: Final = 200_000
 NAMES_MAX: Final = 10_000  # only corrections ask for them
 LANE_WAITING_MAX: Final = 1_000  # deliveries kept in memory per endpoint; the rest waits in the store
+DELIVERIES_MAX: Final = 20_000  # with their bodies: of an endpoint that is down there may be a million
 
 
 LeafName = tuple[str, bytes]
@@ -102,13 +103,14 @@ class Lane(Struct):
     """The deliveries of one endpoint: those under way since when, those that wait, and whether the store holds more."""
 
     in_flight: dict[str, datetime] = field(default_factory=dict)
-    waiting: dict[str, None] = field(default_factory=dict)  # in order of arrival
+    waiting: dict[str, int] = field(default_factory=dict)  # each with its number, in the order in which they are sent
     more: bool = False
     width: int = 0  # attempts that may be under way at once; 0 where nothing was learnt of the endpoint
+    row: LaneRow = LaneRow()
 
     def copy(self) -> "Lane":
         """Return a lane that can be changed without touching this one."""
-        return Lane(dict(self.in_flight), dict(self.waiting), self.more, self.width)
+        return Lane(dict(self.in_flight), dict(self.waiting), self.more, self.width, self.row)
 
 
 class Memory:
@@ -148,6 +150,18 @@ class Memory:
             self.accounts.clear()
         if len(self.names) > NAMES_MAX:
             self.names.clear()
+
+    def keep_deliveries(self, deliveries: Iterable[Delivery]) -> None:
+        """Replace deliveries by what a committed tick made of them. One that has ended, or waits for a time, is read
+        again when it is asked for; so are the oldest past the limit."""
+        held = self.deliveries
+        for delivery in deliveries:
+            if delivery.state in OPEN and delivery.next_at is None:
+                held[delivery.id] = delivery
+            else:
+                held.pop(delivery.id, None)
+        for _ in range(len(held) - DELIVERIES_MAX):
+            del held[next(iter(held))]
 
     def learn(self, kind: str, asked: Iterable[Any], found: Mapping[Any, Any]) -> None:
         """Remember what the store answered when asked for `kind` (accounts, transactions, deliveries, names)."""

@@ -5,8 +5,11 @@ waits here while the stream is away. A result that is lost with its process leav
 its object says what then: a rail is polled, a webhook is sent again. What calls to rails come to, and how long they
 take, is told to the `board`. Concurrency is bounded per rail (`limits.py`) and, by the width of its lane, per endpoint.
 
-Endpoints are other people's and may all be slow at once, so they hold nothing up but each other: only what is asked of
-rails holds the worker back, and past `CALLS_MAX` webhook calls a further one is not started, as if its report was lost.
+Endpoints are other people's and may all be slow at once, so they hold nothing up, each other included: only what is
+asked of rails holds the worker back. Half of the calls that may be under way are shared: one endpoint has at most a
+quarter as many as are free of them. The other half is for endpoints that have few, so it takes more than a hundred that
+hang to hold up one that does not. What finds no place waits; past `BACKLOG_MAX` calls it is not started, as if its
+report was lost.
 
 Nothing is asked of anybody for an object that this worker may have lost: an effect that had to wait is performed only
 where `permitted` says, at the last moment, that its partition is still held. What a worker was stopped over is its
@@ -15,7 +18,7 @@ worker that gives a partition up in good order looks first whether anything `wai
 
 import hashlib
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -39,12 +42,17 @@ __all__ = ["Outward"]
 logger = logging.getLogger(__name__)
 
 BACKLOG_MAX: Final = 4096  # effects on rails under way or waiting for theirs; past it the worker takes no new events
-CALLS_MAX: Final = 4096  # webhook calls under way
+CALLS_MAX: Final = 1024  # webhook calls under way: as many as there are connections for them
+CALLS_ASSURED: Final = 4  # of an endpoint, whatever others do, as long as there are any at all
+CALLS_SHARED_MAX: Final = CALLS_MAX // 2  # under way, past which no endpoint gets more than it is assured of
+FREE_SHARE: Final = 4  # below that one may have as many as a quarter of what is free
+TURNS_MAX: Final = 4096  # endpoints with a rate of their own that are remembered
 PUBLISH_TRIES: Final = 3
 AGAIN_SECONDS: Final = 0.25  # between two tries of what a stream that is away did not take
 UNSENT_MAX: Final = 4096  # frames of reports that wait for the stream; past it they are lost as with their process
 
 Permitted = Callable[[int], Awaitable[bool]]
+Lane = tuple[str, str]
 
 
 async def _always(_: int) -> bool:
@@ -77,6 +85,10 @@ class Outward:
         self._waiting: Counter[int] = Counter()  # effects by partition that were not yet allowed to begin
         self._begun = anyio.Event()
         self._asking = self._calling = 0  # effects on rails, and webhook calls, that wait or are under way
+        self._open = 0  # calls that are under way
+        self._called: Counter[Lane] = Counter()  # calls under way by endpoint
+        self._queues: dict[Lane, deque[tuple[WebhookCall, Permitted]]] = {}  # calls that found no place
+        self._turns: dict[Lane, float] = {}  # when an endpoint with a rate lets the next call begin
 
     @property
     def backlog(self) -> int:
@@ -113,8 +125,9 @@ class Outward:
                     await self._send(reports)
         finally:
             self._group = None
-            self._asking = self._calling = 0  # who was cancelled before it could begin has not said so
-            self._waiting.clear()
+            self._asking = self._calling = self._open = 0  # who was cancelled before it could begin has not said so
+            for counted in (self._waiting, self._called, self._queues):
+                counted.clear()
 
     def perform(
         self,
@@ -140,14 +153,55 @@ class Outward:
             group.start_soon(self._submit_inline, immediate, permitted)
         for poll in polls:
             group.start_soon(self._poll, poll, self._wait_in(poll.reference), permitted)
-        started = calls[: max(0, CALLS_MAX - self._calling)]
-        self._calling += len(started)
-        for tenant, endpoint, call in started:
-            place = self._partition_of(lane_key(tenant, endpoint))
+        refused = 0
+        for tenant, endpoint, call in calls:
+            lane = (tenant, endpoint)
+            if lane not in self._queues and self._has_place(lane):
+                self._start_call(group, lane, call, permitted)
+            elif self._calling < BACKLOG_MAX:
+                self._queues.setdefault(lane, deque()).append((call, permitted))
+            else:
+                refused += 1
+                continue
+            self._calling += 1
+        if refused:
+            self._instruments.count("webhook_attempts", {"outcome": "not_started"}, by=refused)
+
+    def _has_place(self, lane: Lane) -> bool:
+        """Return whether one more call of an endpoint may be under way."""
+        share = max(CALLS_ASSURED, (CALLS_SHARED_MAX - self._open) // FREE_SHARE)
+        return self._open < CALLS_MAX and self._called[lane] < share
+
+    def _start_call(self, group: anyio.abc.TaskGroup, lane: Lane, call: WebhookCall, permitted: Permitted) -> None:
+        self._called[lane] += 1
+        self._open += 1
+        place = self._partition_of(lane_key(*lane))
+        if not call.per_second:
             self._waiting[place] += 1
-            group.start_soon(self._call, tenant, endpoint, call, place, permitted)
-        if len(started) < len(calls):
-            self._instruments.count("webhook_attempts", {"outcome": "not_started"}, by=len(calls) - len(started))
+        group.start_soon(self._call, lane, call, place, permitted)
+
+    def _call_ended(self, lane: Lane) -> None:
+        """Give the place of a call back, and let those begin that have waited for one."""
+        self._calling -= 1
+        self._open -= 1
+        self._called[lane] -= 1
+        if not self._called[lane]:
+            del self._called[lane]
+        for waiting in list(self._queues):
+            queue = self._queues[waiting]
+            while queue and self._group is not None and self._has_place(waiting):
+                self._start_call(self._group, waiting, *queue.popleft())
+            if not queue:
+                del self._queues[waiting]
+
+    async def _wait_turn(self, lane: Lane, per_second: int) -> None:
+        """Return when an endpoint lets the next call begin: they are spread evenly, so no second has more of them."""
+        now = anyio.current_time()
+        at = max(now, self._turns.pop(lane, now))
+        self._turns[lane] = at + 1 / per_second
+        if len(self._turns) > TURNS_MAX:
+            del self._turns[next(iter(self._turns))]  # the one that has had no turn for longest
+        await anyio.sleep(at - now)
 
     def _wait_for(self, rail: str, more: int) -> None:
         self.board.waits(rail, more, anyio.current_time())
@@ -210,15 +264,18 @@ class Outward:
         finally:
             self._asking -= 1
 
-    async def _call(self, tenant: str, endpoint: str, call: WebhookCall, place: int, permitted: Permitted) -> None:
+    async def _call(self, lane: Lane, call: WebhookCall, place: int, permitted: Permitted) -> None:
         try:
+            if call.per_second:  # who waits for its turn keeps no partition from being given up: a successor sends it
+                await self._wait_turn(lane, call.per_second)
+                self._waiting[place] += 1
             if not await self._begins(place, permitted):
                 return
             result = await self._transport.send(call)
             self._instruments.count("webhook_attempts", {"outcome": str(result.error or result.status)})
-            self._report(place, "webhook", AttemptReported(tenant, endpoint, result))
+            self._report(place, "webhook", AttemptReported(*lane, result))
         finally:
-            self._calling -= 1
+            self._call_ended(lane)
 
     def _report_rail(self, outcome: RailOutcome, how: str, seconds: float = 0.0) -> None:
         self.board.heard(outcome, how, seconds, anyio.current_time())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
-from zentra.actors import webhooks
+from zentra.actors import lanes, webhooks
 from zentra.actors.memory import Missing, MissingGround
 from zentra.runtime.intents.transaction import Record, Transaction, restore
 from zentra.runtime.messages import CommandGiven, TimerFired
@@ -51,7 +51,7 @@ def begin(tick: "Tick", event: CommandGiven) -> tuple[str, dict[str, object]]:
     """Begin a recovery and take its first step; return the code of the outcome and its detail."""
     asked = msgspec.json.decode(event.body, type=RecoveryAsked)
     endpoint = event.subject
-    if _filters(tick, event.tenant, endpoint) is None:
+    if lanes.endpoint_of(tick, event.tenant, endpoint) is None:
         return "endpoint_disabled", {}
     before = tick.now if asked.before is None else min(asked.before, tick.now)
     recovery = begun(
@@ -67,7 +67,7 @@ def fire(tick: "Tick", event: TimerFired) -> None:
     recovery = _stored(tick, event.key)
     if recovery is None or recovery.status is not RecoveryStatus.RUNNING or event.key in tick.writes.recoveries:
         return
-    if _filters(tick, recovery.tenant, recovery.endpoint) is None:
+    if lanes.endpoint_of(tick, recovery.tenant, recovery.endpoint) is None:
         tick.writes.recoveries[recovery.id] = msgspec.structs.replace(recovery, status=RecoveryStatus.STOPPED)
         return
     if not recovery.dry_run and len(tick.lane(recovery.tenant, recovery.endpoint).waiting) >= WAITING_MAX:
@@ -99,7 +99,7 @@ def _replay(tick: "Tick", recovery: Recovery, page: RecoveryPage) -> Recovery:
     wanted = [delivery for delivery, event in page.deliveries if recovery.wants(event)]
     replayed = skipped = 0
     if not recovery.dry_run:
-        webhooks.ask_together(tick, wanted)
+        lanes.ask_together(tick, wanted)
         for delivery in wanted:
             code = webhooks.replay(tick, recovery.tenant, delivery, trigger="replay", actor=recovery.principal)
             replayed += code == "done"
@@ -109,19 +109,21 @@ def _replay(tick: "Tick", recovery: Recovery, page: RecoveryPage) -> Recovery:
 
 def _make(tick: "Tick", recovery: Recovery, page: RecoveryPage) -> Recovery:
     """Make what was never made of the events of a page."""
-    filters = _filters(tick, recovery.tenant, recovery.endpoint) or ()
+    endpoint = lanes.endpoint_of(tick, recovery.tenant, recovery.endpoint)
+    assert endpoint is not None  # whoever takes a step has looked
     found = made = 0
     for missed in page.missed:
         for sequence in missed.sequences:
-            event = _decode(missed.records[sequence - 1][0]).event
-            if not recovery.wants(event) or not webhooks.tells(filters, event):
+            record = missed.records[sequence - 1][0]
+            event = _decode(record).event
+            if not recovery.wants(event) or not webhooks.tells(endpoint.events, event):
                 continue
             tx = _as_of(missed, sequence)
             if "events" not in tx.command.primitives:
                 break
             found += 1
             if not recovery.dry_run:
-                made += webhooks.make_late(tick, tx, event, recovery.endpoint, actor=recovery.principal)
+                made += webhooks.make_late(tick, tx, event, record, endpoint, actor=recovery.principal)
     return turned(recovery, page, replayed=0, made=made, skipped=0, found=found)
 
 
@@ -129,17 +131,11 @@ def body_at(records: tuple[tuple[bytes, bytes], ...]) -> tuple[Transaction, str,
     """Return an intent as it was after these records, the event of the last one, and the bytes that endpoints get."""
     tx = restore(records)
     event = _decode(records[-1][0]).event
-    return tx, event, webhooks.body_of(tx, event)
+    return tx, event, webhooks.body_of(tx, event, records[-1][0])
 
 
 def _as_of(missed: MissedIntent, sequence: int) -> Transaction:
     return restore(missed.records[:sequence])
-
-
-def _filters(tick: "Tick", tenant: str, endpoint: str) -> tuple[str, ...] | None:
-    """Return what an endpoint wants to hear of, or None where it is disabled."""
-    endpoints = tick.configuration.endpoints.get(tenant, ())
-    return next((one.events for one in endpoints if one.id == endpoint), None)
 
 
 def _again(tick: "Tick", recovery: Recovery, pause: timedelta) -> None:

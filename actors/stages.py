@@ -10,20 +10,20 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from zentra.actors import asking, deposits, holding, journaling, ledgering, reviewing, routes
+from zentra.actors import asking, deposits, holding, journaling, ledgering, monitoring, reviewing, routes
 from zentra.actors.diligence import diligence_of
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.evidence.packet import LeafKind, leaf_data
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.machine import TIMEOUTS
-from zentra.runtime.intents.transaction import Transaction
-from zentra.runtime.intents.vocabulary import SETTLED, Fact, IntentKind, State
+from zentra.runtime.intents.transaction import Transaction, told_as
+from zentra.runtime.intents.vocabulary import SETTLED, Fact, IntentKind, State, Topic
 from zentra.runtime.messages import DeliverySettled, Due, LeafDue, TimerFired
 from zentra.runtime.partitions import log_key
 from zentra.runtime.policy import DEFAULT_RULES, Judging, VelocityKey, decide, is_plain, velocity_keys
 from zentra.runtime.reviews import asks_of, standing
 
-__all__ = ["HANDLERS", "REGISTERED_TIMER", "close", "due", "fire"]
+__all__ = ["HANDLERS", "LEAF_WAITS", "REGISTERED_TIMER", "close", "due", "fire"]
 
 
 # The gateway sets the first state timer when it registers an intent.
@@ -31,6 +31,10 @@ REGISTERED_TIMER: Final = timedelta(seconds=TIMEOUTS[State.ACCEPTED].seconds)
 
 # What a state asks for is asked for again in pauses that double: what is poison each time must not spin.
 ASKED_AGAIN_SECONDS_MAX: Final = 3_600.0
+
+# The log could not take the leaf of an intent, because whoever has the log lacks the key that signs now.
+LEAF_WAITS: Final = 0  # as the version of what is due: no actor ever stands there
+LEAF_AGAIN: Final = timedelta(seconds=20)
 
 _UNJUDGED: Final = frozenset({State.ACCEPTED, State.JUDGING})
 
@@ -118,10 +122,12 @@ def due(tx: Transaction) -> Due:
 def sync(tick: Tick, at: Input, event: DeliverySettled) -> None:
     """Keep how a delivery stands with its transaction; when the last one is drained, the packet can be sealed."""
     tx = tick.transaction(event.intent)
-    if tx is None or tx.deliveries_told.get(event.facts.delivery, 0) >= event.facts.attempts:
+    if tx is None or tx.deliveries_told.get(told_as(event.topic, event.facts), 0) >= event.facts.attempts:
         return
     tick.move(tx, _DELIVERY_FACTS[event.topic], event.facts, at, actor="svc_events")
-    if tx.state in SETTLED and not tx.deliveries_open and not tx.sealed:
+    if event.topic == Topic.ENDPOINT_DISABLED:
+        monitoring.seal_later(tick, tx, at)  # the other endpoints hear of it
+    elif tx.state in SETTLED and not tx.deliveries_open and not tx.sealed:
         tick.move(tx, Fact.SYNCHRONIZED, f.Noted("every delivery has ended"), at, actor="svc_events")
         tick.clear_timer("intent", tx.id, "seal")
         tick.send(at.partition, "evidence", Due(tx.id, tx.tenant, tx.sequence))
@@ -131,6 +137,7 @@ _DELIVERY_FACTS: Final = {
     "webhook.delivered": Fact.DELIVERED,
     "webhook.retrying": Fact.DELIVERY_RETRYING,
     "webhook.exhausted": Fact.DELIVERY_EXHAUSTED,
+    "webhook.endpoint_disabled": Fact.ENDPOINT_DISABLED,
 }
 
 
@@ -139,6 +146,8 @@ def evidence(tick: Tick, at: Input, event: Due) -> None:
     tx = tick.transaction(event.intent)
     if tx is None:
         tick.arrived(event)  # reloads, then refuses
+    elif event.version == LEAF_WAITS:
+        tick.timer("intent", tx.id, "seal", at.partition, tx.tenant, tick.now + LEAF_AGAIN)
     elif tx.state in SETTLED and (tx.sealed or not tx.deliveries_open):
         close(tick, at, tx)
 
@@ -151,7 +160,11 @@ def close(tick: Tick, at: Input, tx: Transaction) -> None:
     fact = Fact.AMENDED if tx.sealed else Fact.SEALED
     facts = f.Closed(tx.sequence, tx.hash.hex(), len(tx.deliveries_open))
     tick.move(tx, fact, facts, at, actor="svc_evidence")
-    leaf = leaf_data(tenant=tx.tenant, intent=tx.id, kind=kind, chain=tx.hash, records=tx.sequence)
+    _hand_over(tick, tx, kind, tx.sequence, tx.hash)
+
+
+def _hand_over(tick: Tick, tx: Transaction, kind: LeafKind, records: int, link: bytes) -> None:
+    leaf = leaf_data(tenant=tx.tenant, intent=tx.id, kind=kind, chain=link, records=records)
     tick.send(tick.place_of(log_key(tx.tenant)), "log", LeafDue(tx.tenant, tx.id, leaf))
 
 
@@ -171,6 +184,8 @@ def fire(tick: Tick, at: Input, event: TimerFired) -> None:
         return
     if event.name == "seal":
         if tx.state in SETTLED:
+            for number, (records, link) in enumerate(tx.seals):  # those that waited; the log takes none twice
+                _hand_over(tick, tx, "addendum" if number else "packet", records, link)
             close(tick, at, tx)
         return
     tx.timer_due = None

@@ -21,6 +21,7 @@ from zentra.actors import monitoring, reviewing, webhooks
 from zentra.actors.beliefs import Believed
 from zentra.actors.memory import Lane, LeafName, Memory, Missing, MissingGround, Recovered
 from zentra.runtime.errors import VersionGap
+from zentra.runtime.evidence.history import SignHead
 from zentra.runtime.evidence.merkle import leaf_hash
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.machine import ENTER, TIMEOUTS
@@ -35,6 +36,7 @@ from zentra.runtime.policy.windows import add
 from zentra.runtime.ports import (
     CaseRow,
     DenialRow,
+    Endpoint,
     Expiring,
     Ground,
     LogHead,
@@ -42,7 +44,7 @@ from zentra.runtime.ports import (
     TickWrites,
     Timer,
     WaitingCallback,
-)
+)  # fmt: skip
 from zentra.runtime.rails.port import Cause, Submission
 from zentra.runtime.stream_ports import Position
 from zentra.runtime.webhooks.delivery import Delivery
@@ -101,12 +103,13 @@ class Rules(Struct, frozen=True):
     command_subject: Callable[[int, str], str]
     event_subject: Callable[[int, str, str], str]
     dead_subject: Callable[[str, int], str]
-    sign_head: Callable[[str, int, bytes, datetime], tuple[str, bytes]]
+    sign_head: SignHead
     open_secret: Callable[[bytes], bytes]
     lane_width: int = 8  # attempts under way per endpoint at first, and at the least
     lane_width_max: int = 256  # where an endpoint takes everything
     open_quote: Callable[[str], Quote | None] = lambda sealed: None
     scorers: Mapping[str, Scorer] = {}  # the user's own, by name
+    signers: Mapping[str, SignHead] = {}  # by key id, for installations with a history of keys
 
 
 def derived_id(*parts: object) -> str:
@@ -122,13 +125,11 @@ class Tick:
         self.configuration = memory.configuration
         self.standings = memory.rails.standings  # one picture of the rails for the whole tick
         self.probes: Counter[str] = Counter()  # submissions of this tick to rails that do not stand well
-        self.now = ground.now
+        self.now, self.lost = ground.now, ground.lost
         self.day = ground.now.date().isoformat()
-        self.lost = ground.lost
         self._deadlines: dict[float, str] = {}  # the times that rails are given, by their seconds
         self._places: dict[str, int] = {}  # of lanes and logs: see `place_of`
-        self.writes = TickWrites()
-        self.book = Book({})
+        self.writes, self.book = TickWrites(), Book({})
         self.locked: frozenset[int] = frozenset()
         self.usage: dict[VelocityKey, Usage] = {}
         self.believed: Believed | None = None  # what a draft stands on: to be proved true under the locks
@@ -137,6 +138,7 @@ class Tick:
         self.deliveries: dict[str, Delivery] = {}
         self.workloads: dict[str, dict[str, int]] = {}
         self.lanes: dict[tuple[str, str], Lane] = {}
+        self.endpoints: dict[str, dict[str, Endpoint]] = {}  # by tenant and id, those that were asked for
         self.leaves: dict[str, list[LeafDue]] = defaultdict(list)
         self.heads: dict[str, LogHead] = {}
         self._met: set[bytes | str] = set()  # leaves and commands of this tick
@@ -147,7 +149,7 @@ class Tick:
         self.owing: list[Transaction] = []  # that have just failed with money posted: it is to be given back
         self.unasked: set[int] = set()  # accounts that a reserve found short: the store is to be asked what has expired
         self.poked: set[str] = set()  # holds that were asked to look at their timers
-        self.repeats = 0
+        self.repeats, self.unsigned = 0, Counter[str]()  # leaves that had to wait, by the key that is lacking here
         self.waits: dict[str, list[float]] = defaultdict(list)  # by event: seconds since the record before
         self.counts: dict[VelocityKey, Usage] = defaultdict(Usage)
         self.frames: dict[tuple[int, str], list[Event]] = defaultdict(list)
@@ -379,12 +381,10 @@ class Tick:
         settings = self.configuration.rails[attempt.rail]
         command = tx.command
         if not self.resting(attempt.rail):  # else it is not asked a second time; polls go on
-            self.submissions.append(
-                Submission(
-                    tx.tenant, attempt.rail, attempt.reference, command.amount, command.currency, command.destination,
-                    command.metadata.get("sandbox_scenario"), tx.trace, tx.tracestate, tx.sequence,
-                )
-            )  # fmt: skip
+            self.submissions.append(Submission(
+                tx.tenant, attempt.rail, attempt.reference, command.amount, command.currency, command.destination,
+                command.metadata.get("sandbox_scenario"), tx.trace, tx.tracestate, tx.sequence,
+            ))  # fmt: skip
         self.rearm(tx, partition, self.now + timedelta(seconds=settings.poll_after_seconds))
 
     def resting(self, rail: str) -> str:

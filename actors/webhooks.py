@@ -1,49 +1,66 @@
-"""Webhook deliveries: events fan out to endpoints, and each endpoint has one lane with one owner.
+"""Webhook deliveries: events fan out to endpoints, attempts end, and an endpoint that takes nothing is disabled.
 
-A lane is the partition of (tenant, endpoint): limits and fairness have one place. An attempt is committed as under way
-before its socket opens; at most the lane's width are, and the rest of the lane waits. The width grows by one with each
-attempt that is acknowledged and halves with each that is not (AIMD, as congestion windows do). The body is fixed in the
-commit of the transition that it tells of."""
+The body is fixed in the commit of the transition that it tells of: in full, or in short where the endpoint wants it so
+or it would be too large. Its number among all that the endpoint gets comes from the lane that takes it in: one over
+the whole tenant would be a lock that every commit waits for. How a lane works `lanes` says."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from zentra.actors.memory import LANE_WAITING_MAX, Missing, MissingGround
+import msgspec
+from msgspec.structs import replace
+
+from zentra.actors.lanes import endpoint_of, tell, wait
+from zentra.actors.memory import Lane
 from zentra.runtime.evidence import canonical
-from zentra.runtime.intents.facts import Delivered
 from zentra.runtime.intents.transaction import Transaction, Transition, timestamp
 from zentra.runtime.ledger.holds import Hold
-from zentra.runtime.messages import AttemptReported, DeliveryDue, DeliverySettled, LaneOpened, TimerFired
+from zentra.runtime.messages import AttemptReported, DeliveryDue
 from zentra.runtime.partitions import lane_key
-from zentra.runtime.webhooks.delivery import NEVER_DELIVERED, OPEN, Delivery, DeliveryFact, DeliveryState, move
-from zentra.runtime.webhooks.standard import AttemptResult, Verdict, WebhookCall, matches, next_delay, verdict
+from zentra.runtime.ports import Endpoint, EndpointDisabled
+from zentra.runtime.webhooks.delivery import ENDPOINT_DISABLED, Delivery, DeliveryFact, DeliveryState, is_told, move
+from zentra.runtime.webhooks.standard import (
+    BODY_BYTES_MAX,
+    AttemptResult,
+    Verdict,
+    is_throttled,
+    matches,
+    next_delay,
+    verdict,
+)
+from zentra.runtime.webhooks.terms import HEALTHY, TERMS, THIN, failed_once_more, is_given_up
 
 if TYPE_CHECKING:
     from zentra.actors.tick import Input, Tick
 
-__all__ = [
-    "OPEN", "ask_together", "attempt_ended", "body_of", "deliver", "fan_out", "finish_lanes", "fire", "make_late",
-    "open_lane", "replay", "tells",
-]  # fmt: skip
+__all__ = ["attempt_ended", "body_of", "deliver", "fan_out", "make_late", "replay", "tells"]
 
-# A transport waits 15 s, a worker that is stopped 10 s until it knows its lease; the rest is for the way of the report.
-# One that comes still later is ignored, and the endpoint is called once more than it had to be.
-ATTEMPT_LOST_AFTER: Final = timedelta(seconds=60)
+GONE: Final = "gone"
+FAILING: Final = "failing"
+
+
+class Told(NamedTuple):
+    """What a body says of a transition, of one that is read from its record too."""
+
+    event: str
+    sequence: int
+    at: datetime
+    record: bytes
 
 
 def fan_out(tick: "Tick", tx: Transaction, transition: Transition) -> None:
     """Open one delivery for every endpoint of the tenant that wants to hear of this transition."""
     endpoints = tick.configuration.endpoints.get(tx.tenant)
-    if not endpoints or transition.event.startswith(NEVER_DELIVERED) or "events" not in tx.command.primitives:
+    if not endpoints or not is_told(transition.event) or "events" not in tx.command.primitives:
         return
-    body = b""
+    bodies: dict[str, bytes] = {}
     for endpoint in endpoints:
         if not matches(endpoint.events, transition.event):
             continue
-        body = body or _body(tx, transition.event)
+        mode = endpoint.terms.mode
+        body = bodies.get(mode) or bodies.setdefault(mode, _body(tx, transition, mode))
         delivery = Delivery(
             id=_delivery_id(tx.id, transition.sequence, endpoint.id),
             tenant=tx.tenant,
@@ -62,32 +79,51 @@ def _delivery_id(intent: str, sequence: int, endpoint: str) -> str:
     return hashlib.sha256(f"delivery/{intent}/{sequence}/{endpoint}".encode()).hexdigest()[:32]
 
 
-def _body(tx: Transaction, event: str) -> bytes:
-    """Return the bytes that every endpoint gets for the event that brought `tx` to where it is, on each try."""
+def _body(tx: Transaction, transition: Transition | Told, mode: str = "full") -> bytes:
+    """Return the bytes that every endpoint of a mode gets for this transition, on each try."""
+    data = _data(tx, transition)
+    if mode != THIN:
+        full: dict[str, Any] = {**data, "metadata": tx.command.metadata}
+        if tx.tracestate:
+            full["tracestate"] = tx.tracestate
+        if tx.hold is not None:
+            full["hold"] = _hold(tx, tx.hold)
+        if transition.event == ENDPOINT_DISABLED:
+            full["endpoint"] = _disabled(transition)
+        body = _encoded(transition, full)
+        if len(body) <= BODY_BYTES_MAX:
+            return body
+    return _encoded(transition, {**data, "metadata": {}, "fetch": f"/runtime/intents/{tx.id}"})
+
+
+def _encoded(transition: Transition | Told, data: Mapping[str, Any]) -> bytes:
+    return canonical.encode({"type": str(transition.event), "timestamp": timestamp(transition.at), "data": data})
+
+
+def _data(tx: Transaction, transition: Transition | Told) -> dict[str, Any]:
+    """Return what is always told of an intent; every part of it is short."""
     command = tx.command
-    return canonical.encode(
-        {
-            "type": str(event),
-            "timestamp": timestamp(tx.at),
-            "data": {
-                "id": tx.id,
-                "intent_id": tx.intent_id,
-                "object_version": tx.sequence,
-                "status": str(tx.state.lifecycle),
-                "step": tx.state.step,
-                "kind": str(command.kind),
-                "amount": command.minor,
-                "currency": command.currency,
-                "source": command.source,
-                "destination": command.destination,
-                "scope": command.scope,
-                "metadata": command.metadata,
-                "trace_id": tx.trace,
-                **({"tracestate": tx.tracestate} if tx.tracestate else {}),
-                **({} if tx.hold is None else {"hold": _hold(tx, tx.hold)}),
-            },
-        }
-    )
+    return {
+        "id": tx.id,
+        "intent_id": tx.intent_id,
+        "object_version": transition.sequence,
+        "status": str(tx.state.lifecycle),
+        "step": tx.state.step,
+        "kind": str(command.kind),
+        "amount": command.minor,
+        "currency": command.currency,
+        "source": command.source,
+        "destination": command.destination,
+        "scope": command.scope,
+        "trace_id": tx.trace,
+    }
+
+
+def _disabled(transition: Transition | Told) -> dict[str, Any]:
+    """Return which endpoint was disabled, why, and what it answered to which delivery."""
+    facts = msgspec.json.decode(transition.record)["facts"]
+    told = {name: facts.get(name) for name in ("delivery", "event", "attempts", "status_code", "error")}
+    return {"id": facts["endpoint"], "reason": GONE if told["status_code"] == 410 else FAILING, **told}
 
 
 def _hold(tx: Transaction, hold: Hold) -> dict[str, str]:
@@ -108,41 +144,53 @@ def deliver(tick: "Tick", at: "Input", event: DeliveryDue) -> None:
         event=event.event,
         body=event.body,
     )
+    _begin(tick, delivery)
+
+
+def _begin(tick: "Tick", delivery: Delivery) -> None:
+    lane = tick.lane(delivery.tenant, delivery.endpoint)
+    lane.row = replace(lane.row, sequence=lane.row.sequence + 1)
+    tick.writes.lanes[delivery.tenant, delivery.endpoint] = lane.row
+    delivery.sequence = lane.row.sequence
     tick.deliveries[delivery.id] = delivery
     tick.writes.deliveries_begun.add(delivery.id)
     tick.writes.delivery_states[delivery.id] = (delivery, None)
-    _wait(tick, delivery)
+    wait(tick, delivery)
 
 
 def attempt_ended(tick: "Tick", at: "Input", event: AttemptReported) -> None:
-    """Apply what an attempt met: delivered, once more later, or given up."""
+    """Apply what an attempt met: delivered, once more later, kept until its endpoint is enabled, or given up."""
     result = event.result
     lane = tick.lane(event.tenant, event.endpoint)
     delivery = tick.delivery(result.delivery)
     if delivery is None or delivery.state is not DeliveryState.DELIVERING or delivery.attempts != result.attempt:
         return  # a repeat, or an attempt that was started again since and is still under way
-    lane.in_flight.pop(delivery.id, None)
-    width = lane.width or tick.rules.lane_width
+    began = lane.in_flight.pop(delivery.id, None)
+    endpoint = endpoint_of(tick, delivery.tenant, delivery.endpoint)
     outcome = verdict(result)
+    if outcome is Verdict.DISABLE and endpoint is not None and endpoint.since and began and began < endpoint.since:
+        outcome = Verdict.RETRY  # it was said before the endpoint was enabled, or where it is no more
+    _learn(tick, lane, delivery, result, outcome)
+    delays = (TERMS if endpoint is None else endpoint.terms).delays
     delay = None
     if outcome is Verdict.RETRY:
-        delay = next_delay(delivery.tries, _jitter(delivery), result.retry_after_seconds)
+        delay = next_delay(delivery.tries, _jitter(delivery), result.retry_after_seconds, delays)
     if outcome is Verdict.DELIVERED:
-        lane.width = min(width + 1, tick.rules.lane_width_max)
         delivery.state, topic = move(delivery.state, DeliveryFact.ACKNOWLEDGED), "webhook.delivered"
-    elif delay is None:
+    elif delay is None and outcome is not Verdict.DISABLE:
         delivery.state, topic = move(delivery.state, DeliveryFact.GIVEN_UP), "webhook.exhausted"
-        if outcome is Verdict.DISABLE:
-            tick.writes.endpoints_disabled.append((delivery.tenant, delivery.endpoint))
     else:
-        lane.width = max(width // 2, tick.rules.lane_width)
         delivery.state, topic = move(delivery.state, DeliveryFact.FAILED), "webhook.retrying"
-    due_at = None if delay is None or outcome is Verdict.DELIVERED else tick.now + timedelta(seconds=delay)
+    due_at = None if delay is None else tick.now + timedelta(seconds=delay)
+    delivery.next_at = due_at
     if due_at is not None:
         tick.timer("delivery", delivery.id, "attempt", at.partition, delivery.tenant, due_at)
     tick.writes.delivery_states[delivery.id] = (delivery, due_at)
     tick.writes.delivery_attempts.append(_attempt_row(delivery, result, tick.now, due_at))
-    _tell(tick, delivery, topic, result)
+    tell(tick, delivery, topic, result)
+    if delivery.state is DeliveryState.RETRYING and (due_at is None or endpoint is None or endpoint.terms.fifo):
+        wait(tick, delivery)
+    _judge_endpoint(tick, lane, delivery, result, outcome)
 
 
 def _attempt_row(delivery: Delivery, result: AttemptResult, now: datetime, due_at: datetime | None) -> tuple[Any, ...]:
@@ -153,48 +201,43 @@ def _attempt_row(delivery: Delivery, result: AttemptResult, now: datetime, due_a
     )  # fmt: skip
 
 
-def _tell(tick: "Tick", delivery: Delivery, topic: str, result: AttemptResult | None) -> None:
-    """Let the transaction know how its delivery stands."""
-    facts = Delivered(
-        delivery=delivery.id,
-        endpoint=delivery.endpoint,
-        event=delivery.event,
-        attempts=delivery.attempts,
-        status_code=result.status if result else None,
-        error=str(result.error) if result and result.error else None if result else "endpoint_disabled",
-        body_digest=hashlib.sha256(delivery.body).hexdigest(),
+def _learn(tick: "Tick", lane: Lane, delivery: Delivery, result: AttemptResult, outcome: Verdict) -> None:
+    """Let the lane follow what an attempt says of its endpoint: how wide it is, and for how long it has failed."""
+    width, key = lane.width or tick.rules.lane_width, (delivery.tenant, delivery.endpoint)
+    if outcome is Verdict.DELIVERED:
+        lane.width = min(width + 1, tick.rules.lane_width_max)
+        health = HEALTHY
+    else:
+        if outcome is not Verdict.ABORT:
+            lane.width = 1 if is_throttled(result) else max(width // 2, min(width, tick.rules.lane_width))
+        health = failed_once_more(lane.row.health, tick.now)
+    if health != lane.row.health:
+        lane.row = replace(lane.row, health=health)
+        tick.writes.lanes[key] = lane.row
+
+
+def _judge_endpoint(tick: "Tick", lane: Lane, delivery: Delivery, result: AttemptResult, outcome: Verdict) -> None:
+    """Disable an endpoint that says that it is gone, or has taken nothing for too long, and tell of it."""
+    endpoint = endpoint_of(tick, delivery.tenant, delivery.endpoint)
+    if endpoint is None:
+        return
+    if outcome is Verdict.DISABLE:
+        reason = GONE
+    elif outcome is not Verdict.DELIVERED and is_given_up(lane.row.health, endpoint.terms.disable_after_seconds):
+        reason = FAILING
+    else:
+        return
+    tick.writes.endpoints_disabled[endpoint.tenant, endpoint.id] = EndpointDisabled(
+        endpoint.tenant, endpoint.id, reason, tick.now
     )
-    settled = DeliverySettled(delivery.intent, delivery.tenant, topic, facts)
-    tick.send(tick.rules.partition_of(delivery.intent), "sync", settled)
+    lane.row = replace(lane.row, health=HEALTHY)  # enabled again, it has as long as any other
+    tick.writes.lanes[endpoint.tenant, endpoint.id] = lane.row
+    tell(tick, delivery, ENDPOINT_DISABLED, result)
 
 
 def _jitter(delivery: Delivery) -> float:
     """Return a fraction in [0, 1) that differs between deliveries and tries and is the same when decided twice."""
     return hashlib.sha256(f"{delivery.id}/{delivery.tries}".encode()).digest()[0] / 256
-
-
-def open_lane(tick: "Tick", event: LaneOpened) -> None:
-    """Look after what an endpoint has open: after its partition came to this worker, and now and then.
-
-    An attempt that has not reported for so long was lost on its way; its delivery waits again."""
-    lane = tick.lane(event.tenant, event.endpoint)
-    lost = [key for key, since in lane.in_flight.items() if tick.now - since >= ATTEMPT_LOST_AFTER]
-    ask_together(tick, lost)
-    for delivery_id in lost:
-        del lane.in_flight[delivery_id]
-        delivery = tick.delivery(delivery_id)
-        if delivery is not None and delivery.state is DeliveryState.DELIVERING:
-            _wait(tick, delivery)
-
-
-def fire(tick: "Tick", event: TimerFired) -> None:
-    """Put a delivery whose pause is over back into its lane."""
-    tick.clear_timer("delivery", event.key, event.name)
-    delivery = tick.delivery(event.key)
-    if delivery is not None and delivery.state is DeliveryState.RETRYING:
-        # without a next time it waits for its lane, also where another worker has to look after it
-        tick.writes.delivery_states[delivery.id] = (delivery, None)
-        _wait(tick, delivery)
 
 
 def replay(tick: "Tick", tenant: str, delivery_id: str, *, trigger: str, actor: str) -> str:
@@ -206,93 +249,35 @@ def replay(tick: "Tick", tenant: str, delivery_id: str, *, trigger: str, actor: 
         return "delivery_under_way"
     waited = delivery.state is DeliveryState.PENDING
     delivery.state = move(delivery.state, DeliveryFact.REPLAYED)
-    delivery.tries, delivery.trigger, delivery.actor = 0, trigger, actor
+    delivery.tries, delivery.trigger, delivery.actor, delivery.next_at = 0, trigger, actor, None
     tick.clear_timer("delivery", delivery.id, "attempt")
     tick.writes.delivery_states[delivery.id] = (delivery, None)
     if not waited:
-        _wait(tick, delivery)
+        wait(tick, delivery)
     return "done"
 
 
 def tells(filters: Sequence[str], event: str) -> bool:
     """Return whether an endpoint with these filters is told of an event."""
-    return not event.startswith(NEVER_DELIVERED) and matches(filters, event)
+    return is_told(event) and matches(filters, event)
 
 
-def body_of(tx: Transaction, event: str) -> bytes:
-    """Return the bytes that endpoints get of the event that brought a transaction to where it is."""
-    return _body(tx, event)
+def body_of(tx: Transaction, event: str, record: bytes, mode: str = "full") -> bytes:
+    """Return the bytes that endpoints of a mode get of the event, by its record, that brought `tx` to where it is."""
+    return _body(tx, Told(event, tx.sequence, tx.at, record), mode)
 
 
-def make_late(tick: "Tick", tx: Transaction, event: str, endpoint: str, *, actor: str) -> bool:
+def make_late(tick: "Tick", tx: Transaction, event: str, record: bytes, endpoint: Endpoint, *, actor: str) -> bool:
     """Make the delivery of an event that had none when it happened, `tx` being as it was then; return if it is new.
 
     The owner of the lane makes it, where else the owner of the transaction does. Nothing else makes it any more: the
     event is committed, and its commit made every delivery that was due then."""
     delivery = Delivery(
-        id=_delivery_id(tx.id, tx.sequence, endpoint), tenant=tx.tenant, endpoint=endpoint, intent=tx.id, event=event,
-        body=_body(tx, event), trigger="replay", actor=actor,
+        id=_delivery_id(tx.id, tx.sequence, endpoint.id), tenant=tx.tenant, endpoint=endpoint.id, intent=tx.id,
+        event=event, body=body_of(tx, event, record, endpoint.terms.mode), trigger="replay", actor=actor,
     )  # fmt: skip
     if delivery.id in tick.deliveries:
         return False
-    tick.deliveries[delivery.id] = delivery
     tick.writes.deliveries.append((delivery, tx.sequence))
-    tick.writes.deliveries_begun.add(delivery.id)
-    tick.writes.delivery_states[delivery.id] = (delivery, None)
-    _wait(tick, delivery)
+    _begin(tick, delivery)
     return True
-
-
-def _wait(tick: "Tick", delivery: Delivery) -> None:
-    lane = tick.lane(delivery.tenant, delivery.endpoint)
-    if delivery.id in lane.in_flight or delivery.id in lane.waiting:
-        return
-    if len(lane.waiting) < LANE_WAITING_MAX:
-        lane.waiting[delivery.id] = None
-    else:
-        lane.more = True
-
-
-def ask_together(tick: "Tick", deliveries: Iterable[str]) -> None:
-    """Raise MissingGround for those that memory does not have: one by one a whole lane would take a round for each."""
-    known = tick.memory.deliveries
-    absent = {key for key in deliveries if key not in tick.deliveries and key not in known}
-    if absent:
-        raise MissingGround(Missing(deliveries=absent))
-
-
-def finish_lanes(tick: "Tick") -> None:
-    """Start what the width of each touched lane allows; an endpoint that is gone ends its deliveries."""
-    for (tenant, endpoint_id), lane in tick.lanes.items():
-        endpoints = tick.configuration.endpoints.get(tenant, ())
-        gone = (tenant, endpoint_id) in tick.writes.endpoints_disabled
-        endpoint = None if gone else next((e for e in endpoints if e.id == endpoint_id), None)
-        width = lane.width or tick.rules.lane_width
-        room = None if endpoint is None else max(0, width - len(lane.in_flight))
-        ask_together(tick, islice(lane.waiting, room))
-        while lane.waiting and (endpoint is None or len(lane.in_flight) < width):
-            key = next(iter(lane.waiting))
-            del lane.waiting[key]
-            delivery = tick.delivery(key)
-            if delivery is None or delivery.state not in OPEN:
-                continue
-            delivery.state = move(delivery.state, DeliveryFact.STARTED)
-            delivery.attempts += 1
-            delivery.tries += 1
-            if endpoint is None:
-                delivery.state = move(delivery.state, DeliveryFact.GIVEN_UP)
-                _tell(tick, delivery, "webhook.exhausted", None)
-            else:
-                lane.in_flight[delivery.id] = tick.now
-                secrets = tuple(tick.rules.open_secret(secret) for secret in endpoint.secrets)
-                call = WebhookCall(
-                    endpoint.url,
-                    f"msg_{delivery.id}",
-                    delivery.body,
-                    secrets,
-                    delivery.attempts,
-                    delivery.id,
-                    endpoint_id,
-                )
-                tick.calls.append((tenant, endpoint_id, call))
-            tick.writes.delivery_states[delivery.id] = (delivery, None)

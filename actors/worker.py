@@ -350,7 +350,7 @@ class Worker(Owner):
         has its partition, which would put back what it had decided on."""
         lane = self.engine.memory.lanes.get((tenant, endpoint))
         if lane is not None:
-            self.engine.memory.lanes[tenant, endpoint] = Lane(lane.in_flight, more=True, width=lane.width)
+            self.engine.memory.lanes[tenant, endpoint] = Lane(lane.in_flight, more=True, width=lane.width, row=lane.row)
 
     def _batch(self, inputs: list[Input], positions: dict[int, Position], consumed: list[tuple[int, str]]) -> Batch:
         named = {entry.partition for entry in inputs} | positions.keys()
@@ -416,6 +416,9 @@ class Worker(Owner):
         if tick.lost:
             self.instruments.count("fence_refusals", by=len(tick.lost))
             self._drop(tick.lost - gone)
+        for kid, count in tick.unsigned.items():
+            self.instruments.count("evidence_leaves_waiting", by=count)
+            logger.error("sealing has stopped: this worker lacks the key in force", extra={"key_id": kid})
         if gone:
             self.engine.memory.drop_partitions(frozenset(gone))
             self.timers.drop_partitions(frozenset(gone - self.leases.keys()))

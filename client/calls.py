@@ -23,7 +23,6 @@ from zentra.client.models import (
     Condition,
     Delivery,
     Denial,
-    Endpoint,
     ErrorPage,
     FeeSchedule,
     Intent,
@@ -43,7 +42,6 @@ __all__ = [
     "backtest_policy",
     "cancel_intent",
     "capture_hold",
-    "create_endpoint",
     "create_intent",
     "create_intents",
     "draft_policy",
@@ -60,7 +58,6 @@ __all__ = [
     "list_cases",
     "list_deliveries",
     "list_denials",
-    "list_endpoints",
     "list_fee_schedules",
     "list_holds",
     "list_intents",
@@ -92,14 +89,12 @@ _command: Final = json_of(Command)
 _command_record: Final = json_of(CommandRecord)
 _hold: Final = json_of(Hold)
 _case: Final = json_of(Case)
-_endpoint: Final = json_of(Endpoint)
 _version: Final = json_of(Version)
 _error_page: Final = json_of(ErrorPage)
 _intents: Final = json_of(Page[Intent])
 _holds: Final = json_of(Page[Hold])
 _cases: Final = json_of(Page[Case])
 _denials: Final = json_of(Page[Denial])
-_endpoints: Final = json_of(Page[Endpoint])
 _deliveries: Final = json_of(Page[Delivery])
 _policy: Final = json_of(PolicyVersion)
 _policies: Final = json_of(Page[PolicyVersion])
@@ -371,17 +366,6 @@ def list_denials(page_size: int | None, filters: Filters) -> PageCall[Denial]:
 
 
 # Webhooks.
-
-
-def create_endpoint(url: str, events: Sequence[str] | None, idempotency_key: str | None) -> Call[Endpoint]:
-    """Set up an endpoint."""
-    body = {"url": url, "events": None if events is None else list(events)}
-    return body_call(_endpoint, "webhooks", "endpoints", body=body, idempotency_key=idempotency_key)
-
-
-def list_endpoints() -> PageCall[Endpoint]:
-    """List endpoints, which are few."""
-    return pages(_endpoints, "webhooks", "endpoints", page_size=None, filters={})
 
 
 def list_deliveries(page_size: int | None, filters: Filters) -> PageCall[Delivery]:

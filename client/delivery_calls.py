@@ -8,7 +8,7 @@ from typing import Final
 from zentra.client.answers import Answer
 from zentra.client.calls import COMMAND_SECONDS, Filters, PageCall, pages
 from zentra.client.core import Call, body_call, get_call, json_of
-from zentra.client.delivery_models import AttemptDetail, Recovery, WebhookHealth
+from zentra.client.delivery_models import AttemptDetail, RecoveryState, WebhookHealth
 from zentra.client.models import Command, Delivery, Page
 from zentra.client.terms import Time, spelled
 
@@ -25,8 +25,8 @@ __all__ = [
 _command: Final = json_of(Command)
 _delivery: Final = json_of(Delivery)
 _attempts: Final = json_of(Page[AttemptDetail])
-_recoveries: Final = json_of(Page[Recovery])
-_recovery: Final = json_of(Recovery)
+_recoveries: Final = json_of(Page[RecoveryState])
+_recovery: Final = json_of(RecoveryState)
 _health: Final = json_of(WebhookHealth)
 
 
@@ -59,12 +59,12 @@ def recover_deliveries(
     )  # fmt: skip
 
 
-def list_recoveries(page_size: int | None, filters: Filters) -> PageCall[Recovery]:
+def list_recoveries(page_size: int | None, filters: Filters) -> PageCall[RecoveryState]:
     """List recoveries."""
     return pages(_recoveries, "webhooks", "recoveries", page_size=page_size, filters=filters)
 
 
-def get_recovery(id: str) -> Call[Recovery]:
+def get_recovery(id: str) -> Call[RecoveryState]:
     """Look at a recovery."""
     return get_call(_recovery, "webhooks", "recoveries", id)
 

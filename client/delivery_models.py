@@ -6,7 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-__all__ = ["AttemptDetail", "EndpointHealth", "Recovery", "WebhookHealth"]
+__all__ = ["AttemptDetail", "EndpointHealth", "RecoveryState", "WebhookHealth"]
 
 
 class AttemptDetail(Struct, frozen=True, kw_only=True):
@@ -24,7 +24,7 @@ class AttemptDetail(Struct, frozen=True, kw_only=True):
     response_body: str = ""
 
 
-class Recovery(Struct, frozen=True, kw_only=True):
+class RecoveryState(Struct, frozen=True, kw_only=True):
     """What an endpoint is sent again, or for the first time: what was asked, and how far it is."""
 
     id: str

@@ -34,7 +34,6 @@ __all__ = [
     "Delivery",
     "DeliveryAttempt",
     "Denial",
-    "Endpoint",
     "ErrorPage",
     "Event",
     "FeeLine",
@@ -101,6 +100,8 @@ class Links(Struct, frozen=True):
     statement: str = ""
     changes: str = ""
     intent: str = ""
+    deliveries: str = ""
+    keys: str = ""
 
 
 class Reason(Struct, frozen=True):
@@ -368,18 +369,6 @@ class Page(Struct, Generic[T], frozen=True, kw_only=True):
     next_cursor: str | None = None
 
 
-class Endpoint(Struct, frozen=True, kw_only=True):
-    """A webhook endpoint; `secret` is shown in the answer that made it, and never again."""
-
-    id: str
-    url: str
-    events: tuple[str, ...]
-    status: str
-    created_by: str
-    created_at: datetime | None = None
-    secret: str | None = None
-
-
 class Denial(Struct, frozen=True, kw_only=True):
     """A refusal, and how often it happened within its minute."""
 
@@ -456,6 +445,8 @@ class WebhookIntent(Struct, frozen=True, kw_only=True):
     trace_id: str = ""
     tracestate: str = ""
     hold: dict[str, str] | None = None
+    fetch: str | None = None  # where the whole is, of an event that is told in short
+    endpoint: dict[str, Any] | None = None  # of `webhook.endpoint_disabled`: which one, why, and what it answered
 
 
 class WebhookEvent(Struct, frozen=True, kw_only=True):

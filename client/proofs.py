@@ -27,11 +27,13 @@ __all__ = [
 
 
 class EvidenceKey(Struct, frozen=True):
-    """A public key that signs the log: as PEM, and as tools for signed notes take it."""
+    """A public key that signs the log, in its time: as PEM, and as tools for signed notes take it."""
 
     key_id: str
     pem: str
     verifier_key: str
+    since: str | None = None
+    until: str | None = None
 
 
 class EvidenceKeys(Struct, frozen=True):

@@ -76,12 +76,17 @@ _HELP: Final = {
     "requests_limited": "Requests sent away because a tenant or a key asked for more than its limit",
     "limits_degraded": "Questions about limits that Redis did not answer; each gateway held the limits by itself",
     "failures_shut": "Requests with unknown credentials sent away unseen because their address had failed too often",
+    "anchors_pending": "Checkpoints that wait to be kept elsewhere",
+    "anchors_oldest_seconds": "For how long the oldest of them has waited",
+    "anchor_attempts": "Checkpoints handed to sinks, by kind of sink and outcome",
+    "evidence_leaves_waiting": "Leaves put off because the worker of their log lacks the evidence key in force",
+    "evidence_signing_stopped": "1 while this worker lacks the evidence key in force, and seals nothing",
     "denials_collected": "Refusals counted under a collective actor because too many were waiting",
 }
 # An alert on a counter needs its zero.
 _FROM_ZERO: Final = (
     "fence_refusals", "poison_messages", "stream_rollbacks", "frames_lost", "denials_collected",
-    "backlog_readings_failed", "requests_limited", "limits_degraded", "failures_shut",
+    "backlog_readings_failed", "evidence_leaves_waiting", "requests_limited", "limits_degraded", "failures_shut",
 )  # fmt: skip
 
 _Labels = tuple[tuple[str, str], ...]

@@ -6,7 +6,6 @@ import logging
 import signal
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,8 +20,10 @@ from zentra.actors.reporting import Reporter
 from zentra.actors.supervisor import Supervisor
 from zentra.actors.tick import Rules
 from zentra.actors.worker import Worker, WorkerSettings
+from zentra.gateway.anchoring import AnchorService
 from zentra.gateway.feeding import copy_feeds
 from zentra.gateway.outward.http import AddressGuard, AddressPolicy, OutwardHttp, webhook_policy
+from zentra.gateway.outward.lookups import SharedLookups
 from zentra.gateway.outward.rails import RailBook
 from zentra.gateway.outward.webhooks import WebhookSender
 from zentra.gateway.production import assert_production, nats_tls
@@ -31,15 +32,14 @@ from zentra.gateway.scorers import load_scorers
 from zentra.gateway.screening import ScreeningService
 from zentra.gateway.sealing import Sealer
 from zentra.gateway.settings import Settings, SettingsError
+from zentra.gateway.signing import SigningService, evidence_keys_of, signers_of
 from zentra.gateway.upkeep import Upkeep
-from zentra.runtime.evidence.heads import key_id, load_private_key, sign_head
 from zentra.runtime.instruments import SILENCE, Instruments
-from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.partitions import partition_of
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.subjects import command_subject, dead_subject, event_subject
 from zentra.storage.engine.store import PostgresStore
-from zentra.storage.intake.evidence import keep_key
+from zentra.storage.intake.evidence_keys import admit_keys
 from zentra.storage.pool import open_pool
 from zentra.streams.connection import connect
 from zentra.streams.load import LoadReports
@@ -55,25 +55,22 @@ __all__ = ["open_ways_out", "run_worker"]
 logger = logging.getLogger(__name__)
 
 CONNECTIONS_MAX: Final = 1024  # to rails, and as many to endpoints
+LOOKUPS_MAX: Final = 64  # of names at once, each in a thread
 
 
 def make_rules(settings: Settings, partitions: int) -> Rules:
     """Return what a worker of this installation is set up with."""
-    key = load_private_key(settings.evidence_key.encode())
-
-    def signed(tenant: str, size: int, root: bytes, at: datetime) -> tuple[str, bytes]:
-        head = sign_head(key, tenant=tenant, size=size, root=root, at=timestamp(at))
-        return head.key_id, bytes.fromhex(head.signature)
-
+    signers = signers_of(evidence_keys_of(settings))
     return Rules(
         partition_of=partial(partition_of, partitions=partitions),
         command_subject=command_subject,
         event_subject=event_subject,
         dead_subject=dead_subject,
-        sign_head=signed,
+        sign_head=next(iter(signers.values())),
         open_secret=Sealer(settings.secret_bytes()).open,
         open_quote=Quotes(settings.secret_bytes()).open,
         scorers=load_scorers(settings.risk_scorers),
+        signers=signers,
     )
 
 
@@ -88,7 +85,13 @@ def open_ways_out(
 ) -> tuple[RailBook, WebhookSender]:
     """Return the rails and the webhook sender, each with a policy and at most `connections_max` connections of its own:
     whatever endpoints do, no rail has to wait for a connection. What was opened is closed with `opened`."""
-    pools = [OutwardHttp(one, connections_max=connections_max) for one in (policy, webhooks)]
+    # How many connections an endpoint may have its lane says; endpoints of several tenants may be behind one host.
+    pools = [
+        OutwardHttp(policy, connections_max=connections_max),
+        OutwardHttp(
+            webhooks, connections_max=connections_max, connections_per_host_max=0, resolver=SharedLookups(LOOKUPS_MAX)
+        ),
+    ]
     for pool in pools:
         opened.push_async_callback(pool.aclose)
     book = RailBook(rails, pools[0], spans)
@@ -134,8 +137,7 @@ async def _build(
         lock_seconds_max=settings.lease_seconds / 2.5,
     )
     opened.push_async_callback(pool.close)
-    public = load_private_key(settings.evidence_key.encode()).public_key()
-    await keep_key(pool, key_id(public), public.public_bytes_raw())
+    await admit_keys(pool, evidence_keys_of(settings), by=settings.worker_name)
     client = await connect(settings.nats_url, name=settings.worker_name, tls=nats_tls(settings))
     opened.push_async_callback(client.close)
     await ensure_streams(client, replicas=settings.stream_replicas)
@@ -173,6 +175,12 @@ async def _build(
         pool, store.shelf, lambda: memory.configuration, lambda: 0 in worker.leases, instruments
     )
     supervisor.add("screening", screening.run)
+    signing = SigningService(pool, limits.name, rules.signers, lambda: memory.configuration, instruments)
+    opened.push_async_callback(signing.leave)
+    supervisor.add("signing", signing.run)
+    anchor_http = OutwardHttp(policy, connections_max=16)
+    opened.push_async_callback(anchor_http.aclose)
+    supervisor.add("anchors", AnchorService(pool, anchor_http, lambda: 0 in worker.leases, instruments).run)
     supervisor.add("upkeep", Upkeep(worker, store, relay, client, instruments).run)
     return worker, supervisor
 

@@ -12,6 +12,7 @@ from msgspec import Struct, field
 
 from zentra.runtime.compliance.lists import NameList
 from zentra.runtime.compliance.rules import ClearedPair
+from zentra.runtime.evidence.history import SigningKey
 from zentra.runtime.evidence.merkle import Frontier
 from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.intents.transaction import Transition
@@ -26,6 +27,7 @@ from zentra.runtime.reviews import Desk, Member, ReviewRules, Workload
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import Delivery
 from zentra.runtime.webhooks.recovery import Recovery, RecoveryPage
+from zentra.runtime.webhooks.terms import HEALTHY, TERMS, EndpointTerms, Health
 
 __all__ = [
     "EXPIRING_MAX",
@@ -35,11 +37,13 @@ __all__ = [
     "Configuration",
     "DenialRow",
     "Endpoint",
+    "EndpointDisabled",
     "Expiring",
     "ExpiringHold",
     "Fence",
     "Ground",
     "HoldRow",
+    "LaneRow",
     "Lease",
     "LogHead",
     "RailCounts",
@@ -56,13 +60,36 @@ WAITING_MAX: Final = 100  # callbacks of one reference that are told of at once:
 
 
 class Endpoint(Struct, frozen=True):
-    """Where a tenant wants its events."""
+    """Where a tenant wants its events, and how.
+
+    `secrets` and `keys` (seeds of Ed25519) are sealed, the newest first; `*_until` says when each stops signing."""
 
     tenant: str
     id: str
     url: str
     events: tuple[str, ...]
     secrets: tuple[bytes, ...]
+    terms: EndpointTerms = TERMS
+    secrets_until: tuple[datetime | None, ...] = ()
+    keys: tuple[bytes, ...] = ()
+    keys_until: tuple[datetime | None, ...] = ()
+    since: datetime | None = None  # it has been enabled, and where it is, for so long
+
+
+class EndpointDisabled(Struct, frozen=True):
+    """An endpoint that the runtime disables: because it is `gone` (410), or has been `failing` for too long."""
+
+    tenant: str
+    endpoint: str
+    reason: str
+    at: datetime
+
+
+class LaneRow(Struct, frozen=True):
+    """What is known of an endpoint's lane: the number of the last delivery that it took in, and its failures."""
+
+    sequence: int = 0
+    health: Health = HEALTHY
 
 
 class Configuration(Struct, frozen=True):
@@ -81,6 +108,8 @@ class Configuration(Struct, frozen=True):
     lists: Mapping[str, NameList] = {}
     cleared: Mapping[str, frozenset[ClearedPair]] = {}
     operations: Mapping[str, RailOperation] = {}  # by rail: what operators have said of it, where they have
+    endpoints_held: frozenset[tuple[str, str]] = frozenset()  # (tenant, endpoint) of those that are disabled
+    evidence_keys: tuple[SigningKey, ...] = ()  # in their order; none: whichever key a worker has
 
 
 class Lease(Struct, frozen=True, gc=False):
@@ -250,13 +279,14 @@ class TickWrites(Struct):
     holds: dict[str, HoldRow] = field(default_factory=dict)  # by intent, as they stand after the tick
     command_outcomes: list[tuple[Any, ...]] = field(default_factory=list)
     callbacks_claimed: list[tuple[str, str, str, str]] = field(default_factory=list)
-    endpoints_disabled: list[tuple[str, str]] = field(default_factory=list)
     recoveries: dict[str, Recovery] = field(default_factory=dict)  # as they stand after the tick
+    endpoints_disabled: dict[tuple[str, str], EndpointDisabled] = field(default_factory=dict)
     leaves: list[tuple[str, int, str, bytes, bytes]] = field(default_factory=list)
     tiles: list[tuple[str, int, int, bytes]] = field(default_factory=list)
     heads: list[LogHead] = field(default_factory=list)
     denials: list[DenialRow] = field(default_factory=list)
     corrections: list[tuple[str, str, str, datetime]] = field(default_factory=list)  # tenant, original, correction, at
+    lanes: dict[tuple[str, str], LaneRow] = field(default_factory=dict)  # by tenant and endpoint, as they stand now
 
 
 class RailCounts(Struct, frozen=True):
@@ -321,8 +351,13 @@ class Store(Protocol):
         """Return the deliveries that exist."""
         ...
 
-    async def open_deliveries(self, tenant: str, endpoint: str) -> list[Delivery]:
-        """Return what an endpoint has not settled, oldest first."""
+    async def open_deliveries(self, tenant: str, endpoint: str, *, timed: bool = False) -> list[Delivery]:
+        """Return what an endpoint has not settled, in the order in which its lane took it in; what waits for the time
+        of its next try only where `timed`."""
+        ...
+
+    async def lane(self, tenant: str, endpoint: str) -> LaneRow:
+        """Return what is known of an endpoint's lane; of one that never took anything in, the beginning."""
         ...
 
     async def recoveries(self, ids: Collection[str]) -> dict[str, Recovery]:

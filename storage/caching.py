@@ -7,8 +7,9 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
-__all__ = ["TIMEOUT_SECONDS_MAX", "open_redis"]
+__all__ = ["TIMEOUT_SECONDS_MAX", "empty_redis", "open_redis"]
 
 TIMEOUT_SECONDS_MAX: Final = 0.1  # a request waits this long for a server that hangs, once a second
 TLS_CONNECT_SECONDS_MAX: Final = 0.5  # reading the authorities and shaking hands takes 50 ms where nothing else runs
@@ -26,3 +27,14 @@ def open_redis(url: str, *, connections_max: int) -> Redis:
         protocol=2,
         driver_info=None,
     )
+
+
+async def empty_redis(url: str) -> None:
+    """Forget every key of the server, as an operator's mistake would. Raises OSError where it is away."""
+    client = open_redis(url, connections_max=1)
+    try:
+        await client.flushall()
+    except RedisError as error:
+        raise OSError("Redis does not answer") from error
+    finally:
+        await client.aclose()

@@ -35,7 +35,7 @@ FOLDERS: Final[Mapping[str, frozenset[str]]] = {
 """Folders that become packages, each with the others that it may import."""
 
 # Commands are where everything meets: they alone run benchmarks and demonstrations, and speak to a terminal.
-_COMMANDS: Final = re.compile(r"gateway/(cli|demo)(\w*|/\w+)\.py\Z")
+_COMMANDS: Final = re.compile(r"gateway/(cli|rehearsals)(\w*|/\w+)\.py\Z")
 _BORDER: Final = frozenset({"gateway", "bench"})
 _VENDORS: Final[Mapping[str, frozenset[str]]] = {
     "nats": frozenset({"streams"}),

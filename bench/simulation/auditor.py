@@ -125,10 +125,11 @@ class Auditor:
         recoveries = tuple(writes.recoveries.values())
         self.deliveries.recovered(recoveries, self.messages.commands, ground.now)
         self.deliveries.wrote(writes.deliveries, self.histories, recoveries, ground.now)
-        self.deliveries.stand(writes.deliveries_begun, writes.delivery_states, writes.delivery_attempts)
+        configuration = self._configurations[ground.configuration_version]
+        self.deliveries.stand(writes, configuration, ground.now)
         if recoveries:
-            endpoints = self._configurations[ground.configuration_version].endpoints
-            self.deliveries.recoveries.ended(recoveries, self.deliveries.places, self.histories.values(), endpoints)
+            told, histories = self.deliveries.places, self.histories.values()
+            self.deliveries.recoveries.ended(recoveries, told, histories, configuration.endpoints)
 
     def published(self, message: Outgoing) -> None:
         """Follow what was appended to a stream, repeats too."""
@@ -180,7 +181,7 @@ class Auditor:
         self.rebuild(store)
         self.messages.consumed((), (), store.rows.outbox)
         self.messages.finish([key for key, row in store.rows.outbox.items() if row.sent_at is None])
-        self.deliveries.finish()
+        self.deliveries.finish(store.current.endpoints_held)
         self.reviews.finish(now)
         self.desk.finish(store, self.histories, now)
         self.callbacks.finish(store, self.histories, self.desk.claimed, now)

@@ -1,22 +1,25 @@
-"""The auditor's own book of webhook deliveries: who is to hear of what, and what was called."""
+"""The auditor's own book of webhook deliveries: who is to hear of what, in which order, and what was called."""
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
+from zentra.bench.simulation.auditor_endpoints import AuditedEndpoints
 from zentra.bench.simulation.auditor_histories import History, Record
 from zentra.bench.simulation.auditor_outside import Given
 from zentra.bench.simulation.auditor_recoveries import AuditedRecoveries, Place, untold
 from zentra.bench.simulation.auditor_words import Violation, matches_filter
 from zentra.bench.twins.store import StoreTwin
-from zentra.runtime.ports import Endpoint
+from zentra.runtime.ports import Configuration, Endpoint, TickWrites
 from zentra.runtime.webhooks.delivery import Delivery
 from zentra.runtime.webhooks.recovery import Recovery
 from zentra.runtime.webhooks.standard import WebhookCall
 
 __all__ = ["AuditedDeliveries"]
 
+_DISABLED: Final = "webhook.endpoint_disabled"
 _ENDED: Final = ("delivered", "exhausted")
 
 
@@ -31,10 +34,18 @@ class AuditedDeliveries:
         self._stands: dict[str, tuple[str, int]] = {}  # state, attempts
         self._attempts: set[tuple[str, int]] = set()
         self._due: set[Place] = set()
+        self._began: dict[str, datetime] = {}  # when the last attempt was committed as started
+        self._numbers: dict[str, int] = {}
+        self._open: dict[tuple[str, str], dict[str, int]] = {}  # by endpoint: what has not ended, with its number
+        self.endpoints = AuditedEndpoints()
 
     def moved(self, history: History, record: Record, endpoints: Collection[Endpoint]) -> None:
         """Note who is to hear of a record."""
-        if untold(record.event) or "events" not in history.command["primitives"]:
+        if record.event == _DISABLED:
+            self.endpoints.told(history.tenant, record.facts)
+        elif untold(record.event):
+            return
+        if "events" not in history.command["primitives"]:
             return
         for endpoint in endpoints:
             if matches_filter(endpoint.events, record.event):
@@ -84,34 +95,84 @@ class AuditedDeliveries:
         if due:
             raise Violation("P", f"nobody is told of what {sorted(due)[:3]} asked for")
 
-    def stand(
-        self,
-        begun: Collection[str],
-        states: Mapping[str, tuple[Delivery, datetime | None]],
-        attempts: Collection[tuple[Any, ...]],
-    ) -> None:
-        """Follow how deliveries stand."""
-        for key in begun:
+    def stand(self, writes: TickWrites, configuration: Configuration, now: datetime) -> None:
+        """Follow how deliveries stand after a commit that was decided on this configuration."""
+        for key in writes.deliveries_begun:
             if key not in self._made or key in self._stands:
                 raise Violation("O", f"delivery {key} begins without having been made, or twice")
             self._stands[key] = ("pending", 0)
-        for row in attempts:
+        self._number(writes)
+        for row in writes.delivery_attempts:
             if row[:2] in self._attempts or row[1] > self._stands[row[0]][1]:
                 raise Violation("G", f"attempt {row[1]} of delivery {row[0]} was never started, or has ended twice")
             self._attempts.add((row[0], row[1]))
-        for key, (delivery, _) in states.items():
+            self.endpoints.attempted(self._made[row[0]], row, self._began[row[0]], now)
+        begins = {}
+        for key, (delivery, _) in writes.delivery_states.items():
             before, started = self._stands.get(key, ("", 0))
-            if not before:
-                raise Violation("O", f"delivery {key} is {delivery.state} and has not begun")
-            replayed = delivery.trigger != "automatic"
-            self.recoveries.started(key)
-            if before in _ENDED and delivery.state != before and not replayed:
-                raise Violation("J", f"delivery {key} has ended {before} and is {delivery.state}")
-            if delivery.state == "delivered" and (key, delivery.attempts) not in self._attempts:
-                raise Violation("J", f"delivery {key} is delivered without an attempt that has ended")
-            if delivery.attempts < started:
-                raise Violation("P", f"delivery {key} goes back from attempt {started} to {delivery.attempts}")
-            self._stands[key] = (str(delivery.state), delivery.attempts)
+            self._follow(key, delivery)
+            if delivery.state == "delivering" and delivery.attempts > started:
+                begins[key] = before
+            elif delivery.state == "exhausted" and delivery.attempts > started:
+                self.endpoints.abandoned(delivery, configuration)
+        self._began |= dict.fromkeys(begins, now)
+        self._in_order(begins, configuration)
+        self.endpoints.disabled(writes.endpoints_disabled, configuration, now)
+        for lane, stands in writes.lanes.items():
+            if stands.sequence != self._numbers.get("/".join(lane), 0):
+                raise Violation("P", f"the lane of {lane} says that {stands.sequence} was its last number")
+
+    def _number(self, writes: TickWrites) -> None:
+        """Object where what begins does not have the next numbers of its endpoint."""
+        begun = [writes.delivery_states[key][0] for key in writes.deliveries_begun if key in writes.delivery_states]
+        for delivery in sorted(begun, key=lambda one: one.sequence):
+            lane = self._made[delivery.id].tenant, self._made[delivery.id].endpoint
+            number = self._numbers.get("/".join(lane), 0) + 1
+            if delivery.sequence != number:
+                raise Violation("P", f"delivery {delivery.id} is number {delivery.sequence} of {lane}, not {number}")
+            self._numbers["/".join(lane)] = number
+            self._open.setdefault(lane, {})[delivery.id] = number
+
+    def _follow(self, key: str, delivery: Delivery) -> None:
+        before, started = self._stands.get(key, ("", 0))
+        if not before:
+            raise Violation("O", f"delivery {key} is {delivery.state} and has not begun")
+        replayed = delivery.trigger != "automatic"
+        self.recoveries.started(key)
+        if before in _ENDED and delivery.state != before and not replayed:
+            raise Violation("J", f"delivery {key} has ended {before} and is {delivery.state}")
+        if delivery.state == "delivered" and (key, delivery.attempts) not in self._attempts:
+            raise Violation("J", f"delivery {key} is delivered without an attempt that has ended")
+        if delivery.attempts < started:
+            raise Violation("P", f"delivery {key} goes back from attempt {started} to {delivery.attempts}")
+        self._stands[key] = (str(delivery.state), delivery.attempts)
+        made = self._made[key]
+        still = self._open.setdefault((made.tenant, made.endpoint), {})
+        if delivery.state in _ENDED:
+            still.pop(key, None)
+        else:
+            still[key] = delivery.sequence
+
+    def _in_order(self, begins: Mapping[str, str], configuration: Configuration) -> None:
+        """Object to attempts that an endpoint does not want: while it is disabled, too many at once, out of order."""
+        started: Counter[tuple[str, str]] = Counter()
+        for key in begins:
+            made = self._made[key]
+            lane = made.tenant, made.endpoint
+            endpoint = next((e for e in configuration.endpoints.get(made.tenant, ()) if e.id == made.endpoint), None)
+            if endpoint is None:
+                raise Violation("J", f"delivery {key} was begun for {lane}, which is not enabled")
+            started[lane] += 1
+            terms = endpoint.terms
+            if terms.concurrency and started[lane] > terms.concurrency:
+                raise Violation("J", f"{started[lane]} attempts were begun at once for {lane}")
+            if not terms.fifo:
+                continue
+            mine = self._open[lane][key]
+            for other, number in self._open[lane].items():
+                if number < mine:
+                    state = self._stands[other][0]
+                    raise Violation("P", f"number {mine} of {lane} was begun while {number} is {state}")
 
     def called(self, tenant: str, endpoint: str, call: WebhookCall) -> None:
         """Follow one call: it needs an attempt that was committed as started, and bytes that never change."""
@@ -133,8 +194,10 @@ class AuditedDeliveries:
         if stored != self._stands or rows.delivery_attempts.keys() != self._attempts:
             raise Violation("P", "the stored states or attempts of deliveries are not those that were committed")
 
-    def finish(self) -> None:
-        """Object where a delivery has not ended."""
-        for key in self._made:
-            if self._stands.get(key, ("", 0))[0] not in _ENDED:
+    def finish(self, held: Collection[tuple[str, str]]) -> None:
+        """Object where a delivery has not ended: none is lost, whatever was disabled in between. What is for an
+        endpoint that is disabled in the end is kept."""
+        for key, made in self._made.items():
+            if self._stands.get(key, ("", 0))[0] not in _ENDED and (made.tenant, made.endpoint) not in held:
                 raise Violation("T", f"delivery {key} has not ended: {self._stands.get(key)}")
+        self.endpoints.finish()

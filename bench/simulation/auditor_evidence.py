@@ -136,11 +136,22 @@ class AuditedLogs:
             raise Violation("S", "the stored leaves are not those that were committed")
         if store.rows.tiles != self._tiles or store.rows.heads != self._heads:
             raise Violation("S", "the stored tiles or heads are not those that were committed")
+        self._signed_in_time(store)
         for tenant, leaves in self._leaves.items():
             hashes = [sha256(b"\x00" + data).digest() for _, data, _ in leaves]
             head = store.rows.heads.get((tenant, len(hashes)))
             if head is None or head.root != _recursive_root(hashes):
                 raise Violation("S", f"the log of {tenant} has no head over its {len(hashes)} leaves")
+
+    def _signed_in_time(self, store: StoreTwin) -> None:
+        """See every head signed by the key that was in force at its time; where there is no history, by any."""
+        keys = [(key.key_id, datetime.fromisoformat(key.since)) for key in store.current.evidence_keys]
+        if not keys:
+            return
+        for head in self._heads.values():
+            due = [keys[0], *(key for key in keys[1:] if key[1] <= head.at)][-1][0]
+            if head.key_id != due:
+                raise Violation("S", f"a head of {head.at} names {head.key_id} where {due} was in force")
 
     def finish(self, histories: Mapping[str, History]) -> None:
         """Verify every packet, and see a packet with one flipped byte refused.

@@ -21,7 +21,7 @@ _COUNTS: Final = ("found", "replayed", "made", "skipped")
 
 def untold(event: str) -> bool:
     """Return whether no endpoint ever hears of an event."""
-    return event.startswith(_UNTOLD)
+    return event.startswith(_UNTOLD) and event != "webhook.endpoint_disabled"
 
 
 class AuditedRecoveries:

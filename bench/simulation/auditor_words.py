@@ -97,8 +97,9 @@ SIGNS: Final[dict[str, tuple[tuple[int, int], ...]]] = {
 # fmt: on
 
 _ANYWHERE: Final = frozenset(
-    {"case.opened", "case.resolved", "balance.crossed", "webhook.delivered", "webhook.retrying", "webhook.exhausted"}
-)
+    {"case.opened", "case.resolved", "balance.crossed", "webhook.delivered", "webhook.retrying", "webhook.exhausted",
+     "webhook.endpoint_disabled"}
+)  # fmt: skip
 _ONCE_SETTLED: Final = frozenset({"money_runtime.synchronized", "review.closed", "evidence.amended"})
 
 

@@ -62,6 +62,7 @@ class Fault(StrEnum):
     CALLBACK_FORGED = "callback_forged"
     ENDPOINT_DOWN = "endpoint_down"
     ENDPOINT_ANSWER_LOST = "endpoint_answer_lost"
+    ENDPOINT_GONE = "endpoint_gone"
     REGISTRATION_UNPUBLISHED = "registration_unpublished"
     REGISTRATION_IN_DOUBT = "registration_in_doubt"
 
@@ -123,6 +124,7 @@ FAULTS: Final[dict[Fault, Kind]] = {
     F.CALLBACK_FORGED:          Kind(0.006,  step=True),
     F.ENDPOINT_DOWN:            Kind(0.003,  step=True),
     F.ENDPOINT_ANSWER_LOST:     Kind(0.05),
+    F.ENDPOINT_GONE:            Kind(0.001,  step=True),
     F.REGISTRATION_UNPUBLISHED: Kind(0.05),
     F.REGISTRATION_IN_DOUBT:    Kind(0.05),
 }

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import structs
 
-from zentra.bench.simulation import roads
+from zentra.bench.simulation import hooks, roads
 from zentra.bench.simulation.faults import FAULTS, Fault
 from zentra.bench.simulation.outside import Callback
 from zentra.bench.simulation.setting import APPROVED_SECONDS, GLOBEX, MONITORS, PARTIES, UNTRUSTED, rates
 from zentra.bench.simulation.shelf import LEASE_SECONDS
 from zentra.runtime.compliance.states import PartyRef
+from zentra.runtime.evidence.history import SigningKey
 from zentra.runtime.fees.schedule import FeeSchedule
+from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.ledger.book import available
 from zentra.runtime.policy import PolicyRules
 from zentra.runtime.rails.routing import find_corridor, reference_of
@@ -241,6 +243,15 @@ def _endpoint_down(simulation: Simulation) -> bool:
     return True
 
 
+def _endpoint_gone(simulation: Simulation) -> bool:
+    members = [e for endpoints in simulation.store.current.endpoints.values() for e in endpoints]
+    if not members:
+        return False
+    url = simulation.random.choice(members).url
+    simulation.endpoints.gone_until[url] = simulation.time + simulation.random.uniform(1, 60)
+    return True
+
+
 def _for_a_while(simulation: Simulation, what: str, shortest: float, longest: float) -> bool:
     return simulation.close(what, simulation.time + simulation.random.uniform(shortest, longest))
 
@@ -271,6 +282,7 @@ STRIKES: Final[Mapping[Fault, Callable[[Simulation], bool]]] = {
     F.CALLBACK_TOO_EARLY: _too_early,
     F.CALLBACK_FORGED: _forge,
     F.ENDPOINT_DOWN: _endpoint_down,
+    F.ENDPOINT_GONE: _endpoint_gone,
 }
 assert STRIKES.keys() == {fault for fault, kind in FAULTS.items() if kind.step}
 
@@ -281,10 +293,14 @@ def repair(simulation: Simulation) -> None:
     simulation.store.away_until = simulation.time
     simulation.open_everything()
     simulation.endpoints.down_until.clear()
+    simulation.endpoints.gone_until.clear()
+    hooks.enable_all(simulation)
     for rail in simulation.rails.values():
         rail.silent_until = rail.refuses_until = rail.slow_until = simulation.time
     simulation.store.configure(structs.replace(simulation.store.current, operations={}))
     simulation.auditor.configured()
+    for key in simulation.store.current.evidence_keys:
+        simulation.hold_key(key.key_id)
     for worker in list(simulation.workers):
         worker.beats_missed_until = 0.0
         if worker.stalled_until == float("inf"):
@@ -294,10 +310,11 @@ def repair(simulation: Simulation) -> None:
 
 def change_configuration(simulation: Simulation) -> None:
     """Change what is set up: a policy, a fee, an endpoint, people, the rules of reviews, rates, an account, a party,
-    corridors, or how a rail is operated."""
-    random, store = simulation.random, simulation.store
-    current = store.current
-    match random.randrange(10):
+    corridors, how a rail is operated, or the key that signs."""
+    random, store, current = simulation.random, simulation.store, simulation.store.current
+    match random.randrange(11):
+        case 10:
+            _rotate_key(simulation)
         case 8 | 9:
             roads.change(simulation)
         case 5:
@@ -326,14 +343,7 @@ def change_configuration(simulation: Simulation) -> None:
             policies = {**current.policies, tenant: structs.replace(after, version=rules.version + 1)}
             store.configure(structs.replace(current, policies=policies))
         case 1:
-            tenant = random.choice(sorted(current.endpoints))
-            spare = simulation.spare_endpoints.setdefault(tenant, [])
-            members = list(current.endpoints[tenant])
-            if spare and random.random() < 0.6:
-                members.append(spare.pop())
-            elif members:
-                spare.append(members.pop(random.randrange(len(members))))
-            store.configure(structs.replace(current, endpoints={**current.endpoints, tenant: tuple(members)}))
+            hooks.change(simulation)
         case 2:
             tenant = random.choice(sorted(current.members))
             people = current.members[tenant]
@@ -351,6 +361,24 @@ def change_configuration(simulation: Simulation) -> None:
         case _:
             _change_account(simulation)
     simulation.auditor.configured()
+
+
+def _rotate_key(simulation: Simulation) -> None:
+    """Let another evidence key follow in a while; sometimes the workers get it long after it is in force."""
+    random, store = simulation.random, simulation.store
+    known = store.current.evidence_keys
+    missing = [key.key_id for key in known if key.key_id not in simulation.signers]
+    if missing:
+        simulation.hold_key(missing[0])
+        return
+    latest = max([simulation.store_time(), *(head.at for head in store.rows.heads.values())])
+    since = timestamp(latest + timedelta(seconds=random.uniform(0.1, 30)))
+    if since <= known[-1].since:
+        return  # one follows already
+    key = SigningKey(f"key{len(known)}", since)
+    if random.random() < 0.7:
+        simulation.hold_key(key.key_id)
+    store.configure(structs.replace(store.current, evidence_keys=(*known, key)))
 
 
 def _change_account(simulation: Simulation) -> None:

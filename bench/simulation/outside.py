@@ -119,11 +119,14 @@ class Endpoints:
         self._simulation = simulation
         self._inner = ScriptedEndpoints(simulation.rail_time)
         self.down_until: dict[str, float] = {}
+        self.gone_until: dict[str, float] = {}
 
     def call(self, tenant: str, endpoint: str, call: WebhookCall) -> AttemptResult:
         """Return what the sender hears of one attempt."""
         simulation = self._simulation
         simulation.auditor.called(tenant, endpoint, call)
+        if simulation.time < self.gone_until.get(call.url, 0.0):
+            return AttemptResult(call.delivery, call.attempt, status=410, latency_ms=1)
         if simulation.time < self.down_until.get(call.url, 0.0):
             if simulation.random.random() < 0.5:
                 return AttemptResult(call.delivery, call.attempt, error=AttemptError.TIMEOUT, latency_ms=1)

@@ -17,7 +17,9 @@ from zentra.runtime.compliance.diligence import Compliance
 from zentra.runtime.compliance.lists import ListInfo, NameList, digest_of_list
 from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.compliance.synthetic import synthetic_entries
+from zentra.runtime.evidence.history import SigningKey
 from zentra.runtime.fees.schedule import FeeMatch, FeeRule, FeeSchedule, FeeTier
+from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.ledger.conversion import FxRate
 from zentra.runtime.ledger.monitors import Monitor
@@ -27,16 +29,18 @@ from zentra.runtime.ports import Configuration, Endpoint
 from zentra.runtime.rails.port import RailSettings, Trust
 from zentra.runtime.rails.routing import Corridor, RailRoute
 from zentra.runtime.reviews import Approvals, Member, ReviewRules
+from zentra.runtime.webhooks.terms import EndpointTerms
 
 __all__ = [
-    "APPROVED_SECONDS", "COLD_ACCOUNTS", "CURRENCY", "GLOBEX", "LISTED", "MEMBERS", "MONITORS", "NUMBERS", "PARTIES",
-    "PARTITIONS", "SECRET", "TENANTS", "UNLISTED", "UNTRUSTED", "configuration", "fees", "open_books", "profiles",
-    "rates",
+    "APPROVED_SECONDS", "COLD_ACCOUNTS", "CURRENCY", "FIRST_KEY", "GLOBEX", "LISTED", "MEMBERS", "MONITORS", "NUMBERS",
+    "PARTIES", "PARTITIONS", "SECRET", "TENANTS", "UNLISTED", "UNTRUSTED", "configuration", "fees", "open_books",
+    "profiles", "rates",
 ]  # fmt: skip
 
 PARTITIONS: Final = 8
 TENANTS: Final = ("acme", "globex", "initech")
 CURRENCY: Final = "NGN"
+FIRST_KEY: Final = "key0"
 COLD_ACCOUNTS: Final = 6
 UNTRUSTED: Final[dict[str, Trust]] = {"delta": "shared_secret"}
 """The rails whose callbacks anybody could have made who knows what they share with us."""
@@ -141,10 +145,20 @@ def configuration() -> Configuration:
     rules["initech"] = PolicyRules(
         version=1, compliance=Compliance(kyc_required=True, screen="counterparties", list_max_age_hours=720)
     )
-    wanted = {"acme": (("all", ("*",)), ("money", ("ledger.*",))), "globex": (("posted", ("ledger.posted",)),)}
+    wanted = {
+        "acme": (
+            ("all", ("*",), EndpointTerms(disable_after_seconds=400)),
+            ("money", ("ledger.*",), EndpointTerms(concurrency=2)),
+        ),
+        "globex": (
+            ("posted", ("ledger.posted", "webhook.*"), EndpointTerms(mode="thin")),
+            ("ordered", ("ledger.*",), EndpointTerms(fifo=True, schedule=(0, 5, 60, 300))),
+        ),
+    }
     endpoints = {
         tenant: tuple(
-            Endpoint(tenant, name, f"https://{name}.{tenant}.test/in", events, (b"k" * 32,)) for name, events in rows
+            Endpoint(tenant, name, f"https://{name}.{tenant}.test/in", events, (b"k" * 32,), terms)
+            for name, events, terms in rows
         )
         for tenant, rows in wanted.items()
     }
@@ -153,6 +167,7 @@ def configuration() -> Configuration:
     return Configuration(
         version=1, policies=rules, corridors=corridors(), endpoints=endpoints, rails=rails, reviews={"acme": wants},
         members={"acme": dict(MEMBERS), "globex": dict(MEMBERS)}, fees=fees(), lists=lists,
+        evidence_keys=(SigningKey(FIRST_KEY, timestamp(START)),),
         rates={tenant: rates(tenant, 1, START) for tenant in ("acme", "globex")},
     )  # fmt: skip
 

@@ -73,6 +73,7 @@ class Shelf(StoreTwin):
     open_deliveries = _slow(StoreTwin.open_deliveries)
     recoveries = _slow(StoreTwin.recoveries)
     recovery_page = _slow(StoreTwin.recovery_page)
+    lane = _slow(StoreTwin.lane)
     open_lanes = _slow(StoreTwin.open_lanes)
     logs = _slow(StoreTwin.logs)
     leaves = _slow(StoreTwin.leaves)

@@ -24,12 +24,14 @@ from zentra.bench.simulation import mischief, orders
 from zentra.bench.simulation.auditor import Auditor, Violation
 from zentra.bench.simulation.border import Border
 from zentra.bench.simulation.faults import FAULTS, Fault, Swarm
+from zentra.bench.simulation.hooks import known
 from zentra.bench.simulation.outside import Callback, Endpoints, SimulatedRail
-from zentra.bench.simulation.setting import PARTITIONS, open_books, profiles
+from zentra.bench.simulation.setting import FIRST_KEY, PARTITIONS, open_books, profiles
 from zentra.bench.simulation.shelf import Shelf
 from zentra.bench.simulation.workers import SimulatedPublisher, SimulatedWorker
 from zentra.bench.twins.fleet import START
 from zentra.bench.twins.stream import StreamTwin
+from zentra.runtime.evidence.history import SignHead
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.partitions import partition_of
 from zentra.runtime.ports import Endpoint, Ground, TickPlan, TickWrites
@@ -111,6 +113,7 @@ class Simulation:
         self._digest = hashlib.sha256()
         self.no_transport: Any = None
         self.partition_of = partial(partition_of, partitions=PARTITIONS)
+        self.signers: dict[str, SignHead] = {}  # of the evidence keys that the workers hold
         self.rules = Rules(
             partition_of=self.partition_of,
             command_subject=command_subject,
@@ -120,7 +123,9 @@ class Simulation:
             open_secret=lambda sealed: sealed,
             open_quote=orders.open_quote,
             lane_width=random.choice((1, 2, 8)),
+            signers=self.signers,
         )
+        self.hold_key(FIRST_KEY)
         self.store = Shelf(self)
         open_books(self.store)
         self.stream = StreamTwin()
@@ -141,6 +146,7 @@ class Simulation:
         self._events_max = random.choice((1, 3, 10, 100, 2_000))
         self.stream_history: list[tuple[float, int]] = []
         self.spare_endpoints: dict[str, list[Endpoint]] = {}
+        self.known_endpoints = known(self.store.current)
         self._worked_at = 0.0  # when a commit last told anybody of anything
         self._closed: dict[str, float] = {}  # until when the stream is away, or has no room
         self._calmed: dict[str, datetime] = {}  # by key: when timers were due when the faults stopped
@@ -243,6 +249,10 @@ class Simulation:
         self.workers.remove(worker)
         self.store.forget_worker(worker.name)
         self._graves.append((self.time + self.random.choice((0.1, 2.0, 15.0)), worker.name))
+
+    def hold_key(self, key_id: str) -> None:
+        """Give all workers an evidence key."""
+        self.signers[key_id] = lambda tenant, size, root, at: (key_id, hashlib.sha256(key_id.encode() + root).digest())
 
     def add_worker(self, name: str | None = None) -> None:
         """Start a worker, under a new name unless one is given."""

@@ -1,8 +1,8 @@
 """The twin of the store: the `Store` port over dictionaries, without a server, a task or a clock of its own.
 
 It keeps what matters of the real thing: one commit at a time, all or nothing; fences by epoch and version; locked
-counters; balances in stripes; rows that are refused when they come twice or are none; members alive by the
-clock it was given. `fail_next` takes it away, or lets it refuse, once per call."""
+counters; balances in stripes; rows that are refused when they come twice or are none; members alive by the clock it was
+given. `fail_next` takes it away, or lets it refuse, once per call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from zentra.bench.twins.store_commit import OpenCommit, lease_lock
-from zentra.bench.twins.store_deliveries import delivery_of, open_deliveries, page_of
+from zentra.bench.twins.store_deliveries import delivery_of, page_of
 from zentra.bench.twins.store_gauges import gauges
 from zentra.bench.twins.store_health import HealthTwin
 from zentra.bench.twins.store_intake import Intake, frames_of
@@ -29,9 +29,11 @@ from zentra.bench.twins.store_rows import (
     behind,
     check,
     expiring,
+    open_keys,
     owned,
     refuse_non_uuids,
     waiting,
+    without,
 )
 from zentra.bench.twins.store_timers import due, started
 from zentra.runtime.errors import DataError, InDoubt
@@ -42,6 +44,7 @@ from zentra.runtime.ports import (
     Expiring,
     Fence,
     Ground,
+    LaneRow,
     Lease,
     LogHead,
     StoredIntent,
@@ -60,6 +63,7 @@ from zentra.storage.intake.registration import Outcome, Registered, Registration
 
 __all__ = ["Failure", "StoreTwin"]
 
+OPEN_DELIVERIES_MAX: Final = 2_000
 MEMBERS_FORGOTTEN_AFTER: Final = 10  # lease times
 
 
@@ -240,13 +244,11 @@ class StoreTwin(HealthTwin):
         """See Store.intents."""
         self._meet("intents")
         refuse_non_uuids(*ids)
-        made = self.rows.deliveries_made
+        made, known = self.rows.deliveries_made, self.rows.transitions
         return {
-            key: StoredIntent(
-                tuple((t.record, t.hash) for t in self.rows.transitions[key]), frozenset(made.get(key, ()))
-            )
+            key: StoredIntent(tuple((t.record, t.hash) for t in known[key]), frozenset(made.get(key, ())))
             for key in ids
-            if key in self.rows.transitions
+            if key in known
         }
 
     async def deliveries(self, ids: Collection[str]) -> dict[str, Delivery]:
@@ -255,10 +257,11 @@ class StoreTwin(HealthTwin):
         refuse_non_uuids(*ids)
         return {key: delivery_of(self.rows, key) for key in ids if key in self.rows.deliveries}
 
-    async def open_deliveries(self, tenant: str, endpoint: str) -> list[Delivery]:
+    async def open_deliveries(self, tenant: str, endpoint: str, *, timed: bool = False) -> list[Delivery]:
         """See Store.open_deliveries."""
         self._meet("open_deliveries")
-        return open_deliveries(self.rows, tenant, endpoint)
+        keys = open_keys(self.rows, tenant, endpoint, timed)[:OPEN_DELIVERIES_MAX]
+        return [delivery_of(self.rows, key) for key in keys]
 
     async def recoveries(self, ids: Collection[str]) -> dict[str, Recovery]:
         """See Store.recoveries."""
@@ -269,6 +272,11 @@ class StoreTwin(HealthTwin):
         """See Store.recovery_page."""
         self._meet("recovery_page")
         return page_of(self.rows, recovery)
+
+    async def lane(self, tenant: str, endpoint: str) -> LaneRow:
+        """See Store.lane."""
+        self._meet("lane")
+        return self.rows.lanes.get((tenant, endpoint), LaneRow())
 
     async def open_lanes(self) -> set[tuple[str, str]]:
         """See Store.open_lanes."""
@@ -453,18 +461,11 @@ class StoreTwin(HealthTwin):
             row = self.lease_rows[fence.partition]
             row.version, row.position = row.version + 1, fence.position
         if writes.endpoints_disabled:
-            self._disable(writes.endpoints_disabled)
+            self.configure(without(self.current, writes.endpoints_disabled))
         self.commits += 1
 
     def committed(self, plan: TickPlan, writes: TickWrites, ground: Ground) -> None:
         """Tell whoever listens of a commit that has happened, whether or not its worker ever hears of it."""
-
-    def _disable(self, endpoints: list[tuple[str, str]]) -> None:
-        left = {
-            tenant: tuple(e for e in members if (tenant, e.id) not in endpoints)
-            for tenant, members in self.current.endpoints.items()
-        }
-        self.configure(msgspec.structs.replace(self.current, endpoints=left))
 
     def _meet(self, method: str) -> Failure | None:
         """Raise what this call was to meet before it does anything; return what it meets afterwards."""

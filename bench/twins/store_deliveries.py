@@ -8,12 +8,11 @@ import copy
 from typing import Final
 
 from zentra.bench.twins.store_rows import Rows
-from zentra.runtime.webhooks.delivery import NEVER_DELIVERED, Delivery, DeliveryState
+from zentra.runtime.webhooks.delivery import Delivery, DeliveryState, is_told
 from zentra.runtime.webhooks.recovery import MissedIntent, Phase, Recovery, RecoveryPage, states_of
 
-__all__ = ["delivery_of", "open_deliveries", "page_of"]
+__all__ = ["delivery_of", "page_of"]
 
-OPEN_DELIVERIES_MAX: Final = 2_000
 DELIVERIES_MAX: Final = 5
 INTENTS_MAX: Final = 3
 
@@ -25,21 +24,8 @@ def delivery_of(rows: Rows, key: str) -> Delivery:
     found.state = state.state if state else DeliveryState.PENDING
     if state is not None:
         found.attempts, found.tries, found.trigger = state.attempts, state.tries, state.trigger
-        found.actor = state.actor
+        found.actor, found.sequence, found.next_at = state.actor, state.sequence, state.next_at
     return found
-
-
-def open_deliveries(rows: Rows, tenant: str, endpoint: str) -> list[Delivery]:
-    """Return what an endpoint has not settled, oldest first."""
-    found = []
-    for key, made in rows.deliveries.items():
-        state = rows.delivery_states.get(key)
-        if state is None or (made.tenant, made.endpoint) != (tenant, endpoint):
-            continue
-        timed = state.state is DeliveryState.RETRYING and state.next_at is not None
-        if not timed and state.state not in (DeliveryState.DELIVERED, DeliveryState.EXHAUSTED):
-            found.append(delivery_of(rows, key))
-    return found[:OPEN_DELIVERIES_MAX]
 
 
 def page_of(rows: Rows, recovery: Recovery) -> RecoveryPage:
@@ -88,9 +74,7 @@ def _missed(rows: Rows, recovery: Recovery, intent: str) -> MissedIntent | None:
     sequences = tuple(
         one.sequence
         for one in transitions
-        if recovery.since <= one.at < recovery.before
-        and one.sequence not in told
-        and not one.event.startswith(NEVER_DELIVERED)
+        if recovery.since <= one.at < recovery.before and one.sequence not in told and is_told(one.event)
     )
     if not sequences:
         return None

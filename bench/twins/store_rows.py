@@ -21,10 +21,12 @@ from zentra.runtime.ports import (
     EXPIRING_MAX,
     WAITING_MAX,
     CaseRow,
+    Configuration,
     DenialRow,
     Expiring,
     ExpiringHold,
     HoldRow,
+    LaneRow,
     LogHead,
     TickPlan,
     TickWrites,
@@ -32,7 +34,7 @@ from zentra.runtime.ports import (
     WaitingCallback,
 )
 from zentra.runtime.stream_ports import Outgoing
-from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
+from zentra.runtime.webhooks.delivery import OPEN, Delivery, DeliveryState
 from zentra.runtime.webhooks.recovery import Recovery
 
 __all__ = [
@@ -46,9 +48,11 @@ __all__ = [
     "behind",
     "check",
     "expiring",
+    "open_keys",
     "owned",
     "refuse_non_uuids",
     "waiting",
+    "without",
 ]
 
 _UUID: Final = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
@@ -82,6 +86,7 @@ class DeliveryRow(Struct):
     tries: int
     trigger: str
     next_at: datetime | None
+    sequence: int = 0
     actor: str = ""
 
 
@@ -115,6 +120,7 @@ class Rows(Struct):
     delivery_places: dict[str, tuple[int, datetime]] = field(
         default_factory=dict
     )  # the sequence told of, and since when
+    lanes: dict[tuple[str, str], LaneRow] = field(default_factory=dict)  # by tenant and endpoint
 
 
 def add(target: Balance, change: Balance) -> None:
@@ -154,6 +160,7 @@ def owned(writes: TickWrites) -> TickWrites:
         leaves=writes.leaves[:],
         tiles=writes.tiles[:],
         heads=writes.heads[:],
+        lanes=dict(writes.lanes),
     )
 
 
@@ -177,6 +184,7 @@ def behind(staged: TickWrites, writes: TickWrites, *, same: bool) -> TickWrites:
         leaves=staged.leaves + later.leaves,
         tiles=staged.tiles + later.tiles,
         heads=staged.heads + later.heads,
+        lanes=staged.lanes | later.lanes,
     )
 
 
@@ -251,16 +259,41 @@ def apply(rows: Rows, plan: TickPlan, writes: TickWrites, now: datetime) -> None
     _apply_desk(rows, writes)
 
 
+def without(current: Configuration, endpoints: Collection[tuple[str, str]]) -> Configuration:
+    """Return a configuration in which these (tenant, endpoint) are disabled."""
+    left = {
+        tenant: tuple(one for one in members if (tenant, one.id) not in endpoints)
+        for tenant, members in current.endpoints.items()
+    }
+    return replace(current, endpoints=left, endpoints_held=current.endpoints_held.union(endpoints))
+
+
+def open_keys(rows: Rows, tenant: str, endpoint: str, timed: bool) -> list[str]:
+    """Return the ids of what an endpoint has not settled, in the order of its lane; what waits for the time of its next
+    try only where `timed`."""
+    found = []
+    for key, made in rows.deliveries.items():
+        row = rows.delivery_states.get(key)
+        if row is None or row.state not in OPEN or (made.tenant, made.endpoint) != (tenant, endpoint):
+            continue
+        if timed or row.state is not DeliveryState.RETRYING or row.next_at is None:
+            found.append((row.sequence, key))
+    return [key for _, key in sorted(found)]
+
+
 def _apply_deliveries(rows: Rows, writes: TickWrites, now: datetime) -> None:
     for delivery, sequence in writes.deliveries:
         rows.deliveries[delivery.id] = copy.copy(delivery)
         rows.delivery_places[delivery.id] = (sequence, now)
         rows.deliveries_made.setdefault(delivery.intent, set()).add(delivery.id)
     for key, (delivery, next_at) in writes.delivery_states.items():
-        if key in writes.deliveries_begun or key in rows.delivery_states:
+        known = rows.delivery_states.get(key)
+        if known is not None or key in writes.deliveries_begun:
             rows.delivery_states[key] = DeliveryRow(
-                delivery.state, delivery.attempts, delivery.tries, delivery.trigger, next_at, delivery.actor
-            )
+                delivery.state, delivery.attempts, delivery.tries, delivery.trigger, next_at,
+                delivery.sequence if known is None else known.sequence, delivery.actor,
+            )  # fmt: skip
+    rows.lanes.update(writes.lanes)
     rows.delivery_attempts.update({(row[0], row[1]): row[2:] for row in writes.delivery_attempts})
 
 

@@ -22,6 +22,7 @@ class ScriptedReply(NamedTuple):
     retry_after_seconds: int | None = None
     body: str = ""
     latency_ms: int = 1
+    aborted: bool = False
 
 
 class Received(NamedTuple):
@@ -52,8 +53,12 @@ class ScriptedEndpoints:
             "content-type": "application/json",
             "webhook-id": call.id,
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": signature_header(call.secrets, call.id, timestamp, call.body),
+            "webhook-signature": signature_header(call.secrets, call.id, timestamp, call.body, call.keys),
         }
+        if call.version:
+            headers["zentra-version"] = call.version
+        if call.sequence:
+            headers["zentra-sequence"] = str(call.sequence)
         reply = self._next(call.url)
         if reply.error not in (
             AttemptError.URL_REFUSED,
@@ -73,6 +78,7 @@ class ScriptedEndpoints:
             retry_after_seconds=reply.retry_after_seconds,
             response_excerpt=reply.body,
             request_headers=tuple(headers.items()),
+            aborted=reply.aborted and reply.error is None,
         )
 
     def answer(self, url: str, script: Sequence[ScriptedReply]) -> None:

@@ -24,6 +24,7 @@ from zentra.client.asynchronous.money import (
 )
 from zentra.client.asynchronous.parties import AsyncParties, AsyncScreening
 from zentra.client.asynchronous.policies import AsyncPolicies
+from zentra.client.asynchronous.routes import AsyncRails, AsyncRoutes
 from zentra.client.asynchronous.transport import AsyncTransport
 from zentra.client.asynchronous.work import (
     AsyncCases,
@@ -85,6 +86,8 @@ class AsyncZentra:
         self.deposits = AsyncDeposits(transport)
         self.fees = AsyncFees(transport)
         self.policies = AsyncPolicies(transport)
+        self.routes = AsyncRoutes(transport)
+        self.rails = AsyncRails(transport)
         self.reviews = AsyncReviews(transport)
         self.approvals = AsyncApprovals(transport)
         self.cases = AsyncCases(transport)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zentra.client import calls, delivery_calls
+from zentra.client.asynchronous.endpoints import AsyncEndpoints
 from zentra.client.asynchronous.transport import AsyncPages, AsyncTransport
-from zentra.client.asynchronous.work import AsyncEndpoints
 from zentra.client.calls import Time
-from zentra.client.delivery_models import AttemptDetail, Recovery, WebhookHealth
+from zentra.client.delivery_models import AttemptDetail, RecoveryState, WebhookHealth
 from zentra.client.models import Command, Delivery
 from zentra.client.webhooks import WebhookVerifier
 
@@ -86,14 +86,14 @@ class AsyncRecoveries:
         created_from: Time | None = None,
         created_before: Time | None = None,
         page_size: int | None = None,
-    ) -> AsyncPages[Recovery]:
+    ) -> AsyncPages[RecoveryState]:
         """Return the recoveries that fit, the newest first."""
         filters = {
             "endpoint": endpoint, "status": status, "created_from": created_from, "created_before": created_before,
         }  # fmt: skip
         return AsyncPages(self._transport, delivery_calls.list_recoveries(page_size, filters))
 
-    async def get(self, id: str) -> Recovery:
+    async def get(self, id: str) -> RecoveryState:
         """Return a recovery, and how far it is."""
         return await self._transport.send(delivery_calls.get_recovery(id))
 

@@ -1,9 +1,8 @@
-"""What people decide, which endpoints there are, and what proves it. Every method may raise APIError and ValueError."""
+"""What people decide, what endpoints are told, and what proves it. Every method may raise APIError and ValueError."""
 
 from __future__ import annotations
 
 from asyncio import sleep
-from collections.abc import Sequence
 from time import monotonic
 
 from zentra.client import calls, proofs
@@ -11,13 +10,12 @@ from zentra.client.asynchronous.transport import AsyncPages, AsyncTransport
 from zentra.client.calls import Time
 from zentra.client.errors import ConflictError
 from zentra.client.evidence import Verdict, verify_packet
-from zentra.client.models import Case, Command, Denial, Endpoint, ErrorPage, Version
+from zentra.client.models import Case, Command, Denial, ErrorPage, Version
 from zentra.client.proofs import EvidenceExport, EvidenceKeys
 
 __all__ = [
     "AsyncCases",
     "AsyncDenials",
-    "AsyncEndpoints",
     "AsyncEvidence",
     "AsyncMeta",
 ]
@@ -83,25 +81,6 @@ class AsyncDenials:
             "created_from": created_from, "created_before": created_before,
         }  # fmt: skip
         return AsyncPages(self._transport, calls.list_denials(page_size, filters))
-
-
-class AsyncEndpoints:
-    """Where webhooks are sent."""
-
-    def __init__(self, transport: AsyncTransport) -> None:
-        self._transport = transport
-
-    async def create(
-        self, *, url: str, events: Sequence[str] | None = None, idempotency_key: str | None = None
-    ) -> Endpoint:
-        """Set up an endpoint and return it with its `secret`, which is shown this once.
-
-        `events` are topics such as `ledger.posted`, beginnings such as `ledger.*`, or `*`."""
-        return await self._transport.send(calls.create_endpoint(url, events, idempotency_key))
-
-    def list(self) -> AsyncPages[Endpoint]:
-        """Return the endpoints, without their secrets."""
-        return AsyncPages(self._transport, calls.list_endpoints())
 
 
 class AsyncEvidence:

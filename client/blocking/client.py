@@ -26,6 +26,7 @@ from zentra.client.blocking.money import (
 )
 from zentra.client.blocking.parties import Parties, Screening
 from zentra.client.blocking.policies import Policies
+from zentra.client.blocking.routes import Rails, Routes
 from zentra.client.blocking.transport import Transport
 from zentra.client.blocking.work import (
     Cases,
@@ -87,6 +88,8 @@ class Zentra:
         self.deposits = Deposits(transport)
         self.fees = Fees(transport)
         self.policies = Policies(transport)
+        self.routes = Routes(transport)
+        self.rails = Rails(transport)
         self.reviews = Reviews(transport)
         self.approvals = Approvals(transport)
         self.cases = Cases(transport)

@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zentra.client import calls, delivery_calls
+from zentra.client.blocking.endpoints import Endpoints
 from zentra.client.blocking.transport import Pages, Transport
-from zentra.client.blocking.work import Endpoints
 from zentra.client.calls import Time
-from zentra.client.delivery_models import AttemptDetail, Recovery, WebhookHealth
+from zentra.client.delivery_models import AttemptDetail, RecoveryState, WebhookHealth
 from zentra.client.models import Command, Delivery
 from zentra.client.webhooks import WebhookVerifier
 
@@ -88,14 +88,14 @@ class Recoveries:
         created_from: Time | None = None,
         created_before: Time | None = None,
         page_size: int | None = None,
-    ) -> Pages[Recovery]:
+    ) -> Pages[RecoveryState]:
         """Return the recoveries that fit, the newest first."""
         filters = {
             "endpoint": endpoint, "status": status, "created_from": created_from, "created_before": created_before,
         }  # fmt: skip
         return Pages(self._transport, delivery_calls.list_recoveries(page_size, filters))
 
-    def get(self, id: str) -> Recovery:
+    def get(self, id: str) -> RecoveryState:
         """Return a recovery, and how far it is."""
         return self._transport.send(delivery_calls.get_recovery(id))
 

@@ -1,10 +1,9 @@
-"""What people decide, which endpoints there are, and what proves it. Every method may raise APIError and ValueError.
+"""What people decide, what endpoints are told, and what proves it. Every method may raise APIError and ValueError.
 
 Made from its twin in `client/asynchronous` by `python -m tests.catalogue`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from time import monotonic, sleep
 
 from zentra.client import calls, proofs
@@ -12,13 +11,12 @@ from zentra.client.blocking.transport import Pages, Transport
 from zentra.client.calls import Time
 from zentra.client.errors import ConflictError
 from zentra.client.evidence import Verdict, verify_packet
-from zentra.client.models import Case, Command, Denial, Endpoint, ErrorPage, Version
+from zentra.client.models import Case, Command, Denial, ErrorPage, Version
 from zentra.client.proofs import EvidenceExport, EvidenceKeys
 
 __all__ = [
     "Cases",
     "Denials",
-    "Endpoints",
     "Evidence",
     "Meta",
 ]
@@ -84,23 +82,6 @@ class Denials:
             "created_from": created_from, "created_before": created_before,
         }  # fmt: skip
         return Pages(self._transport, calls.list_denials(page_size, filters))
-
-
-class Endpoints:
-    """Where webhooks are sent."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def create(self, *, url: str, events: Sequence[str] | None = None, idempotency_key: str | None = None) -> Endpoint:
-        """Set up an endpoint and return it with its `secret`, which is shown this once.
-
-        `events` are topics such as `ledger.posted`, beginnings such as `ledger.*`, or `*`."""
-        return self._transport.send(calls.create_endpoint(url, events, idempotency_key))
-
-    def list(self) -> Pages[Endpoint]:
-        """Return the endpoints, without their secrets."""
-        return Pages(self._transport, calls.list_endpoints())
 
 
 class Evidence:

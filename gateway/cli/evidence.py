@@ -16,14 +16,18 @@ import msgspec
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from zentra.runtime.evidence.anchors import is_anchor_file, read_anchors
 from zentra.runtime.evidence.bundle_check import BundleVerdict
-from zentra.runtime.evidence.heads import TreeHead, load_public_key
-from zentra.runtime.evidence.keyring import KeyRing, head_flaw_in, ring_of
+from zentra.runtime.evidence.heads import ORIGIN, TreeHead
+from zentra.runtime.evidence.history import HistoryFlaw, ring_with
+from zentra.runtime.evidence.key_files import history_of_file, key_ring_of_file
+from zentra.runtime.evidence.keyring import KeyRing, RingKey, head_flaw_in
 from zentra.runtime.evidence.notes import NoteFlaw, read_note
 from zentra.runtime.evidence.packet import Problem, Verdict
-from zentra.runtime.evidence.verifying import verify_text
+from zentra.runtime.evidence.personal import personal_in
+from zentra.runtime.evidence.verifying import packet_of_envelope, verify_text
 
-__all__ = ["ExitCode", "anchor_of", "evidence_app", "is_tar", "read_file", "refused"]
+__all__ = ["ExitCode", "Group", "OwnCommand", "anchor_of", "evidence_app", "is_tar", "read_file", "refused"]
 
 PROBLEMS_SHOWN_MAX = 20  # the first one names the place; the rest of a long list only repeats its echo
 TAR_MAGIC = (257, b"ustar")
@@ -58,7 +62,7 @@ class OwnCommand(TyperCommand):
             return super().make_context(*args, **kwargs)
 
 
-class _Group(TyperGroup):
+class Group(TyperGroup):
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         with _own_usage_code():
             return super().make_context(*args, **kwargs)
@@ -70,13 +74,17 @@ class _Group(TyperGroup):
 
 EPILOG = "Exit codes: 0 verified or done, 1 tampered, 2 incomplete, 3 wrong usage, or it could not be done."
 evidence_app = typer.Typer(
-    help="Evidence: verify it offline, export it, make it readable.", cls=_Group, no_args_is_help=True,
+    help="Evidence: verify it offline, export it, make it readable.", cls=Group, no_args_is_help=True,
     rich_markup_mode=None,
 )  # fmt: skip
-KEY = typer.Option(metavar="PUB.pem", help="An Ed25519 public key that may have signed, in PEM; may come again.")
+KEY = typer.Option(metavar="PUB.pem", help="Ed25519 public keys to believe: PEM, or a JWK set; may come again.")
+HISTORY = typer.Option(
+    None, "--history", metavar="KEYS.json",
+    help="The history of the keys: each that its signatures join to a --key is believed, in its time.",
+)  # fmt: skip
 ANCHOR = typer.Option(
     [], "--anchor", metavar="CHECKPOINT",
-    help="A checkpoint that you kept: a signed note, or the head of a packet as JSON; may come again.",
+    help="Checkpoints that you kept: a signed note, a head as JSON, or a file of anchors; may come again.",
 )  # fmt: skip
 
 
@@ -89,6 +97,7 @@ def _evidence() -> None:
 def verify(
     file: Path = typer.Argument(metavar="FILE", help="A packet, its envelope, a bundle, a proof or a checkpoint."),
     key: list[Path] = KEY,
+    history: Path | None = HISTORY,
     anchor: list[Path] = ANCHOR,
     jobs: int = typer.Option(1, min=1, max=64, help="How many processes share the work of a large bundle."),
     as_json: bool = typer.Option(False, "--json", help="Print the whole verdict as JSON."),
@@ -102,11 +111,12 @@ def verify(
     Examples:
       zentra evidence verify packet.json --key pub.pem
       zentra evidence verify acme-2026-10.tar --key pub.pem --anchor october.checkpoint --jobs 2
+      zentra evidence verify acme.tar --key first.pem --history evidence-keys.json --anchor anchors.jsonl
       zentra evidence verify consistency.json --key pub.pem --json
     """
-    ring = _ring(key)
+    ring = _ring(key, history)
     try:
-        anchors = [anchor_of(read_file(one), ring) for one in anchor]
+        anchors = [head for one in anchor for head in _anchors(one, ring, file)]
     except NoteFlaw as flaw:
         problem = Problem(flaw.code, "anchor", str(flaw))
         verdict: Verdict | BundleVerdict = Verdict(ok=False, integrity=False, completeness=False, problems=(problem,))
@@ -118,6 +128,9 @@ def verify(
     else:
         for line in _report(verdict, code):
             typer.echo(line)
+        if verdict.ok and not is_tar(file):
+            for line in _told_personal(read_file(file)):
+                typer.echo(line)
     raise typer.Exit(code)
 
 
@@ -188,8 +201,31 @@ def _told(verdict: Verdict) -> Iterator[str]:
     if verdict.records:
         yield f"  records      {verdict.records}"
         yield f"  attachments  {verdict.attachments}"
-    yield f"  head         {verdict.head_size} leaves at {verdict.head_at}"
-    yield f"  key          {verdict.key_id}"
+    if verdict.head_size is not None:
+        yield f"  head         {verdict.head_size} leaves at {verdict.head_at}"
+        yield f"  key          {verdict.key_id}"
+
+
+def _told_personal(data: bytes) -> Iterator[str]:
+    """Say how much of the personal data of a verified packet can be read."""
+    try:
+        packet = msgspec.json.decode(packet_of_envelope(data), type=_Personal)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return
+    named = personal_in(packet.command.get("metadata") or {})
+    here = {attachment.sha256 for attachment in packet.attachments}
+    if named:
+        opened = sum(digest in here for digest in named.values())
+        yield f"  personal     {len(named)} values, {opened} readable, {len(named) - opened} erased or left out"
+
+
+class _Attached(msgspec.Struct, frozen=True):
+    sha256: str
+
+
+class _Personal(msgspec.Struct, frozen=True):
+    command: dict[str, Any] = {}
+    attachments: list[_Attached] = []
 
 
 def _told_bundle(verdict: BundleVerdict) -> Iterator[str]:
@@ -219,14 +255,46 @@ def read_file(path: Path) -> bytes:
         raise refused(f"{path}: {error.strerror or error}") from error
 
 
-def _ring(paths: Sequence[Path]) -> KeyRing:
-    keys = []
+def _ring(paths: Sequence[Path], history: Path | None = None) -> KeyRing:
+    ring: dict[str, RingKey] = {}
     for path in paths:
         try:
-            keys.append(load_public_key(read_file(path)))
+            ring |= key_ring_of_file(read_file(path))
         except ValueError as error:
             raise refused(f"{path}: {error}") from error
-    return ring_of(keys)
+    if history is None:
+        return ring
+    try:
+        return ring_with(ring, history_of_file(read_file(history)))
+    except HistoryFlaw as flaw:
+        raise refused(f"{history}: {flaw.code}: {flaw}") from flaw
+
+
+def _anchors(path: Path, ring: KeyRing, about: Path) -> list[TreeHead]:
+    """Return what a file keeps: of many checkpoints those that concern whose evidence `about` is."""
+    data = read_file(path)
+    if not is_anchor_file(data):
+        return [anchor_of(data, ring)]
+    return read_anchors(data, ring, _tenant_of(about))
+
+
+def _tenant_of(file: Path) -> str | None:
+    """Return whose evidence a file says it is, or None where it does not say; a verifier sees to the rest."""
+    if is_tar(file):
+        from zentra.storage.verification.bundle_files import tenant_of_bundle
+
+        return tenant_of_bundle(file)
+    data = read_file(file)
+    if data.startswith(ORIGIN.encode()):
+        return data.partition(b"\n")[0].removeprefix(ORIGIN.encode()).decode("utf-8", "replace")
+    try:
+        return msgspec.json.decode(packet_of_envelope(data), type=_Whose).tenant
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+class _Whose(msgspec.Struct, frozen=True):
+    tenant: str | None = None
 
 
 def refused(reason: str) -> typer.Exit:

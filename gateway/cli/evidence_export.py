@@ -25,11 +25,13 @@ from zentra.gateway.production import assert_production
 from zentra.gateway.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from zentra.runtime.evidence.keyring import KeyRing
     from zentra.storage.pool import Pool
     from zentra.storage.verification.bundling import BundleMade
 
-__all__ = ["BUNDLE_TEXTS", "bundle_texts"]
+__all__ = ["BUNDLE_TEXTS", "asked_of", "bundle_texts", "signing_now"]
 
 T = TypeVar("T")
 
@@ -96,7 +98,7 @@ def export(
     """
 
     async def work(known: Settings, url: str, pool: Pool) -> BundleMade:
-        from zentra.gateway.cli.ledger import moment, signing_key
+        from zentra.gateway.cli.ledger import moment
         from zentra.gateway.cli.periods import somebody
         from zentra.storage.verification.bundling import BundleAsked, make_bundle
 
@@ -108,11 +110,11 @@ def export(
         _assert_kinds(type)
         with shown_progress() as progress:
             return await make_bundle(
-                url, pool, out, asked, key=signing_key(known), ring=await _ring(pool, known, key),
+                url, pool, out, asked, key=await signing_now(pool, known), ring=await _ring(pool, known, key),
                 texts=bundle_texts(), progress=progress,
             )  # fmt: skip
 
-    made = _asked(work)
+    made = asked_of(work)
     if as_json:
         say_json(made)
         return
@@ -146,7 +148,7 @@ def checkpoint(
             raise SettingsError(f"the log of {tenant} has no checkpoint of this size")
         return _note(head, await _ring(pool, known, key))
 
-    typer.echo(_asked(work), nl=False)
+    typer.echo(asked_of(work), nl=False)
 
 
 @evidence_app.command(cls=OwnCommand, epilog=EPILOG)
@@ -178,7 +180,7 @@ def consistency(
             second=Edge(notes[1], found.second), tenant=tenant,
         )  # fmt: skip
 
-    say_json(_asked(work))
+    say_json(asked_of(work))
 
 
 @evidence_app.command(cls=OwnCommand, epilog=EPILOG)
@@ -242,20 +244,30 @@ def _note(head: Any, ring: KeyRing) -> str:
 
 async def _ring(pool: Pool, known: Settings, given: list[Path]) -> KeyRing:
     """Return the keys of the installation, and those that were given."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
     from zentra.gateway.cli.ledger import public_keys
     from zentra.runtime.evidence.keyring import RingKey
-    from zentra.storage.reads.proofs import evidence_keys
+    from zentra.storage.intake.evidence_keys import key_history
 
-    kept = await evidence_keys(pool)
-    ring = {kid: RingKey(Ed25519PublicKey.from_public_bytes(raw)) for kid, raw in kept.items()}
+    ring = dict((await key_history(pool)).ring())
     if given or known.evidence_key:
-        ring |= {kid: RingKey(one) for kid, one in public_keys(known, given).items()}
+        ring = {kid: RingKey(one) for kid, one in public_keys(known, given).items()} | ring
     return ring
 
 
-def _asked(work: Callable[[Settings, str, Pool], Coroutine[Any, Any, T]]) -> T:
+async def signing_now(pool: Pool, known: Settings) -> Ed25519PrivateKey:
+    """Return the key that signs now; raise SettingsError where this installation's settings lack it."""
+    from zentra.gateway.cli.ledger import signing_key
+    from zentra.gateway.signing import evidence_keys_of, key_for
+    from zentra.storage.intake.evidence_keys import key_history, signing_keys
+
+    signing_key(known)
+    key = key_for(evidence_keys_of(known), signing_keys(await key_history(pool)))
+    if key is None:
+        raise SettingsError("ZENTRA_EVIDENCE_KEY lacks the key in force; see: zentra evidence keys list")
+    return key
+
+
+def asked_of(work: Callable[[Settings, str, Pool], Coroutine[Any, Any, T]]) -> T:
     """Return what `work` returns; whatever is expected to keep it from that is told, and leaves with 3."""
     from zentra.gateway.cli.ledger import url_of
     from zentra.storage.pool import open_pool

@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from zentra.client.api import APIConnectionError, AsyncZentra
 from zentra.client.models import StreamEvent
-from zentra.runtime.webhooks.delivery import NEVER_DELIVERED
+from zentra.runtime.webhooks.delivery import is_told
 from zentra.runtime.webhooks.standard import matches, parse_secret, signature_header
 
 __all__ = ["Forwarded", "Listener", "secret_of"]
@@ -95,7 +95,7 @@ class Listener:
         record = event.record
         if event.event in TOLD_AGAIN:
             await self._forward_again(http, event)
-        elif not event.event.startswith(NEVER_DELIVERED) and matches(self._events, event.event):
+        elif is_told(event.event) and matches(self._events, event.event):
             body = await self._client.webhooks.body(record.intent, record.sequence)
             await self._send(http, event, event.event, record.sequence, body, resent=False)
 

@@ -81,9 +81,10 @@ def demo(as_json: bool = JSON_OPTION) -> None:
     Everything runs on this machine in a temporary directory. Exit code 0 means that every story ended as it has to.
     """
     _end_on_sigterm()
-    from zentra.gateway.demo.demo import run
+    from zentra.gateway.rehearsals.incidents import DEMO, INCIDENTS
+    from zentra.gateway.rehearsals.rehearsal import rehearse_embedded
 
-    raise typer.Exit(run(json_output=as_json))
+    raise typer.Exit(rehearse_embedded([INCIDENTS[name] for name in DEMO], title="Zentra demo", json_output=as_json))
 
 
 def bench(context: typer.Context) -> None:

@@ -249,14 +249,11 @@ def url_of(known: Settings) -> str:
 
 def signing_key(known: Settings) -> Ed25519PrivateKey:
     """Return the key that the installation signs with; raise SettingsError."""
-    from zentra.runtime.evidence.heads import load_private_key
+    from zentra.gateway.signing import evidence_keys_of
 
     if not known.evidence_key:
         raise SettingsError("ZENTRA_EVIDENCE_KEY is not set; what is kept has to be signed")
-    try:
-        return load_private_key(known.evidence_key.encode())
-    except ValueError as error:
-        raise SettingsError(f"ZENTRA_EVIDENCE_KEY: {error}") from error
+    return evidence_keys_of(known)[0]
 
 
 def public_keys(known: Settings, files: Sequence[Path]) -> dict[str, Ed25519PublicKey]:

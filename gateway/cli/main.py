@@ -25,6 +25,7 @@ from zentra.gateway.cli.ledger import add_ledger
 from zentra.gateway.cli.periods import add_periods
 from zentra.gateway.cli.policy import add_policy
 from zentra.gateway.cli.rates import add_rates
+from zentra.gateway.cli.rehearse import add_rehearse
 from zentra.gateway.cli.reviews import add_reviews
 from zentra.gateway.cli.routes import add_routes
 from zentra.gateway.cli.screening import add_screening
@@ -42,6 +43,7 @@ A money runtime: a financial intent becomes controlled, ledgered, routed and evi
 Try it on this machine, without anything installed beside it:
   zentra dev            servers, gateway, worker and a sandbox rail, with keys and a curl to paste
   zentra demo           one transfer and five incidents, told as they happen
+  zentra rehearse all   every failure it is built for, with the evidence each leaves
 
 \b
 Run it for real (every process reads ZENTRA_… variables; see: zentra config show):
@@ -76,12 +78,14 @@ add_periods(app)
 add_archive(app)
 add_screening(app)
 add_webhooks(app)
+add_rehearse(app)
 app.add_typer(config_app, name="config")
 
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def evidence(context: typer.Context) -> None:
     """Verify evidence offline by the public key alone, export it, make it readable."""
+    from zentra.gateway.cli import evidence_anchors, evidence_erasure, evidence_export, evidence_keys  # noqa: F401 - they add their commands
     from zentra.gateway.cli.evidence import evidence_app
 
     evidence_app(args=context.args, prog_name="zentra evidence")

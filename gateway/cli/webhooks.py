@@ -23,7 +23,7 @@ from zentra.gateway.settings import SettingsError
 
 if TYPE_CHECKING:
     from zentra.client.api import Zentra
-    from zentra.client.delivery_models import Recovery
+    from zentra.client.delivery_models import RecoveryState
     from zentra.gateway.cli.forwarding import Forwarded
 
 __all__ = ["add_webhooks", "since_of"]
@@ -143,7 +143,7 @@ def recover_webhooks(
     """
     from_ = since_of(since, datetime.now(UTC))
 
-    def ask(client: Zentra) -> Recovery | None:
+    def ask(client: Zentra) -> RecoveryState | None:
         given = client.webhooks.recoveries.start(
             endpoint, since=from_, which=which, events=[one.strip() for one in events.split(",") if one] or None,
             dry_run=dry_run, idempotency_key=idempotency_key,
@@ -162,7 +162,7 @@ def recover_webhooks(
             f"{found.skipped} being sent already")  # fmt: skip
 
 
-def _worked_off(client: Zentra, recovery: str, wait: bool) -> Recovery | None:
+def _worked_off(client: Zentra, recovery: str, wait: bool) -> RecoveryState | None:
     """Return how far a recovery is, at its end where that is waited for; None before it has begun."""
     from zentra.client.api import NotFoundError
 

@@ -26,6 +26,7 @@ from zentra.gateway.description.door import (
     schema_of_type,
 )
 from zentra.gateway.description.evidence_doors import EVIDENCE_DOORS
+from zentra.gateway.description.hook_doors import HOOK_DOORS
 from zentra.gateway.description.route_doors import ROUTE_DOORS
 from zentra.gateway.description.rows import COMMAND_HEADERS as _COMMAND_HEADERS
 from zentra.gateway.description.rows import REPLAYED as _REPLAYED
@@ -43,12 +44,12 @@ from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOL
 from zentra.gateway.routes.parties import AMENDMENT, KYC, PARTY, PARTY_FILTERS, RESCREEN
 from zentra.gateway.routes.policies import BACKTEST, DRAFT
 from zentra.gateway.routes.reviews import ASSIGNMENT, CLAIM, COMMENT, DECISIONS_MAX, ESCALATION, REVIEW_FILTERS, VERDICT
-from zentra.gateway.routes.webhooks import ENDPOINT, NOTHING
+from zentra.gateway.routes.webhooks import NOTHING
 from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.intents.command import intent_schema
 from zentra.runtime.policy.backtest import BacktestReport
 from zentra.runtime.rails.port import CallbackCode
-from zentra.storage.reads.deliveries import RecoveryView, WebhookHealth
+from zentra.storage.reads.deliveries import RecoveryState, WebhookHealth
 
 __all__ = ["DOORS", "WITHOUT_ROUTE", "Door", "Media", "Query", "codes_of", "schema_of_fields"]
 
@@ -312,16 +313,8 @@ DOORS: Final[Mapping[str, Door]] = {
         name="explain_intent", tag="policies", summary="Why each decision on an intent was what it was, made again.",
         answers={200: pages.Decisions}, codes=("not_found",),
     ),
+    **HOOK_DOORS,
     **ROUTE_DOORS,
-    "POST /webhooks/endpoints": Door(
-        name="create_endpoint", tag="webhooks", summary="Set up an endpoint and show its secret, once.",
-        answers={201: shapes.EndpointMade}, takes=schema_of_fields(ENDPOINT), key="once", headers=_REPLAYED,
-        codes=("endpoint_exists",),
-    ),
-    "GET /webhooks/endpoints": Door(
-        name="list_endpoints", tag="webhooks", summary="The tenant's endpoints, without secrets.",
-        answers={200: pages.Endpoints},
-    ),
     "GET /webhooks/deliveries": _list(
         "list_deliveries", "webhooks", "Deliveries, the newest first.", pages.Deliveries, DELIVERY_FILTERS,
         "not_found",
@@ -346,7 +339,7 @@ DOORS: Final[Mapping[str, Door]] = {
         "list_recoveries", "webhooks", "Recoveries, the newest first.", pages.Recoveries, RECOVERY_FILTERS
     ),
     "GET /webhooks/recoveries/{id}": Door(
-        name="show_recovery", tag="webhooks", summary="A recovery, and how far it is.", answers={200: RecoveryView},
+        name="show_recovery", tag="webhooks", summary="A recovery, and how far it is.", answers={200: RecoveryState},
         codes=("not_found",),
     ),
     "GET /webhooks/health": Door(

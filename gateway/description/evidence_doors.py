@@ -20,6 +20,7 @@ from zentra.gateway.routes.evidence import (
     NOTE_TYPE,
     PACKET_QUERY,
 )
+from zentra.gateway.routes.evidence_keys import JWK_SET_TYPE
 from zentra.storage.reads.proofs import ExportView
 
 __all__ = ["EVIDENCE_DOORS", "ConsistencyShown", "EvidenceKeys", "Exports", "InclusionShown"]
@@ -42,6 +43,8 @@ class EvidenceKey(Struct, frozen=True):
     key_id: str
     pem: str
     verifier_key: str
+    since: str | None
+    until: str | None
 
 
 class EvidenceKeys(Struct, frozen=True):
@@ -123,6 +126,15 @@ EVIDENCE_DOORS: Final[Mapping[str, Door]] = {
     "GET /evidence/keys": Door(
         name="list_evidence_keys", tag="evidence", summary="The public keys that sign the tenant's log.",
         answers={200: EvidenceKeys},
+    ),
+    "GET /.well-known/zentra-evidence-keys": Door(
+        name="show_key_history", tag="evidence",
+        summary="The keys with their times and the signed history, for everybody.",
+        answers={
+            200: Media(JWK_SET_TYPE, "a JWK set (RFC 7517) with the entries of the history"),
+            304: Media("", "as the etag says"),
+        },
+        headers=("etag",), codes=("evidence_key_absent",),
     ),
     "GET /evidence/exports": list_row(
         "list_exports", "evidence", "Who exported which part of the log, the latest first.", Exports, EXPORT_FILTERS

@@ -23,7 +23,7 @@ from zentra.runtime.codes import CODES
 from zentra.runtime.intents.command import KEY_PATTERN
 from zentra.runtime.intents.vocabulary import Topic
 from zentra.runtime.ledger.money import currencies
-from zentra.runtime.webhooks.delivery import NEVER_DELIVERED
+from zentra.runtime.webhooks.delivery import is_told
 
 __all__ = ["REFERENCES", "components_of", "openapi", "rendered", "shared"]
 
@@ -104,6 +104,7 @@ _PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
 }  # fmt: skip
 _PATH: Final[Mapping[str, str]] = {
+    "tenant": "the tenant",
     "id": "an id of this tenant; unknown ids and those of others are the same 404",
     "rail": "the name of the rail",
     "code": "an error code",
@@ -148,7 +149,7 @@ def openapi(routes: Sequence[Route]) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
-        "webhooks": {str(topic): _webhook(topic) for topic in Topic if not topic.startswith(NEVER_DELIVERED)},
+        "webhooks": {str(topic): _webhook(topic) for topic in Topic if is_told(topic)},
         "components": {
             "schemas": dict(sorted((components_of(_types()) | _bodies(routes)).items())),
             "responses": _problems(routes),
@@ -350,10 +351,15 @@ def _headers(*names: str) -> dict[str, Any]:
 
 
 def _webhook(topic: Topic) -> dict[str, Any]:
+    optional = {
+        "zentra-version": "the version of the API that the endpoint is pinned to",
+        "zentra-sequence": "the place of this event among all that the endpoint gets; whoever wants an order has one",
+    }
     named = {
         "webhook-id": "the same on every attempt and replay: whoever has seen it has nothing more to do",
         "webhook-timestamp": "unix time of the attempt",
-        "webhook-signature": "`v1,` and HMAC-SHA256 of `id.timestamp.body`; more while a secret rotates",
+        "webhook-signature": "`v1,` and HMAC-SHA256 of `id.timestamp.body`; more while a secret rotates, and "
+        "`v1a,` with Ed25519 where the endpoint asked for it",
     }
     return {
         "post": {
@@ -364,6 +370,10 @@ def _webhook(topic: Topic) -> dict[str, Any]:
             "parameters": [
                 {"name": name, "in": "header", "required": True, "schema": {"type": "string"}, "description": text}
                 for name, text in named.items()
+            ]
+            + [
+                {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": text}
+                for name, text in optional.items()
             ],
             "requestBody": {
                 "required": True,

@@ -18,15 +18,16 @@ from zentra.gateway.description.account_shapes import (
     StatementLine,
 )
 from zentra.gateway.description.holdings import HoldShown
+from zentra.gateway.description.hook_shapes import Endpoint
 from zentra.gateway.description.ledger_shapes import AccountEntry
 from zentra.gateway.description.shapes import Delivery, IntentShown, PolicySummary
 from zentra.runtime.policy.replay import Explanation
 from zentra.storage.reads.approvals import ApprovalView
 from zentra.storage.reads.border import DenialView
-from zentra.storage.reads.deliveries import AttemptDetail, RecoveryView
+from zentra.storage.reads.deliveries import AttemptDetail, RecoveryState
 from zentra.storage.reads.fees import ScheduleView
 from zentra.storage.reads.reviews import ReviewView
-from zentra.storage.reads.work import CaseView, EndpointView
+from zentra.storage.reads.work import CaseView
 
 __all__ = [
     "Accounts", "Approvals", "Books", "Cases", "Changes", "Chart", "Decisions", "Deliveries", "DeliveryAttempts",
@@ -153,7 +154,7 @@ class Denials(Struct, frozen=True):
 class Endpoints(Struct, frozen=True):
     """The tenant's endpoints, without secrets."""
 
-    data: list[EndpointView]
+    data: list[Endpoint]
     has_more: bool
     next_cursor: str | None
 
@@ -177,7 +178,7 @@ class DeliveryAttempts(Struct, frozen=True):
 class Recoveries(Struct, frozen=True):
     """Recoveries, newest first."""
 
-    data: list[RecoveryView]
+    data: list[RecoveryState]
     has_more: bool
     next_cursor: str | None
 

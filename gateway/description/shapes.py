@@ -22,7 +22,7 @@ from zentra.storage.reads.work import AttemptView, CaseView, CommandView
 
 __all__ = [
     "Accepted", "BulkAnswer", "BulkAnswers", "CallbackTaken", "CaseView", "CommandAnswer", "CommandView", "Delivery",
-    "Digits", "EndpointMade", "ErrorPage", "Hash", "Intent", "IntentShown", "Live", "PolicyShown", "PolicySummary",
+    "Digits", "ErrorPage", "Hash", "Intent", "IntentShown", "Live", "PolicyShown", "PolicySummary",
     "PolicyVersion", "ProblemDocument", "Readiness", "RecordShown", "ReviewView", "SelfLink", "Uuid", "VersionShown",
     "WebhookBody",
 ]  # fmt: skip
@@ -178,6 +178,18 @@ class CallbackShown(Struct, frozen=True, kw_only=True):
     same_as: str | None = None
 
 
+class EndpointGone(Struct, frozen=True, kw_only=True):
+    """An endpoint that was disabled, and what it answered to which delivery."""
+
+    id: str
+    reason: Literal["gone", "failing"]
+    delivery: Uuid
+    event: Topic
+    attempts: int
+    status_code: int | None
+    error: str | None
+
+
 class WebhookData(Struct, frozen=True, kw_only=True):
     """The intent as it was at this event; `object_version` orders the events of one intent."""
 
@@ -196,6 +208,8 @@ class WebhookData(Struct, frozen=True, kw_only=True):
     trace_id: str
     tracestate: str | UnsetType = UNSET
     hold: HoldStanding | UnsetType = UNSET
+    fetch: str | UnsetType = UNSET
+    endpoint: EndpointGone | UnsetType = UNSET
 
 
 class WebhookBody(Struct, frozen=True):
@@ -315,17 +329,6 @@ class SelfLink(Struct, frozen=True):
     """Where to look next."""
 
     self: str
-
-
-class EndpointMade(Struct, frozen=True, kw_only=True):
-    """A webhook endpoint; `secret` is shown once, and null in a replay."""
-
-    id: str
-    url: str
-    events: list[str]
-    status: Literal["enabled"]
-    created_by: str
-    secret: str | None
 
 
 class IntentLink(Struct, frozen=True):

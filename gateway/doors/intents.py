@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -18,6 +18,7 @@ from zentra.gateway.doors.intake import Intake, IntakeItem, IntakeOutcome, Intak
 from zentra.gateway.doors.pressure import Overloaded
 from zentra.gateway.http.problems import Problem, document, of_error, of_violations
 from zentra.gateway.http.reading import one_key
+from zentra.runtime.evidence.personal import SUBJECT, is_personal
 from zentra.runtime.idempotency import Answer
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.intents.command import IntentCommand, Violation, parse_intent
@@ -26,6 +27,10 @@ __all__ = ["BATCH_MAX", "Asker", "BatchAnswer", "Created", "IntentDoor"]
 
 BATCH_MAX: Final = 1_000  # two commits of the intake; and a request of that many stays below 1 MiB
 RETRY_SECONDS: Final = 1  # a commit takes milliseconds, and this is the smallest a header can say
+
+
+Commit: TypeAlias = Callable[[str, Mapping[str, str]], Awaitable[dict[str, str]]]
+"""Tenant and metadata -> metadata with commitments, once the openings are kept."""
 
 
 class Created(Struct, frozen=True):
@@ -57,8 +62,9 @@ class BatchAnswer(Struct, frozen=True):
 class IntentDoor:
     """Creates intents, one or many."""
 
-    def __init__(self, intake: Intake, instruments: Instruments) -> None:
-        self._intake, self._instruments = intake, instruments
+    def __init__(self, intake: Intake, instruments: Instruments, personal: Commit) -> None:
+        """`personal` keeps what is personal in metadata beside, and returns metadata with commitments."""
+        self._intake, self._instruments, self._personal = intake, instruments, personal
 
     async def create(
         self,
@@ -72,7 +78,8 @@ class IntentDoor:
 
         Raises Problem, Overloaded, Unavailable or DataError; after each of them the same request may be sent again."""
         self.check(asker.source)
-        return await self._alone(self._item(body, key_of, asker, request_id, kinds), asker)
+        item = self._item(body, key_of, asker, request_id, kinds)
+        return await self._alone(await self._committed(item) if item.command.metadata else item, asker)
 
     async def ask(self, command: IntentCommand, key: str, asker: Asker, request_id: str) -> Created:
         """Return the answer to a command that a door of its own has made; raises as `create` does."""
@@ -81,7 +88,18 @@ class IntentDoor:
             tenant=asker.tenant, principal=asker.principal, role=asker.role, command=command, key=key,
             request_id=request_id, trace=asker.trace, intent_id=command.intent_id, tracestate=asker.tracestate,
         )  # fmt: skip
-        return await self._alone(item, asker)
+        return await self._alone(await self._committed(item) if item.command.metadata else item, asker)
+
+    async def _committed(self, item: IntakeItem, root: str = "") -> IntakeItem:
+        """Return the request with commitments in the place of what is personal; raises Problem and Unavailable."""
+        metadata = item.command.metadata
+        if not is_personal(metadata):
+            return item
+        if not metadata.get(SUBJECT):
+            detail = f"{SUBJECT}: whose data it is, in your own words, so that it can be erased"
+            raise of_violations([Violation(f"{root}/metadata", "personal_subject_missing", detail)])
+        kept = await self._personal(item.tenant, metadata)
+        return replace(item, command=replace(item.command, metadata=kept))
 
     async def _alone(self, item: IntakeItem, asker: Asker) -> Created:
         asked = Together(1)
@@ -104,7 +122,9 @@ class IntentDoor:
         if len(bodies) > BATCH_MAX:
             raise Problem("batch_too_large", f"{len(bodies)} intents; send at most {BATCH_MAX} in one request")
         asked = Together(len(bodies))
-        items = [self._begin(body, asker, f"{request_id}.{place}", asked, place) for place, body in enumerate(bodies)]
+        items = [
+            await self._begin(body, asker, f"{request_id}.{place}", asked, place) for place, body in enumerate(bodies)
+        ]
         results = await asked.done
         outcomes = Counter([result.outcome for result in results if isinstance(result, IntakeResult)])
         for outcome, times in outcomes.items():
@@ -114,10 +134,14 @@ class IntentDoor:
             for place, (item, result) in enumerate(zip(items, results, strict=True))
         ]
 
-    def _begin(self, body: object, asker: Asker, request_id: str, asked: Together, place: int) -> IntakeItem | None:
+    async def _begin(
+        self, body: object, asker: Asker, request_id: str, asked: Together, place: int
+    ) -> IntakeItem | None:
         """Submit one intent of many; what speaks against it is its result."""
         try:
             item = self._item(body, _own_key, asker, request_id, None, f"/{place}")
+            if item.command.metadata:
+                item = await self._committed(item, f"/{place}")
             self._submit(item, asked, place, asker.source)
         except Exception as error:  # also what nobody foresaw: it is this intent's alone, and `_end` has it logged
             asked.settle(place, error)

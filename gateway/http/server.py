@@ -19,7 +19,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import uvicorn
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from zentra.gateway.access.certificates import secured
 from zentra.gateway.access.opening import open_access
@@ -52,6 +51,7 @@ from zentra.gateway.routes.deposits import DepositRoutes
 from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
 from zentra.gateway.routes.evidence import EvidenceRoutes
+from zentra.gateway.routes.evidence_keys import KeyRoutes
 from zentra.gateway.routes.fees import FeeRoutes
 from zentra.gateway.routes.health import HealthRoutes
 from zentra.gateway.routes.holds import HoldRoutes
@@ -65,12 +65,14 @@ from zentra.gateway.routes.statements import StatementRoutes
 from zentra.gateway.routes.webhooks import WebhookRoutes
 from zentra.gateway.scorers import load_scorers
 from zentra.gateway.sealing import Sealer
-from zentra.gateway.settings import Settings, SettingsError
+from zentra.gateway.settings import Settings
+from zentra.gateway.signing import evidence_keys_of
 from zentra.runtime.errors import Unavailable
-from zentra.runtime.evidence.heads import load_private_key
 from zentra.runtime.subjects import COMMANDS
 from zentra.storage.idempotency import RedisIdempotency
 from zentra.storage.intake.clock import DatabaseClock
+from zentra.storage.intake.evidence_keys import stopped_signers
+from zentra.storage.intake.personal import commit_personal
 from zentra.storage.pool import Pool, assert_tenant_role, open_pool
 from zentra.storage.reads import access as access_reads
 from zentra.storage.reads import border as border_reads
@@ -234,7 +236,7 @@ class _Builder:
         command_waiters = CommandWaiters(partial(border_reads.command_outcomes, writer_pool))
         for part in (callback_intake, intake, intent_waiters, command_waiters):
             stack.push_async_callback(part.aclose)
-        door = IntentDoor(intake, metrics)
+        door = IntentDoor(intake, metrics, partial(commit_personal, writer_pool))
         commands = CommandDoor(writer_pool, sending, command_waiters, metrics, partitions)
         callbacks = CallbackRoutes(partial(border_reads.rails, writer_pool), http, callback_intake, metrics)
         stack.push_async_callback(callbacks.aclose)
@@ -244,14 +246,14 @@ class _Builder:
         intents = IntentRoutes(tenant_pool, door, commands, intent_waiters, lists, Asking(writer_pool))
         routes = [
             *intents.routes(),
-            *EvidenceRoutes(tenant_pool, lists, _evidence_key(settings)).routes(),
+            *_evidence(tenant_pool, lists, settings),
             *EventRoutes(tenant_pool, streams, NatsEvents(client), intent_waiters, secret).routes(),
             *_books(tenant_pool, intents, Quotes(secret), lists, door, intent_waiters),
             *HoldRoutes(tenant_pool, commands, lists).routes(),
             *_desk(tenant_pool, writer_pool, commands, lists, denials),
             *PartyRoutes(tenant_pool, lists).routes(),
-            *_webhooks(tenant_pool, commands, sealer, lists),
             *_ruled(tenant_pool, writer_pool, settings, lists),
+            *_webhooks(tenant_pool, commands, sealer, lists),
             *callbacks.routes(),
             *health.routes(),
         ]
@@ -358,14 +360,10 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _evidence_key(settings: Settings) -> Ed25519PrivateKey | None:
-    """Return the key that signs envelopes, where this gateway has it; raise SettingsError for what is no key."""
-    if not settings.evidence_key:
-        return None
-    try:
-        return load_private_key(settings.evidence_key.encode())
-    except ValueError as error:
-        raise SettingsError(f"ZENTRA_EVIDENCE_KEY: {error}") from error
+def _evidence(tenant_pool: Pool, lists: Lists, settings: Settings) -> list[Route]:
+    """Return the doors to evidence; without keys a gateway signs nothing by itself."""
+    keys = evidence_keys_of(settings) if settings.evidence_key else ()
+    return [*EvidenceRoutes(tenant_pool, lists, keys).routes(), *KeyRoutes(tenant_pool).routes()]
 
 
 def _books(
@@ -436,4 +434,8 @@ def _probes(
     async def nats() -> None:
         await stream_state(client, COMMANDS)
 
-    return {"postgres": postgres, "redis": redis, "nats": nats}
+    async def sealing() -> None:
+        if await stopped_signers(writer_pool):
+            raise Unavailable("a worker lacks the evidence key in force")
+
+    return {"postgres": postgres, "redis": redis, "nats": nats, "sealing": sealing}

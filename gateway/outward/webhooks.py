@@ -84,8 +84,12 @@ class WebhookSender:
             "content-type": "application/json",
             "webhook-id": call.id,
             "webhook-timestamp": str(int(now)),
-            "webhook-signature": signature_header(call.secrets, call.id, int(now), call.body),
+            "webhook-signature": signature_header(call.secrets, call.id, int(now), call.body, call.keys),
         }
+        if call.version:
+            headers["zentra-version"] = call.version
+        if call.sequence:
+            headers["zentra-sequence"] = str(call.sequence)
         headers |= trace_headers
         started = time.perf_counter()
         try:
@@ -107,6 +111,7 @@ class WebhookSender:
             # A zero character is valid UTF-8 and no valid text in Postgres.
             response_excerpt=answer.body.decode("utf-8", "replace").replace("\x00", "\ufffd"),
             request_headers=tuple(headers.items()),
+            aborted=answer.headers.get("webhook-delivery", "").strip().lower() == "abort-message",
         )
 
 

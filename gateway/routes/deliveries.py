@@ -22,7 +22,7 @@ from zentra.gateway.routes.packets import find_intent, uuid_of
 from zentra.gateway.routes.webhooks import NOTHING
 from zentra.runtime.intents.vocabulary import Topic
 from zentra.runtime.partitions import lane_key
-from zentra.runtime.webhooks.delivery import NEVER_DELIVERED, DeliveryState
+from zentra.runtime.webhooks.delivery import DeliveryState, is_told
 from zentra.runtime.webhooks.recovery import RecoveryStatus, Which
 from zentra.storage.identifiers import Uuid7
 from zentra.storage.pool import Pool
@@ -163,6 +163,6 @@ class DeliveryRoutes:
         if not records or len(records) != int(sequence):
             raise Problem("not_found")
         _, event, body = body_at(records)
-        if event.startswith(NEVER_DELIVERED):
+        if not is_told(event):
             raise Problem("not_found")
         return Reply(200, body)

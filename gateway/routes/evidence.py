@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from zentra.gateway.http.fields import SCHEMAS, Check, Objection, identifier, on
 from zentra.gateway.http.lists import CREATED, Lists, checked_query
 from zentra.gateway.http.problems import Problem
 from zentra.gateway.routes.packets import EvidenceAsked, sealed_packet
+from zentra.gateway.signing import key_for
 from zentra.runtime.evidence.envelopes import PACKET_TYPE, envelope_of, pae, sign_payload
 from zentra.runtime.evidence.heads import ORIGIN, TreeHead, signed_note
 from zentra.runtime.evidence.notes import verifier_key
@@ -31,6 +32,7 @@ from zentra.runtime.evidence.proofs import CONSISTENCY_FORMAT, INCLUSION_FORMAT,
 from zentra.runtime.evidence.renderings import csv_of, entry_rows, packet_html, packet_records
 from zentra.runtime.intents.command import Violation
 from zentra.storage.intake.evidence import kept_signature
+from zentra.storage.intake.evidence_keys import key_history, signing_keys
 from zentra.storage.pool import Pool
 from zentra.storage.reads import proofs
 from zentra.storage.reads.proofs import ExportPlace
@@ -68,9 +70,9 @@ EXPORT_FILTERS: Final[Mapping[str, Check]] = {**CREATED, "actor": identifier}
 class EvidenceRoutes:
     """The handlers and their routes."""
 
-    def __init__(self, pool: Pool, lists: Lists, key: Ed25519PrivateKey | None) -> None:
-        """`key` signs envelopes; a gateway without one gives out those that were signed before."""
-        self._pool, self._lists, self._key = pool, lists, key
+    def __init__(self, pool: Pool, lists: Lists, keys: Sequence[Ed25519PrivateKey]) -> None:
+        """That of `keys` which is in force signs envelopes; without it those come out that were signed before."""
+        self._pool, self._lists, self._keys = pool, lists, keys
         self._public: dict[str, Ed25519PublicKey] = {}
 
     def routes(self) -> list[Route]:
@@ -139,8 +141,12 @@ class EvidenceRoutes:
     async def keys(self, request: Request) -> Reply:
         """The public keys that sign the log; compare them with what you got by another way."""
         origin = ORIGIN + request.principal.tenant
+        ring = (await key_history(self._pool)).ring()
         return json_reply(200, {"data": [
-            {"key_id": kid, "pem": _pem(raw), "verifier_key": verifier_key(origin, raw)}
+            {
+                "key_id": kid, "pem": _pem(raw), "verifier_key": verifier_key(origin, raw),
+                "since": ring[kid].since if kid in ring else None, "until": ring[kid].until if kid in ring else None,
+            }
             for kid, raw in (await proofs.evidence_keys(self._pool)).items()
         ]})  # fmt: skip
 
@@ -155,7 +161,8 @@ class EvidenceRoutes:
             return packet_html(packet)
         if form == "csv":
             return "".join(csv_of(entry_rows(packet_records(msgspec.json.decode(packet))))).encode()
-        signing = None if self._key is None else sign_payload(self._key, PACKET_TYPE, packet)
+        key = key_for(self._keys, signing_keys(await key_history(self._pool))) if self._keys else None
+        signing = None if key is None else sign_payload(key, PACKET_TYPE, packet)
         digest = sha256(pae(PACKET_TYPE, packet)).digest()
         signature = await kept_signature(self._pool, tenant, digest, signing)
         if signature is None:

@@ -1,6 +1,7 @@
 """What operators and their machines ask: is it alive, is it ready, what does it count, which version is it.
 
-None of these needs a key and none tells anything of a tenant. Without Redis it is slower, and ready."""
+None of these needs a key and none tells anything of a tenant. Without Redis it is slower, and ready; so
+it is while workers cannot seal for lack of a key."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ __all__ = ["HealthRoutes"]
 
 PROBE_SECONDS_MAX: Final = 2.0
 REMEMBERED_SECONDS: Final = 0.5  # everybody may ask, so asking has to stay cheap
-OPTIONAL: Final = frozenset({"redis"})
+OPTIONAL: Final = frozenset({"redis", "sealing"})
 
 
 class HealthRoutes:

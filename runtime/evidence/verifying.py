@@ -11,6 +11,7 @@ from zentra.runtime.evidence.heads import ORIGIN, TreeHead
 from zentra.runtime.evidence.keyring import KeyRing
 from zentra.runtime.evidence.notes import NoteFlaw, read_note
 from zentra.runtime.evidence.packet import Problem, Verdict, verify_packet
+from zentra.runtime.evidence.personal import ERASURE_TYPE
 from zentra.runtime.evidence.proofs import CONSISTENCY_FORMAT, INCLUSION_FORMAT, verify_proof
 
 __all__ = ["packet_of_envelope", "verify_envelope", "verify_text"]
@@ -46,10 +47,25 @@ def verify_envelope(data: bytes, ring: KeyRing, anchors: Sequence[TreeHead] = ()
     flaw = envelope_flaw(ring, envelope.payload_type, body, envelope.signatures)
     if flaw is not None:
         return _refused(Problem(flaw[0], "envelope", flaw[1]))
+    if envelope.payload_type == ERASURE_TYPE:
+        return _verified_statement(body)
     if envelope.payload_type != PACKET_TYPE:
         detail = f"it carries {envelope.payload_type!r}, not {PACKET_TYPE!r}"
         return _refused(Problem("payload_type_unknown", "envelope", detail))
     return verify_packet(body, ring, anchors=anchors)
+
+
+class _Statement(msgspec.Struct, frozen=True):
+    tenant: str
+
+
+def _verified_statement(body: bytes) -> Verdict:
+    """Return the verdict about what somebody has signed and nothing else vouches for."""
+    try:
+        tenant = msgspec.json.decode(body, type=_Statement).tenant
+    except msgspec.MsgspecError as error:
+        return _refused(Problem("malformed", "envelope", str(error)))
+    return Verdict(ok=True, integrity=True, completeness=True, tenant=tenant)
 
 
 def packet_of_envelope(data: bytes) -> bytes:

@@ -33,6 +33,7 @@ __all__ = [
     "register",
     "restore",
     "timestamp",
+    "told_as",
     "word_of",
 ]
 
@@ -134,6 +135,7 @@ class Transaction(Struct, kw_only=True, gc=False):
     deliveries_told: dict[str, int] = {}
     cases_open: dict[str, str] = {}
     sealed: int = 0
+    seals: tuple[tuple[int, bytes], ...] = ()  # of the packet and each addendum: how many records, and their hash
     settled_at: datetime | None = None
     referred_at: datetime | None = None
     timer_due: datetime | None = None  # when the stored state timer fires, as far as the owner knows; not folded
@@ -406,14 +408,20 @@ def _absorb_case(tx: Transaction, facts: f.CaseNoted, topic: str) -> None:
     tx.cases_open = others if facts.resolution is not None else {**others, facts.case: facts.reason}
 
 
+def told_as(topic: str, facts: f.Delivered) -> str:
+    """Return what a fact about a delivery is remembered by: how it stands, and apart from that what it has led to."""
+    return facts.delivery if topic != "webhook.endpoint_disabled" else f"{facts.delivery}/{facts.endpoint}"
+
+
 def _absorb_delivery(tx: Transaction, facts: f.Delivered, topic: str) -> None:
     if topic in ("webhook.delivered", "webhook.exhausted"):
         tx.deliveries_open = tx.deliveries_open - {facts.delivery}
-    tx.deliveries_told = {**tx.deliveries_told, facts.delivery: facts.attempts}
+    tx.deliveries_told = {**tx.deliveries_told, told_as(topic, facts): facts.attempts}
 
 
 def _absorb_closed(tx: Transaction, facts: f.Closed, topic: str) -> None:
     tx.sealed = tx.sequence
+    tx.seals += ((tx.sequence, tx.hash),)
 
 
 _ABSORBERS: Final[dict[type, Any]] = {

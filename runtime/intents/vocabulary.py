@@ -114,6 +114,7 @@ class Fact(StrEnum):
     LAPSED_REST = "lapsed_rest"
     ROUTE_AWAITED = "route_awaited"
     RAIL_CLAIMED = "rail_claimed"
+    ENDPOINT_DISABLED = "endpoint_disabled"
 
 
 class Effect(StrEnum):
@@ -169,6 +170,7 @@ class Topic(StrEnum):
     HOLD_CAPTURED = "hold.captured"
     HOLD_VOIDED = "hold.voided"
     HOLD_EXPIRED = "hold.expired"
+    ENDPOINT_DISABLED = "webhook.endpoint_disabled"
 
 
 class AccountType(StrEnum):

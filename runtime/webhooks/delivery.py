@@ -3,9 +3,13 @@
 Theory of operation. A delivery waits (`pending`), is under way (`delivering`: committed before the socket opens), waits
 for its next try (`retrying`), and ends `delivered` or `exhausted`. An attempt whose result was lost is still
 `delivering` after a takeover and is sent again: a webhook is delivered at least once, under one id and with the same
-bytes. A replay starts the schedule anew from either end."""
+bytes. A replay starts the schedule anew from either end.
+
+What is for an endpoint that is disabled waits, as `pending` or as `retrying` without a next time: nothing ends for it
+but what it was sent already. It goes on when the endpoint is enabled, and is given up when the endpoint is deleted."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -13,7 +17,7 @@ from msgspec import Struct
 
 from zentra.runtime.errors import IllegalFact
 
-__all__ = ["NEVER_DELIVERED", "OPEN", "Delivery", "DeliveryFact", "DeliveryState", "move"]
+__all__ = ["ENDPOINT_DISABLED", "OPEN", "UNTOLD", "Delivery", "DeliveryFact", "DeliveryState", "is_told", "move"]
 
 
 class DeliveryState(StrEnum):
@@ -39,7 +43,8 @@ class DeliveryFact(StrEnum):
 S, F = DeliveryState, DeliveryFact
 # They tell of deliveries and packets themselves: an endpoint that got them would be told of being told. And whoever
 # asked for an intent was answered that it is accepted.
-NEVER_DELIVERED: Final = ("webhook.", "money_runtime.", "evidence.", "review.closed", "ingress.")
+UNTOLD: Final = ("webhook.", "money_runtime.", "evidence.", "review.closed", "ingress.")
+ENDPOINT_DISABLED: Final = "webhook.endpoint_disabled"  # the one that the tenant's other endpoints have to hear of
 OPEN: Final = frozenset({S.PENDING, S.DELIVERING, S.RETRYING})
 
 # A table is read down its columns.
@@ -74,6 +79,13 @@ class Delivery(Struct, kw_only=True):
     trigger: str = "automatic"  # what started the schedule: automatic, manual (one was asked for), replay (many were)
     begun: bool = True  # False where only the body is stored: its lane has not taken it in
     actor: str = ""  # who has asked for it to be sent again
+    sequence: int = 0  # its place among all that its endpoint gets; 0 before its lane has taken it in
+    next_at: datetime | None = None  # before that it is not tried again; None where it is not waiting for a time
+
+
+def is_told(topic: str) -> bool:
+    """Return whether endpoints hear of events of this topic."""
+    return not topic.startswith(UNTOLD) or topic == ENDPOINT_DISABLED
 
 
 def move(state: DeliveryState, fact: DeliveryFact) -> DeliveryState:

@@ -4,7 +4,8 @@ The invariants kept here:
 
 - The signed content is `{id}.{timestamp}.{body}`: the id is the same on every attempt and replay, the timestamp is the
   attempt's, the body is the bytes that are sent. An id holds no full stop.
-- While a secret rotates every live secret signs; a receiver that knows one of them verifies.
+- While a secret rotates every live secret signs; a receiver that knows one of them verifies. `v1` is always there;
+  `v1a` (Ed25519) stands beside it where the endpoint wants it.
 - The schedule is a table. An attempt outside it is not made, and jitter only scales what the table says.
 - No filter means no event: an endpoint gets what it asked for and nothing else.
 """
@@ -20,11 +21,15 @@ from enum import StrEnum
 from typing import Protocol
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from zentra.runtime.errors import Refusal
 
 __all__ = [
     "ATTEMPTS_MAX",
+    "BODY_BYTES_MAX",
+    "DELAYS_SECONDS",
     "FILTER",
     "RETRY_AFTER_SECONDS_MAX",
     "AttemptError",
@@ -35,16 +40,20 @@ __all__ = [
     "WebhookTransport",
     "filter_is_valid",
     "generate_secret",
+    "is_throttled",
     "matches",
     "next_delay",
     "parse_secret",
+    "public_key_text",
     "sign",
+    "sign_asymmetric",
     "signature_header",
     "verdict",
     "verify",
 ]
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the public prefix, not a secret
+PUBLIC_PREFIX = "whpk_"
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64  # the bounds of Standard Webhooks
 TOLERANCE_SECONDS = 300  # what every Standard Webhooks library allows
 TIMESTAMP = re.compile(r"[0-9]{1,12}")
@@ -55,6 +64,8 @@ FILTER = re.compile(r"\*|[a-z0-9_]+(\.[a-z0-9_]+)*(\.\*)?")
 DELAYS_SECONDS = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 ATTEMPTS_MAX = len(DELAYS_SECONDS)
 JITTER = 0.2  # of the pause, to either side: endpoints that failed together do not come back together
+BODY_BYTES_MAX = 256 * 1024  # a larger event is told in short, with where to fetch it
+THROTTLED = frozenset({429, 502, 504})  # the endpoint, or what stands before it, cannot take so many at once
 RETRY_AFTER_SECONDS_MAX = 86_400  # no endpoint may ask for more than the longest pause
 
 
@@ -71,6 +82,7 @@ class Verdict(StrEnum):
     DELIVERED = "delivered"
     RETRY = "retry"
     DISABLE = "disable"  # 410: the endpoint said that it is gone
+    ABORT = "abort"  # the endpoint does not want this one, ever
 
 
 class AttemptError(StrEnum):
@@ -88,7 +100,9 @@ class AttemptError(StrEnum):
 
 
 class WebhookCall(msgspec.Struct, frozen=True):
-    """One attempt to be made. `secrets` are raw bytes, the newest first."""
+    """One attempt to be made. `secrets` are raw bytes, the newest first, and so are `keys`, seeds of Ed25519.
+
+    `per_second` is how many attempts the endpoint lets begin in a second, 0 where it does not say."""
 
     url: str
     id: str
@@ -97,6 +111,10 @@ class WebhookCall(msgspec.Struct, frozen=True):
     attempt: int
     delivery: str
     endpoint: str = ""
+    keys: tuple[bytes, ...] = ()
+    version: str = ""
+    sequence: int = 0
+    per_second: int = 0
 
 
 class AttemptResult(msgspec.Struct, frozen=True, array_like=True):
@@ -110,6 +128,7 @@ class AttemptResult(msgspec.Struct, frozen=True, array_like=True):
     retry_after_seconds: int | None = None
     response_excerpt: str = ""
     request_headers: tuple[tuple[str, str], ...] = ()  # as sent, the signatures too; nothing in them is secret
+    aborted: bool = False  # the answer asked for this event not to be sent again
 
 
 class WebhookTransport(Protocol):
@@ -133,12 +152,29 @@ def sign(secret: bytes, id: str, timestamp: int, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.digest(secret, content, "sha256")).decode("ascii")
 
 
-def signature_header(secrets: Sequence[bytes], id: str, timestamp: int, body: bytes) -> str:
-    """Return the value of `webhook-signature`: one signature per live secret. Raises ValueError where `sign` does,
-    and when there is no secret."""
+def sign_asymmetric(seed: bytes, id: str, timestamp: int, body: bytes) -> str:
+    """Return the `v1a` signature of one attempt. Raises ValueError where `sign` does, and for a seed that has not 32
+    bytes."""
+    if not id or "." in id or " " in id:
+        raise ValueError("a webhook id is not empty and holds no full stop and no space")
+    signature = Ed25519PrivateKey.from_private_bytes(seed).sign(b"%b.%d.%b" % (id.encode(), timestamp, body))
+    return "v1a," + base64.b64encode(signature).decode("ascii")
+
+
+def signature_header(secrets: Sequence[bytes], id: str, timestamp: int, body: bytes, keys: Sequence[bytes] = ()) -> str:
+    """Return the value of `webhook-signature`: one signature per live secret, then one per live key. Raises ValueError
+    where `sign` and `sign_asymmetric` do, and when there is no secret."""
     if not secrets:
         raise ValueError("a webhook is signed by at least one secret")
-    return " ".join(sign(secret, id, timestamp, body) for secret in secrets)
+    made = [sign(secret, id, timestamp, body) for secret in secrets]
+    return " ".join(made + [sign_asymmetric(seed, id, timestamp, body) for seed in keys])
+
+
+def public_key_text(seed: bytes) -> str:
+    """Return the public key that belongs to an Ed25519 seed: 32 bytes in base64 behind `whpk_`. Raises ValueError for
+    a seed that has not 32 bytes."""
+    public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return PUBLIC_PREFIX + base64.b64encode(public).decode("ascii")
 
 
 def verify(
@@ -189,7 +225,12 @@ def parse_secret(text: str) -> bytes:
     return secret
 
 
-def next_delay(attempt: int, jitter_fraction: float, retry_after_seconds: int | None = None) -> float | None:
+def next_delay(
+    attempt: int,
+    jitter_fraction: float,
+    retry_after_seconds: int | None = None,
+    delays: Sequence[int] = DELAYS_SECONDS,
+) -> float | None:
     """Return how long to wait after `attempt` attempts before the next, or None when the schedule is at its end.
 
     `jitter_fraction` in 0..1 moves the pause through the jitter's whole width, 0.5 leaving it as it is. An endpoint's
@@ -198,9 +239,9 @@ def next_delay(attempt: int, jitter_fraction: float, retry_after_seconds: int | 
     """
     if attempt < 0 or not 0.0 <= jitter_fraction <= 1.0:
         raise ValueError("attempts count from 0 and the jitter fraction lies in 0..1")
-    if attempt >= ATTEMPTS_MAX:
+    if attempt >= len(delays):
         return None
-    delay = DELAYS_SECONDS[attempt] * (1.0 - JITTER + 2.0 * JITTER * jitter_fraction)
+    delay = delays[attempt] * (1.0 - JITTER + 2.0 * JITTER * jitter_fraction)
     return max(delay, float(min(retry_after_seconds or 0, RETRY_AFTER_SECONDS_MAX)))
 
 
@@ -217,9 +258,17 @@ def matches(filters: Sequence[str], topic: str) -> bool:
 
 
 def verdict(result: AttemptResult) -> Verdict:
-    """Return what follows from an attempt: 2xx is delivered, 410 disables the endpoint, all else is tried again."""
+    """Return what follows from an attempt: 2xx is delivered, 410 disables the endpoint, what the endpoint has aborted
+    is given up, all else is tried again."""
     if result.status is None:
         return Verdict.RETRY
     if 200 <= result.status < 300:
         return Verdict.DELIVERED
-    return Verdict.DISABLE if result.status == 410 else Verdict.RETRY
+    if result.status == 410:
+        return Verdict.DISABLE
+    return Verdict.ABORT if result.aborted else Verdict.RETRY
+
+
+def is_throttled(result: AttemptResult) -> bool:
+    """Whether the answer says that fewer calls at once would be taken."""
+    return result.status in THROTTLED

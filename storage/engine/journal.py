@@ -147,6 +147,17 @@ from unnest($1::uuid[], $2::text[], $3::int[], $4::int[], $5::text[], $6::timest
     as c(delivery, status, attempts, tries, trigger, next_at, actor)
 where d.delivery = c.delivery
 """
+_LANE: Final = """
+insert into endpoint_lanes (tenant, endpoint, sequence, failing_since, failed_at, failures)
+values ($1, $2, $3, $4, $5, $6)
+on conflict (tenant, endpoint) do update set sequence = excluded.sequence, failing_since = excluded.failing_since,
+    failed_at = excluded.failed_at, failures = excluded.failures
+"""
+_DISABLED: Final = """
+update endpoints set status = 'disabled', version = version + 1, disabled_reason = $3, disabled_at = $4,
+    disabled_by = 'svc_events'
+where tenant = $1 and id = $2 and status = 'enabled'
+"""
 _OUTCOME: Final = """
 insert into command_outcomes (command, tenant, accepted, code, detail, decided_at) values ($1, $2, $3, $4, $5, $6)
 """
@@ -397,10 +408,11 @@ async def _write_deliveries(connection: Connection, writes: TickWrites, now: dat
                 "trigger",
                 "next_at",
                 "updated_at",
+                "sequence",
                 "actor",
             ),
             records=[
-                (d.id, d.tenant, d.endpoint, d.state, d.attempts, d.tries, d.trigger, next_at, now, d.actor)
+                (d.id, d.tenant, d.endpoint, d.state, d.attempts, d.tries, d.trigger, next_at, now, d.sequence, d.actor)
                 for d, next_at in begun
             ],
         )
@@ -422,6 +434,14 @@ async def _write_deliveries(connection: Connection, writes: TickWrites, now: dat
             "delivery_attempts",
             columns=ATTEMPT_COLUMNS,
             records=[attempt_row(row) for row in writes.delivery_attempts],
+        )
+    if writes.lanes:
+        await connection.executemany(
+            _LANE,
+            [
+                (*key, row.sequence, *msgspec.structs.astuple(row.health))
+                for key, row in sorted(writes.lanes.items(), key=lambda entry: entry[0])
+            ],
         )
 
 
@@ -468,7 +488,7 @@ async def _write_desk(connection: Connection, writes: TickWrites, now: datetime)
         await write_recoveries(connection, writes.recoveries.values(), now)
     if writes.endpoints_disabled:
         await connection.executemany(
-            "update endpoints set status = 'disabled' where tenant = $1 and id = $2", writes.endpoints_disabled
+            _DISABLED, [(d.tenant, d.endpoint, d.reason, d.at) for d in writes.endpoints_disabled.values()]
         )
     if writes.denials:
         await connection.executemany(

@@ -26,6 +26,7 @@ from zentra.runtime.ports import (
     Expiring,
     ExpiringHold,
     Ground,
+    LaneRow,
     Lease,
     LogHead,
     RailCounts,
@@ -40,6 +41,7 @@ from zentra.runtime.reviews import Member, ReviewRules, Workload
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
 from zentra.runtime.webhooks.recovery import Recovery, RecoveryPage
+from zentra.runtime.webhooks.terms import EndpointTerms, Health
 from zentra.storage import outbox
 from zentra.storage.engine.accounts import find_accounts
 from zentra.storage.engine.journal import UUID_DIGITS, commit_tick
@@ -47,6 +49,7 @@ from zentra.storage.engine.ownership import claim_leases, give_up_leases, releas
 from zentra.storage.engine.recoveries import find_recoveries, next_page
 from zentra.storage.errors import translated
 from zentra.storage.intake.callbacks import WAITING, waiting_of
+from zentra.storage.intake.evidence_keys import key_history, signing_keys
 from zentra.storage.operations import exchange_health, rail_operations
 from zentra.storage.pool import Pool
 from zentra.storage.routes import CORRIDOR_COLUMNS, corridor_of
@@ -68,8 +71,15 @@ select intent, array_agg(record order by sequence), array_agg(hash order by sequ
 from transitions where intent = any($1::uuid[]) group by intent
 """
 _DELIVERY: Final = """
-select d.id, d.tenant, d.endpoint, d.intent, d.event, d.body, s.status, s.attempts, s.tries, s.trigger, s.actor
+select d.id, d.tenant, d.endpoint, d.intent, d.event, d.body, s.status, s.attempts, s.tries, s.trigger, s.sequence,
+    s.next_at, s.actor
 from deliveries d left join delivery_states s on s.delivery = d.id
+"""
+# In the order of the lane's index, which is walked no further than there are rows to return.
+_OPEN_DELIVERIES: Final = f"""{_DELIVERY}
+where s.tenant = $1 and s.endpoint = $2 and s.status in ('pending', 'delivering', 'retrying')
+    and ($3 or s.status <> 'retrying' or s.next_at is null)
+order by s.sequence, s.delivery limit 2000
 """
 # One step along the index for each lane: lanes are few, and of one that is down there may be a million rows.
 _OPEN_LANES: Final = """
@@ -206,7 +216,8 @@ class PostgresStore:
             f"select {CORRIDOR_COLUMNS} from corridors order by tenant, name"  # noqa: S608 - the names of columns
         )
         endpoints = await self._fetch(
-            "select tenant, id, url, events, secrets from endpoints where status = 'enabled' order by tenant, id"
+            "select tenant, id, url, events, secrets, terms, secrets_until, keys, keys_until, status, since"
+            " from endpoints where status <> 'deleted' order by tenant, id"
         )
         rails = await self._fetch("select settings from rails")
         reviews = await self._fetch(
@@ -231,7 +242,8 @@ class PostgresStore:
             version=version,
             policies={tenant: rules for (tenant, _), rules in self._policies.items()},
             corridors=_by_tenant(map(corridor_of, corridors)),
-            endpoints=_by_tenant(Endpoint(r[0], r[1], r[2], tuple(r[3]), tuple(r[4])) for r in endpoints),
+            endpoints=_by_tenant(_endpoint(row) for row in endpoints if row[9] == "enabled"),
+            endpoints_held=frozenset((row[0], row[1]) for row in endpoints if row[9] == "disabled"),
             rails={rail.name: rail for rail in settings},
             reviews={row[0]: msgspec.json.decode(row[1], type=ReviewRules) for row in reviews},
             members=members,
@@ -241,6 +253,7 @@ class PostgresStore:
             lists=await self.shelf.active() if screening else {},
             cleared=await cleared_pairs(self._pool) if screening else {},
             operations=await rail_operations(self._pool),
+            evidence_keys=signing_keys(await key_history(self._pool)),
         )
 
     async def accounts(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], AccountRef]:
@@ -270,15 +283,20 @@ class PostgresStore:
         rows = await self._fetch(f"{_DELIVERY} where d.id = any($1::uuid[])", _uuids(ids))
         return {row[0]: _delivery(row) for row in rows}
 
-    async def open_deliveries(self, tenant: str, endpoint: str) -> list[Delivery]:
+    async def open_deliveries(self, tenant: str, endpoint: str, *, timed: bool = False) -> list[Delivery]:
         """See Store.open_deliveries."""
+        rows = await self._fetch(_OPEN_DELIVERIES, tenant, endpoint, timed)
+        return [_delivery(row) for row in rows]
+
+    async def lane(self, tenant: str, endpoint: str) -> LaneRow:
+        """See Store.lane."""
         rows = await self._fetch(
-            f"{_DELIVERY} where s.tenant = $1 and s.endpoint = $2 and s.status in ('pending', 'delivering', 'retrying')"
-            " and (s.status <> 'retrying' or s.next_at is null) order by d.created_at, d.id limit 2000",
+            "select sequence, failing_since, failed_at, failures from endpoint_lanes"
+            " where tenant = $1 and endpoint = $2",
             tenant,
             endpoint,
         )
-        return [_delivery(row) for row in rows]
+        return LaneRow(rows[0][0], Health(*rows[0][1:])) if rows else LaneRow()
 
     async def recoveries(self, ids: Collection[str]) -> dict[str, Recovery]:
         """See Store.recoveries."""
@@ -445,6 +463,12 @@ def _by_tenant(items: Any) -> dict[str, Any]:
     return {tenant: tuple(members) for tenant, members in grouped.items()}
 
 
+def _endpoint(row: Any) -> Endpoint:
+    terms = msgspec.json.decode(row[5], type=EndpointTerms)
+    events, secrets, secrets_until, keys, keys_until = (tuple(row[place]) for place in (3, 4, 6, 7, 8))
+    return Endpoint(row[0], row[1], row[2], events, secrets, terms, secrets_until, keys, keys_until, row[10])
+
+
 def _delivery(row: Any) -> Delivery:
     begun = row[6] is not None
     return Delivery(
@@ -459,5 +483,7 @@ def _delivery(row: Any) -> Delivery:
         tries=row[8] or 0,
         trigger=row[9] or "automatic",
         begun=begun,
-        actor=row[10] or "",
+        sequence=row[10] or 0,
+        next_at=row[11],
+        actor=row[12] or "",
     )

@@ -191,12 +191,14 @@ from unnest($1::text[], $2::text[], $3::int[]) as given (rail, event_id, count)
 on conflict (rail, event_id) do update set count = known.count + excluded.count, last_at = excluded.last_at
 """
 WAITING: Final = """
-select n.rail, n.reference, c.event_id, c.status, c.minor, c.currency, c.provider_reference, c.reason, c.trust,
-    c.digest, c.received_at
+select n.rail, n.reference, c.event_id, coalesce(c.status, 'unknown'), c.minor, c.currency, c.provider_reference,
+    c.reason, coalesce(c.trust, 'none'), c.digest, c.received_at
 from unnest($1::text[], $2::text[]) as n (rail, reference) cross join lateral (
     select * from callbacks
-    where rail = n.rail and reference = n.reference and intent is null and status is not null
+    where rail = n.rail and reference = n.reference and intent is null
     order by received_at, event_id limit $3
 ) c
 """
-"""The callbacks that no intent has claimed, of rails and references, in the order of their arrival; so many of each."""
+"""The callbacks that no intent has claimed, of rails and references, in the order of their arrival; so many of each.
+
+One that a gateway of the version before has kept says nothing but that it came."""

@@ -11,12 +11,14 @@ from __future__ import annotations
 from typing import Final
 
 import asyncpg
+import msgspec
 from msgspec import Struct
 
 from zentra.runtime.errors import Refusal
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.ledger.money import is_currency
 from zentra.runtime.ledger.names import DEFAULT_BOOK, system_account_id
+from zentra.runtime.webhooks.terms import TERMS, EndpointTerms
 from zentra.storage.intake.commands import KeyedAnswer, once
 from zentra.storage.pool import Connection, Pool
 
@@ -55,6 +57,8 @@ class NewEndpoint(Struct, frozen=True, kw_only=True):
     events: tuple[str, ...]
     secret: bytes
     created_by: str
+    terms: EndpointTerms = TERMS
+    keys: tuple[bytes, ...] = ()
 
 
 async def create_account(pool: Pool, keyed: KeyedAnswer, account: NewAccount) -> StoredKey | None:
@@ -95,8 +99,10 @@ async def create_endpoint(pool: Pool, keyed: KeyedAnswer, endpoint: NewEndpoint)
     async def set_up(connection: Connection) -> None:
         try:
             await connection.execute(
-                "insert into endpoints (tenant, id, url, events, secrets, created_by) values ($1, $2, $3, $4, $5, $6)",
+                "insert into endpoints (tenant, id, url, events, secrets, created_by, terms, keys)"
+                " values ($1, $2, $3, $4, $5, $6, $7, $8)",
                 keyed.tenant, endpoint.id, endpoint.url, list(endpoint.events), [endpoint.secret], endpoint.created_by,
+                msgspec.json.encode(endpoint.terms).decode(), list(endpoint.keys),
             )  # fmt: skip
         except asyncpg.UniqueViolationError as error:
             raise Refusal("endpoint_exists", f"{endpoint.id} exists already; choose another id") from error

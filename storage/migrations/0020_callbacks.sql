@@ -1,6 +1,5 @@
 -- What a callback says, as its adapter read it, beside the bytes that said it: by rail, references and status it is known
--- a second time, and one that no intent has claimed can wait for its intent. Rows of before say nothing of it and wait
--- for nobody.
+-- a second time, and one that no intent has claimed can wait for its intent. Rows of before say nothing of it.
 alter table callbacks
     add column status text,
     add column minor bigint,

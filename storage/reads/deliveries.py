@@ -19,7 +19,7 @@ from zentra.storage.reads.walking import Filters, Slice, walk
 from zentra.storage.reads.work import DeliveryView, deliveries_by_id
 
 __all__ = [
-    "AttemptDetail", "AttemptPlace", "EndpointHealth", "RecoveryPlace", "RecoveryView", "WebhookHealth", "attempts",
+    "AttemptDetail", "AttemptPlace", "EndpointHealth", "RecoveryPlace", "RecoveryState", "WebhookHealth", "attempts",
     "delivery", "endpoint_health", "endpoint_status", "health", "records_until", "recoveries", "recovery",
 ]  # fmt: skip
 
@@ -58,7 +58,7 @@ class AttemptDetail(Struct, frozen=True, kw_only=True):
     response_body: str
 
 
-class RecoveryView(Struct, frozen=True, kw_only=True):
+class RecoveryState(Struct, frozen=True, kw_only=True):
     """A recovery: what was asked, by whom, and how far it is."""
 
     id: str
@@ -129,12 +129,12 @@ async def endpoint_status(pool: Pool, tenant: str, endpoint: str) -> str | None:
     """Return whether the tenant's endpoint is enabled or disabled, or None where there is none; raises Unavailable."""
     async with tenant_transaction(pool, tenant) as connection:
         status: str | None = await connection.fetchval(
-            "select status from endpoints where tenant = $1 and id = $2", tenant, endpoint
+            "select status from endpoints where tenant = $1 and id = $2 and status <> 'deleted'", tenant, endpoint
         )
     return status
 
 
-async def recovery(pool: Pool, tenant: str, id: str) -> RecoveryView | None:
+async def recovery(pool: Pool, tenant: str, id: str) -> RecoveryState | None:
     """Return the tenant's recovery of this uuid, or None; raises Unavailable."""
     async with tenant_transaction(pool, tenant) as connection:
         row = await connection.fetchrow(
@@ -142,12 +142,12 @@ async def recovery(pool: Pool, tenant: str, id: str) -> RecoveryView | None:
             tenant,
             id,
         )
-    return None if row is None else RecoveryView(**{**row, "events": tuple(row["events"])})
+    return None if row is None else RecoveryState(**{**row, "events": tuple(row["events"])})
 
 
 async def recoveries(
     pool: Pool, tenant: str, filters: Filters, *, after: RecoveryPlace | None, limit: int
-) -> Slice[RecoveryView, RecoveryPlace]:
+) -> Slice[RecoveryState, RecoveryPlace]:
     """Return a page of the tenant's recoveries, the newest first.
 
     Filters: `created_from`, `created_before`, `endpoint`, `status`. Raises Unavailable."""
@@ -157,16 +157,14 @@ async def recoveries(
             known=_RECOVERY_FILTERS, filters=filters, after=None if after is None else (after.created_at, after.id),
             limit=limit,
         )  # fmt: skip
-    found = [RecoveryView(**{**row, "events": tuple(row["events"])}) for row in rows]
+    found = [RecoveryState(**{**row, "events": tuple(row["events"])}) for row in rows]
     return Slice(found, None if end is None else RecoveryPlace(*end))
 
 
 async def health(pool: Pool, tenant: str) -> WebhookHealth:
     """Return how the tenant's endpoints do, the oldest first, at most ENDPOINTS_MAX of them; raises Unavailable."""
     async with tenant_transaction(pool, tenant) as connection:
-        rows = await connection.fetch(
-            "select id from endpoints where tenant = $1 order by created_at, id limit $2", tenant, ENDPOINTS_MAX
-        )
+        rows = await connection.fetch(_ENDPOINTS, tenant, ENDPOINTS_MAX)
         found = await _health_of(connection, tenant, [row[0] for row in rows])
     due, delivered = sum(one.due for one in found), sum(one.delivered for one in found)
     return WebhookHealth(
@@ -209,6 +207,9 @@ async def records_until(pool: Pool, tenant: str, intent: str, sequence: int) -> 
     return tuple((row[0], row[1]) for row in rows)
 
 
+_ENDPOINTS: Final = """
+select id from endpoints where tenant = $1 and status <> 'deleted' order by created_at, id limit $2
+"""
 _ATTEMPTS: Final = """
 select number, trigger, actor, at, latency_ms, status_code, error, next_at, request_headers, excerpt as response_body
 from delivery_attempts where tenant = $1 and delivery = $2 and ($3::int is null or number < $3)

@@ -22,6 +22,7 @@ from zentra.runtime.evidence.heads import TreeHead
 from zentra.runtime.evidence.merkle import Range, proof_ranges
 from zentra.runtime.evidence.packet import Sealed, build_packet
 from zentra.runtime.intents.transaction import timestamp
+from zentra.storage.intake.personal import openings_named
 from zentra.storage.pool import Connection, Pool, tenant_transaction
 from zentra.storage.reads.reviews import comments_of
 from zentra.storage.reads.tenant import LeafView
@@ -37,7 +38,7 @@ class EvidenceGround(Struct, frozen=True, kw_only=True):
     leaves: tuple[LeafView, ...]
     head: TreeHead | None
     hashes: dict[tuple[int, int], bytes]
-    bodies: tuple[bytes, ...] = ()  # of callbacks, deliveries and comments, those that no record names too
+    bodies: tuple[bytes, ...] = ()  # of callbacks, deliveries, comments and openings, also such that no record names
 
     def fetch(self, level: int, start: int, count: int) -> list[bytes]:
         """Return stored hashes, as `merkle.inclusion_proof` asks for them; fewer where some are missing."""
@@ -90,6 +91,7 @@ async def evidence(
             bodies=(
                 *[row[0] for row in await connection.fetch(_BODIES, tenant, uuid)],
                 *await comments_of(connection, tenant, [row[0] for row in records]),
+                *await openings_named(connection, tenant, records[0][0]),
             ),
         )
 

@@ -19,7 +19,6 @@ __all__ = [
     "CaseView",
     "CommandView",
     "DeliveryView",
-    "EndpointView",
     "callbacks_of",
     "case",
     "case_view",
@@ -27,7 +26,6 @@ __all__ = [
     "command",
     "deliveries_by_id",
     "deliveries_of",
-    "endpoints",
 ]
 
 PAGE_MAX: Final = 200  # deliveries shown with an intent; the list of deliveries has all of them
@@ -62,17 +60,6 @@ class CallbackView(Struct, frozen=True):
     status: str | None = None  # what it said, as its adapter read it; None of those of before that was kept
     trust: str | None = None
     same_as: str | None = None  # an earlier one that said the same under another event id
-
-
-class EndpointView(Struct, frozen=True, kw_only=True):
-    """A webhook endpoint, without its secrets."""
-
-    id: str
-    url: str
-    events: tuple[str, ...]
-    status: str
-    created_by: str
-    created_at: datetime
 
 
 class AttemptView(Struct, frozen=True, kw_only=True):
@@ -135,17 +122,6 @@ async def cases_of(connection: Connection, tenant: str, *, intent: str) -> tuple
 async def callbacks_of(connection: Connection, tenant: str, *, intent: str) -> tuple[CallbackView, ...]:
     """Return what rails reported of an intent within the caller's transaction, in order of arrival."""
     return tuple(CallbackView(*row) for row in await connection.fetch(_CALLBACKS, tenant, intent))
-
-
-async def endpoints(pool: Pool, tenant: str) -> list[EndpointView]:
-    """Return the tenant's endpoints, oldest first; raises Unavailable."""
-    async with tenant_transaction(pool, tenant) as connection:
-        rows = await connection.fetch(
-            "select id, url, events, status, created_by, created_at from endpoints where tenant = $1"
-            " order by created_at, id",
-            tenant,
-        )
-    return [EndpointView(**{**row, "events": tuple(row["events"])}) for row in rows]
 
 
 async def deliveries_of(connection: Connection, tenant: str, *, intent: str) -> tuple[DeliveryView, ...]:

@@ -13,14 +13,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from zentra.runtime.evidence.bundle import numbered
+import msgspec
+
+from zentra.runtime.evidence.bundle import MANIFEST, numbered
 from zentra.runtime.evidence.bundle_check import BundleVerdict, Part, PartJob, check_bundle, check_part
 from zentra.runtime.evidence.heads import TreeHead
 from zentra.runtime.evidence.keyring import KeyRing
 from zentra.runtime.evidence.packet import Problem
 from zentra.storage.verification.checking import Progress
 
-__all__ = ["BundleReader", "verify_bundle"]
+__all__ = ["BundleReader", "tenant_of_bundle", "verify_bundle"]
 
 _SHARED_BYTES_MIN: Final = 32 * 2**20  # below it, processes take longer to start than to work
 
@@ -108,3 +110,17 @@ def _part(reader: BundleReader, job: PartJob) -> Part:
 
 def _digest(reader: BundleReader, name: str) -> tuple[int, str]:
     return reader.digest(name)
+
+
+class _Whose(msgspec.Struct, frozen=True):
+    tenant: str | None = None
+
+
+def tenant_of_bundle(path: Path) -> str | None:
+    """Return whose evidence a bundle says it is, unverified, or None; raise OSError where it cannot be read."""
+    try:
+        with tarfile.open(path, "r:") as archive:
+            found = archive.extractfile(MANIFEST)
+            return None if found is None else msgspec.json.decode(found.read(), type=_Whose).tenant
+    except (tarfile.TarError, KeyError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None

@@ -274,21 +274,20 @@ def _line(
 
 
 def _keys(tenant: str, reading: _Reading, key: Ed25519PrivateKey, ring: KeyRing) -> bytes:
-    """Return the keys that the bundle is verified with, for convenience."""
+    """Return the keys of the heads in the bundle, for convenience, with their times as they were known at its end: a
+    key that came later makes no other bundle of what was before it."""
+    heads = [head for head in (reading.opening, reading.closing) if head is not None]
     signing = key.public_key()
-    named = {key_id(signing): signing}
-    named |= {
-        head.key_id: _public(ring, head.key_id) for head in (reading.opening, reading.closing) if head is not None
-    }
-    times = {kid: (known.since, known.until) for kid, known in ring.items()}
+    named = {head.key_id: _public(ring, head.key_id) for head in heads} or {key_id(signing): signing}
     origin = ORIGIN + tenant
-    return canonical.encode([
-        BundleKey(
-            key_id=kid, pem=_pem(public), since=times.get(kid, (None, None))[0], until=times.get(kid, (None, None))[1],
-            verifier_key=verifier_key(origin, public.public_bytes_raw()),
-        )
-        for kid, public in sorted(named.items())
-    ])  # fmt: skip
+    shown: list[BundleKey] = []
+    for kid, public in sorted(named.items()):
+        since, until = (ring[kid].since, ring[kid].until) if kid in ring else (None, None)
+        if until is not None and heads and until > heads[-1].at:
+            until = None
+        name = verifier_key(origin, public.public_bytes_raw())
+        shown.append(BundleKey(key_id=kid, pem=_pem(public), since=since, until=until, verifier_key=name))
+    return canonical.encode(shown)
 
 
 def _public(ring: KeyRing, kid: str) -> Ed25519PublicKey:

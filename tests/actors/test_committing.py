@@ -28,8 +28,8 @@ async def test_what_is_loaded_for_a_partition_that_was_lost_meanwhile_is_forgott
     partition = fleet.partition_of(lane_key(*lane))
     read = fleet.store.open_deliveries
 
-    async def lost_while_reading(tenant: str, endpoint: str) -> list[Delivery]:
-        found = await read(tenant, endpoint)
+    async def lost_while_reading(tenant: str, endpoint: str, *, timed: bool = False) -> list[Delivery]:
+        found = await read(tenant, endpoint, timed=timed)
         worker._drop(frozenset({partition}))
         return found
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import anyio
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -17,6 +17,7 @@ from zentra.runtime.rails.port import RailSettings
 ALPHA = RailSettings("alpha", "sandbox", concurrency_max=2)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 @given(st.lists(st.floats(0, 2), max_size=60), st.floats(0.5, 50), st.integers(1, 8))
 def test_no_window_has_more_calls_than_its_rate_and_one_burst(pauses: list[float], rate: float, burst: int) -> None:
     pace, now, went = Pace(), 0.0, list[float]()

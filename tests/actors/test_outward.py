@@ -109,8 +109,9 @@ async def passed(seconds: float) -> None:
         await anyio.sleep(0.1)
 
 
-def call(name: str) -> tuple[str, str, WebhookCall]:
-    return "acme", "hook", WebhookCall("http://hook", f"msg_{name}", b"{}", (b"secret",), 1, name)
+def call(name: str, endpoint: str = "hook", per_second: int = 0) -> tuple[str, str, WebhookCall]:
+    made = WebhookCall("http://hook", f"msg_{name}", b"{}", (b"secret",), 1, name, per_second=per_second)
+    return "acme", endpoint, made
 
 
 @in_virtual_time
@@ -231,22 +232,65 @@ async def test_a_rail_that_hangs_holds_up_what_arrives() -> None:
 async def test_past_so_many_calls_a_further_one_is_not_started_until_one_has_ended() -> None:
     stream, endpoints, counts = AwayStream(0.0), HangingEndpoints(), Counts()
     outward = make_outward(stream, endpoints, instruments=counts)
-    names = [f"d{number}" for number in range(CALLS_MAX + 2)]
+    names = [f"d{number}" for number in range(BACKLOG_MAX + 2)]
     async with anyio.create_task_group() as group:
         group.start_soon(outward.run)
         await anyio.wait_all_tasks_blocked()
         outward.perform([], [], [call(name) for name in names[:-1]])
         outward.perform([], [], [call(names[-1])])
         await anyio.wait_all_tasks_blocked()
-        assert sorted(endpoints.called) == sorted(names[:CALLS_MAX])
-        assert (counts.attempts, outward.backlog) == ({"not_started": 2}, CALLS_MAX)
+        assert sorted(endpoints.called) == sorted(names[: len(endpoints.called)])
+        assert len(endpoints.called) < CALLS_MAX // 2, "one endpoint leaves room for others"
+        assert (counts.attempts, outward.backlog) == ({"not_started": 2}, BACKLOG_MAX)
         assert not outward.waits_in(0), "nobody has to wait for a call that was not started"
         endpoints.answer.set()
         await anyio.wait_all_tasks_blocked()
-        assert sorted(stream.told) == sorted(names[:CALLS_MAX])
+        assert sorted(stream.told) == sorted(names[:BACKLOG_MAX])
         outward.perform([], [], [call(names[-1])])
         await anyio.wait_all_tasks_blocked()
         assert (stream.told[-1], outward.backlog) == (names[-1], 0)
+        group.cancel_scope.cancel()
+
+
+@in_virtual_time
+@pytest.mark.parametrize("hanging", [1, 4, 20, 100])
+async def test_however_many_endpoints_hang_another_one_is_called_at_once(hanging: int) -> None:
+    endpoints = HangingEndpoints()
+    outward = make_outward(AwayStream(0.0), endpoints)
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        for number in range(hanging):
+            outward.perform([], [], [call(f"h{number}-{place}", f"hook-{number}") for place in range(256)])
+        await anyio.wait_all_tasks_blocked()
+        assert len(endpoints.called) < CALLS_MAX
+        outward.perform([], [], [call("other", "healthy")])
+        await anyio.wait_all_tasks_blocked()
+        assert endpoints.called[-1] == "other"
+        group.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_an_endpoint_with_a_rate_is_called_no_more_often_and_holds_up_nobody() -> None:
+    began: list[float] = []
+
+    class Clocked(Endpoints):
+        async def send(self, call: WebhookCall) -> AttemptResult:
+            began.append(anyio.current_time())
+            return await super().send(call)
+
+    stream = AwayStream(0.0)
+    outward = make_outward(stream, Clocked())
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        start = anyio.current_time()
+        outward.perform([], [], [call(f"d{number}", per_second=4) for number in range(9)])
+        await anyio.wait_all_tasks_blocked()
+        assert not outward.waits_in(0), "a partition is given up over their heads"
+        await passed(3)
+        assert [round(at - start, 3) for at in began] == [number / 4 for number in range(9)]
+        assert len(stream.told) == 9
         group.cancel_scope.cancel()
 
 

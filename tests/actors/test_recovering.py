@@ -15,7 +15,7 @@ from zentra.actors.recovering import body_at
 from zentra.bench.twins.fleet import Fleet
 from zentra.bench.twins.transport import ScriptedReply
 from zentra.runtime.messages import LaneOpened
-from zentra.runtime.webhooks.delivery import NEVER_DELIVERED, DeliveryState
+from zentra.runtime.webhooks.delivery import DeliveryState, is_told
 from zentra.runtime.webhooks.standard import ATTEMPTS_MAX
 
 OK, DOWN = ScriptedReply(200), ScriptedReply(503)
@@ -224,8 +224,6 @@ def test_records_alone_give_the_bytes_of_every_delivery(make_fleet: MakeFleet, s
     told = {msgspec.json.decode(r.body)["data"]["object_version"]: r.body for r in fleet.endpoints.received}
     stored = fleet.store.rows.transitions[intent]
     records = tuple((one.record, one.hash) for one in stored)
-    bodies = {
-        one.sequence: body_at(records[: one.sequence])[2] for one in stored if not one.event.startswith(NEVER_DELIVERED)
-    }
+    bodies = {one.sequence: body_at(records[: one.sequence])[2] for one in stored if is_told(one.event)}
     assert {number: bodies[number] for number in told} == told
     assert len(told) >= 4

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from tests.actors.world import MakeFleet, configuration, endpoint, facts_of, hook, summary, transfer, verdict
-from zentra.bench.twins import store_deliveries as store_module
+from zentra.bench.twins import store as store_module
 from zentra.bench.twins.fleet import Fleet
 from zentra.bench.twins.transport import ScriptedReply
 from zentra.runtime.messages import AttemptReported, LaneOpened
@@ -16,7 +16,9 @@ from zentra.runtime.webhooks.standard import ATTEMPTS_MAX, AttemptError, Attempt
 FOUR_DAYS = 4 * 86_400
 OK, DOWN, GONE = ScriptedReply(200), ScriptedReply(503), ScriptedReply(410)
 LOST = ScriptedReply(None, AttemptError.TIMEOUT)
+ABORTED = ScriptedReply(400, aborted=True)
 AGAIN, DONE, OVER = "webhook.retrying", "webhook.delivered", "webhook.exhausted"
+DISABLED = "webhook.endpoint_disabled"
 SYNCED, SEALED, AMENDED = "money_runtime.synchronized", "review.closed", "evidence.amended"
 
 
@@ -67,7 +69,8 @@ SCHEDULES = [
     ("second try", [DOWN, OK],       DeliveryState.DELIVERED, 2,            [AGAIN, DONE]),
     ("no answer",  [LOST, LOST, OK], DeliveryState.DELIVERED, 3,            [AGAIN, AGAIN, DONE]),
     ("never",      [DOWN],           DeliveryState.EXHAUSTED, ATTEMPTS_MAX, [AGAIN] * 9 + [OVER]),
-    ("gone",       [GONE],           DeliveryState.EXHAUSTED, 1,            [OVER]),
+    ("gone",       [GONE],           DeliveryState.RETRYING,  1,            [AGAIN, DISABLED]),
+    ("aborted",    [ABORTED],        DeliveryState.EXHAUSTED, 1,            [OVER]),
 ]
 # fmt: on
 
@@ -95,16 +98,6 @@ def test_a_delivery_follows_the_schedule_to_its_end(
     assert not fleet.store.rows.timers
 
 
-def test_an_endpoint_that_is_gone_is_disabled_and_its_other_deliveries_end(make_fleet: MakeFleet) -> None:
-    fleet = make_fleet(configuration(endpoints=(endpoint(),)), scripts={hook(): [GONE, OK]}, lane_width=1)
-    for _ in range(4):
-        fleet.submit(transfer(1_000))
-    fleet.advance(5)
-    assert fleet.store.current.endpoints == {"acme": ()}
-    assert states(fleet) == [DeliveryState.EXHAUSTED] * 4
-    assert len(fleet.endpoints.received) == 1
-
-
 @pytest.mark.parametrize("width", [1, 2, 8])
 def test_no_more_attempts_are_under_way_than_the_lane_is_wide(make_fleet: MakeFleet, width: int) -> None:
     fleet = make_fleet(configuration(endpoints=(endpoint(),)), lane_width=width)
@@ -119,7 +112,7 @@ def test_no_more_attempts_are_under_way_than_the_lane_is_wide(make_fleet: MakeFl
 
 
 def test_a_lane_works_off_more_than_memory_holds(make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zentra.actors.webhooks.LANE_WAITING_MAX", 3)
+    monkeypatch.setattr("zentra.actors.lanes.LANE_WAITING_MAX", 3)
     monkeypatch.setattr("zentra.actors.loading.OPEN_DELIVERIES_MAX", 5)
     monkeypatch.setattr(store_module, "OPEN_DELIVERIES_MAX", 5)
     fleet = make_fleet(configuration(endpoints=(endpoint(),)), lane_width=2, events_max=5)
@@ -131,7 +124,7 @@ def test_a_lane_works_off_more_than_memory_holds(make_fleet: MakeFleet, monkeypa
 
 
 def test_an_outage_larger_than_a_page_of_the_store_ends(make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zentra.actors.webhooks.LANE_WAITING_MAX", 3)
+    monkeypatch.setattr("zentra.actors.lanes.LANE_WAITING_MAX", 3)
     monkeypatch.setattr("zentra.actors.loading.OPEN_DELIVERIES_MAX", 5)
     monkeypatch.setattr(store_module, "OPEN_DELIVERIES_MAX", 5)
     fleet = make_fleet(configuration(endpoints=(endpoint(),)), scripts={hook(): [DOWN] * 30 + [OK]}, lane_width=2)

@@ -14,12 +14,12 @@ from msgspec import structs
 from tests.actors.world import ACCOUNTS, audited, configuration, endpoint, transfer
 from zentra.actors.committing import Committer
 from zentra.actors.engine import Engine
+from zentra.actors.lanes import ATTEMPT_LOST_AFTER
 from zentra.actors.memory import Lane, Memory
 from zentra.actors.outward import BACKLOG_MAX, Outward
 from zentra.actors.relay import Relay
 from zentra.actors.supervisor import Supervisor
 from zentra.actors.tick import Batch, Input
-from zentra.actors.webhooks import ATTEMPT_LOST_AFTER
 from zentra.actors.worker import Worker, WorkerSettings
 from zentra.bench.twins.fleet import Fleet, at_once
 from zentra.bench.twins.stream import SourceTwin
@@ -174,7 +174,7 @@ async def test_looking_ends_the_lost_attempts_at_an_endpoint_that_was_removed(mo
         await until(all_in(fleet, [intent]))
         await until(lambda: len(fleet.store.rows.delivery_states) == len(fleet.store.rows.deliveries) > 1)
         fleet.store.configure(structs.replace(fleet.store.current, endpoints={}))
-        monkeypatch.setattr("zentra.actors.webhooks.ATTEMPT_LOST_AFTER", timedelta(0))
+        monkeypatch.setattr("zentra.actors.lanes.ATTEMPT_LOST_AFTER", timedelta(0))
         monkeypatch.setattr("zentra.actors.worker.LANES_EVERY_SECONDS", 0.0)
         await until(all_exhausted(fleet, intent))
 
@@ -182,6 +182,7 @@ async def test_looking_ends_the_lost_attempts_at_an_endpoint_that_was_removed(mo
 async def test_a_call_that_was_one_too_many_is_made_when_it_counts_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """Endpoints that hang may take up all calls there are; what waits for them is attempted once more."""
     monkeypatch.setattr("zentra.actors.outward.CALLS_MAX", 3)
+    monkeypatch.setattr("zentra.actors.outward.BACKLOG_MAX", 3)
     monkeypatch.setattr("zentra.actors.worker.LANES_EVERY_SECONDS", 0.0)
     fleet = make_world(endpoints=(endpoint("hook", "*"),))
     worker, hang, called = make_worker(fleet, "w"), anyio.Event(), list[str]()
@@ -431,7 +432,7 @@ async def test_a_lane_that_is_set_up_anew_is_read_again_though_a_tick_had_decide
     await worker.refresh_leases()
     memory, place = worker.engine.memory, fleet.partition_of(lane_key("acme", "hook"))
     worker._queues[place].clear()
-    decided = Lane({"under way": fleet.now}, {"old": None})  # by a tick that is on its way to its commit
+    decided = Lane({"under way": fleet.now}, {"old": 1})  # by a tick that is on its way to its commit
     worker._flying, worker._endpoints = {place}, set()
     worker._follow_configuration()
     memory.lanes["acme", "hook"] = decided

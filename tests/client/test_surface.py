@@ -18,7 +18,7 @@ from msgspec import Struct
 from tests.architecture import ROOT
 from tests.client import servers
 from tests.client.servers import Script
-from zentra.client import account_models, delivery_models, holds, models, people, policies, proofs
+from zentra.client import account_models, delivery_models, endpoints, holds, models, people, policies, proofs, routes
 from zentra.client.api import AsyncZentra, Condition, Leg, NewDecision, NewIntent, Zentra
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages
 from zentra.client.blocking.transport import EventStream, Pages
@@ -37,15 +37,9 @@ LEFT_OUT: Mapping[str, str] = {
     "metrics": "for whoever runs the gateway",
     "openapi": "for tools that read the description",
     "asyncapi": "for tools that read the description",
+    "show_key_history": "for verifiers, who need no API key",
     "take_callback": "for rails, which sign what they send",
-    "draft_routes": "for operators: `zentra routes`",
-    "list_routes": "for operators: `zentra routes`",
-    "show_routes": "for operators: `zentra routes`",
-    "validate_routes": "for operators: `zentra routes`",
-    "promote_routes": "for operators: `zentra routes`",
-    "roll_back_routes": "for operators: `zentra routes`",
-    "explain_route": "for operators: `zentra routes explain`",
-    "list_rails": "for operators: `zentra rails health`",
+    "show_webhook_keys": "for receivers, which have no key of the API",
 }
 """Operations that the client does not have, each with the reason."""
 
@@ -75,6 +69,10 @@ CHARGED = {**MONEY, "fee_max": 5, "conditions": HOLDS, "counterparty": {"name": 
 GENERAL = {**CHARGED, "hold": {"expires_in_seconds": 60}, "effective_at": AT}
 SAID: dict[str, Any] = {
     "aliases": ["a"], "born": "1961-05-03", "countries": ["XA"], "identifiers": {"a": "b"}, "idempotency_key": "k",
+}  # fmt: skip
+TERMS: dict[str, Any] = {
+    "mode": "thin", "api_version": "2026.04", "fifo": True, "signatures": ["v1"], "schedule": [0, 5], "concurrency": 3,
+    "per_second": 4, "disable_after_seconds": 0, "idempotency_key": "k",
 }  # fmt: skip
 MANY = [NewIntent(kind="payment", **{name: value for name, value in GENERAL.items() if name != "wait"})]
 # fmt: off
@@ -157,6 +155,14 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "backtest_policy": lambda api: api.policies.backtest("x", from_=AT, to="2026-05-01T00:00:00Z", limit=5),
     "promote_policy": lambda api: api.policies.promote("x", idempotency_key="k"),
     "roll_back_policy": lambda api: api.policies.roll_back("x", idempotency_key="k"),
+    "draft_routes": lambda api: api.routes.draft({"corridors": []}, note="n", idempotency_key="k"),
+    "list_routes": lambda api: api.routes.list(page_size=2).page("c"),
+    "show_routes": lambda api: api.routes.get("x"),
+    "validate_routes": lambda api: api.routes.validate("x", idempotency_key="k"),
+    "promote_routes": lambda api: api.routes.promote("x", idempotency_key="k"),
+    "roll_back_routes": lambda api: api.routes.roll_back("x", idempotency_key="k"),
+    "explain_route": lambda api: api.routes.explain("x"),
+    "list_rails": lambda api: api.rails.list().page(),
     "explain_intent": lambda api: api.policies.explain("x").page(),
     "list_reviews": lambda api: api.reviews.list(
         status="s", intent_id="i", assigned_to="me", overdue=True, rule="r", kind="k", currency="c", **AMOUNTS,
@@ -179,7 +185,13 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "reject_approval": lambda api: api.approvals.reject("x", reason="why", request_hash="h"),
     "cancel_approval": lambda api: api.approvals.cancel("x", reason="why"),
     "list_endpoints": lambda api: api.webhooks.endpoints.list().page(),
-    "create_endpoint": lambda api: api.webhooks.endpoints.create(url="http://x", events=["*"]),
+    "create_endpoint": lambda api: api.webhooks.endpoints.create(url="http://x", events=["*"], **TERMS),
+    "show_endpoint": lambda api: api.webhooks.endpoints.get("x"),
+    "amend_endpoint": lambda api: api.webhooks.endpoints.amend("x", version=2, url="http://x", events=["*"], **TERMS),
+    "disable_endpoint": lambda api: api.webhooks.endpoints.disable("x", idempotency_key="k"),
+    "enable_endpoint": lambda api: api.webhooks.endpoints.enable("x", idempotency_key="k"),
+    "rotate_endpoint": lambda api: api.webhooks.endpoints.rotate("x", overlap_seconds=5, idempotency_key="k"),
+    "delete_endpoint": lambda api: api.webhooks.endpoints.delete("x"),
     "list_deliveries": lambda api: api.webhooks.deliveries.list(
         endpoint="e", intent="i", event="v", status="s", **CREATED).page("c"),
     "replay_delivery": lambda api: api.webhooks.deliveries.replay("x", wait=3, idempotency_key="k"),
@@ -295,10 +307,13 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.DeliveryAttempt: ["Attempt"],
     delivery_models.AttemptDetail: ["AttemptDetail"],
     delivery_models.EndpointHealth: ["EndpointHealth"],
-    delivery_models.Recovery: ["Recovery"],
+    delivery_models.RecoveryState: ["RecoveryState"],
     delivery_models.WebhookHealth: ["WebhookHealth"],
     models.Denial: ["Denial"],
-    models.Endpoint: ["Endpoint", "EndpointMade"],
+    endpoints.Endpoint: ["Endpoint", "EndpointMade"],
+    endpoints.LiveSecret: ["LiveSecret"],
+    endpoints.PublicKey: ["PublicKey"],
+    endpoints.Recovery: ["Recovery"],
     models.ErrorPage: ["ErrorPage"],
     proofs.EvidenceExport: ["Export"],
     proofs.EvidenceKey: ["EvidenceKey"],
@@ -313,7 +328,15 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.LedgerEntry: ["LedgerEntry"],
     models.LedgerState: ["LedgerState"],
     models.Leg: ["LegShown"],
-    models.Links: ["IntentLinks", "AccountLinks", "CommandLinks", "SelfLink", "IntentLink", "HoldLinks"],
+    models.Links: [
+        "IntentLinks",
+        "AccountLinks",
+        "CommandLinks",
+        "SelfLink",
+        "IntentLink",
+        "HoldLinks",
+        "EndpointLinks",
+    ],
     models.Page: [
         "Intents",
         "Accounts",
@@ -334,6 +357,8 @@ SCHEMAS: dict[type[Struct], list[str]] = {
         "Numbers",
         "Parties",
         "Policies",
+        "RoutesVersions",
+        "Rails",
         "Decisions",
         "Exports",
     ],
@@ -343,6 +368,16 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     policies.PolicyEvent: ["PolicyEvent"],
     policies.PolicyVersion: ["PolicySummary", "PolicyVersion", "PolicyShown"],
     policies.RuleAnswer: ["Answer"],
+    routes.RoutesVersion: ["PolicySummary", "RoutesVersion", "RoutesShown"],
+    routes.RoutesEvent: ["VersionEvent"],
+    routes.Route: ["RouteShown"],
+    routes.RouteDecision: ["RouteDecision"],
+    routes.RouteRail: ["Considered"],
+    routes.RouteCorridor: ["CorridorShown"],
+    routes.RouteAttempt: ["AttemptShown"],
+    routes.Rail: ["RailShown"],
+    routes.RailLimits: ["RailLimits"],
+    routes.Maintenance: ["Maintenance"],
     models.Price: ["PriceShown"],
     models.Quote: ["QuoteShown"],
     models.ConversionQuote: ["QuoteGiven"],

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from typing import Protocol
 
 import pytest
+from msgspec import structs
 
 from zentra.bench.twins.transport import Received, ScriptedEndpoints, ScriptedReply
 from zentra.gateway.listening import Receive, Scope, Send, answer, listening, read_body
@@ -28,6 +29,7 @@ REPLIES: dict[str, ScriptedReply] = {
     "bad": ScriptedReply(400, body="no"),
     "gone": ScriptedReply(410),
     "busy": ScriptedReply(429, retry_after_seconds=120),
+    "aborted": ScriptedReply(400, aborted=True),
     "broken": ScriptedReply(503, retry_after_seconds=0),
     "dropped": ScriptedReply(error=E.CONNECTION_DROPPED),
     "babbling": ScriptedReply(error=E.ANSWER_MALFORMED),
@@ -62,6 +64,8 @@ class Receiver:
         extra = [] if reply.retry_after_seconds is None else [(b"retry-after", b"%d" % reply.retry_after_seconds)]
         if reply.status == 302:
             extra.append((b"location", b"/ok"))
+        if reply.aborted:
+            extra.append((b"webhook-delivery", b"abort-message"))
         await answer(send, reply.status or 500, reply.body.encode(), tuple(extra))
 
 
@@ -144,6 +148,7 @@ def call(stage: Stage, name: str, attempt: int = 1) -> WebhookCall:
         ("empty", "delivered"),
         ("moved", "retry"),
         ("bad", "retry"),
+        ("aborted", "abort"),
         ("gone", "disable"),
         ("busy", "retry"),
         ("broken", "retry"),
@@ -167,8 +172,19 @@ async def test_whatever_an_endpoint_does_is_a_result(stage: Stage, name: str, fo
         retry_after_seconds=reply.retry_after_seconds,
         response_excerpt=reply.body,
         request_headers=result.request_headers,
+        aborted=reply.aborted,
     )
     assert verdict(result) == follows
+
+
+async def test_an_endpoint_is_told_its_version_and_the_place_of_the_event_and_signed_by_its_key(stage: Stage) -> None:
+    plain = call(stage, "ok")
+    await stage.transport.send(plain)
+    await stage.transport.send(structs.replace(plain, keys=(b"s" * 32,), version="2026.04", sequence=7))
+    first, second = (one.headers for one in stage.received)
+    assert not {"zentra-version", "zentra-sequence"} & first.keys()
+    assert (second["zentra-version"], second["zentra-sequence"]) == ("2026.04", "7")
+    assert [one.partition(",")[0] for one in second["webhook-signature"].split()] == ["v1", "v1", "v1a"]
 
 
 async def test_a_redirect_is_not_followed(stage: Stage) -> None:

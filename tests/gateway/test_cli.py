@@ -22,7 +22,7 @@ import pytest
 from tests.services import QUOTED_PASSWORD
 from zentra.gateway.cli import main as cli
 from zentra.gateway.devstack.stack import DevStack
-from zentra.runtime.keys import parse_key
+from zentra.runtime.keys import RANDOM_BYTES, make_key, parse_key
 
 COMMANDS = (
     "", "dev", "demo", "bench", "gateway", "worker", "sandbox", "migrate", "nats-config", "evidence", "evidence verify",
@@ -46,7 +46,7 @@ COMMANDS = (
     "approvals", "approvals list", "approvals show", "approvals approve", "approvals reject", "approvals cancel",
     "ledger", "ledger check", "ledger trial-balance", "ledger chain",
     "archive", "archive make", "archive verify",
-    "periods", "periods close", "periods list", "periods reopen",
+    "periods", "periods close", "periods list", "periods reopen", "rehearse",
 )  # fmt: skip
 HEAVY = (
     "uvicorn",
@@ -157,6 +157,10 @@ ERRORS: tuple[tuple[str, dict[str, str], int, str], ...] = (
     ("archive verify /none",                  {},                                       2, "no key to believe"),
     ("archive make acme --until 2026-04-01T00Z --output /none --format zip", {},        2, "csv or parquet"),
     ("periods list acme",                     {},                                       3, "ADMIN_URL is not set"),
+    ("rehearse fire",                         {},                                       2, "there are: happy, dup"),
+    ("rehearse happy --url http://127.0.0.1", {},                                       2, "needs --creator-key and"),
+    ("rehearse happy --url http://127.0.0.1 --creator-key /none", {},                   3, "/none"),
+    ("rehearse happy --data-dir /none",       {},                                       2, "zentra dev --data-dir"),
 )
 # fmt: on
 
@@ -184,6 +188,14 @@ def test_a_file_that_is_no_text_is_named_with_the_fix(zentra: Zentra, tmp_path: 
     code, _, err = zentra(line.replace("FILE", str(path)))
     assert (code, "Traceback" in err) == (2, False)
     assert f"{path}: byte 10 is no UTF-8; save it as UTF-8" in err
+
+
+def test_nothing_is_rehearsed_with_a_live_key(zentra: Zentra, tmp_path: Path) -> None:
+    for name, live in (("live", True), ("test", False)):
+        (tmp_path / name).write_text(make_key(bytes(RANDOM_BYTES), live=live)[1], encoding="utf-8")
+    keys = f"--creator-key {tmp_path / 'test'} --operator-key {tmp_path / 'live'}"
+    code, _, err = zentra(f"rehearse happy --url http://127.0.0.1:1 {keys}")
+    assert (code, "these keys are live" in err) == (2, True)
 
 
 def test_the_configuration_is_shown_with_its_origin_and_without_secrets(zentra: Zentra, tmp_path: Path) -> None:

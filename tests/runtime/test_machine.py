@@ -85,6 +85,7 @@ STAYS: dict[str, set[str]] = {
     "delivered": _ANYWHERE,
     "delivery_retrying": _ANYWHERE,
     "delivery_exhausted": _ANYWHERE,
+    "endpoint_disabled": _ANYWHERE,
     "synchronized": _SETTLED,
     "sealed": _SETTLED,
     "amended": _SETTLED,

@@ -24,9 +24,9 @@ from tests.actors.world import ACCOUNTS, configuration, endpoint, hook, transfer
 from tests.scenarios.people import Books, Person, intent_body, until
 from zentra.bench.twins.fleet import Fleet
 from zentra.bench.twins.transport import ScriptedReply
-from zentra.gateway.demo.receiver import Receiver
 from zentra.gateway.installation.installation import Installation
 from zentra.gateway.listening import listening
+from zentra.gateway.rehearsals.receiver import Receiver
 from zentra.runtime.webhooks.standard import parse_secret
 
 __all__ = ["Figures", "real_outage", "virtual_outage"]

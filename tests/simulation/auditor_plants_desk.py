@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 from msgspec import structs
@@ -12,8 +13,11 @@ from msgspec import structs
 from tests.simulation.auditor_plants import plant
 from tests.simulation.auditor_tape import Call, Tape
 from zentra.bench.simulation.auditor import Auditor
+from zentra.bench.twins.fleet import START
+from zentra.runtime.evidence.history import SigningKey
 from zentra.runtime.evidence.merkle import Frontier
 from zentra.runtime.evidence.packet import Verdict
+from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.ports import TickWrites, Timer
 
 __all__: list[str] = []
@@ -229,6 +233,17 @@ def a_log_that_grows_without_a_head(tape: Tape) -> None:
 def a_head_over_another_root(tape: Tape) -> None:
     writes = tape.commit(lambda writes: bool(writes.heads))
     writes.heads[0] = structs.replace(writes.heads[0], root=bytes(32))
+
+
+@plant("S")
+def a_head_by_a_key_before_its_time(tape: Tape) -> None:
+    def rotated(auditor: Auditor) -> None:
+        place, head = auditor.logs._heads.popitem()
+        auditor.logs._heads[place] = structs.replace(head, key_id="key1")
+        keys = (SigningKey("key", timestamp(START)), SigningKey("key1", timestamp(head.at + timedelta(seconds=1))))
+        auditor.logs._signed_in_time(SimpleNamespace(current=SimpleNamespace(evidence_keys=keys)))  # type: ignore[arg-type]
+
+    tape.add("then", rotated)
 
 
 @plant("S")

@@ -15,6 +15,7 @@ from tests.simulation import (
     auditor_plants_accounts,
     auditor_plants_callbacks,
     auditor_plants_desk,
+    auditor_plants_endpoints,
     auditor_plants_fees,
     auditor_plants_holds,
     auditor_plants_journals,
@@ -41,7 +42,7 @@ assert auditor_plants_reviews, auditor_plants_people
 assert auditor_plants_policy, auditor_plants_fees
 assert auditor_plants_accounts, auditor_plants_recoveries
 assert auditor_plants_accounts, auditor_plants_callbacks
-assert auditor_plants_routes
+assert auditor_plants_routes, auditor_plants_endpoints
 
 
 @pytest.fixture(scope="module")

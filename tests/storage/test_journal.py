@@ -16,7 +16,7 @@ from tests.services import Database
 from zentra.runtime.errors import DataError
 from zentra.runtime.ledger.book import AccountRef, Balance
 from zentra.runtime.policy import Usage, VelocityKey
-from zentra.runtime.ports import CaseRow, DenialRow, Fence, Ground, TickPlan, TickWrites
+from zentra.runtime.ports import CaseRow, DenialRow, EndpointDisabled, Fence, Ground, TickPlan, TickWrites
 from zentra.runtime.reviews import Desk
 from zentra.runtime.stream_ports import Position
 from zentra.storage.engine import journal
@@ -322,10 +322,16 @@ async def test_an_endpoint_that_is_disabled_changes_the_configuration(writer_poo
     store = PostgresStore(writer_pool)
     before = await store.configuration()
     assert (await commit(writer_pool)).configuration_version == before.version
-    await commit(writer_pool, adding("endpoints_disabled", ("acme", name)))
+    disabled = EndpointDisabled("acme", name, "failing", AT)
+    await commit(writer_pool, lambda writes: writes.endpoints_disabled.update({("acme", name): disabled}))
     after = await store.configuration()
     assert after.version > before.version
     assert name not in [endpoint.id for endpoint in after.endpoints.get("acme", ())]
+    assert ("acme", name) in after.endpoints_held
+    (row,) = await admin_pool.fetch(
+        "select disabled_at, disabled_reason, disabled_by from endpoints where id = $1", name
+    )
+    assert tuple(row) == (AT, "failing", "svc_events")
 
 
 @pytest.mark.parametrize("key", ["", "00", "not-a-uuid"])

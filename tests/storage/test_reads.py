@@ -20,6 +20,7 @@ from zentra.runtime.intents.transaction import Transition, register, timestamp
 from zentra.runtime.intents.vocabulary import IntentKind
 from zentra.runtime.ports import DenialRow
 from zentra.storage.pool import Pool, tenant_transaction
+from zentra.storage.reads import endpoints as endpoint_reads
 from zentra.storage.reads import lists
 from zentra.storage.reads import reviews as review_reads
 from zentra.storage.reads import tenant as reads
@@ -157,7 +158,7 @@ async def test_the_tenant_predicate_alone_keeps_tenants_apart(writer_pool: Pool)
         assert [one.id for one in (await walk(writer_pool, "acme", {}, after=None, limit=10)).rows] == [ACME]
     names = [one.account_id for one in (await lists.accounts(writer_pool, "acme", {}, after=None, limit=10)).rows]
     assert names == ["m-1", "c-1"]
-    assert len(await work_reads.endpoints(writer_pool, "acme")) == 1
+    assert len(await endpoint_reads.endpoints(writer_pool, "acme")) == 1
     for read in (review_reads.review, work_reads.case, work_reads.command):
         assert await read(writer_pool, "acme", GLOBEX) is None
     assert await evidence(writer_pool, "acme", id=GLOBEX) is None

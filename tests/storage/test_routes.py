@@ -9,16 +9,21 @@ import asyncpg
 import pytest
 from msgspec import structs
 
+from tests.services import PARTITIONS, PASSWORD
+from zentra.gateway.devstack.stack import DevStack
 from zentra.runtime.errors import Refusal
+from zentra.runtime.rails.document import corridors_of, parse_routes
 from zentra.runtime.rails.operating import Maintenance, RailOperation
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor, RailRoute
 from zentra.storage.administration import Administration
 from zentra.storage.engine.store import PostgresStore
+from zentra.storage.migrate import migrate, migrations
 from zentra.storage.operations import drain_rail, lift_maintenance, rail_events, rail_operations, set_maintenance
-from zentra.storage.pool import Pool
+from zentra.storage.pool import Pool, open_pool, tenant_transaction
 from zentra.storage.routes import (
     check_routes,
+    corridors_in_force,
     draft_routes,
     move_routes,
     reachable_rails,
@@ -96,6 +101,55 @@ async def test_a_corridor_set_up_by_hand_is_a_version_of_its_own(
     view = await show_routes(tenant_pool, "acme", version + 1)
     assert view is not None
     assert [one["name"] for one in view.document["corridors"]] == ["ng", "pay"]
+
+
+async def test_corridors_of_before_there_were_versions_are_the_first(stack: DevStack) -> None:
+    server, name = stack.postgres_url.rpartition("/")[0], "zentra_before_routes"
+    files = migrations()
+    before = [one for one in files if one.number < next(f.number for f in files if f.name.endswith("_routes"))]
+    await _admin(stack.postgres_url, f"create database {name}")
+    try:
+        url = f"{server}/{name}"
+        await migrate(url, writer_password=PASSWORD, tenant_password=PASSWORD, partitions=PARTITIONS, files=before)
+        await _admin(
+            url,
+            """set search_path = zentra;
+            insert into tenants (id, name) values ('acme', 'Acme'), ('none', 'None');
+            insert into rails (name, settings) values ('first', '{"name": "first"}'), ('second', '{"name": "second"}');
+            insert into corridors (tenant, name, country, currency, kind, minor_min, minor_max, rails) values
+                ('acme', 'a', null, 'NGN', 'payment', 1, null, '{second,first}'),
+                ('acme', 'b', 'GH', 'GHS', 'transfer', 5, 90, '{first}')""",
+        )
+        await migrate(url, writer_password=PASSWORD, tenant_password=PASSWORD, partitions=PARTITIONS)
+        async with await open_pool(url, name="test-before") as pool:
+            wanted = (
+                Corridor(
+                    "acme", "a", "NGN", "payment", ("second", "first"), version=1,
+                    routes=(RailRoute("second", 1), RailRoute("first", 2)),
+                ),
+                Corridor(
+                    "acme", "b", "GHS", "transfer", ("first",), "GH", 5, 90, routes=(RailRoute("first"),), version=1
+                ),
+            )  # fmt: skip
+            async with tenant_transaction(pool, "acme") as connection:
+                assert await corridors_in_force(connection, "acme") == wanted
+            view = await show_routes(pool, "acme", 1)
+            assert view is not None
+            assert (view.state, view.created_by) == ("active", "migration")
+            assert corridors_of(view.document, "acme", 1) == wanted
+            assert parse_routes(view.document)[1] == []
+            assert [event.action for event in await routes_events(pool, "acme", 1)] == ["installed"]
+            assert await routes_rows(pool, "none") == []
+    finally:
+        await _admin(stack.postgres_url, f"drop database {name} with (force)")
+
+
+async def _admin(url: str, statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statements)
+    finally:
+        await connection.close()
 
 
 async def test_a_version_leads_only_to_rails_of_its_world(

@@ -18,7 +18,7 @@ from zentra.gateway.cli import standalone
 from zentra.gateway.cli.evidence_export import bundle_texts
 from zentra.runtime.evidence.bundle_check import BundleVerdict
 from zentra.runtime.evidence.heads import TreeHead, signed_note
-from zentra.runtime.evidence.keyring import ring_of
+from zentra.runtime.evidence.keyring import KeyRing, ring_of
 from zentra.storage.pool import open_pool
 from zentra.storage.reads.proofs import checkpoint
 from zentra.storage.verification.bundle_files import BundleReader, verify_bundle
@@ -50,7 +50,7 @@ def pem(public: Ed25519PublicKey) -> bytes:
 
 def exported(
     url: str, path: Path, *, since: datetime | None = None, until: datetime | None = None,
-    types: Sequence[str] | None = None,
+    types: Sequence[str] | None = None, key: Ed25519PrivateKey = KEY, ring: KeyRing | None = None,
 ) -> BundleMade:  # fmt: skip
     """Export acme's evidence, as somebody would."""
 
@@ -58,8 +58,8 @@ def exported(
         asked = BundleAsked(tenant="acme", actor="ada", role="shell", since=since, until=until, types=types)
         async with await open_pool(url, name="test", connections_max=1) as pool:
             return await make_bundle(
-                url, pool, path, asked, key=KEY, ring=ring_of([PUBLIC, OTHER_KEY.public_key()]), texts=bundle_texts(),
-                progress=silent,
+                url, pool, path, asked, key=key, ring=ring or ring_of([PUBLIC, OTHER_KEY.public_key()]),
+                texts=bundle_texts(), progress=silent,
             )  # fmt: skip
 
     return asyncio.run(run())

@@ -30,15 +30,17 @@ from tests.verification.bundles import (
     packed,
     pem,
 )
-from tests.verification.databases import asked, changed, spoil
+from tests.verification.databases import asked, changed, silent, spoil
 from zentra.runtime.evidence.bundle import CHECKPOINTS, MANIFEST, MANIFEST_SIGNATURE
 from zentra.runtime.evidence.chain import GENESIS, chain
 from zentra.runtime.evidence.envelopes import MANIFEST_TYPE, envelope_of, sign_payload
-from zentra.runtime.evidence.heads import sign_head, signed_note
+from zentra.runtime.evidence.heads import key_id, sign_head, signed_note
+from zentra.runtime.evidence.keyring import RingKey
 from zentra.runtime.evidence.merkle import Frontier, leaf_hash
 from zentra.runtime.evidence.packet import leaf_data
 from zentra.runtime.intents.transaction import timestamp
 from zentra.storage.errors import Misconfigured
+from zentra.storage.verification.bundle_files import verify_bundle
 
 pytestmark = pytest.mark.service
 
@@ -100,6 +102,17 @@ def test_the_same_range_is_the_same_bytes_whatever_came_later(copy: str, tmp_pat
     assert first.sha256 == sha256((tmp_path / "first.tar").read_bytes()).hexdigest()
     assert both(tmp_path / "again.tar")[1] == VERIFIED
     assert [row[:2] for row in _exports(copy)][-2:] == [("ada", "shell")] * 2
+
+
+def test_the_same_range_is_the_same_bytes_under_the_next_key_too(copy: str, tmp_path: Path) -> None:
+    until = _time_of(copy, HALF).replace(tzinfo=UTC)
+    old, new = (key_id(key.public_key()) for key in (KEY, OTHER_KEY))
+    since, changed_at = timestamp(until - timedelta(days=400)), timestamp(until + timedelta(days=1))
+    first = exported(copy, tmp_path / "first.tar", until=until, ring={old: RingKey(KEY.public_key(), since)})
+    rotated = {old: RingKey(KEY.public_key(), since, changed_at), new: RingKey(OTHER_KEY.public_key(), changed_at)}
+    assert exported(copy, tmp_path / "again.tar", until=until, key=OTHER_KEY, ring=rotated) == first
+    assert (tmp_path / "first.tar").read_bytes() == (tmp_path / "again.tar").read_bytes()
+    assert verify_bundle(tmp_path / "again.tar", rotated, [], silent).ok
 
 
 def test_ranges_join_without_gap_or_overlap(copy: str, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ BODIES: Mapping[str, Any] = {
     "POST /parties/{id}/amend": {"countries": ["XA"], "reason": "x"},
     "POST /parties/{id}/kyc": {"state": "approved", "reason": "x"},
     "POST /parties/{id}/rescreen": {"reason": "x"},
+    "POST /webhooks/endpoints/{id}/amend": {"fifo": True},
 }
 OWN = ("request_id", "trace_id", "instance")
 WRITTEN = (
@@ -128,6 +129,7 @@ async def test_the_owner_finds_each_of_them(gateway: GatewayApp, keys: Keys, adm
     for path, thing in (
         ("/runtime/intents/{}", "intent"), ("/runtime/intents/{}", "intent_id"), ("/runtime/commands/{}", "command"),
         ("/accounts/{}", "account"), ("/reviews/{}", "review"), ("/cases/{}", "case"), ("/approvals/{}", "approval"),
+        ("/webhooks/endpoints/{}", "endpoint"),
         ("/holds/{}", "hold"), ("/parties/{}", "party"), ("/parties/{}/history", "party"),
     ):  # fmt: skip
         assert (await api.as_("admin").get(path.format(things[thing]))).status == 200, path

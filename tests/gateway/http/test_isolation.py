@@ -124,6 +124,11 @@ DOORS = [
     ("GET", "/denials", "denials:read"),
     ("POST", "/webhooks/endpoints", "endpoints:create"),
     ("GET", "/webhooks/endpoints", "endpoints:read"),
+    ("GET", "/webhooks/endpoints/x", "endpoints:read"),
+    *[
+        ("POST", f"/webhooks/endpoints/x/{change}", "endpoints:create")
+        for change in ("amend", "disable", "enable", "rotate")
+    ],
     ("GET", "/webhooks/deliveries", "deliveries:read"),
     ("POST", "/webhooks/deliveries/x/replay", "deliveries:replay"),
 ]

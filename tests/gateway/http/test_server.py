@@ -62,7 +62,7 @@ async def test_health_is_told_with_latencies(served: Served) -> None:
     status, ready = await served.ask("GET", "/readyz")
     assert (status, ready["status"]) == (200, "ready")
     assert {name: check["ok"] for name, check in ready["checks"].items()} == {
-        "postgres": True, "redis": True, "nats": True,
+        "postgres": True, "redis": True, "nats": True, "sealing": True,
     }  # fmt: skip
     assert all(check["latency_ms"] >= 0 for check in ready["checks"].values())
     status, version = await served.ask("GET", "/version")

@@ -53,6 +53,8 @@ SOUND: dict[str, dict[str, Any]] = {
     "POST /parties/{id}/kyc": {"state": "approved", "reason": "x"},
     "POST /parties/{id}/rescreen": {"reason": "x"},
     "POST /webhooks/endpoints": {"url": "https://example.com"},
+    "POST /webhooks/endpoints/{id}/amend": {"fifo": True},
+    **{f"POST /webhooks/endpoints/{{id}}/{change}": {} for change in ("disable", "enable", "rotate")},
     "POST /webhooks/deliveries/{id}/replay": {},
 }
 

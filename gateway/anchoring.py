@@ -1,0 +1,169 @@
+"""Anchoring: signed checkpoints handed to files and webhooks that the installation cannot change afterwards.
+
+- Done by the owner of partition 0, which may change at any moment: a checkpoint may be handed over twice, never lost.
+  A file takes none twice; a receiver tells a repeat by tenant and size, which also stand in the idempotency key.
+- A file is only appended to, and synced before a checkpoint counts as kept.
+- Whatever fails is counted, kept with its reason, and tried again.
+"""
+
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import anyio
+import anyio.to_thread
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from zentra.gateway.outward.http import AddressRefused, OutwardHttp
+from zentra.runtime.errors import Unavailable
+from zentra.runtime.evidence.anchors import AnchorLine, anchor_line
+from zentra.runtime.evidence.heads import signed_note
+from zentra.runtime.instruments import Instruments
+from zentra.storage.errors import Misconfigured
+from zentra.storage.intake.anchors import (
+    AnchorDue,
+    due_anchors,
+    plan_anchors,
+    read_backlog,
+    record_failure,
+    record_kept,
+)
+from zentra.storage.pool import Pool
+from zentra.storage.reads.proofs import evidence_keys
+
+__all__ = ["AnchorFile", "AnchorService", "SinkFailed"]
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 5.0
+
+
+class SinkFailed(Exception):
+    """Raised where a sink did not take a checkpoint; the sentence says why."""
+
+
+class AnchorService:
+    """What one worker does for anchors. `is_first` says whether it owns partition 0 now."""
+
+    def __init__(self, pool: Pool, http: OutwardHttp, is_first: Callable[[], bool], instruments: Instruments) -> None:
+        self._pool, self._http, self._is_first, self._instruments = pool, http, is_first, instruments
+        self._files: dict[str, AnchorFile] = {}
+        self._public: Mapping[str, bytes] = {}
+
+    async def run(self) -> None:
+        """Look after anchors until cancelled; a store that is away is looked at again the next time."""
+        while True:
+            await anyio.sleep(LOOK_SECONDS)
+            if not self._is_first():
+                continue
+            try:
+                await self.look()
+            except (Unavailable, Misconfigured) as error:
+                logger.warning("anchors wait for the store", extra={"error": str(error)})
+
+    async def look(self) -> int:
+        """Hand over what is due; return how many checkpoints are kept now. Sinks do not wait for each other."""
+        await plan_anchors(self._pool)
+        by_sink: defaultdict[str, list[AnchorDue]] = defaultdict(list)
+        for one in await due_anchors(self._pool):
+            by_sink[one.sink].append(one)
+        kept: list[int] = []
+        async with anyio.create_task_group() as group:
+            for anchors in by_sink.values():
+                group.start_soon(self._hand_over, anchors, kept)
+        backlog = await read_backlog(self._pool)
+        self._instruments.gauge("anchors_pending", backlog.pending)
+        self._instruments.gauge("anchors_oldest_seconds", backlog.oldest_seconds)
+        return sum(kept)
+
+    async def _hand_over(self, anchors: Sequence[AnchorDue], kept: list[int]) -> None:
+        """Give a sink its checkpoints; the first that fails keeps the rest for later."""
+        for place, one in enumerate(anchors):
+            try:
+                line = await self._line(one)
+                if one.kind == "file":
+                    file = self._files.setdefault(one.target, AnchorFile(Path(one.target)))
+                    await anyio.to_thread.run_sync(file.keep, one.head.tenant, one.head.size, line)
+                else:
+                    await self._post(one, line)
+            except SinkFailed as failed:
+                self._instruments.count("anchor_attempts", {"kind": one.kind, "outcome": "failed"})
+                logger.warning(
+                    "a sink did not take a checkpoint",
+                    extra={"sink": one.sink, "error": str(failed), "tries": one.attempts},
+                )
+                await record_failure(self._pool, anchors[place:], str(failed))
+                return
+            await record_kept(self._pool, [one])
+            self._instruments.count("anchor_attempts", {"kind": one.kind, "outcome": "kept"})
+            kept.append(1)
+
+    async def _line(self, one: AnchorDue) -> bytes:
+        kid = one.head.key_id
+        if kid not in self._public:
+            self._public = await evidence_keys(self._pool)
+        if kid not in self._public:
+            raise SinkFailed(f"nobody has told the public half of key {kid}")
+        return anchor_line(one.head, signed_note(Ed25519PublicKey.from_public_bytes(self._public[kid]), one.head))
+
+    async def _post(self, one: AnchorDue, line: bytes) -> None:
+        headers = {
+            "content-type": "application/json", "idempotency-key": f"anchor-{one.head.tenant}-{one.head.size}",
+        }  # fmt: skip
+        try:
+            answer = await self._http.request("POST", one.target, body=line, headers=headers)
+        except AddressRefused as refused:
+            raise SinkFailed(str(refused)) from refused
+        except TimeoutError as error:
+            raise SinkFailed("the receiver did not answer in time") from error
+        except aiohttp.ClientError as error:
+            raise SinkFailed(f"the receiver cannot be reached: {error}") from error
+        if not 200 <= answer.status < 300:
+            raise SinkFailed(f"the receiver answered {answer.status}")
+
+
+class AnchorFile:
+    """An append-only file of anchors. Everything here waits for the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = 0  # bytes that were read
+        self._known: dict[str, int] = {}  # by tenant: the largest size that the file has
+
+    def keep(self, tenant: str, size: int, line: bytes) -> None:
+        """Append a line and sync it, unless the file has this size of the tenant; raise SinkFailed."""
+        try:
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            descriptor = os.open(self._path, flags, 0o644)
+            try:
+                torn = self._read_on(descriptor)
+                if self._known.get(tenant, 0) < size:
+                    os.write(descriptor, (b"\n" if torn else b"") + line + b"\n")
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise SinkFailed(f"{self._path}: {error.strerror or error}") from error
+
+    def _read_on(self, descriptor: int) -> bool:
+        """Learn what the file has beyond what was read; return whether its last line was cut off."""
+        length = os.fstat(descriptor).st_size
+        if length < self._seen:
+            self._seen, self._known = 0, {}
+        with os.fdopen(os.dup(descriptor), "rb") as file:
+            file.seek(self._seen)
+            for row in file:
+                if not row.endswith(b"\n"):
+                    return True
+                self._seen += len(row)
+                try:
+                    one = msgspec.json.decode(row, type=AnchorLine)
+                except (msgspec.MsgspecError, UnicodeDecodeError):
+                    continue  # a line that was cut off, or somebody's: whoever verifies the file says so
+                self._known[one.tenant] = max(one.size, self._known.get(one.tenant, 0))
+        return False

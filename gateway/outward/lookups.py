@@ -1,0 +1,69 @@
+"""Names looked up in threads of their own, each name once at a time: a name server that hangs holds up its names alone.
+
+The threads of the event loop are few, and everybody's. What is shared is a look-up that is under way; when it has ended
+nothing of it is kept, so the next connection looks again, and what it finds is judged again."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+__all__ = ["SharedLookups"]
+
+_Key = tuple[str, int, socket.AddressFamily]
+
+
+class SharedLookups(AbstractResolver):
+    """A resolver with at most `lookups_max` look-ups under way. Make it inside a running event loop."""
+
+    def __init__(self, lookups_max: int) -> None:
+        self._threads = ThreadPoolExecutor(lookups_max, thread_name_prefix="lookup")
+        self._under_way: dict[_Key, asyncio.Task[list[ResolveResult]]] = {}
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses of a name; raises OSError where it has none."""
+        key = (host, port, family)
+        task = self._under_way.get(key)
+        if task is None:
+            task = self._under_way[key] = asyncio.create_task(self._look_up(key))
+            task.add_done_callback(lambda done: self._ended(key, done))
+        return list(await asyncio.shield(task))  # whoever gives up waiting leaves the others their answer
+
+    def _ended(self, key: _Key, task: asyncio.Task[list[ResolveResult]]) -> None:
+        del self._under_way[key]
+        if not task.cancelled():
+            task.exception()  # all who asked may have given up: then it is nobody's
+
+    async def _look_up(self, key: _Key) -> list[ResolveResult]:
+        host, port, family = key
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, _addresses, host, port, family)
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=kind, proto=0, flags=_NUMERIC)
+            for kind, address in found
+        ]
+
+    async def close(self) -> None:
+        """Ask nobody any more; a look-up that hangs ends with its thread."""
+        for task in list(self._under_way.values()):
+            task.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+_NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+
+
+def _addresses(host: str, port: int, family: socket.AddressFamily) -> list[tuple[int, str]]:
+    """Return family and address of each that the system finds, in its order."""
+    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG)
+    found = []
+    for kind, _, _, _, address in infos:
+        text = str(address[0])
+        if kind == socket.AF_INET6 and len(address) > 3 and address[3]:  # a link-local address says its interface
+            text = socket.getnameinfo((text, *address[1:]), _NUMERIC)[0]
+        found.append((int(kind), text))
+    return found
