@@ -32,6 +32,8 @@ SOUND: dict[str, dict[str, Any]] = {
     "POST /fee-schedules": {"rules": []},
     "POST /policies": {"document": {}},
     **{f"POST /policies/{{version}}/{step}": {} for step in ("validate", "backtest", "promote", "rollback")},
+    "POST /routes": {"document": {}},
+    **{f"POST /routes/{{version}}/{step}": {} for step in ("validate", "promote", "rollback")},
     "POST /webhooks/endpoints/{id}/recover": {"since": "2026-01-01T00:00:00Z"},
     "POST /reviews/{id}/approve": {"reason": "x"},
     "POST /reviews/{id}/reject": {"reason": "x"},
