@@ -22,6 +22,7 @@ from zentra.gateway.description.door import (
     Media,
     Query,
     codes_of,
+    schema_of_change,
     schema_of_fields,
     schema_of_type,
 )
@@ -265,9 +266,7 @@ DOORS: Final[Mapping[str, Door]] = {
     ),
     "POST /parties/{id}/amend": msgspec.structs.replace(
         _party("amend_party", "Change what is said of a party.", AMENDMENT),
-        takes={
-            **schema_of_fields(AMENDMENT), "anyOf": [{"required": [name]} for name in AMENDMENT if name != "reason"],
-        },
+        takes=schema_of_change(AMENDMENT, "reason"),
     ),
     "POST /parties/{id}/kyc": _party(
         "decide_kyc", "Move the KYC state of a party.", KYC, "self_approval", "kyc_move_refused",
