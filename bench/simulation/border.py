@@ -375,6 +375,8 @@ class Border:
         simulation, random = self._simulation, self._random
         tenant = random.choice(sorted(simulation.store.current.endpoints))
         members = [*simulation.store.current.endpoints[tenant], *simulation.spare_endpoints.get(tenant, ())]
+        if not members:
+            return None  # all that the tenant had were deleted
         endpoint = random.choice(members).id
         since = simulation.store_time() - timedelta(seconds=random.choice((0, 1, 30, 400, 90_000)))
         body = {

@@ -14,8 +14,6 @@ from zentra.gateway.http.fields import SCHEMAS, Field
 from zentra.runtime.intents.command import KEY_PATTERN
 
 __all__ = [
-    "WITHOUT_ROUTE", "Door", "Media", "Query", "codes_of", "schema_of_change", "schema_of_fields", "schema_of_type",
-]  # fmt: skip
     "WITHOUT_ROUTE",
     "Door",
     "Media",
