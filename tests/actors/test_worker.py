@@ -350,7 +350,7 @@ async def test_a_submission_is_permitted_while_its_attempt_waits_and_its_partiti
         assert not await permitted(place, reference), "another rail has it"
         assert await permitted(place, asked[1][0].reference)
         fleet.report(RailOutcome("beta", asked[1][0].reference, OutcomeStatus.DECLINED), "submit/other/2")
-        await until(all_in(fleet, [submission.reference[:32]], State.DECLINED))
+        await until(all_in(fleet, [submission.reference[:32]], State.FAILED))
         assert not await permitted(place, asked[1][0].reference), "its hold was released"
         worker._drop(frozenset({place}))
         assert not await permitted(place, "")
