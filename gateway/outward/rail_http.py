@@ -111,6 +111,8 @@ class HttpRail(ABC):
 
     declaration: ClassVar[Declaration]
     """What the adapter knows of the rail's ways; every adapter has its own."""
+    refuses_with: ClassVar[range] = range(400, 500)
+    """The HTTP statuses beside 2xx with which the rail's own word may be a refused submit or a "not found"."""
 
     def __init__(self, settings: RailSettings, http: OutwardHttp | None = None, spans: Spans | None = None) -> None:
         """`http` is shared and stays open when the rail closes; without one the rail makes and closes its own. `spans`
@@ -251,7 +253,7 @@ class HttpRail(ABC):
         if outcome.reference != reference:
             reason = "answer_malformed"
         elif status is not OutcomeStatus.UNKNOWN:
-            refused = 400 <= code < 500 and status is nothing and (trust == "direct" or code not in ABOUT_US)
+            refused = code in self.refuses_with and status is nothing and (trust == "direct" or code not in ABOUT_US)
             if answer.cut or (trust == "direct" and status is OutcomeStatus.NOT_FOUND):
                 reason = "answer_malformed"
             elif not 200 <= code < 300 and not refused:

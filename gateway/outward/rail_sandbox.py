@@ -143,6 +143,7 @@ class SandboxRail(HttpRail):
     """The sandbox rail over HTTP."""
 
     declaration = SANDBOX_DECLARATION
+    refuses_with = range(400, 504)  # it plays a rail that is out of service and says itself that it took nothing
 
     def submit_call(self, submission: Submission) -> Call:
         """Return the request that asks the rail to pay."""

@@ -58,9 +58,9 @@ class Believing(HttpRail):
         )  # fmt: skip
 
 
-def answering(status: int, cut: bool = False, **body: str) -> Believing:
+def answering(code: int, cut: bool = False, **body: str) -> Believing:
     rail = Believing(SETTINGS)
-    rail.answer = Answer(status, {}, json.dumps(body).encode(), cut)
+    rail.answer = Answer(code, {}, json.dumps(body).encode(), cut)
     return rail
 
 
