@@ -105,10 +105,9 @@ async def secrets(ground: Ground) -> None:
         heads = msgspec.json.encode({"headers": request.headers, "body": request.body.decode("latin-1"), "s": text})
         for ask, say in ((ground.submit, ground.specimen.submitted), (ground.poll, ground.specimen.polled)):
             said = (reply for word in WORDS if (reply := say(Said(word, remark=f"no: {text}"))) is not None)
-            answers = {
-                Reply(one, body) for reply in said for body in repeated(reply.body, text) for one in (reply.status, 401)
-            }
-            for answer in (*(Reply(one, heads) for one in (200, 400, 401, 500)), *answers):
+            told = ((reply.status, body) for reply in said for body in repeated(reply.body, text))
+            misled = dict.fromkeys(Reply(one, body) for status, body in told for one in (status, 401))
+            for answer in (*(Reply(one, heads) for one in (200, 400, 401, 500)), *misled):
                 outcome = await ask(answer)
                 expect(not shows(outcome, text), f"an outcome holds a secret that {answer.body[:200]!r} repeats")
 

@@ -94,7 +94,8 @@ class StandIn:
             asked = self._specimen.asked(request)
             beside = self._specimen.beside(request) if asked is None else None
         except Exception as error:
-            self.fault = f"the specimen cannot read {request.method} {request.path}: {type(error).__name__}: {error}"
+            told = f"the specimen cannot read {request.method} {request.path}: {type(error).__name__}: {error}"
+            self.fault = self.fault or told  # the first is the one to mend
             self._arrived.set()
             return
         if asked is None:

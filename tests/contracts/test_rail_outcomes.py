@@ -45,7 +45,7 @@ class Believing(HttpRail):
         return self._read(Answer(200, {}, raw, False), "none")
 
     async def exchange(self, call: Call, headers: Mapping[str, str]) -> Answer | Unanswered:
-        self.note_credentials(headers | {"authorization": "Bearer fresh-token-9"})
+        self.note_credentials({**headers, "authorization": "Bearer fresh-token-9"})
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
