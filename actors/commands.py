@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Struct
 
-from zentra.actors import holding, journaling, ledgering, reviewing, stages, webhooks
+from zentra.actors import holding, journaling, ledgering, recovering, reviewing, stages, webhooks
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.errors import Refusal
 from zentra.runtime.intents import facts as f
@@ -45,8 +45,11 @@ def command(tick: Tick, at: Input, event: CommandGiven) -> None:
     """Carry out one command and write its outcome; one that has an outcome is a repeat."""
     if tick.is_answered(event.command):
         return
+    detail: dict[str, object] = {}
     if event.kind == "replay_delivery":
-        code = webhooks.replay(tick, event.tenant, event.subject)
+        code = webhooks.replay(tick, event.tenant, event.subject, trigger="manual", actor=event.principal)
+    elif event.kind == "recover_deliveries":
+        code, detail = recovering.begin(tick, event)
     elif event.kind == "resolve_case":
         code = _resolve(tick, at, event)
     else:
@@ -54,7 +57,7 @@ def command(tick: Tick, at: Input, event: CommandGiven) -> None:
         foreign = tx is None or tx.tenant != event.tenant
         code = "not_found" if tx is None or foreign else ON_TRANSACTION[event.kind](tick, at, event, tx)
     accepted = code == "done"
-    tick.writes.command_outcomes.append((event.command, event.tenant, accepted, code, {}, tick.now))
+    tick.writes.command_outcomes.append((event.command, event.tenant, accepted, code, detail, tick.now))
 
 
 def _cancel(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str:
@@ -162,6 +165,7 @@ COMMAND_CODES: Final[Mapping[str, tuple[str, ...]]] = {
     **reviewing.REVIEW_CODES,
     "resolve_case": ("case_not_open", "not_awaiting_provider", "nothing_to_retry"),
     "replay_delivery": ("delivery_under_way",),
+    "recover_deliveries": recovering.RECOVERY_CODES,
     "capture_hold": holding.CAPTURE_CODES,
     "void_hold": holding.VOID_CODES,
 }  # fmt: skip

@@ -11,7 +11,18 @@ from typing import Any, Final
 
 from msgspec import UNSET
 
-from zentra.actors import commands, foreseeing, journaling, lanes, ledgering, outcomes, stages, strangers, webhooks
+from zentra.actors import (
+    commands,
+    foreseeing,
+    journaling,
+    lanes,
+    ledgering,
+    outcomes,
+    recovering,
+    stages,
+    strangers,
+    webhooks,
+)
 from zentra.actors.finishing import finish
 from zentra.actors.memory import Memory, Missing, MissingGround, Needs
 from zentra.actors.tick import Batch, Input, Rules, Tick
@@ -378,6 +389,8 @@ def _timer_fired(tick: Tick, entry: Input, event: m.TimerFired) -> None:
         stages.fire(tick, entry, event)
     elif event.kind == "delivery":
         lanes.fire(tick, event)
+    elif event.kind == "recovery":
+        recovering.fire(tick, event)
     elif event.kind == strangers.KIND:
         strangers.fire(tick, entry, event, outcomes.callback)
     else:

@@ -26,7 +26,7 @@ from zentra.runtime.webhooks.terms import live, width_of
 if TYPE_CHECKING:
     from zentra.actors.tick import Tick
 
-__all__ = ["ATTEMPT_LOST_AFTER", "endpoint_of", "finish_lanes", "fire", "open_lane", "tell", "wait"]
+__all__ = ["ATTEMPT_LOST_AFTER", "ask_together", "endpoint_of", "finish_lanes", "fire", "open_lane", "tell", "wait"]
 
 # A transport waits 15 s, a worker that is stopped 10 s until it knows its lease; the rest is for the way of the report.
 # One that comes still later is ignored, and the endpoint is called once more than it had to be.
@@ -47,7 +47,7 @@ def open_lane(tick: "Tick", event: LaneOpened) -> None:
     An attempt that has not reported for so long was lost on its way; its delivery waits again."""
     lane = tick.lane(event.tenant, event.endpoint)
     lost = [key for key, since in lane.in_flight.items() if tick.now - since >= ATTEMPT_LOST_AFTER]
-    _ask_together(tick, lost)
+    ask_together(tick, lost)
     for delivery_id in lost:
         del lane.in_flight[delivery_id]
         delivery = tick.delivery(delivery_id)
@@ -95,7 +95,7 @@ def _wait_in_order(lane: Lane, delivery: Delivery) -> None:
         lane.more = True
 
 
-def _ask_together(tick: "Tick", deliveries: Iterable[str]) -> None:
+def ask_together(tick: "Tick", deliveries: Iterable[str]) -> None:
     """Raise MissingGround for those that memory does not have: one by one a whole lane would take a round for each."""
     known = tick.memory.deliveries
     absent = {key for key in deliveries if key not in tick.deliveries and key not in known}
@@ -116,7 +116,7 @@ def finish_lanes(tick: "Tick") -> None:
 
 def _start(tick: "Tick", lane: Lane, endpoint: Endpoint) -> None:
     width = width_of(endpoint.terms, lane.width or tick.rules.lane_width)
-    _ask_together(tick, islice(lane.waiting, max(0, width - len(lane.in_flight))))
+    ask_together(tick, islice(lane.waiting, max(0, width - len(lane.in_flight))))
     while lane.waiting and len(lane.in_flight) < width:
         key = next(iter(lane.waiting))
         delivery = tick.delivery(key)
@@ -136,7 +136,7 @@ def _start(tick: "Tick", lane: Lane, endpoint: Endpoint) -> None:
 
 def _give_up(tick: "Tick", lane: Lane) -> None:
     """End what waits for an endpoint that is no more; what is under way there has still to report."""
-    _ask_together(tick, lane.waiting)
+    ask_together(tick, lane.waiting)
     for key in lane.waiting:
         delivery = tick.delivery(key)
         if delivery is None or delivery.state not in OPEN:

@@ -45,6 +45,11 @@ async def load(store: Store, memory: Memory, batch: Batch, missing: Missing) -> 
     if missing.expiring:
         batch.expiring |= await store.expiring_holds(missing.expiring)
         batch.expiring_asked.update(missing.expiring)
+    if missing.recoveries:
+        found_recoveries = await store.recoveries(missing.recoveries)
+        batch.recovered.stored.update({key: found_recoveries.get(key) for key in missing.recoveries})
+    for key, recovery in missing.pages.items():
+        batch.recovered.pages[key] = await store.recovery_page(recovery)
     if missing.waiting:
         found = await store.waiting_callbacks(missing.waiting)
         batch.waiting |= {place: found.get(place, ()) for place in missing.waiting}

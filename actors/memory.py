@@ -19,8 +19,9 @@ from zentra.runtime.policy import VelocityKey
 from zentra.runtime.ports import Configuration, LaneRow, LogHead
 from zentra.runtime.reviews import Workload
 from zentra.runtime.webhooks.delivery import OPEN, Delivery
+from zentra.runtime.webhooks.recovery import Recovery, RecoveryPage
 
-__all__ = ["Lane", "LeafName", "Memory", "Missing", "MissingGround", "Needs"]
+__all__ = ["Lane", "LeafName", "Memory", "Missing", "MissingGround", "Needs", "Recovered"]
 
 TRANSACTIONS_MAX: Final = 50_000  # about 3 KiB each, so some 150 MiB at the most
 ACCOUNTS_MAX: Final = 200_000
@@ -48,6 +49,8 @@ class Missing(Struct):
     names: set[tuple[str, str]] = field(default_factory=set)  # (tenant, intent_id) whose uuid is asked for
     workloads: set[str] = field(default_factory=set)
     expiring: set[int] = field(default_factory=set)  # accounts whose holds may have expired
+    recoveries: set[str] = field(default_factory=set)
+    pages: dict[str, Recovery] = field(default_factory=dict)  # by id: the recoveries whose next page is asked for
     waiting: set[tuple[str, str]] = field(
         default_factory=set
     )  # (rail, reference) whose unclaimed callbacks are asked for
@@ -67,9 +70,18 @@ class Missing(Struct):
             or self.names
             or self.workloads
             or self.expiring
+            or self.recoveries
+            or self.pages
             or self.waiting
             or self.configuration
         )
+
+
+class Recovered(Struct):
+    """What a batch was told of recoveries: how they stand, and what lies behind their places."""
+
+    stored: dict[str, Recovery | None] = field(default_factory=dict)
+    pages: dict[str, RecoveryPage] = field(default_factory=dict)
 
 
 class Needs(Struct):

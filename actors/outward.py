@@ -25,11 +25,12 @@ from typing import Final
 import anyio
 import anyio.abc
 
+from zentra.actors.framing import frames_of
 from zentra.actors.health import RailBoard
 from zentra.actors.limits import RailGate
 from zentra.actors.tick import Poll
 from zentra.runtime.instruments import Instruments
-from zentra.runtime.messages import AttemptReported, Event, RailReported, encode_frame
+from zentra.runtime.messages import AttemptReported, Event, RailReported
 from zentra.runtime.partitions import lane_key
 from zentra.runtime.rails.port import Rail, RailOutcome, Submission
 from zentra.runtime.rails.routing import parse_reference
@@ -315,7 +316,7 @@ class Outward:
             frames.setdefault((partition, stage), []).append(event)
         messages = []
         for (partition, stage), events in frames.items():
-            body = encode_frame(events)
-            digest = hashlib.sha256(body).hexdigest()[:32]
-            messages.append(Outgoing(self._command_subject(partition, stage), body, digest))
+            for body in frames_of(events):  # endpoints answer with long pages of errors, and many at once
+                digest = hashlib.sha256(body).hexdigest()[:32]
+                messages.append(Outgoing(self._command_subject(partition, stage), body, digest))
         return messages

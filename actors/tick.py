@@ -14,13 +14,12 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from zentra.actors import monitoring, reviewing, webhooks
 from zentra.actors.beliefs import Believed
-from zentra.actors.memory import Lane, LeafName, Memory, Missing, MissingGround
+from zentra.actors.memory import Lane, LeafName, Memory, Missing, MissingGround, Recovered
 from zentra.runtime.errors import VersionGap
 from zentra.runtime.evidence.history import SignHead
 from zentra.runtime.evidence.merkle import leaf_hash
@@ -85,6 +84,7 @@ class Batch(Struct):
     consumed: list[tuple[int, str]] = field(default_factory=list)  # frames that end here, by partition and id
     expiring: dict[int, Expiring] = field(default_factory=dict)  # by account: what the store was asked for
     expiring_asked: Counter[int] = field(default_factory=Counter)  # and how often
+    recovered: Recovered = field(default_factory=Recovered)
     waiting: dict[tuple[str, str], tuple[WaitingCallback, ...]] = field(default_factory=dict)  # by rail and reference
 
 
@@ -497,4 +497,4 @@ _STAGE_OF: Final = {Effect.JUDGE: "policy", Effect.LEDGER: "ledger", Effect.ROUT
 
 def _described(facts: f.Facts) -> dict[str, str]:
     """Return what an operator should see first of the facts that opened a case."""
-    return {name: str(value) for name, value in msgspec.structs.asdict(facts).items() if value not in (None, "", 0)}
+    return {name: str(value) for name, value in asdict(facts).items() if value not in (None, "", 0)}

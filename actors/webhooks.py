@@ -5,9 +5,9 @@ or it would be too large. Its number among all that the endpoint gets comes from
 the whole tenant would be a lock that every commit waits for. How a lane works `lanes` says."""
 
 import hashlib
-from collections.abc import Mapping
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -19,7 +19,7 @@ from zentra.runtime.intents.transaction import Transaction, Transition, timestam
 from zentra.runtime.ledger.holds import Hold
 from zentra.runtime.messages import AttemptReported, DeliveryDue
 from zentra.runtime.partitions import lane_key
-from zentra.runtime.ports import EndpointDisabled
+from zentra.runtime.ports import Endpoint, EndpointDisabled
 from zentra.runtime.webhooks.delivery import ENDPOINT_DISABLED, Delivery, DeliveryFact, DeliveryState, is_told, move
 from zentra.runtime.webhooks.standard import (
     BODY_BYTES_MAX,
@@ -35,10 +35,19 @@ from zentra.runtime.webhooks.terms import HEALTHY, TERMS, THIN, failed_once_more
 if TYPE_CHECKING:
     from zentra.actors.tick import Input, Tick
 
-__all__ = ["attempt_ended", "deliver", "fan_out", "replay"]
+__all__ = ["attempt_ended", "body_of", "deliver", "fan_out", "make_late", "replay", "tells"]
 
 GONE: Final = "gone"
 FAILING: Final = "failing"
+
+
+class Told(NamedTuple):
+    """What a body says of a transition, of one that is read from its record too."""
+
+    event: str
+    sequence: int
+    at: datetime
+    record: bytes
 
 
 def fan_out(tick: "Tick", tx: Transaction, transition: Transition) -> None:
@@ -70,7 +79,7 @@ def _delivery_id(intent: str, sequence: int, endpoint: str) -> str:
     return hashlib.sha256(f"delivery/{intent}/{sequence}/{endpoint}".encode()).hexdigest()[:32]
 
 
-def _body(tx: Transaction, transition: Transition, mode: str = "full") -> bytes:
+def _body(tx: Transaction, transition: Transition | Told, mode: str = "full") -> bytes:
     """Return the bytes that every endpoint of a mode gets for this transition, on each try."""
     data = _data(tx, transition)
     if mode != THIN:
@@ -87,11 +96,11 @@ def _body(tx: Transaction, transition: Transition, mode: str = "full") -> bytes:
     return _encoded(transition, {**data, "metadata": {}, "fetch": f"/runtime/intents/{tx.id}"})
 
 
-def _encoded(transition: Transition, data: Mapping[str, Any]) -> bytes:
+def _encoded(transition: Transition | Told, data: Mapping[str, Any]) -> bytes:
     return canonical.encode({"type": str(transition.event), "timestamp": timestamp(transition.at), "data": data})
 
 
-def _data(tx: Transaction, transition: Transition) -> dict[str, Any]:
+def _data(tx: Transaction, transition: Transition | Told) -> dict[str, Any]:
     """Return what is always told of an intent; every part of it is short."""
     command = tx.command
     return {
@@ -110,7 +119,7 @@ def _data(tx: Transaction, transition: Transition) -> dict[str, Any]:
     }
 
 
-def _disabled(transition: Transition) -> dict[str, Any]:
+def _disabled(transition: Transition | Told) -> dict[str, Any]:
     """Return which endpoint was disabled, why, and what it answered to which delivery."""
     facts = msgspec.json.decode(transition.record)["facts"]
     told = {name: facts.get(name) for name in ("delivery", "event", "attempts", "status_code", "error")}
@@ -135,9 +144,13 @@ def deliver(tick: "Tick", at: "Input", event: DeliveryDue) -> None:
         event=event.event,
         body=event.body,
     )
-    lane = tick.lane(event.tenant, event.endpoint)
+    _begin(tick, delivery)
+
+
+def _begin(tick: "Tick", delivery: Delivery) -> None:
+    lane = tick.lane(delivery.tenant, delivery.endpoint)
     lane.row = replace(lane.row, sequence=lane.row.sequence + 1)
-    tick.writes.lanes[event.tenant, event.endpoint] = lane.row
+    tick.writes.lanes[delivery.tenant, delivery.endpoint] = lane.row
     delivery.sequence = lane.row.sequence
     tick.deliveries[delivery.id] = delivery
     tick.writes.deliveries_begun.add(delivery.id)
@@ -153,8 +166,6 @@ def attempt_ended(tick: "Tick", at: "Input", event: AttemptReported) -> None:
     if delivery is None or delivery.state is not DeliveryState.DELIVERING or delivery.attempts != result.attempt:
         return  # a repeat, or an attempt that was started again since and is still under way
     began = lane.in_flight.pop(delivery.id, None)
-    row = (delivery.id, result.attempt, delivery.tenant, delivery.trigger, tick.now, result.status, result.error)
-    tick.writes.delivery_attempts.append((*row, result.latency_ms, result.response_excerpt))
     endpoint = endpoint_of(tick, delivery.tenant, delivery.endpoint)
     outcome = verdict(result)
     if outcome is Verdict.DISABLE and endpoint is not None and endpoint.since and began and began < endpoint.since:
@@ -175,10 +186,19 @@ def attempt_ended(tick: "Tick", at: "Input", event: AttemptReported) -> None:
     if due_at is not None:
         tick.timer("delivery", delivery.id, "attempt", at.partition, delivery.tenant, due_at)
     tick.writes.delivery_states[delivery.id] = (delivery, due_at)
+    tick.writes.delivery_attempts.append(_attempt_row(delivery, result, tick.now, due_at))
     tell(tick, delivery, topic, result)
     if delivery.state is DeliveryState.RETRYING and (due_at is None or endpoint is None or endpoint.terms.fifo):
         wait(tick, delivery)
     _judge_endpoint(tick, lane, delivery, result, outcome)
+
+
+def _attempt_row(delivery: Delivery, result: AttemptResult, now: datetime, due_at: datetime | None) -> tuple[Any, ...]:
+    """Return what is kept of an attempt, in the order of its columns."""
+    return (
+        delivery.id, result.attempt, delivery.tenant, delivery.trigger, now, result.status, result.error,
+        result.latency_ms, result.response_excerpt, delivery.actor, result.request_headers, due_at,
+    )  # fmt: skip
 
 
 def _learn(tick: "Tick", lane: Lane, delivery: Delivery, result: AttemptResult, outcome: Verdict) -> None:
@@ -220,8 +240,8 @@ def _jitter(delivery: Delivery) -> float:
     return hashlib.sha256(f"{delivery.id}/{delivery.tries}".encode()).digest()[0] / 256
 
 
-def replay(tick: "Tick", tenant: str, delivery_id: str) -> str:
-    """Start the schedule of a tenant's delivery anew; return the code of the outcome."""
+def replay(tick: "Tick", tenant: str, delivery_id: str, *, trigger: str, actor: str) -> str:
+    """Start the schedule of a tenant's delivery anew, for whoever has asked; return the code of the outcome."""
     delivery = tick.delivery(delivery_id)
     if delivery is None or delivery.tenant != tenant:
         return "not_found"
@@ -229,9 +249,35 @@ def replay(tick: "Tick", tenant: str, delivery_id: str) -> str:
         return "delivery_under_way"
     waited = delivery.state is DeliveryState.PENDING
     delivery.state = move(delivery.state, DeliveryFact.REPLAYED)
-    delivery.tries, delivery.trigger, delivery.next_at = 0, "replay", None
+    delivery.tries, delivery.trigger, delivery.actor, delivery.next_at = 0, trigger, actor, None
     tick.clear_timer("delivery", delivery.id, "attempt")
     tick.writes.delivery_states[delivery.id] = (delivery, None)
     if not waited:
         wait(tick, delivery)
     return "done"
+
+
+def tells(filters: Sequence[str], event: str) -> bool:
+    """Return whether an endpoint with these filters is told of an event."""
+    return is_told(event) and matches(filters, event)
+
+
+def body_of(tx: Transaction, event: str, record: bytes, mode: str = "full") -> bytes:
+    """Return the bytes that endpoints of a mode get of the event, by its record, that brought `tx` to where it is."""
+    return _body(tx, Told(event, tx.sequence, tx.at, record), mode)
+
+
+def make_late(tick: "Tick", tx: Transaction, event: str, record: bytes, endpoint: Endpoint, *, actor: str) -> bool:
+    """Make the delivery of an event that had none when it happened, `tx` being as it was then; return if it is new.
+
+    The owner of the lane makes it, where else the owner of the transaction does. Nothing else makes it any more: the
+    event is committed, and its commit made every delivery that was due then."""
+    delivery = Delivery(
+        id=_delivery_id(tx.id, tx.sequence, endpoint.id), tenant=tx.tenant, endpoint=endpoint.id, intent=tx.id,
+        event=event, body=body_of(tx, event, record, endpoint.terms.mode), trigger="replay", actor=actor,
+    )  # fmt: skip
+    if delivery.id in tick.deliveries:
+        return False
+    tick.writes.deliveries.append((delivery, tx.sequence))
+    _begin(tick, delivery)
+    return True

@@ -132,6 +132,7 @@ class Code(StrEnum):
     CASE_NOT_OPEN = "case_not_open"
     NOT_AWAITING_PROVIDER = "not_awaiting_provider"
     NOTHING_TO_RETRY = "nothing_to_retry"
+    ENDPOINT_DISABLED = "endpoint_disabled"
     DELIVERY_UNDER_WAY = "delivery_under_way"
     POLICY_STATE_CONFLICT = "policy_state_conflict"
     PARTY_NOT_FOUND = "party_not_found"

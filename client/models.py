@@ -184,6 +184,8 @@ class DeliveryAttempt(Struct, frozen=True, kw_only=True):
     error: str | None = None
     latency_ms: int = 0
     excerpt: str = ""
+    actor: str = ""
+    next_at: datetime | None = None
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
@@ -311,6 +313,7 @@ class Command(Struct, frozen=True, kw_only=True):
     delivery: str | None = None
     endpoint: str | None = None
     outcome: str | None = None
+    recovery: str | None = None
     detail: Any = None
     links: Links = Links()
 

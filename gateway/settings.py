@@ -52,6 +52,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     rate_write: str = "10000/10"  # other changes
     rate_read: str = "100000/10"
     private_addresses: bool = False  # whether webhooks and rails may be on private or loopback addresses
+    webhook_networks: str = ""  # CIDR, by commas: private networks that webhooks may go to; see docs/deliveries.md
+    webhook_names: str = ""  # by commas: names that may lead to private addresses; `.internal` for all below it
     risk_scorers: str = ""  # name=module:function, by commas: scorers of one's own; see docs/policy.md
     log_format: str = "json"
     log_level: str = "INFO"

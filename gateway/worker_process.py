@@ -22,7 +22,7 @@ from zentra.actors.tick import Rules
 from zentra.actors.worker import Worker, WorkerSettings
 from zentra.gateway.anchoring import AnchorService
 from zentra.gateway.feeding import copy_feeds
-from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
+from zentra.gateway.outward.http import AddressGuard, AddressPolicy, OutwardHttp, webhook_policy
 from zentra.gateway.outward.lookups import SharedLookups
 from zentra.gateway.outward.rails import RailBook
 from zentra.gateway.outward.webhooks import WebhookSender
@@ -31,7 +31,7 @@ from zentra.gateway.quoting import Quotes
 from zentra.gateway.scorers import load_scorers
 from zentra.gateway.screening import ScreeningService
 from zentra.gateway.sealing import Sealer
-from zentra.gateway.settings import Settings
+from zentra.gateway.settings import Settings, SettingsError
 from zentra.gateway.signing import SigningService, evidence_keys_of, signers_of
 from zentra.gateway.upkeep import Upkeep
 from zentra.runtime.instruments import SILENCE, Instruments
@@ -76,19 +76,20 @@ def make_rules(settings: Settings, partitions: int) -> Rules:
 
 def open_ways_out(
     policy: AddressPolicy,
+    webhooks: AddressPolicy,
     rails: Callable[[], Mapping[str, RailSettings]],
     opened: AsyncExitStack,
     *,
     connections_max: int = CONNECTIONS_MAX,
     spans: "Spans | None" = None,
 ) -> tuple[RailBook, WebhookSender]:
-    """Return the rails and the webhook sender, each with at most `connections_max` connections of its own: whatever
-    endpoints do, no rail has to wait for a connection. What was opened is closed with `opened`."""
+    """Return the rails and the webhook sender, each with a policy and at most `connections_max` connections of its own:
+    whatever endpoints do, no rail has to wait for a connection. What was opened is closed with `opened`."""
     # How many connections an endpoint may have its lane says; endpoints of several tenants may be behind one host.
     pools = [
         OutwardHttp(policy, connections_max=connections_max),
         OutwardHttp(
-            policy, connections_max=connections_max, connections_per_host_max=0, resolver=SharedLookups(LOOKUPS_MAX)
+            webhooks, connections_max=connections_max, connections_per_host_max=0, resolver=SharedLookups(LOOKUPS_MAX)
         ),
     ]
     for pool in pools:
@@ -148,7 +149,9 @@ async def _build(
     rules = make_rules(settings, partitions)
     memory = Memory(await store.configuration(), rules.partition_of)
     policy = AddressPolicy(allow_private=settings.private_addresses)
-    rails, sender = open_ways_out(policy, lambda: memory.configuration.rails, opened, spans=spans)
+    rails, sender = open_ways_out(
+        policy, _webhook_policy(settings), lambda: memory.configuration.rails, opened, spans=spans
+    )  # fmt: skip
     outward = Outward(rails.adapter, sender, publisher, rules.partition_of, command_subject, instruments, memory.rails)
     relay = Relay(store, publisher, lambda: tuple(worker.leases), instruments)
     limits = WorkerSettings(
@@ -180,6 +183,19 @@ async def _build(
     supervisor.add("anchors", AnchorService(pool, anchor_http, lambda: 0 in worker.leases, instruments).run)
     supervisor.add("upkeep", Upkeep(worker, store, relay, client, instruments).run)
     return worker, supervisor
+
+
+def _webhook_policy(settings: Settings) -> AddressPolicy:
+    """Return what webhooks may dial. Raises SettingsError for a network that is none."""
+    try:
+        policy = webhook_policy(
+            allow_private=settings.private_addresses, https_only=settings.profile == "production",
+            allowed=settings.webhook_networks, names=settings.webhook_names,
+        )  # fmt: skip
+        AddressGuard(policy)
+    except ValueError as error:
+        raise SettingsError(f"ZENTRA_WEBHOOK_NETWORKS: {error}; write networks like 10.1.0.0/16") from error
+    return policy
 
 
 async def _stop_on_signal(worker: Worker, supervisor: Supervisor) -> None:

@@ -26,6 +26,7 @@ from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.reviews import Desk, Member, ReviewRules, Workload
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import Delivery
+from zentra.runtime.webhooks.recovery import Recovery, RecoveryPage
 from zentra.runtime.webhooks.terms import HEALTHY, TERMS, EndpointTerms, Health
 
 __all__ = [
@@ -278,6 +279,7 @@ class TickWrites(Struct):
     holds: dict[str, HoldRow] = field(default_factory=dict)  # by intent, as they stand after the tick
     command_outcomes: list[tuple[Any, ...]] = field(default_factory=list)
     callbacks_claimed: list[tuple[str, str, str, str]] = field(default_factory=list)
+    recoveries: dict[str, Recovery] = field(default_factory=dict)  # as they stand after the tick
     endpoints_disabled: dict[tuple[str, str], EndpointDisabled] = field(default_factory=dict)
     leaves: list[tuple[str, int, str, bytes, bytes]] = field(default_factory=list)
     tiles: list[tuple[str, int, int, bytes]] = field(default_factory=list)
@@ -356,6 +358,14 @@ class Store(Protocol):
 
     async def lane(self, tenant: str, endpoint: str) -> LaneRow:
         """Return what is known of an endpoint's lane; of one that never took anything in, the beginning."""
+        ...
+
+    async def recoveries(self, ids: Collection[str]) -> dict[str, Recovery]:
+        """Return the recoveries that exist, as they stand."""
+        ...
+
+    async def recovery_page(self, recovery: Recovery) -> RecoveryPage:
+        """Return what lies behind the place of a recovery in its phase, in the order of the walk."""
         ...
 
     async def open_lanes(self) -> set[tuple[str, str]]:

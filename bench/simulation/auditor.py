@@ -115,12 +115,21 @@ class Auditor:
         self.policy.wrote(writes.velocity_changes, writes.velocity_windows)
         told = {history.records[record.sequence - 1]: record for history, record in moved}
         self.messages.wrote(writes.outbox, told)
-        self.deliveries.wrote(writes.deliveries, self.histories)
-        self.deliveries.stand(writes, self._configurations[version], ground.now)
+        self._delivered(writes, ground)
         self.desk.wrote(writes, moved, self.messages.commands)
         self.holds.wrote(writes, moved, self.messages.commands, lowest, ground.now)
         self.logs.wrote(writes.leaves, writes.tiles, writes.heads, self.histories)
         self.configured()
+
+    def _delivered(self, writes: TickWrites, ground: Ground) -> None:
+        recoveries = tuple(writes.recoveries.values())
+        self.deliveries.recovered(recoveries, self.messages.commands, ground.now)
+        self.deliveries.wrote(writes.deliveries, self.histories, recoveries, ground.now)
+        configuration = self._configurations[ground.configuration_version]
+        self.deliveries.stand(writes, configuration, ground.now)
+        if recoveries:
+            told, histories = self.deliveries.places, self.histories.values()
+            self.deliveries.recoveries.ended(recoveries, told, histories, configuration.endpoints)
 
     def published(self, message: Outgoing) -> None:
         """Follow what was appended to a stream, repeats too."""

@@ -8,15 +8,17 @@ from typing import Final
 
 from zentra.bench.simulation.auditor_endpoints import AuditedEndpoints
 from zentra.bench.simulation.auditor_histories import History, Record
+from zentra.bench.simulation.auditor_outside import Given
+from zentra.bench.simulation.auditor_recoveries import AuditedRecoveries, Place, untold
 from zentra.bench.simulation.auditor_words import Violation, matches_filter
 from zentra.bench.twins.store import StoreTwin
 from zentra.runtime.ports import Configuration, Endpoint, TickWrites
 from zentra.runtime.webhooks.delivery import Delivery
+from zentra.runtime.webhooks.recovery import Recovery
 from zentra.runtime.webhooks.standard import WebhookCall
 
 __all__ = ["AuditedDeliveries"]
 
-_UNTOLD: Final = ("webhook.", "money_runtime.", "evidence.", "review.closed")
 _DISABLED: Final = "webhook.endpoint_disabled"
 _ENDED: Final = ("delivered", "exhausted")
 
@@ -26,10 +28,12 @@ class AuditedDeliveries:
 
     def __init__(self) -> None:
         self._made: dict[str, Delivery] = {}
-        self._places: set[tuple[str, str, int]] = set()  # endpoint, intent, sequence
+        self.places: set[Place] = set()
+        self.recoveries = AuditedRecoveries()
+        self._made_at: dict[str, datetime] = {}
         self._stands: dict[str, tuple[str, int]] = {}  # state, attempts
         self._attempts: set[tuple[str, int]] = set()
-        self._due: set[tuple[str, str, int]] = set()
+        self._due: set[Place] = set()
         self._began: dict[str, datetime] = {}  # when the last attempt was committed as started
         self._numbers: dict[str, int] = {}
         self._open: dict[tuple[str, str], dict[str, int]] = {}  # by endpoint: what has not ended, with its number
@@ -39,7 +43,7 @@ class AuditedDeliveries:
         """Note who is to hear of a record."""
         if record.event == _DISABLED:
             self.endpoints.told(history.tenant, record.facts)
-        elif record.event.startswith(_UNTOLD):
+        elif untold(record.event):
             return
         if "events" not in history.command["primitives"]:
             return
@@ -47,24 +51,43 @@ class AuditedDeliveries:
             if matches_filter(endpoint.events, record.event):
                 self._due.add((endpoint.id, history.id, record.sequence))
 
-    def wrote(self, made: Collection[tuple[Delivery, int]], histories: Mapping[str, History]) -> None:
-        """Object where a commit has not made exactly the deliveries that are due."""
+    def recovered(self, written: Collection[Recovery], commands: Mapping[str, Given], now: datetime) -> None:
+        """Follow the recoveries of a commit, before what it has made."""
+        given_up = {
+            key: (self._made[key].endpoint, self._made_at[key])
+            for key, (state, _) in (self._stands.items() if written else ())
+            if state == "exhausted"
+        }
+        self.recoveries.wrote(written, commands, given_up, now)
+
+    def wrote(
+        self,
+        made: Collection[tuple[Delivery, int]],
+        histories: Mapping[str, History],
+        recoveries: Collection[Recovery],
+        now: datetime,
+    ) -> None:
+        """Object where a commit has not made exactly the deliveries that are due, or that a recovery finds."""
         due, self._due = self._due, set()
         for delivery, sequence in made:
             place = delivery.endpoint, delivery.intent, sequence
             where = f"the delivery of {delivery.intent}/{sequence} to {delivery.endpoint}"
             if delivery.tenant != histories[delivery.intent].tenant:
                 raise Violation("M", f"{where} is of {delivery.tenant}")
-            if place in self._places or delivery.id in self._made:
+            if place in self.places or delivery.id in self._made:
                 raise Violation("P", f"{where} is made twice")
-            if place not in due:
+            late = place not in due
+            if late and not self.recoveries.lets(place, histories[delivery.intent], recoveries):
                 raise Violation("P", f"{where} is one that nobody asked for")
             body = json.loads(delivery.body)
             told = body["type"], body["data"]["id"], body["data"]["object_version"]
             if told != (delivery.event, delivery.intent, sequence):
                 raise Violation("P", f"{where} tells of {told}")
-            due.remove(place)
-            self._places.add(place)
+            if body["data"]["status"] != json.loads(histories[delivery.intent].records[sequence - 1])["to"]:
+                raise Violation("P", f"{where} tells of {body['data']['status']}")
+            due.discard(place)
+            self.places.add(place)
+            self._made_at[delivery.id] = now
             self._made[delivery.id] = Delivery(
                 id=delivery.id, tenant=delivery.tenant, endpoint=delivery.endpoint, intent=delivery.intent,
                 event=delivery.event, body=delivery.body,
@@ -114,7 +137,8 @@ class AuditedDeliveries:
         before, started = self._stands.get(key, ("", 0))
         if not before:
             raise Violation("O", f"delivery {key} is {delivery.state} and has not begun")
-        replayed = delivery.trigger == "replay"
+        replayed = delivery.trigger != "automatic"
+        self.recoveries.started(key)
         if before in _ENDED and delivery.state != before and not replayed:
             raise Violation("J", f"delivery {key} has ended {before} and is {delivery.state}")
         if delivery.state == "delivered" and (key, delivery.attempts) not in self._attempts:

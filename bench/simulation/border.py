@@ -6,6 +6,7 @@ the same key gives the first answer for ever (G), and another content under a kn
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -50,7 +51,7 @@ _KINDS: Final = {
 }  # fmt: skip
 _COMMANDS: Final = (
     "cancel", "reverse", "decide", "decide", "decide", "note", "note", "resolve", "replay", "capture", "capture",
-    "void",
+    "void", "recover",
 )  # fmt: skip
 _HOLD_SECONDS: Final = (1, 3, 20, 90, 600, 86_400)
 _SCENARIOS: Final = (*sorted(SCENARIOS), *("success",) * 14)
@@ -368,6 +369,22 @@ class Border:
             return None
         delivery = self._simulation.store.rows.deliveries[self._random.choice(list(rows))]
         return delivery.tenant, "replay_delivery", delivery.id, lane_key(delivery.tenant, delivery.endpoint), {}
+
+    def _recover(self) -> Any:
+        """Have what an endpoint has not had sent to it, or counted; now and then of one that is disabled."""
+        simulation, random = self._simulation, self._random
+        tenant = random.choice(sorted(simulation.store.current.endpoints))
+        members = [*simulation.store.current.endpoints[tenant], *simulation.spare_endpoints.get(tenant, ())]
+        if not members:
+            return None  # all that the tenant had were deleted
+        endpoint = random.choice(members).id
+        since = simulation.store_time() - timedelta(seconds=random.choice((0, 1, 30, 400, 90_000)))
+        body = {
+            "which": random.choice(("failed", "missing", "undelivered", "undelivered", "any")),
+            "since": since.isoformat(), "dry_run": random.random() < 0.2,
+            "events": random.choice(([], [], ["ledger.*", "policy.accepted"])),
+        }  # fmt: skip
+        return tenant, "recover_deliveries", endpoint, lane_key(tenant, endpoint), body
 
     def _recent(self) -> Request | None:
         return self._random.choice(self.requests[-40:]) if self.requests else None

@@ -71,6 +71,8 @@ class Shelf(StoreTwin):
     deliveries = _slow(StoreTwin.deliveries)
     started_attempts = _slow(StoreTwin.started_attempts)
     open_deliveries = _slow(StoreTwin.open_deliveries)
+    recoveries = _slow(StoreTwin.recoveries)
+    recovery_page = _slow(StoreTwin.recovery_page)
     lane = _slow(StoreTwin.lane)
     open_lanes = _slow(StoreTwin.open_lanes)
     logs = _slow(StoreTwin.logs)

@@ -6,7 +6,6 @@ given. `fail_next` takes it away, or lets it refuse, once per call."""
 
 from __future__ import annotations
 
-import copy
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -16,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from zentra.bench.twins.store_commit import OpenCommit, lease_lock
+from zentra.bench.twins.store_deliveries import delivery_of, page_of
 from zentra.bench.twins.store_gauges import gauges
 from zentra.bench.twins.store_health import HealthTwin
 from zentra.bench.twins.store_intake import Intake, frames_of
@@ -56,7 +56,8 @@ from zentra.runtime.ports import (
 from zentra.runtime.rails.port import RailOutcome
 from zentra.runtime.reviews import Workload
 from zentra.runtime.stream_ports import NOTHING_CONSUMED, Outgoing, Position
-from zentra.runtime.webhooks.delivery import OPEN, Delivery, DeliveryState
+from zentra.runtime.webhooks.delivery import OPEN, Delivery
+from zentra.runtime.webhooks.recovery import Recovery, RecoveryPage
 from zentra.storage.engine.ownership import shares
 from zentra.storage.intake.registration import Outcome, Registered, Registration
 
@@ -254,12 +255,23 @@ class StoreTwin(HealthTwin):
         """See Store.deliveries."""
         self._meet("deliveries")
         refuse_non_uuids(*ids)
-        return {key: self._delivery(key) for key in ids if key in self.rows.deliveries}
+        return {key: delivery_of(self.rows, key) for key in ids if key in self.rows.deliveries}
 
     async def open_deliveries(self, tenant: str, endpoint: str, *, timed: bool = False) -> list[Delivery]:
         """See Store.open_deliveries."""
         self._meet("open_deliveries")
-        return [self._delivery(key) for key in open_keys(self.rows, tenant, endpoint, timed)[:OPEN_DELIVERIES_MAX]]
+        keys = open_keys(self.rows, tenant, endpoint, timed)[:OPEN_DELIVERIES_MAX]
+        return [delivery_of(self.rows, key) for key in keys]
+
+    async def recoveries(self, ids: Collection[str]) -> dict[str, Recovery]:
+        """See Store.recoveries."""
+        self._meet("recoveries")
+        return {key: self.rows.recoveries[key] for key in ids if key in self.rows.recoveries}
+
+    async def recovery_page(self, recovery: Recovery) -> RecoveryPage:
+        """See Store.recovery_page."""
+        self._meet("recovery_page")
+        return page_of(self.rows, recovery)
 
     async def lane(self, tenant: str, endpoint: str) -> LaneRow:
         """See Store.lane."""
@@ -464,15 +476,6 @@ class StoreTwin(HealthTwin):
         if not failure.after:
             raise failure.error
         return failure
-
-    def _delivery(self, key: str) -> Delivery:
-        found, state = copy.copy(self.rows.deliveries[key]), self.rows.delivery_states.get(key)
-        found.begun = state is not None
-        found.state = state.state if state else DeliveryState.PENDING
-        if state is not None:
-            found.attempts, found.tries, found.trigger = state.attempts, state.tries, state.trigger
-            found.sequence, found.next_at = state.sequence, state.next_at
-        return found
 
     def _outbox(self, partitions: Collection[int]) -> list[OutboxRow]:
         return [row for row in self.rows.outbox.values() if row.partition in partitions]

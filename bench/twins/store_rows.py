@@ -35,6 +35,7 @@ from zentra.runtime.ports import (
 )
 from zentra.runtime.stream_ports import Outgoing
 from zentra.runtime.webhooks.delivery import OPEN, Delivery, DeliveryState
+from zentra.runtime.webhooks.recovery import Recovery
 
 __all__ = [
     "CaseFile",
@@ -86,6 +87,7 @@ class DeliveryRow(Struct):
     trigger: str
     next_at: datetime | None
     sequence: int = 0
+    actor: str = ""
 
 
 class Rows(Struct):
@@ -114,6 +116,10 @@ class Rows(Struct):
     denials: list[DenialRow] = field(default_factory=list)
     corrections: dict[tuple[str, str], str] = field(default_factory=dict)  # (original, correction) -> tenant
     holds: dict[str, HoldRow] = field(default_factory=dict)  # by intent
+    recoveries: dict[str, Recovery] = field(default_factory=dict)
+    delivery_places: dict[str, tuple[int, datetime]] = field(
+        default_factory=dict
+    )  # the sequence told of, and since when
     lanes: dict[tuple[str, str], LaneRow] = field(default_factory=dict)  # by tenant and endpoint
 
 
@@ -245,7 +251,7 @@ def apply(rows: Rows, plan: TickPlan, writes: TickWrites, now: datetime) -> None
     rows.timers.update(writes.timers_set)
     for timer in writes.timers_cleared:
         rows.timers.pop(timer, None)
-    _apply_deliveries(rows, writes)
+    _apply_deliveries(rows, writes, now)
     rows.leaves.update({(row[0], row[1]): row[2:] for row in writes.leaves})
     rows.leaf_names.update((row[2], row[4]) for row in writes.leaves)
     rows.tiles.update({row[:3]: row[3] for row in writes.tiles})
@@ -275,16 +281,17 @@ def open_keys(rows: Rows, tenant: str, endpoint: str, timed: bool) -> list[str]:
     return [key for _, key in sorted(found)]
 
 
-def _apply_deliveries(rows: Rows, writes: TickWrites) -> None:
-    for delivery, _ in writes.deliveries:
+def _apply_deliveries(rows: Rows, writes: TickWrites, now: datetime) -> None:
+    for delivery, sequence in writes.deliveries:
         rows.deliveries[delivery.id] = copy.copy(delivery)
+        rows.delivery_places[delivery.id] = (sequence, now)
         rows.deliveries_made.setdefault(delivery.intent, set()).add(delivery.id)
     for key, (delivery, next_at) in writes.delivery_states.items():
         known = rows.delivery_states.get(key)
         if known is not None or key in writes.deliveries_begun:
             rows.delivery_states[key] = DeliveryRow(
                 delivery.state, delivery.attempts, delivery.tries, delivery.trigger, next_at,
-                delivery.sequence if known is None else known.sequence,
+                delivery.sequence if known is None else known.sequence, delivery.actor,
             )  # fmt: skip
     rows.lanes.update(writes.lanes)
     rows.delivery_attempts.update({(row[0], row[1]): row[2:] for row in writes.delivery_attempts})
@@ -321,6 +328,7 @@ def _apply_desk(rows: Rows, writes: TickWrites) -> None:
         rows.command_outcomes.setdefault(outcome[0], outcome[1:])
     for rail, event, tenant, intent in writes.callbacks_claimed:
         rows.callbacks_claimed.setdefault((rail, event), (tenant, intent))
+    rows.recoveries.update(writes.recoveries)
     rows.denials += writes.denials
     for tenant, original, correction, _ in writes.corrections:
         rows.corrections.setdefault((original, correction), tenant)

@@ -77,8 +77,15 @@ class ScriptedEndpoints:
             latency_ms=reply.latency_ms,
             retry_after_seconds=reply.retry_after_seconds,
             response_excerpt=reply.body,
+            request_headers=tuple(headers.items()),
             aborted=reply.aborted and reply.error is None,
         )
+
+    def answer(self, url: str, script: Sequence[ScriptedReply]) -> None:
+        """Let an endpoint answer from this script from now on. Raises ValueError for one without any reply."""
+        if not script:
+            raise ValueError("a script holds at least one reply")
+        self._scripts[url] = list(script)
 
     def _next(self, url: str) -> ScriptedReply:
         script = self._scripts.get(url)

@@ -11,6 +11,7 @@ import httpx2
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
 from zentra.client.asynchronous.accounts import AsyncAccounts, AsyncBooks, AsyncDeposits
 from zentra.client.asynchronous.deciding import AsyncApprovals, AsyncReviews
+from zentra.client.asynchronous.deliveries import AsyncWebhooks
 from zentra.client.asynchronous.fees import AsyncFees
 from zentra.client.asynchronous.holding import AsyncHolds
 from zentra.client.asynchronous.journals import AsyncConversions, AsyncJournals, AsyncRates
@@ -30,7 +31,6 @@ from zentra.client.asynchronous.work import (
     AsyncDenials,
     AsyncEvidence,
     AsyncMeta,
-    AsyncWebhooks,
 )
 from zentra.client.core import Settings
 

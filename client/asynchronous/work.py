@@ -6,22 +6,18 @@ from asyncio import sleep
 from time import monotonic
 
 from zentra.client import calls, proofs
-from zentra.client.asynchronous.endpoints import AsyncEndpoints
 from zentra.client.asynchronous.transport import AsyncPages, AsyncTransport
 from zentra.client.calls import Time
 from zentra.client.errors import ConflictError
 from zentra.client.evidence import Verdict, verify_packet
-from zentra.client.models import Case, Command, Delivery, Denial, ErrorPage, Version
+from zentra.client.models import Case, Command, Denial, ErrorPage, Version
 from zentra.client.proofs import EvidenceExport, EvidenceKeys
-from zentra.client.webhooks import WebhookVerifier
 
 __all__ = [
     "AsyncCases",
-    "AsyncDeliveries",
     "AsyncDenials",
     "AsyncEvidence",
     "AsyncMeta",
-    "AsyncWebhooks",
 ]
 
 NOT_SEALED = "evidence_not_sealed"
@@ -85,43 +81,6 @@ class AsyncDenials:
             "created_from": created_from, "created_before": created_before,
         }  # fmt: skip
         return AsyncPages(self._transport, calls.list_denials(page_size, filters))
-
-
-class AsyncDeliveries:
-    """Webhooks that were sent, or are to be."""
-
-    def __init__(self, transport: AsyncTransport) -> None:
-        self._transport = transport
-
-    def list(
-        self,
-        *,
-        endpoint: str | None = None,
-        intent: str | None = None,
-        event: str | None = None,
-        status: str | None = None,
-        created_from: Time | None = None,
-        created_before: Time | None = None,
-        page_size: int | None = None,
-    ) -> AsyncPages[Delivery]:
-        """Return the deliveries that fit, newest first, with every attempt; `intent` is either id."""
-        filters = {
-            "endpoint": endpoint, "intent": intent, "event": event, "status": status,
-            "created_from": created_from, "created_before": created_before,
-        }  # fmt: skip
-        return AsyncPages(self._transport, calls.list_deliveries(page_size, filters))
-
-    async def replay(self, id: str, *, idempotency_key: str | None = None, wait: int | None = None) -> Command:
-        """Send a delivery again: the same id, the same bytes."""
-        return await self._transport.send(calls.replay_delivery(id, idempotency_key, wait))
-
-
-class AsyncWebhooks(WebhookVerifier):
-    """Endpoints and deliveries; and `verify`, for whoever receives."""
-
-    def __init__(self, transport: AsyncTransport) -> None:
-        self.endpoints = AsyncEndpoints(transport)
-        self.deliveries = AsyncDeliveries(transport)
 
 
 class AsyncEvidence:

@@ -13,6 +13,7 @@ import httpx2
 from zentra.client.answers import SEEN, Answer, RawResponse, raw_response
 from zentra.client.blocking.accounts import Accounts, Books, Deposits
 from zentra.client.blocking.deciding import Approvals, Reviews
+from zentra.client.blocking.deliveries import Webhooks
 from zentra.client.blocking.fees import Fees
 from zentra.client.blocking.holding import Holds
 from zentra.client.blocking.journals import Conversions, Journals, Rates
@@ -32,7 +33,6 @@ from zentra.client.blocking.work import (
     Denials,
     Evidence,
     Meta,
-    Webhooks,
 )
 from zentra.client.core import Settings
 

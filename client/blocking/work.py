@@ -7,22 +7,18 @@ from __future__ import annotations
 from time import monotonic, sleep
 
 from zentra.client import calls, proofs
-from zentra.client.blocking.endpoints import Endpoints
 from zentra.client.blocking.transport import Pages, Transport
 from zentra.client.calls import Time
 from zentra.client.errors import ConflictError
 from zentra.client.evidence import Verdict, verify_packet
-from zentra.client.models import Case, Command, Delivery, Denial, ErrorPage, Version
+from zentra.client.models import Case, Command, Denial, ErrorPage, Version
 from zentra.client.proofs import EvidenceExport, EvidenceKeys
-from zentra.client.webhooks import WebhookVerifier
 
 __all__ = [
     "Cases",
-    "Deliveries",
     "Denials",
     "Evidence",
     "Meta",
-    "Webhooks",
 ]
 
 NOT_SEALED = "evidence_not_sealed"
@@ -86,43 +82,6 @@ class Denials:
             "created_from": created_from, "created_before": created_before,
         }  # fmt: skip
         return Pages(self._transport, calls.list_denials(page_size, filters))
-
-
-class Deliveries:
-    """Webhooks that were sent, or are to be."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def list(
-        self,
-        *,
-        endpoint: str | None = None,
-        intent: str | None = None,
-        event: str | None = None,
-        status: str | None = None,
-        created_from: Time | None = None,
-        created_before: Time | None = None,
-        page_size: int | None = None,
-    ) -> Pages[Delivery]:
-        """Return the deliveries that fit, newest first, with every attempt; `intent` is either id."""
-        filters = {
-            "endpoint": endpoint, "intent": intent, "event": event, "status": status,
-            "created_from": created_from, "created_before": created_before,
-        }  # fmt: skip
-        return Pages(self._transport, calls.list_deliveries(page_size, filters))
-
-    def replay(self, id: str, *, idempotency_key: str | None = None, wait: int | None = None) -> Command:
-        """Send a delivery again: the same id, the same bytes."""
-        return self._transport.send(calls.replay_delivery(id, idempotency_key, wait))
-
-
-class Webhooks(WebhookVerifier):
-    """Endpoints and deliveries; and `verify`, for whoever receives."""
-
-    def __init__(self, transport: Transport) -> None:
-        self.endpoints = Endpoints(transport)
-        self.deliveries = Deliveries(transport)
 
 
 class Evidence:

@@ -31,6 +31,7 @@ from zentra.gateway.cli.routes import add_routes
 from zentra.gateway.cli.screening import add_screening
 from zentra.gateway.cli.servers import add_servers
 from zentra.gateway.cli.support import JSON_OPTION, ExitCode, explained, say, say_json, settings, table
+from zentra.gateway.cli.webhooks import add_webhooks
 from zentra.gateway.settings import Settings
 
 __all__ = ["app", "main"]
@@ -76,6 +77,7 @@ add_ledger(app)
 add_periods(app)
 add_archive(app)
 add_screening(app)
+add_webhooks(app)
 add_rehearse(app)
 app.add_typer(config_app, name="config")
 

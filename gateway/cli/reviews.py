@@ -21,7 +21,7 @@ from zentra.gateway.settings import SettingsError
 if TYPE_CHECKING:
     from zentra.client.api import Zentra
 
-__all__ = ["add_reviews"]
+__all__ = ["KEY", "URL", "add_reviews", "asked"]
 
 T = TypeVar("T")
 LISTED_MAX: Final = 1_000
@@ -47,7 +47,7 @@ def add_reviews(app: typer.Typer) -> None:
     app.add_typer(approvals_app, name="approvals")
 
 
-def _asked(url: str, key: str, ask: Callable[[Zentra], T]) -> T:
+def asked(url: str, key: str, ask: Callable[[Zentra], T]) -> T:
     """Return what the API answers; raise SettingsError where nobody says which or as whom, else as the client does."""
     for value, option, variable in ((url, "--url", "ZENTRA_BASE_URL"), (key, "--key", "ZENTRA_API_KEY")):
         if not value:
@@ -111,13 +111,13 @@ def list_reviews(
                 break
         return found
 
-    _listed(_asked(url, key, ask), COLUMNS, "no reviews", as_json)
+    _listed(asked(url, key, ask), COLUMNS, "no reviews", as_json)
 
 
 @reviews_app.command("counts")
 def count_reviews(url: str = URL, key: str = KEY, as_json: bool = JSON_OPTION) -> None:
     """Print how many reviews are open, and how they stand."""
-    counts = msgspec.to_builtins(_asked(url, key, lambda client: client.reviews.counts()))
+    counts = msgspec.to_builtins(asked(url, key, lambda client: client.reviews.counts()))
     if as_json:
         say_json(counts)
     else:
@@ -127,7 +127,7 @@ def count_reviews(url: str = URL, key: str = KEY, as_json: bool = JSON_OPTION) -
 @reviews_app.command("show")
 def show_review(review: str = REVIEW, url: str = URL, key: str = KEY, as_json: bool = JSON_OPTION) -> None:
     """Print a review with its history, and the hash that a decision on it names: zentra reviews show 01a1…"""
-    shown = msgspec.to_builtins(_asked(url, key, lambda client: client.reviews.get(review)))
+    shown = msgspec.to_builtins(asked(url, key, lambda client: client.reviews.get(review)))
     if as_json:
         say_json(shown)
         return
@@ -150,7 +150,7 @@ def approve_review(
     zentra reviews show 01a1…                                       # prints the request hash
     zentra reviews approve 01a1… --hash 5e0f… --reason 'invoice 4711 checked'
     """
-    done = _asked(url, key, lambda client: client.reviews.approve(review, reason=reason, request_hash=request_hash))
+    done = asked(url, key, lambda client: client.reviews.approve(review, reason=reason, request_hash=request_hash))
     _told(done, as_json)
 
 
@@ -160,7 +160,7 @@ def reject_review(
     as_json: bool = JSON_OPTION,
 ) -> None:  # fmt: skip
     """End the intent: zentra reviews reject 01a1… --reason 'unknown payee'"""
-    done = _asked(url, key, lambda client: client.reviews.reject(review, reason=reason, request_hash=request_hash))
+    done = asked(url, key, lambda client: client.reviews.reject(review, reason=reason, request_hash=request_hash))
     _told(done, as_json)
 
 
@@ -172,7 +172,7 @@ def claim_review(
     url: str = URL, key: str = KEY, as_json: bool = JSON_OPTION,
 ) -> None:  # fmt: skip
     """Take the next review that is nobody's: zentra reviews claim --order amount"""
-    done = _asked(url, key, lambda client: client.reviews.claim(order))
+    done = asked(url, key, lambda client: client.reviews.claim(order))
     if as_json:
         _told(done, as_json)
     else:
@@ -191,7 +191,7 @@ def assign_review(
     """Make a review somebody's, or nobody's: zentra reviews assign 01a1… --to ada"""
     if (to is None) is not nobody:
         raise typer.BadParameter("say --to somebody, or --nobody")
-    _told(_asked(url, key, lambda client: client.reviews.assign(review, to)), as_json)
+    _told(asked(url, key, lambda client: client.reviews.assign(review, to)), as_json)
 
 
 @reviews_app.command("comment")
@@ -200,7 +200,7 @@ def comment_review(
     as_json: bool = JSON_OPTION,
 ) -> None:  # fmt: skip
     """Say something about a review: zentra reviews comment 01a1… 'waiting for the invoice'"""
-    _told(_asked(url, key, lambda client: client.reviews.comment(review, text)), as_json)
+    _told(asked(url, key, lambda client: client.reviews.comment(review, text)), as_json)
 
 
 @reviews_app.command("escalate")
@@ -210,7 +210,7 @@ def escalate_review(
     url: str = URL, key: str = KEY, as_json: bool = JSON_OPTION,
 ) -> None:  # fmt: skip
     """Pass a review on: zentra reviews escalate 01a1… --reason 'above my limit'"""
-    _told(_asked(url, key, lambda client: client.reviews.escalate(review, reason=reason, assignee=to)), as_json)
+    _told(asked(url, key, lambda client: client.reviews.escalate(review, reason=reason, assignee=to)), as_json)
 
 
 @reviews_app.command("rules")
@@ -261,13 +261,13 @@ def list_approvals(
         pages = client.approvals.list(status=None if status == "all" else status, page_size=100)
         return [one for _, one in zip(range(LISTED_MAX), pages, strict=False)]
 
-    _listed(_asked(url, key, ask), APPROVALS, "no approvals", as_json)
+    _listed(asked(url, key, ask), APPROVALS, "no approvals", as_json)
 
 
 @approvals_app.command("show")
 def show_approval(approval: str = APPROVAL, url: str = URL, key: str = KEY, as_json: bool = JSON_OPTION) -> None:
     """Print an approval, and the hash that a decision on it names."""
-    shown = msgspec.to_builtins(_asked(url, key, lambda client: client.approvals.get(approval)))
+    shown = msgspec.to_builtins(asked(url, key, lambda client: client.approvals.get(approval)))
     if as_json:
         say_json(shown)
     else:
@@ -280,7 +280,7 @@ def approve_approval(
     as_json: bool = JSON_OPTION,
 ) -> None:  # fmt: skip
     """Agree, and let it happen: zentra approvals approve 01a1… --hash 5e0f… --reason 'seen'"""
-    done = _asked(url, key, lambda client: client.approvals.approve(approval, reason=reason, request_hash=request_hash))
+    done = asked(url, key, lambda client: client.approvals.approve(approval, reason=reason, request_hash=request_hash))
     _told(done, as_json)
 
 
@@ -289,7 +289,7 @@ def reject_approval(
     approval: str = APPROVAL, reason: str = REASON, url: str = URL, key: str = KEY, as_json: bool = JSON_OPTION
 ) -> None:
     """Refuse it: zentra approvals reject 01a1… --reason 'not now'"""
-    _told(_asked(url, key, lambda client: client.approvals.reject(approval, reason=reason)), as_json)
+    _told(asked(url, key, lambda client: client.approvals.reject(approval, reason=reason)), as_json)
 
 
 @approvals_app.command("cancel")
@@ -297,7 +297,7 @@ def cancel_approval(
     approval: str = APPROVAL, reason: str = REASON, url: str = URL, key: str = KEY, as_json: bool = JSON_OPTION
 ) -> None:
     """Take back what you have asked for."""
-    _told(_asked(url, key, lambda client: client.approvals.cancel(approval, reason=reason)), as_json)
+    _told(asked(url, key, lambda client: client.approvals.cancel(approval, reason=reason)), as_json)
 
 
 def _cell(value: object) -> str:

@@ -13,7 +13,16 @@ from zentra.gateway.http.app import Route
 from zentra.gateway.http.fields import SCHEMAS, Field
 from zentra.runtime.intents.command import KEY_PATTERN
 
-__all__ = ["WITHOUT_ROUTE", "Door", "Media", "Query", "codes_of", "schema_of_fields", "schema_of_type"]
+__all__ = [
+    "WITHOUT_ROUTE",
+    "Door",
+    "Media",
+    "Query",
+    "codes_of",
+    "schema_of_change",
+    "schema_of_fields",
+    "schema_of_type",
+]
 
 Schema = Mapping[str, Any]
 _KEY: Final = f"^{KEY_PATTERN.pattern.removesuffix(chr(92) + 'Z')}$"
@@ -71,6 +80,11 @@ def schema_of_fields(fields: Mapping[str, Field]) -> Schema:
         **({"required": required} if required else {}),
         "additionalProperties": False,
     }
+
+
+def schema_of_change(fields: Mapping[str, Field], beside: str) -> dict[str, Any]:
+    """Return the schema of a body that names at least one thing to change; `beside` changes nothing by itself."""
+    return {**schema_of_fields(fields), "anyOf": [{"required": [name]} for name in fields if name != beside]}
 
 
 def schema_of_type(kind: type, *without: str) -> Schema:

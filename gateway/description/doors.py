@@ -22,6 +22,7 @@ from zentra.gateway.description.door import (
     Media,
     Query,
     codes_of,
+    schema_of_change,
     schema_of_fields,
     schema_of_type,
 )
@@ -35,7 +36,7 @@ from zentra.gateway.description.rows import intent_row as _create
 from zentra.gateway.description.rows import list_row as _list
 from zentra.gateway.http.fields import SCHEMAS, Field, digest, identifier, text
 from zentra.gateway.routes.approvals import APPROVAL, APPROVAL_FILTERS, CANCELLATION, LIMIT_SCHEMA
-from zentra.gateway.routes.deliveries import DELIVERY_FILTERS
+from zentra.gateway.routes.deliveries import DELIVERY_FILTERS, RECOVERY, RECOVERY_FILTERS
 from zentra.gateway.routes.fees import quote_schema
 from zentra.gateway.routes.holds import CAPTURE, HOLD_FILTERS, VOID
 from zentra.gateway.routes.intents import CANCEL, HOLDS, INTENT_FILTERS, PAYMENTS, REVERSAL, TRANSFERS
@@ -49,6 +50,7 @@ from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.intents.command import intent_schema
 from zentra.runtime.policy.backtest import BacktestReport
 from zentra.runtime.rails.port import CallbackCode
+from zentra.storage.reads.deliveries import RecoveryState, WebhookHealth
 
 __all__ = ["DOORS", "WITHOUT_ROUTE", "Door", "Media", "Query", "codes_of", "schema_of_fields"]
 
@@ -264,9 +266,7 @@ DOORS: Final[Mapping[str, Door]] = {
     ),
     "POST /parties/{id}/amend": msgspec.structs.replace(
         _party("amend_party", "Change what is said of a party.", AMENDMENT),
-        takes={
-            **schema_of_fields(AMENDMENT), "anyOf": [{"required": [name]} for name in AMENDMENT if name != "reason"],
-        },
+        takes=schema_of_change(AMENDMENT, "reason"),
     ),
     "POST /parties/{id}/kyc": _party(
         "decide_kyc", "Move the KYC state of a party.", KYC, "self_approval", "kyc_move_refused",
@@ -321,6 +321,33 @@ DOORS: Final[Mapping[str, Door]] = {
     "POST /webhooks/deliveries/{id}/replay": _command(
         "replay_delivery", "webhooks", "Send a delivery again: the same id, the same bytes.", NOTHING,
         *COMMAND_CODES["replay_delivery"],
+    ),
+    "GET /webhooks/deliveries/{id}": Door(
+        name="show_delivery", tag="webhooks", summary="A delivery, how it stands, and its attempts in short.",
+        answers={200: shapes.Delivery}, codes=("not_found",),
+    ),
+    "GET /webhooks/deliveries/{id}/attempts": _list(
+        "list_delivery_attempts", "webhooks", "The attempts of a delivery in full, the last one first.",
+        pages.DeliveryAttempts, {}, "not_found",
+    ),
+    "POST /webhooks/endpoints/{id}/recover": _command(
+        "recover_deliveries", "webhooks", "Send an endpoint what it has not had since a time, or count it.", RECOVERY,
+        *COMMAND_CODES["recover_deliveries"],
+    ),
+    "GET /webhooks/recoveries": _list(
+        "list_recoveries", "webhooks", "Recoveries, the newest first.", pages.Recoveries, RECOVERY_FILTERS
+    ),
+    "GET /webhooks/recoveries/{id}": Door(
+        name="show_recovery", tag="webhooks", summary="A recovery, and how far it is.", answers={200: RecoveryState},
+        codes=("not_found",),
+    ),
+    "GET /webhooks/health": Door(
+        name="webhook_health", tag="webhooks", summary="Delivered by the schedule / due, over 24 hours.",
+        answers={200: WebhookHealth},
+    ),
+    "GET /runtime/intents/{id}/webhooks/{sequence}": Door(
+        name="show_webhook_body", tag="webhooks", summary="One event of an intent as endpoints get it, byte for byte.",
+        answers={200: shapes.WebhookBody}, codes=("not_found",),
     ),
     "POST /quotes": Door(
         name="quote", tag="fees", summary="What an intent would be charged now; nothing is changed.",

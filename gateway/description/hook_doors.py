@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
+
 from zentra.gateway.description import hook_shapes, pages
-from zentra.gateway.description.door import Door, schema_of_fields
+from zentra.gateway.description.door import Door, schema_of_change, schema_of_fields
 from zentra.gateway.description.rows import REPLAYED
 from zentra.gateway.http.fields import Field
 from zentra.gateway.routes.webhooks import AMENDMENT, ENDPOINT, KEYS_PATH, NOTHING, ROTATION
@@ -35,8 +37,9 @@ HOOK_DOORS: Final[Mapping[str, Door]] = {
         name="show_endpoint", tag="webhooks", summary="An endpoint: how it is set up and how it does.",
         answers={200: hook_shapes.Endpoint}, codes=("not_found",),
     ),
-    "POST /webhooks/endpoints/{id}/amend": _change(
-        "amend_endpoint", "Change where an endpoint is, what it hears of, or how.", AMENDMENT
+    "POST /webhooks/endpoints/{id}/amend": msgspec.structs.replace(
+        _change("amend_endpoint", "Change where an endpoint is, what it hears of, or how.", AMENDMENT),
+        takes=schema_of_change(AMENDMENT, "version"),
     ),
     "POST /webhooks/endpoints/{id}/disable": _change(
         "disable_endpoint", "Call an endpoint no more; what is for it is kept.", NOTHING, "endpoint_status_conflict"

@@ -111,6 +111,7 @@ _PATH: Final[Mapping[str, str]] = {
     "version": "the number of a version, of the policy, the routes or the fees",
     "number": "an account number behind its scheme and a colon, like `virtual:123456789015`",
     "monitor": "the id of a monitor",
+    "sequence": "the version of an intent, as its records count",
 }
 _TAGS: Final[Mapping[str, str]] = {
     "intents": "what a client wants to happen with money, and what became of it",

@@ -24,13 +24,15 @@ from zentra.gateway.description.shapes import Delivery, IntentShown, PolicySumma
 from zentra.runtime.policy.replay import Explanation
 from zentra.storage.reads.approvals import ApprovalView
 from zentra.storage.reads.border import DenialView
+from zentra.storage.reads.deliveries import AttemptDetail, RecoveryState
 from zentra.storage.reads.fees import ScheduleView
 from zentra.storage.reads.reviews import ReviewView
 from zentra.storage.reads.work import CaseView
 
 __all__ = [
-    "Accounts", "Approvals", "Books", "Cases", "Changes", "Chart", "Decisions", "Deliveries", "Denials", "Endpoints",
-    "Entries", "FeeSchedules", "Holds", "Intents", "Monitors", "Numbers", "Policies", "Reviews", "StatementPage",
+    "Accounts", "Approvals", "Books", "Cases", "Changes", "Chart", "Decisions", "Deliveries", "DeliveryAttempts",
+    "Denials", "Endpoints", "Entries", "FeeSchedules", "Holds", "Intents", "Monitors", "Numbers", "Policies",
+    "Recoveries", "Reviews", "StatementPage",
 ]  # fmt: skip
 
 
@@ -161,6 +163,22 @@ class Deliveries(Struct, frozen=True):
     """Deliveries, newest first."""
 
     data: list[Delivery]
+    has_more: bool
+    next_cursor: str | None
+
+
+class DeliveryAttempts(Struct, frozen=True):
+    """The attempts of a delivery, the last one first."""
+
+    data: list[AttemptDetail]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Recoveries(Struct, frozen=True):
+    """Recoveries, newest first."""
+
+    data: list[RecoveryState]
     has_more: bool
     next_cursor: str | None
 

@@ -306,7 +306,7 @@ class CommandAnswer(Struct, frozen=True, kw_only=True):
     status: Literal["accepted", "done", "awaiting_approval"]
     kind: Literal[
         "cancel", "reverse", "decide_review", "assign_review", "comment_review", "escalate_review", "resolve_case",
-        "replay_delivery", "capture_hold", "void_hold",
+        "replay_delivery", "recover_deliveries", "capture_hold", "void_hold",
     ]  # fmt: skip
     links: CommandLinks
     intent: Uuid | UnsetType = UNSET
@@ -320,6 +320,7 @@ class CommandAnswer(Struct, frozen=True, kw_only=True):
     resolution: str | UnsetType = UNSET
     delivery: Uuid | UnsetType = UNSET
     endpoint: str | UnsetType = UNSET
+    recovery: Uuid | UnsetType = UNSET
     outcome: str | UnsetType = UNSET
     detail: Any | UnsetType = UNSET
 

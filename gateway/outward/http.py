@@ -3,7 +3,9 @@
 The invariants kept here:
 
 - An address is judged when it is dialled, after the name was resolved: if any address of a name is forbidden, none is
-  used, and the socket that connects is checked once more. There is no second lookup and no cache of names.
+  used, and the socket that connects is checked once more. There is no second lookup and no cache of names. The name
+  stays what it was in `Host` and in TLS.
+- What cloud machines are told about themselves is never asked for, whatever else is allowed, unless its address is.
 - Redirects are never followed, proxies of the environment never used, cookies never kept, bodies never unpacked.
 - At most `RESPONSE_BYTES_MAX` of an answer are read; a longer answer is cut and its connection is dropped.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, NamedTuple
 
@@ -22,7 +25,7 @@ from yarl import URL
 
 from zentra.runtime.errors import Refusal
 
-__all__ = ["AddressGuard", "AddressPolicy", "AddressRefused", "Answer", "OutwardHttp"]
+__all__ = ["AddressGuard", "AddressPolicy", "AddressRefused", "Answer", "OutwardHttp", "webhook_policy"]
 
 RESPONSE_BYTES_MAX = 16 * 1024  # what an attempt keeps of an answer
 KEEPALIVE_SECONDS = 4.0  # below the 5 s after which common servers drop an idle connection: fewer posts meet a dead one
@@ -32,6 +35,12 @@ TUNNELS = tuple(
     ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "192.88.99.0/24")
 )
 CARRIER_NAT = ip_network("100.64.0.0/10")
+# Where clouds answer what a machine may know of itself, keys included. All but link-local ones: those are shut anyway.
+METADATA = frozenset(
+    ip_address(text) for text in ("169.254.169.254", "fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192")
+)
+METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "metadata.goog", "instance-data"})
+WEBHOOK_PORTS = (443, 8443)
 
 
 class AddressRefused(Refusal):
@@ -48,12 +57,29 @@ class AddressPolicy(msgspec.Struct, frozen=True):
     """What may be dialled. The default is public addresses only.
 
     `allow_private` opens loopback, private, unique-local and carrier-NAT addresses, for development and closed nets;
-    link-local (where clouds keep their metadata) and multicast stay shut unless `allowed` names their network.
+    link-local (where clouds keep their metadata) and multicast stay shut unless `allowed` names their network. `names`
+    opens what `allow_private` does, and every port, for single names: `hooks.internal`, or `.internal` for all below.
     """
 
     allow_private: bool = False
     allowed: tuple[str, ...] = ()  # networks in CIDR notation
     https_only: bool = False
+    ports: tuple[int, ...] = ()  # that may be named; none for all
+    literals: bool = True  # whether an address may stand where a name does; one in `allowed` always may
+    names: tuple[str, ...] = ()
+
+
+def webhook_policy(*, allow_private: bool, https_only: bool, allowed: str = "", names: str = "") -> AddressPolicy:
+    """Return what webhooks may dial: names on two ports, in public, unless `allow_private`, and what is allowed
+    besides, by commas."""
+    return AddressPolicy(
+        allow_private=allow_private, allowed=_listed(allowed), https_only=https_only, names=_listed(names),
+        ports=() if allow_private else WEBHOOK_PORTS, literals=allow_private,
+    )  # fmt: skip
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(one for part in text.split(",") if (one := part.strip()))
 
 
 class AddressGuard:
@@ -63,9 +89,11 @@ class AddressGuard:
         """Raises ValueError when `policy.allowed` holds something that is not a network."""
         self._policy = policy
         self._allowed = tuple(ip_network(text) for text in policy.allowed)
+        self._names = tuple(name.rstrip(".").lower() for name in policy.names)
 
-    def objection(self, address: str) -> str | None:
-        """Return why `address` must not be dialled, or None when it may be."""
+    def objection(self, address: str, *, named: bool = False) -> str | None:
+        """Return why `address` must not be dialled, or None when it may be; `named` where a name led to it that is
+        allowed."""
         try:
             ip = ip_address(address)
         except ValueError:
@@ -74,13 +102,19 @@ class AddressGuard:
             return None
         if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
             return "mapped"
-        return _objection(ip, self._policy.allow_private)
+        return _objection(ip, self._policy.allow_private or named)
+
+    def names(self, host: str) -> bool:
+        """Return whether a host is one of the names that are allowed."""
+        name = host.rstrip(".").lower()
+        return any(name.endswith(one) if one.startswith(".") else name == one for one in self._names)
 
     def vet_url(self, url: str) -> URL:
         """Return the parsed URL of an outward call.
 
         Raises `AddressRefused` for another scheme than http or https, for http where only https is allowed, for a user
-        name or password, for a missing host, and for an address literal that must not be dialled.
+        name or password, for a missing host, for a port or a literal that the policy does not let stand there, for a
+        name that only ever leads to metadata, and for an address literal that must not be dialled.
         """
         try:
             parsed = URL(url)
@@ -93,9 +127,21 @@ class AddressGuard:
             raise AddressRefused(host, "scheme")
         if parsed.user is not None or parsed.password is not None:
             raise AddressRefused(host, "userinfo")
-        if _looks_numeric(host) and (reason := self.objection(host)) is not None:
+        if (reason := self._host_objection(host)) is not None:
             raise AddressRefused(host, reason)
+        if self._policy.ports and parsed.port not in self._policy.ports and not self.names(host):
+            raise AddressRefused(host, "port")
         return parsed
+
+    def _host_objection(self, host: str) -> str | None:
+        if host.rstrip(".").lower() in METADATA_NAMES:
+            return "metadata"
+        if not _looks_numeric(host):
+            return None
+        reason = self.objection(host)
+        if reason is None and not self._policy.literals and not any(ip_address(host) in net for net in self._allowed):
+            return "literal"
+        return reason
 
 
 def _objection(ip: IPv4Address | IPv6Address, allow_private: bool) -> str | None:
@@ -106,6 +152,8 @@ def _objection(ip: IPv4Address | IPv6Address, allow_private: bool) -> str | None
         return "multicast"
     if ip.is_link_local:
         return "link_local"
+    if ip in METADATA:
+        return "metadata"
     if any(ip in network for network in TUNNELS):
         return "tunnel"
     if ip.is_loopback:
@@ -139,14 +187,19 @@ class VettingResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """Return the vetted addresses. Raises `AddressRefused`, and OSError when the name does not resolve."""
         results = await self._inner.resolve(host, port, family)
+        named = self._guard.names(host)
         for result in results:
-            if (reason := self._guard.objection(result["host"])) is not None:
+            if (reason := self._guard.objection(result["host"], named=named)) is not None:
                 raise AddressRefused(host, reason)
         return results
 
     async def close(self) -> None:
         """Close the resolver underneath."""
         await self._inner.close()
+
+
+_named: ContextVar[bool] = ContextVar("_named", default=False)
+"""Whether the call under way is to a name that is allowed: a socket knows its address alone."""
 
 
 class Answer(NamedTuple):
@@ -213,8 +266,10 @@ class OutwardHttp:
         Raises `AddressRefused` before anything is sent, aiohttp.ClientError when the call fails, and TimeoutError.
         """
         options: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+        vetted = self._vetted_url(url)
+        _named.set(self.guard.names(vetted.host or ""))
         async with self._session.request(
-            method, self._vetted_url(url), data=body, headers=headers, allow_redirects=False, **options
+            method, vetted, data=body, headers=headers, allow_redirects=False, **options
         ) as response:
             content = response.content
             received = await content.read(RESPONSE_BYTES_MAX)
@@ -243,6 +298,6 @@ class OutwardHttp:
     def _vetted_socket(self, info: Any) -> socket.socket:
         """The last look, at the very address that will be connected."""
         family, kind, protocol, _, address = info
-        if (reason := self.guard.objection(address[0])) is not None:
+        if (reason := self.guard.objection(address[0], named=_named.get())) is not None:
             raise AddressRefused(str(address[0]), reason)
         return socket.socket(family=family, type=kind, proto=protocol)

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["WebhookSender", "retry_after_seconds"]
 
 RETRY_AFTER_CHARACTERS_MAX = 64  # an HTTP date has 29
-URL_REASONS = frozenset({"url_malformed", "scheme", "userinfo"})  # the address was not even looked at
+URL_REASONS = frozenset(
+    {"url_malformed", "scheme", "userinfo", "port", "literal"}
+)  # the address was not even looked at
 
 
 class WebhookSender:
@@ -98,6 +100,7 @@ class WebhookSender:
                 attempt=call.attempt,
                 error=_classified(error),
                 latency_ms=_milliseconds_since(started),
+                request_headers=tuple(headers.items()),
             )
         return AttemptResult(
             delivery=call.delivery,
@@ -107,6 +110,7 @@ class WebhookSender:
             retry_after_seconds=retry_after_seconds(answer.headers.get("retry-after"), now),
             # A zero character is valid UTF-8 and no valid text in Postgres.
             response_excerpt=answer.body.decode("utf-8", "replace").replace("\x00", "\ufffd"),
+            request_headers=tuple(headers.items()),
             aborted=answer.headers.get("webhook-delivery", "").strip().lower() == "abort-message",
         )
 

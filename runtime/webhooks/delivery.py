@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from zentra.runtime.errors import IllegalFact
 
-__all__ = ["OPEN", "Delivery", "DeliveryFact", "DeliveryState", "is_told", "move"]
+__all__ = ["ENDPOINT_DISABLED", "OPEN", "UNTOLD", "Delivery", "DeliveryFact", "DeliveryState", "is_told", "move"]
 
 
 class DeliveryState(StrEnum):
@@ -41,8 +41,9 @@ class DeliveryFact(StrEnum):
 
 
 S, F = DeliveryState, DeliveryFact
-# They tell of deliveries and packets themselves: an endpoint that got them would be told of being told.
-_UNTOLD: Final = ("webhook.", "money_runtime.", "evidence.", "review.closed")
+# They tell of deliveries and packets themselves: an endpoint that got them would be told of being told. And whoever
+# asked for an intent was answered that it is accepted.
+UNTOLD: Final = ("webhook.", "money_runtime.", "evidence.", "review.closed", "ingress.")
 ENDPOINT_DISABLED: Final = "webhook.endpoint_disabled"  # the one that the tenant's other endpoints have to hear of
 OPEN: Final = frozenset({S.PENDING, S.DELIVERING, S.RETRYING})
 
@@ -75,15 +76,16 @@ class Delivery(Struct, kw_only=True):
     state: DeliveryState = DeliveryState.PENDING
     attempts: int = 0  # over the whole life, so attempt numbers never repeat
     tries: int = 0  # since it was made or last replayed: the place in the schedule
-    trigger: str = "automatic"
+    trigger: str = "automatic"  # what started the schedule: automatic, manual (one was asked for), replay (many were)
     begun: bool = True  # False where only the body is stored: its lane has not taken it in
+    actor: str = ""  # who has asked for it to be sent again
     sequence: int = 0  # its place among all that its endpoint gets; 0 before its lane has taken it in
     next_at: datetime | None = None  # before that it is not tried again; None where it is not waiting for a time
 
 
 def is_told(topic: str) -> bool:
     """Return whether endpoints hear of events of this topic."""
-    return not topic.startswith(_UNTOLD) or topic == ENDPOINT_DISABLED
+    return not topic.startswith(UNTOLD) or topic == ENDPOINT_DISABLED
 
 
 def move(state: DeliveryState, fact: DeliveryFact) -> DeliveryState:

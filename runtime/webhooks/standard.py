@@ -127,6 +127,7 @@ class AttemptResult(msgspec.Struct, frozen=True, array_like=True):
     latency_ms: int = 0
     retry_after_seconds: int | None = None
     response_excerpt: str = ""
+    request_headers: tuple[tuple[str, str], ...] = ()  # as sent, the signatures too; nothing in them is secret
     aborted: bool = False  # the answer asked for this event not to be sent again
 
 

@@ -16,6 +16,7 @@ from zentra.runtime.ledger.book import Balance
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import Ground, TickPlan, TickWrites
 from zentra.storage.copying import copy_heads, copy_leaves, copy_postings, copy_tiles, copy_transitions
+from zentra.storage.engine.recoveries import ATTEMPT_COLUMNS, attempt_row, write_recoveries
 from zentra.storage.few import (
     FEW_ROWS,
     Part,
@@ -141,9 +142,9 @@ where id = $1 and tenant in ($5, '-') and status = 'open'
 """
 _DELIVERY_STATE: Final = """
 update delivery_states d set status = c.status, attempts = c.attempts, tries = c.tries, trigger = c.trigger,
-    next_at = c.next_at, updated_at = $7
-from unnest($1::uuid[], $2::text[], $3::int[], $4::int[], $5::text[], $6::timestamptz[])
-    as c(delivery, status, attempts, tries, trigger, next_at)
+    next_at = c.next_at, actor = c.actor, updated_at = $7
+from unnest($1::uuid[], $2::text[], $3::int[], $4::int[], $5::text[], $6::timestamptz[], $8::text[])
+    as c(delivery, status, attempts, tries, trigger, next_at, actor)
 where d.delivery = c.delivery
 """
 _LANE: Final = """
@@ -203,7 +204,7 @@ async def commit_tick(
             await write_few(connection, _additions(plan, writes))
         else:
             await _write_owned(connection, writes, ground.now, _additions(plan, writes))
-        await _write_desk(connection, writes)
+        await _write_desk(connection, writes, ground.now)
     return ground
 
 
@@ -408,9 +409,10 @@ async def _write_deliveries(connection: Connection, writes: TickWrites, now: dat
                 "next_at",
                 "updated_at",
                 "sequence",
+                "actor",
             ),
             records=[
-                (d.id, d.tenant, d.endpoint, d.state, d.attempts, d.tries, d.trigger, next_at, now, d.sequence)
+                (d.id, d.tenant, d.endpoint, d.state, d.attempts, d.tries, d.trigger, next_at, now, d.sequence, d.actor)
                 for d, next_at in begun
             ],
         )
@@ -425,12 +427,13 @@ async def _write_deliveries(connection: Connection, writes: TickWrites, now: dat
             [d.trigger for d, _ in changed],
             [next_at for _, next_at in changed],
             now,
+            [d.actor for d, _ in changed],
         )
     if writes.delivery_attempts:
         await connection.copy_records_to_table(
             "delivery_attempts",
-            columns=("delivery", "number", "tenant", "trigger", "at", "status_code", "error", "latency_ms", "excerpt"),
-            records=writes.delivery_attempts,
+            columns=ATTEMPT_COLUMNS,
+            records=[attempt_row(row) for row in writes.delivery_attempts],
         )
     if writes.lanes:
         await connection.executemany(
@@ -442,7 +445,7 @@ async def _write_deliveries(connection: Connection, writes: TickWrites, now: dat
         )
 
 
-async def _write_desk(connection: Connection, writes: TickWrites) -> None:
+async def _write_desk(connection: Connection, writes: TickWrites, now: datetime) -> None:
     """Write what people work on: reviews, cases, command outcomes, denials, endpoints. These are few."""
     if writes.reviews_opened:
         await connection.executemany(
@@ -481,6 +484,8 @@ async def _write_desk(connection: Connection, writes: TickWrites) -> None:
         await connection.executemany(_CORRECTION, writes.corrections)
     if writes.callbacks_claimed:
         await connection.executemany(_CLAIM, writes.callbacks_claimed)
+    if writes.recoveries:
+        await write_recoveries(connection, writes.recoveries.values(), now)
     if writes.endpoints_disabled:
         await connection.executemany(
             _DISABLED, [(d.tenant, d.endpoint, d.reason, d.at) for d in writes.endpoints_disabled.values()]

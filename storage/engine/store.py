@@ -40,11 +40,13 @@ from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.reviews import Member, ReviewRules, Workload
 from zentra.runtime.stream_ports import Outgoing, Position
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
+from zentra.runtime.webhooks.recovery import Recovery, RecoveryPage
 from zentra.runtime.webhooks.terms import EndpointTerms, Health
 from zentra.storage import outbox
 from zentra.storage.engine.accounts import find_accounts
 from zentra.storage.engine.journal import UUID_DIGITS, commit_tick
 from zentra.storage.engine.ownership import claim_leases, give_up_leases, release_leases
+from zentra.storage.engine.recoveries import find_recoveries, next_page
 from zentra.storage.errors import translated
 from zentra.storage.intake.callbacks import WAITING, waiting_of
 from zentra.storage.intake.evidence_keys import key_history, signing_keys
@@ -70,7 +72,7 @@ from transitions where intent = any($1::uuid[]) group by intent
 """
 _DELIVERY: Final = """
 select d.id, d.tenant, d.endpoint, d.intent, d.event, d.body, s.status, s.attempts, s.tries, s.trigger, s.sequence,
-    s.next_at
+    s.next_at, s.actor
 from deliveries d left join delivery_states s on s.delivery = d.id
 """
 # In the order of the lane's index, which is walked no further than there are rows to return.
@@ -296,6 +298,17 @@ class PostgresStore:
         )
         return LaneRow(rows[0][0], Health(*rows[0][1:])) if rows else LaneRow()
 
+    async def recoveries(self, ids: Collection[str]) -> dict[str, Recovery]:
+        """See Store.recoveries."""
+        with translated():
+            return await find_recoveries(self._pool, _uuids(ids))
+
+    async def recovery_page(self, recovery: Recovery) -> RecoveryPage:
+        """See Store.recovery_page."""
+        with translated():
+            async with self._pool.acquire() as connection:
+                return await next_page(connection, recovery)
+
     async def open_lanes(self) -> set[tuple[str, str]]:
         """See Store.open_lanes."""
         return {(row[0], row[1]) for row in await self._fetch(_OPEN_LANES)}
@@ -472,4 +485,5 @@ def _delivery(row: Any) -> Delivery:
         begun=begun,
         sequence=row[10] or 0,
         next_at=row[11],
+        actor=row[12] or "",
     )

@@ -63,10 +63,12 @@ class CallbackView(Struct, frozen=True):
 
 
 class AttemptView(Struct, frozen=True, kw_only=True):
-    """One attempt to deliver."""
+    """One attempt to deliver, in short; `next_at` is when it was to be tried again after it."""
 
     number: int
     trigger: str
+    actor: str
+    next_at: datetime | None
     at: datetime
     status_code: int | None
     error: str | None
@@ -176,7 +178,7 @@ where d.tenant = $1 and """
 _DELIVERIES_OF: Final = _DELIVERIES + "d.intent = $2 order by d.created_at desc, d.id desc limit $3"
 _DELIVERIES_BY_ID: Final = _DELIVERIES + "d.id = any($2::uuid[]) order by d.created_at desc, d.id desc"
 _ATTEMPTS: Final = """
-select delivery, number, trigger, at, status_code, error, latency_ms, excerpt
+select delivery, number, trigger, actor, at, status_code, error, latency_ms, excerpt, next_at
 from delivery_attempts where tenant = $1 and delivery = any($2::uuid[])
 order by delivery, number
 """

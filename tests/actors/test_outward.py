@@ -10,6 +10,7 @@ import pytest
 
 from tests.actors.test_supervisor import in_virtual_time
 from zentra.actors import outward as module
+from zentra.actors.framing import FRAME_BYTES_MAX
 from zentra.actors.outward import BACKLOG_MAX, CALLS_MAX, Outward
 from zentra.gateway.outward.rail_inline import InlineRail
 from zentra.runtime.instruments import SILENCE, Instruments, Silence
@@ -130,6 +131,28 @@ async def test_a_report_waits_for_a_stream_that_is_away() -> None:
     assert sorted(stream.told) == ["d1", "d2", "d3"]
     assert {message.id for message in stream.taken} == set(stream.offered), "what is tried again has the same id"
     assert len(stream.offered) < 20 * AWAY_SECONDS, "a stream that is away is not asked without a pause"
+
+
+class Babbling(Endpoints):
+    """Endpoints that answer with as much as is kept of an answer."""
+
+    async def send(self, call: WebhookCall) -> AttemptResult:
+        return AttemptResult(call.delivery, call.attempt, status=502, latency_ms=1, response_excerpt="x" * 16 * 1024)
+
+
+@in_virtual_time
+async def test_reports_of_long_answers_are_cut_into_messages_that_the_stream_takes() -> None:
+    stream = AwayStream(0.0)
+    outward = make_outward(stream, Babbling())
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        outward.perform([], [], [call(f"d{number}") for number in range(200)])
+        with anyio.fail_after(AWAY_SECONDS):
+            while len(stream.told) < 200:
+                await anyio.sleep(0.1)
+        group.cancel_scope.cancel()
+    assert max(len(message.body) for message in stream.taken) <= FRAME_BYTES_MAX
 
 
 @in_virtual_time

@@ -211,7 +211,7 @@ def test_a_replay_sends_the_same_bytes_again(make_fleet: MakeFleet) -> None:
     first, second = fleet.endpoints.received
     assert (first.body, first.headers["webhook-id"]) == (second.body, second.headers["webhook-id"])
     assert fleet.events(intent).count("webhook.delivered") == 2
-    assert [row[1] for row in fleet.store.rows.delivery_attempts.values()] == ["automatic", "replay"]
+    assert [row[1] for row in fleet.store.rows.delivery_attempts.values()] == ["automatic", "manual"]
 
 
 def test_what_is_being_sent_is_not_replayed(make_fleet: MakeFleet) -> None:

@@ -67,6 +67,7 @@ BLOCKING_PAGES: Final[Mapping[str, Callable[[], str]]] = {
         "accounts.py",
         "client.py",
         "deciding.py",
+        "deliveries.py",
         "endpoints.py",
         "fees.py",
         "holding.py",

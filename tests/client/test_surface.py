@@ -18,7 +18,7 @@ from msgspec import Struct
 from tests.architecture import ROOT
 from tests.client import servers
 from tests.client.servers import Script
-from zentra.client import account_models, endpoints, holds, models, people, policies, proofs, routes
+from zentra.client import account_models, delivery_models, endpoints, holds, models, people, policies, proofs, routes
 from zentra.client.api import AsyncZentra, Condition, Leg, NewDecision, NewIntent, Zentra
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages
 from zentra.client.blocking.transport import EventStream, Pages
@@ -195,6 +195,14 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "list_deliveries": lambda api: api.webhooks.deliveries.list(
         endpoint="e", intent="i", event="v", status="s", **CREATED).page("c"),
     "replay_delivery": lambda api: api.webhooks.deliveries.replay("x", wait=3, idempotency_key="k"),
+    "show_delivery": lambda api: api.webhooks.deliveries.get("x"),
+    "list_delivery_attempts": lambda api: api.webhooks.deliveries.attempts("x", page_size=2).page("c"),
+    "recover_deliveries": lambda api: api.webhooks.recoveries.start(
+        "x", since=AT, before=AT, which="any", events=["*"], dry_run=True, wait=3, idempotency_key="k"),
+    "list_recoveries": lambda api: api.webhooks.recoveries.list(endpoint="e", status="s", **CREATED).page("c"),
+    "show_recovery": lambda api: api.webhooks.recoveries.get("x"),
+    "webhook_health": lambda api: api.webhooks.health(),
+    "show_webhook_body": lambda api: api.webhooks.body("x", "x"),
     "create_party": lambda api: api.parties.create(party_id="p", kind="k", legal_name="n", **SAID),
     "show_party": lambda api: api.parties.get("x"),
     "list_parties": lambda api: api.parties.list(kind="k", kyc_state="a", screening_state="b", **CREATED).page("c"),
@@ -297,6 +305,10 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     models.Conversion: ["ConversionShown"],
     models.Delivery: ["Delivery"],
     models.DeliveryAttempt: ["Attempt"],
+    delivery_models.AttemptDetail: ["AttemptDetail"],
+    delivery_models.EndpointHealth: ["EndpointHealth"],
+    delivery_models.RecoveryState: ["RecoveryState"],
+    delivery_models.WebhookHealth: ["WebhookHealth"],
     models.Denial: ["Denial"],
     endpoints.Endpoint: ["Endpoint", "EndpointMade"],
     endpoints.LiveSecret: ["LiveSecret"],
@@ -334,6 +346,8 @@ SCHEMAS: dict[type[Struct], list[str]] = {
         "Denials",
         "Endpoints",
         "Deliveries",
+        "DeliveryAttempts",
+        "Recoveries",
         "Approvals",
         "Holds",
         "FeeSchedules",

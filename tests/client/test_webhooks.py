@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
+from standardwebhooks import WebhookVerificationError as ReferenceRefused
 
 from zentra.client.api import WebhookVerificationError, Zentra, verify_webhook
-from zentra.runtime.webhooks.standard import generate_secret, sign, signature_header
+from zentra.runtime.webhooks.standard import SignatureRejected, generate_secret, sign, signature_header, verify
 
 OLD, NEW, STRANGE = b"o" * 32, b"n" * 32, b"s" * 32
 AT = 1_800_000_000
@@ -90,3 +93,63 @@ def test_what_the_reference_library_signs_is_verified_by_the_clock(secret: bytes
 def test_what_is_no_secret_is_a_fault_of_the_caller(secret: Any) -> None:
     with pytest.raises(ValueError, match="whsec_"):
         verify_webhook(BODY, headers(), secret, AT)
+
+
+# Both ways with the reference library: what one signs the other verifies, and what one refuses the other does too.
+
+Verify = Callable[[bytes, dict[str, str], bytes], object]
+
+
+def _ours(body: bytes, sent: dict[str, str], secret: bytes) -> object:
+    return verify_webhook(body, sent, generate_secret(secret))
+
+
+def _runtime(body: bytes, sent: dict[str, str], secret: bytes) -> object:
+    verify([secret], sent["webhook-id"], sent["webhook-timestamp"], sent["webhook-signature"], body, time.time())
+    return None
+
+
+def _theirs(body: bytes, sent: dict[str, str], secret: bytes) -> object:
+    return Webhook(generate_secret(secret)).verify(body, sent)
+
+
+def _signed_by_us(at: int) -> str:
+    return signature_header([NEW, OLD], "msg_1", at, BODY)
+
+
+def _signed_by_them(at: int) -> str:
+    when = datetime.fromtimestamp(at, UTC)
+    return " ".join(Webhook(secret).sign("msg_1", when, BODY.decode()) for secret in (NEW, OLD))
+
+
+@pytest.mark.parametrize("signed", [_signed_by_us, _signed_by_them], ids=["signed by us", "signed by them"])
+@pytest.mark.parametrize("verified", [_ours, _runtime, _theirs], ids=["client", "runtime", "reference"])
+@pytest.mark.parametrize(
+    ("secret", "body", "changes", "late", "authentic"),
+    [
+        # secret  body                changes                            late  authentic
+        (NEW,     BODY,               {},                                0,    True),
+        (OLD,     BODY,               {},                                0,    True),
+        (NEW,     BODY,               {},                                250,  True),
+        (STRANGE, BODY,               {},                                0,    False),
+        (NEW,     BODY + b" ",        {},                                0,    False),
+        (NEW,     BODY[:-1] + b",1}", {},                                0,    False),
+        (NEW,     BODY,               {"webhook-id": "msg_2"},           0,    False),
+        (NEW,     BODY,               {"webhook-signature": "v1,AAAA"},  0,    False),
+        (NEW,     BODY,               {"webhook-signature": "v1a,AAAA"}, 0,    False),
+        (NEW,     BODY,               {},                                400,  False),
+        (NEW,     BODY,               {},                                -400, False),
+    ],
+)  # fmt: skip
+def test_what_one_side_signs_the_other_takes_or_refuses_alike(
+    signed: Callable[[int], str], verified: Verify, secret: bytes, body: bytes, changes: dict[str, str], late: int,
+    authentic: bool,
+) -> None:  # fmt: skip
+    at = int(time.time()) - late
+    sent = {"webhook-id": "msg_1", "webhook-timestamp": str(at), "webhook-signature": signed(at), **changes}
+    if authentic:
+        verified(body, sent, secret)
+        verified(body, sent | {"webhook-signature": "v1a,x v2,y " + sent["webhook-signature"]}, secret)
+        return
+    with pytest.raises((WebhookVerificationError, SignatureRejected, ReferenceRefused)):
+        verified(body, sent, secret)

@@ -171,6 +171,7 @@ async def test_whatever_an_endpoint_does_is_a_result(stage: Stage, name: str, fo
         latency_ms=result.latency_ms,
         retry_after_seconds=reply.retry_after_seconds,
         response_excerpt=reply.body,
+        request_headers=result.request_headers,
         aborted=reply.aborted,
     )
     assert verdict(result) == follows

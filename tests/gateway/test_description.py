@@ -69,7 +69,7 @@ def test_every_code_is_described_where_it_is_answered() -> None:
 
 
 def test_every_command_says_what_it_may_be_refused_for() -> None:
-    assert COMMAND_CODES.keys() == {*ON_TRANSACTION, "resolve_case", "replay_delivery"}
+    assert COMMAND_CODES.keys() == {*ON_TRANSACTION, "resolve_case", "replay_delivery", "recover_deliveries"}
 
 
 def test_operations_have_names_of_their_own(document: Document) -> None:

@@ -437,6 +437,13 @@ def record_story() -> Tape:
     fleet.advance(68 * 3600)
     names["waiting"] = fleet.submit(transfer(HIGH + 4))
     fleet.advance(10)
+    since = {"since": START.isoformat(), "events": ["ledger.posted"]}
+    asks: tuple[dict[str, Any], ...] = ({"which": "undelivered"}, {"which": "any"}, {"which": "any", "dry_run": True})
+    for number, body in enumerate(asks):
+        names[f"recovery {number}"] = fleet.command(
+            "recover_deliveries", "hook", {**body, **since}, partition=fleet.partition_of("acme/hook")
+        )
+    fleet.advance(60)
     return Tape(calls, fleet, names)
 
 

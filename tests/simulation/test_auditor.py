@@ -23,6 +23,7 @@ from tests.simulation import (
     auditor_plants_outside,
     auditor_plants_people,
     auditor_plants_policy,
+    auditor_plants_recoveries,
     auditor_plants_reviews,
     auditor_plants_routes,
 )
@@ -39,6 +40,7 @@ assert auditor_plants_journals
 assert auditor_plants_messages, auditor_plants_holds
 assert auditor_plants_reviews, auditor_plants_people
 assert auditor_plants_policy, auditor_plants_fees
+assert auditor_plants_accounts, auditor_plants_recoveries
 assert auditor_plants_accounts, auditor_plants_callbacks
 assert auditor_plants_routes, auditor_plants_endpoints
 

@@ -42,6 +42,7 @@ BODIES: Mapping[str, Any] = {
     "POST /accounts/{id}/limit": {"overdraft_limit": 5, "reason": "x"},
     "POST /accounts/{id}/numbers": {"scheme": "virtual"},
     "POST /accounts/{id}/monitors": {"of": "available", "when": "below", "minor": 5},
+    "POST /webhooks/endpoints/{id}/recover": {"since": "2026-01-01T00:00:00Z"},
     "POST /parties/{id}/amend": {"countries": ["XA"], "reason": "x"},
     "POST /parties/{id}/kyc": {"state": "approved", "reason": "x"},
     "POST /parties/{id}/rescreen": {"reason": "x"},

@@ -213,6 +213,9 @@ async def test_the_refusal_of_a_command_is_answered_with_its_code(
     elif kind == "replay_delivery":
         subject = await _delivery(admin_pool, made["id"])
         target = f"/webhooks/deliveries/{subject}/replay"
+    elif kind == "recover_deliveries":
+        subject = (await api.as_("admin").post("/webhooks/endpoints", {"url": "https://example.com/r"})).json["id"]
+        body, target = {"since": "2026-01-01T00:00:00Z"}, f"/webhooks/endpoints/{subject}/recover"
     worker = asyncio.create_task(answer_as_a_worker(admin_pool, subject, code))
     answer = await operator.post(target, body)
     await worker

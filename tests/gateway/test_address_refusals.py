@@ -1,0 +1,264 @@
+"""Where a webhook must never go, in every spelling and by every way around; a refusal is an attempt with its error.
+
+    .venv/bin/python -m tests.gateway.test_address_refusals
+
+prints the list with what each entry met."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from zentra.gateway.outward.http import AddressPolicy, AddressRefused, OutwardHttp, webhook_policy
+from zentra.gateway.outward.webhooks import WebhookSender
+from zentra.runtime.webhooks.standard import AttemptError, AttemptResult, WebhookCall
+
+LIVE = webhook_policy(allow_private=False, https_only=True)
+URL, ADDRESS = AttemptError.URL_REFUSED, AttemptError.ADDRESS_REFUSED
+
+# What stands in the URL itself; nothing of it is ever resolved.
+URLS: Sequence[tuple[str, AttemptError, str]] = (
+    ("http://hooks.example/", URL, "scheme"),
+    ("ftp://hooks.example/", URL, "scheme"),
+    ("https://user@hooks.example/", URL, "userinfo"),
+    ("https://user:pass@hooks.example/", URL, "userinfo"),
+    ("https://hooks.example@127.0.0.1/", URL, "userinfo"),
+    ("https://hooks.example:80/", URL, "port"),
+    ("https://hooks.example:6379/", URL, "port"),
+    ("https://hooks.example:22/", URL, "port"),
+    ("https://93.184.216.34/", URL, "literal"),
+    ("https://[2606:2800:220:1::1]/", URL, "literal"),
+    ("https://127.0.0.1/", ADDRESS, "loopback"),
+    ("https://[::1]/", ADDRESS, "loopback"),
+    ("https://0.0.0.0/", ADDRESS, "unspecified"),
+    ("https://[::]/", ADDRESS, "unspecified"),
+    ("https://10.0.0.1/", ADDRESS, "private"),
+    ("https://172.16.0.1/", ADDRESS, "private"),
+    ("https://192.168.0.1/", ADDRESS, "private"),
+    ("https://100.64.0.1/", ADDRESS, "carrier_nat"),
+    ("https://169.254.169.254/latest/meta-data/", ADDRESS, "link_local"),
+    ("https://[fd00:ec2::254]/latest/meta-data/", ADDRESS, "metadata"),
+    ("https://100.100.100.200/", ADDRESS, "metadata"),
+    ("https://metadata.google.internal/computeMetadata/v1/", ADDRESS, "metadata"),
+    ("https://METADATA.google.internal./", ADDRESS, "metadata"),
+    ("https://metadata/", ADDRESS, "metadata"),
+    ("https://[fd12::1]/", ADDRESS, "private"),
+    ("https://[fe80::1]/", ADDRESS, "link_local"),
+    ("https://[ff02::1]/", ADDRESS, "multicast"),
+    ("https://224.0.0.1/", ADDRESS, "multicast"),
+    ("https://240.0.0.1/", ADDRESS, "reserved"),
+    ("https://255.255.255.255/", ADDRESS, "reserved"),
+    ("https://[::ffff:127.0.0.1]/", ADDRESS, "mapped"),
+    ("https://[::ffff:7f00:1]/", ADDRESS, "mapped"),
+    ("https://[::127.0.0.1]/", ADDRESS, "reserved"),
+    ("https://[64:ff9b::7f00:1]/", ADDRESS, "tunnel"),
+    ("https://[64:ff9b:1::7f00:1]/", ADDRESS, "tunnel"),
+    ("https://[2002:7f00:1::]/", ADDRESS, "tunnel"),
+    ("https://[2001:0:7f00:1::]/", ADDRESS, "tunnel"),
+    ("https://2130706433/", ADDRESS, "not_an_address"),
+    ("https://0x7f000001/", ADDRESS, "not_an_address"),
+    ("https://0x7f.0.0.1/", ADDRESS, "not_an_address"),
+    ("https://0x7F.1/", ADDRESS, "not_an_address"),
+    ("https://017700000001/", ADDRESS, "not_an_address"),
+    ("https://0177.0.0.1/", ADDRESS, "not_an_address"),
+    ("https://127.1/", ADDRESS, "not_an_address"),
+    ("https://0/", ADDRESS, "not_an_address"),
+    ("https://127.0.0.1./", ADDRESS, "not_an_address"),
+    ("https://127。0。0。1/", ADDRESS, "loopback"),
+    ("https://127．0．0．1/", ADDRESS, "loopback"),
+    ("https://１２７.0.0.1/", ADDRESS, "loopback"),
+    ("https://①②⑦.0.0.1/", ADDRESS, "loopback"),
+    ("https://metadata。google。internal/", ADDRESS, "metadata"),
+)  # fmt: skip
+
+# What a name leads to: refused where any address is.
+NAMED: Sequence[tuple[tuple[str, ...], str]] = (
+    (("127.0.0.1",), "loopback"),
+    (("93.184.216.34", "127.0.0.1"), "loopback"),
+    (("93.184.216.34", "10.0.0.1"), "private"),
+    (("::1",), "loopback"),
+    (("169.254.169.254",), "link_local"),
+    (("fd00:ec2::254",), "metadata"),
+    (("2606:2800:220:1::1", "fd00::1"), "private"),
+    (("::ffff:10.0.0.1",), "mapped"),
+    (("64:ff9b::a00:1",), "tunnel"),
+    (("2002:a00:1::1",), "tunnel"),
+    (("2001:0:a00:1::1",), "tunnel"),
+    (("100.64.3.4",), "carrier_nat"),
+    (("0.0.0.0",), "unspecified"),
+    (("224.0.0.251",), "multicast"),
+    (("192.0.2.1",), "private"),
+    (("198.18.0.1",), "private"),
+)
+
+
+class Names(AbstractResolver):
+    """A resolver that gives another answer each time it is asked, and the last one for ever."""
+
+    def __init__(self, *answers: tuple[str, ...]) -> None:
+        self.answers, self.asked = list(answers), 0
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        addresses = self.answers[min(self.asked, len(self.answers) - 1)]
+        self.asked += 1
+        flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        return [
+            ResolveResult(
+                hostname=host, host=one, port=port, proto=0, flags=flags,
+                family=socket.AF_INET6 if ":" in one else socket.AF_INET,
+            )
+            for one in addresses
+        ]  # fmt: skip
+
+    async def close(self) -> None:
+        return None
+
+
+class Server:
+    """Answers every request on one address with the same bytes, and counts who came."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.answer, self.requests = answer, list[bytes]()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.requests.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(self.answer)
+        await writer.drain()
+        writer.close()
+
+
+FINE = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+@asynccontextmanager
+async def serving(address: str, answer: bytes, port: int = 0) -> AsyncIterator[tuple[Server, int]]:
+    """Yield what listens on an address, and on which port."""
+    server = Server(answer)
+    async with await asyncio.start_server(server, address, port) as listening:
+        yield server, listening.sockets[0].getsockname()[1]
+
+
+async def attempt(url: str, policy: AddressPolicy = LIVE, names: Names | None = None) -> AttemptResult:
+    """Return what one attempt to deliver meets."""
+    http = OutwardHttp(policy, resolver=names or Names(()))
+    try:
+        return await WebhookSender(http, total_timeout_seconds=2).send(
+            WebhookCall(url, "msg_1", b"{}", (b"s" * 32,), 1, "delivery-1")
+        )
+    finally:
+        await http.aclose()
+
+
+@pytest.mark.parametrize(("url", "error", "reason"), URLS)
+async def test_a_url_that_leads_inside_is_refused_in_every_spelling(url: str, error: AttemptError, reason: str) -> None:
+    names = Names(("127.0.0.1",))
+    result = await attempt(url, names=names)
+    assert (result.status, result.error, names.asked) == (None, error, 0)
+    http = OutwardHttp(LIVE)
+    with pytest.raises(AddressRefused) as caught:
+        http.guard.vet_url(url)
+    await http.aclose()
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(("addresses", "reason"), NAMED)
+async def test_a_name_that_leads_inside_is_refused_whole(addresses: tuple[str, ...], reason: str) -> None:
+    names = Names(addresses)
+    result = await attempt("https://hooks.example/", names=names)
+    assert (result.status, result.error, names.asked) == (None, AttemptError.ADDRESS_REFUSED, 1)
+    http = OutwardHttp(LIVE, resolver=Names(addresses))
+    with pytest.raises(AddressRefused) as caught:
+        await http.request("POST", "https://hooks.example/", body=b"")
+    await http.aclose()
+    assert caught.value.reason == reason
+
+
+REBOUND = AddressPolicy(allowed=("127.0.0.2/32",))  # stands for the one public address; 127.0.0.1 stays inside
+
+
+async def test_a_name_that_is_bound_anew_never_leads_inside() -> None:
+    """The first answer is let through and dialled as it is; the second is judged like the first, and refused."""
+    async with serving("127.0.0.2", FINE) as (outside, port), serving("127.0.0.1", FINE, port) as (inside, _):
+        names = Names(("127.0.0.2",), ("127.0.0.1",))
+        http = OutwardHttp(REBOUND, resolver=names)
+        assert (await http.request("POST", f"http://hooks.example:{port}/", body=b"")).status == 200
+        assert names.asked == 1  # between what was judged and what was dialled nobody was asked again
+        with pytest.raises(AddressRefused, match="loopback"):
+            await http.request("POST", f"http://hooks.example:{port}/", body=b"")
+        await http.aclose()
+    assert (len(outside.requests), len(inside.requests), names.asked) == (1, 0, 2)
+    assert f"Host: hooks.example:{port}".encode() in outside.requests[0]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_that_leads_inside_is_not_followed(status: int) -> None:
+    async with serving("127.0.0.1", FINE) as (inside, secret):
+        to = f"HTTP/1.1 {status} Over there\r\nlocation: http://127.0.0.1:{secret}/\r\nconnection: close\r\n"
+        async with serving("127.0.0.2", to.encode() + b"content-length: 0\r\n\r\n") as (outside, port):
+            result = await attempt(f"http://hooks.example:{port}/", REBOUND, Names(("127.0.0.2",)))
+    assert (result.status, result.error) == (status, None)
+    assert (len(outside.requests), len(inside.requests)) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("names", "host", "fits"),
+    [
+        ("hooks.internal", "hooks.internal", True),
+        ("hooks.internal", "HOOKS.internal.", True),
+        ("hooks.internal", "x.hooks.internal", False),
+        (".internal", "a.b.internal", True),
+        (".internal", "internal", False),
+        (".internal", "evilinternal", False),
+        ("", "hooks.internal", False),
+    ],
+)
+async def test_names_that_are_allowed_may_lead_to_private_addresses(names: str, host: str, fits: bool) -> None:
+    policy = webhook_policy(allow_private=False, https_only=False, names=names)
+    async with serving("127.0.0.1", FINE) as (server, port):
+        result = await attempt(f"http://{host}:{port}/", policy, Names(("127.0.0.1",)))
+    assert (result.status == 200, len(server.requests)) == (fits, int(fits))
+
+
+async def test_a_name_that_is_allowed_does_not_lead_to_metadata() -> None:
+    policy = webhook_policy(allow_private=False, https_only=True, names=".internal")
+    for address in ("169.254.169.254", "fd00:ec2::254", "224.0.0.1"):
+        result = await attempt("https://hooks.internal/", policy, Names((address,)))
+        assert result.error is AttemptError.ADDRESS_REFUSED, address
+    assert (await attempt("https://metadata.google.internal/", policy)).error is AttemptError.ADDRESS_REFUSED
+
+
+async def test_networks_that_are_allowed_open_their_addresses_and_nothing_else() -> None:
+    policy = webhook_policy(allow_private=False, https_only=False, allowed="127.0.0.2/32, 10.1.0.0/16")
+    async with serving("127.0.0.2", FINE) as (server, port):
+        refused = await attempt(f"http://hooks.example:{port}/", policy, Names(("127.0.0.2",)))
+        assert refused.error is AttemptError.URL_REFUSED  # its port is still not one of webhooks
+    assert server.requests == []
+    assert (await attempt("https://hooks.example/", policy, Names(("10.2.0.1",)))).error is ADDRESS
+    http = OutwardHttp(policy)
+    assert http.guard.objection("10.1.2.3") is None
+    await http.aclose()
+
+
+async def _print_table() -> None:
+    refused = 0
+    for url, _, _ in URLS:
+        result = await attempt(url)
+        refused += result.error in (URL, ADDRESS)
+        sys.stdout.write(f"{result.error or result.status!s:18} {url}\n")
+    for addresses, _ in NAMED:
+        result = await attempt("https://hooks.example/", names=Names(addresses))
+        refused += result.error is ADDRESS
+        sys.stdout.write(f"{result.error or result.status!s:18} hooks.example -> {', '.join(addresses)}\n")
+    sys.stdout.write(f"{refused} of {len(URLS) + len(NAMED)} refused before a socket was opened\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(_print_table())
