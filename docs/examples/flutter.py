@@ -114,10 +114,7 @@ class FlutterRail(HttpRail):
         return Ack(ACKS[verdict], msgspec.json.encode({"status": str(verdict)}))
 
     def _headers(self) -> dict[str, str]:
-        return {
-            "content-type": "application/json",
-            "authorization": f"Bearer {self.settings.secrets.get('api_key', '')}",
-        }
+        return {"content-type": "application/json", "authorization": f"Bearer {self.settings.secrets.get('api_key', '')}"}
 
     def _read(self, answer: Answer, said: Envelope | None, reference: str, trust: Trust) -> RailOutcome:
         if answer.status not in (200, 201):

@@ -1,6 +1,6 @@
 """What the partner of `flutter.py` says and sends, and the test that holds the adapter to every rule.
 
-pytest docs/examples/flutter_conformance.py
+    pytest docs/examples/flutter_conformance.py
 """
 
 from __future__ import annotations
@@ -34,12 +34,7 @@ class Flutter(Specimen):
 
     def settings(self, base_url: str) -> RailSettings:
         return RailSettings(
-            "flutter",
-            "flutter",
-            base_url,
-            "secret-hash",
-            "http://127.0.0.1:9/hook",
-            not_found_lies_seconds=10.0,
+            "flutter", "flutter", base_url, "secret-hash", "http://127.0.0.1:9/hook", not_found_lies_seconds=10.0,
             secrets={"api_key": "api-key-1"},
         )
 
