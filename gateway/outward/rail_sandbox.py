@@ -130,7 +130,7 @@ def verify_sandbox_callback(rail: str, secret: str, raw: bytes, headers: Mapping
         reference=body.reference,
         status=status or OutcomeStatus.UNKNOWN,
         minor=minor,
-        currency=without_secrets(plain_text(body.currency), (secret,)),
+        currency=without_secrets(body.currency, (secret,)),
         provider_reference=without_secrets(plain_text(body.provider_reference), (secret,)),
         event_id=body.event_id,
         reason=None if status else "status_unrecognised",
