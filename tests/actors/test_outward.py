@@ -319,7 +319,7 @@ class PacedRail(InlineRail):
 
     async def submit(self, submission: Submission) -> RailOutcome:
         self.asked.append((submission.reference, anyio.current_time()))
-        await anyio.sleep(self.lasts)
+        await passed(self.lasts)
         return await super().submit(submission)
 
     async def poll(self, reference: str, cause: Cause = UNKNOWN_CAUSE) -> RailOutcome:
