@@ -34,7 +34,7 @@ from zentra.runtime.instruments import Instruments
 from zentra.runtime.intents.command import IntentCommand, Violation, parse_intent
 from zentra.storage.intake.personal import Personal
 
-__all__ = ["BATCH_MAX", "Asker", "BatchAnswer", "Created", "IntentDoor"]
+__all__ = ["BATCH_MAX", "LOOKS_MAX", "Asker", "BatchAnswer", "Created", "IntentDoor"]
 
 BATCH_MAX: Final = 1_000  # two commits of the intake; and a request of that many stays below 1 MiB
 RETRY_SECONDS: Final = 1  # a commit takes milliseconds, and this is the smallest a header can say
