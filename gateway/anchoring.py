@@ -91,7 +91,10 @@ class AnchorService:
                     await anyio.to_thread.run_sync(file.keep, one.head.tenant, one.head.size, line)
                 else:
                     await self._post(one, line)
-            except SinkFailed as failed:
+            except (Unavailable, Misconfigured):
+                raise  # of our own store
+            except Exception as error:
+                failed = error if isinstance(error, SinkFailed) else _fault(error)
                 self._instruments.count("anchor_attempts", {"kind": one.kind, "outcome": "failed"})
                 logger.warning(
                     "a sink did not take a checkpoint",
@@ -121,10 +124,16 @@ class AnchorService:
             raise SinkFailed(str(refused)) from refused
         except TimeoutError as error:
             raise SinkFailed("the receiver did not answer in time") from error
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise SinkFailed(f"the receiver cannot be reached: {error}") from error
         if not 200 <= answer.status < 300:
             raise SinkFailed(f"the receiver answered {answer.status}")
+
+
+def _fault(error: Exception) -> SinkFailed:
+    """Tell of what nobody has foreseen; return it as the failure of the sink at which it was met."""
+    logger.error("handing over a checkpoint has met a fault of this program", exc_info=error)
+    return SinkFailed(f"a fault of Zentra, {type(error).__name__}: its log has more")
 
 
 class AnchorFile:

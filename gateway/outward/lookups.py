@@ -59,7 +59,10 @@ _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 def _addresses(host: str, port: int, family: socket.AddressFamily) -> list[tuple[int, str]]:
     """Return family and address of each that the system finds, in its order."""
-    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG)
+    try:
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG)
+    except ValueError as error:  # UnicodeError of the codec, among others: no server can be asked for such a name
+        raise socket.gaierror(socket.EAI_NONAME, f"no name that can be asked for: {error}") from error
     found = []
     for kind, _, _, _, address in infos:
         text = str(address[0])

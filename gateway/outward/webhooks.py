@@ -155,7 +155,7 @@ def retry_after_seconds(value: str | None, now: float) -> int | None:
         return min(int(text), RETRY_AFTER_SECONDS_MAX)
     try:
         when = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for a year or a zone with too many digits
         return None
     if when.tzinfo is None:  # "-0000" and some old formats: RFC 9110 says that the time is UTC
         when = when.replace(tzinfo=UTC)

@@ -31,6 +31,7 @@ __all__ = [
     "BODY_BYTES_MAX",
     "DELAYS_SECONDS",
     "FILTER",
+    "OURS",
     "RETRY_AFTER_SECONDS_MAX",
     "AttemptError",
     "AttemptResult",
@@ -97,6 +98,11 @@ class AttemptError(StrEnum):
     TIMEOUT = "timeout"
     CONNECTION_DROPPED = "connection_dropped"
     ANSWER_MALFORMED = "answer_malformed"
+    INTERNAL = "internal"  # a fault of ours, which says nothing of the endpoint
+
+
+OURS = frozenset({AttemptError.INTERNAL})
+"""What is held against no endpoint."""
 
 
 class WebhookCall(msgspec.Struct, frozen=True):
