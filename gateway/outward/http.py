@@ -23,10 +23,19 @@ from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from zentra.gateway.settings import Settings, SettingsError
 from zentra.runtime.errors import Refusal
 from zentra.runtime.names import is_host
 
-__all__ = ["AddressGuard", "AddressPolicy", "AddressRefused", "Answer", "OutwardHttp", "webhook_policy"]
+__all__ = [
+    "AddressGuard",
+    "AddressPolicy",
+    "AddressRefused",
+    "Answer",
+    "OutwardHttp",
+    "webhook_policy",
+    "webhook_policy_of",
+]
 
 RESPONSE_BYTES_MAX = 16 * 1024  # what an attempt keeps of an answer
 KEEPALIVE_SECONDS = 4.0  # below the 5 s after which common servers drop an idle connection: fewer posts meet a dead one
@@ -77,6 +86,20 @@ def webhook_policy(*, allow_private: bool, https_only: bool, allowed: str = "", 
         allow_private=allow_private, allowed=_listed(allowed), https_only=https_only, names=_listed(names),
         ports=() if allow_private else WEBHOOK_PORTS, literals=allow_private,
     )  # fmt: skip
+
+
+def webhook_policy_of(settings: Settings) -> AddressPolicy:
+    """Return what webhooks of an installation may dial, those that take anchors too. Raises SettingsError for a network
+    that is none."""
+    try:
+        policy = webhook_policy(
+            allow_private=settings.private_addresses, https_only=settings.profile == "production",
+            allowed=settings.webhook_networks, names=settings.webhook_names,
+        )  # fmt: skip
+        AddressGuard(policy)
+    except ValueError as error:
+        raise SettingsError(f"ZENTRA_WEBHOOK_NETWORKS: {error}; write networks like 10.1.0.0/16") from error
+    return policy
 
 
 def _listed(text: str) -> tuple[str, ...]:
