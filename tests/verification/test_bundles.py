@@ -321,6 +321,21 @@ def _line(files: Files, change: Callable[[list[bytes]], Any], name: str = "entri
     return files | {name: b"".join(line + b"\n" for line in lines)}
 
 
+def _record_dropped(files: Files) -> Files:
+    """The first record of an addendum left out, and the addendum said to follow it."""
+    rows = [json.loads(row) for row in files["leaves/00001.jsonl"].splitlines()]
+    place = 0
+    for row in rows:
+        if row["after"] and len(row["hashes"]) > 1:
+            break
+        place += len(row["hashes"])
+    else:
+        raise AssertionError("the ledger has no addendum of two records")
+    row["after"] = row["hashes"].pop(0)
+    leaves = b"".join(json.dumps(one, separators=(",", ":"), sort_keys=True).encode() + b"\n" for one in rows)
+    return _line(files, lambda lines: lines.pop(place)) | {"leaves/00001.jsonl": leaves}
+
+
 def _without(files: Files, *names: str) -> Files:
     return {name: content for name, content in files.items() if name not in names}
 
@@ -361,6 +376,7 @@ FILE_ATTACKS: dict[str, Callable[[Files], Files]] = {
     "roll the clock back":      lambda f: f | {CHECKPOINTS[1]: _older(f)},
     "replay an old checkpoint": lambda f: _without(f, CHECKPOINTS[1]),
     "signed over an edit":      lambda f: _resigned(_line(f, lambda lines: lines.pop(7)), KEY),
+    "signed over a record dropped between a packet and its addendum": lambda f: _resigned(_record_dropped(f), KEY),
     "signed over an old clock": lambda f: _resigned(f | {CHECKPOINTS[1]: _older(f)}, KEY),
     "signed for another tenant": lambda f: _resigned(f, KEY, tenant="globex"),
     "signed with a line more":  lambda f: _resigned(_line(f, lambda lines: lines.append(lines[0])), KEY),
