@@ -125,6 +125,17 @@ def test_a_history_of_strangers_is_not_believed() -> None:
     assert told.value.code == "history_unknown"
 
 
+def test_a_stranger_who_made_a_key_of_a_trusted_id_is_not_believed() -> None:
+    # Ids have 32 bits; here all they say is that they are equal.
+    for trusted in (
+        {IDS[0]: RingKey(KEYS[3].public_key())},
+        {IDS[0]: RingKey(KEYS[3].public_key()), IDS[1]: RingKey(KEYS[1].public_key())},
+    ):
+        with pytest.raises(HistoryFlaw, match=IDS[0]) as told:
+            ring_with(trusted, made())
+        assert told.value.code == "history_unknown"
+
+
 def test_a_time_that_was_given_is_not_widened_by_a_history() -> None:
     trusted = {IDS[0]: RingKey(KEYS[0].public_key(), until=at(2))}
     assert ring_with(trusted, made())[IDS[0]].until == at(2)
