@@ -4,6 +4,8 @@
 - Heads that somebody kept elsewhere (anchors) are what finds a log that was cut off or made anew: within the range the
   log is rebuilt leaf by leaf, so an anchor of any size in it is compared; beyond the range it shows that something is
   missing here. What no anchor covers is said.
+- Whoever signs the manifest vouches for refusals and exports, which no log covers: a key that was retired by the end
+  of what the bundle holds does not count.
 - A part is verified by itself, so parts can be shared out. Of a record that was changed that very record is named.
 - An addendum is held to the leaf that it follows, across parts. Where that leaf lies before the range, nobody can tell
   here whether records between the two are missing: that is incomplete, and said.
@@ -230,6 +232,7 @@ def check_bundle(
     if check.problems.count:
         return check.verdict()  # whatever else would be said would only be an echo of it
     opening, closing = (check.checkpoint(name) for name in CHECKPOINTS)
+    check.vouched(closing)
     check.log(opening, closing, parts)
     return check.verdict(closing)
 
@@ -272,6 +275,17 @@ class _Bundle:
             self.problems.add("format_unknown", MANIFEST, f"the format is {manifest.format!r}, not {BUNDLE_FORMAT!r}")
             return False
         return True
+
+    def vouched(self, closing: TreeHead | None) -> None:
+        """Hold the keys that signed the manifest to what it covers. One that came later may have made it later."""
+        manifest = self.manifest
+        assert manifest is not None
+        ends = [manifest.settled_until, *([] if closing is None else [closing.at])]
+        good = {kid: key for kid, key in self.ring.items() if not any(key.retired(at) for at in ends)}
+        signatures = open_envelope(self.read(MANIFEST_SIGNATURE)).signatures
+        if envelope_flaw(good, MANIFEST_TYPE, self.read(MANIFEST), signatures) is not None:
+            detail = f"it covers what was until {max(ends)}, when the key that signed it was retired"
+            self.problems.add("key_out_of_time", MANIFEST, detail)
 
     def digests(self, names: Sequence[str]) -> Mapping[str, tuple[int, str]]:
         """Return size and digest of files."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.runtime.test_evidence import INTENT, KEY, RECORDS
 from zentra.gateway.cli import standalone
@@ -19,7 +20,7 @@ from zentra.runtime.evidence.bundle_check import BundleVerdict, PartJob, check_b
 from zentra.runtime.evidence.chain import GENESIS, chain
 from zentra.runtime.evidence.envelopes import MANIFEST_TYPE, envelope_of, sign_payload
 from zentra.runtime.evidence.heads import TreeHead
-from zentra.runtime.evidence.keyring import ring_of
+from zentra.runtime.evidence.keyring import KeyRing, RingKey, ring_of
 from zentra.runtime.evidence.packet import leaf_data
 from zentra.runtime.evidence.seals import Seals
 
@@ -68,13 +69,13 @@ def files_of(data: bytes) -> dict[str, bytes]:
         return {one.name: archive.extractfile(one).read() for one in archive}  # type: ignore[union-attr]
 
 
-def verdict_of(files: dict[str, bytes], anchors: list[TreeHead] | None = None) -> BundleVerdict:
+def verdict_of(files: dict[str, bytes], anchors: list[TreeHead] | None = None, ring: KeyRing = RING) -> BundleVerdict:
     def parts(jobs: object) -> object:
         for job in jobs:  # type: ignore[attr-defined]
             names = (bundle.numbered("leaves", job.number), bundle.numbered("entries", job.number))
             yield check_part(job, *(files[name] for name in names))
 
-    return check_bundle(list(files), files.__getitem__, parts, RING, anchors or [])  # type: ignore[arg-type]
+    return check_bundle(list(files), files.__getitem__, parts, ring, anchors or [])  # type: ignore[arg-type]
 
 
 def test_any_tar_reads_it_and_nothing_of_the_machine_is_in_it() -> None:
@@ -105,6 +106,32 @@ def test_full_parts_are_cut_and_stay_pairs(monkeypatch: pytest.MonkeyPatch) -> N
         "leaves/00001.jsonl", "entries/00001.jsonl", "entries/00002.jsonl", "leaves/00002.jsonl",
     ]  # fmt: skip
     assert verdict_of(files).ok
+
+
+BEFORE, AFTER = "2026-11-21T02:41:59.000000Z", "2026-11-21T02:42:00.000001Z"
+NEXT = Ed25519PrivateKey.from_private_bytes(bytes([7]) * 32)
+MANIFESTS: dict[str, tuple[Ed25519PrivateKey, str | None, str | None, dict[str, str], str | None]] = {
+    # who signs; until when its own key and the next one are good; what the manifest says; what is said of it
+    "by the key of its time": (KEY, AFTER, None, {}, None),
+    "by a key retired before the closing head": (NEXT, None, AT, {"settled_until": BEFORE}, "key_out_of_time"),
+    "by a key retired before refusals end": (KEY, AFTER, None, {"settled_until": AFTER}, "key_out_of_time"),
+    "later, by the next key": (NEXT, AFTER, None, {}, None),
+}
+
+
+@pytest.mark.parametrize("case", MANIFESTS)
+def test_a_retired_key_vouches_for_no_manifest_of_what_came_after_it(case: str) -> None:
+    signer, own, following, changes, code = MANIFESTS[case]
+    files = files_of(made()[0])
+    manifest = canonical.encode(msgspec.json.decode(files[bundle.MANIFEST]) | changes)
+    files[bundle.MANIFEST] = manifest
+    files[bundle.MANIFEST_SIGNATURE] = envelope_of(MANIFEST_TYPE, b"", [sign_payload(signer, MANIFEST_TYPE, manifest)])
+    ring = {
+        heads.key_id(KEY.public_key()): RingKey(KEY.public_key(), BEFORE, own),
+        heads.key_id(NEXT.public_key()): RingKey(NEXT.public_key(), BEFORE, following),
+    }
+    codes = [one.code for one in verdict_of(files, ring=ring).problems if one.where == bundle.MANIFEST]
+    assert codes == ([] if code is None else [code])
 
 
 def test_an_addendum_is_verified_without_its_packet() -> None:

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from zentra.runtime.evidence import key_files
+from zentra.runtime.evidence import canonical, key_files
 from zentra.runtime.evidence.envelopes import Envelope, envelope_of, sign_payload
 from zentra.runtime.evidence.heads import key_id, sign_head, signed_note
 from zentra.runtime.evidence.history import (
@@ -24,6 +24,8 @@ from zentra.runtime.evidence.history import (
 )
 from zentra.runtime.evidence.keyring import RingKey, head_flaw_in, ring_of
 from zentra.runtime.evidence.notes import NoteFlaw, read_note
+from zentra.runtime.evidence.personal import ERASURE_TYPE
+from zentra.runtime.evidence.verifying import verify_text
 
 KEYS = [Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in range(4)]
 IDS = [key_id(key.public_key()) for key in KEYS]
@@ -168,6 +170,13 @@ def test_a_head_outside_of_its_keys_time_is_nobodys(signer: int, moment: str, co
     with pytest.raises(NoteFlaw) as told:
         read_note(note, ring)
     assert told.value.code == code
+
+
+@pytest.mark.parametrize(("signer", "moment", "code"), [row[1:] for row in SIGNED], ids=[row[0] for row in SIGNED])
+def test_a_statement_outside_of_its_keys_time_is_nobodys(signer: int, moment: str, code: str | None) -> None:
+    body = canonical.encode({"at": moment, "tenant": "acme"})
+    data = envelope_of(ERASURE_TYPE, body, [sign_payload(KEYS[signer], ERASURE_TYPE, body)])
+    assert [one.code for one in verify_text(data, made().ring()).problems] == ([] if code is None else [code])
 
 
 def test_the_key_in_force_follows_from_the_time_alone() -> None:
