@@ -20,7 +20,7 @@ __all__ = ["Log", "load_key", "main", "signature_holds", "verify"]
 P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, -1, P) % P
 OWN, TYPE = ("manifest.json", "manifest.sig.json"), b"application/vnd.zentra.evidence-manifest+json"
-NOTE = re.compile(r"zentra\.evidence/(?P<tenant>.+)\n(?P<size>0|[1-9]\d*)\n(?P<root>.+)\nat (?P<at>.+)\n")
+NOTE = re.compile(r"zentra\.evidence/(?P<tenant>.+)\n(?P<size>0|[1-9]\d{0,15})\n(?P<root>.+)\nat (?P<at>.+)\n")
 Problems = list[tuple[str, str]]
 Seals = dict[str, tuple[int, str, bool]]
 
@@ -168,12 +168,12 @@ def verify(path: Path, keys: list[bytes], anchors: list[dict[str, Any]]) -> tupl
         bad += [("records_unsealed", name)] if place != len(rows) else []
     if closing is None or (log.size, log.root()) != (closing["size"], closing["root"]):
         bad.append(("root_differs", "not what the closing checkpoint covers") if closing else ("not_sealed", "no head"))
-    for one in [one for one in (first, closing, *anchors) if one]:
-        bad += [("anchor_beyond", f"leaves {log.size} to {one['size'] - 1} are missing")] * (one["size"] > log.size)
-        if one["tenant"] != tenant or roots.get(one["size"], one["root"]) != one["root"]:
-            bad.append(("anchor_differs", f"the log of {one['size']} leaves was another one"))
-        if closing and (one["at"] < closing["at"] if one["size"] > log.size else one["at"] > closing["at"]):
-            bad.append(("time_broken", f"the checkpoint of {one['size']} leaves is of {one['at']}"))
+    for size, root, one in [(one["size"], one["root"], one) for one in (first, closing, *anchors) if one]:
+        bad += [("not_covered", f"anchor of {size} leaves, which are before the range")] * (size < min(roots))
+        bad += [("anchor_beyond", f"leaves {log.size} to {size - 1} are missing")] * (size > log.size)
+        bad += [("anchor_differs", f"of {size} leaves")] * ((one["tenant"], roots.get(size, root)) != (tenant, root))
+        if closing and (one["at"] < closing["at"] if size > log.size else one["at"] > closing["at"]):
+            bad.append(("time_broken", f"the checkpoint of {size} leaves is of {one['at']}"))
     return bad, entries
 
 
@@ -188,7 +188,8 @@ def main(arguments: list[str]) -> int:
         return 3
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, tarfile.TarError) as error:
         bad, entries = [("malformed", str(error))], 0
-    code = 0 if not bad else 2 if {one for one, _ in bad} <= {"not_sealed", "anchor_beyond", "beginning_missing"} else 1
+    codes = {one for one, _ in bad} - {"not_covered"}
+    code = 0 if not codes else 2 if codes <= {"not_sealed", "anchor_beyond", "beginning_missing"} else 1
     said = f"evidence: {('verified', 'FAILED (tampered)', 'FAILED (incomplete)')[code]}, {entries} entries"
     print("\n".join([said, *(f"  {where}: {one}" for one, where in bad[:20])]))
     return code

@@ -68,6 +68,7 @@ class BundleVerdict(msgspec.Struct, frozen=True, kw_only=True):
     key_ids: tuple[str, ...] = ()
     anchored: tuple[int, int] | None = None
     unanchored: tuple[int, int] | None = None
+    not_covered: tuple[int, ...] = ()  # sizes of anchors from before the range, which nothing here can be held to
 
 
 class PartJob(msgspec.Struct, frozen=True):
@@ -249,6 +250,7 @@ class _Bundle:
         self.left_out = 0
         self.key_ids: list[str] = []
         self.anchored_to: int | None = None
+        self.not_covered: list[int] = []
 
     def manifest_holds(self) -> bool:
         """Read the manifest and verify its signature; nothing else is worth a look where that fails."""
@@ -434,6 +436,8 @@ class _Bundle:
                     self.problems.add("anchor_differs", where, "the log that was kept is not the one that is here")
                 else:
                     self.anchored_to = anchor.size
+            else:
+                self.not_covered.append(anchor.size)
             later = anchor.size > size
             if closing is not None and (anchor.at < closing.at if later else anchor.at > closing.at):
                 self.problems.add("time_broken", where, f"it is of {anchor.at}, the closing one of {closing.at}")
@@ -453,6 +457,7 @@ class _Bundle:
         return BundleVerdict(
             ok=not codes, integrity=codes <= INCOMPLETE, completeness=not codes & _MISSING,
             problems=tuple(self.problems.kept), problems_in_all=self.problems.count, left_out=self.left_out,
+            not_covered=tuple(self.not_covered),
             head_at=None if closing is None else closing.at, key_ids=tuple(sorted(set(self.key_ids))), **found,
         )  # fmt: skip
 

@@ -8,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from zentra.gateway.cli import standalone
 from zentra.runtime.evidence import canonical, key_files
 from zentra.runtime.evidence.envelopes import Envelope, envelope_of, sign_payload
 from zentra.runtime.evidence.heads import key_id, sign_head, signed_note
@@ -191,6 +192,16 @@ def test_the_key_in_force_follows_from_the_time_alone() -> None:
 def test_what_was_in_force_at_a_time_does_not_change_with_later_keys() -> None:
     assert made(3).until(at(5)) == made(2)
     assert made(3).until("2020-01-01T00:00:00.000000Z") == made(1)
+
+
+@pytest.mark.parametrize("size", ["1" * 17, "1" * 5_000, "01", "-1", ""])
+def test_a_note_of_no_size_is_none(size: str) -> None:
+    note = f"zentra.evidence/acme\n{size}\nAAAA\nat x\n\n\N{EM DASH} a b\n".encode()
+    with pytest.raises(NoteFlaw) as told:
+        read_note(note, made().ring())
+    assert told.value.code == "checkpoint_malformed"
+    with pytest.raises(ValueError, match="checkpoint"):
+        standalone.checkpoint(note.replace(b"a b", b"a AAAA"), [KEYS[0].public_key().public_bytes_raw()])
 
 
 def test_a_history_comes_back_from_its_file_and_from_pem() -> None:
