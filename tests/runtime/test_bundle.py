@@ -155,7 +155,7 @@ def bare(of: LeafLine) -> LeafLine:
 
 
 PACKET, ADDENDUM = line(0, 8, 0), line(8, 10, 1)
-GOING_ON: dict[str, tuple[list[LeafLine], list[list[bytes]], list[str] | None, set[str]]] = {
+GOING_ON: dict[str, tuple[list[LeafLine], Sequence[Sequence[bytes]], list[str] | None, set[str]]] = {
     "sound": ([PACKET, ADDENDUM], [RECORDS[:8], RECORDS[8:]], None, set()),
     "a record dropped between": ([PACKET, lost(8, 10, 1)], [RECORDS[:8], RECORDS[9:]], None, {"records_missing"}),
     "a record twice": ([PACKET, line(7, 10, 1)], [RECORDS[:8], RECORDS[7:]], None, {"sequence_broken"}),
