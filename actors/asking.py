@@ -66,7 +66,7 @@ def submit_again(tick: Tick, at: Input, tx: Transaction, attempt: Attempt) -> No
     if settings is None or not settings.idempotent_references:
         return
     if tick.now >= attempt.at + timedelta(seconds=settings.not_found_lies_seconds):
-        tick.submit(tx, at.partition)
+        tick.submit(tx, at.partition, first=False)
 
 
 def end_case(tick: Tick, at: Input, tx: Transaction, kinds: frozenset[str], how: str, cause: str) -> None:

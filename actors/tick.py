@@ -353,7 +353,7 @@ class Tick:
         if stage is not None:
             self.frames[at.partition, stage].append(Due(tx.id, tx.tenant, tx.sequence))
         elif effect is Effect.SUBMIT:
-            self.submit(tx, at.partition)
+            self.submit(tx, at.partition, first=True)
         elif effect is Effect.GIVE_BACK:
             # what was not posted; of a hold, a part may have been, and then the intent itself goes on counting
             rest, whole = tx.command.amount - tx.posted, -1 if tx.posted == 0 else 0
@@ -375,7 +375,7 @@ class Tick:
         """Put an event into the frame of a partition and stage."""
         self.frames[partition, stage].append(event)
 
-    def submit(self, tx: Transaction, partition: int) -> None:
+    def submit(self, tx: Transaction, partition: int, *, first: bool) -> None:
         """Ask for the latest attempt to be sent to its rail, once it is committed as started."""
         attempt = tx.attempts[-1]
         settings = self.configuration.rails[attempt.rail]
@@ -383,7 +383,7 @@ class Tick:
         if not self.resting(attempt.rail):  # else it is not asked a second time; polls go on
             self.submissions.append(Submission(
                 tx.tenant, attempt.rail, attempt.reference, command.amount, command.currency, command.destination,
-                command.metadata.get("sandbox_scenario"), tx.trace, tx.tracestate, tx.sequence,
+                command.metadata.get("sandbox_scenario"), tx.trace, tx.tracestate, tx.sequence, first,
             ))  # fmt: skip
         self.rearm(tx, partition, self.now + timedelta(seconds=settings.poll_after_seconds))
 
