@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from inspect import signature
 
 import anyio
 import pytest
@@ -12,9 +14,11 @@ from msgspec import structs
 from tests.actors.test_supervisor import in_virtual_time
 from zentra.actors import outward as module
 from zentra.actors.framing import FRAME_BYTES_MAX
-from zentra.actors.outward import BACKLOG_MAX, CALLS_MAX, Outward
+from zentra.actors.lanes import ATTEMPT_LOST_AFTER
+from zentra.actors.outward import BACKLOG_MAX, CALL_WAITS_MAX, CALLS_MAX, Outward
 from zentra.actors.tick import Poll
 from zentra.gateway.outward.rail_inline import InlineRail
+from zentra.gateway.outward.webhooks import WebhookSender
 from zentra.runtime.instruments import SILENCE, Instruments, Silence
 from zentra.runtime.messages import AttemptReported, RailReported, decode_frame
 from zentra.runtime.rails.port import UNKNOWN_CAUSE, Cause, OutcomeStatus, Rail, RailOutcome, RailSettings, Submission
@@ -372,6 +376,40 @@ async def test_however_many_endpoints_hang_another_one_is_called_at_once(hanging
         outward.perform([], [], [call("other", "healthy")])
         await anyio.wait_all_tasks_blocked()
         assert endpoints.called[-1] == "other"
+        group.cancel_scope.cancel()
+
+
+@in_virtual_time
+@pytest.mark.parametrize("per_second", [0, 6])
+async def test_a_call_that_its_lane_is_about_to_send_again_is_not_started(per_second: int) -> None:
+    """A wide lane has few places while many others hang: what came to no end in time is sent once, by the next try."""
+    began: list[tuple[str, float]] = []
+
+    class Slow(Endpoints):
+        async def send(self, call: WebhookCall) -> AttemptResult:
+            began.append((call.delivery, anyio.current_time()))
+            await passed(2 if call.delivery.startswith("d") else 1_000)
+            return await super().send(call)
+
+    stream, counts = AwayStream(0.0), Counts()
+    outward = make_outward(stream, Slow(), instruments=counts)
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        for number in range(128):
+            outward.perform([], [], [call(f"h{number}-{place}", f"hook-{number}") for place in range(4)])
+        await anyio.wait_all_tasks_blocked()
+        start = anyio.current_time()
+        outward.perform([], [], [call(f"d{number}", "healthy", per_second) for number in range(256)])
+        await passed(60)
+        late = [name for name, at in began if at - start > CALL_WAITS_MAX]
+        sent = [name for name, _ in began if name.startswith("d")]
+        assert (late, sorted(sent)) == ([], sorted(stream.told))
+        assert 0 < len(sent) == 256 - counts.attempts["not_started"] < 256
+        assert outward.backlog == 128 * 4
+        assert not outward.waits_in(0)
+        answers = signature(WebhookSender).parameters["total_timeout_seconds"].default
+        assert timedelta(seconds=CALL_WAITS_MAX + answers) < ATTEMPT_LOST_AFTER
         group.cancel_scope.cancel()
 
 
