@@ -338,10 +338,11 @@ def _absorb_hold(tx: Transaction, facts: f.HoldMoved, topic: str) -> None:
 
 
 def _absorb_routed(tx: Transaction, facts: f.Routed, topic: str) -> None:
-    known = [
-        msgspec.structs.replace(attempt, status=facts.considered.get(attempt.rail, attempt.status))
-        for attempt in tx.attempts
-    ]
+    words, known = facts.considered, list[Attempt]()
+    for attempt in tx.attempts:
+        # only a rail that did not accept is left, whether or not its corridor names it by now
+        word = "not_accepted" if attempt.status == "started" else attempt.status
+        known.append(msgspec.structs.replace(attempt, status=words.get(attempt.rail, word)))
     tx.attempts = (*known, Attempt(facts.attempt, facts.rail, facts.reference, tx.at))
     tx.heard = ""
 
