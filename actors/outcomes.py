@@ -62,10 +62,21 @@ def report(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
 
 
 def _may_be_second_answer(tick: Tick, tx: Transaction, attempt: Attempt, cause: str) -> bool:
-    """Return whether a "not accepted" could answer a repeated submission rather than the first: those follow polls."""
+    """Return whether a "not accepted" could answer a repeated submission rather than the first, which may be paid.
+
+    Where another worker may have repeated it, it could from the moment on at which a poll could have led to that: the
+    first poll, or any time once something was claimed."""
+    if not cause.startswith("submit/"):
+        return False
+    if tx.resubmitted is not None and attempt.number == len(tx.attempts):
+        return tx.resubmitted
     settings = tick.configuration.rails.get(attempt.rail)
-    first_poll = timedelta(seconds=settings.poll_after_seconds if settings else 0)
-    return cause.startswith("submit/") and tick.now >= attempt.at + first_poll
+    if settings is None:
+        return True
+    if not settings.idempotent_references:
+        return False
+    polled = 0.0 if attempt.claims else settings.poll_after_seconds
+    return tick.now >= attempt.at + timedelta(seconds=max(polled, settings.not_found_lies_seconds))
 
 
 def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: RailOutcome, cause: str) -> None:

@@ -42,7 +42,7 @@ from zentra.runtime.webhooks.standard import WebhookCall
 __all__ = ["Auditor", "Violation"]
 
 _MICROSECOND: Final = timedelta(microseconds=1)
-_FOLDED: Final = tuple(sorted({*Transaction.__struct_fields__} - {"timer_due", "retry_at", "heard"}))
+_FOLDED: Final = tuple(sorted({*Transaction.__struct_fields__} - {"timer_due", "retry_at", "heard", "resubmitted"}))
 
 
 class Auditor:

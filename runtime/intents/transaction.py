@@ -142,6 +142,7 @@ class Transaction(Struct, kw_only=True, gc=False):
     hold: Hold | None = None
     retry_at: datetime | None = None  # when what was put off is to be tried again; not folded
     heard: str = ""  # what the rail of the latest attempt said last without deciding anything; not folded
+    resubmitted: bool | None = None  # whether the latest attempt was; None: not known, by whoever read it; not folded
     routing_at: datetime | None = None  # since when a rail is looked for
     awaits_rail: bool = False  # whether a record says that there is none for now
 
@@ -344,7 +345,7 @@ def _absorb_routed(tx: Transaction, facts: f.Routed, topic: str) -> None:
         word = "not_accepted" if attempt.status == "started" else attempt.status
         known.append(msgspec.structs.replace(attempt, status=words.get(attempt.rail, word)))
     tx.attempts = (*known, Attempt(facts.attempt, facts.rail, facts.reference, tx.at))
-    tx.heard = ""
+    tx.heard, tx.resubmitted = "", None
 
 
 def _absorb_unrouted(tx: Transaction, facts: f.Unrouted, topic: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from itertools import permutations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from tests.actors.world import MakeFleet, balances, facts_of, last_facts, outcome, transfer
+from tests.actors.world import MakeFleet, balances, configuration, facts_of, last_facts, outcome, transfer
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.rails.port import RailOutcome
@@ -170,12 +172,63 @@ def test_a_success_of_the_rail_that_was_left_contradicts(make_fleet: MakeFleet) 
     assert (money(fleet), fleet.cases()) == (HELD, ["provider_contradiction"])
 
 
-def test_not_accepted_after_a_poll_may_answer_a_repeat_and_decides_nothing(make_fleet: MakeFleet) -> None:
-    fleet, intent = awaiting(make_fleet, "never_answers")
-    fleet.advance(10)
-    fleet.report(outcome(intent, "not_accepted", minor=None), f"submit/{intent}01/99")
+# fmt: off
+REFUSED = [
+    # idempotent, not found after, a claim before, then after, the worker,   the refusal comes at, and counts
+    (True,  None, None, 0.0,  "same",    1.0,  True),
+    (True,  None, None, 0.0,  "same",    5.0,  True),   # slow, as a connection that fails: nothing was sent again
+    (True,  2.0,  None, 0.0,  "same",    5.0,  False),
+    (True,  None, 0.5,  0.0,  "same",    1.0,  False),  # asked for the claim, and sent again before the first poll
+    (True,  None, 0.5,  30.0, "same",    1.0,  True),   # "not found" may lie: not sent again
+    (True,  None, None, 0.0,  "another", 1.0,  True),   # before the first poll nobody has sent it again
+    (True,  None, None, 0.0,  "another", 5.0,  False),  # nobody knows
+    (True,  None, 0.5,  0.0,  "another", 1.0,  False),
+    (False, None, None, 0.0,  "same",    5.0,  True),
+    (False, 2.0,  None, 0.0,  "same",    5.0,  True),
+    (False, None, None, 0.0,  "another", 5.0,  True),
+    (False, None, 0.5,  0.0,  "another", 5.0,  True),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("idempotent", "lost", "claimed", "lies", "worker", "at", "counts"), REFUSED)
+def test_not_accepted_decides_unless_it_may_answer_a_second_submission(
+    make_fleet: MakeFleet,
+    idempotent: bool,
+    lost: float | None,
+    claimed: float | None,
+    lies: float,
+    worker: str,
+    at: float,
+    counts: bool,
+) -> None:
+    base = configuration()
+    alpha = structs.replace(
+        base.rails["alpha"], idempotent_references=idempotent, not_found_lies_seconds=lies, poll_after_seconds=2.0
+    )
+    fleet = make_fleet(structs.replace(base, rails={**base.rails, "alpha": alpha}))
+    fleet.effects_lost = True
+    intent = fleet.submit(transfer(scenario="silent"))
     fleet.run_until_idle()
-    assert (money(fleet), [a.rail for a in fleet.transaction(intent).attempts]) == (HELD, ["alpha"])
+    began = fleet.now
+    not_found = outcome(intent, "not_found", trust="polled", minor=None, currency=None)
+    if claimed is not None:
+        fleet.now = began + timedelta(seconds=claimed)
+        fleet.report(outcome(intent, "not_accepted", event="claim", trust="none", minor=None, currency=None))
+        fleet.run_until_idle()
+        fleet.report(not_found, f"poll/{intent}01/1")
+        fleet.run_until_idle()
+    if lost is not None:
+        fleet.now = began + timedelta(seconds=lost)
+        fleet.report(not_found, f"poll/{intent}01/2")
+        fleet.run_until_idle()
+    if worker == "another":
+        fleet.workers[0].engine.memory.distrust()
+    fleet.now = began + timedelta(seconds=at)
+    fleet.report(outcome(intent, "not_accepted", trust="direct", minor=None, currency=None), f"submit/{intent}01/9")
+    fleet.run_until_idle()
+    assert money(fleet) == HELD
+    assert [a.rail for a in fleet.transaction(intent).attempts] == (["alpha", "beta"] if counts else ["alpha"])
 
 
 def test_a_submission_that_was_lost_is_sent_again_under_the_same_reference_and_paid_once(
