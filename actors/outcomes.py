@@ -159,7 +159,7 @@ def _already_recorded(attempt: Attempt, outcome: RailOutcome, ruling: Ruling) ->
     """Return whether a report says nothing new: the same callback again, or a poll that says what one has said."""
     word = word_of(outcome.status, None if outcome.minor is None else str(outcome.minor), outcome.currency)
     if outcome.event_id is None:
-        return ruling is Ruling.REPEATS or word in attempt.said
+        return (ruling is Ruling.REPEATS and outcome.status == attempt.status) or word in attempt.said
     if outcome.event_id in attempt.event_ids:
         return True
     return len(attempt.event_ids) >= WORDS_AGAIN_MAX and (word in attempt.said or word in attempt.claims)

@@ -356,13 +356,14 @@ def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
     changed = []
     for attempt in tx.attempts:
         if attempt.number == facts.attempt:
-            # A "not accepted" that is contradicted no longer allows another rail.
-            broken = attempt.status == "not_accepted" != (facts.said or facts.status)
+            # A rail that takes back itself that it had not accepted may have paid: nothing is released after that.
+            said, decides = facts.said or facts.status, facts.trust in DECIDES
+            broken = attempt.status == "not_accepted" and said == "succeeded" and decides
             status = "contradicted" if broken else facts.status
             events = attempt.event_ids if facts.event_id is None else (*attempt.event_ids, facts.event_id)
-            word = word_of(facts.said or facts.status, facts.minor, facts.currency)
+            word = word_of(said, facts.minor, facts.currency)
             words, claims, claimed_at = attempt.said, attempt.claims, attempt.claimed_at
-            if facts.trust in DECIDES:
+            if decides:
                 words = words if word in words else (*words, word)
             else:
                 claims, claimed_at = claims if word in claims else (*claims, word), tx.at

@@ -108,7 +108,8 @@ class Model(Struct):
         """Take a report; return whether the rail has to be asked because of it."""
         if word.status not in ENDS:
             return False
-        claim, known = word.trust not in TRUSTED, self.decided == word.status
+        paid = word.status == "succeeded"
+        claim, known = word.trust not in TRUSTED, self.decided is not None and (self.decided == "succeeded") == paid
         if word.differs:
             self.contradicted = True
             self.paid_otherwise |= not claim and word.status == "succeeded"
@@ -121,7 +122,7 @@ class Model(Struct):
             self.contradicted = True
         else:
             self.decided = word.status
-            self.contradicted |= bool(self.claims - {word.status})
+            self.contradicted |= any((claimed == "succeeded") != paid for claimed in self.claims)
         return claim and not known
 
 

@@ -14,6 +14,7 @@ from tests.actors.world import MakeFleet, balances, configuration, facts_of, las
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.rails.port import RailOutcome
+from zentra.runtime.rails.routing import Corridor
 
 PAID = {"customer": (0, 0, 125_000, 5_000_000), "merchant": (0, 0, 0, 125_000)}
 KEPT = {"customer": (0, 0, 0, 5_000_000), "merchant": (0, 0, 0, 0)}
@@ -170,6 +171,76 @@ def test_a_success_of_the_rail_that_was_left_contradicts(make_fleet: MakeFleet) 
     fleet.run_until_idle()
     assert fleet.transaction(intent).state is State.SUBMITTED  # the first rail may have paid: a person decides
     assert (money(fleet), fleet.cases()) == (HELD, ["provider_contradiction"])
+
+
+# fmt: off
+OF_THE_RAIL_THAT_WAS_LEFT = [
+    # its status, by whose word, another amount, what the rail is then polled as; released when the second declines
+    ("declined",     "shared_secret", False, None,           True,  []),
+    ("declined",     "body_signed",   False, None,           True,  []),
+    ("declined",     "body_signed",   True,  None,           True,  ["provider_contradiction"]),
+    ("not_accepted", "shared_secret", False, None,           True,  []),
+    ("succeeded",    "shared_secret", False, None,           True,  ["provider_contradiction"]),
+    ("succeeded",    "none",          True,  None,           True,  ["provider_contradiction"]),
+    ("succeeded",    "shared_secret", False, "not_accepted", True,  ["provider_contradiction"]),
+    ("succeeded",    "shared_secret", False, "declined",     True,  ["provider_contradiction"]),
+    ("succeeded",    "shared_secret", False, "succeeded",    False, ["provider_contradiction"]),
+    ("succeeded",    "body_signed",   False, None,           False, ["provider_contradiction"]),
+    ("succeeded",    "body_signed",   True,  None,           False, ["provider_contradiction"]),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["the same worker", "another worker"])
+@pytest.mark.parametrize(("status", "trust", "differs", "polled", "released", "cases"), OF_THE_RAIL_THAT_WAS_LEFT)
+def test_only_the_word_of_the_rail_that_was_left_that_it_paid_keeps_the_hold_when_the_next_declines(
+    make_fleet: MakeFleet,
+    status: str,
+    trust: str,
+    differs: bool,
+    polled: str | None,
+    released: bool,
+    cases: list[str],
+    restarted: bool,
+) -> None:
+    fleet, intent = awaiting(make_fleet)
+    fleet.effects_lost = True
+    fleet.report(outcome(intent, "not_accepted", event="left", minor=None, currency=None))
+    fleet.run_until_idle()
+    fleet.report(outcome(intent, status, event="later", trust=trust, minor=1 if differs else 125_000))
+    fleet.run_until_idle()
+    if polled is not None:
+        fleet.report(outcome(intent, polled, trust="polled"), f"poll/{intent}01")
+        fleet.run_until_idle()
+    if restarted:
+        fleet.workers[0].engine.memory.distrust()
+    fleet.report(outcome(intent, "declined", event="second", attempt=2, rail="beta"))
+    fleet.run_until_idle()
+    assert (money(fleet), fleet.cases()) == (KEPT if released else HELD, cases)
+
+
+@pytest.mark.parametrize("statuses", [("declined", "not_accepted"), ("not_accepted", "declined")])
+@pytest.mark.parametrize("trust", ["body_signed", "shared_secret"])
+@pytest.mark.parametrize("polled", [False, True])
+def test_declined_and_not_accepted_agree_that_it_was_not_paid(
+    make_fleet: MakeFleet, statuses: tuple[str, str], trust: str, polled: bool
+) -> None:
+    base = configuration()
+    fleet, intent = awaiting(make_fleet, config=structs.replace(base, corridors={"acme": ONE_RAIL}))
+    fleet.effects_lost = True
+    for number, status in enumerate(statuses):
+        fleet.report(outcome(intent, status, event=f"evt-{number}", trust=trust if number else "body_signed"))
+        fleet.run_until_idle()
+    if polled:
+        for _ in range(2):
+            fleet.report(outcome(intent, statuses[1], trust="polled"), f"poll/{intent}01")
+            fleet.run_until_idle()
+    assert (money(fleet), fleet.cases()) == (KEPT, [])
+    # what the rail says itself is recorded beside what was said in its name, once
+    assert fleet.events(intent).count("provider.callback") == (3 if polled and trust == "shared_secret" else 2)
+
+
+ONE_RAIL = (Corridor("acme", "ng", "NGN", "transfer", ("alpha",)),)
 
 
 # fmt: off
