@@ -92,7 +92,7 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
         if ruling is Ruling.CONTRADICTS:
             asking.end_case(tick, at, tx, asking.UNKNOWN_OUTCOME, "superseded", cause)
     else:
-        if ruling is Ruling.FAILS_OVER and _failed_over(tick, at, tx):
+        if ruling is Ruling.FAILS_OVER and _failed_over(tick, at, tx, cause):
             return
         _settle_cases(tick, at, tx, attempt, outcome, cause)
     facts = f.Reported(
@@ -165,8 +165,11 @@ def _already_recorded(attempt: Attempt, outcome: RailOutcome, ruling: Ruling) ->
     return len(attempt.event_ids) >= WORDS_AGAIN_MAX and (word in attempt.said or word in attempt.claims)
 
 
-def _failed_over(tick: Tick, at: Input, tx: Transaction) -> bool:
-    """Start the next rail of the corridor after one that did not accept; return whether there was one."""
+def _failed_over(tick: Tick, at: Input, tx: Transaction, cause: str) -> bool:
+    """Start the next rail of the corridor after one that did not accept; return whether there was one.
+
+    The case of the rail that has answered is closed first: the next rail has its own."""
+    asking.end_case(tick, at, tx, asking.UNKNOWN_OUTCOME, "answered", cause)
     rejected = tx.attempts[-1]
     marked = msgspec.structs.replace(rejected, status="not_accepted")
     tx.attempts = (*tx.attempts[:-1], marked)

@@ -243,6 +243,21 @@ def test_declined_and_not_accepted_agree_that_it_was_not_paid(
 ONE_RAIL = (Corridor("acme", "ng", "NGN", "transfer", ("alpha",)),)
 
 
+def test_the_case_of_a_rail_that_has_answered_is_closed_when_another_is_asked(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    fleet.effects_lost = True
+    fleet.advance(400)
+    assert fleet.cases() == ["provider_outcome_unknown"]
+    fleet.report(outcome(intent, "not_accepted", trust="polled", minor=None, currency=None), f"poll/{intent}01")
+    fleet.run_until_idle()
+    assert [a.rail for a in fleet.transaction(intent).attempts] == ["alpha", "beta"]
+    assert (fleet.cases(), fleet.cases(status="resolved")) == ([], ["provider_outcome_unknown"])
+    fleet.advance(299)
+    assert fleet.cases() == []
+    fleet.advance(60)  # of the second rail nobody knows by its deadline either: it is a case of its own
+    assert fleet.cases() == ["provider_outcome_unknown"]
+
+
 # fmt: off
 REFUSED = [
     # idempotent, not found after, a claim before, then after, the worker,   the refusal comes at, and counts
