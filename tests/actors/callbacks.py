@@ -345,7 +345,9 @@ async def permutations_on_twin(seed: int, permutations: int, *, undrafted_max: i
     clock = [START]
     setup = configuration(limits=None)
     corridor = Corridor("acme", "ng", "NGN", "transfer", (RAIL,))
-    setup = structs.replace(setup, corridors={"acme": (corridor,)})
+    # nothing is submitted twice here, and a worker that takes over knows it: "not found" would not be believed yet
+    rail = structs.replace(setup.rails[RAIL], not_found_lies_seconds=DAY.total_seconds())
+    setup = structs.replace(setup, corridors={"acme": (corridor,)}, rails={**setup.rails, RAIL: rail})
     random, played, began = Random(seed), Played(), time.perf_counter()
     at_seconds, left = 0.0, permutations
     while left > 0:
