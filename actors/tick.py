@@ -353,7 +353,6 @@ class Tick:
         if stage is not None:
             self.frames[at.partition, stage].append(Due(tx.id, tx.tenant, tx.sequence))
         elif effect is Effect.SUBMIT:
-            tx.resubmitted = False
             self.submit(tx, at.partition)
         elif effect is Effect.GIVE_BACK:
             # what was not posted; of a hold, a part may have been, and then the intent itself goes on counting
