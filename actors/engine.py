@@ -289,6 +289,8 @@ class Engine:
 
     def _look_command(self, batch: Batch, entry: Input, missing: Missing, needs: Needs) -> None:
         assert isinstance(entry.event, m.CommandGiven)
+        if entry.event.kind == recovering.COMMAND and entry.event.tenant not in batch.recovered.running:
+            missing.running.add(entry.event.tenant)
         if entry.event.kind not in commands.ON_TRANSACTION:
             return
         tx = self._intent(batch, entry.event.subject, missing)
@@ -322,6 +324,8 @@ class Engine:
         assert isinstance(entry.event, m.TimerFired)
         if entry.event.kind == "delivery" and entry.event.key not in self.memory.deliveries:
             missing.deliveries.add(entry.event.key)  # of an endpoint that is down there are many at once
+        elif entry.event.kind == "recovery" and entry.event.key not in batch.recovered.stored:
+            missing.recoveries.add(entry.event.key)
         if entry.event.kind == "intent":
             tx = self._intent(batch, entry.event.key, missing)
             if tx is not None and entry.event.name == "state":
@@ -336,8 +340,9 @@ class Engine:
 
 
 def _finish(tick: Tick, plan: TickPlan) -> None:
-    if tick.unasked:  # all at once: a batch may hold many that are short of funds
-        raise MissingGround(Missing(expiring=tick.unasked))
+    pages = tick.batch.recovered.unasked
+    if tick.unasked or pages:  # all at once: a batch may hold many that are short of funds, or steps of recoveries
+        raise MissingGround(Missing(expiring=tick.unasked, pages=dict(pages)))
     try:
         finish(tick, plan)
     except MissingGround:

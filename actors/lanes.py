@@ -26,10 +26,20 @@ from zentra.runtime.webhooks.terms import live, width_of
 if TYPE_CHECKING:
     from zentra.actors.tick import Tick
 
-__all__ = ["ATTEMPT_LOST_AFTER", "ask_together", "endpoint_of", "finish_lanes", "fire", "open_lane", "tell", "wait"]
+__all__ = [
+    "ATTEMPT_LOST_AFTER",
+    "ask_together",
+    "endpoint_of",
+    "finish_lanes",
+    "fire",
+    "narrower",
+    "open_lane",
+    "tell",
+    "wait",
+]
 
-# A transport waits 15 s, a worker that is stopped 10 s until it knows its lease; the rest is for the way of the report.
-# One that comes still later is ignored, and the endpoint is called once more than it had to be.
+# From the commit that starts an attempt: it waits up to 40 s for its place and 15 s for its answer, or is not made.
+# A report that comes still later counts where it says that the endpoint has taken it.
 ATTEMPT_LOST_AFTER: Final = timedelta(seconds=60)
 
 
@@ -48,6 +58,8 @@ def open_lane(tick: "Tick", event: LaneOpened) -> None:
     lane = tick.lane(event.tenant, event.endpoint)
     lost = [key for key, since in lane.in_flight.items() if tick.now - since >= ATTEMPT_LOST_AFTER]
     ask_together(tick, lost)
+    if lost:
+        lane.width = narrower(tick, lane)
     for delivery_id in lost:
         del lane.in_flight[delivery_id]
         delivery = tick.delivery(delivery_id)
@@ -93,6 +105,12 @@ def _wait_in_order(lane: Lane, delivery: Delivery) -> None:
     if len(lane.waiting) > LANE_WAITING_MAX:
         lane.waiting.popitem()
         lane.more = True
+
+
+def narrower(tick: "Tick", lane: Lane) -> int:
+    """Return the width of a lane after an attempt that was not acknowledged."""
+    width = lane.width or tick.rules.lane_width
+    return max(width // 2, min(width, tick.rules.lane_width))
 
 
 def ask_together(tick: "Tick", deliveries: Iterable[str]) -> None:
@@ -167,6 +185,7 @@ def _call(tick: "Tick", endpoint: Endpoint, delivery: Delivery) -> WebhookCall:
         version=terms.version,
         sequence=delivery.sequence,
         per_second=terms.per_second,
+        tenant=endpoint.tenant,
     )
 
 

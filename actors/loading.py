@@ -48,7 +48,11 @@ async def load(store: Store, memory: Memory, batch: Batch, missing: Missing) -> 
     if missing.recoveries:
         found_recoveries = await store.recoveries(missing.recoveries)
         batch.recovered.stored.update({key: found_recoveries.get(key) for key in missing.recoveries})
+    if missing.running:
+        running = await store.running_recoveries(missing.running)
+        batch.recovered.running.update({tenant: running.get(tenant, {}) for tenant in missing.running})
     for key, recovery in missing.pages.items():
+        batch.recovered.unasked.pop(key, None)
         batch.recovered.pages[key] = await store.recovery_page(recovery)
     if missing.waiting:
         found = await store.waiting_callbacks(missing.waiting)

@@ -50,6 +50,7 @@ class Missing(Struct):
     workloads: set[str] = field(default_factory=set)
     expiring: set[int] = field(default_factory=set)  # accounts whose holds may have expired
     recoveries: set[str] = field(default_factory=set)
+    running: set[str] = field(default_factory=set)  # tenants whose recoveries that are under way are asked for
     pages: dict[str, Recovery] = field(default_factory=dict)  # by id: the recoveries whose next page is asked for
     waiting: set[tuple[str, str]] = field(
         default_factory=set
@@ -71,6 +72,7 @@ class Missing(Struct):
             or self.workloads
             or self.expiring
             or self.recoveries
+            or self.running
             or self.pages
             or self.waiting
             or self.configuration
@@ -81,7 +83,9 @@ class Recovered(Struct):
     """What a batch was told of recoveries: how they stand, and what lies behind their places."""
 
     stored: dict[str, Recovery | None] = field(default_factory=dict)
+    running: dict[str, dict[str, str]] = field(default_factory=dict)  # by tenant: the endpoint of each under way, by id
     pages: dict[str, RecoveryPage] = field(default_factory=dict)
+    unasked: dict[str, Recovery] = field(default_factory=dict)  # by id: those that wait for their page
 
 
 class Needs(Struct):

@@ -8,8 +8,11 @@ take, is told to the `board`. Concurrency is bounded per rail (`limits.py`) and,
 Endpoints are other people's and may all be slow at once, so they hold nothing up, each other included: only what is
 asked of rails holds the worker back. Half of the calls that may be under way are shared: one endpoint has at most a
 quarter as many as are free of them. The other half is for endpoints that have few, so it takes more than a hundred that
-hang to hold up one that does not. What finds no place waits; past `BACKLOG_MAX` calls it is not started, as if its
-report was lost.
+hang to hold up one that does not. What finds no place waits; past `BACKLOG_MAX` calls, or after `CALL_WAITS_MAX`, it is
+not started, as if its report was lost: its lane is about to have it sent again, and both would be.
+
+A transport or an adapter that raises has a fault, and whoever it calls may know how to meet it. So that is told, and
+ends its own call only: an attempt has failed, a rail's answer is unknown.
 
 Nothing is asked of anybody for an object that this worker may have lost: an effect that had to wait is performed only
 where `permitted` says, at the last moment, that its partition is still held. What a worker was stopped over is its
@@ -20,6 +23,7 @@ import hashlib
 import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 import anyio
@@ -32,10 +36,10 @@ from zentra.actors.tick import Poll
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.messages import AttemptReported, Event, RailReported
 from zentra.runtime.partitions import lane_key
-from zentra.runtime.rails.port import Rail, RailOutcome, Submission
+from zentra.runtime.rails.port import OutcomeStatus, Rail, RailOutcome, Submission, Trust
 from zentra.runtime.rails.routing import parse_reference
 from zentra.runtime.stream_ports import EventPublisher, Outgoing
-from zentra.runtime.webhooks.standard import WebhookCall, WebhookTransport
+from zentra.runtime.webhooks.standard import AttemptError, AttemptResult, WebhookCall, WebhookTransport
 
 __all__ = ["Outward"]
 
@@ -45,6 +49,7 @@ BACKLOG_MAX: Final = 4096  # effects on rails under way or waiting for theirs; p
 CALLS_MAX: Final = 1024  # webhook calls under way: as many as there are connections for them
 CALLS_ASSURED: Final = 4  # of an endpoint, whatever others do, as long as there are any at all
 CALLS_SHARED_MAX: Final = CALLS_MAX // 2  # under way, past which no endpoint gets more than it is assured of
+CALL_WAITS_MAX: Final = 40.0  # seconds for a place; with those of the transport less than `lanes.ATTEMPT_LOST_AFTER`
 FREE_SHARE: Final = 4  # below that one may have as many as a quarter of what is free
 TURNS_MAX: Final = 4096  # endpoints with a rate of their own that are remembered
 PUBLISH_TRIES: Final = 3
@@ -53,6 +58,11 @@ UNSENT_MAX: Final = 4096  # frames of reports that wait for the stream; past it 
 
 Permitted = Callable[[int], Awaitable[bool]]
 Lane = tuple[str, str]
+Asking = Callable[[Rail], Awaitable[RailOutcome]]
+
+
+async def _submitted(submission: Submission, rail: Rail) -> RailOutcome:
+    return await rail.submit(submission)
 
 
 async def _always(_: int) -> bool:
@@ -87,7 +97,7 @@ class Outward:
         self._asking = self._calling = 0  # effects on rails, and webhook calls, that wait or are under way
         self._open = 0  # calls that are under way
         self._called: Counter[Lane] = Counter()  # calls under way by endpoint
-        self._queues: dict[Lane, deque[tuple[WebhookCall, Permitted]]] = {}  # calls that found no place
+        self._queues: dict[Lane, deque[tuple[WebhookCall, Permitted, float]]] = {}  # calls that found no place
         self._turns: dict[Lane, float] = {}  # when an endpoint with a rate lets the next call begin
 
     @property
@@ -153,32 +163,37 @@ class Outward:
             group.start_soon(self._submit_inline, immediate, permitted)
         for poll in polls:
             group.start_soon(self._poll, poll, self._wait_in(poll.reference), permitted)
-        refused = 0
+        refused, until = 0, anyio.current_time() + CALL_WAITS_MAX
         for tenant, endpoint, call in calls:
             lane = (tenant, endpoint)
             if lane not in self._queues and self._has_place(lane):
-                self._start_call(group, lane, call, permitted)
+                self._start_call(group, lane, call, permitted, until)
             elif self._calling < BACKLOG_MAX:
-                self._queues.setdefault(lane, deque()).append((call, permitted))
+                self._queues.setdefault(lane, deque()).append((call, permitted, until))
             else:
                 refused += 1
                 continue
             self._calling += 1
         if refused:
-            self._instruments.count("webhook_attempts", {"outcome": "not_started"}, by=refused)
+            self._not_started(refused)
+
+    def _not_started(self, calls: int = 1) -> None:
+        self._instruments.count("webhook_attempts", {"outcome": "not_started"}, by=calls)
 
     def _has_place(self, lane: Lane) -> bool:
         """Return whether one more call of an endpoint may be under way."""
         share = max(CALLS_ASSURED, (CALLS_SHARED_MAX - self._open) // FREE_SHARE)
         return self._open < CALLS_MAX and self._called[lane] < share
 
-    def _start_call(self, group: anyio.abc.TaskGroup, lane: Lane, call: WebhookCall, permitted: Permitted) -> None:
+    def _start_call(
+        self, group: anyio.abc.TaskGroup, lane: Lane, call: WebhookCall, permitted: Permitted, until: float
+    ) -> None:
         self._called[lane] += 1
         self._open += 1
         place = self._partition_of(lane_key(*lane))
         if not call.per_second:
             self._waiting[place] += 1
-        group.start_soon(self._call, lane, call, place, permitted)
+        group.start_soon(self._call, lane, call, place, permitted, until)
 
     def _call_ended(self, lane: Lane) -> None:
         """Give the place of a call back, and let those begin that have waited for one."""
@@ -194,9 +209,12 @@ class Outward:
             if not queue:
                 del self._queues[waiting]
 
-    async def _wait_turn(self, lane: Lane, per_second: int) -> None:
-        """Return when an endpoint lets the next call begin: they are spread evenly, so no second has more of them."""
+    async def _wait_turn(self, lane: Lane, per_second: int, until: float) -> None:
+        """Return when an endpoint lets the next call begin: they are spread evenly, so no second has more of them.
+        What comes after `until` will not be made, and takes no turn."""
         now = anyio.current_time()
+        if now > until:
+            return
         at = max(now, self._turns.pop(lane, now))
         self._turns[lane] = at + 1 / per_second
         if len(self._turns) > TURNS_MAX:
@@ -233,20 +251,22 @@ class Outward:
             for submission, place in submissions:
                 rail = self._rail_of(submission.rail)
                 if await self._begins(place, permitted) and rail is not None:
-                    self._report_rail(await rail.submit(submission), "submit")
+                    asked = partial(_submitted, submission)
+                    self._report_rail(await self._answer(rail, submission.reference, "submit", asked), "submit")
         finally:
             self._asking -= len(submissions)
 
     async def _submit(self, submission: Submission, place: int, permitted: Permitted) -> None:
-        await self._ask(submission.rail, place, permitted, "submit", lambda rail: rail.submit(submission))
+        named = (submission.rail, submission.reference)
+        await self._ask(named, place, permitted, "submit", partial(_submitted, submission))
 
     async def _poll(self, poll: Poll, place: int, permitted: Permitted) -> None:
-        await self._ask(poll.rail, place, permitted, "poll", lambda rail: rail.poll(poll.reference, poll.cause))
+        named = (poll.rail, poll.reference)
+        await self._ask(named, place, permitted, "poll", lambda rail: rail.poll(poll.reference, poll.cause))
 
-    async def _ask(
-        self, name: str, place: int, permitted: Permitted, how: str, ask: Callable[[Rail], Awaitable[RailOutcome]]
-    ) -> None:
-        """Ask a rail when it has a place free, and report what it says."""
+    async def _ask(self, named: tuple[str, str], place: int, permitted: Permitted, how: str, ask: Asking) -> None:
+        """Ask a rail about a reference when it has a place free, and report what it says."""
+        name, reference = named
         try:
             rail = self._rail_of(name)
             if rail is None:
@@ -257,21 +277,48 @@ class Outward:
                 if not await self._begins(place, permitted):
                     return
                 started = anyio.current_time()
-                outcome = await ask(rail)
+                outcome = await self._answer(rail, reference, how, ask)
                 seconds = anyio.current_time() - started
             self._instruments.rail(name, how, seconds)
             self._report_rail(outcome, how, seconds)
         finally:
             self._asking -= 1
 
-    async def _call(self, lane: Lane, call: WebhookCall, place: int, permitted: Permitted) -> None:
+    async def _answer(self, rail: Rail, reference: str, how: str, ask: Asking) -> RailOutcome:
+        """Return what a rail says of a reference; `unknown` where its adapter has a fault."""
+        try:
+            outcome = await ask(rail)
+            if outcome.reference == reference:
+                return outcome
+            raise ValueError(f"the answer is about {outcome.reference!r}")
+        except Exception:
+            self._fault(how, rail=rail.settings.name, reference=reference)
+        trust: Trust = "polled" if how == "poll" else "direct"
+        return RailOutcome(rail.settings.name, reference, OutcomeStatus.UNKNOWN, reason="internal", trust=trust)
+
+    def _fault(self, call: str, **about: str) -> None:
+        """Tell of what was raised where nothing may be."""
+        logger.exception("an outward call has met a fault of this program", extra={"call": call, **about})
+        self._instruments.count("outward_faults", {"call": call})
+
+    async def _send_call(self, lane: Lane, call: WebhookCall) -> AttemptResult:
+        try:
+            return await self._transport.send(call)
+        except Exception:
+            self._fault("webhook", tenant=lane[0], endpoint=lane[1], delivery=call.delivery)
+            return AttemptResult(call.delivery, call.attempt, error=AttemptError.INTERNAL)
+
+    async def _call(self, lane: Lane, call: WebhookCall, place: int, permitted: Permitted, until: float) -> None:
         try:
             if call.per_second:  # who waits for its turn keeps no partition from being given up: a successor sends it
-                await self._wait_turn(lane, call.per_second)
+                await self._wait_turn(lane, call.per_second, until)
                 self._waiting[place] += 1
             if not await self._begins(place, permitted):
                 return
-            result = await self._transport.send(call)
+            if anyio.current_time() > until:
+                self._not_started()
+                return
+            result = await self._send_call(lane, call)
             self._instruments.count("webhook_attempts", {"outcome": str(result.error or result.status)})
             self._report(place, "webhook", AttemptReported(*lane, result))
         finally:

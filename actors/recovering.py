@@ -2,7 +2,9 @@
 
 Invariants. A step is one commit: what it starts anew or makes, the place behind it, and the timer of the next one. The
 next step waits until most of what waits in the lane has gone, so a recovery is as fast as its endpoint and holds a
-bounded number of bodies. A delivery that is made late has the id and the bytes that it would have had in time."""
+bounded number of bodies. An endpoint has one recovery under way and a tenant a few: each reads a great deal. How many
+others have begun is asked of the store, so two that begin at once for one tenant may both be let through. All pages of
+a batch are asked for at once. A delivery that is made late has the id and the bytes that it would have had in time."""
 
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -29,12 +31,14 @@ from zentra.runtime.webhooks.recovery import (
 if TYPE_CHECKING:
     from zentra.actors.tick import Tick
 
-__all__ = ["RECOVERY_CODES", "RecoveryAsked", "begin", "body_at", "fire", "shown"]
+__all__ = ["COMMAND", "RECOVERY_CODES", "RecoveryAsked", "begin", "body_at", "fire", "shown"]
 
 WAITING_MAX: Final = 500  # deliveries that wait in the lane; with more of them a recovery pauses
 STEP_PAUSE: Final = timedelta(seconds=0.05)  # others have their turn in between
 FULL_PAUSE: Final = timedelta(seconds=1)
-RECOVERY_CODES: Final = ("endpoint_disabled",)
+RUNNING_MAX: Final = 4  # recoveries of one tenant
+COMMAND: Final = "recover_deliveries"
+RECOVERY_CODES: Final = ("endpoint_disabled", "recovery_under_way")
 
 
 class RecoveryAsked(Struct, frozen=True):
@@ -53,6 +57,9 @@ def begin(tick: "Tick", event: CommandGiven) -> tuple[str, dict[str, object]]:
     endpoint = event.subject
     if lanes.endpoint_of(tick, event.tenant, endpoint) is None:
         return "endpoint_disabled", {}
+    under_way = _under_way(tick, event.tenant)
+    if endpoint in under_way or len(under_way) >= RUNNING_MAX:
+        return "recovery_under_way", {}
     before = tick.now if asked.before is None else min(asked.before, tick.now)
     recovery = begun(
         id=event.command, tenant=event.tenant, endpoint=endpoint, which=asked.which, since=asked.since, before=before,
@@ -70,7 +77,7 @@ def fire(tick: "Tick", event: TimerFired) -> None:
     if lanes.endpoint_of(tick, recovery.tenant, recovery.endpoint) is None:
         tick.writes.recoveries[recovery.id] = msgspec.structs.replace(recovery, status=RecoveryStatus.STOPPED)
         return
-    if not recovery.dry_run and len(tick.lane(recovery.tenant, recovery.endpoint).waiting) >= WAITING_MAX:
+    if len(tick.lane(recovery.tenant, recovery.endpoint).waiting) >= WAITING_MAX:
         _again(tick, recovery, FULL_PAUSE)
         return
     _step(tick, recovery)
@@ -85,7 +92,10 @@ def shown(recovery: Recovery) -> dict[str, object]:
 
 
 def _step(tick: "Tick", recovery: Recovery) -> Recovery:
-    page = _page(tick, recovery)
+    page = tick.batch.recovered.pages.get(recovery.id)
+    if page is None:
+        tick.batch.recovered.unasked[recovery.id] = recovery
+        return recovery
     walk = _replay if recovery.phase is Phase.DELIVERIES else _make
     after = walk(tick, recovery, page)
     tick.writes.recoveries[recovery.id] = after
@@ -150,11 +160,14 @@ def _stored(tick: "Tick", id: str) -> Recovery | None:
     return known[id]
 
 
-def _page(tick: "Tick", recovery: Recovery) -> RecoveryPage:
-    page = tick.batch.recovered.pages.get(recovery.id)
-    if page is None:
-        raise MissingGround(Missing(pages={recovery.id: recovery}))
-    return page
+def _under_way(tick: "Tick", tenant: str) -> list[str]:
+    """Return the endpoint of each recovery of a tenant that is under way, those of this tick included."""
+    known = tick.batch.recovered.running
+    if tenant not in known:
+        raise MissingGround(Missing(running={tenant}))
+    written = tick.writes.recoveries
+    begun = [one.endpoint for one in written.values() if one.tenant == tenant and one.status is RecoveryStatus.RUNNING]
+    return [*begun, *(endpoint for key, endpoint in known[tenant].items() if key not in written)]
 
 
 _decode: Final = msgspec.json.Decoder(Record).decode

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from zentra.actors.lanes import endpoint_of, tell, wait
+from zentra.actors.lanes import endpoint_of, narrower, tell, wait
 from zentra.actors.memory import Lane
 from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.transaction import Transaction, Transition, timestamp
@@ -23,6 +23,7 @@ from zentra.runtime.ports import Endpoint, EndpointDisabled
 from zentra.runtime.webhooks.delivery import ENDPOINT_DISABLED, Delivery, DeliveryFact, DeliveryState, is_told, move
 from zentra.runtime.webhooks.standard import (
     BODY_BYTES_MAX,
+    OURS,
     AttemptResult,
     Verdict,
     is_throttled,
@@ -163,11 +164,11 @@ def attempt_ended(tick: "Tick", at: "Input", event: AttemptReported) -> None:
     result = event.result
     lane = tick.lane(event.tenant, event.endpoint)
     delivery = tick.delivery(result.delivery)
-    if delivery is None or delivery.state is not DeliveryState.DELIVERING or delivery.attempts != result.attempt:
-        return  # a repeat, or an attempt that was started again since and is still under way
+    outcome = verdict(result)
+    if delivery is None or not _is_open(delivery, result, outcome):
+        return
     began = lane.in_flight.pop(delivery.id, None)
     endpoint = endpoint_of(tick, delivery.tenant, delivery.endpoint)
-    outcome = verdict(result)
     if outcome is Verdict.DISABLE and endpoint is not None and endpoint.since and began and began < endpoint.since:
         outcome = Verdict.RETRY  # it was said before the endpoint was enabled, or where it is no more
     _learn(tick, lane, delivery, result, outcome)
@@ -193,6 +194,15 @@ def attempt_ended(tick: "Tick", at: "Input", event: AttemptReported) -> None:
     _judge_endpoint(tick, lane, delivery, result, outcome)
 
 
+def _is_open(delivery: Delivery, result: AttemptResult, outcome: Verdict) -> bool:
+    """Return whether a delivery waits for this result: that of its latest attempt, or the word that an earlier one of
+    the same schedule was taken after all, although it was thought lost and the delivery was begun again."""
+    if delivery.state is not DeliveryState.DELIVERING:
+        return False  # a repeat
+    earlier = delivery.attempts - delivery.tries < result.attempt < delivery.attempts
+    return result.attempt == delivery.attempts or (earlier and outcome is Verdict.DELIVERED)
+
+
 def _attempt_row(delivery: Delivery, result: AttemptResult, now: datetime, due_at: datetime | None) -> tuple[Any, ...]:
     """Return what is kept of an attempt, in the order of its columns."""
     return (
@@ -207,9 +217,11 @@ def _learn(tick: "Tick", lane: Lane, delivery: Delivery, result: AttemptResult, 
     if outcome is Verdict.DELIVERED:
         lane.width = min(width + 1, tick.rules.lane_width_max)
         health = HEALTHY
+    elif result.error in OURS:
+        return
     else:
         if outcome is not Verdict.ABORT:
-            lane.width = 1 if is_throttled(result) else max(width // 2, min(width, tick.rules.lane_width))
+            lane.width = 1 if is_throttled(result) else narrower(tick, lane)
         health = failed_once_more(lane.row.health, tick.now)
     if health != lane.row.health:
         lane.row = replace(lane.row, health=health)

@@ -133,6 +133,7 @@ class Code(StrEnum):
     NOT_AWAITING_PROVIDER = "not_awaiting_provider"
     NOTHING_TO_RETRY = "nothing_to_retry"
     ENDPOINT_DISABLED = "endpoint_disabled"
+    RECOVERY_UNDER_WAY = "recovery_under_way"
     DELIVERY_UNDER_WAY = "delivery_under_way"
     POLICY_STATE_CONFLICT = "policy_state_conflict"
     PARTY_NOT_FOUND = "party_not_found"
@@ -160,6 +161,7 @@ RETRYABLE: Final = frozenset(
         Code.NOTHING_TO_CLAIM,
         Code.OVERLOADED,
         Code.RATE_LIMITED,
+        Code.RECOVERY_UNDER_WAY,
         Code.REVIEW_TAKEN,
         Code.STREAMS_TOO_MANY,
         Code.UNAVAILABLE,

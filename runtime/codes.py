@@ -153,6 +153,7 @@ _ROWS: Final = (
     ("not_awaiting_provider",       409, _NO,  "no rail owes an answer for this intent",               "resolve the case in another way"),
     ("nothing_to_retry",            409, _NO,  "nothing waits to be tried again",                      "resolve the case in another way"),
     ("endpoint_disabled",           409, _NO,  "the endpoint is disabled",                             "enable the endpoint, then recover what it has missed"),
+    ("recovery_under_way",          409, _YES, "a recovery of the endpoint, or too many of others, are under way", "ask again, with a new key, when they are done"),
     ("delivery_under_way",          409, _YES, "the delivery is being sent right now",                 "ask again when the attempt has ended"),
     ("policy_state_conflict",       409, _NO,  "the version is not in a state for this",               "look at the version"),
     ("party_not_found",             404, _NO,  "the account's party does not exist",                   "create the party first"),

@@ -364,6 +364,10 @@ class Store(Protocol):
         """Return the recoveries that exist, as they stand."""
         ...
 
+    async def running_recoveries(self, tenants: Collection[str]) -> dict[str, dict[str, str]]:
+        """Return the endpoint of each recovery that is under way, by tenant and id."""
+        ...
+
     async def recovery_page(self, recovery: Recovery) -> RecoveryPage:
         """Return what lies behind the place of a recovery in its phase, in the order of the walk."""
         ...

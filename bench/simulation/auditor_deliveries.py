@@ -107,9 +107,12 @@ class AuditedDeliveries:
                 raise Violation("G", f"attempt {row[1]} of delivery {row[0]} was never started, or has ended twice")
             self._attempts.add((row[0], row[1]))
             self.endpoints.attempted(self._made[row[0]], row, self._began[row[0]], now)
+        taken = {row[0]: row[1] for row in writes.delivery_attempts if 200 <= (row[5] or 0) < 300}
         begins = {}
         for key, (delivery, _) in writes.delivery_states.items():
             before, started = self._stands.get(key, ("", 0))
+            if delivery.state == "delivered" != before and taken.get(key, 0) <= delivery.attempts - delivery.tries:
+                raise Violation("J", f"delivery {key} is delivered without an attempt that was taken")
             self._follow(key, delivery)
             if delivery.state == "delivering" and delivery.attempts > started:
                 begins[key] = before
@@ -141,8 +144,6 @@ class AuditedDeliveries:
         self.recoveries.started(key)
         if before in _ENDED and delivery.state != before and not replayed:
             raise Violation("J", f"delivery {key} has ended {before} and is {delivery.state}")
-        if delivery.state == "delivered" and (key, delivery.attempts) not in self._attempts:
-            raise Violation("J", f"delivery {key} is delivered without an attempt that has ended")
         if delivery.attempts < started:
             raise Violation("P", f"delivery {key} goes back from attempt {started} to {delivery.attempts}")
         self._stands[key] = (str(delivery.state), delivery.attempts)

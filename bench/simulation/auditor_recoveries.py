@@ -65,6 +65,9 @@ class AuditedRecoveries:
         given = commands.get(recovery.id)
         if given is None or given.kind != "recover_deliveries":
             raise Violation("O", f"nobody has asked for recovery {recovery.id}")
+        lane = recovery.tenant, recovery.endpoint
+        if any(one.status == "running" and (one.tenant, one.endpoint) == lane for one in self._stands.values()):
+            raise Violation("J", f"recovery {recovery.id} begins while another one of {lane} is under way")
         body = json.loads(given.body)
         limit = datetime.fromisoformat(body["before"]) if body.get("before") else now
         asked: dict[str, Any] = {

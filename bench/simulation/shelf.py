@@ -72,6 +72,7 @@ class Shelf(StoreTwin):
     started_attempts = _slow(StoreTwin.started_attempts)
     open_deliveries = _slow(StoreTwin.open_deliveries)
     recoveries = _slow(StoreTwin.recoveries)
+    running_recoveries = _slow(StoreTwin.running_recoveries)
     recovery_page = _slow(StoreTwin.recovery_page)
     lane = _slow(StoreTwin.lane)
     open_lanes = _slow(StoreTwin.open_lanes)

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from zentra.bench.twins.store_commit import OpenCommit, lease_lock
-from zentra.bench.twins.store_deliveries import delivery_of, page_of
+from zentra.bench.twins.store_deliveries import delivery_of, page_of, running_by
 from zentra.bench.twins.store_gauges import gauges
 from zentra.bench.twins.store_health import HealthTwin
 from zentra.bench.twins.store_intake import Intake, frames_of
@@ -267,6 +267,11 @@ class StoreTwin(HealthTwin):
         """See Store.recoveries."""
         self._meet("recoveries")
         return {key: self.rows.recoveries[key] for key in ids if key in self.rows.recoveries}
+
+    async def running_recoveries(self, tenants: Collection[str]) -> dict[str, dict[str, str]]:
+        """See Store.running_recoveries."""
+        self._meet("running_recoveries")
+        return running_by(self.rows, tenants)
 
     async def recovery_page(self, recovery: Recovery) -> RecoveryPage:
         """See Store.recovery_page."""

@@ -5,13 +5,14 @@ Walking intents it finds all of them at once: that the store's three walks miss 
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from typing import Final
 
 from zentra.bench.twins.store_rows import Rows
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState, is_told
-from zentra.runtime.webhooks.recovery import MissedIntent, Phase, Recovery, RecoveryPage, states_of
+from zentra.runtime.webhooks.recovery import MissedIntent, Phase, Recovery, RecoveryPage, RecoveryStatus, states_of
 
-__all__ = ["delivery_of", "page_of"]
+__all__ = ["delivery_of", "page_of", "running_by"]
 
 DELIVERIES_MAX: Final = 5
 INTENTS_MAX: Final = 3
@@ -25,6 +26,15 @@ def delivery_of(rows: Rows, key: str) -> Delivery:
     if state is not None:
         found.attempts, found.tries, found.trigger = state.attempts, state.tries, state.trigger
         found.actor, found.sequence, found.next_at = state.actor, state.sequence, state.next_at
+    return found
+
+
+def running_by(rows: Rows, tenants: Collection[str]) -> dict[str, dict[str, str]]:
+    """Return the endpoint of each recovery that is under way, by tenant and id."""
+    found: dict[str, dict[str, str]] = {}
+    for one in rows.recoveries.values():
+        if one.tenant in tenants and one.status is RecoveryStatus.RUNNING:
+            found.setdefault(one.tenant, {})[one.id] = one.endpoint
     return found
 
 

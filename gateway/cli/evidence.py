@@ -16,7 +16,7 @@ import msgspec
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from zentra.runtime.evidence.anchors import is_anchor_file, read_anchors
+from zentra.runtime.evidence.anchors import is_anchor_file, read_anchors, torn_rows
 from zentra.runtime.evidence.bundle_check import BundleVerdict
 from zentra.runtime.evidence.heads import ORIGIN, TreeHead
 from zentra.runtime.evidence.history import HistoryFlaw, ring_with
@@ -29,6 +29,7 @@ from zentra.runtime.evidence.verifying import packet_of_envelope, verify_text
 
 __all__ = ["ExitCode", "Group", "OwnCommand", "anchor_of", "evidence_app", "is_tar", "read_file", "refused"]
 
+ANCHORS_SHOWN_MAX = 8
 PROBLEMS_SHOWN_MAX = 20  # the first one names the place; the rest of a long list only repeats its echo
 TAR_MAGIC = (257, b"ustar")
 
@@ -187,6 +188,7 @@ def _report(verdict: Verdict | BundleVerdict, code: ExitCode) -> Iterator[str]:
     if isinstance(verdict, BundleVerdict):
         yield f"  integrity     {'nothing was changed' if verdict.integrity else 'BROKEN'}"
         yield f"  completeness  {'nothing is missing' if verdict.completeness else 'SOMETHING IS MISSING'}"
+        yield from _told_uncovered(verdict)
     for problem in verdict.problems[:PROBLEMS_SHOWN_MAX]:
         yield f"  {problem.where}: {problem.code}: {problem.detail}"
     hidden = max(len(verdict.problems), getattr(verdict, "problems_in_all", 0)) - PROBLEMS_SHOWN_MAX
@@ -240,7 +242,17 @@ def _told_bundle(verdict: BundleVerdict) -> Iterator[str]:
     yield f"  refusals      {verdict.denials}; earlier exports {verdict.exports}"
     yield f"  anchored      {_range(verdict.anchored)}"
     yield f"  unanchored    {_range(verdict.unanchored)}"
+    yield from _told_uncovered(verdict)
     yield f"  keys          {', '.join(verdict.key_ids)}"
+
+
+def _told_uncovered(verdict: BundleVerdict) -> Iterator[str]:
+    """Say which anchors are of a time before the range, so that nobody takes them for compared."""
+    if verdict.not_covered:
+        sizes = ", ".join(map(str, verdict.not_covered[:ANCHORS_SHOWN_MAX]))
+        more = len(verdict.not_covered) - ANCHORS_SHOWN_MAX
+        others = f" and {more} more" if more > 0 else ""
+        yield f"  not covered   anchors of {sizes}{others} leaves, which are before the range"
 
 
 def _range(leaves: tuple[int, int] | None) -> str:
@@ -275,6 +287,9 @@ def _anchors(path: Path, ring: KeyRing, about: Path) -> list[TreeHead]:
     data = read_file(path)
     if not is_anchor_file(data):
         return [anchor_of(data, ring)]
+    if torn := torn_rows(data):
+        lines = ", ".join(str(number) for number in torn[:10])
+        typer.echo(f"{path}: {len(torn)} lines were cut off and keep nothing, the first of them: {lines}", err=True)
     return read_anchors(data, ring, _tenant_of(about))
 
 

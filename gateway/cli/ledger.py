@@ -278,8 +278,9 @@ def public_keys(known: Settings, files: Sequence[Path]) -> dict[str, Ed25519Publ
 async def learned_keys(known: Settings, files: Sequence[Path]) -> dict[str, Ed25519PublicKey]:
     """Return the keys to believe, and those that the installation's history joins to them by signatures.
 
-    Raises SettingsError, Misconfigured for a history that was changed by hand, and Unavailable."""
-    from zentra.runtime.evidence.history import ring_with
+    Raises SettingsError, also where the history has another key of an id, Misconfigured for a history that was changed
+    by hand, and Unavailable."""
+    from zentra.runtime.evidence.history import HistoryFlaw, ring_with
     from zentra.runtime.evidence.keyring import ring_of
     from zentra.storage.intake.evidence_keys import key_history
     from zentra.storage.pool import open_pool
@@ -288,7 +289,10 @@ async def learned_keys(known: Settings, files: Sequence[Path]) -> dict[str, Ed25
     async with await open_pool(url_of(known), name="zentra keys", connections_max=1) as pool:
         history = await key_history(pool)
     if any(entry.key_id in keys for entry in history.entries):
-        keys = {kid: one.public for kid, one in ring_with(ring_of(keys.values()), history).items()}
+        try:
+            keys = {kid: one.public for kid, one in ring_with(ring_of(keys.values()), history).items()}
+        except HistoryFlaw as flaw:
+            raise SettingsError(f"{flaw.code}: {flaw}") from flaw
     return keys
 
 

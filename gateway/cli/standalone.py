@@ -20,9 +20,9 @@ __all__ = ["Log", "load_key", "main", "signature_holds", "verify"]
 P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, -1, P) % P
 OWN, TYPE = ("manifest.json", "manifest.sig.json"), b"application/vnd.zentra.evidence-manifest+json"
-NOTE = re.compile(r"zentra\.evidence/(?P<tenant>.+)\n(?P<size>0|[1-9]\d*)\n(?P<root>.+)\nat (?P<at>.+)\n")
+NOTE = re.compile(r"zentra\.evidence/(?P<tenant>.+)\n(?P<size>0|[1-9]\d{0,15})\n(?P<root>.+)\nat (?P<at>.+)\n")
 Problems = list[tuple[str, str]]
-Keys = list[bytes]
+Seals = dict[str, tuple[int, str, bool]]
 
 
 def sha(*parts: bytes) -> bytes:
@@ -84,7 +84,7 @@ class Log:
         return node
 
 
-def checkpoint(data: bytes, keys: Keys) -> dict[str, Any]:
+def checkpoint(data: bytes, keys: list[bytes]) -> dict[str, Any]:
     """Return the head in a signed note, once a given key has signed it; raise ValueError otherwise."""
     (text, _, lines), mine = data.decode().rpartition("\n\n"), []
     found = NOTE.fullmatch(text + "\n")
@@ -97,7 +97,7 @@ def checkpoint(data: bytes, keys: Keys) -> dict[str, Any]:
     return {**found.groupdict(), "size": int(found["size"]), "root": base64.b64decode(found["root"], validate=True)}
 
 
-def manifest_of(files: dict[str, bytes], names: list[str], keys: Keys, bad: Problems) -> dict[str, Any]:
+def manifest_of(files: dict[str, bytes], names: list[str], keys: list[bytes], bad: Problems) -> dict[str, Any]:
     """Return the manifest, once it is signed; hold every file to it."""
     data, envelope = files[OWN[0]], json.loads(files[OWN[1]])
     ours = (envelope["payload"], envelope["payloadType"]) == ("", TYPE.decode())
@@ -114,30 +114,31 @@ def manifest_of(files: dict[str, bytes], names: list[str], keys: Keys, bad: Prob
     return manifest
 
 
-def records(sealed: dict[str, Any], line: dict[str, Any], rows: list[bytes], bad: Problems) -> None:
-    """Verify the records of a leaf: each follows the one before it, and the last is what the leaf seals."""
-    hashes, who = line["hashes"], (sealed["tenant"], sealed["intent"])
-    sequence, link, at = sealed["records"] - len(hashes), bytes.fromhex(line["after"]) or bytes(32), ""
-    state = "?" if sequence else None
-    if len(rows) != len(hashes) or bool(sequence) != bool(line["after"]):
-        bad.append(("records_missing", f"leaf {line['index']}"))
+def records(sealed: dict[str, Any], line: dict[str, Any], rows: list[bytes], bad: Problems, seals: Seals) -> None:
+    """Verify the records of a leaf: they go on where the leaf of their intent before it ends, and it seals the last."""
+    hashes, after, who = line["hashes"], line["after"], (sealed["tenant"], sealed["intent"])
+    sequence, link, at = sealed["records"] - len(hashes), bytes.fromhex(after) or bytes(32), ""
+    state, before, leaf = "?" if sequence else None, seals.get(who[1]), f"leaf {line['index']}, intent {who[1]}"
+    seals[who[1]] = sealed["records"], sealed["chain"], bool(hashes)
+    if before:
+        fits = (sequence, after) == before[:2] if hashes else sequence > before[0]
+        bad += [("records_missing", f"{leaf}, before it")] * (not fits or not after or bool(hashes) != before[2])
+    elif after and (hashes or "" in seals):  # the name of none: the log begins with these leaves
+        bad.append(("sequence_broken" if "" in seals else "beginning_missing", f"{leaf} follows none that is here"))
+    bad += [("records_missing", leaf)] * (len(rows) != len(hashes) or bool(rows and (not sequence) is bool(after)))
     for row, claimed in zip(rows, hashes):  # noqa: B905 - how many there are was compared
-        sequence, link, record = sequence + 1, sha(link, row), json.loads(row)
-        where = f"leaf {line['index']}, intent {who[1]} record {sequence} ({record['event']})"
-        if link.hex() != claimed:
-            bad.append(("chain_broken", where))
-        if (record["tenant"], record["intent"], record["sequence"]) != (*who, sequence):
-            bad.append(("sequence_broken", where))
-        if state not in ("?", record["from"]) or record["at"] <= at:
-            bad.append(("state_broken" if record["at"] > at else "time_broken", where))
-        link, state, at = bytes.fromhex(claimed), record["to"], record["at"]
-    if hashes[-1] != sealed["chain"]:
-        bad.append(("leaf_differs", f"leaf {line['index']} seals other records"))
+        sequence, link, one = sequence + 1, sha(link, row), json.loads(row)
+        where = f"{leaf} record {sequence} ({one['event']})"
+        bad += [("chain_broken", where)] * (link.hex() != claimed)
+        bad += [("sequence_broken", where)] * ((one["tenant"], one["intent"], one["sequence"]) != (*who, sequence))
+        bad += [("state_broken", where)] * (one["from"] != state != "?") + [("time_broken", where)] * (one["at"] <= at)
+        link, state, at = bytes.fromhex(claimed), one["to"], one["at"]
+    bad += [("leaf_differs", f"{leaf} seals other records")] * (hashes[-1:] not in ([], [sealed["chain"]]))
 
 
-def verify(path: Path, keys: Keys, anchors: list[dict[str, Any]]) -> tuple[Problems, int]:
+def verify(path: Path, keys: list[bytes], anchors: list[dict[str, Any]]) -> tuple[Problems, int]:
     """Return all that is wrong with a bundle, the first thing first, and how many entries it has."""
-    bad: Problems = []
+    bad, seals = Problems(), Seals()
     with tarfile.open(path, "r:") as archive:
         plain = reversed([one for one in archive if one.isreg()])
         files = {one.name: file.read() for one in plain if (file := archive.extractfile(one))}
@@ -151,30 +152,28 @@ def verify(path: Path, keys: Keys, anchors: list[dict[str, Any]]) -> tuple[Probl
     if len(nodes) != bin(log.size).count("1") or (first and log.root() != first["root"]):
         bad.append(("root_differs", "the opening checkpoint"))
     roots, entries, sizes = {log.size: log.root()}, 0, {one["size"] for one in anchors}
+    seals |= {} if log.size else {"": (0, "", True)}
     for name in sorted(name for name in files if name.startswith("leaves/")):
         rows, place = files[name.replace("leaves", "entries")].split(b"\n")[:-1], 0
         for line in map(json.loads, files[name].split(b"\n")[:-1]):
             sealed, count = json.loads(line["data"]), len(line["hashes"])
-            if line["index"] != log.size or sealed["tenant"] != tenant:
+            if (line["index"], sealed["tenant"]) != (log.size, tenant):
                 bad.append(("leaf_missing", f"leaf {log.size}, the next one is leaf {line['index']}"))
             if (sealed["kind"] == "addendum") != bool(line["after"]) or not (count or manifest["types"]):
                 bad.append(("records_missing", f"leaf {line['index']}"))
             log.append(line["data"].encode())
-            if count:
-                records(sealed, line, rows[place : place + count], bad)
+            records(sealed, line, rows[place : place + count], bad, seals)
             place, entries = place + count, entries + count
-            if log.size in sizes:
-                roots[log.size] = log.root()
+            roots |= {log.size: log.root()} if log.size in sizes else {}
         bad += [("records_unsealed", name)] if place != len(rows) else []
     if closing is None or (log.size, log.root()) != (closing["size"], closing["root"]):
         bad.append(("root_differs", "not what the closing checkpoint covers") if closing else ("not_sealed", "no head"))
-    for one in [one for one in (first, closing, *anchors) if one]:
-        if one["size"] > log.size:
-            bad.append(("anchor_beyond", f"leaves {log.size} to {one['size'] - 1} are missing"))
-        if one["tenant"] != tenant or roots.get(one["size"], one["root"]) != one["root"]:
-            bad.append(("anchor_differs", f"the log of {one['size']} leaves was another one"))
-        if closing and (one["at"] < closing["at"] if one["size"] > log.size else one["at"] > closing["at"]):
-            bad.append(("time_broken", f"the checkpoint of {one['size']} leaves is of {one['at']}"))
+    for size, root, one in [(one["size"], one["root"], one) for one in (first, closing, *anchors) if one]:
+        bad += [("not_covered", f"anchor of {size} leaves, which are before the range")] * (size < min(roots))
+        bad += [("anchor_beyond", f"leaves {log.size} to {size - 1} are missing")] * (size > log.size)
+        bad += [("anchor_differs", f"of {size} leaves")] * ((one["tenant"], roots.get(size, root)) != (tenant, root))
+        if closing and (one["at"] < closing["at"] if size > log.size else one["at"] > closing["at"]):
+            bad.append(("time_broken", f"the checkpoint of {size} leaves is of {one['at']}"))
     return bad, entries
 
 
@@ -189,7 +188,8 @@ def main(arguments: list[str]) -> int:
         return 3
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, tarfile.TarError) as error:
         bad, entries = [("malformed", str(error))], 0
-    code = 0 if not bad else 2 if {one for one, _ in bad} <= {"not_sealed", "anchor_beyond"} else 1
+    codes = {one for one, _ in bad} - {"not_covered"}
+    code = 0 if not codes else 2 if codes <= {"not_sealed", "anchor_beyond", "beginning_missing"} else 1
     said = f"evidence: {('verified', 'FAILED (tampered)', 'FAILED (incomplete)')[code]}, {entries} entries"
     print("\n".join([said, *(f"  {where}: {one}" for one, where in bad[:20])]))
     return code

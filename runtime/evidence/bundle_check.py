@@ -4,7 +4,11 @@
 - Heads that somebody kept elsewhere (anchors) are what finds a log that was cut off or made anew: within the range the
   log is rebuilt leaf by leaf, so an anchor of any size in it is compared; beyond the range it shows that something is
   missing here. What no anchor covers is said.
+- Whoever signs the manifest vouches for refusals and exports, which no log covers: a key that was retired by the end
+  of what the bundle holds does not count.
 - A part is verified by itself, so parts can be shared out. Of a record that was changed that very record is named.
+- An addendum is held to the leaf that it follows, across parts. Where that leaf lies before the range, nobody can tell
+  here whether records between the two are missing: that is incomplete, and said.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,12 +35,13 @@ from zentra.runtime.evidence.heads import TreeHead
 from zentra.runtime.evidence.keyring import KeyRing
 from zentra.runtime.evidence.notes import NoteFlaw, read_note
 from zentra.runtime.evidence.packet import Problem
+from zentra.runtime.evidence.seals import Link, Seal, Seals
 
 __all__ = ["INCOMPLETE", "BundleVerdict", "Part", "PartJob", "check_bundle", "check_part"]
 
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)  # whatever bytes can do to a decoder
 PROBLEMS_MAX: Final = 100  # kept of one part; the count says how many there are
-INCOMPLETE: Final = frozenset({"not_sealed", "anchor_beyond"})
+INCOMPLETE: Final = frozenset({"not_sealed", "anchor_beyond", "beginning_missing"})
 """What says that something is missing, and nothing of what is there."""
 _MISSING: Final = INCOMPLETE | {"records_missing", "file_missing", "leaf_missing"}
 
@@ -63,6 +68,7 @@ class BundleVerdict(msgspec.Struct, frozen=True, kw_only=True):
     key_ids: tuple[str, ...] = ()
     anchored: tuple[int, int] | None = None
     unanchored: tuple[int, int] | None = None
+    not_covered: tuple[int, ...] = ()  # sizes of anchors from before the range, which nothing here can be held to
 
 
 class PartJob(msgspec.Struct, frozen=True):
@@ -75,13 +81,14 @@ class PartJob(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """What a pair of files holds. `hashes` are those of the leaves, one behind the other."""
+    """What a pair of files holds. `hashes` are those of the leaves, one behind the other; `seals` joins parts."""
 
     hashes: bytes
     entries: int
     left_out: int
     problems: list[Problem]
     problems_in_all: int
+    seals: Seals
 
 
 class _Sealed(msgspec.Struct, frozen=True, gc=False):
@@ -122,7 +129,7 @@ class _Problems:
 
 def check_part(job: PartJob, leaves: bytes, entries: bytes) -> Part:
     """Return what a pair of files holds and what is wrong with it; never raises for what they hold."""
-    problems, hashes, left_out = _Problems(), bytearray(), 0
+    problems, hashes, left_out, seals = _Problems(), bytearray(), 0, Seals()
     lines = entries.split(b"\n")
     if lines.pop():
         problems.add("records_malformed", numbered("entries", job.number), "its last line does not end")
@@ -149,6 +156,10 @@ def check_part(job: PartJob, leaves: bytes, entries: bytes) -> Part:
         if (sealed.kind == "addendum") != bool(line.after):
             problems.add("leaf_differs", f"leaf {line.index}", f"it is of kind {sealed.kind!r}")
         count = len(line.hashes)
+        after = Seal(sealed.records - count, line.after, not count)
+        seal, link_to = Seal(sealed.records, sealed.chain, not count), Link(line.index, after, sealed.records)
+        if (flaw := seals.add(sealed.intent, seal, link_to)) is not None:
+            problems.add(flaw[0], f"leaf {line.index}", flaw[1])
         if not count:
             left_out += 1
             if not job.filtered:
@@ -162,7 +173,7 @@ def check_part(job: PartJob, leaves: bytes, entries: bytes) -> Part:
         problems.add(
             "records_unsealed", numbered("entries", job.number), f"{len(lines) - place} lines belong to no leaf"
         )
-    return Part(bytes(hashes), min(place, len(lines)), left_out, problems.kept, problems.count)
+    return Part(bytes(hashes), min(place, len(lines)), left_out, problems.kept, problems.count, seals)
 
 
 def _check_records(problems: _Problems, line: LeafLine, sealed: _Sealed, link: bytes, records: list[bytes]) -> None:
@@ -222,6 +233,7 @@ def check_bundle(
     if check.problems.count:
         return check.verdict()  # whatever else would be said would only be an echo of it
     opening, closing = (check.checkpoint(name) for name in CHECKPOINTS)
+    check.vouched(closing)
     check.log(opening, closing, parts)
     return check.verdict(closing)
 
@@ -238,6 +250,7 @@ class _Bundle:
         self.left_out = 0
         self.key_ids: list[str] = []
         self.anchored_to: int | None = None
+        self.not_covered: list[int] = []
 
     def manifest_holds(self) -> bool:
         """Read the manifest and verify its signature; nothing else is worth a look where that fails."""
@@ -264,6 +277,17 @@ class _Bundle:
             self.problems.add("format_unknown", MANIFEST, f"the format is {manifest.format!r}, not {BUNDLE_FORMAT!r}")
             return False
         return True
+
+    def vouched(self, closing: TreeHead | None) -> None:
+        """Hold the keys that signed the manifest to what it covers. One that came later may have made it later."""
+        manifest = self.manifest
+        assert manifest is not None
+        ends = [manifest.settled_until, *([] if closing is None else [closing.at])]
+        good = {kid: key for kid, key in self.ring.items() if not any(key.retired(at) for at in ends)}
+        signatures = open_envelope(self.read(MANIFEST_SIGNATURE)).signatures
+        if envelope_flaw(good, MANIFEST_TYPE, self.read(MANIFEST), signatures) is not None:
+            detail = f"it covers what was until {max(ends)}, when the key that signed it was retired"
+            self.problems.add("key_out_of_time", MANIFEST, detail)
 
     def digests(self, names: Sequence[str]) -> Mapping[str, tuple[int, str]]:
         """Return size and digest of files."""
@@ -375,6 +399,7 @@ class _Bundle:
             place += self.read(numbered("leaves", number)).count(b"\n")
             number += 1
         roots, entries, wanted = {frontier.size: frontier.root().hex()}, 0, list(sizes)
+        seals, whole = Seals(), frontier.size == 0
         for part in parts(jobs):
             hashes = [part.hashes[start : start + 32] for start in range(0, len(part.hashes), 32)]
             while wanted and wanted[0] <= frontier.size + len(hashes):
@@ -387,6 +412,8 @@ class _Bundle:
             self.left_out += part.left_out
             self.problems.kept += part.problems[: PROBLEMS_MAX - len(self.problems.kept)]
             self.problems.count += part.problems_in_all
+            for code, index, detail in seals.join(part.seals, whole=whole):
+                self.problems.add(code, f"leaf {index}" if index >= 0 else "log", detail)
         roots[frontier.size] = frontier.root().hex()
         roots[-1] = roots[frontier.size]
         if frontier.size != manifest.size:
@@ -409,6 +436,8 @@ class _Bundle:
                     self.problems.add("anchor_differs", where, "the log that was kept is not the one that is here")
                 else:
                     self.anchored_to = anchor.size
+            else:
+                self.not_covered.append(anchor.size)
             later = anchor.size > size
             if closing is not None and (anchor.at < closing.at if later else anchor.at > closing.at):
                 self.problems.add("time_broken", where, f"it is of {anchor.at}, the closing one of {closing.at}")
@@ -428,6 +457,7 @@ class _Bundle:
         return BundleVerdict(
             ok=not codes, integrity=codes <= INCOMPLETE, completeness=not codes & _MISSING,
             problems=tuple(self.problems.kept), problems_in_all=self.problems.count, left_out=self.left_out,
+            not_covered=tuple(self.not_covered),
             head_at=None if closing is None else closing.at, key_ids=tuple(sorted(set(self.key_ids))), **found,
         )  # fmt: skip
 

@@ -112,7 +112,7 @@ def rotation_entry(
 
     Raises HistoryFlaw where `old` is not the last key, `new` is in the history, or `since` is not behind the last."""
     last = history.entries[-1]
-    if key_id(old.public_key()) != last.key_id:
+    if not _same(old.public_key(), _public(last)):
         raise HistoryFlaw("key_differs", f"key {last.key_id} signs last, not {key_id(old.public_key())}")
     if any(entry.key_id == key_id(new.public_key()) for entry in history.entries):
         raise HistoryFlaw("key_repeated", f"key {key_id(new.public_key())} is in the history already; make another one")
@@ -162,9 +162,13 @@ def ring_with(trusted: KeyRing, history: KeyHistory) -> KeyRing:
     """Return the keys of a history that has a trusted key in it, each with its time, and the other trusted ones.
 
     A key that has no time where it is trusted gets the time of the history. Raises HistoryFlaw `history_unknown` where
-    no key of the history is trusted."""
+    no key of the history is trusted, byte for byte: an id has 32 bits, and whoever wants one makes a key for it."""
     told = history.ring()
-    if not told.keys() & trusted.keys():
+    same = {kid: _same(key.public, trusted[kid].public) for kid, key in told.items() if kid in trusted}
+    if not all(same.values()):
+        named = ", ".join(sorted(kid for kid, equal in same.items() if not equal))
+        raise HistoryFlaw("history_unknown", f"it has another key of the id {named} than the one given")
+    if not same:
         named = ", ".join(sorted(told))
         raise HistoryFlaw("history_unknown", f"it is a history of other keys than those given: {named}")
     joined: dict[str, RingKey] = dict(trusted)
@@ -172,9 +176,13 @@ def ring_with(trusted: KeyRing, history: KeyHistory) -> KeyRing:
         given = trusted.get(kid)
         if given is None:
             joined[kid] = key
-        elif given.public.public_bytes_raw() == key.public.public_bytes_raw():
+        else:
             joined[kid] = RingKey(key.public, given.since or key.since, given.until or key.until)
     return joined
+
+
+def _same(one: Ed25519PublicKey, other: Ed25519PublicKey) -> bool:
+    return one.public_bytes_raw() == other.public_bytes_raw()
 
 
 def _body(public: Ed25519PublicKey, *, number: int, previous: str, since: str, at: str, by: str, reason: str) -> bytes:

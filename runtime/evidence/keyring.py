@@ -24,6 +24,14 @@ class RingKey(msgspec.Struct, frozen=True):
     since: str | None = None
     until: str | None = None
 
+    def holds(self, at: str) -> bool:
+        """Return whether the key was good at a time."""
+        return (self.since is None or at >= self.since) and not self.retired(at)
+
+    def retired(self, at: str) -> bool:
+        """Return whether another key had followed by a time."""
+        return self.until is not None and at >= self.until
+
 
 KeyRing: TypeAlias = Mapping[str, RingKey]
 """Keys by their id."""
@@ -43,7 +51,7 @@ def head_flaw_in(ring: KeyRing, head: TreeHead) -> tuple[str, str] | None:
     flaw = head_flaw(known.public, head)
     if flaw is not None:
         return flaw
-    if (known.since is not None and head.at < known.since) or (known.until is not None and head.at >= known.until):
+    if not known.holds(head.at):
         since, until = known.since or "the beginning", known.until or "now"
         return "key_out_of_time", f"it was signed at {head.at}, key {head.key_id} is good from {since} until {until}"
     return None

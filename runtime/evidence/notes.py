@@ -17,7 +17,9 @@ __all__ = ["NoteFlaw", "key_hint", "read_note", "verifier_key"]
 
 NOTE_BYTES_MAX: Final = 64 * 1024  # sixteen signatures, of whatever kind, are well below it
 _SIGNATURE: Final = re.compile("\N{EM DASH} ([^ +\\s]+) ([A-Za-z0-9+/]+=*)")
-_TEXT: Final = re.compile(r"(?P<origin>[^\n]+)\n(?P<size>0|[1-9]\d*)\n(?P<root>[^\n]+)\nat (?P<at>[^\n]+)\n", re.ASCII)
+_TEXT: Final = re.compile(
+    r"(?P<origin>[^\n]+)\n(?P<size>0|[1-9]\d{0,15})\n(?P<root>[^\n]+)\nat (?P<at>[^\n]+)\n", re.ASCII
+)
 
 
 class NoteFlaw(ValueError):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from zentra.runtime.evidence.envelopes import PACKET_TYPE, envelope_flaw, open_envelope
+from zentra.runtime.evidence.envelopes import PACKET_TYPE, Envelope, envelope_flaw, open_envelope
 from zentra.runtime.evidence.heads import ORIGIN, TreeHead
 from zentra.runtime.evidence.keyring import KeyRing
 from zentra.runtime.evidence.notes import NoteFlaw, read_note
@@ -48,7 +48,7 @@ def verify_envelope(data: bytes, ring: KeyRing, anchors: Sequence[TreeHead] = ()
     if flaw is not None:
         return _refused(Problem(flaw[0], "envelope", flaw[1]))
     if envelope.payload_type == ERASURE_TYPE:
-        return _verified_statement(body)
+        return _verified_statement(envelope, body, ring)
     if envelope.payload_type != PACKET_TYPE:
         detail = f"it carries {envelope.payload_type!r}, not {PACKET_TYPE!r}"
         return _refused(Problem("payload_type_unknown", "envelope", detail))
@@ -56,16 +56,20 @@ def verify_envelope(data: bytes, ring: KeyRing, anchors: Sequence[TreeHead] = ()
 
 
 class _Statement(msgspec.Struct, frozen=True):
+    at: str
     tenant: str
 
 
-def _verified_statement(body: bytes) -> Verdict:
-    """Return the verdict about what somebody has signed and nothing else vouches for."""
+def _verified_statement(envelope: Envelope, body: bytes, ring: KeyRing) -> Verdict:
+    """Return the verdict about what a key has signed and nothing else vouches for: it has to be in that key's time."""
     try:
-        tenant = msgspec.json.decode(body, type=_Statement).tenant
-    except msgspec.MsgspecError as error:
+        statement = msgspec.json.decode(body, type=_Statement)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return _refused(Problem("malformed", "envelope", str(error)))
-    return Verdict(ok=True, integrity=True, completeness=True, tenant=tenant)
+    then = {kid: key for kid, key in ring.items() if key.holds(statement.at)}
+    if envelope_flaw(then, envelope.payload_type, body, envelope.signatures) is not None:
+        return _refused(Problem("key_out_of_time", "envelope", f"no key that was good at {statement.at} has signed it"))
+    return Verdict(ok=True, integrity=True, completeness=True, tenant=statement.tenant)
 
 
 def packet_of_envelope(data: bytes) -> bytes:

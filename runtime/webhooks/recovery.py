@@ -47,7 +47,7 @@ __all__ = [
 
 PAGE_DELIVERIES_MAX: Final = 500  # started anew by one step, with their bodies in memory
 PAGE_EVENTS_MAX: Final = 200  # made by one step: each is folded from the records of its intent
-PAGE_EXAMINED_MAX: Final = 5_000  # rows that one page looks at, whoever's they are
+PAGE_EXAMINED_MAX: Final = 5_000  # rows that one page looks at
 
 
 class Which(StrEnum):

@@ -1,7 +1,7 @@
 """Recoveries in the store: their rows, and the pages that they walk.
 
 - A page looks at a bounded number of rows along an index, and says where it ended: the next one begins behind that.
-- Every statement names the tenant. A walk along ids that all tenants share drops what is not the tenant's at once.
+- Every statement names the tenant, and reads no rows but the tenant's: what one recovers costs the others nothing.
 - What a page says of deliveries is true when the step commits: only the owner of the lane, who asks, changes them.
 """
 
@@ -26,7 +26,7 @@ from zentra.runtime.webhooks.recovery import (
 )
 from zentra.storage.pool import Connection, Pool
 
-__all__ = ["ATTEMPT_COLUMNS", "attempt_row", "find_recoveries", "next_page", "write_recoveries"]
+__all__ = ["ATTEMPT_COLUMNS", "attempt_row", "find_recoveries", "find_running", "next_page", "write_recoveries"]
 
 CLOCKS_APART: Final = timedelta(
     seconds=1
@@ -47,6 +47,14 @@ def attempt_row(row: tuple[Any, ...]) -> tuple[Any, ...]:
 async def find_recoveries(pool: Pool, ids: Sequence[str]) -> dict[str, Recovery]:
     """Return the recoveries of these ids that there are."""
     return {row[0]: _recovery(row) for row in await pool.fetch(_FIND, ids)}
+
+
+async def find_running(pool: Pool, tenants: Collection[str]) -> dict[str, dict[str, str]]:
+    """Return the endpoint of each recovery that is under way, by tenant and id."""
+    found: dict[str, dict[str, str]] = {}
+    for tenant, id, endpoint in await pool.fetch(_RUNNING, list(tenants)):
+        found.setdefault(tenant, {})[id] = endpoint
+    return found
 
 
 async def write_recoveries(connection: Connection, recoveries: Iterable[Recovery], now: datetime) -> None:
@@ -107,15 +115,18 @@ async def _deliveries(connection: Connection, recovery: Recovery) -> RecoveryPag
 async def _begun(connection: Connection, recovery: Recovery) -> tuple[_Walked, bool]:
     """Walk the intents that began within the time."""
     low, end = recovery.place or _id_at(recovery.since - CLOCKS_APART), _id_at(recovery.before + CLOCKS_APART)
-    rows = await connection.fetch(_BEGUN, low, end, PAGE_EXAMINED_MAX)
-    return [(row[0], row[0] if row[1] == recovery.tenant else "") for row in rows], len(rows) == PAGE_EXAMINED_MAX
+    return await _walk(connection, _BEGUN, recovery.tenant, low, end)
 
 
 async def _open(connection: Connection, recovery: Recovery) -> tuple[_Walked, bool]:
     """Walk the intents that began before and are not at their end: each has a timer."""
     low, end = recovery.place or "0" * 32, _id_at(recovery.since - CLOCKS_APART)
-    rows = await connection.fetch(_OPEN, low, end, PAGE_EXAMINED_MAX)
-    return [(row[0], row[0] if row[1] == recovery.tenant else "") for row in rows], len(rows) == PAGE_EXAMINED_MAX
+    return await _walk(connection, _OPEN, recovery.tenant, low, end)
+
+
+async def _walk(connection: Connection, walk: str, tenant: str, low: str, end: str) -> tuple[_Walked, bool]:
+    rows = await connection.fetch(walk, tenant, low, end, PAGE_EXAMINED_MAX)
+    return [(row[0], row[0]) for row in rows], len(rows) == PAGE_EXAMINED_MAX
 
 
 async def _sealed(connection: Connection, recovery: Recovery) -> tuple[_Walked, bool]:
@@ -185,8 +196,17 @@ where d.tenant = $1 and d.endpoint = $2 and d.created_at >= $3 and d.created_at 
     and ($4::uuid is null or (d.created_at, d.id) > ($3, $4))
 order by d.created_at, d.id limit $6
 """
-_BEGUN: Final = "select id, tenant from intents where id > $1 and id < $2 order by id limit $3"
-_OPEN: Final = "select key, tenant from timers where kind = 'intent' and key > $1 and key < $2 order by key limit $3"
+_RUNNING: Final = "select tenant, id, endpoint from recoveries where tenant = any($1::text[]) and status = 'running'"
+# In the words of the index, which nothing else asks for: see the migration that makes it.
+_BEGUN: Final = """
+select id from intents
+where (tenant || '/' || id::text) collate "C" > $1 || '/' || $2::uuid::text
+    and (tenant || '/' || id::text) collate "C" < $1 || '/' || $3::uuid::text
+order by (tenant || '/' || id::text) collate "C" limit $4
+"""
+_OPEN: Final = """
+select key from timers where tenant = $1 and kind = 'intent' and key > $2 and key < $3 order by key limit $4
+"""
 _LEAVES_BEFORE: Final = """
 select size from log_heads where tenant = $1 and at < $2 order by size desc limit 1
 """

@@ -46,7 +46,7 @@ from zentra.storage import outbox
 from zentra.storage.engine.accounts import find_accounts
 from zentra.storage.engine.journal import UUID_DIGITS, commit_tick
 from zentra.storage.engine.ownership import claim_leases, give_up_leases, release_leases
-from zentra.storage.engine.recoveries import find_recoveries, next_page
+from zentra.storage.engine.recoveries import find_recoveries, find_running, next_page
 from zentra.storage.errors import translated
 from zentra.storage.intake.callbacks import WAITING, waiting_of
 from zentra.storage.intake.evidence_keys import key_history, signing_keys
@@ -302,6 +302,11 @@ class PostgresStore:
         """See Store.recoveries."""
         with translated():
             return await find_recoveries(self._pool, _uuids(ids))
+
+    async def running_recoveries(self, tenants: Collection[str]) -> dict[str, dict[str, str]]:
+        """See Store.running_recoveries."""
+        with translated():
+            return await find_running(self._pool, tenants)
 
     async def recovery_page(self, recovery: Recovery) -> RecoveryPage:
         """See Store.recovery_page."""

@@ -29,6 +29,13 @@ create table zentra.recoveries (
     check (replayed + made + skipped <= found)
 ) with (fillfactor = 70);
 create index recoveries_in_order on zentra.recoveries (tenant, created_at, id);
+create index recoveries_running on zentra.recoveries (tenant) where status = 'running';   -- a few at the most
+
+-- What a recovery walks along: what one tenant recovers may not cost as much as all of them have. Tenant and id are one
+-- expression: as columns, the planner takes the index for whatever names a tenant of which it knows nothing, and goes
+-- through all that the tenant has.
+create index intents_of_tenant on zentra.intents ((tenant || '/' || id::text) collate "C");
+create index timers_of_tenant on zentra.timers (tenant, key) where kind = 'intent';
 
 grant select on zentra.recoveries to zentra_writer, zentra_tenant;
 grant insert on zentra.recoveries to zentra_writer;

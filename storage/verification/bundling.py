@@ -178,6 +178,8 @@ class _Reading:
         self._connection, self._asked, self._tenant = connection, asked, asked.tenant
         until = now - SETTLED_AFTER if asked.until is None else min(asked.until, now - SETTLED_AFTER)
         self.settled_until = until.replace(second=0, microsecond=0)
+        # From the minute on in which the range begins: one that ends within it leaves that minute to this one.
+        self._settled_since = None if asked.since is None else asked.since.replace(second=0, microsecond=0)
         self.opening: TreeHead | None = None
         self.closing: TreeHead | None = None
         self._frontier: Sequence[bytes] = ()
@@ -255,7 +257,7 @@ class _Reading:
         return found
 
     async def _rows(self, statement: str, add: Callable[[bytes], None]) -> None:
-        values = (self._tenant, self._asked.since, self.settled_until)
+        values = (self._tenant, self._settled_since, self.settled_until)
         async for row in self._connection.cursor(statement, *values, prefetch=LEAVES_AT_ONCE):
             add(canonical.encode({name: _plain(value) for name, value in row.items()}))
 

@@ -174,13 +174,62 @@ def test_a_recovery_waits_while_its_lane_is_full(make_fleet: MakeFleet, monkeypa
     given = fleet.command(
         "recover_deliveries", "hook", {"which": "any", "since": since}, partition=lane_partition(fleet)
     )
+    counted = fleet.command(
+        "recover_deliveries", "hook", {"which": "any", "since": since}, partition=lane_partition(fleet)
+    )
     fleet.advance(30)
     assert row(fleet, given) == ("running", 5, 5, 0, 0)
+    assert verdict(fleet, counted) == "recovery_under_way"
     fleet.effects_lost = False
     fleet.advance(60)
     fleet.emit(lane_partition(fleet), "webhook", [LaneOpened("acme", "hook")])  # what was lost waits again
     fleet.advance(300)
     assert row(fleet, given) == ("done", 20, 20, 0, 0)
+
+
+def test_a_tenant_has_a_few_recoveries_under_way_and_an_endpoint_one(make_fleet: MakeFleet) -> None:
+    """All of one batch as well as one after the other; and when they are done, others may begin."""
+    names = [f"hook-{number}" for number in range(6)]
+    hooks = tuple(endpoint(name, "*") for name in names)
+    fleet = make_fleet(configuration(endpoints=hooks))
+    since = fleet.store.now()
+    for _ in range(10):
+        fleet.submit(transfer(1_000, kind="book_transfer"))
+    fleet.advance(100)
+
+    def ask(name: str) -> str:
+        body = {"which": "any", "since": since, "dry_run": True}
+        return fleet.command("recover_deliveries", name, body, partition=lane_partition(fleet, name))
+
+    first = [ask(names[0]), ask(names[0])]
+    fleet.run_until_idle()
+    assert [verdict(fleet, one) for one in first] == ["done", "recovery_under_way"]
+    more = [ask(name) for name in names]
+    fleet.run_until_idle()
+    codes = [verdict(fleet, one) for one in more]
+    assert (codes[0], sorted(codes)) == ("recovery_under_way", ["done"] * 3 + ["recovery_under_way"] * 3)
+    assert {str(one.status) for one in fleet.store.rows.recoveries.values()} == {"running"}
+    fleet.advance(60)
+    assert {str(one.status) for one in fleet.store.rows.recoveries.values()} == {"done"}
+    assert [verdict(fleet, given) for given in [recover(fleet, since, name=names[5])]] == ["done"]
+
+
+def test_the_pages_of_a_batch_are_asked_for_at_once(make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round each would be more than a tick has."""
+    monkeypatch.setattr("zentra.actors.recovering.RUNNING_MAX", 1_000)
+    monkeypatch.setattr("zentra.actors.committing.ROUNDS_MAX", 6)
+    names = [f"hook-{number}" for number in range(30)]
+    fleet = make_fleet(configuration(endpoints=tuple(endpoint(name, "*") for name in names)))
+    since = fleet.store.now()
+    for _ in range(5):
+        fleet.submit(transfer(1_000, kind="book_transfer"))
+    fleet.advance(100)
+    body = {"which": "any", "since": since, "dry_run": True}
+    for name in names:
+        fleet.command("recover_deliveries", name, body, partition=lane_partition(fleet, name))
+    fleet.advance(60)
+    assert fleet.cases() == []
+    assert [(str(one.status), one.found) for one in fleet.store.rows.recoveries.values()] == [("done", 10)] * 30
 
 
 def test_what_is_being_sent_is_skipped_and_counted(make_fleet: MakeFleet) -> None:

@@ -183,7 +183,7 @@ def test_an_attempt_that_never_reports_gives_its_place_back_and_is_made_again(ma
     assert sorted(row.attempts for row in fleet.store.rows.delivery_states.values()) == [1, 1, 2]
 
 
-def test_a_result_of_an_attempt_that_was_started_again_says_nothing(make_fleet: MakeFleet) -> None:
+def test_a_failure_of_an_attempt_that_was_started_again_says_nothing(make_fleet: MakeFleet) -> None:
     fleet = make_fleet(configuration(endpoints=(endpoint(),)), lane_width=1)
     fleet.effects_lost = True
     fleet.submit(transfer(1_000, kind="book_transfer"))
@@ -193,7 +193,7 @@ def test_a_result_of_an_attempt_that_was_started_again_says_nothing(make_fleet: 
     stale, current = fleet.performed.calls
     assert (stale[2].attempt, current[2].attempt) == (1, 2)
     fleet.effects_lost = False
-    _answer(fleet, stale[2].delivery, 1)
+    _answer(fleet, stale[2].delivery, 1, 503)
     assert states(fleet) == [DeliveryState.DELIVERING]
     assert fleet.workers[0].engine.memory.lanes["acme", "hook"].in_flight.keys() == {stale[2].delivery}
     _answer(fleet, stale[2].delivery, 2)
@@ -363,8 +363,8 @@ def test_how_ticks_are_cut_changes_no_delivery(make_fleet: MakeFleet) -> None:
     assert seen[0] == seen[1] == seen[2]
 
 
-def _answer(fleet: Fleet, delivery: str, attempt: int) -> None:
-    result = AttemptResult(delivery, attempt, status=200)
+def _answer(fleet: Fleet, delivery: str, attempt: int, status: int = 200) -> None:
+    result = AttemptResult(delivery, attempt, status=status)
     fleet.emit(lane_partition(fleet), "webhook", [AttemptReported("acme", "hook", result)])
     fleet.run_until_idle()
 
@@ -405,3 +405,59 @@ def test_many_attempts_that_never_reported_are_made_again_by_a_worker_that_remem
     fleet.run_until_idle()
     assert fleet.cases() == []
     assert set(states(fleet)) == {DeliveryState.DELIVERED}
+
+
+@pytest.mark.parametrize(
+    ("attempt", "status", "after"),
+    [
+        # of     says  the delivery is
+        (1,      200,  DeliveryState.DELIVERED),   # thought lost, and taken after all
+        (1,      503,  DeliveryState.DELIVERING),  # only the latest says that it has to be tried again
+        (1,      410,  DeliveryState.DELIVERING),
+        (2,      200,  DeliveryState.DELIVERED),
+        (2,      503,  DeliveryState.RETRYING),
+        (3,      200,  DeliveryState.DELIVERING),  # of an attempt that there is not
+    ],
+)  # fmt: skip
+def test_an_attempt_that_was_thought_lost_counts_where_it_was_taken(
+    make_fleet: MakeFleet, attempt: int, status: int, after: DeliveryState
+) -> None:
+    fleet = make_fleet(configuration(endpoints=(endpoint("hook", "ledger.posted"),)))
+    fleet.effects_lost = True
+    fleet.submit(transfer(1_000, kind="book_transfer"))
+    fleet.run_until_idle()
+    fleet.advance(61)
+    fleet.emit(lane_partition(fleet), "webhook", [LaneOpened("acme", "hook")])
+    fleet.run_until_idle()
+    [(key, row)] = fleet.store.rows.delivery_states.items()
+    assert (row.state, row.attempts) == (DeliveryState.DELIVERING, 2)
+    for _ in range(2):  # a report may come twice
+        _answer(fleet, key, attempt, status)
+    assert states(fleet) == [after]
+    ended = after is not DeliveryState.DELIVERING
+    assert list(fleet.store.rows.delivery_attempts) == ([(key, attempt)] if ended else [])
+
+
+def test_an_attempt_from_before_a_replay_does_not_end_what_was_asked_for_anew(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(configuration(endpoints=(endpoint("hook", "ledger.posted"),)))
+    fleet.submit(transfer(1_000, kind="book_transfer"))
+    fleet.run_until_idle()
+    [key] = fleet.store.rows.deliveries
+    fleet.effects_lost = True
+    fleet.command("replay_delivery", key, partition=lane_partition(fleet))
+    fleet.run_until_idle()
+    _answer(fleet, key, 1)
+    assert states(fleet) == [DeliveryState.DELIVERING]
+
+
+def test_attempts_that_are_lost_make_a_lane_narrower(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(configuration(endpoints=(endpoint("hook", "*"),)), lane_width=8)
+    fleet.effects_lost = True
+    fleet.submit(transfer(1_000, kind="book_transfer"))
+    fleet.run_until_idle()
+    fleet.workers[0].engine.memory.lanes["acme", "hook"].width = 24
+    for width in (12, 8, 8):  # never below what it had at first
+        fleet.advance(61)
+        fleet.emit(lane_partition(fleet), "webhook", [LaneOpened("acme", "hook")])
+        fleet.run_until_idle()
+        assert fleet.workers[0].engine.memory.lanes["acme", "hook"].width == width

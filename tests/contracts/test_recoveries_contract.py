@@ -170,8 +170,11 @@ async def test_a_recovery_is_kept_as_it_stands(shelf: Shelf, world: World) -> No
     first = shelf.recovery(Which.UNDELIVERED)
     await world.commit(lambda writes: writes.recoveries.update({first.id: first}))
     assert await shelf.store.recoveries([first.id, uuid()]) == {first.id: first}
+    assert (await shelf.store.running_recoveries(["acme", "globex"]))["acme"][first.id] == shelf.endpoint
+    assert await shelf.store.running_recoveries(["globex"]) == {}
     later = structs.replace(
         first, phase=Phase.SEALED, place="7", found=3, replayed=1, made=1, skipped=1, status=RecoveryStatus.DONE
     )
     await world.commit(lambda writes: writes.recoveries.update({first.id: later}))
     assert await shelf.store.recoveries([first.id]) == {first.id: later}
+    assert first.id not in (await shelf.store.running_recoveries(["acme"])).get("acme", {})

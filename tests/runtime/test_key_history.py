@@ -8,7 +8,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from zentra.runtime.evidence import key_files
+from zentra.gateway.cli import standalone
+from zentra.runtime.evidence import canonical, key_files
 from zentra.runtime.evidence.envelopes import Envelope, envelope_of, sign_payload
 from zentra.runtime.evidence.heads import key_id, sign_head, signed_note
 from zentra.runtime.evidence.history import (
@@ -24,6 +25,8 @@ from zentra.runtime.evidence.history import (
 )
 from zentra.runtime.evidence.keyring import RingKey, head_flaw_in, ring_of
 from zentra.runtime.evidence.notes import NoteFlaw, read_note
+from zentra.runtime.evidence.personal import ERASURE_TYPE
+from zentra.runtime.evidence.verifying import verify_text
 
 KEYS = [Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in range(4)]
 IDS = [key_id(key.public_key()) for key in KEYS]
@@ -125,6 +128,17 @@ def test_a_history_of_strangers_is_not_believed() -> None:
     assert told.value.code == "history_unknown"
 
 
+def test_a_stranger_who_made_a_key_of_a_trusted_id_is_not_believed() -> None:
+    # Ids have 32 bits; here all they say is that they are equal.
+    for trusted in (
+        {IDS[0]: RingKey(KEYS[3].public_key())},
+        {IDS[0]: RingKey(KEYS[3].public_key()), IDS[1]: RingKey(KEYS[1].public_key())},
+    ):
+        with pytest.raises(HistoryFlaw, match=IDS[0]) as told:
+            ring_with(trusted, made())
+        assert told.value.code == "history_unknown"
+
+
 def test_a_time_that_was_given_is_not_widened_by_a_history() -> None:
     trusted = {IDS[0]: RingKey(KEYS[0].public_key(), until=at(2))}
     assert ring_with(trusted, made())[IDS[0]].until == at(2)
@@ -159,6 +173,13 @@ def test_a_head_outside_of_its_keys_time_is_nobodys(signer: int, moment: str, co
     assert told.value.code == code
 
 
+@pytest.mark.parametrize(("signer", "moment", "code"), [row[1:] for row in SIGNED], ids=[row[0] for row in SIGNED])
+def test_a_statement_outside_of_its_keys_time_is_nobodys(signer: int, moment: str, code: str | None) -> None:
+    body = canonical.encode({"at": moment, "tenant": "acme"})
+    data = envelope_of(ERASURE_TYPE, body, [sign_payload(KEYS[signer], ERASURE_TYPE, body)])
+    assert [one.code for one in verify_text(data, made().ring()).problems] == ([] if code is None else [code])
+
+
 def test_the_key_in_force_follows_from_the_time_alone() -> None:
     keys = [SigningKey(entry.key_id, entry.since) for entry in made().entries]
     moments = ["2025-01-01T00:00:00.000000Z", FIRST, at(2), SECOND, at(5), THIRD, at(12)]
@@ -171,6 +192,16 @@ def test_the_key_in_force_follows_from_the_time_alone() -> None:
 def test_what_was_in_force_at_a_time_does_not_change_with_later_keys() -> None:
     assert made(3).until(at(5)) == made(2)
     assert made(3).until("2020-01-01T00:00:00.000000Z") == made(1)
+
+
+@pytest.mark.parametrize("size", ["1" * 17, "1" * 5_000, "01", "-1", ""])
+def test_a_note_of_no_size_is_none(size: str) -> None:
+    note = f"zentra.evidence/acme\n{size}\nAAAA\nat x\n\n\N{EM DASH} a b\n".encode()
+    with pytest.raises(NoteFlaw) as told:
+        read_note(note, made().ring())
+    assert told.value.code == "checkpoint_malformed"
+    with pytest.raises(ValueError, match="checkpoint"):
+        standalone.checkpoint(note.replace(b"a b", b"a AAAA"), [KEYS[0].public_key().public_bytes_raw()])
 
 
 def test_a_history_comes_back_from_its_file_and_from_pem() -> None:

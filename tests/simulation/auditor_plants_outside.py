@@ -325,6 +325,18 @@ def a_delivery_without_an_attempt(tape: Tape) -> None:
 
 
 @plant("J")
+def a_delivery_that_its_endpoint_has_not_taken(tape: Tape) -> None:
+    writes, _ = standing_in(tape, DeliveryState.DELIVERED)
+    writes.delivery_attempts[:] = [(*row[:5], 503, *row[6:]) for row in writes.delivery_attempts]
+
+
+@plant("J")
+def a_delivery_that_is_ended_by_an_attempt_from_before_its_replay(tape: Tape) -> None:
+    writes, key = standing_in(tape, DeliveryState.DELIVERED)
+    writes.delivery_states[key][0].tries = 0
+
+
+@plant("J")
 def a_delivery_that_has_ended_and_goes_on(tape: Tape) -> None:
     _, key = standing_in(tape, DeliveryState.DELIVERED)
     writes = tape.at("happy", "evidence.amended")

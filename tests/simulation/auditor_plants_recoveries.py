@@ -43,6 +43,11 @@ def a_recovery_of_another_time(tape: Tape) -> None:
 
 
 @plant("J")
+def two_recoveries_of_an_endpoint_at_once(tape: Tape) -> None:
+    recovery_in(tape, 0, last=True, status=RecoveryStatus.RUNNING)
+
+
+@plant("J")
 def a_recovery_that_finds_less_and_less(tape: Tape) -> None:
     recovery_in(tape, 1, found=1_000)
 

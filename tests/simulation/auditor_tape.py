@@ -443,7 +443,7 @@ def record_story() -> Tape:
         names[f"recovery {number}"] = fleet.command(
             "recover_deliveries", "hook", {**body, **since}, partition=fleet.partition_of("acme/hook")
         )
-    fleet.advance(60)
+        fleet.advance(60)
     return Tape(calls, fleet, names)
 
 

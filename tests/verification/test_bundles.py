@@ -16,6 +16,7 @@ import asyncpg
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from typer.testing import CliRunner
 
 from tests.ledgers import KEY
 from tests.verification.bundles import (
@@ -31,6 +32,7 @@ from tests.verification.bundles import (
     pem,
 )
 from tests.verification.databases import asked, changed, silent, spoil
+from zentra.gateway.cli.evidence import evidence_app
 from zentra.runtime.evidence.bundle import CHECKPOINTS, MANIFEST, MANIFEST_SIGNATURE
 from zentra.runtime.evidence.chain import GENESIS, chain
 from zentra.runtime.evidence.envelopes import MANIFEST_TYPE, envelope_of, sign_payload
@@ -128,6 +130,18 @@ def test_ranges_join_without_gap_or_overlap(copy: str, tmp_path: Path) -> None:
     assert (said, found.anchored) == (VERIFIED, (after.first, after.size))
 
 
+def test_an_anchor_from_before_the_range_is_said_to_be_compared_with_nothing(
+    copy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = exported(copy, tmp_path / "after.tar", since=_time_of(copy, HALF).replace(tzinfo=UTC))
+    early = _size_of(copy, 1)
+    found, said, words = both(tmp_path / "after.tar", [head_of(copy, early), head_of(copy)])
+    assert (said, found.not_covered, early < made.first) == (VERIFIED, (early,), True)
+    assert f"anchor of {early} leaves, which are before the range: not_covered" in capsys.readouterr().out
+    told = CliRunner().invoke(evidence_app, ["verify", words[0], "--key", words[1], *words[2:]])
+    assert (told.exit_code, f"not covered   anchors of {early} leaves" in told.output) == (0, True), told.output
+
+
 def test_a_filter_leaves_out_entries_and_no_leaf(copy: str, tmp_path: Path) -> None:
     whole, some = exported(copy, tmp_path / "all.tar"), exported(copy, tmp_path / "some.tar", types=["hold"])
     found, said, _ = both(tmp_path / "some.tar", [head_of(copy)])
@@ -159,6 +173,35 @@ def test_refusals_and_exports_are_in_later_bundles(copy: str, tmp_path: Path) ->
     exports = [json.loads(line) for line in files["exports/00001.jsonl"].splitlines()]
     assert [one["actor"] for one in exports] == ["bob"]
     assert (made.counts.denials, made.counts.exports) == (1, 1)
+    changed(copy, "delete from denials", "delete from evidence_exports")
+
+
+def test_ranges_that_meet_within_a_minute_share_no_refusal_and_lose_none(copy: str, tmp_path: Path) -> None:
+    middle = datetime(2026, 1, 5, 12, 1, 30, tzinfo=UTC)
+    moments = [middle + timedelta(seconds=seconds) for seconds in (-60, -20, 0, 20, 60)]
+    spoil(
+        copy,
+        *(
+            "insert into denials (tenant, actor, role, action, reason, minute, first_at, last_at, request_id)"
+            f" values ('acme', 'eve', 'support', 'GET /{number}', 'permission_denied',"
+            f" '{at.replace(second=0)}', '{at}', '{at}', 'r-{number}')"
+            for number, at in enumerate(moments)
+        ),
+        *(
+            "insert into evidence_exports (tenant, actor, role, at, first_leaf, log_size, entries, manifest)"
+            f" values ('acme', 'bob', 'shell', '{at}', 0, 1, 4, '\\x00')"
+            for at in moments
+        ),
+    )
+    start, end = middle - timedelta(days=1), middle + timedelta(days=1)
+    found: list[list[bytes]] = []
+    for name, since, until in (("a", start, middle), ("b", middle, end)):
+        exported(copy, tmp_path / f"{name}.tar", since=since, until=until)
+        files = members(tmp_path / f"{name}.tar")
+        rows = [files[one].splitlines() for one in files if one.startswith(("denials/", "exports/"))]
+        found.append([line for lines in rows for line in lines])
+    assert [len(rows) for rows in found] == [2, 8]
+    assert len({*found[0], *found[1]}) == 10
     changed(copy, "delete from denials", "delete from evidence_exports")
 
 
@@ -321,6 +364,21 @@ def _line(files: Files, change: Callable[[list[bytes]], Any], name: str = "entri
     return files | {name: b"".join(line + b"\n" for line in lines)}
 
 
+def _record_dropped(files: Files) -> Files:
+    """The first record of an addendum left out, and the addendum said to follow it."""
+    rows = [json.loads(row) for row in files["leaves/00001.jsonl"].splitlines()]
+    place = 0
+    for row in rows:
+        if row["after"] and len(row["hashes"]) > 1:
+            break
+        place += len(row["hashes"])
+    else:
+        raise AssertionError("the ledger has no addendum of two records")
+    row["after"] = row["hashes"].pop(0)
+    leaves = b"".join(json.dumps(one, separators=(",", ":"), sort_keys=True).encode() + b"\n" for one in rows)
+    return _line(files, lambda lines: lines.pop(place)) | {"leaves/00001.jsonl": leaves}
+
+
 def _without(files: Files, *names: str) -> Files:
     return {name: content for name, content in files.items() if name not in names}
 
@@ -361,6 +419,7 @@ FILE_ATTACKS: dict[str, Callable[[Files], Files]] = {
     "roll the clock back":      lambda f: f | {CHECKPOINTS[1]: _older(f)},
     "replay an old checkpoint": lambda f: _without(f, CHECKPOINTS[1]),
     "signed over an edit":      lambda f: _resigned(_line(f, lambda lines: lines.pop(7)), KEY),
+    "signed over a record dropped between a packet and its addendum": lambda f: _resigned(_record_dropped(f), KEY),
     "signed over an old clock": lambda f: _resigned(f | {CHECKPOINTS[1]: _older(f)}, KEY),
     "signed for another tenant": lambda f: _resigned(f, KEY, tenant="globex"),
     "signed with a line more":  lambda f: _resigned(_line(f, lambda lines: lines.append(lines[0])), KEY),
