@@ -66,6 +66,8 @@ def submit_again(tick: Tick, at: Input, tx: Transaction, attempt: Attempt) -> No
     if settings is None or not settings.idempotent_references:
         return
     if tick.now >= attempt.at + timedelta(seconds=settings.not_found_lies_seconds):
+        if not tick.resting(attempt.rail):
+            tx.resubmitted = True
         tick.submit(tx, at.partition, first=False)
 
 
