@@ -4,7 +4,9 @@ A callback can outrun us: the intent may not be restored yet, the attempt not be
 of ours is not judged at once. Its raw row stays unclaimed at the door, and a timer named after rail and reference is
 all that the actor is: when it fires, the rows are read and applied in the order of their arrival, where the attempt is
 known by then. Where it is not, the actor waits, longer each time, and after the rail's `stranger_wait_seconds` it opens
-a case and ends. Nothing on the way of a payment looks for strangers, so they cost nothing where there are none."""
+a case and ends. Nothing on the way of a payment looks for strangers, so they cost nothing where there are none.
+
+Invariants. A callback never puts a look off: the first arrival says when it is due, however many follow."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -13,7 +15,7 @@ from typing import Final
 from zentra.actors.memory import Missing, MissingGround
 from zentra.actors.tick import CASE_DEADLINE, Input, Tick, derived_id
 from zentra.runtime.messages import RailReported, TimerFired
-from zentra.runtime.ports import CaseRow
+from zentra.runtime.ports import CaseRow, WaitingCallback
 from zentra.runtime.rails.port import RailOutcome
 from zentra.runtime.rails.routing import parse_reference
 
@@ -30,8 +32,11 @@ def met(tick: Tick, at: Input, outcome: RailOutcome, cause: str, *, hopeless: bo
     if outcome.event_id is None or hopeless:
         _open_case(tick, outcome.rail, outcome.reference, outcome.status, cause)
         return
+    waiting = _waiting_for(tick, (outcome.rail, outcome.reference))
+    if not waiting:  # it was taken up before, and comes again
+        return
     key = derived_id(KIND, outcome.rail, outcome.reference)
-    due = tick.now + timedelta(seconds=FIRST_LOOK_SECONDS)
+    due = waiting[0].at + timedelta(seconds=FIRST_LOOK_SECONDS)  # no timer of this actor is due before that
     tick.timer(KIND, key, f"{outcome.rail}/{outcome.reference}", at.partition, "-", due)
 
 
@@ -62,6 +67,24 @@ def fire(tick: Tick, at: Input, event: TimerFired, apply: Callable[[Tick, Input,
         return
     pause = min(max(waited, FIRST_LOOK_SECONDS), LOOK_SECONDS_MAX, lasts - waited)
     tick.timer(KIND, event.key, event.name, at.partition, "-", tick.now + timedelta(seconds=pause))
+
+
+def _waiting_for(tick: Tick, place: tuple[str, str]) -> tuple[WaitingCallback, ...]:
+    """Return the first callbacks that wait under a rail and a reference; those of the whole batch are asked for at
+    once, as there may be many."""
+    waiting = tick.batch.waiting
+    if place not in waiting:
+        given = [entry.event.outcome for entry in tick.batch.inputs if isinstance(entry.event, RailReported)]
+        asked = {(one.rail, one.reference) for one in given if _is_strange(tick, one)}
+        raise MissingGround(Missing(waiting={place} | (asked - waiting.keys())))
+    return waiting[place]
+
+
+def _is_strange(tick: Tick, outcome: RailOutcome) -> bool:
+    """Return whether a report is likely to wait: what it names is in nobody's memory."""
+    named = parse_reference(outcome.reference)
+    tx = tick.memory.transactions.get(named[0]) if named is not None else None
+    return outcome.event_id is not None and (tx is None or named is None or named[1] > len(tx.attempts))
 
 
 def _attempt_known(tick: Tick, reference: str) -> bool:

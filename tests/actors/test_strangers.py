@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -177,3 +179,41 @@ def test_a_day_later_the_same_callback_changes_nothing(make_fleet: MakeFleet) ->
 
 def _reported(intent: str) -> Any:
     return RailReported(outcome(intent, "succeeded", event="evt-1"), "evt-1")
+
+
+def test_a_stranger_that_keeps_coming_is_looked_at_and_a_case_in_time(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    for number in range(80):  # more often than the first pause lasts, for longer than the rail's patience
+        fleet.report(outcome(intent, "succeeded", event=f"evt-{number:02}", reference="stranger-1"))
+        fleet.advance(0.4)
+    assert fleet.cases() == UNKNOWN
+
+
+def test_a_callback_moves_no_look_that_is_due_to_a_later_time(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    due = []
+    for number in range(3):
+        fleet.report(outcome(intent, "succeeded", event=f"evt-{number}", reference="stranger-1"))
+        fleet.run_until_idle()
+        due += [timer.due_at for (kind, _, _), timer in fleet.store.rows.timers.items() if kind == "stranger"]
+        fleet.now += timedelta(seconds=0.2)
+    assert len(due) == 3
+    assert len(set(due)) == 1
+
+
+def test_the_strangers_of_a_batch_are_asked_for_at_once(make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = make_fleet()
+    asked: list[int] = []
+    read = fleet.store.waiting_callbacks
+
+    async def counted(names: Collection[tuple[str, str]]) -> Any:
+        asked.append(len(names))
+        return await read(names)
+
+    monkeypatch.setattr(fleet.store, "waiting_callbacks", counted)
+    for number in range(50):
+        fleet.report(outcome(f"{number:032x}", "succeeded", event=f"evt-{number:02}"))
+    fleet.run_until_idle()
+    assert len(strangers(fleet)) == 50
+    assert sum(asked) == 50, "each once"
+    assert len(asked) <= len(fleet.store.lease_rows), "and all of a batch together"
