@@ -6,7 +6,8 @@ all that the actor is: when it fires, the rows are read and applied in the order
 known by then. Where it is not, the actor waits, longer each time, and after the rail's `stranger_wait_seconds` it opens
 a case and ends. Nothing on the way of a payment looks for strangers, so they cost nothing where there are none.
 
-Invariants. A callback never puts a look off: the first arrival says when it is due, however many follow."""
+Invariants. A callback never puts a look off: the first arrival says when it is due, however many follow. Of the rows
+that one look cannot hold none is left behind."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,7 +16,7 @@ from typing import Final
 from zentra.actors.memory import Missing, MissingGround
 from zentra.actors.tick import CASE_DEADLINE, Input, Tick, derived_id
 from zentra.runtime.messages import RailReported, TimerFired
-from zentra.runtime.ports import CaseRow, WaitingCallback
+from zentra.runtime.ports import WAITING_MAX, CaseRow, WaitingCallback
 from zentra.runtime.rails.port import RailOutcome
 from zentra.runtime.rails.routing import parse_reference
 
@@ -56,8 +57,11 @@ def fire(tick: Tick, at: Input, event: TimerFired, apply: Callable[[Tick, Input,
     if not waiting:
         return
     if _attempt_known(tick, place[1]):
+        before = len(tick.writes.callbacks_claimed)
         for one in waiting:
             apply(tick, at, RailReported(one.outcome, one.outcome.event_id or event.name))
+        if len(waiting) >= WAITING_MAX and len(tick.writes.callbacks_claimed) > before:  # there may be more of them
+            tick.timer(KIND, event.key, event.name, at.partition, "-", tick.now)
         return
     settings = tick.configuration.rails.get(place[0])
     lasts = settings.stranger_wait_seconds if settings is not None else WAIT_SECONDS

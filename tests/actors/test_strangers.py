@@ -15,6 +15,7 @@ from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.messages import RailReported
 from zentra.runtime.partitions import callback_key
+from zentra.runtime.ports import WAITING_MAX
 from zentra.runtime.rails.routing import parse_reference
 
 WAITS = 30.0  # RailSettings.stranger_wait_seconds
@@ -199,6 +200,22 @@ def test_a_callback_moves_no_look_that_is_due_to_a_later_time(make_fleet: MakeFl
         fleet.now += timedelta(seconds=0.2)
     assert len(due) == 3
     assert len(set(due)) == 1
+
+
+def test_more_callbacks_than_one_look_holds_are_all_applied(make_fleet: MakeFleet) -> None:
+    fleet, intent = make_fleet(), "1" * 32
+    for number in range(2 * WAITING_MAX + 20):
+        last = number == 2 * WAITING_MAX + 19
+        fleet.report(outcome(intent, "succeeded" if last else "pending", event=f"evt-{number:04}"))
+        fleet.now += timedelta(microseconds=10)
+    for worker in fleet.workers:
+        worker.take()
+        worker.tick()
+    fleet.submit(transfer(scenario="silent"), id=intent)
+    fleet.run_until_idle()
+    fleet.advance(1)
+    assert (money(fleet), fleet.transaction(intent).state, strangers(fleet)) == (PAID, State.SUCCESSFUL, [])
+    assert fleet.store.rows.callbacks_claimed.keys() == fleet.store.rows.callbacks.keys()
 
 
 def test_the_strangers_of_a_batch_are_asked_for_at_once(make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
