@@ -48,13 +48,18 @@ def look_after(tick: Tick, at: Input, tx: Transaction) -> None:
 
 
 def ask_now(tick: Tick, at: Input, tx: Transaction, attempt: Attempt) -> None:
-    """Ask the rail of an attempt at once, and soon again should the answer get lost."""
+    """Ask the rail of an attempt at once, and soon again should the answer get lost.
+
+    `attempt` is as it was before the claim: one that follows another within the shortest pause is not asked about by
+    itself. Where the outcome is open a timer that no claim puts off asks; where it is not, the first one has asked."""
     settings = tick.configuration.rails.get(attempt.rail)
     if settings is None:
         return
-    _poll(tick, tx, attempt)
+    seconds = backoff_of(settings, Standing.CLAIMED).after_seconds
+    before = attempt.claimed_at
+    if before is None or abs(tick.now - before) >= timedelta(seconds=seconds):
+        _poll(tick, tx, attempt)
     if tx.state is State.SUBMITTED and attempt.number == len(tx.attempts):
-        seconds = backoff_of(settings, Standing.CLAIMED).after_seconds
         tick.rearm(tx, at.partition, tick.now + timedelta(seconds=seconds))
 
 
