@@ -16,13 +16,14 @@ from typing import Final
 from zentra.actors.memory import Missing, MissingGround
 from zentra.actors.tick import CASE_DEADLINE, Input, Tick, derived_id
 from zentra.runtime.messages import RailReported, TimerFired
-from zentra.runtime.ports import WAITING_MAX, CaseRow, WaitingCallback
+from zentra.runtime.ports import STRANGERS_MORE, STRANGERS_OPEN_MAX, WAITING_MAX, CaseRow, WaitingCallback
 from zentra.runtime.rails.port import RailOutcome
 from zentra.runtime.rails.routing import parse_reference
 
 __all__ = ["KIND", "fire", "met", "named_by"]
 
 KIND: Final = "stranger"
+KIND_OF_CASE: Final = "unknown_reference"
 FIRST_LOOK_SECONDS: Final = 0.5
 LOOK_SECONDS_MAX: Final = 15.0
 WAIT_SECONDS: Final = 30.0  # of a rail that is not set up any more
@@ -35,6 +36,9 @@ def met(tick: Tick, at: Input, outcome: RailOutcome, cause: str, *, hopeless: bo
         return
     waiting = _waiting_for(tick, (outcome.rail, outcome.reference))
     if not waiting:  # it was taken up before, and comes again
+        return
+    if (tick.now - waiting[0].at).total_seconds() >= _lasts(tick, outcome.rail):  # the actor has ended, or is late
+        _open_case(tick, outcome.rail, outcome.reference, outcome.status, cause)
         return
     key = derived_id(KIND, outcome.rail, outcome.reference)
     due = waiting[0].at + timedelta(seconds=FIRST_LOOK_SECONDS)  # no timer of this actor is due before that
@@ -63,14 +67,19 @@ def fire(tick: Tick, at: Input, event: TimerFired, apply: Callable[[Tick, Input,
         if len(waiting) >= WAITING_MAX and len(tick.writes.callbacks_claimed) > before:  # there may be more of them
             tick.timer(KIND, event.key, event.name, at.partition, "-", tick.now)
         return
-    settings = tick.configuration.rails.get(place[0])
-    lasts = settings.stranger_wait_seconds if settings is not None else WAIT_SECONDS
+    lasts = _lasts(tick, place[0])
     waited = max((tick.now - waiting[0].at).total_seconds(), 0.0)
     if waited >= lasts:
         _open_case(tick, *place, waiting[0].outcome.status, waiting[0].outcome.event_id or event.name)
         return
     pause = min(max(waited, FIRST_LOOK_SECONDS), LOOK_SECONDS_MAX, lasts - waited)
     tick.timer(KIND, event.key, event.name, at.partition, "-", tick.now + timedelta(seconds=pause))
+
+
+def _lasts(tick: Tick, rail: str) -> float:
+    """Return how long a stranger of a rail waits."""
+    settings = tick.configuration.rails.get(rail)
+    return settings.stranger_wait_seconds if settings is not None else WAIT_SECONDS
 
 
 def _waiting_for(tick: Tick, place: tuple[str, str]) -> tuple[WaitingCallback, ...]:
@@ -98,9 +107,25 @@ def _attempt_known(tick: Tick, reference: str) -> bool:
 
 
 def _open_case(tick: Tick, rail: str, reference: str, status: str, cause: str) -> None:
-    """Open a case for what names no attempt of ours; the raw callback is kept beside it."""
+    """Open a case for what names no attempt of ours, unless one is open; the raw callback is kept beside it.
+
+    Its id follows from the report that it was opened for, so that one which comes after somebody has resolved the case
+    opens another. Of a rail STRANGERS_OPEN_MAX are open, by about as many as there are workers; one stands for the
+    rest."""
+    if rail not in tick.batch.strangers:
+        raise MissingGround(Missing(strangers={rail}))
+    now = [row.detail["reference"] for row in tick.writes.cases_opened if _is_about(row, rail)]
+    open_ = tick.batch.strangers[rail].union(now)
     detail = {"rail": rail, "reference": reference, "status": str(status), "cause": cause}
-    case = derived_id("unknown_reference", rail, reference)
+    if reference not in open_ and len(open_) >= STRANGERS_OPEN_MAX:
+        detail |= {"reference": STRANGERS_MORE, "first": reference, "reason": "more of these: their callbacks are kept"}
+    if detail["reference"] in open_:
+        return
+    case = derived_id(KIND_OF_CASE, rail, detail["reference"], cause)
     tick.writes.cases_opened.append(
-        CaseRow(case, "-", None, None, "unknown_reference", detail, tick.now, tick.now + CASE_DEADLINE)
+        CaseRow(case, "-", None, None, KIND_OF_CASE, detail, tick.now, tick.now + CASE_DEADLINE)
     )
+
+
+def _is_about(row: CaseRow, rail: str) -> bool:
+    return row.kind == KIND_OF_CASE and row.detail["rail"] == rail

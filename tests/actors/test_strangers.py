@@ -15,7 +15,7 @@ from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.messages import RailReported
 from zentra.runtime.partitions import callback_key
-from zentra.runtime.ports import WAITING_MAX
+from zentra.runtime.ports import STRANGERS_MORE, WAITING_MAX
 from zentra.runtime.rails.routing import parse_reference
 
 WAITS = 30.0  # RailSettings.stranger_wait_seconds
@@ -234,3 +234,50 @@ def test_the_strangers_of_a_batch_are_asked_for_at_once(make_fleet: MakeFleet, m
     assert len(strangers(fleet)) == 50
     assert sum(asked) == 50, "each once"
     assert len(asked) <= len(fleet.store.lease_rows), "and all of a batch together"
+
+
+def resolve(fleet: Fleet) -> None:
+    for file in fleet.store.rows.cases.values():
+        file.status = "resolved"
+
+
+def test_a_stranger_that_comes_after_its_case_was_resolved_opens_a_fresh_one(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    for number in range(3):
+        for again in range(2):
+            fleet.report(outcome(intent, "succeeded", event=f"evt-{number}-{again}", reference="stranger-1"))
+            fleet.advance(WAITS + 1)
+            assert (fleet.cases(), strangers(fleet)) == (UNKNOWN, [])
+        resolve(fleet)
+        fleet.advance(WAITS + 1)
+        assert fleet.cases() == [], "nothing but another callback opens it again"
+    assert len(fleet.store.rows.cases) == 3
+
+
+def test_of_the_same_attempt_of_another_rail_a_fresh_case_is_opened_as_well(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    for number in range(3):
+        for again in range(2):
+            fleet.report(outcome(intent, "succeeded", event=f"evt-{number}-{again}", rail="beta"))
+            fleet.run_until_idle()
+        assert fleet.cases() == UNKNOWN
+        resolve(fleet)
+
+
+def test_past_so_many_open_cases_of_a_rail_one_stands_for_the_rest(
+    make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("zentra.actors.strangers", "zentra.bench.twins.store_rows"):
+        monkeypatch.setattr(f"{module}.STRANGERS_OPEN_MAX", 5)
+    fleet = make_fleet()
+    for wave in range(2):
+        for number in range(20):
+            reference = f"stranger-{wave}-{number}"
+            fleet.report(outcome("a" * 32, "succeeded", event=reference, reference=reference))
+        fleet.advance(WAITS + 1)
+        more = [f.row.detail for f in fleet.store.rows.cases.values() if f.row.detail["reference"] == STRANGERS_MORE]
+        assert [one["rail"] for one in more] == ["alpha"]
+        assert len(fleet.cases()) == 6
+    fleet.report(outcome("a" * 32, "succeeded", event="evt-b", reference="stranger-b", rail="beta"))
+    fleet.advance(WAITS + 1)
+    assert len(fleet.cases()) == 7, "each rail for itself"
