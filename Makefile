@@ -24,7 +24,7 @@ dev: $(STAMP)  ## run everything on this machine: servers, gateway, worker, sand
 	$(BIN)/zentra dev
 
 test: $(STAMP)  ## run the whole test suite against real servers
-	$(BIN)/python -m pytest
+	$(BIN)/python -m tests
 
 check: lint  ## format, lint, types and the fast tests
 	$(BIN)/python -m pytest -q -m 'not service and not slow'

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from zentra.bench.conformance.beliefs import repeated, shows
 from zentra.bench.conformance.calls import MISSPELT
 from zentra.bench.conformance.rule import UNREADABLE, Ground, Rule, expect
 from zentra.bench.conformance.specimen import REFERENCE, Said, Word
@@ -139,6 +140,18 @@ async def texts(ground: Ground) -> None:
                 expect(sound, f"a callback that names {odd[:20]!r} is believed as it stands")
 
 
+async def secrets(ground: Ground) -> None:
+    """A partner that repeats our secret in a callback does not tell it to the tenant."""
+    known = [text for text in (ground.settings.secret, *ground.settings.secrets.values()) if text]
+    for text in known:
+        for word in TOLD:
+            told = ground.specimen.callback(Said(word, remark=f"no: {text}"))
+            for raw in () if told is None else repeated(told, text):
+                seen = _tried(ground.rail, raw, ground.specimen.prove(ground.settings, raw, NOW))
+                leaks = isinstance(seen, RailOutcome) and shows(seen, text)
+                expect(not leaks, f"an outcome holds a secret that the callback {raw[:200]!r} repeats")
+
+
 async def pure(ground: Ground) -> None:
     """Verification stands before everything, so it may not wait, and it can be done again for evidence."""
     raw = ground.callback(Said("succeeded"))
@@ -228,6 +241,7 @@ CALLBACK_RULES: Final = tuple(
         (unreadable, "E2.11", "what cannot be read is refused as malformed, never an error of ours"),
         (misspelt, "E2.12", "a success whose amount cannot be read is not believed"),
         (texts, "E2.11", "an id that is no printable text of at most 200 characters is refused, or not taken over"),
+        (secrets, "E2.11", "no secret is in what a callback is taken to say, wherever the partner repeats it"),
         (pure, "E2.11", "verifying asks nobody and depends on nothing but the callback"),
         (timely, "E2.1", "a proof that has a time is good for minutes"),
         (networks, "E2.11", "callbacks may be confined to the partner's networks; whoever has no address is refused"),

@@ -10,9 +10,10 @@ import msgspec
 
 from zentra.bench.conformance.specimen import REFERENCE, Reply, Said, Specimen
 from zentra.bench.conformance.standin import Fault, StandIn
+from zentra.gateway.outward.rail_http import ADAPTER_FAILED
 from zentra.runtime.rails.port import Rail, RailOutcome, RailSettings, Submission
 
-__all__ = ["UNREADABLE", "Broken", "Ground", "Need", "Rule", "expect", "ground", "submission"]
+__all__ = ["UNREADABLE", "Broken", "Ground", "Need", "Rule", "expect", "ground", "known", "submission", "taken"]
 
 Need = Literal["anything", "calls_out", "calls_back"]
 
@@ -58,14 +59,14 @@ class Ground(NamedTuple):
     rail: Rail
 
     async def submit(self, answer: Reply | Fault, **changes: Any) -> RailOutcome:
-        """Return what the adapter makes of an answer to a submit."""
+        """Return what the adapter makes of an answer to a submit. Raises Broken where it raised itself."""
         self.partner.reply = lambda asked: answer
-        return await self.rail.submit(submission(self.settings, **changes))
+        return _sound(await self.rail.submit(submission(self.settings, **changes)), answer)
 
     async def poll(self, answer: Reply | Fault) -> RailOutcome:
-        """Return what the adapter makes of an answer to a poll."""
+        """Return what the adapter makes of an answer to a poll. Raises Broken where it raised itself."""
         self.partner.reply = lambda asked: answer
-        return await self.rail.poll(REFERENCE)
+        return _sound(await self.rail.poll(REFERENCE), answer)
 
     def verify(self, raw: bytes, now: float, **headers: str) -> RailOutcome:
         """Return what the adapter reads in a callback that proves itself."""
@@ -82,6 +83,13 @@ class Ground(NamedTuple):
     def remade(self, **changes: Any) -> Rail:
         """Return the adapter with other settings; whoever asks for it closes it."""
         return self.specimen.make(msgspec.structs.replace(self.settings, **changes))
+
+
+def _sound(outcome: RailOutcome, answer: Reply | Fault) -> RailOutcome:
+    """`HttpRail` turns what an adapter raises into an outcome; in an adapter that is a fault all the same."""
+    if outcome.reason == ADAPTER_FAILED:
+        raise Broken(f"the adapter raised when it met {str(answer)[:200]}; the log says where: rail adapter failed")
+    return outcome
 
 
 @asynccontextmanager
@@ -106,3 +114,19 @@ def expect(holds: bool, sentence: str) -> None:
     """Raise Broken unless `holds`."""
     if not holds:
         raise Broken(sentence)
+
+
+def taken(ground: Ground, said: Said) -> Reply:
+    """Return the partner's answer to a submit that it took. Raises Broken where it has none."""
+    reply = ground.specimen.submitted(said) or ground.specimen.submitted(said._replace(word="pending"))
+    if reply is None:
+        raise Broken("a submit can be answered neither pending nor succeeded")
+    return reply
+
+
+def known(ground: Ground, said: Said) -> Reply:
+    """Return the partner's answer to a poll. Raises Broken where it has none."""
+    reply = ground.specimen.polled(said)
+    if reply is None:
+        raise Broken(f"a poll cannot be answered {said.word}")
+    return reply

@@ -19,7 +19,9 @@ REFERENCE = "0190f0c2a5b47c1e8d3f6a7b8c9d0e1f01"
 
 
 class Said(NamedTuple):
-    """One statement of the partner in neutral words; `nonsense` is a status that its manual does not have."""
+    """One statement of the partner in neutral words; `nonsense` is a status that its manual does not have.
+
+    Where answers are JSON the suite writes its remarks into them itself, so `remark` is for every other format."""
 
     word: Word
     reference: str = REFERENCE
@@ -27,6 +29,7 @@ class Said(NamedTuple):
     currency: str = "NGN"
     event_id: str = "evt-1"
     misspelt: str | None = None  # what stands where the amount should
+    remark: str = "said"  # what the partner writes for people, where its words have room for that
 
     def amount(self, spell: Callable[[int, str], str]) -> str:
         """Return the amount as the partner writes it: by `spell(minor, currency)`, unless it is to be misspelt."""
@@ -65,6 +68,7 @@ class Specimen(ABC):
     calls_out: ClassVar[bool] = True  # it asks over HTTP below `settings.base_url`
     calls_back: ClassVar[bool] = True
     names_amounts: ClassVar[bool] = True  # the partner's statements name amount and currency
+    names_currency: ClassVar[bool] = True  # without it the account has one currency, and the adapter refuses others
     echoes_reference: ClassVar[bool] = True  # the partner's statements name our reference
     plays_scenarios: ClassVar[bool] = False  # only a sandbox is told what to play
     currencies: ClassVar[tuple[str, ...]] = ("NGN", "JPY", "KWD")  # with two, no and three digits behind the point
@@ -79,7 +83,9 @@ class Specimen(ABC):
         """Return the adapter."""
 
     def asked(self, request: Request) -> Asked | None:
-        """Return what a request asks of a payment; None where it is about something else, such as a token."""
+        """Return what a request asks of a payment; None where it is about something else, such as a token.
+
+        It must not raise: what it raises is reported as the specimen's own fault."""
         raise NotImplementedError
 
     def beside(self, request: Request) -> Reply:

@@ -35,6 +35,7 @@ class StandIn:
         self.asked: list[Asked] = []
         self.requests: list[Request] = []  # those about a payment
         self.together_max = 0
+        self.fault: str | None = None  # what the specimen raised while it read a request
         self._specimen = specimen
         self._together = 0
         self._gate = asyncio.Event()
@@ -58,8 +59,8 @@ class StandIn:
         self._gate.set()
 
     async def wait_asked(self, count: int) -> None:
-        """Return when so many requests about payments have arrived."""
-        while len(self.asked) < count:
+        """Return when so many requests about payments have arrived, or the specimen could not read one."""
+        while len(self.asked) < count and self.fault is None:
             self._arrived.clear()
             await self._arrived.wait()
 
@@ -89,9 +90,17 @@ class StandIn:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await _read(reader)
-        asked = self._specimen.asked(request)
+        try:
+            asked = self._specimen.asked(request)
+            beside = self._specimen.beside(request) if asked is None else None
+        except Exception as error:
+            told = f"the specimen cannot read {request.method} {request.path}: {type(error).__name__}: {error}"
+            self.fault = self.fault or told  # the first is the one to mend
+            self._arrived.set()
+            return
         if asked is None:
-            writer.write(_encoded(self._specimen.beside(request)))
+            if beside is not None:
+                writer.write(_encoded(beside))
             await writer.drain()
             return
         self.asked.append(asked)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from zentra.bench.conformance.beliefs import BELIEF_RULES
 from zentra.bench.conformance.callbacks import CALLBACK_RULES, nobody
 from zentra.bench.conformance.calls import CALL_RULES
 from zentra.bench.conformance.rule import Broken, Ground, Rule, expect, ground
@@ -60,6 +61,7 @@ RULES: Final[tuple[Rule, ...]] = (
          "anything", declared),
     Rule("never_raises", "DOMAIN 5", "whatever happens is an outcome; a stranger is refused", "anything", never_raises),
     *CALL_RULES,
+    *BELIEF_RULES,
     *CALLBACK_RULES,
 )  # fmt: skip
 """Every rule, in the order in which they are worth reading."""
@@ -74,6 +76,14 @@ def rules_for(specimen: Specimen) -> list[Rule]:
 
 
 async def check(rule: Rule, specimen: Specimen) -> None:
-    """Return where the specimen's adapter keeps the rule. Raises Broken, and whatever the adapter raises."""
+    """Return where the specimen's adapter keeps the rule. Raises Broken, and whatever the adapter raises.
+
+    Where the specimen itself cannot read a request, that is what is raised, whatever came of it."""
     async with ground(specimen) as made:
-        await rule.run(made)
+        try:
+            await rule.run(made)
+        except Exception:
+            if made.partner.fault is None:
+                raise
+        if made.partner.fault is not None:
+            raise Broken(made.partner.fault)

@@ -35,7 +35,7 @@ class Flutter(Specimen):
     def settings(self, base_url: str) -> RailSettings:
         return RailSettings(
             "flutter", "flutter", base_url, "secret-hash", "http://127.0.0.1:9/hook", not_found_lies_seconds=10.0,
-            secrets={"api_key": "api-key"},
+            secrets={"api_key": "api-key-1"},
         )
 
     def make(self, settings: RailSettings) -> Rail:

@@ -226,6 +226,8 @@ class GtbankRail(HttpRail):
         if 400 <= answer.status < 500:
             refused = json_body(refused_decoder, answer.body)
             status = ERRORS[refused.code][trust == "polled"] if refused and refused.code in ERRORS else _S.UNKNOWN
+            if status is _S.NOT_FOUND and answer.status != 404:
+                status = _S.UNKNOWN
             reason = refused.code.lower() if refused else f"http_{answer.status}"
             return self.outcome(reference, status, trust, reason=reason, raw=answer.body)
         said = json_body(transfer_decoder, answer.body)

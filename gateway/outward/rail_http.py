@@ -7,6 +7,10 @@ and how a callback proves itself. `docs/adapters.md` walks through one. The inva
 - A submit without an answer is `not_accepted` only where no connection was ever made; every other failure is `unknown`,
   because the rail may have the payment. A poll without an answer is `unknown`.
 - A success whose amount or currency cannot be read is `unknown`: nobody has said what was paid.
+- Whatever an adapter reads, an answer is believed with a 2xx only, but for a refused submit and a "not found", which
+  may be 4xx; an answer about another reference, and half an answer, is `unknown`.
+- An adapter that raises has its outcome too: `not_accepted` while nothing was sent, `unknown` from then on.
+- No secret of the rail, and no credential that was sent, is in what an outcome tells people.
 - A submit that waits for its turn has not begun, so its time-out does not run.
 """
 
@@ -15,8 +19,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import logging
+import re
+import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, TypeVar
 
 import aiohttp
@@ -46,9 +53,28 @@ from zentra.runtime.tracing import traceparent
 if TYPE_CHECKING:
     from zentra.gateway.spans import Span, Spans
 
-__all__ = ["SCENARIO_HEADER", "Call", "HttpRail", "Unanswered", "json_body", "same_text"]
+__all__ = [
+    "ADAPTER_FAILED",
+    "SCENARIO_HEADER",
+    "Call",
+    "HttpRail",
+    "NotSent",
+    "Unanswered",
+    "json_body",
+    "same_text",
+    "without_secrets",
+]
+
+logger = logging.getLogger(__name__)
 
 SCENARIO_HEADER: Final = "x-simulator-scenario"
+ADAPTER_FAILED: Final = "adapter_failed"
+"""The reason of an outcome that was made because the adapter raised."""
+HIDDEN: Final = "[redacted]"
+WHOLE_BELOW: Final = 8  # a secret shorter than this is looked for as a word: "s" is in half of all reasons
+CREDENTIALS_MAX: Final = 256  # of those that were sent; what was sent longer ago is forgotten first
+CREDENTIAL: Final = re.compile(r"auth|token|secret|signature|api-?key|cookie|password", re.IGNORECASE)
+ABOUT_US: Final = frozenset({401, 403, 407, 408, 429})  # of our key or our pace, never of the reference
 _JSON: Final = {"content-type": "application/json"}
 _T = TypeVar("_T")
 
@@ -65,6 +91,14 @@ class Call(NamedTuple):
     headers: Mapping[str, str] = _JSON
 
 
+class NotSent(Exception):
+    """Raised by `submit_call` for a payment that this partner cannot be asked for; `reason` is the adapter's word."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class Unanswered(NamedTuple):
     """A call that has no answer; `sent` is whether anything of it can have reached the rail."""
 
@@ -77,6 +111,8 @@ class HttpRail(ABC):
 
     declaration: ClassVar[Declaration]
     """What the adapter knows of the rail's ways; every adapter has its own."""
+    refuses_with: ClassVar[range] = range(400, 500)
+    """The HTTP statuses beside 2xx with which the rail's own word may be a refused submit or a "not found"."""
 
     def __init__(self, settings: RailSettings, http: OutwardHttp | None = None, spans: Spans | None = None) -> None:
         """`http` is shared and stays open when the rail closes; without one the rail makes and closes its own. `spans`
@@ -86,6 +122,7 @@ class HttpRail(ABC):
         self._shared = http is not None
         self._http = http
         self._turns = asyncio.Semaphore(settings.concurrency_max)
+        self._credentials: dict[str, None] = {}
 
     @property
     def settings(self) -> RailSettings:
@@ -96,7 +133,7 @@ class HttpRail(ABC):
 
     @abstractmethod
     def submit_call(self, submission: Submission) -> Call:
-        """Return the request that asks the rail to pay."""
+        """Return the request that asks the rail to pay. Raises `NotSent` for what the rail cannot be asked."""
 
     @abstractmethod
     def read_submit(self, answer: Answer, submission: Submission) -> RailOutcome:
@@ -125,31 +162,61 @@ class HttpRail(ABC):
     async def submit(self, submission: Submission) -> RailOutcome:
         """Ask the rail to pay; return what it answered. Ambiguity is `unknown`, never an exception."""
         cause = Cause(submission.trace, submission.tracestate, submission.sequence)
-        call, reference = self.submit_call(submission), submission.reference
+        reference = submission.reference
+        try:
+            call = self.submit_call(submission)
+        except NotSent as refused:
+            return self.outcome(reference, OutcomeStatus.NOT_ACCEPTED, "direct", reason=refused.reason)
+        except Exception as error:  # whatever it was, not one byte has left
+            self._tell_failed("submit_call", reference, error)
+            return self.outcome(reference, OutcomeStatus.NOT_ACCEPTED, "direct", reason=ADAPTER_FAILED)
         if submission.scenario is not None and self._settings.options.get("simulator") == "true":
             call = call._replace(headers={**call.headers, SCENARIO_HEADER: submission.scenario})
-        async with _Following(self._spans, call, self._base_url, self._settings.name, reference, cause) as following:
-            answer = await self.exchange(call, following.headers)
-            if isinstance(answer, Unanswered):
-                status = OutcomeStatus.UNKNOWN if answer.sent else OutcomeStatus.NOT_ACCEPTED
-                outcome = self.outcome(reference, status, "direct", reason=answer.reason)
-            else:
-                outcome = self.read_submit(answer, submission)
-            return following.ended(answer, outcome)
+        return await self._ask(call, reference, cause, "direct", lambda answer: self.read_submit(answer, submission))
 
     async def poll(self, reference: str, cause: Cause = UNKNOWN_CAUSE) -> RailOutcome:
         """Ask the rail what became of a reference. Ambiguity is `unknown`, never an exception."""
-        call = self.poll_call(reference)
+        try:
+            call = self.poll_call(reference)
+        except Exception as error:  # a question that cannot be put has no answer
+            self._tell_failed("poll_call", reference, error)
+            return self.outcome(reference, OutcomeStatus.UNKNOWN, "polled", reason=ADAPTER_FAILED)
+        return await self._ask(call, reference, cause, "polled", lambda answer: self.read_poll(answer, reference))
+
+    async def _ask(
+        self, call: Call, reference: str, cause: Cause, trust: Asking, read: Callable[[Answer], RailOutcome]
+    ) -> RailOutcome:
         async with _Following(self._spans, call, self._base_url, self._settings.name, reference, cause) as following:
-            answer = await self.exchange(call, following.headers)
+            try:
+                answer = await self.exchange(call, following.headers)
+            except Exception as error:  # an adapter's own exchange: how far it came nobody can tell
+                self._tell_failed("exchange", reference, error)
+                answer = Unanswered(ADAPTER_FAILED, sent=True)
             if isinstance(answer, Unanswered):
-                outcome = self.outcome(reference, OutcomeStatus.UNKNOWN, "polled", reason=answer.reason)
+                lost = trust == "polled" or answer.sent
+                status = OutcomeStatus.UNKNOWN if lost else OutcomeStatus.NOT_ACCEPTED
+                outcome = self.outcome(reference, status, trust, reason=answer.reason)
             else:
-                outcome = self.read_poll(answer, reference)
+                try:
+                    outcome = self.believed(read(answer), answer, reference, trust)
+                except Exception as error:  # the rail has said something, and nobody knows what
+                    self._tell_failed("read", reference, error)
+                    outcome = self.outcome(
+                        reference, OutcomeStatus.UNKNOWN, trust, reason=ADAPTER_FAILED, raw=answer.body
+                    )
             return following.ended(answer, outcome)
+
+    def _tell_failed(self, where: str, reference: str, error: Exception) -> None:
+        told = self._hidden("".join(traceback.format_exception(error)))
+        logger.error(
+            "rail adapter failed",
+            extra={"rail": self._settings.name, "reference": reference, "where": where, "error": told},
+        )
 
     async def exchange(self, call: Call, headers: Mapping[str, str]) -> Answer | Unanswered:
         """Make one request with these headers on top of the call's own; an adapter that has to log in does it here."""
+        sent = {**(call.headers if call.body is not None else _without_type(call.headers)), **headers}
+        self.note_credentials(sent)
         try:
             async with self._turns:
                 http = self._opened()
@@ -157,7 +224,7 @@ class HttpRail(ABC):
                     call.method,
                     self._base_url + call.path,
                     body=call.body,
-                    headers={**(call.headers if call.body is not None else _without_type(call.headers)), **headers},
+                    headers=sent,
                     timeout=http.timeout(self._settings.submit_timeout_seconds),
                 )
         except (aiohttp.ClientError, OSError, AddressRefused) as error:
@@ -177,6 +244,46 @@ class HttpRail(ABC):
             )
         return self._http
 
+    # How far a statement is believed, and what of it is told.
+
+    def believed(self, outcome: RailOutcome, answer: Answer, reference: str, trust: Asking) -> RailOutcome:
+        """Return what an adapter read in an answer, as far as any adapter may believe one, without our secrets."""
+        status, code, reason = outcome.status, answer.status, None
+        nothing = OutcomeStatus.NOT_ACCEPTED if trust == "direct" else OutcomeStatus.NOT_FOUND
+        if outcome.reference != reference:
+            reason = "answer_malformed"
+        elif status is not OutcomeStatus.UNKNOWN:
+            refused = code in self.refuses_with and status is nothing and (trust == "direct" or code not in ABOUT_US)
+            if answer.cut or (trust == "direct" and status is OutcomeStatus.NOT_FOUND):
+                reason = "answer_malformed"
+            elif not 200 <= code < 300 and not refused:
+                reason = f"http_{code}"
+        if reason is not None:
+            return self.outcome(reference, OutcomeStatus.UNKNOWN, trust, reason=reason, raw=answer.body)
+        told = self._told(outcome.reason), self._told(outcome.provider_reference)
+        if told == (outcome.reason, outcome.provider_reference):
+            return outcome
+        return msgspec.structs.replace(outcome, reason=told[0], provider_reference=told[1])
+
+    def note_credentials(self, headers: Mapping[str, str]) -> None:
+        """Keep what these headers of a request show of us out of outcomes; `exchange` does it for what it sends."""
+        for name, value in headers.items():
+            if CREDENTIAL.search(name):
+                for text in (value, value.partition(" ")[2]):
+                    if text and text not in self._credentials:
+                        self._credentials[text] = None
+        while len(self._credentials) > CREDENTIALS_MAX:
+            del self._credentials[next(iter(self._credentials))]
+
+    def _hidden(self, text: str) -> str:
+        known = (self._settings.secret, *self._settings.secrets.values(), *self._credentials)
+        return without_secrets(text, known) or ""
+
+    def _told(self, text: str | None) -> str | None:
+        """Return a partner's text as it may be told: short, printable, without our secrets."""
+        plain = plain_text(text)
+        return None if plain is None else plain_text(self._hidden(plain))
+
     # How a statement is made.
 
     def outcome(
@@ -193,7 +300,7 @@ class HttpRail(ABC):
             rail=self._settings.name,
             reference=reference,
             status=status,
-            reason=plain_text(reason),
+            reason=self._told(reason),
             trust=trust,
             raw_digest=None if raw is None else raw_digest(raw),
         )
@@ -214,11 +321,15 @@ class HttpRail(ABC):
         """Return what the rail said of a reference; `status` is None where the adapter's table lacks its word.
 
         What cannot be believed as it stands is `unknown`, with the reason. Raises `CallbackRejected` for a callback
-        whose reference or event id is no text that can be kept (`plain_text`)."""
-        if trust not in ("direct", "polled") and not (
-            plain_text(reference) and (event_id is None or plain_text(event_id))
-        ):
-            raise self.malformed()
+        whose reference or event id is no text that can be kept (`plain_text`), and for a reference with a secret in it;
+        an event id with one is left out, so that the digest of the body stands for it."""
+        if trust not in ("direct", "polled"):
+            if not plain_text(reference) or not (event_id is None or plain_text(event_id)):
+                raise self.malformed()
+            if self._hidden(reference) != reference:
+                raise self.malformed()
+            if event_id is not None and self._hidden(event_id) != event_id:
+                event_id = None
         currency = currency if currency is not None and is_currency(currency) else None
         if status is None:
             status, reason = OutcomeStatus.UNKNOWN, "status_unrecognised"
@@ -230,9 +341,9 @@ class HttpRail(ABC):
             status=status,
             minor=minor,
             currency=currency,
-            provider_reference=plain_text(provider_reference),
+            provider_reference=self._told(provider_reference),
             event_id=event_id,
-            reason=plain_text(reason),
+            reason=self._told(reason),
             trust=trust,
             raw_digest=raw_digest(raw),
         )
@@ -264,6 +375,20 @@ def json_body(decoder: msgspec.json.Decoder[_T], raw: bytes) -> _T | None:
         return decoder.decode(raw)
     except (ValueError, RecursionError):  # MsgspecError is a ValueError, and so is what bytes outside UTF-8 raise
         return None
+
+
+def without_secrets(text: str | None, secrets: Iterable[str]) -> str | None:
+    """Return a text with "[redacted]" wherever one of the secrets stands, in upper or lower case; None for None."""
+    if text is None:
+        return None
+    for secret in sorted(secrets, key=len, reverse=True):
+        if not secret or secret.lower() not in text.lower():
+            continue
+        pattern = re.escape(secret)
+        if len(secret) < WHOLE_BELOW:
+            pattern = f"(?<![0-9A-Za-z]){pattern}(?![0-9A-Za-z])"
+        text = re.sub(pattern, HIDDEN, text, flags=re.IGNORECASE)
+    return text
 
 
 def same_text(expected: str, shown: str) -> bool:

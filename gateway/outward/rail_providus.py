@@ -4,6 +4,7 @@ Whoever has once seen a callback could write another one, so what it says is `sh
 answer to the poll is what counts. The invariants kept here:
 
 - `not_accepted` is said only for a response code that the bank gives before it takes anything, in its own JSON.
+- A poll finds nothing only with a 200; a client error of a poll is about us and not about the payment.
 - A code that is not in the table is `unknown`, and so is every HTTP status by which the bank says nothing.
 - Requests and callbacks carry X-Auth-Signature, the SHA-512 in hex of "ClientId:ClientSecret" (`options.client_id` and
   `secret`).
@@ -71,6 +72,7 @@ CODES: Final[Mapping[str, tuple[OutcomeStatus, OutcomeStatus]]] = {
 }
 # fmt: on
 CODED: Final = frozenset({200, 400, 401, 404, 422})  # HTTP statuses with which the bank still says a code of its own
+REFUSABLE: Final = {"direct": CODED, "polled": frozenset({200})}  # with which nothing was taken, or nothing is found
 ACKS: Final = {
     Verdict.TAKEN: ("00", "success"),
     Verdict.DUPLICATE: ("01", "duplicate transaction"),
@@ -175,7 +177,7 @@ class ProvidusRail(HttpRail):
         if said is None or said.transaction_reference not in (reference, None):
             return self.outcome(reference, _S.UNKNOWN, trust, reason="answer_malformed", raw=answer.body)
         status = CODES.get(said.response_code, (None, None))[trust == "polled"]
-        nothing_taken = status in (_S.NOT_ACCEPTED, _S.NOT_FOUND)
+        nothing_taken = status in (_S.NOT_ACCEPTED, _S.NOT_FOUND) and answer.status in REFUSABLE[trust]
         if status is not None and not nothing_taken and (answer.status, said.transaction_reference) != (200, reference):
             return self.outcome(reference, _S.UNKNOWN, trust, reason="answer_malformed", raw=answer.body)
         return self._stated(said, reference, status, trust, answer.body)

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import msgspec
 
 from zentra.gateway.outward.http import Answer
-from zentra.gateway.outward.rail_http import Call, HttpRail, json_body
+from zentra.gateway.outward.rail_http import Call, HttpRail, json_body, without_secrets
 from zentra.runtime.rails.port import (
     CallbackCode,
     CallbackRejected,
@@ -121,7 +121,8 @@ def verify_sandbox_callback(rail: str, secret: str, raw: bytes, headers: Mapping
     except ValueError:  # MsgspecError is one, and so is what bytes that are not UTF-8 raise
         raise CallbackRejected(rail, CallbackCode.BODY_MALFORMED) from None
     minor = minor_from_text(body.amount)
-    if not plain_text(body.event_id) or not plain_text(body.reference) or minor is None:
+    names = (body.event_id, body.reference)
+    if not all(plain_text(name) and without_secrets(name, (secret,)) == name for name in names) or minor is None:
         raise CallbackRejected(rail, CallbackCode.BODY_MALFORMED)
     status = STATUSES.get(body.status)
     return RailOutcome(
@@ -129,8 +130,8 @@ def verify_sandbox_callback(rail: str, secret: str, raw: bytes, headers: Mapping
         reference=body.reference,
         status=status or OutcomeStatus.UNKNOWN,
         minor=minor,
-        currency=body.currency,
-        provider_reference=body.provider_reference,
+        currency=without_secrets(body.currency, (secret,)),
+        provider_reference=without_secrets(plain_text(body.provider_reference), (secret,)),
         event_id=body.event_id,
         reason=None if status else "status_unrecognised",
         trust="body_signed",
@@ -142,6 +143,7 @@ class SandboxRail(HttpRail):
     """The sandbox rail over HTTP."""
 
     declaration = SANDBOX_DECLARATION
+    refuses_with = range(400, 504)  # it plays a rail that is out of service and says itself that it took nothing
 
     def submit_call(self, submission: Submission) -> Call:
         """Return the request that asks the rail to pay."""
@@ -180,9 +182,9 @@ class SandboxRail(HttpRail):
         body = json_body(payment_decoder, answer.body) or PaymentBody(status="")
         raw, reason = answer.body, None
         status: OutcomeStatus | None
-        if trust == "direct" and body.accepted is False:
+        if trust == "direct" and body.accepted is False and body.reference in (reference, None):
             status, reason = OutcomeStatus.NOT_ACCEPTED, body.status
-        elif trust == "polled" and answer.status == 404 and body.status == "not_found":
+        elif trust == "polled" and answer.status == 404 and (body.status, body.reference) == ("not_found", None):
             status = OutcomeStatus.NOT_FOUND
         elif answer.status not in (200, 202):
             return self.outcome(reference, OutcomeStatus.UNKNOWN, trust, reason=f"http_{answer.status}", raw=raw)

@@ -10,13 +10,16 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote
 
+import msgspec
+
 from zentra.bench.conformance.suite import Asked, Reply, Request, Said, Specimen
 from zentra.bench.twins.rails import ScriptedRail
 from zentra.gateway.outward.rail_gtbank import GtbankRail
+from zentra.gateway.outward.rail_http import Call, NotSent
 from zentra.gateway.outward.rail_inline import InlineRail
-from zentra.gateway.outward.rail_providus import ProvidusRail
+from zentra.gateway.outward.rail_providus import ProvidusRail, Statement
 from zentra.gateway.outward.rail_sandbox import SandboxRail
-from zentra.runtime.rails.port import Ack, Rail, RailSettings
+from zentra.runtime.rails.port import Ack, Declaration, Rail, RailOutcome, RailSettings, Submission
 
 __all__ = ["SPECIMENS"]
 
@@ -131,6 +134,37 @@ class Providus(Specimen):
         }
 
 
+class SingleRail(ProvidusRail):
+    """An account in the currency that the operator says, of a bank that names none."""
+
+    declaration = Declaration(
+        "shared_secret", not_found_lies_seconds=30.0, secrets=("callback",), options=("client_id", "currency")
+    )
+
+    def submit_call(self, submission: Submission) -> Call:
+        if submission.currency != self.settings.options["currency"]:
+            raise NotSent("currency_unsupported")
+        return super().submit_call(submission)
+
+    def _stated(self, said: Statement, *rest: Any) -> RailOutcome:
+        said.currency_code = self.settings.options["currency"]
+        return super()._stated(said, *rest)
+
+
+class Single(Providus):
+    names_currency = False
+
+    def settings(self, base_url: str) -> RailSettings:
+        usual = super().settings(base_url)
+        return msgspec.structs.replace(usual, options=usual.options | {"currency": "NGN"})
+
+    def make(self, settings: RailSettings) -> Rail:
+        return SingleRail(settings)
+
+    def _statement(self, said: Said) -> dict[str, Any]:
+        return {name: value for name, value in super()._statement(said).items() if name != "currencyCode"}
+
+
 class Gtbank(Specimen):
     proof_headers = ("x-gtbank-signature",)
     words = {"pending": "PROCESSING", "succeeded": "COMPLETED", "declined": "FAILED", "refused": "REJECTED"}
@@ -205,4 +239,4 @@ class Inline(Specimen):
         return InlineRail(settings)
 
 
-SPECIMENS: tuple[Specimen, ...] = (Sandbox(), Providus(), Gtbank(), Twin(), Inline())
+SPECIMENS: tuple[Specimen, ...] = (Sandbox(), Providus(), Single(), Gtbank(), Twin(), Inline())

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from tests.contracts.rail_specimens import Gtbank, Inline, Providus, Sandbox
-from zentra.bench.conformance.suite import RULES, Broken, Reply, Said, Specimen, check, rules_for
+from zentra.bench.conformance.suite import RULES, Asked, Broken, Reply, Request, Said, Specimen, check, rules_for
 from zentra.gateway.outward.http import Answer
 from zentra.gateway.outward.rail_gtbank import GtbankRail
 from zentra.gateway.outward.rail_http import Call, Unanswered
@@ -145,6 +145,9 @@ class Traceless(ProvidusRail):
 class Talkative(ProvidusRail):
     """It tells the partner what to play, and keeps what the partner repeats."""
 
+    def believed(self, outcome: RailOutcome, answer: Answer, reference: str, trust: Any) -> RailOutcome:
+        return outcome
+
     def submit_call(self, submission: Submission) -> Call:
         call = super().submit_call(submission)
         return call._replace(headers={**call.headers, "x-plays": submission.scenario or "nothing"})
@@ -183,10 +186,75 @@ class Following(ProvidusRail):
 class Believing(ProvidusRail):
     """It reads the body whatever the status, and every 404 as the partner's word."""
 
+    def believed(self, outcome: RailOutcome, answer: Answer, reference: str, trust: Any) -> RailOutcome:
+        return outcome
+
     def read_poll(self, answer: Answer, reference: str) -> RailOutcome:
         if answer.status == 404:
             return self.outcome(reference, S.NOT_FOUND, "polled")
         return super().read_poll(answer._replace(status=200), reference)
+
+
+class Quoting(ProvidusRail):
+    """It hands on what the partner writes for people, in answers and in callbacks."""
+
+    def believed(self, outcome: RailOutcome, answer: Answer, reference: str, trust: Any) -> RailOutcome:
+        return outcome
+
+    def read_poll(self, answer: Answer, reference: str) -> RailOutcome:
+        return changed(super().read_poll(answer, reference), reason=remark(answer.body))
+
+    def verify_callback(
+        self, raw: bytes, headers: Mapping[str, str], now: float, peer: str | None = None
+    ) -> RailOutcome:
+        return changed(super().verify_callback(raw, headers, now, peer), reason=remark(raw))
+
+
+class Keen(ProvidusRail):
+    """It takes every refusal for the answer to its submit."""
+
+    def read_submit(self, answer: Answer, submission: Submission) -> RailOutcome:
+        outcome = super().read_submit(answer, submission)
+        refused = b'"51"' in answer.body
+        return changed(outcome, status=S.NOT_ACCEPTED) if refused else outcome
+
+
+class Raw(ProvidusRail):
+    """It makes its request where nobody catches it."""
+
+    async def submit(self, submission: Submission) -> RailOutcome:
+        self.submit_call(submission)
+        return await super().submit(submission)
+
+
+class Unread(Providus):
+    """A specimen that cannot read what is sent."""
+
+    def asked(self, request: Request) -> Asked | None:
+        raise LookupError("no such field")
+
+
+class Single(Providus):
+    """A partner that names no currency, because its account has one."""
+
+    names_currency = False
+
+
+class Finding(ProvidusRail):
+    """It finds nothing wherever the words stand, and leaves the rest to the shared code."""
+
+    def read_poll(self, answer: Answer, reference: str) -> RailOutcome:
+        if b'"25"' in answer.body:
+            return self.outcome(reference, S.NOT_FOUND, "polled")
+        return super().read_poll(answer, reference)
+
+
+class Fragile(ProvidusRail):
+    """It leaves it to the shared code to survive what it cannot read."""
+
+    def read_poll(self, answer: Answer, reference: str) -> RailOutcome:
+        json.loads(answer.body)
+        return super().read_poll(answer, reference)
 
 
 class Deaf(ProvidusRail):
@@ -271,6 +339,13 @@ class Crashing(ProvidusRail):
             raise
 
 
+def remark(raw: bytes) -> str | None:
+    try:
+        return str(json.loads(raw)["message"])
+    except (ValueError, TypeError, KeyError, IndexError):
+        return None
+
+
 def one_more(submission: Submission) -> Submission:
     return msgspec.structs.replace(submission, minor=max(1, submission.minor - 1))
 
@@ -302,7 +377,15 @@ PLANTS = [
     ("redirects",               Providus,   Following),
     ("nobody_there",            Providus,   changing(change=when(S.NOT_ACCEPTED, status=S.UNKNOWN))),
     ("once",                    Providus,   Eager),
+    ("client_errors",           Providus,   Believing),
+    ("found_nothing",           Providus,   Finding),
+    ("other_reference",         Providus,   Keen),
+    ("unsendable",              Providus,   Raw),
+    ("unsendable",              Single,     ProvidusRail),
+    ("unreadable",              Providus,   Fragile),
     ("secrets",                 Providus,   Talkative),
+    ("secrets",                 Providus,   Quoting),
+    ("callback_secrets",        Providus,   Quoting),
     ("scenarios",               Providus,   Talkative),
     ("turns",                   Providus,   Crowding),
     ("traces",                  Providus,   Traceless),
@@ -332,6 +415,14 @@ async def test_a_rule_finds_an_adapter_that_breaks_it(name: str, partner: type[S
     (rule,) = [rule for rule in rules_for(specimen) if rule.name == name]
     with pytest.raises((Broken, ValueError, RuntimeError)):
         await check(rule, specimen)
+
+
+@pytest.mark.parametrize("name", ["words", "turns", "silence", "secrets"])
+async def test_a_specimen_that_cannot_read_a_request_is_told_so_in_one_line(name: str) -> None:
+    (rule,) = [rule for rule in RULES if rule.name == name]
+    with pytest.raises(Broken) as broken:
+        await check(rule, Unread())
+    assert str(broken.value) == "the specimen cannot read POST /NIPFundTransfer: LookupError: no such field"
 
 
 def test_no_rule_is_without_a_plant() -> None:

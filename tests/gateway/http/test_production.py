@@ -138,7 +138,7 @@ async def test_a_gateway_serves_over_tls_to_every_server(secure: Secured, databa
     async with GatewayApp.opened(settings) as gateway:
         ready = await call(gateway.application, "GET", "/readyz")
         assert (ready.status, {name: check["ok"] for name, check in ready.json["checks"].items()}) == (
-            200, {"postgres": True, "redis": True, "nats": True},
+            200, {"postgres": True, "redis": True, "nats": True, "sealing": True},
         )  # fmt: skip
         headers = {"authorization": f"Bearer {keys.of('acme', 'developer')}"}
         answer = await call(gateway.application, "GET", "/runtime/intents/unknown", headers=headers)
