@@ -9,7 +9,7 @@ from typing import Final
 
 from zentra.actors.tick import Input, Poll, Tick
 from zentra.runtime.intents import facts as f
-from zentra.runtime.intents.transaction import Attempt, Transaction
+from zentra.runtime.intents.transaction import Attempt, Transaction, word_of
 from zentra.runtime.intents.vocabulary import Fact, State
 from zentra.runtime.rails.polling import Standing, backoff_of, pause, standing_of
 from zentra.runtime.rails.port import Cause
@@ -56,11 +56,21 @@ def ask_now(tick: Tick, at: Input, tx: Transaction, attempt: Attempt) -> None:
     if settings is None:
         return
     seconds = backoff_of(settings, Standing.CLAIMED).after_seconds
-    before = attempt.claimed_at
+    before = attempt.claimed_at if _was_asked_about(tx, attempt) else None
     if before is None or abs(tick.now - before) >= timedelta(seconds=seconds):
         _poll(tick, tx, attempt)
     if tx.state is State.SUBMITTED and attempt.number == len(tx.attempts):
         tick.rearm(tx, at.partition, tick.now + timedelta(seconds=seconds))
+
+
+def _was_asked_about(tx: Transaction, attempt: Attempt) -> bool:
+    """Return whether anything was claimed of an attempt besides what is known."""
+    known = {
+        word_of(attempt.status, minor, currency)
+        for minor in (None, str(tx.command.amount))
+        for currency in (None, tx.command.currency)
+    }
+    return any(word not in known for word in attempt.claims)
 
 
 def submit_again(tick: Tick, at: Input, tx: Transaction, attempt: Attempt) -> None:

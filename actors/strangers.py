@@ -37,9 +37,6 @@ def met(tick: Tick, at: Input, outcome: RailOutcome, cause: str, *, hopeless: bo
     waiting = _waiting_for(tick, (outcome.rail, outcome.reference))
     if not waiting:  # it was taken up before, and comes again
         return
-    if (tick.now - waiting[0].at).total_seconds() >= _lasts(tick, outcome.rail):  # the actor has ended, or is late
-        _open_case(tick, outcome.rail, outcome.reference, outcome.status, cause)
-        return
     key = derived_id(KIND, outcome.rail, outcome.reference)
     due = waiting[0].at + timedelta(seconds=FIRST_LOOK_SECONDS)  # no timer of this actor is due before that
     tick.timer(KIND, key, f"{outcome.rail}/{outcome.reference}", at.partition, "-", due)
@@ -70,7 +67,9 @@ def fire(tick: Tick, at: Input, event: TimerFired, apply: Callable[[Tick, Input,
     lasts = _lasts(tick, place[0])
     waited = max((tick.now - waiting[0].at).total_seconds(), 0.0)
     if waited >= lasts:
-        _open_case(tick, *place, waiting[0].outcome.status, waiting[0].outcome.event_id or event.name)
+        last = waiting[-1].outcome
+        cause = last.event_id or event.name
+        _open_case(tick, *place, last.status, cause if len(waiting) < WAITING_MAX else f"{cause}/{tick.day}")
         return
     pause = min(max(waited, FIRST_LOOK_SECONDS), LOOK_SECONDS_MAX, lasts - waited)
     tick.timer(KIND, event.key, event.name, at.partition, "-", tick.now + timedelta(seconds=pause))
@@ -109,9 +108,9 @@ def _attempt_known(tick: Tick, reference: str) -> bool:
 def _open_case(tick: Tick, rail: str, reference: str, status: str, cause: str) -> None:
     """Open a case for what names no attempt of ours, unless one is open; the raw callback is kept beside it.
 
-    Its id follows from the report that it was opened for, so that one which comes after somebody has resolved the case
-    opens another. Of a rail STRANGERS_OPEN_MAX are open, by about as many as there are workers; one stands for the
-    rest."""
+    Its id follows from the last report that is told of, so that one which comes after somebody has resolved the case
+    opens another (one a day, where more wait than are told of). Of a rail STRANGERS_OPEN_MAX are open, or a few more
+    where several workers open them at once; one stands for the rest."""
     if rail not in tick.batch.strangers:
         raise MissingGround(Missing(strangers={rail}))
     now = [row.detail["reference"] for row in tick.writes.cases_opened if _is_about(row, rail)]

@@ -236,6 +236,20 @@ def test_the_strangers_of_a_batch_are_asked_for_at_once(make_fleet: MakeFleet, m
     assert len(asked) <= len(fleet.store.lease_rows), "and all of a batch together"
 
 
+def test_a_callback_that_a_worker_meets_late_is_looked_at_before_it_is_a_case(make_fleet: MakeFleet) -> None:
+    fleet, intent = make_fleet(), "1" * 32
+    fleet.report(outcome(intent, "succeeded", event="evt-1"))
+    fleet.now += timedelta(seconds=2 * WAITS)  # nobody was there to take it
+    for worker in fleet.workers:
+        worker.take()
+        worker.tick()
+    assert fleet.cases() == []
+    fleet.submit(transfer(scenario="silent"), id=intent)
+    fleet.run_until_idle()
+    fleet.advance(1)
+    assert (money(fleet), fleet.cases(), strangers(fleet)) == (PAID, [], [])
+
+
 def resolve(fleet: Fleet) -> None:
     for file in fleet.store.rows.cases.values():
         file.status = "resolved"

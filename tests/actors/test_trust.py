@@ -167,6 +167,17 @@ def test_claims_that_follow_one_another_are_asked_about_once_in_a_pause(make_fle
     assert asked(fleet) - before == burst + 1
 
 
+def test_a_claim_that_repeats_what_is_known_keeps_no_other_from_being_asked_about(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    fleet.report(outcome(intent, "succeeded", event="evt-1", trust="polled"))
+    fleet.run_until_idle()
+    before = asked(fleet)
+    for number, status in enumerate(("succeeded", "declined")):
+        fleet.report(claim(intent, status, number))
+        fleet.run_until_idle()
+    assert (asked(fleet), fleet.cases()) == (before + 1, CASE)
+
+
 def test_a_claim_of_what_was_left_leads_nowhere_else(make_fleet: MakeFleet) -> None:
     fleet, intent = awaiting(make_fleet)
     fleet.report(outcome(intent, "not_accepted", event="evt-1", minor=None))
