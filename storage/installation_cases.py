@@ -59,7 +59,8 @@ async def resolve_cases(pool: Pool, ids: tuple[str, ...], *, by: str, reason: st
 
 def _case(row: Any) -> InstallationCase:
     resolution = None if row[7] is None else msgspec.json.decode(row[7])
-    return InstallationCase(*row[:5], msgspec.json.decode(row[5]), row[6], resolution, row[8])
+    detail = msgspec.json.decode(row[5])
+    return InstallationCase(row[0], row[1], row[2], row[3], row[4], detail, row[6], resolution, row[8])
 
 
 _LIST: Final = """
