@@ -167,6 +167,7 @@ def _call(tick: "Tick", endpoint: Endpoint, delivery: Delivery) -> WebhookCall:
         version=terms.version,
         sequence=delivery.sequence,
         per_second=terms.per_second,
+        tenant=endpoint.tenant,
     )
 
 

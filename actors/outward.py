@@ -11,6 +11,9 @@ quarter as many as are free of them. The other half is for endpoints that have f
 hang to hold up one that does not. What finds no place waits; past `BACKLOG_MAX` calls it is not started, as if its
 report was lost.
 
+A transport or an adapter that raises has a fault, and whoever it calls may know how to meet it. So that is told, and
+ends its own call only: an attempt has failed, a rail's answer is unknown.
+
 Nothing is asked of anybody for an object that this worker may have lost: an effect that had to wait is performed only
 where `permitted` says, at the last moment, that its partition is still held. What a worker was stopped over is its
 successor's, which polls before it does anything; a late first submission would reach a rail that was given up. So a
@@ -20,6 +23,7 @@ import hashlib
 import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 import anyio
@@ -32,10 +36,10 @@ from zentra.actors.tick import Poll
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.messages import AttemptReported, Event, RailReported
 from zentra.runtime.partitions import lane_key
-from zentra.runtime.rails.port import Rail, RailOutcome, Submission
+from zentra.runtime.rails.port import OutcomeStatus, Rail, RailOutcome, Submission, Trust
 from zentra.runtime.rails.routing import parse_reference
 from zentra.runtime.stream_ports import EventPublisher, Outgoing
-from zentra.runtime.webhooks.standard import WebhookCall, WebhookTransport
+from zentra.runtime.webhooks.standard import AttemptError, AttemptResult, WebhookCall, WebhookTransport
 
 __all__ = ["Outward"]
 
@@ -53,6 +57,11 @@ UNSENT_MAX: Final = 4096  # frames of reports that wait for the stream; past it 
 
 Permitted = Callable[[int], Awaitable[bool]]
 Lane = tuple[str, str]
+Asking = Callable[[Rail], Awaitable[RailOutcome]]
+
+
+async def _submitted(submission: Submission, rail: Rail) -> RailOutcome:
+    return await rail.submit(submission)
 
 
 async def _always(_: int) -> bool:
@@ -233,20 +242,22 @@ class Outward:
             for submission, place in submissions:
                 rail = self._rail_of(submission.rail)
                 if await self._begins(place, permitted) and rail is not None:
-                    self._report_rail(await rail.submit(submission), "submit")
+                    asked = partial(_submitted, submission)
+                    self._report_rail(await self._answer(rail, submission.reference, "submit", asked), "submit")
         finally:
             self._asking -= len(submissions)
 
     async def _submit(self, submission: Submission, place: int, permitted: Permitted) -> None:
-        await self._ask(submission.rail, place, permitted, "submit", lambda rail: rail.submit(submission))
+        named = (submission.rail, submission.reference)
+        await self._ask(named, place, permitted, "submit", partial(_submitted, submission))
 
     async def _poll(self, poll: Poll, place: int, permitted: Permitted) -> None:
-        await self._ask(poll.rail, place, permitted, "poll", lambda rail: rail.poll(poll.reference, poll.cause))
+        named = (poll.rail, poll.reference)
+        await self._ask(named, place, permitted, "poll", lambda rail: rail.poll(poll.reference, poll.cause))
 
-    async def _ask(
-        self, name: str, place: int, permitted: Permitted, how: str, ask: Callable[[Rail], Awaitable[RailOutcome]]
-    ) -> None:
-        """Ask a rail when it has a place free, and report what it says."""
+    async def _ask(self, named: tuple[str, str], place: int, permitted: Permitted, how: str, ask: Asking) -> None:
+        """Ask a rail about a reference when it has a place free, and report what it says."""
+        name, reference = named
         try:
             rail = self._rail_of(name)
             if rail is None:
@@ -257,12 +268,36 @@ class Outward:
                 if not await self._begins(place, permitted):
                     return
                 started = anyio.current_time()
-                outcome = await ask(rail)
+                outcome = await self._answer(rail, reference, how, ask)
                 seconds = anyio.current_time() - started
             self._instruments.rail(name, how, seconds)
             self._report_rail(outcome, how, seconds)
         finally:
             self._asking -= 1
+
+    async def _answer(self, rail: Rail, reference: str, how: str, ask: Asking) -> RailOutcome:
+        """Return what a rail says of a reference; `unknown` where its adapter has a fault."""
+        try:
+            outcome = await ask(rail)
+            if outcome.reference == reference:
+                return outcome
+            raise ValueError(f"the answer is about {outcome.reference!r}")
+        except Exception:
+            self._fault(how, rail=rail.settings.name, reference=reference)
+        trust: Trust = "polled" if how == "poll" else "direct"
+        return RailOutcome(rail.settings.name, reference, OutcomeStatus.UNKNOWN, reason="internal", trust=trust)
+
+    def _fault(self, call: str, **about: str) -> None:
+        """Tell of what was raised where nothing may be."""
+        logger.exception("an outward call has met a fault of this program", extra={"call": call, **about})
+        self._instruments.count("outward_faults", {"call": call})
+
+    async def _send_call(self, lane: Lane, call: WebhookCall) -> AttemptResult:
+        try:
+            return await self._transport.send(call)
+        except Exception:
+            self._fault("webhook", tenant=lane[0], endpoint=lane[1], delivery=call.delivery)
+            return AttemptResult(call.delivery, call.attempt, error=AttemptError.INTERNAL)
 
     async def _call(self, lane: Lane, call: WebhookCall, place: int, permitted: Permitted) -> None:
         try:
@@ -271,7 +306,7 @@ class Outward:
                 self._waiting[place] += 1
             if not await self._begins(place, permitted):
                 return
-            result = await self._transport.send(call)
+            result = await self._send_call(lane, call)
             self._instruments.count("webhook_attempts", {"outcome": str(result.error or result.status)})
             self._report(place, "webhook", AttemptReported(*lane, result))
         finally:

@@ -23,6 +23,7 @@ from zentra.runtime.ports import Endpoint, EndpointDisabled
 from zentra.runtime.webhooks.delivery import ENDPOINT_DISABLED, Delivery, DeliveryFact, DeliveryState, is_told, move
 from zentra.runtime.webhooks.standard import (
     BODY_BYTES_MAX,
+    OURS,
     AttemptResult,
     Verdict,
     is_throttled,
@@ -207,6 +208,8 @@ def _learn(tick: "Tick", lane: Lane, delivery: Delivery, result: AttemptResult, 
     if outcome is Verdict.DELIVERED:
         lane.width = min(width + 1, tick.rules.lane_width_max)
         health = HEALTHY
+    elif result.error in OURS:
+        return
     else:
         if outcome is not Verdict.ABORT:
             lane.width = 1 if is_throttled(result) else max(width // 2, min(width, tick.rules.lane_width))

@@ -2,7 +2,8 @@
 
 - Done by the owner of partition 0, which may change at any moment: a checkpoint may be handed over twice, never lost.
   A file takes none twice; a receiver tells a repeat by tenant and size, which also stand in the idempotency key.
-- A file is only appended to, and synced before a checkpoint counts as kept.
+- A file is only appended to, and synced before a checkpoint counts as kept. Half a line, where the disk was full, is
+  taken back if the file lets that be, and counts as nothing.
 - Whatever fails is counted, kept with its reason, and tried again.
 """
 
@@ -10,18 +11,19 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 import anyio
 import anyio.to_thread
-import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from zentra.gateway.outward.http import AddressRefused, OutwardHttp
 from zentra.runtime.errors import Unavailable
-from zentra.runtime.evidence.anchors import AnchorLine, anchor_line
+from zentra.runtime.evidence.anchors import anchor_line
 from zentra.runtime.evidence.heads import signed_note
 from zentra.runtime.instruments import Instruments
 from zentra.storage.errors import Misconfigured
@@ -41,6 +43,7 @@ __all__ = ["AnchorFile", "AnchorService", "SinkFailed"]
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 5.0
+LINES_KNOWN_MAX: Final = 10_000  # of a file; some two hundred at the most are handed over at once
 
 
 class SinkFailed(Exception):
@@ -88,10 +91,13 @@ class AnchorService:
                 line = await self._line(one)
                 if one.kind == "file":
                     file = self._files.setdefault(one.target, AnchorFile(Path(one.target)))
-                    await anyio.to_thread.run_sync(file.keep, one.head.tenant, one.head.size, line)
+                    await anyio.to_thread.run_sync(file.keep, line)
                 else:
                     await self._post(one, line)
-            except SinkFailed as failed:
+            except (Unavailable, Misconfigured):
+                raise  # of our own store
+            except Exception as error:
+                failed = error if isinstance(error, SinkFailed) else _fault(error)
                 self._instruments.count("anchor_attempts", {"kind": one.kind, "outcome": "failed"})
                 logger.warning(
                     "a sink did not take a checkpoint",
@@ -121,10 +127,16 @@ class AnchorService:
             raise SinkFailed(str(refused)) from refused
         except TimeoutError as error:
             raise SinkFailed("the receiver did not answer in time") from error
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise SinkFailed(f"the receiver cannot be reached: {error}") from error
         if not 200 <= answer.status < 300:
             raise SinkFailed(f"the receiver answered {answer.status}")
+
+
+def _fault(error: Exception) -> SinkFailed:
+    """Tell of what nobody has foreseen; return it as the failure of the sink at which it was met."""
+    logger.error("handing over a checkpoint has met a fault of this program", exc_info=error)
+    return SinkFailed(f"a fault of Zentra, {type(error).__name__}: its log has more")
 
 
 class AnchorFile:
@@ -133,22 +145,34 @@ class AnchorFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen = 0  # bytes that were read
-        self._known: dict[str, int] = {}  # by tenant: the largest size that the file has
+        # Digests of its lines, the latest ones: what is handed over twice is what was kept last. A line is known by all
+        # of its bytes, so nothing that somebody else has written stands for one of ours.
+        self._known: dict[bytes, None] = {}
 
-    def keep(self, tenant: str, size: int, line: bytes) -> None:
-        """Append a line and sync it, unless the file has this size of the tenant; raise SinkFailed."""
+    def keep(self, line: bytes) -> None:
+        """Append a line and sync it, unless the file has it; raise SinkFailed where it is not taken whole."""
         try:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             descriptor = os.open(self._path, flags, 0o644)
             try:
                 torn = self._read_on(descriptor)
-                if self._known.get(tenant, 0) < size:
-                    os.write(descriptor, (b"\n" if torn else b"") + line + b"\n")
+                if sha256(line).digest() not in self._known:
+                    self._append(descriptor, (b"\n" if torn else b"") + line + b"\n")
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise SinkFailed(f"{self._path}: {error.strerror or error}") from error
+
+    def _append(self, descriptor: int, data: bytes) -> None:
+        written = os.write(descriptor, data)
+        if written == len(data):
+            return
+        end = os.lseek(descriptor, 0, os.SEEK_CUR)
+        if os.fstat(descriptor).st_size == end:  # else another worker has written behind it
+            with suppress(OSError):  # of a file that can only be appended to; whoever reads it skips what is torn
+                os.ftruncate(descriptor, end - written)
+        raise SinkFailed(f"{self._path}: took {written} of {len(data)} bytes; is the disk full?")
 
     def _read_on(self, descriptor: int) -> bool:
         """Learn what the file has beyond what was read; return whether its last line was cut off."""
@@ -161,9 +185,7 @@ class AnchorFile:
                 if not row.endswith(b"\n"):
                     return True
                 self._seen += len(row)
-                try:
-                    one = msgspec.json.decode(row, type=AnchorLine)
-                except (msgspec.MsgspecError, UnicodeDecodeError):
-                    continue  # a line that was cut off, or somebody's: whoever verifies the file says so
-                self._known[one.tenant] = max(one.size, self._known.get(one.tenant, 0))
+                self._known[sha256(row[:-1]).digest()] = None
+                if len(self._known) > LINES_KNOWN_MAX:
+                    del self._known[next(iter(self._known))]
         return False

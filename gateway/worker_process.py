@@ -22,7 +22,7 @@ from zentra.actors.tick import Rules
 from zentra.actors.worker import Worker, WorkerSettings
 from zentra.gateway.anchoring import AnchorService
 from zentra.gateway.feeding import copy_feeds
-from zentra.gateway.outward.http import AddressGuard, AddressPolicy, OutwardHttp, webhook_policy
+from zentra.gateway.outward.http import AddressPolicy, OutwardHttp, webhook_policy_of
 from zentra.gateway.outward.lookups import SharedLookups
 from zentra.gateway.outward.rails import RailBook
 from zentra.gateway.outward.webhooks import WebhookSender
@@ -31,7 +31,7 @@ from zentra.gateway.quoting import Quotes
 from zentra.gateway.scorers import load_scorers
 from zentra.gateway.screening import ScreeningService
 from zentra.gateway.sealing import Sealer
-from zentra.gateway.settings import Settings, SettingsError
+from zentra.gateway.settings import Settings
 from zentra.gateway.signing import SigningService, evidence_keys_of, signers_of
 from zentra.gateway.upkeep import Upkeep
 from zentra.runtime.instruments import SILENCE, Instruments
@@ -149,9 +149,8 @@ async def _build(
     rules = make_rules(settings, partitions)
     memory = Memory(await store.configuration(), rules.partition_of)
     policy = AddressPolicy(allow_private=settings.private_addresses)
-    rails, sender = open_ways_out(
-        policy, _webhook_policy(settings), lambda: memory.configuration.rails, opened, spans=spans
-    )  # fmt: skip
+    webhooks = webhook_policy_of(settings)
+    rails, sender = open_ways_out(policy, webhooks, lambda: memory.configuration.rails, opened, spans=spans)
     outward = Outward(rails.adapter, sender, publisher, rules.partition_of, command_subject, instruments, memory.rails)
     relay = Relay(store, publisher, lambda: tuple(worker.leases), instruments)
     limits = WorkerSettings(
@@ -178,24 +177,11 @@ async def _build(
     signing = SigningService(pool, limits.name, rules.signers, lambda: memory.configuration, instruments)
     opened.push_async_callback(signing.leave)
     supervisor.add("signing", signing.run)
-    anchor_http = OutwardHttp(policy, connections_max=16)
+    anchor_http = OutwardHttp(webhooks, connections_max=16)
     opened.push_async_callback(anchor_http.aclose)
     supervisor.add("anchors", AnchorService(pool, anchor_http, lambda: 0 in worker.leases, instruments).run)
     supervisor.add("upkeep", Upkeep(worker, store, relay, client, instruments).run)
     return worker, supervisor
-
-
-def _webhook_policy(settings: Settings) -> AddressPolicy:
-    """Return what webhooks may dial. Raises SettingsError for a network that is none."""
-    try:
-        policy = webhook_policy(
-            allow_private=settings.private_addresses, https_only=settings.profile == "production",
-            allowed=settings.webhook_networks, names=settings.webhook_names,
-        )  # fmt: skip
-        AddressGuard(policy)
-    except ValueError as error:
-        raise SettingsError(f"ZENTRA_WEBHOOK_NETWORKS: {error}; write networks like 10.1.0.0/16") from error
-    return policy
 
 
 async def _stop_on_signal(worker: Worker, supervisor: Supervisor) -> None:

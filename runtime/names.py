@@ -8,6 +8,7 @@ __all__ = [
     "LEGAL_CHARACTERS_MAX",
     "LEGAL_KINDS",
     "LEGAL_NAME_SCHEMA",
+    "is_host",
     "is_legal_name",
     "is_principal",
     "is_tenant",
@@ -23,6 +24,7 @@ LEGAL_NAME_SCHEMA: Final[dict[str, Any]] = {
     "pattern": "^[^\\x00-\\x1f\\x7f]*[^\\x00-\\x1f\\x7f\\s][^\\x00-\\x1f\\x7f]*$",  # and not all blank
 }  # fmt: skip
 """What `is_legal_name`, as JSON Schema."""
+_HOST: Final = re.compile(r"(?=.{1,253}\.?\Z)[^.\x00-\x20\x7f]{1,63}(\.[^.\x00-\x20\x7f]{1,63})*\.?\Z")
 COUNTRY_PATTERN: Final = re.compile(r"[A-Z]{2}\Z", re.ASCII)
 """A country of ISO 3166-1."""
 
@@ -35,6 +37,12 @@ def is_tenant(text: str) -> bool:
 def is_principal(text: str) -> bool:
     """Return whether `text` can name a principal of a tenant."""
     return _PRINCIPAL.match(text) is not None
+
+
+def is_host(text: str) -> bool:
+    """Return whether a name server can be asked for `text` (RFC 1035, 2.3.4): labels of 1 to 63 characters, together at
+    most 253, with or without a dot at the end. What an address looks like in brackets is none."""
+    return _HOST.match(text) is not None
 
 
 def is_legal_name(text: str) -> bool:

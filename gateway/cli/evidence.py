@@ -16,7 +16,7 @@ import msgspec
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from zentra.runtime.evidence.anchors import is_anchor_file, read_anchors
+from zentra.runtime.evidence.anchors import is_anchor_file, read_anchors, torn_rows
 from zentra.runtime.evidence.bundle_check import BundleVerdict
 from zentra.runtime.evidence.heads import ORIGIN, TreeHead
 from zentra.runtime.evidence.history import HistoryFlaw, ring_with
@@ -275,6 +275,9 @@ def _anchors(path: Path, ring: KeyRing, about: Path) -> list[TreeHead]:
     data = read_file(path)
     if not is_anchor_file(data):
         return [anchor_of(data, ring)]
+    if torn := torn_rows(data):
+        lines = ", ".join(str(number) for number in torn[:10])
+        typer.echo(f"{path}: {len(torn)} lines were cut off and keep nothing, the first of them: {lines}", err=True)
     return read_anchors(data, ring, _tenant_of(about))
 
 

@@ -56,7 +56,7 @@ def add(
 
     async def work(known: Settings, database: str, pool: Pool) -> None:
         from zentra.gateway.cli.periods import somebody
-        from zentra.gateway.outward.http import AddressGuard, AddressPolicy
+        from zentra.gateway.outward.http import AddressGuard, webhook_policy_of
         from zentra.storage.intake.anchors import Sink, add_sink
 
         if not _NAME.match(name):
@@ -66,8 +66,7 @@ def add(
         if file is not None and not file.is_absolute():
             raise SettingsError(f"--file {file}: name it from the root; a worker may run in another folder")
         if url is not None:
-            policy = AddressPolicy(allow_private=known.private_addresses, https_only=known.profile == "production")
-            AddressGuard(policy).vet_url(url)
+            AddressGuard(webhook_policy_of(known)).vet_url(url)
         await add_sink(pool, Sink(
             name=name, kind="file" if url is None else "webhook", target=str(file) if url is None else url,
             tenant=tenant, leaves=leaves, seconds=seconds, created_by=by or somebody(),

@@ -49,6 +49,7 @@ from zentra.runtime.ports import Timer
 from zentra.runtime.stream_ports import EventPublisher, Outgoing
 from zentra.storage.identifiers import Uuid7
 from zentra.storage.intake.clock import DatabaseClock
+from zentra.storage.intake.personal import Personal
 from zentra.storage.intake.registration import (
     IntentIdTaken,
     Registered,
@@ -60,6 +61,7 @@ from zentra.storage.outbox import mark_sent
 from zentra.storage.pool import Pool
 
 __all__ = [
+    "SUBJECT_MOVED_RESULT",
     "Intake",
     "IntakeItem",
     "IntakeOutcome",
@@ -80,7 +82,9 @@ _DUE: Final = timedelta(seconds=TIMEOUTS[State.ACCEPTED].seconds)
 
 
 class IntakeItem(Struct, frozen=True, kw_only=True):
-    """One request that was authenticated and checked. Without an `intent_id` it gets one."""
+    """One request that was authenticated and checked. Without an `intent_id` it gets one.
+
+    `personal` is what opens the commitments in the command, where it is not kept yet."""
 
     tenant: str
     principal: str
@@ -91,6 +95,7 @@ class IntakeItem(Struct, frozen=True, kw_only=True):
     trace: str
     intent_id: str | None = None
     tracestate: str = ""
+    personal: Personal | None = None
 
 
 class IntakeOutcome(StrEnum):
@@ -101,6 +106,7 @@ class IntakeOutcome(StrEnum):
     IN_FLIGHT = "in_flight"
     KEY_REUSED = "idempotency_key_reused"
     INTENT_ID_CONFLICT = "intent_id_conflict"
+    SUBJECT_MOVED = "subject_moved"  # commit what is personal again, and ask again: no answer for a client
 
 
 class IntakeResult(Struct, frozen=True):
@@ -181,6 +187,8 @@ class _Waiting(Struct, gc=False):
 
 _encode: Final = msgspec.json.Encoder().encode
 IN_FLIGHT_RESULT: Final = IntakeResult(IntakeOutcome.IN_FLIGHT)
+INTENT_ID_CONFLICT_RESULT: Final = IntakeResult(IntakeOutcome.INTENT_ID_CONFLICT)
+SUBJECT_MOVED_RESULT: Final = IntakeResult(IntakeOutcome.SUBJECT_MOVED)
 
 
 def digest_of_intent(command: bytes) -> bytes:
@@ -335,6 +343,8 @@ class Intake:
         self._admission.admitted(registered)
         known: list[tuple[KeyRef, StoredKey]] = []
         free: list[KeyRef] = []
+        late: list[tuple[_Waiting, IntakeResult]] = []
+        again = False  # who has personal data may come again with other commitments, and must not meet its own lock
         for waiting, item, outcome in zip(group, items, done.outcomes, strict=True):
             if isinstance(outcome, Registered):
                 at = item.transition.at
@@ -347,15 +357,23 @@ class Intake:
                         StoredKey(item.digest, item.status, item.answer, f"intent/{item.intent}", item.request_id, at),
                     )
                 )
-            elif isinstance(outcome, IntentIdTaken):
-                self._refused += 1
-                self._settle(waiting, IntakeResult(IntakeOutcome.INTENT_ID_CONFLICT, None, None))
-                free.append((item.tenant, item.key))
-            else:
+            elif isinstance(outcome, StoredKey):
                 self._settle_known(waiting, outcome, reused)
                 known.append(((item.tenant, item.key), outcome))
+                again = again or item.personal is not None
+            else:
+                self._refused += 1
+                taken = isinstance(outcome, IntentIdTaken)
+                late.append((waiting, INTENT_ID_CONFLICT_RESULT if taken else SUBJECT_MOVED_RESULT))
+                free.append((item.tenant, item.key))
+                again = again or item.personal is not None
         self._in_background(self._publish(done.outgoing))
-        self._in_background(self._remember(known, free))
+        if again:
+            await self._remember(known, free)
+        else:
+            self._in_background(self._remember(known, free))
+        for waiting, result in late:
+            self._settle(waiting, result)
 
     def _registrations(self, group: list[_Waiting]) -> list[Registration]:
         at = self._clock.now()
@@ -384,6 +402,7 @@ class Intake:
                     command=waiting.command, principal=item.principal, role=item.role, trace=item.trace,
                     request_id=item.request_id, status=ACCEPTED, answer=answer, transition=transition,
                     timer=Timer("intent", intent, "state", partition_of(intent, partitions), item.tenant, due),
+                    personal=item.personal,
                 )
             )  # fmt: skip
         return registrations

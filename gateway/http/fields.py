@@ -18,6 +18,7 @@ from zentra.runtime.evidence import canonical
 from zentra.runtime.intents.command import Violation
 from zentra.runtime.ledger.money import AMOUNT_SCHEMA, MINOR_MAX, currencies, is_currency, parse_minor
 from zentra.runtime.ledger.names import SCHEMES, is_number
+from zentra.runtime.names import is_host
 from zentra.runtime.pointers import escaped
 from zentra.runtime.webhooks.standard import FILTER, filter_is_valid
 from zentra.storage.intake.configuration import CLIENT_ACCOUNT_TYPES
@@ -198,7 +199,9 @@ def url(value: Any) -> str:
     try:
         parts = urlsplit(value)
         port = parts.port
-        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None and port != 0
+        host = parts.hostname or ""
+        fits = parts.scheme in ("http", "https") and parts.username is None and port != 0
+        fits = fits and (is_host(host) or ":" in host)  # as an address of IPv6 has
     except ValueError:
         fits = False
     if not fits or len(value) > URL_CHARACTERS_MAX or _CONTROL.search(value) or " " in value or not value.isascii():

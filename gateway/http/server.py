@@ -72,7 +72,7 @@ from zentra.runtime.subjects import COMMANDS
 from zentra.storage.idempotency import RedisIdempotency
 from zentra.storage.intake.clock import DatabaseClock
 from zentra.storage.intake.evidence_keys import stopped_signers
-from zentra.storage.intake.personal import commit_personal
+from zentra.storage.intake.personal import PersonalData
 from zentra.storage.pool import Pool, assert_tenant_role, open_pool
 from zentra.storage.reads import access as access_reads
 from zentra.storage.reads import border as border_reads
@@ -236,7 +236,7 @@ class _Builder:
         command_waiters = CommandWaiters(partial(border_reads.command_outcomes, writer_pool))
         for part in (callback_intake, intake, intent_waiters, command_waiters):
             stack.push_async_callback(part.aclose)
-        door = IntentDoor(intake, metrics, partial(commit_personal, writer_pool))
+        door = IntentDoor(intake, metrics, PersonalData(writer_pool, settings.secret_bytes()).commit)
         commands = CommandDoor(writer_pool, sending, command_waiters, metrics, partitions)
         callbacks = CallbackRoutes(partial(border_reads.rails, writer_pool), http, callback_intake, metrics)
         stack.push_async_callback(callbacks.aclose)

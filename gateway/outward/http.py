@@ -23,9 +23,19 @@ from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from zentra.gateway.settings import Settings, SettingsError
 from zentra.runtime.errors import Refusal
+from zentra.runtime.names import is_host
 
-__all__ = ["AddressGuard", "AddressPolicy", "AddressRefused", "Answer", "OutwardHttp", "webhook_policy"]
+__all__ = [
+    "AddressGuard",
+    "AddressPolicy",
+    "AddressRefused",
+    "Answer",
+    "OutwardHttp",
+    "webhook_policy",
+    "webhook_policy_of",
+]
 
 RESPONSE_BYTES_MAX = 16 * 1024  # what an attempt keeps of an answer
 KEEPALIVE_SECONDS = 4.0  # below the 5 s after which common servers drop an idle connection: fewer posts meet a dead one
@@ -78,6 +88,20 @@ def webhook_policy(*, allow_private: bool, https_only: bool, allowed: str = "", 
     )  # fmt: skip
 
 
+def webhook_policy_of(settings: Settings) -> AddressPolicy:
+    """Return what webhooks of an installation may dial, those that take anchors too. Raises SettingsError for a network
+    that is none."""
+    try:
+        policy = webhook_policy(
+            allow_private=settings.private_addresses, https_only=settings.profile == "production",
+            allowed=settings.webhook_networks, names=settings.webhook_names,
+        )  # fmt: skip
+        AddressGuard(policy)
+    except ValueError as error:
+        raise SettingsError(f"ZENTRA_WEBHOOK_NETWORKS: {error}; write networks like 10.1.0.0/16") from error
+    return policy
+
+
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(one for part in text.split(",") if (one := part.strip()))
 
@@ -113,16 +137,19 @@ class AddressGuard:
         """Return the parsed URL of an outward call.
 
         Raises `AddressRefused` for another scheme than http or https, for http where only https is allowed, for a user
-        name or password, for a missing host, for a port or a literal that the policy does not let stand there, for a
-        name that only ever leads to metadata, and for an address literal that must not be dialled.
+        name or password, for a host that is missing or that no name server can be asked for, for a port or a literal
+        that the policy does not let stand there, for a name that only ever leads to metadata, and for an address
+        literal that must not be dialled.
         """
         try:
             parsed = URL(url)
-            host, _ = parsed.host, parsed.port
+            host, asked, _ = parsed.host, parsed.raw_host, parsed.port
         except ValueError:
             raise AddressRefused("<unreadable>", "url_malformed") from None
-        if host is None or not host:
+        if host is None or not host or asked is None:
             raise AddressRefused("<none>", "url_malformed")
+        if ":" not in asked and not is_host(asked):
+            raise AddressRefused(host, "url_malformed")
         if parsed.scheme not in ("http", "https") or (self._policy.https_only and parsed.scheme != "https"):
             raise AddressRefused(host, "scheme")
         if parsed.user is not None or parsed.password is not None:
@@ -186,7 +213,10 @@ class VettingResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """Return the vetted addresses. Raises `AddressRefused`, and OSError when the name does not resolve."""
-        results = await self._inner.resolve(host, port, family)
+        try:
+            results = await self._inner.resolve(host, port, family)
+        except ValueError as error:  # of the codec, for a name that no server can be asked for
+            raise socket.gaierror(socket.EAI_NONAME, f"no name that can be asked for: {error}") from error
         named = self._guard.names(host)
         for result in results:
             if (reason := self._guard.objection(result["host"], named=named)) is not None:

@@ -19,6 +19,7 @@ import aiohttp
 import msgspec
 
 from zentra.gateway.outward.http import AddressRefused, OutwardHttp
+from zentra.gateway.outward.lookups import LookupsBusy, asker
 from zentra.runtime.tracing import traceparent
 from zentra.runtime.webhooks.standard import (
     RETRY_AFTER_SECONDS_MAX,
@@ -92,6 +93,7 @@ class WebhookSender:
             headers["zentra-sequence"] = str(call.sequence)
         headers |= trace_headers
         started = time.perf_counter()
+        asker.set(call.tenant)
         try:
             answer = await self._http.request("POST", call.url, body=call.body, headers=headers, timeout=self._timeout)
         except (AddressRefused, aiohttp.ClientError, OSError) as error:
@@ -155,7 +157,7 @@ def retry_after_seconds(value: str | None, now: float) -> int | None:
         return min(int(text), RETRY_AFTER_SECONDS_MAX)
     try:
         when = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for a year or a zone with too many digits
         return None
     if when.tzinfo is None:  # "-0000" and some old formats: RFC 9110 says that the time is UTC
         when = when.replace(tzinfo=UTC)
@@ -169,6 +171,8 @@ def _classified(error: AddressRefused | aiohttp.ClientError | OSError) -> Attemp
             return AttemptError.URL_REFUSED if error.reason in URL_REASONS else AttemptError.ADDRESS_REFUSED
         case aiohttp.InvalidURL():
             return AttemptError.URL_REFUSED
+        case aiohttp.ClientConnectorDNSError() if isinstance(error.os_error, LookupsBusy):
+            return AttemptError.LOOKUPS_BUSY
         case aiohttp.ClientConnectorDNSError():
             return AttemptError.NAME_NOT_RESOLVED
         case aiohttp.ClientSSLError():

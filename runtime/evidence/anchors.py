@@ -1,8 +1,9 @@
 """Anchors: checkpoints kept where the installation cannot change them, one line of JSON each.
 
 - A line has the signed note and, for whoever searches, whose it is and of which size. What is believed is the note.
-- A file is only ever appended to. A line that was cut off by a crash is written again whole on the next line, so it is
-  left alone when it is the beginning of that; any other line that is none is a flaw.
+- A file is only ever appended to. A line that a crash or a full disk has cut off stays where it is, and other lines
+  follow. It keeps nothing and is skipped, which whoever verifies the file is told (`torn_rows`): somebody who can cut a
+  line off can leave it out as well. Any other line that is none is a flaw.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from zentra.runtime.evidence.heads import TreeHead
 from zentra.runtime.evidence.keyring import KeyRing
 from zentra.runtime.evidence.notes import NoteFlaw, read_note
 
-__all__ = ["AnchorLine", "anchor_line", "anchor_lines", "is_anchor_file", "read_anchors"]
+__all__ = ["AnchorLine", "anchor_line", "anchor_lines", "is_anchor_file", "read_anchors", "torn_rows"]
 
 _BEGINS: Final = b'{"at":'
 
@@ -41,16 +42,25 @@ def is_anchor_file(data: bytes) -> bool:
 
 def anchor_lines(data: bytes) -> Iterator[AnchorLine]:
     """Yield the lines of a file, unverified; raise NoteFlaw for one that is none."""
-    rows = data.split(b"\n")
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(data.split(b"\n"), 1):
         if not row:
             continue
         try:
             yield msgspec.json.decode(row, type=AnchorLine)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            if number == len(rows) or rows[number].startswith(row):
-                continue  # torn by a crash: the end of the file as it is, or written once more behind it
+            if _is_torn(row):
+                continue
             raise NoteFlaw("anchor_malformed", f"line {number} is no anchor: {error}") from error
+
+
+def torn_rows(data: bytes) -> list[int]:
+    """Return the numbers, from 1, of the lines of a file that were cut off."""
+    return [number for number, row in enumerate(data.split(b"\n"), 1) if row and _is_torn(row)]
+
+
+def _is_torn(row: bytes) -> bool:
+    """Return whether a row is the beginning of a line and not all of it: only its end has a closing brace."""
+    return row.startswith(_BEGINS[: len(row)]) and b"}" not in row
 
 
 def read_anchors(data: bytes, ring: KeyRing, tenant: str | None = None) -> list[TreeHead]:

@@ -6,6 +6,8 @@
   keys of idempotency and digests of commands work as ever; without the key nobody can tell or try out what it was.
 - With openings and key gone, every hash, proof and signature still holds. A packet has the openings as attachments,
   which any verifier holds to the digests in the record, and which may be left out.
+- Whether two requests have the same personal data can be told without either: by a proof under the installation's
+  secret, which no two intents have in common.
 """
 
 import hashlib
@@ -27,6 +29,8 @@ __all__ = [
     "is_personal",
     "opening_of",
     "personal_in",
+    "proof_of",
+    "proves",
 ]
 
 PERSONAL: Final = "personal."
@@ -34,6 +38,8 @@ ERASURE_TYPE: Final = "application/vnd.zentra.erasure+json"
 """What a signed statement of an erasure is, as an envelope says it."""
 SUBJECT: Final = "personal.subject"
 SUBJECT_KEY_BYTES: Final = 32
+_NONCE_BYTES: Final = 16
+_PURPOSE: Final = b"zentra sameness of personal data\n"
 
 
 class Opening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,3 +87,14 @@ def opening_of(content: bytes) -> Opening | None:
         return msgspec.json.decode(content, type=Opening)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
+
+
+def proof_of(secret: bytes, tenant: str, metadata: Mapping[str, str], nonce: bytes) -> bytes:
+    """Return the nonce (16 bytes) and the HMAC-SHA256 of what is personal in the metadata, under a secret."""
+    personal = {name: value for name, value in metadata.items() if name.startswith(PERSONAL)}
+    return nonce + hmac.digest(secret, _PURPOSE + nonce + canonical.encode([tenant, personal]), "sha256")
+
+
+def proves(proof: bytes, secret: bytes, tenant: str, metadata: Mapping[str, str]) -> bool:
+    """Return whether a proof was made of the same personal data under the same secret."""
+    return hmac.compare_digest(proof, proof_of(secret, tenant, metadata, proof[:_NONCE_BYTES]))

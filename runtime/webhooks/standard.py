@@ -31,6 +31,7 @@ __all__ = [
     "BODY_BYTES_MAX",
     "DELAYS_SECONDS",
     "FILTER",
+    "OURS",
     "RETRY_AFTER_SECONDS_MAX",
     "AttemptError",
     "AttemptResult",
@@ -97,12 +98,19 @@ class AttemptError(StrEnum):
     TIMEOUT = "timeout"
     CONNECTION_DROPPED = "connection_dropped"
     ANSWER_MALFORMED = "answer_malformed"
+    LOOKUPS_BUSY = "lookups_busy"  # too many names of its tenant are being looked up, and none of them is answered
+    INTERNAL = "internal"  # a fault of ours, which says nothing of the endpoint
+
+
+OURS = frozenset({AttemptError.LOOKUPS_BUSY, AttemptError.INTERNAL})
+"""What is held against no endpoint."""
 
 
 class WebhookCall(msgspec.Struct, frozen=True):
     """One attempt to be made. `secrets` are raw bytes, the newest first, and so are `keys`, seeds of Ed25519.
 
-    `per_second` is how many attempts the endpoint lets begin in a second, 0 where it does not say."""
+    `per_second` is how many attempts the endpoint lets begin in a second, 0 where it does not say; `tenant` is whose
+    endpoint it is."""
 
     url: str
     id: str
@@ -115,6 +123,7 @@ class WebhookCall(msgspec.Struct, frozen=True):
     version: str = ""
     sequence: int = 0
     per_second: int = 0
+    tenant: str = ""
 
 
 class AttemptResult(msgspec.Struct, frozen=True, array_like=True):

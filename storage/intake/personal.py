@@ -1,8 +1,11 @@
 """Personal data in the store: kept beside the evidence when it comes in, and erased for good.
 
-- What opens a commitment is committed before the intent that has the commitment: an intent without its openings cannot
-  come about. Openings whose intent never came are erased with the rest of their subject.
-- Whoever commits for a subject holds its row, and so does an erasure: none of both sees half of the other.
+- What opens a commitment is written in the transaction of the intent that has it, and only there: no intent without its
+  openings, and nothing kept of a request that made none.
+- Who repeats a request is given the commitments of the first, also after their erasure: the proof beside the intent
+  says that it is the same.
+- Whoever commits for a subject holds its row, and so does an erasure: none of both sees half of the other. Commitments
+  under a key that is not the subject's any more are not taken.
 - An erasure takes the openings and the subject's key, so that nobody can try out what they were, and leaves a signed
   statement. It is done by the owner of the database; a gateway or worker cannot.
 """
@@ -11,7 +14,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
@@ -19,12 +22,23 @@ import msgspec
 from msgspec import Struct
 
 from zentra.runtime.evidence import canonical
-from zentra.runtime.evidence.personal import SUBJECT, SUBJECT_KEY_BYTES, committed, personal_in
+from zentra.runtime.evidence.personal import (
+    SUBJECT,
+    SUBJECT_KEY_BYTES,
+    committed,
+    is_personal,
+    personal_in,
+    proof_of,
+    proves,
+)
 from zentra.runtime.intents.transaction import timestamp
-from zentra.storage.errors import Misconfigured
+from zentra.storage.errors import Misconfigured, translated
 from zentra.storage.pool import Connection, Pool, tenant_transaction
 
-__all__ = ["ERASURE_FORMAT", "Erasure", "ErasureRow", "commit_personal", "erase_subject", "erasures", "openings_named"]
+__all__ = [
+    "ERASURE_FORMAT", "Erasure", "ErasureRow", "Personal", "PersonalData", "erase_subject", "erasures",
+    "openings_named", "write_personal",
+]  # fmt: skip
 
 ERASURE_FORMAT: Final = "zentra.erasure/1"
 
@@ -53,18 +67,72 @@ class ErasureRow(Struct, frozen=True):
     envelope: bytes
 
 
-async def commit_personal(pool: Pool, tenant: str, metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return metadata with commitments in the place of what is personal, once their openings are kept.
+class Personal(Struct, frozen=True, kw_only=True, gc=False):
+    """What is written with an intent: openings by digest, the subject's key, and the proof of all that is personal.
 
-    `metadata` has a `personal.subject`. The same metadata gives the same until its subject is erased. Raises
-    Unavailable."""
-    subject = metadata[SUBJECT]
-    async with tenant_transaction(pool, tenant) as connection:
-        key = await connection.fetchval(_SUBJECT, tenant, subject, os.urandom(SUBJECT_KEY_BYTES))
-        kept, openings = committed(metadata, key)
-        digests, contents = [bytes.fromhex(digest) for digest in openings], list(openings.values())
-        await connection.execute(_OPENINGS, tenant, subject, digests, contents)
-    return kept
+    `fresh` says that the subject had no key when it was looked at."""
+
+    subject: str
+    key: bytes
+    fresh: bool
+    openings: dict[str, bytes]
+    proof: bytes
+
+
+class PersonalData:
+    """Commits what is personal in requests; `secret` is the installation's."""
+
+    def __init__(self, pool: Pool, secret: bytes) -> None:
+        self._pool, self._secret = pool, secret
+
+    async def commit(
+        self, tenant: str, metadata: Mapping[str, str], key: str, intent_id: str | None
+    ) -> tuple[dict[str, str], Personal | None]:
+        """Return metadata with commitments in the place of what is personal, and what is to be written with the intent.
+
+        That is None where the intent of the key, or else the one of that id, has the same personal data: then the
+        commitments are its own. Nothing is written here. `metadata` has a `personal.subject`. Raises Unavailable."""
+        subject = metadata[SUBJECT]
+        with translated():
+            rows = await self._pool.fetch(_LOOK, tenant, key, intent_id, subject)
+        known: bytes | None = None
+        for place, command, value in rows:
+            if place == _SUBJECT_PLACE:
+                known = value
+            elif proves(value, self._secret, tenant, metadata):
+                first = msgspec.json.decode(command, type=_Command).metadata
+                return {name: first[name] if is_personal({name: ""}) else metadata[name] for name in metadata}, None
+        subject_key = known or os.urandom(SUBJECT_KEY_BYTES)
+        kept, openings = committed(metadata, subject_key)
+        proof = proof_of(self._secret, tenant, metadata, os.urandom(16))
+        return kept, Personal(
+            subject=subject, key=subject_key, fresh=known is None, openings=openings, proof=proof
+        )  # fmt: skip
+
+
+async def write_personal(connection: Connection, items: Sequence[tuple[str, str, Personal]]) -> list[int]:
+    """Write what belongs to new intents, (tenant, intent, personal) each, within the caller's transaction.
+
+    Return the places of those whose subject has another key by now, or none: the caller then takes all of it back.
+    Nobody writes keys of idempotency or intents after it in a transaction, and so waits for nobody in a circle."""
+    fresh: dict[tuple[str, str], bytes] = {}
+    for tenant, _, personal in items:
+        if personal.fresh:
+            fresh.setdefault((tenant, personal.subject), personal.key)
+    if fresh:
+        await connection.execute(_SUBJECTS, *_columns((*ref, fresh[ref]) for ref in sorted(fresh)))
+    refs = sorted({(tenant, personal.subject) for tenant, _, personal in items})
+    keys = {(row[0], row[1]): row[2] for row in await connection.fetch(_HOLD, *_columns(refs))}
+    moved = [n for n, (tenant, _, one) in enumerate(items) if keys.get((tenant, one.subject)) != one.key]
+    if not moved:
+        openings = {
+            (tenant, bytes.fromhex(digest), personal.subject, content)
+            for tenant, _, personal in items
+            for digest, content in personal.openings.items()
+        }
+        await connection.execute(_OPENINGS, *_columns(sorted(openings)))
+        await connection.execute(_PROOFS, *_columns((intent, tenant, one.proof) for tenant, intent, one in items))
+    return moved
 
 
 async def openings_named(connection: Connection, tenant: str, first_record: bytes) -> list[bytes]:
@@ -107,6 +175,10 @@ async def erasures(pool: Pool, tenant: str) -> list[ErasureRow]:
         return [ErasureRow(*row) for row in await connection.fetch(_ERASURES, tenant)]
 
 
+def _columns(rows: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:
+    return list(zip(*rows, strict=True))
+
+
 class _Command(Struct, frozen=True):
     metadata: dict[str, str] = {}
 
@@ -120,14 +192,42 @@ class _Record(Struct, frozen=True):
 
 
 _HEX: Final = "0123456789abcdef"
-# Writing the row, even with what it has, holds it until the end of the transaction.
-_SUBJECT: Final = """
-insert into personal_subjects (tenant, subject, key) values ($1, $2, $3)
-on conflict (tenant, subject) do update set key = personal_subjects.key returning key
+_SUBJECT_PLACE: Final = 2
+# The intent of the key first, then the one of the intent_id.
+_LOOK: Final = """
+select 0 as place, i.command, p.proof as value
+from idempotency k
+join intents i on i.id = case when k.subject like 'intent/%' then substr(k.subject, 8)::uuid end and i.tenant = k.tenant
+join personal_proofs p on p.intent = i.id
+where k.tenant = $1 and k.key = $2
+union all
+select 1, i.command, p.proof from intents i join personal_proofs p on p.intent = i.id
+where i.tenant = $1 and i.intent_id = $3
+union all
+select 2, null, s.key from personal_subjects s where s.tenant = $1 and s.subject = $4
+order by place
+"""
+_SUBJECTS: Final = """
+insert into personal_subjects (tenant, subject, key)
+select * from unnest($1::text[], $2::text[], $3::bytea[]) as given (tenant, subject, key)
+order by tenant collate "C", subject collate "C"
+on conflict do nothing
+"""
+# Until the end of the transaction nobody erases these, and others may commit for them.
+_HOLD: Final = """
+select s.tenant, s.subject, s.key
+from personal_subjects s join unnest($1::text[], $2::text[]) as given (tenant, subject) using (tenant, subject)
+order by s.tenant collate "C", s.subject collate "C"
+for share of s
 """
 _OPENINGS: Final = """
 insert into personal_openings (tenant, digest, subject, content)
-select $1, o.digest, $2, o.content from unnest($3::bytea[], $4::bytea[]) as o(digest, content) on conflict do nothing
+select * from unnest($1::text[], $2::bytea[], $3::text[], $4::bytea[]) as given (tenant, digest, subject, content)
+order by tenant collate "C", digest
+on conflict do nothing
+"""
+_PROOFS: Final = """
+insert into personal_proofs (intent, tenant, proof) select * from unnest($1::uuid[], $2::text[], $3::bytea[])
 """
 _NAMED: Final = """
 select content from personal_openings where tenant = $1 and digest = any($2::bytea[]) and content is not null

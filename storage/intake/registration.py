@@ -6,6 +6,8 @@
 - Whoever comes second, in this group or in another, finds what the first one stored and is never an error for others.
 - A key that points to an existing intent gives that intent's first answer; one that met another command is not kept.
 - The ACCEPTED transition, its timer and its frames are in the same commit, or nothing is.
+- Personal data comes with the intent that has it or not at all; who reckoned with a key that its subject has no more is
+  told so, and nothing of it is kept.
 - A group of a few is one statement that commits itself: a round trip costs more than what it writes.
 """
 
@@ -26,6 +28,7 @@ from zentra.runtime.ports import Timer
 from zentra.runtime.stream_ports import Outgoing
 from zentra.storage.copying import copy_timers, copy_transitions
 from zentra.storage.few import few_outbox, few_timers, few_transitions, write_few
+from zentra.storage.intake.personal import Personal, write_personal
 from zentra.storage.outbox import Row, command_frames, feed_frames, outbox_rows, write_outbox
 from zentra.storage.pool import Connection, Pool, transaction
 
@@ -35,6 +38,7 @@ __all__ = [
     "Registered",
     "Registration",
     "Registrations",
+    "SubjectMoved",
     "register_intents",
     "stored_commands",
 ]
@@ -60,6 +64,7 @@ class Registration(Struct, frozen=True, kw_only=True, gc=False):
     answer: bytes
     transition: Transition
     timer: Timer
+    personal: Personal | None = None
 
 
 class Registered(Struct, frozen=True):
@@ -72,7 +77,11 @@ class IntentIdTaken(Struct, frozen=True):
     intent: str
 
 
-Outcome = Registered | StoredKey | IntentIdTaken
+class SubjectMoved(Struct, frozen=True):
+    """The subject of its personal data has another key by now: it was erased, or somebody was first to name it."""
+
+
+Outcome = Registered | StoredKey | IntentIdTaken | SubjectMoved
 
 
 class Registrations(Struct, frozen=True):
@@ -83,6 +92,15 @@ class Registrations(Struct, frozen=True):
 
 
 REGISTERED: Final = Registered()
+MOVED: Final = SubjectMoved()
+
+
+class _Moved(ZentraError):
+    """Raised where subjects of personal data have other keys; `places` are those who are too late."""
+
+    def __init__(self, places: list[int]) -> None:
+        super().__init__("subjects have other keys by now")
+        self.places = places
 
 
 class _Known(ZentraError):
@@ -109,6 +127,8 @@ async def register_intents(pool: Pool, items: Sequence[Registration], *, guess: 
         except _Known:
             guess = False
             continue
+        except _Moved as moved:
+            outcomes |= dict.fromkeys(moved.places, MOVED)
         except InDoubt:
             doubted, guess = True, False
             async with transaction(pool) as connection:
@@ -156,14 +176,14 @@ class _Group:
         self.items, self.doubted, self.guess = items, doubted, guess
         self.outcomes: dict[int, Outcome] = {}
         self.rows: list[Row] = []
-        self.few = guess and len(items) <= FEW_ITEMS
+        self.few = guess and len(items) <= FEW_ITEMS and all(item.personal is None for item in items.values())
 
     async def write(self, connection: Connection) -> None:
         if self.few:
             await self._write_few(connection)
         elif self.guess:
             await self._copy_keys_and_intents(connection)
-            await self._insert_rest(connection, list(self.items.values()))
+            await self._insert_rest(connection, list(self.items))
             self.outcomes = dict.fromkeys(self.items, REGISTERED)
         else:
             await self._look_and_write(connection)
@@ -176,7 +196,7 @@ class _Group:
             winners = [place for place in winners if place not in self.outcomes]
         winners = await self._insert_intents(connection, winners)
         if winners:
-            await self._insert_rest(connection, [self.items[place] for place in winners])
+            await self._insert_rest(connection, winners)
             self.outcomes |= dict.fromkeys(winners, REGISTERED)
         await self._read_losers(connection)
 
@@ -245,7 +265,13 @@ class _Group:
             await connection.execute(_DROP_KEYS, *zip(*taken, strict=True))
         return winners
 
-    async def _insert_rest(self, connection: Connection, items: list[Registration]) -> None:
+    async def _insert_rest(self, connection: Connection, places: list[int]) -> None:
+        items = [self.items[place] for place in places]
+        personal = [(place, i, i.personal) for place, i in zip(places, items, strict=True) if i.personal is not None]
+        if personal:
+            moved = await write_personal(connection, [(i.tenant, i.intent, one) for _, i, one in personal])
+            if moved:
+                raise _Moved([personal[number][0] for number in moved])
         await copy_transitions(connection, [item.transition for item in items])
         await copy_timers(connection, [item.timer for item in items])
         self.rows = _frames(items)

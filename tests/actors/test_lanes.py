@@ -18,6 +18,7 @@ from zentra.runtime.webhooks.standard import BODY_BYTES_MAX, AttemptError, verif
 from zentra.runtime.webhooks.terms import EndpointTerms
 
 OK, DOWN, GONE, BUSY = ScriptedReply(200), ScriptedReply(503), ScriptedReply(410), ScriptedReply(429)
+OURS = ScriptedReply(None, AttemptError.INTERNAL)
 LOST = ScriptedReply(None, AttemptError.TIMEOUT)
 DISABLED = "webhook.endpoint_disabled"
 FIFO = EndpointTerms(fifo=True)
@@ -99,6 +100,7 @@ SUSTAINED = [
     ("long enough",        3_600,     [DOWN],                     True),
     ("never",              0,         [DOWN],                     False),
     ("no answer at all",   3_600,     [LOST],                     True),
+    ("a fault of ours",    3_600,     [OURS],                     False),
     ("a success between",  9_000,     [DOWN, DOWN, DOWN, DOWN, OK], False),
 ]
 # fmt: on

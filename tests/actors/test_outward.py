@@ -7,19 +7,21 @@ from collections.abc import Mapping, Sequence
 
 import anyio
 import pytest
+from msgspec import structs
 
 from tests.actors.test_supervisor import in_virtual_time
 from zentra.actors import outward as module
 from zentra.actors.framing import FRAME_BYTES_MAX
 from zentra.actors.outward import BACKLOG_MAX, CALLS_MAX, Outward
+from zentra.actors.tick import Poll
 from zentra.gateway.outward.rail_inline import InlineRail
 from zentra.runtime.instruments import SILENCE, Instruments, Silence
 from zentra.runtime.messages import AttemptReported, RailReported, decode_frame
-from zentra.runtime.rails.port import Rail, RailOutcome, RailSettings, Submission
+from zentra.runtime.rails.port import UNKNOWN_CAUSE, Cause, OutcomeStatus, Rail, RailOutcome, RailSettings, Submission
 from zentra.runtime.rails.routing import reference_of
 from zentra.runtime.stream_ports import Outgoing, StreamError
 from zentra.runtime.subjects import command_subject
-from zentra.runtime.webhooks.standard import AttemptResult, WebhookCall, WebhookTransport
+from zentra.runtime.webhooks.standard import AttemptError, AttemptResult, WebhookCall, WebhookTransport
 
 AWAY_SECONDS = 30.0
 
@@ -131,6 +133,109 @@ async def test_a_report_waits_for_a_stream_that_is_away() -> None:
     assert sorted(stream.told) == ["d1", "d2", "d3"]
     assert {message.id for message in stream.taken} == set(stream.offered), "what is tried again has the same id"
     assert len(stream.offered) < 20 * AWAY_SECONDS, "a stream that is away is not asked without a pause"
+
+
+class Faults(Counts):
+    """Instruments that count what failed by a fault of ours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.faults: Counter[str] = Counter()
+
+    def count(self, name: str, labels: Mapping[str, str] | None = None, by: int = 1) -> None:
+        super().count(name, labels, by)
+        if name == "outward_faults" and labels is not None:
+            self.faults[labels["call"]] += by
+
+
+class FaultyEndpoints(Endpoints):
+    """A transport with a fault that some deliveries meet."""
+
+    async def send(self, call: WebhookCall) -> AttemptResult:
+        if call.delivery.startswith("bad"):
+            raise OverflowError("date value out of range")
+        return await super().send(call)
+
+
+class FaultyRail(InlineRail):
+    """An adapter with faults: it raises, or answers for something that nobody has asked it."""
+
+    def __init__(self, kind: str, fault: str) -> None:
+        super().__init__(RailSettings("alpha", kind))
+        self.fault, self.bad = fault, {submission(1).reference}
+
+    async def submit(self, submission: Submission) -> RailOutcome:
+        return self._spoilt(await super().submit(submission))
+
+    async def poll(self, reference: str, cause: Cause = UNKNOWN_CAUSE) -> RailOutcome:
+        return self._spoilt(RailOutcome("alpha", reference, OutcomeStatus.SUCCEEDED, 100, "NGN"))
+
+    def _spoilt(self, outcome: RailOutcome) -> RailOutcome:
+        if outcome.reference not in self.bad:
+            return outcome
+        if self.fault == "raises":
+            raise KeyError("status")
+        return structs.replace(outcome, reference=self.fault)
+
+
+@in_virtual_time
+async def test_a_fault_in_one_attempt_is_told_and_ends_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    stream, faults = AwayStream(0.0), Faults()
+    outward = make_outward(stream, FaultyEndpoints(), instruments=faults)
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        outward.perform([], [], [call("bad"), call("d1")])
+        await anyio.wait_all_tasks_blocked()
+        outward.perform([], [], [call("d2")])
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    events = [event for message in stream.taken for event in decode_frame(message.body)]
+    results = {event.result.delivery: event.result for event in events if isinstance(event, AttemptReported)}
+    assert {name: result.error for name, result in results.items()} == {
+        "bad": AttemptError.INTERNAL, "d1": None, "d2": None,
+    }  # fmt: skip
+    assert (faults.faults, faults.attempts) == ({"webhook": 1}, {"internal": 1, "200": 2})
+    assert ["OverflowError" in (record.exc_text or str(record.exc_info)) for record in caplog.records] == [True]
+
+
+@in_virtual_time
+@pytest.mark.parametrize("fault", ["raises", "not a reference of ours", submission(2).reference])
+@pytest.mark.parametrize(("kind", "how"), [("inline", "submit"), ("sandbox", "submit"), ("sandbox", "poll")])
+async def test_a_fault_of_an_adapter_leaves_its_call_unknown_and_ends_no_other(
+    caplog: pytest.LogCaptureFixture, kind: str, how: str, fault: str
+) -> None:
+    stream, faults = AwayStream(0.0), Faults()
+    outward = make_outward(stream, rail=FaultyRail(kind, fault), instruments=faults)
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        for number in (1, 3):
+            asked = submission(number)
+            if how == "submit":
+                outward.perform([asked, submission(number + 1)], [], [])
+            else:
+                outward.perform(
+                    [],
+                    [
+                        Poll(asked.rail, one, UNKNOWN_CAUSE)
+                        for one in (asked.reference, submission(number + 1).reference)
+                    ],
+                    [],
+                )
+            await anyio.wait_all_tasks_blocked()
+        assert outward.backlog == 0
+        group.cancel_scope.cancel()
+    events = [event for message in stream.taken for event in decode_frame(message.body)]
+    outcomes = {event.outcome.reference: event.outcome for event in events if isinstance(event, RailReported)}
+    assert outcomes.keys() == {submission(number).reference for number in (1, 2, 3, 4)}
+    bad = outcomes.pop(submission(1).reference)
+    assert (bad.status, bad.reason, bad.trust) == (
+        OutcomeStatus.UNKNOWN, "internal", "direct" if how == "submit" else "polled",
+    )  # fmt: skip
+    assert OutcomeStatus.UNKNOWN not in {outcome.status for outcome in outcomes.values()}
+    assert faults.faults == {how: 1}
+    assert len(caplog.records) == 1
 
 
 class Babbling(Endpoints):

@@ -15,8 +15,9 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from zentra.gateway.outward.http import AddressPolicy, AddressRefused, OutwardHttp, webhook_policy
+from zentra.gateway.outward.http import AddressPolicy, AddressRefused, OutwardHttp, webhook_policy, webhook_policy_of
 from zentra.gateway.outward.webhooks import WebhookSender
+from zentra.gateway.settings import Settings, SettingsError
 from zentra.runtime.webhooks.standard import AttemptError, AttemptResult, WebhookCall
 
 LIVE = webhook_policy(allow_private=False, https_only=True)
@@ -225,6 +226,15 @@ async def test_names_that_are_allowed_may_lead_to_private_addresses(names: str, 
     async with serving("127.0.0.1", FINE) as (server, port):
         result = await attempt(f"http://{host}:{port}/", policy, Names(("127.0.0.1",)))
     assert (result.status == 200, len(server.requests)) == (fits, int(fits))
+
+
+def test_the_policy_of_webhooks_is_what_the_settings_say() -> None:
+    settings = Settings(profile="production", webhook_networks="10.1.0.0/16", webhook_names="hooks.internal")
+    assert webhook_policy_of(settings) == webhook_policy(
+        allow_private=False, https_only=True, allowed="10.1.0.0/16", names="hooks.internal"
+    )
+    with pytest.raises(SettingsError, match="ZENTRA_WEBHOOK_NETWORKS"):
+        webhook_policy_of(Settings(webhook_networks="10.1.0.0/99"))
 
 
 async def test_a_name_that_is_allowed_does_not_lead_to_metadata() -> None:

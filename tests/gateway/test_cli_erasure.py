@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from zentra.gateway.cli import evidence_erasure
 from zentra.gateway.cli.evidence import evidence_app
 from zentra.runtime.evidence.key_files import public_pem
 from zentra.storage.administration import Administration
-from zentra.storage.intake.personal import commit_personal
-from zentra.storage.pool import open_pool
+from zentra.storage.intake.personal import PersonalData, write_personal
+from zentra.storage.pool import open_pool, transaction
 
 __all__ = ["database", "database_template"]
 
@@ -42,7 +43,11 @@ def run(database: Database) -> Run:
         if not await pool.fetchval("select true from tenants where id = 'acme'"):
             await Administration(pool).create_tenant("acme", "Acme")
         await pool.execute("truncate personal_openings, personal_subjects, evidence_erasures")
-        await commit_personal(pool, "acme", {"personal.subject": "cust-42", "personal.name": "Ada"})
+        metadata = {"personal.subject": "cust-42", "personal.name": "Ada"}
+        _, personal = await PersonalData(pool, bytes(32)).commit("acme", metadata, "k", None)
+        assert personal is not None
+        async with transaction(pool) as connection:
+            assert await write_personal(connection, [("acme", uuid.uuid4().hex, personal)]) == []
         await pool.close()
 
     asyncio.run(begin())

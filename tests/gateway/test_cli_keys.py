@@ -155,6 +155,9 @@ REFUSED = [
     (["anchors", "add", "Worm", "--url", "https://auditor/in"], "small letters"),
     (["anchors", "add", "worm", "--url", "ftp://auditor/in"], "scheme"),
     (["anchors", "add", "worm", "--url", "http://169.254.169.254/latest"], "link_local"),
+    (["anchors", "add", "worm", "--url", "https://93.184.216.34/in"], "literal"),
+    (["anchors", "add", "worm", "--url", "https://auditor.example:9000/in"], "port"),
+    (["anchors", "add", "worm", "--url", "https://auditor..example/in"], "url_malformed"),
     (["anchors", "remove", "nothing"], "there is no sink"),
     (["anchors", "retry", "nothing"], "there is no sink"),
 ]

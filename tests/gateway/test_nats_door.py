@@ -18,6 +18,7 @@ from zentra.gateway.http.server import GatewayApp
 from zentra.gateway.settings import Settings
 from zentra.runtime.limits import Per, Quota, RouteClass
 from zentra.storage.administration import Administration
+from zentra.storage.intake.personal import erase_subject
 from zentra.storage.pool import Pool
 from zentra.streams.accounts import render_config, runtime_password, tenant_password
 from zentra.streams.connection import Connection, connect
@@ -88,6 +89,23 @@ async def test_a_replay_is_the_first_answer_again(acme: Connection, form: str) -
     first = await ask(acme, body, **{form: key})
     again = await ask(acme, body | {"idempotency_key": key})
     assert (again["replayed"], again["body"], again["status"]) == (True, first["body"], 202)
+
+
+async def test_a_replay_after_an_erasure_is_the_first_answer_and_stores_nothing(
+    acme: Connection, admin_pool: Pool
+) -> None:
+    if not await admin_pool.fetchval("select true from zentra.tenants where id = 'acme'"):
+        await Administration(admin_pool).create_tenant("acme", "Acme")
+    metadata = {"personal.subject": uuid.uuid4().hex, "personal.name": "Ada"}
+    body = intent_body(idempotency_key=uuid.uuid4().hex, metadata=metadata)
+    first = await ask(acme, body)
+    subject = metadata["personal.subject"]
+    await erase_subject(admin_pool, "acme", subject, actor="ada", reason="asked for", sign=bytes)
+    for again in (await ask(acme, body), *await ask(acme, [body])):
+        assert (again["status"], again["replayed"], again["body"]) == (202, True, first["body"])
+    for table in ("personal_openings", "personal_subjects"):
+        statement = f"select count(*) from zentra.{table} where subject = $1"
+        assert await admin_pool.fetchval(statement, subject) == 0
 
 
 async def test_in_an_array_every_intent_has_its_own_answer(acme: Connection) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from aiohttp import ThreadedResolver
 from aiohttp.abc import AbstractResolver, ResolveResult
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -20,7 +21,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zentra.gateway.listening import Receive, Scope, Send, answer, listening
-from zentra.gateway.outward.http import RESPONSE_BYTES_MAX, AddressGuard, AddressPolicy, AddressRefused, OutwardHttp
+from zentra.gateway.outward.http import (
+    RESPONSE_BYTES_MAX,
+    AddressGuard,
+    AddressPolicy,
+    AddressRefused,
+    OutwardHttp,
+    VettingResolver,
+)
+from zentra.gateway.outward.lookups import SharedLookups
 from zentra.gateway.outward.webhooks import WebhookSender, retry_after_seconds
 from zentra.runtime.webhooks.standard import AttemptError, WebhookCall
 
@@ -96,6 +105,12 @@ def test_an_address_is_dialled_only_where_the_policy_opens_it(
         ("http://0177.0.0.1/", "not_an_address"),
         ("http://127.1/", "not_an_address"),
         ("http://127.0.0.1./", "not_an_address"),
+        ("https://example.com./hook", None),
+        ("https://" + "a" * 63 + ".example/hook", None),
+        ("https://" + "a" * 64 + ".example/hook", "url_malformed"),
+        ("https://a..b.example/", "url_malformed"),
+        ("https://.example/", "url_malformed"),
+        ("https://" + "abc." * 70 + "example/", "url_malformed"),
     ],
 )
 def test_a_url_is_judged_before_anything_is_resolved(url: str, reason: str | None) -> None:
@@ -169,6 +184,16 @@ async def test_a_name_is_refused_whole_when_one_of_its_addresses_is_private(endp
         await http.request("POST", f"http://hooks.example:{port}/", body=b"")
     await http.aclose()
     assert (app.hosts, names.asked) == ([], 1)
+
+
+@pytest.mark.parametrize("inner", [None, SharedLookups(2)], ids=["of the loop", "shared"])
+@pytest.mark.parametrize("name", ["a..b.example", "a" * 64 + ".example", "a\x00b.example"])
+async def test_a_name_that_cannot_be_asked_for_is_a_name_that_does_not_resolve(
+    inner: AbstractResolver | None, name: str
+) -> None:
+    resolver = VettingResolver(AddressGuard(PUBLIC), inner or ThreadedResolver())
+    with pytest.raises(socket.gaierror):
+        await resolver.resolve(name, 443)
 
 
 async def test_the_vetted_address_is_dialled_and_the_host_stays_the_name(endpoint: tuple[Endpoint, str]) -> None:
@@ -304,6 +329,9 @@ async def test_a_certificate_nobody_vouches_for_is_a_failure_of_tls(tmp_path: Pa
         ("Wed, 01 Apr 2026 11:00:00 GMT", 0),
         ("Wed, 01 Apr 2099 12:00:00 GMT", 86_400),
         ("Wed, 99 Apr 2026 12:00:00 GMT", None),
+        ("Mon, 01 Jan 2026 00:00:00 +99999999999999999999", None),
+        ("Mon, 01 Jan 99999999999 00:00:00 GMT", None),
+        ("Mon, 01 Jan 0001 00:00:00 +2300", 0),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: int | None) -> None:

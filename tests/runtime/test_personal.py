@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from zentra.runtime.evidence.personal import committed, is_personal, opening_of, personal_in
+from zentra.runtime.evidence.personal import committed, is_personal, opening_of, personal_in, proof_of, proves
 
 KEY, OTHER = bytes(range(32)), bytes(32)
 GIVEN = {"order": "7", "personal.subject": "cust-42", "personal.name": "Ada Obi", "personal.phone": "0801"}
@@ -61,3 +61,30 @@ def test_only_names_with_the_prefix_are_personal(metadata: dict[str, str], perso
 )
 def test_what_is_no_opening_is_none(content: bytes) -> None:
     assert opening_of(content) is None
+
+
+# What is asked of a proof of {"personal.name": "Ada", "order": "7"} of acme, and whether it is the same.
+PROVED = [
+    ("the same", b"s", "acme", {"personal.name": "Ada", "order": "7"}, True),
+    ("what is not personal does not count", b"s", "acme", {"personal.name": "Ada"}, True),
+    ("another value", b"s", "acme", {"personal.name": "Eve"}, False),
+    ("another name", b"s", "acme", {"personal.names": "Ada"}, False),
+    ("a value more", b"s", "acme", {"personal.name": "Ada", "personal.phone": "1"}, False),
+    ("another tenant", b"s", "globex", {"personal.name": "Ada"}, False),
+    ("another secret", b"t", "acme", {"personal.name": "Ada"}, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("secret", "tenant", "metadata", "same"), [row[1:] for row in PROVED], ids=[row[0] for row in PROVED]
+)
+def test_a_proof_is_of_the_same_personal_data_alone(
+    secret: bytes, tenant: str, metadata: dict[str, str], same: bool
+) -> None:
+    proof = proof_of(b"s", "acme", {"personal.name": "Ada", "order": "7"}, bytes(16))
+    assert proves(proof, secret, tenant, metadata) is same
+
+
+def test_proofs_of_the_same_are_alike_only_under_the_same_nonce() -> None:
+    first, second = [proof_of(b"s", "acme", {"personal.name": "Ada"}, bytes([n]) * 16) for n in (1, 2)]
+    assert (len(first), first[16:] == second[16:]) == (48, False)

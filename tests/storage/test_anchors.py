@@ -237,6 +237,39 @@ async def test_addresses_that_must_not_be_dialled_are_refused_and_told(
     assert "loopback" in ((await anchors.sinks(writer_pool))[0].error or "")
 
 
+@pytest.mark.parametrize("host", ["a..b.example", "a" * 64 + ".example"])
+async def test_a_name_that_nobody_can_be_asked_for_is_a_failure_like_any_other(
+    writer_pool: Pool, admin_pool: Pool, service: AnchorService, host: str, tmp_path: Path
+) -> None:
+    await anchors.add_sink(writer_pool, anchors.Sink(name="auditor", kind="webhook", target=f"https://{host}/in"))
+    await anchors.add_sink(writer_pool, file_sink(tmp_path / "a.jsonl"))
+    await head(admin_pool, 64)
+    assert await service.look() == 1
+    assert [(one.name, one.pending, one.attempts) for one in await anchors.sinks(writer_pool)] == [
+        ("auditor", 1, 1), ("worm", 0, 0),
+    ]  # fmt: skip
+
+
+class FaultyHttp:
+    """An HTTP client with a fault."""
+
+    async def request(self, *_: object, **__: object) -> None:
+        raise LookupError("nobody has thought of this")
+
+
+async def test_a_fault_of_ours_is_told_and_ends_nothing_else(
+    writer_pool: Pool, admin_pool: Pool, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    service = AnchorService(writer_pool, FaultyHttp(), lambda: True, SILENCE)  # type: ignore[arg-type]
+    await anchors.add_sink(writer_pool, anchors.Sink(name="auditor", kind="webhook", target="https://a.example/in"))
+    await anchors.add_sink(writer_pool, file_sink(tmp_path / "a.jsonl"))
+    await head(admin_pool, 64)
+    assert await service.look() == 1
+    standing = (await anchors.sinks(writer_pool))[0]
+    assert (standing.pending, standing.error) == (1, "a fault of Zentra, LookupError: its log has more")
+    assert sum(record.exc_info is not None for record in caplog.records) == 1
+
+
 async def test_a_removed_sink_gets_nothing_and_its_name_stays_taken(
     writer_pool: Pool, admin_pool: Pool, service: AnchorService, tmp_path: Path
 ) -> None:

@@ -112,6 +112,8 @@ async def test_an_endpoint_gets_the_usual_events_unless_it_says(api: Api) -> Non
         ({"url": "https://"}, {"/url": "url_malformed"}),
         ({"url": "https://x:99999/"}, {"/url": "url_malformed"}),
         ({"url": "https://x/ y"}, {"/url": "url_malformed"}),
+        ({"url": "https://a..b/"}, {"/url": "url_malformed"}),
+        ({"url": f"https://{'a' * 64}.b/"}, {"/url": "url_malformed"}),
         ({"url": "https://x/", "events": []}, {"/events": "field_type"}),
         ({"url": "https://x/", "events": ["a", "Ledger"]}, {"/events/1": "event_filter_malformed"}),
         ({"url": "https://x/", "events": "*"}, {"/events": "field_type"}),

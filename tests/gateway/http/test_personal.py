@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
+from collections.abc import AsyncIterator
 from hashlib import sha256
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec.structs import replace
 
-from tests.gateway.http.conftest import Api, intent_body
+from tests.gateway.http.conftest import Api, Keys, intent_body
 from zentra.client.evidence import verify_packet as verify_by_client
+from zentra.gateway.http.server import GatewayApp
+from zentra.gateway.settings import Settings
 from zentra.runtime.evidence.envelopes import envelope_of, sign_payload
 from zentra.runtime.evidence.heads import sign_head
 from zentra.runtime.evidence.key_files import public_pem
@@ -22,7 +27,7 @@ from zentra.runtime.evidence.personal import ERASURE_TYPE
 from zentra.runtime.evidence.verifying import verify_text
 from zentra.runtime.intents.transaction import timestamp
 from zentra.storage.errors import Misconfigured
-from zentra.storage.intake.personal import commit_personal, erase_subject, erasures
+from zentra.storage.intake.personal import PersonalData, erase_subject, erasures
 from zentra.storage.pool import Pool
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -73,6 +78,14 @@ async def everything(pool: Pool) -> str:
                 value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in row.values()
             ]
     return "\n".join(told)
+
+
+@pytest.fixture(params=["with redis", "without redis"])
+async def anyone(request: pytest.FixtureRequest, settings: Settings, keys: Keys) -> AsyncIterator[Api]:
+    """The API with and without anybody at the address of Redis."""
+    url = settings.redis_url if request.param == "with redis" else "redis://127.0.0.1:1/0"
+    async with GatewayApp.opened(replace(settings, redis_url=url)) as opened:
+        yield Api(opened, keys)
 
 
 async def test_a_packet_opens_personal_data_until_it_is_erased_and_verifies_ever_after(
@@ -145,12 +158,100 @@ async def test_a_replay_is_known_and_a_changed_value_is_told(api: Api) -> None:
 
 
 async def test_after_the_erasure_the_subject_begins_anew(api: Api, admin_pool: Pool) -> None:
+    subject = uuid.uuid4().hex
+    await api.post(INTENTS, intent_body(metadata=personal(subject)))
+    await erase(admin_pool, subject)
+    assert (await api.post(INTENTS, intent_body(metadata=personal(subject)))).status == 202
+    assert (await erase(admin_pool, subject)).erased == 2
+
+
+async def bulk(api: Api, *bodies: dict[str, Any]) -> list[dict[str, Any]]:
+    answers: list[dict[str, Any]] = (await api.post(f"{INTENTS}/bulk", list(bodies), key=None)).json["results"]
+    return answers
+
+
+async def test_a_repeat_after_the_erasure_gets_its_first_answer_and_stores_nothing(
+    anyone: Api, admin_pool: Pool
+) -> None:
+    subject, key, name = uuid.uuid4().hex, uuid.uuid4().hex, uuid.uuid4().hex
+    body = intent_body(metadata=personal(subject, **{"personal.name": name}))
+    keyed = {**body, "idempotency_key": key}
+    first = await anyone.post(INTENTS, body, key=key)
+    await erase(admin_pool, subject)
+    again = await anyone.post(INTENTS, body, key=key)
+    assert (again.status, again.body) == (202, first.body)
+    many = await bulk(anyone, keyed, keyed)
+    assert [(one["status"], one["replayed"], one["body"]) for one in many] == [(202, True, first.json)] * 2
+    other = await anyone.post(INTENTS, body)
+    assert (other.status, other.body) == (202, first.body), "the same intent under another key is the same intent"
+    text = await everything(admin_pool)
+    assert name not in text
+    assert subject not in text
+
+
+# What differs in the repeat, under which status and code, and in which fields.
+CHANGED = [
+    ("another value", {"metadata": {"personal.name": "Eve"}}, ["metadata"]),
+    ("a value more", {"metadata": {"personal.phone": "0801"}}, ["metadata"]),
+    ("another order", {"metadata": {"order": "8"}}, ["metadata"]),
+    ("another amount", {"amount": 1}, ["minor"]),
+]
+
+
+@pytest.mark.parametrize(("change", "fields"), [row[1:] for row in CHANGED], ids=[row[0] for row in CHANGED])
+@pytest.mark.parametrize("erased", [False, True])
+async def test_what_is_refused_leaves_nothing_of_its_own(
+    anyone: Api, admin_pool: Pool, change: dict[str, Any], fields: list[str], erased: bool
+) -> None:
     subject, key = uuid.uuid4().hex, uuid.uuid4().hex
     body = intent_body(metadata=personal(subject))
-    await api.post(INTENTS, body, key=key)
-    await erase(admin_pool, subject)
-    assert (await api.post(INTENTS, body, key=key)).code == "idempotency_key_reused"
-    assert (await api.post(INTENTS, intent_body(metadata=personal(subject)))).status == 202
+    await anyone.post(INTENTS, body, key=key)
+    if erased:
+        await erase(admin_pool, subject)
+    before = await openings(admin_pool)
+    changed = {**body, **change, "metadata": body["metadata"] | change.get("metadata", {})}
+    refused = await anyone.post(INTENTS, changed, key=key)
+    assert (refused.status, refused.code, refused.json["fields"]) == (422, "idempotency_key_reused", fields)
+    refused = await anyone.post(INTENTS, changed)
+    assert (refused.status, refused.code) == (409, "intent_id_conflict")
+    many = await bulk(anyone, {**changed, "idempotency_key": key})
+    assert many[0]["code"] == "idempotency_key_reused"
+    assert await openings(admin_pool) == before
+
+
+async def openings(pool: Pool) -> list[tuple[Any, ...]]:
+    rows = await pool.fetch("select subject, digest from personal_openings where content is not null order by 2")
+    subjects = await pool.fetch("select subject, key from personal_subjects order by 1")
+    return [tuple(row) for row in [*rows, *subjects]]
+
+
+async def test_a_stranger_of_a_refused_request_is_not_remembered(anyone: Api, admin_pool: Pool) -> None:
+    """Also where the first request had nothing personal."""
+    stranger, key = uuid.uuid4().hex, uuid.uuid4().hex
+    body = intent_body()
+    await anyone.post(INTENTS, body, key=key)
+    refused = await anyone.post(INTENTS, {**body, "metadata": personal(stranger)}, key=key)
+    assert refused.code == "idempotency_key_reused"
+    assert stranger not in await everything(admin_pool)
+
+
+async def test_a_stranger_in_many_requests_at_once_has_one_key(anyone: Api, admin_pool: Pool) -> None:
+    subject = uuid.uuid4().hex
+    bodies = [intent_body(metadata=personal(subject), idempotency_key=uuid.uuid4().hex) for _ in range(20)]
+    first, second = await asyncio.gather(bulk(anyone, *bodies), bulk(anyone, *bodies))
+    for mine, theirs in zip(first, second, strict=True):
+        told = [one for one in (mine, theirs) if one.get("code") != "idempotency_in_flight"]
+        assert told, (mine, theirs)
+        assert all(one.get("body") == told[0]["body"] for one in told), (mine, theirs)
+    assert (await erase(admin_pool, subject)).erased == 2
+
+
+async def test_the_same_key_twice_in_one_request_makes_one_intent(anyone: Api, admin_pool: Pool) -> None:
+    subject = uuid.uuid4().hex
+    body = intent_body(metadata=personal(subject), idempotency_key=uuid.uuid4().hex)
+    told = await bulk(anyone, body, body)
+    assert {one["status"] for one in told} <= {202, 409}, told
+    assert sorted(one.get("replayed", True) for one in await bulk(anyone, body, body)) == [True, True]
     assert (await erase(admin_pool, subject)).erased == 2
 
 
@@ -165,7 +266,8 @@ async def test_personal_data_without_a_subject_is_refused_at_every_door(api: Api
 
 async def test_the_same_value_of_two_tenants_has_nothing_in_common(writer_pool: Pool) -> None:
     subject = uuid.uuid4().hex
-    ours, theirs = [await commit_personal(writer_pool, tenant, personal(subject)) for tenant in ("acme", "globex")]
+    data = PersonalData(writer_pool, bytes(32))
+    (ours, _), (theirs, _) = [await data.commit(one, personal(subject), "k", None) for one in ("acme", "globex")]
     assert ours["order"] == theirs["order"]
     assert not set(ours.values()) - {"7"} & set(theirs.values())
 
