@@ -57,6 +57,7 @@ class Missing(Struct):
     waiting: set[tuple[str, str]] = field(
         default_factory=set
     )  # (rail, reference) whose unclaimed callbacks are asked for
+    strangers: set[str] = field(default_factory=set)  # rails whose open cases about strangers are asked for
     configuration: bool = False
 
     def __bool__(self) -> bool:
@@ -77,6 +78,7 @@ class Missing(Struct):
             or self.running
             or self.pages
             or self.waiting
+            or self.strangers
             or self.configuration
         )
 

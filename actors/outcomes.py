@@ -18,11 +18,12 @@ from zentra.runtime.intents.vocabulary import Fact, State
 from zentra.runtime.messages import RailReported
 from zentra.runtime.rails import routing
 from zentra.runtime.rails.port import OutcomeStatus, RailOutcome
-from zentra.runtime.rails.ruling import KNOWN, Known, Ruling, Said, asks_the_rail, belied, rule
+from zentra.runtime.rails.ruling import KNOWN, Known, Ruling, Said, asks_the_rail, belied, decides, rule
 
 __all__ = ["callback"]
 
 WORDS_AGAIN_MAX: Final = 100  # callbacks of one attempt that are recorded; past it only one that says something new is
+CLAIMS_MAX: Final = 8  # distinct words of one attempt that do not decide; past it only a status that nobody has named
 
 _FACTS: Final = {
     Ruling.CONFIRMS: Fact.RAIL_CONFIRMED,
@@ -62,10 +63,21 @@ def report(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
 
 
 def _may_be_second_answer(tick: Tick, tx: Transaction, attempt: Attempt, cause: str) -> bool:
-    """Return whether a "not accepted" could answer a repeated submission rather than the first: those follow polls."""
+    """Return whether a "not accepted" could answer a repeated submission rather than the first, which may be paid.
+
+    Where another worker may have repeated it, it could from the moment on at which a poll could have led to that: the
+    first poll, or any time once something was claimed."""
+    if not cause.startswith("submit/"):
+        return False
+    if tx.resubmitted is not None and attempt.number == len(tx.attempts):
+        return tx.resubmitted
     settings = tick.configuration.rails.get(attempt.rail)
-    first_poll = timedelta(seconds=settings.poll_after_seconds if settings else 0)
-    return cause.startswith("submit/") and tick.now >= attempt.at + first_poll
+    if settings is None:
+        return True
+    if not settings.idempotent_references:
+        return False
+    polled = 0.0 if attempt.claims else settings.poll_after_seconds
+    return tick.now >= attempt.at + timedelta(seconds=max(polled, settings.not_found_lies_seconds))
 
 
 def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: RailOutcome, cause: str) -> None:
@@ -81,7 +93,7 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
         if ruling is Ruling.CONTRADICTS:
             asking.end_case(tick, at, tx, asking.UNKNOWN_OUTCOME, "superseded", cause)
     else:
-        if ruling is Ruling.FAILS_OVER and _failed_over(tick, at, tx):
+        if ruling is Ruling.FAILS_OVER and _failed_over(tick, at, tx, cause):
             return
         _settle_cases(tick, at, tx, attempt, outcome, cause)
     facts = f.Reported(
@@ -148,14 +160,19 @@ def _already_recorded(attempt: Attempt, outcome: RailOutcome, ruling: Ruling) ->
     """Return whether a report says nothing new: the same callback again, or a poll that says what one has said."""
     word = word_of(outcome.status, None if outcome.minor is None else str(outcome.minor), outcome.currency)
     if outcome.event_id is None:
-        return ruling is Ruling.REPEATS or word in attempt.said
+        return (ruling is Ruling.REPEATS and outcome.status == attempt.status) or word in attempt.said
     if outcome.event_id in attempt.event_ids:
         return True
+    if not decides(outcome.trust) and len(attempt.claims) >= CLAIMS_MAX and word not in attempt.claims:
+        return outcome.status in _claimed(attempt)  # anybody can name another amount each time
     return len(attempt.event_ids) >= WORDS_AGAIN_MAX and (word in attempt.said or word in attempt.claims)
 
 
-def _failed_over(tick: Tick, at: Input, tx: Transaction) -> bool:
-    """Start the next rail of the corridor after one that did not accept; return whether there was one."""
+def _failed_over(tick: Tick, at: Input, tx: Transaction, cause: str) -> bool:
+    """Start the next rail of the corridor after one that did not accept; return whether there was one.
+
+    The case of the rail that has answered is closed first: the next rail has its own."""
+    asking.end_case(tick, at, tx, asking.UNKNOWN_OUTCOME, "answered", cause)
     rejected = tx.attempts[-1]
     marked = msgspec.structs.replace(rejected, status="not_accepted")
     tx.attempts = (*tx.attempts[:-1], marked)

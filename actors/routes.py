@@ -98,6 +98,7 @@ def _start(
         weighed=_weighed(tick, tx, corridor, choice) if corridor.version or tick.standings else UNSET,
     )
     tick.move(tx, fact, facts, at, actor="svc_routes")
+    tx.resubmitted = False
 
 
 def _wait(

@@ -32,7 +32,7 @@ from zentra.bench.simulation.auditor_words import HELD, Violation
 from zentra.bench.twins.store import StoreTwin
 from zentra.runtime.compliance.states import PartyRef
 from zentra.runtime.intents.command import IntentCommand
-from zentra.runtime.intents.transaction import Transition
+from zentra.runtime.intents.transaction import Transaction, Transition, restore
 from zentra.runtime.ledger.book import Posting
 from zentra.runtime.ports import Configuration, Ground, TickPlan, TickWrites
 from zentra.runtime.rails.port import RailOutcome, Submission
@@ -42,6 +42,7 @@ from zentra.runtime.webhooks.standard import WebhookCall
 __all__ = ["Auditor", "Violation"]
 
 _MICROSECOND: Final = timedelta(microseconds=1)
+_FOLDED: Final = tuple(sorted({*Transaction.__struct_fields__} - {"timer_due", "retry_at", "heard", "resubmitted"}))
 
 
 class Auditor:
@@ -148,6 +149,15 @@ class Auditor:
     def called(self, tenant: str, endpoint: str, call: WebhookCall) -> None:
         """Follow a call to an endpoint that has left its worker."""
         self.deliveries.called(tenant, endpoint, call)
+
+    def remembered(self, worker: str, tx: Transaction) -> None:
+        """Object where what a worker remembers of an intent is not what its records say, as far as it has read."""
+        history = self.histories[tx.id]
+        rows = zip(history.records[: tx.sequence], history.links, strict=False)
+        stored = restore(list(rows), tx.deliveries_open)
+        for name in _FOLDED:
+            if (said := getattr(stored, name)) != (held := getattr(tx, name)):
+                raise Violation("O", f"{worker} remembers {name} of {tx.id} as {held}, its records say {said}")
 
     def rebuild(self, store: StoreTwin) -> None:
         """Recompute everything from what the store holds, and object where it is not what was committed."""

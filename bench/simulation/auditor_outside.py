@@ -139,15 +139,14 @@ class AuditedRails:
             }
             words |= attempt.said
             differs = any(word.differs(history) for word in heard if word.status != "not_accepted")
-            settled = words - {"not_accepted"}
             left = number < len(history.attempts)
-            contradicted |= differs or len(settled) > 1 or bool(left and settled)
-            named |= {f"{number}/{word}" for word in words if not left or word != "not_accepted"}
-            contradicted |= bool(settled) and "not_accepted" in attempt.said
+            ways = {word == "succeeded" for word in words}  # declined or not accepted: it was not paid
+            contradicted |= differs or len(ways) > 1 or (left and True in ways)
+            named |= {f"{number}/{word}" for word in words if not left or word == "succeeded"}
             claimed = {word.status for word in heard if word.claim}
             claims |= bool(claimed)
             if words and not history.by_operator:  # what was claimed is measured by what the rail has said
-                contradicted |= bool(claimed - words)
+                contradicted |= not {word == "succeeded" for word in claimed} <= ways
         opened = history.opened.count("provider_contradiction")
         if contradicted and not opened:
             raise Violation("I", f"{history.id} has no case, although its rails contradict themselves: {sorted(named)}")

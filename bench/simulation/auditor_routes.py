@@ -52,6 +52,10 @@ class AuditedRoutes:
         if record.event != "provider.awaited":
             tried.pop()
         words = facts["considered"]
+        if words.keys() != {*tried, *(route.rail for route in _routes(corridor))}:
+            raise Violation("R", f"{where} has words for {sorted(words)}, {tried} were tried before")
+        if left := [rail for rail in tried if words[rail] != "not_accepted"]:
+            raise Violation("N", f"{where} leaves {left}, which are {[words[rail] for rail in left]}")
         for route in _routes(corridor):
             word = words[route.rail]
             row = weighed.get(route.rail) or _unweighed(route, word)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from zentra.bench.simulation.setting import corridors
 from zentra.runtime.rails.operating import Maintenance, RailOperation
 
 if TYPE_CHECKING:
@@ -21,11 +22,14 @@ def change(simulation: Simulation) -> None:
 
 
 def _promote(simulation: Simulation) -> None:
-    """Put another version of a tenant's corridors in force: other weights, prices, orders and waits."""
+    """Put another version of a tenant's corridors in force: other rails, weights, prices, orders and waits."""
     random, store = simulation.random, simulation.store
     tenant = random.choice(sorted(store.current.corridors))
     changed = []
+    every = {corridor.name: corridor.routes for corridor in corridors()[tenant]}
     for corridor in store.current.corridors[tenant]:
+        known = every[corridor.name]
+        some = random.sample(known, random.randint(1, len(known)))
         routes = [
             structs.replace(
                 route,
@@ -33,7 +37,7 @@ def _promote(simulation: Simulation) -> None:
                 weight=random.choice((0, 1, 5)),
                 cost_minor=random.choice((0, 9)),
             )
-            for route in corridor.routes
+            for route in some
         ]
         routes.sort(key=lambda route: route.priority)
         changed.append(

@@ -275,9 +275,9 @@ class Simulation:
                 self.step += 1
                 self._step()
                 if self.step % REBUILD_EVERY == 0:
-                    self.auditor.rebuild(self.store)
+                    self._rebuild()
             self._come_to_rest()
-            self.auditor.rebuild(self.store)
+            self._rebuild()
             self.auditor.finish(self.store, self.store_time())
             self._finish()
         except Violation as violation:
@@ -293,6 +293,14 @@ class Simulation:
             states=dict(sorted(states.items())),
             digest=self._digest.hexdigest(), failed=failed,
         )  # fmt: skip
+
+    def _rebuild(self) -> None:
+        """Let the auditor recompute everything, and what the workers remember."""
+        self.auditor.rebuild(self.store)
+        for worker in self.workers:
+            for tx in worker.engine.memory.transactions.values():
+                if tx is not None:
+                    self.auditor.remembered(worker.name, tx)
 
     def _step(self) -> None:
         name = self.random.choices(_NAMES, _WEIGHTS)[0]

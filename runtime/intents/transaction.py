@@ -142,6 +142,7 @@ class Transaction(Struct, kw_only=True, gc=False):
     hold: Hold | None = None
     retry_at: datetime | None = None  # when what was put off is to be tried again; not folded
     heard: str = ""  # what the rail of the latest attempt said last without deciding anything; not folded
+    resubmitted: bool | None = None  # whether the latest attempt was; None: not known, by whoever read it; not folded
     routing_at: datetime | None = None  # since when a rail is looked for
     awaits_rail: bool = False  # whether a record says that there is none for now
 
@@ -338,12 +339,13 @@ def _absorb_hold(tx: Transaction, facts: f.HoldMoved, topic: str) -> None:
 
 
 def _absorb_routed(tx: Transaction, facts: f.Routed, topic: str) -> None:
-    known = [
-        msgspec.structs.replace(attempt, status=facts.considered.get(attempt.rail, attempt.status))
-        for attempt in tx.attempts
-    ]
+    words, known = facts.considered, list[Attempt]()
+    for attempt in tx.attempts:
+        # only a rail that did not accept is left, whether or not its corridor names it by now
+        word = "not_accepted" if attempt.status == "started" else attempt.status
+        known.append(msgspec.structs.replace(attempt, status=words.get(attempt.rail, word)))
     tx.attempts = (*known, Attempt(facts.attempt, facts.rail, facts.reference, tx.at))
-    tx.heard = ""
+    tx.heard, tx.resubmitted = "", None
 
 
 def _absorb_unrouted(tx: Transaction, facts: f.Unrouted, topic: str) -> None:
@@ -354,13 +356,14 @@ def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
     changed = []
     for attempt in tx.attempts:
         if attempt.number == facts.attempt:
-            # A "not accepted" that is contradicted no longer allows another rail.
-            broken = attempt.status == "not_accepted" != (facts.said or facts.status)
+            # A rail that takes back itself that it had not accepted may have paid: nothing is released after that.
+            said, decides = facts.said or facts.status, facts.trust in DECIDES
+            broken = attempt.status == "not_accepted" and said == "succeeded" and decides
             status = "contradicted" if broken else facts.status
             events = attempt.event_ids if facts.event_id is None else (*attempt.event_ids, facts.event_id)
-            word = word_of(facts.said or facts.status, facts.minor, facts.currency)
+            word = word_of(said, facts.minor, facts.currency)
             words, claims, claimed_at = attempt.said, attempt.claims, attempt.claimed_at
-            if facts.trust in DECIDES:
+            if decides:
                 words = words if word in words else (*words, word)
             else:
                 claims, claimed_at = claims if word in claims else (*claims, word), tx.at

@@ -15,7 +15,7 @@ from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.transaction import Attempt, Record
 from zentra.runtime.rails.document import corridors_of
-from zentra.runtime.rails.routing import NOT_NOW, Corridor, choose, find_corridor
+from zentra.runtime.rails.routing import NOT_NOW, Corridor, choose, find_corridor, routes_of
 
 __all__ = ["WORDS", "AttemptShown", "Considered", "CorridorShown", "RouteDecision", "RouteShown", "explain_route"]
 
@@ -123,7 +123,7 @@ def explain_route(records: Sequence[bytes], documents: Mapping[int, Any]) -> Rou
 
 def _left(attempt: AttemptShown, considered: Mapping[str, str], at: str) -> AttemptShown:
     """Return an attempt as the decision for another rail tells of it: what the rail said has no record of its own."""
-    outcome = considered.get(attempt.rail, attempt.outcome)
+    outcome = considered.get(attempt.rail, "not_accepted" if attempt.outcome == "started" else attempt.outcome)
     return msgspec.structs.replace(attempt, outcome=outcome, ended_at=attempt.ended_at or at)
 
 
@@ -154,7 +154,8 @@ def _decision(
 
 def _in_order(facts: f.Routed | f.Unrouted, weighed: Mapping[str, f.Weighed]) -> list[tuple[str, str]]:
     """Return rails and words in the order of the decision, where the record has it."""
-    return [(rail, facts.considered[rail]) for rail in weighed or facts.considered]
+    rest = [rail for rail in facts.considered if rail not in weighed]
+    return [(rail, facts.considered[rail]) for rail in (*weighed, *rest)]
 
 
 def _considered(rail: str, word: str, weighed: f.Weighed | None) -> Considered:
@@ -194,7 +195,7 @@ def _again(
     corridor = find_corridor(corridors, command)
     if corridor is None or corridor.name != facts.corridor:
         return False
-    tried = {one.rail: facts.considered.get(one.rail, one.outcome) for one in before}
+    tried = {one.rail: _left(one, facts.considered, record.at).outcome for one in before}
     at = datetime.fromisoformat(record.at)
     attempts = [Attempt(one.attempt, one.rail, one.reference, at, tried[one.rail]) for one in before]
     words = facts.considered
@@ -204,4 +205,8 @@ def _again(
         blocked={rail: word for rail, word in words.items() if word in NOT_NOW},
     )  # fmt: skip
     chosen = facts.rail if isinstance(facts, f.Routed) else None
-    return (choice.rail, choice.considered) == (chosen, words)
+    if facts.weighed and [row.rail for row in facts.weighed] != [route.rail for route in routes_of(corridor)]:
+        return False
+    # of a rail that has left its corridor, records of before said nothing
+    again = {rail: word for rail, word in choice.considered.items() if rail in words or rail not in tried}
+    return (choice.rail, again) == (chosen, words)

@@ -6,7 +6,8 @@ priority share the intents by their weights, or the cheapest of them takes all. 
 - A rail is tried after another only when that one said "not accepted"; while any attempt is unknown no rail is chosen.
 - What `choose` is given decides: the same corridor, attempts, amount and standing of the rails choose the same rail,
   for a lot that is drawn from the intent's id.
-- The decision names every rail that it looked at, with a word for why, and what it would have cost.
+- The decision names every rail that it looked at, with a word for why, and what it would have cost; and every rail that
+  was tried, also where it is in the corridor no more: nothing else records that it did not accept.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -83,7 +84,8 @@ class Corridor(Struct, frozen=True):
 
 
 class Choice(Struct, frozen=True):
-    """The rail to try next, or None with the reason; `considered` names every rail of the corridor."""
+    """The rail to try next, or None with the reason; `considered` names every rail that was tried, first and in order,
+    wherever it was, and then the others of the corridor."""
 
     rail: str | None
     reason: str
@@ -136,13 +138,13 @@ def choose(
     NOT_NOW."""
     tried = {attempt.rail: attempt.status for attempt in attempts}
     unknown = any(status != "not_accepted" for status in tried.values())
-    considered: dict[str, str] = {}
+    considered = dict(tried)
     able: list[RailRoute] = []
     for route in routes_of(corridor):
         rail = route.rail
         if rail in tried:
-            considered[rail] = tried[rail]
-        elif rail not in available:
+            continue
+        if rail not in available:
             considered[rail] = "unavailable"
         elif minor < route.minor_min or (route.minor_max is not None and minor > route.minor_max):
             considered[rail] = "amount_mismatch"

@@ -6,7 +6,7 @@ The invariants kept here:
   have signed. What anybody could have sent who knows a shared secret, or nothing at all, is a claim: it is kept, the
   rail is asked at once, and its answer decides.
 - The first outcome that decides is final. Whatever says otherwise, before or after, trusted or not, is a contradiction
-  and moves nothing.
+  and moves nothing. "Declined" and "not accepted" say the same of the money: it was not paid.
 - Another rail is tried only where nobody has ever said that this one took the payment.
 """
 
@@ -49,7 +49,7 @@ class Known(NamedTuple):
     status: str  # "started" while nothing is known
     open: bool  # it is the latest attempt of an intent that waits for its rail
     paid_otherwise: bool = False  # the rail has said that it paid another amount
-    doubted: bool = False  # some rail of this intent has taken back that it had not accepted
+    doubted: bool = False  # some rail of this intent that had not accepted has said itself that it paid
     claimed: frozenset[str] = frozenset()  # outcomes that were only claimed
 
 
@@ -59,6 +59,7 @@ KNOWN: Final = frozenset({Ruling.REPEATS, Ruling.CONTRADICTS, Ruling.CLAIMS})
 _PAID: Final = OutcomeStatus.SUCCEEDED
 _DECLINED: Final = OutcomeStatus.DECLINED
 _REFUSED: Final = OutcomeStatus.NOT_ACCEPTED
+_UNPAID: Final[frozenset[str]] = frozenset({_DECLINED, _REFUSED})
 
 
 def decides(trust: str) -> bool:
@@ -71,7 +72,7 @@ def rule(said: Said, known: Known) -> Ruling:
     status = said.status
     if said.differs and status != _REFUSED:
         return Ruling.CONTRADICTS
-    if status == known.status:
+    if status == known.status or (status in _UNPAID and known.status in _UNPAID):
         return Ruling.REPEATS
     if not known.open:
         return Ruling.CONTRADICTS
@@ -85,12 +86,12 @@ def rule(said: Said, known: Known) -> Ruling:
         return Ruling.DECLINES
     if known.paid_otherwise:
         return Ruling.CONTRADICTS  # no other rail is asked, and nothing released
-    return Ruling.DECLINES if belied(status, known.claimed) else Ruling.FAILS_OVER
+    return Ruling.DECLINES if known.claimed - {_REFUSED} else Ruling.FAILS_OVER
 
 
 def belied(status: str, claimed: Iterable[str]) -> bool:
     """Return whether an outcome that decides gives the lie to what was claimed before."""
-    return any(claim != status for claim in claimed)
+    return any((claim == _PAID) != (status == _PAID) for claim in claimed)
 
 
 def asks_the_rail(said: Said, ruling: Ruling) -> bool:

@@ -108,7 +108,8 @@ class Model(Struct):
         """Take a report; return whether the rail has to be asked because of it."""
         if word.status not in ENDS:
             return False
-        claim, known = word.trust not in TRUSTED, self.decided == word.status
+        paid = word.status == "succeeded"
+        claim, known = word.trust not in TRUSTED, self.decided is not None and (self.decided == "succeeded") == paid
         if word.differs:
             self.contradicted = True
             self.paid_otherwise |= not claim and word.status == "succeeded"
@@ -121,7 +122,7 @@ class Model(Struct):
             self.contradicted = True
         else:
             self.decided = word.status
-            self.contradicted |= bool(self.claims - {word.status})
+            self.contradicted |= any((claimed == "succeeded") != paid for claimed in self.claims)
         return claim and not known
 
 
@@ -344,7 +345,9 @@ async def permutations_on_twin(seed: int, permutations: int, *, undrafted_max: i
     clock = [START]
     setup = configuration(limits=None)
     corridor = Corridor("acme", "ng", "NGN", "transfer", (RAIL,))
-    setup = structs.replace(setup, corridors={"acme": (corridor,)})
+    # nothing is submitted twice here, and a worker that takes over knows it: "not found" would not be believed yet
+    rail = structs.replace(setup.rails[RAIL], not_found_lies_seconds=DAY.total_seconds())
+    setup = structs.replace(setup, corridors={"acme": (corridor,)}, rails={**setup.rails, RAIL: rail})
     random, played, began = Random(seed), Played(), time.perf_counter()
     at_seconds, left = 0.0, permutations
     while left > 0:

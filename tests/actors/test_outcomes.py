@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from itertools import permutations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from tests.actors.world import MakeFleet, balances, facts_of, last_facts, outcome, transfer
+from tests.actors.world import MakeFleet, balances, configuration, facts_of, last_facts, outcome, transfer
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.rails.port import RailOutcome
+from zentra.runtime.rails.routing import Corridor
 
 PAID = {"customer": (0, 0, 125_000, 5_000_000), "merchant": (0, 0, 0, 125_000)}
 KEPT = {"customer": (0, 0, 0, 5_000_000), "merchant": (0, 0, 0, 0)}
@@ -170,12 +173,148 @@ def test_a_success_of_the_rail_that_was_left_contradicts(make_fleet: MakeFleet) 
     assert (money(fleet), fleet.cases()) == (HELD, ["provider_contradiction"])
 
 
-def test_not_accepted_after_a_poll_may_answer_a_repeat_and_decides_nothing(make_fleet: MakeFleet) -> None:
-    fleet, intent = awaiting(make_fleet, "never_answers")
-    fleet.advance(10)
-    fleet.report(outcome(intent, "not_accepted", minor=None), f"submit/{intent}01/99")
+# fmt: off
+OF_THE_RAIL_THAT_WAS_LEFT = [
+    # its status, by whose word, another amount, what the rail is then polled as; released when the second declines
+    ("declined",     "shared_secret", False, None,           True,  []),
+    ("declined",     "body_signed",   False, None,           True,  []),
+    ("declined",     "body_signed",   True,  None,           True,  ["provider_contradiction"]),
+    ("not_accepted", "shared_secret", False, None,           True,  []),
+    ("succeeded",    "shared_secret", False, None,           True,  ["provider_contradiction"]),
+    ("succeeded",    "none",          True,  None,           True,  ["provider_contradiction"]),
+    ("succeeded",    "shared_secret", False, "not_accepted", True,  ["provider_contradiction"]),
+    ("succeeded",    "shared_secret", False, "declined",     True,  ["provider_contradiction"]),
+    ("succeeded",    "shared_secret", False, "succeeded",    False, ["provider_contradiction"]),
+    ("succeeded",    "body_signed",   False, None,           False, ["provider_contradiction"]),
+    ("succeeded",    "body_signed",   True,  None,           False, ["provider_contradiction"]),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["the same worker", "another worker"])
+@pytest.mark.parametrize(("status", "trust", "differs", "polled", "released", "cases"), OF_THE_RAIL_THAT_WAS_LEFT)
+def test_only_the_word_of_the_rail_that_was_left_that_it_paid_keeps_the_hold_when_the_next_declines(
+    make_fleet: MakeFleet,
+    status: str,
+    trust: str,
+    differs: bool,
+    polled: str | None,
+    released: bool,
+    cases: list[str],
+    restarted: bool,
+) -> None:
+    fleet, intent = awaiting(make_fleet)
+    fleet.effects_lost = True
+    fleet.report(outcome(intent, "not_accepted", event="left", minor=None, currency=None))
     fleet.run_until_idle()
-    assert (money(fleet), [a.rail for a in fleet.transaction(intent).attempts]) == (HELD, ["alpha"])
+    fleet.report(outcome(intent, status, event="later", trust=trust, minor=1 if differs else 125_000))
+    fleet.run_until_idle()
+    if polled is not None:
+        fleet.report(outcome(intent, polled, trust="polled"), f"poll/{intent}01")
+        fleet.run_until_idle()
+    if restarted:
+        fleet.workers[0].engine.memory.distrust()
+    fleet.report(outcome(intent, "declined", event="second", attempt=2, rail="beta"))
+    fleet.run_until_idle()
+    assert (money(fleet), fleet.cases()) == (KEPT if released else HELD, cases)
+
+
+@pytest.mark.parametrize("statuses", [("declined", "not_accepted"), ("not_accepted", "declined")])
+@pytest.mark.parametrize("trust", ["body_signed", "shared_secret"])
+@pytest.mark.parametrize("polled", [False, True])
+def test_declined_and_not_accepted_agree_that_it_was_not_paid(
+    make_fleet: MakeFleet, statuses: tuple[str, str], trust: str, polled: bool
+) -> None:
+    base = configuration()
+    fleet, intent = awaiting(make_fleet, config=structs.replace(base, corridors={"acme": ONE_RAIL}))
+    fleet.effects_lost = True
+    for number, status in enumerate(statuses):
+        fleet.report(outcome(intent, status, event=f"evt-{number}", trust=trust if number else "body_signed"))
+        fleet.run_until_idle()
+    if polled:
+        for _ in range(2):
+            fleet.report(outcome(intent, statuses[1], trust="polled"), f"poll/{intent}01")
+            fleet.run_until_idle()
+    assert (money(fleet), fleet.cases()) == (KEPT, [])
+    # what the rail says itself is recorded beside what was said in its name, once
+    assert fleet.events(intent).count("provider.callback") == (3 if polled and trust == "shared_secret" else 2)
+
+
+ONE_RAIL = (Corridor("acme", "ng", "NGN", "transfer", ("alpha",)),)
+
+
+def test_the_case_of_a_rail_that_has_answered_is_closed_when_another_is_asked(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    fleet.effects_lost = True
+    fleet.advance(400)
+    assert fleet.cases() == ["provider_outcome_unknown"]
+    fleet.report(outcome(intent, "not_accepted", trust="polled", minor=None, currency=None), f"poll/{intent}01")
+    fleet.run_until_idle()
+    assert [a.rail for a in fleet.transaction(intent).attempts] == ["alpha", "beta"]
+    assert (fleet.cases(), fleet.cases(status="resolved")) == ([], ["provider_outcome_unknown"])
+    fleet.advance(299)
+    assert fleet.cases() == []
+    fleet.advance(60)  # of the second rail nobody knows by its deadline either: it is a case of its own
+    assert fleet.cases() == ["provider_outcome_unknown"]
+
+
+# fmt: off
+REFUSED = [
+    # idempotent, not found after, a claim before, then after, the worker,   the refusal comes at, and counts
+    (True,  None, None, 0.0,  "same",    1.0,  True),
+    (True,  None, None, 0.0,  "same",    5.0,  True),   # slow, as a connection that fails: nothing was sent again
+    (True,  2.0,  None, 0.0,  "same",    5.0,  False),
+    (True,  None, 0.5,  0.0,  "same",    1.0,  False),  # asked for the claim, and sent again before the first poll
+    (True,  None, 0.5,  30.0, "same",    1.0,  True),   # "not found" may lie: not sent again
+    (True,  None, None, 0.0,  "another", 1.0,  True),   # before the first poll nobody has sent it again
+    (True,  None, None, 0.0,  "another", 5.0,  False),  # nobody knows
+    (True,  None, 0.5,  0.0,  "another", 1.0,  False),
+    (False, None, None, 0.0,  "same",    5.0,  True),
+    (False, 2.0,  None, 0.0,  "same",    5.0,  True),
+    (False, None, None, 0.0,  "another", 5.0,  True),
+    (False, None, 0.5,  0.0,  "another", 5.0,  True),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("idempotent", "lost", "claimed", "lies", "worker", "at", "counts"), REFUSED)
+def test_not_accepted_decides_unless_it_may_answer_a_second_submission(
+    make_fleet: MakeFleet,
+    idempotent: bool,
+    lost: float | None,
+    claimed: float | None,
+    lies: float,
+    worker: str,
+    at: float,
+    counts: bool,
+) -> None:
+    base = configuration()
+    alpha = structs.replace(
+        base.rails["alpha"], idempotent_references=idempotent, not_found_lies_seconds=lies, poll_after_seconds=2.0
+    )
+    fleet = make_fleet(structs.replace(base, rails={**base.rails, "alpha": alpha}))
+    fleet.effects_lost = True
+    intent = fleet.submit(transfer(scenario="silent"))
+    fleet.run_until_idle()
+    began = fleet.now
+    not_found = outcome(intent, "not_found", trust="polled", minor=None, currency=None)
+    if claimed is not None:
+        fleet.now = began + timedelta(seconds=claimed)
+        fleet.report(outcome(intent, "not_accepted", event="claim", trust="none", minor=None, currency=None))
+        fleet.run_until_idle()
+        fleet.report(not_found, f"poll/{intent}01/1")
+        fleet.run_until_idle()
+    if lost is not None:
+        fleet.now = began + timedelta(seconds=lost)
+        fleet.report(not_found, f"poll/{intent}01/2")
+        fleet.run_until_idle()
+    if worker == "another":
+        fleet.workers[0].engine.memory.distrust()
+    fleet.now = began + timedelta(seconds=at)
+    fleet.report(outcome(intent, "not_accepted", trust="direct", minor=None, currency=None), f"submit/{intent}01/9")
+    fleet.run_until_idle()
+    assert money(fleet) == HELD
+    assert [a.rail for a in fleet.transaction(intent).attempts] == (["alpha", "beta"] if counts else ["alpha"])
 
 
 def test_a_submission_that_was_lost_is_sent_again_under_the_same_reference_and_paid_once(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from tests.actors.world import MakeFleet, balances, configuration, endpoint, hook, last_facts, transfer
+from tests.actors.world import MakeFleet, balances, configuration, endpoint, hook, last_facts, outcome, transfer
 from zentra.actors.health import Standing
 from zentra.bench.twins.fleet import START, Fleet
 from zentra.bench.twins.transport import ScriptedReply
@@ -262,3 +262,87 @@ def test_an_explanation_tells_of_waiting_and_of_giving_up(make_fleet: MakeFleet)
     assert [(one.word, one.means) for one in decision.rails] == [
         ("draining", "an operator had stopped new submissions to it")
     ]
+
+
+# fmt: off
+LATER = [
+    # what alpha says after it was left, and what beta says then     the hold     the cases
+    (["succeeded"],               "declined",      125_000, ["provider_contradiction"]),
+    (["not_accepted"],            "declined",      0,       []),
+    ([],                          "declined",      0,       []),
+    ([],                          "succeeded",     0,       []),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["the same worker", "another worker"])
+@pytest.mark.parametrize("promoted", [False, True], ids=["one version", "a version without the first rail"])
+@pytest.mark.parametrize(("first", "second", "held", "cases"), LATER)
+def test_that_a_rail_did_not_accept_is_kept_whatever_version_chooses_the_next(
+    make_fleet: MakeFleet,
+    first: list[str],
+    second: str,
+    held: int,
+    cases: list[str],
+    promoted: bool,
+    restarted: bool,
+) -> None:
+    fleet, intent = left(make_fleet, promoted=promoted)
+    stored = fleet.transaction(intent).attempts
+    assert [(attempt.rail, attempt.status) for attempt in stored] == [("alpha", "not_accepted"), ("beta", "started")]
+    live = [worker.engine.memory.transactions[intent] for worker in fleet.workers]
+    assert [tx.attempts for tx in live if tx is not None] == [stored]
+    if restarted:
+        fleet.replace_worker("w2")
+        fleet.run_until_idle()
+    for number, word in enumerate(first):
+        fleet.report(outcome(intent, word, event=f"later-{number}"))
+        fleet.run_until_idle()
+    fleet.report(outcome(intent, second, event="second", attempt=2, rail="beta"))
+    fleet.run_until_idle()
+    assert (fleet.transaction(intent).held, fleet.cases()) == (held, cases)
+
+
+@pytest.mark.parametrize("promoted", [False, True])
+def test_a_decision_across_versions_is_made_again_and_tells_of_the_rail_that_was_left(
+    make_fleet: MakeFleet,
+    promoted: bool,
+) -> None:
+    fleet, intent = left(make_fleet, promoted=promoted)
+    corridors = {7: spelled(ACROSS[:1]), 8: spelled(ACROSS[1:])}
+    shown = explain_route([row.record for row in fleet.store.rows.transitions[intent]], corridors)
+    assert [(one.version, one.rail, one.same) for one in shown.decisions] == [
+        (7, "alpha", True),
+        (8 if promoted else 7, "beta", True),
+    ]
+    assert {one.rail: one.word for one in shown.decisions[1].rails} == {
+        "alpha": "not_accepted",
+        "beta": "chosen",
+        **({"gamma": "not_needed"} if promoted else {}),
+    }
+    assert [(one.rail, one.outcome) for one in shown.attempts] == [("alpha", "not_accepted"), ("beta", "started")]
+
+
+ACROSS = tuple(
+    Corridor(
+        "acme", "ng", "NGN", "transfer", rails, routes=tuple(RailRoute(rail, n) for n, rail in enumerate(rails, 1)),
+        version=version,
+    )
+    for version, rails in ((7, ("alpha", "beta")), (8, ("beta", "gamma")))
+)  # fmt: skip
+
+
+def left(make_fleet: MakeFleet, *, promoted: bool) -> tuple[Fleet, str]:
+    """Return a fleet with a payment that alpha did not accept, so beta has it; between them perhaps another version."""
+    base = configuration()
+    rails = {**base.rails, "gamma": structs.replace(base.rails["beta"], name="gamma")}
+    base = structs.replace(base, rails=rails, corridors={"acme": ACROSS[:1]})
+    fleet = make_fleet(base)
+    fleet.effects_lost = True
+    intent = fleet.submit(transfer(scenario="silent"))
+    fleet.run_until_idle()
+    if promoted:
+        fleet.store.configure(structs.replace(base, corridors={"acme": ACROSS[1:]}))
+    fleet.report(outcome(intent, "not_accepted", event="first", minor=None, currency=None))
+    fleet.run_until_idle()
+    return fleet, intent

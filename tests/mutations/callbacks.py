@@ -30,7 +30,7 @@ CALLBACK_MUTATIONS: Final = (
         "claim-forgotten",
         "that the rail gives the lie to a claim is no contradiction",
         "I",
-        (Edit(_RULING, "return any(claim != status for claim in claimed)", "return False"),),
+        (Edit(_RULING, "return any((claim == _PAID) != (status == _PAID) for claim in claimed)", "return False"),),
         (f"{_TRUST_TESTS}test_only_the_rails_own_answer_moves_money",),
     ),
     Mutation(
@@ -76,7 +76,7 @@ CALLBACK_MUTATIONS: Final = (
         "answered-case-open",
         "an answer after the deadline leaves its case to a person",
         "T",
-        (Edit(_OUTCOMES, 'asking.end_case(tick, at, tx, asking.UNKNOWN_OUTCOME, "answered", cause)', "pass"),),
+        (Edit(_OUTCOMES, "    if tx.cases_open:\n", "    if not tx:\n"),),
         (f"{_POLLING_TESTS}test_a_late_answer_settles_the_payment_and_closes_the_case",),
         "a person who looks at it finds it settled",
     ),

@@ -318,9 +318,9 @@ MUTATIONS: Final = (
     Mutation(
         "second-answer-believed", '"not accepted" counts although it may answer a repeated submission', "N",
         (Edit(_OUTCOMES,
-              'return cause.startswith("submit/") and tick.now >= attempt.at + first_poll',
-              "return False"),),
-        (f"{_OUTCOME_TESTS}test_not_accepted_after_a_poll_may_answer_a_repeat_and_decides_nothing",),
+              'if not cause.startswith("submit/"):',
+              "if cause:"),),
+        (f"{_OUTCOME_TESTS}test_not_accepted_decides_unless_it_may_answer_a_second_submission",),
     ),
     Mutation(
         "route-while-unknown", "a rail is chosen while an attempt before it is unknown", "N",

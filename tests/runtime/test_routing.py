@@ -194,3 +194,9 @@ def test_a_reference_finds_its_way_back(attempt: int) -> None:
 )  # fmt: skip
 def test_a_reference_that_is_not_ours_is_nothing(reference: str) -> None:
     assert parse_reference(reference) is None
+
+
+def test_a_rail_that_was_tried_stands_in_the_decision_also_where_its_corridor_has_lost_it() -> None:
+    narrowed = structs.replace(ANYWHERE, rails=("two", "three"))
+    choice = choose(narrowed, _attempts("not_accepted"), ALL)
+    assert choice.considered == {"one": "not_accepted", "two": "chosen", "three": "not_needed"}

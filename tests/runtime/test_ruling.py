@@ -14,6 +14,7 @@ R = Ruling
 OPEN = Known("started", True)
 PAID = Known("succeeded", False)
 LEFT = Known("not_accepted", False)
+REFUSED = Known("declined", False)
 FINAL = ("succeeded", "declined", "not_accepted")
 TRUSTS = (*get_args(Trust), "operator", "a word of tomorrow")
 
@@ -39,6 +40,12 @@ TABLE = [
     ("not_accepted", "direct",        False,   PAID,                                     R.CONTRADICTS),
     ("succeeded",    "body_signed",   False,   LEFT,                                     R.CONTRADICTS),
     ("not_accepted", "polled",        False,   LEFT,                                     R.REPEATS),
+    ("declined",     "polled",        False,   LEFT,                                     R.REPEATS),
+    ("declined",     "none",          False,   LEFT,                                     R.REPEATS),
+    ("declined",     "polled",        True,    LEFT,                                     R.CONTRADICTS),
+    ("succeeded",    "none",          False,   LEFT,                                     R.CONTRADICTS),
+    ("not_accepted", "polled",        False,   REFUSED,                                  R.REPEATS),
+    ("succeeded",    "polled",        False,   REFUSED,                                  R.CONTRADICTS),
     ("declined",     "polled",        False,   OPEN._replace(doubted=True),              R.CONTRADICTS),
     ("not_accepted", "polled",        False,   OPEN._replace(doubted=True),              R.CONTRADICTS),
     ("succeeded",    "polled",        False,   OPEN._replace(doubted=True),              R.CONFIRMS),
@@ -108,7 +115,9 @@ def test_a_word_of_trust_that_is_not_known_decides_nothing() -> None:
         ("succeeded", (), False),
         ("succeeded", ("succeeded",), False),
         ("succeeded", ("declined",), True),
-        ("declined", ("not_accepted",), True),
+        ("declined", ("not_accepted",), False),
+        ("not_accepted", ("declined",), False),
+        ("not_accepted", ("declined", "succeeded"), True),
         ("declined", ("declined", "succeeded"), True),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from zentra.runtime.errors import IllegalFact
 from zentra.runtime.evidence import canonical
@@ -312,3 +313,12 @@ def test_records_that_do_not_begin_with_a_registration_are_refused(skip: int) ->
     rows = [(transition.record, transition.hash) for transition in written][1:]
     with pytest.raises(ValueError, match="start with its registration"):
         restore(rows if skip else [])
+
+
+def test_a_rail_that_was_left_did_not_accept_also_where_the_decision_does_not_name_it() -> None:
+    def silent(tx: Transaction) -> f.Routed:
+        facts = _routed(tx)
+        return structs.replace(facts, considered={facts.rail: "chosen"})
+
+    tx = _steps(*SENT, (Fact.FAILED_OVER, silent))
+    assert [attempt.status for attempt in tx.attempts] == ["not_accepted", "started"]

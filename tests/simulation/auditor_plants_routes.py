@@ -147,3 +147,22 @@ def an_intent_that_gives_up_while_a_rail_can_be_asked(tape: Tape) -> None:
     tape.setting = structs.replace(
         tape.setting, rails={**tape.setting.rails, "omega": structs.replace(tape.setting.rails["beta"], name="omega")}
     )
+
+
+@plant("R")
+def a_decision_that_does_not_name_a_rail_that_was_tried(tape: Tape) -> None:
+    words = facts_of(tape, "left", "provider.failover")["considered"]
+    tape.rewrite("left", "provider.failover", {"considered": {r: word for r, word in words.items() if r != "alpha"}})
+
+
+@plant("N")
+def a_rail_that_is_left_while_its_outcome_is_unknown(tape: Tape) -> None:
+    words = facts_of(tape, "left", "provider.failover")["considered"]
+    tape.rewrite("left", "provider.failover", {"considered": {**words, "alpha": "started"}})
+
+
+@plant("O")
+def a_worker_that_remembers_otherwise_than_its_records(tape: Tape) -> None:
+    tx = tape.fleet.transaction(tape.names["left"])
+    first = structs.replace(tx.attempts[0], status="started")
+    tape.add("then", lambda auditor: auditor.remembered("w1", structs.replace(tx, attempts=(first, *tx.attempts[1:]))))
