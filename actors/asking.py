@@ -9,7 +9,7 @@ from typing import Final
 
 from zentra.actors.tick import Input, Poll, Tick
 from zentra.runtime.intents import facts as f
-from zentra.runtime.intents.transaction import Attempt, Transaction
+from zentra.runtime.intents.transaction import Attempt, Transaction, word_of
 from zentra.runtime.intents.vocabulary import Fact, State
 from zentra.runtime.rails.polling import Standing, backoff_of, pause, standing_of
 from zentra.runtime.rails.port import Cause
@@ -48,14 +48,29 @@ def look_after(tick: Tick, at: Input, tx: Transaction) -> None:
 
 
 def ask_now(tick: Tick, at: Input, tx: Transaction, attempt: Attempt) -> None:
-    """Ask the rail of an attempt at once, and soon again should the answer get lost."""
+    """Ask the rail of an attempt at once, and soon again should the answer get lost.
+
+    `attempt` is as it was before the claim: one that follows another within the shortest pause is not asked about by
+    itself. Where the outcome is open a timer that no claim puts off asks; where it is not, the first one has asked."""
     settings = tick.configuration.rails.get(attempt.rail)
     if settings is None:
         return
-    _poll(tick, tx, attempt)
+    seconds = backoff_of(settings, Standing.CLAIMED).after_seconds
+    before = attempt.claimed_at if _was_asked_about(tx, attempt) else None
+    if before is None or abs(tick.now - before) >= timedelta(seconds=seconds):
+        _poll(tick, tx, attempt)
     if tx.state is State.SUBMITTED and attempt.number == len(tx.attempts):
-        seconds = backoff_of(settings, Standing.CLAIMED).after_seconds
         tick.rearm(tx, at.partition, tick.now + timedelta(seconds=seconds))
+
+
+def _was_asked_about(tx: Transaction, attempt: Attempt) -> bool:
+    """Return whether anything was claimed of an attempt besides what is known."""
+    known = {
+        word_of(attempt.status, minor, currency)
+        for minor in (None, str(tx.command.amount))
+        for currency in (None, tx.command.currency)
+    }
+    return any(word not in known for word in attempt.claims)
 
 
 def submit_again(tick: Tick, at: Input, tx: Transaction, attempt: Attempt) -> None:
@@ -68,7 +83,7 @@ def submit_again(tick: Tick, at: Input, tx: Transaction, attempt: Attempt) -> No
     if tick.now >= attempt.at + timedelta(seconds=settings.not_found_lies_seconds):
         if not tick.resting(attempt.rail):
             tx.resubmitted = True
-        tick.submit(tx, at.partition)
+        tick.submit(tx, at.partition, first=False)
 
 
 def end_case(tick: Tick, at: Input, tx: Transaction, kinds: frozenset[str], how: str, cause: str) -> None:

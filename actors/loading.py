@@ -57,6 +57,8 @@ async def load(store: Store, memory: Memory, batch: Batch, missing: Missing) -> 
     if missing.waiting:
         found = await store.waiting_callbacks(missing.waiting)
         batch.waiting |= {place: found.get(place, ()) for place in missing.waiting}
+    if missing.strangers:
+        batch.strangers |= await store.open_strangers(missing.strangers)
     if missing.commands:
         batch.stored |= await store.answered(missing.commands)
         batch.asked |= missing.commands

@@ -13,10 +13,12 @@ from msgspec import Struct, field
 from zentra.actors.beliefs import Beliefs
 from zentra.actors.health import RailBoard
 from zentra.runtime.intents.transaction import Transaction
+from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.ledger.book import AccountRef
 from zentra.runtime.partitions import lane_key, log_key
 from zentra.runtime.policy import VelocityKey
 from zentra.runtime.ports import Configuration, LaneRow, LogHead
+from zentra.runtime.rails.routing import parse_reference
 from zentra.runtime.reviews import Workload
 from zentra.runtime.webhooks.delivery import OPEN, Delivery
 from zentra.runtime.webhooks.recovery import Recovery, RecoveryPage
@@ -55,6 +57,7 @@ class Missing(Struct):
     waiting: set[tuple[str, str]] = field(
         default_factory=set
     )  # (rail, reference) whose unclaimed callbacks are asked for
+    strangers: set[str] = field(default_factory=set)  # rails whose open cases about strangers are asked for
     configuration: bool = False
 
     def __bool__(self) -> bool:
@@ -75,6 +78,7 @@ class Missing(Struct):
             or self.running
             or self.pages
             or self.waiting
+            or self.strangers
             or self.configuration
         )
 
@@ -154,6 +158,13 @@ class Memory:
             self.accounts.clear()
         if len(self.names) > NAMES_MAX:
             self.names.clear()
+
+    def awaits(self, reference: str) -> bool:
+        """Return whether an attempt is known to be the latest of its transaction, and to wait for its rail. One that is
+        not remembered any more may have ended."""
+        named = parse_reference(reference)
+        tx = self.transactions.get(named[0]) if named else None
+        return tx is not None and named is not None and tx.state is State.SUBMITTED and named[1] == len(tx.attempts)
 
     def keep_deliveries(self, deliveries: Iterable[Delivery]) -> None:
         """Replace deliveries by what a committed tick made of them. One that has ended, or waits for a time, is read

@@ -18,11 +18,12 @@ from zentra.runtime.intents.vocabulary import Fact, State
 from zentra.runtime.messages import RailReported
 from zentra.runtime.rails import routing
 from zentra.runtime.rails.port import OutcomeStatus, RailOutcome
-from zentra.runtime.rails.ruling import KNOWN, Known, Ruling, Said, asks_the_rail, belied, rule
+from zentra.runtime.rails.ruling import KNOWN, Known, Ruling, Said, asks_the_rail, belied, decides, rule
 
 __all__ = ["callback"]
 
 WORDS_AGAIN_MAX: Final = 100  # callbacks of one attempt that are recorded; past it only one that says something new is
+CLAIMS_MAX: Final = 8  # distinct words of one attempt that do not decide; past it only a status that nobody has named
 
 _FACTS: Final = {
     Ruling.CONFIRMS: Fact.RAIL_CONFIRMED,
@@ -162,6 +163,8 @@ def _already_recorded(attempt: Attempt, outcome: RailOutcome, ruling: Ruling) ->
         return (ruling is Ruling.REPEATS and outcome.status == attempt.status) or word in attempt.said
     if outcome.event_id in attempt.event_ids:
         return True
+    if not decides(outcome.trust) and len(attempt.claims) >= CLAIMS_MAX and word not in attempt.claims:
+        return outcome.status in _claimed(attempt)  # anybody can name another amount each time
     return len(attempt.event_ids) >= WORDS_AGAIN_MAX and (word in attempt.said or word in attempt.claims)
 
 

@@ -17,7 +17,11 @@ ends its own call only: an attempt has failed, a rail's answer is unknown.
 Nothing is asked of anybody for an object that this worker may have lost: an effect that had to wait is performed only
 where `permitted` says, at the last moment, that its partition is still held. What a worker was stopped over is its
 successor's, which polls before it does anything; a late first submission would reach a rail that was given up. So a
-worker that gives a partition up in good order looks first whether anything `waits_in` it."""
+worker that gives a partition up in good order looks first whether anything `waits_in` it.
+
+Nor is a submission begun for an attempt that has ended meanwhile, or one that has waited for `limits.wait_max`. Of a
+first one it is known that nothing was sent, and that is reported: it was not accepted. For that to be true, nothing
+else is asked of a rail under a reference whose first submission waits here; later, a poll has it reported again."""
 
 import hashlib
 import logging
@@ -31,7 +35,7 @@ import anyio.abc
 
 from zentra.actors.framing import frames_of
 from zentra.actors.health import RailBoard
-from zentra.actors.limits import RailGate
+from zentra.actors.limits import RailGate, wait_max
 from zentra.actors.tick import Poll
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.messages import AttemptReported, Event, RailReported
@@ -41,7 +45,7 @@ from zentra.runtime.rails.routing import parse_reference
 from zentra.runtime.stream_ports import EventPublisher, Outgoing
 from zentra.runtime.webhooks.standard import AttemptError, AttemptResult, WebhookCall, WebhookTransport
 
-__all__ = ["Outward"]
+__all__ = ["Outward", "Permitted"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +58,11 @@ FREE_SHARE: Final = 4  # below that one may have as many as a quarter of what is
 TURNS_MAX: Final = 4096  # endpoints with a rate of their own that are remembered
 PUBLISH_TRIES: Final = 3
 AGAIN_SECONDS: Final = 0.25  # between two tries of what a stream that is away did not take
+NEVER_BEGUN_MAX: Final = 4 * BACKLOG_MAX  # references that are remembered to be unknown to their rails
 UNSENT_MAX: Final = 4096  # frames of reports that wait for the stream; past it they are lost as with their process
 
-Permitted = Callable[[int], Awaitable[bool]]
+Permitted = Callable[[int, str], Awaitable[bool]]
+"""Whether an effect of a partition may begin; of a submission the reference is named, of others none is ("")."""
 Lane = tuple[str, str]
 Asking = Callable[[Rail], Awaitable[RailOutcome]]
 
@@ -65,7 +71,7 @@ async def _submitted(submission: Submission, rail: Rail) -> RailOutcome:
     return await rail.submit(submission)
 
 
-async def _always(_: int) -> bool:
+async def _always(_: int, __: str) -> bool:
     return True
 
 
@@ -94,6 +100,8 @@ class Outward:
         self._serial = 0
         self._waiting: Counter[int] = Counter()  # effects by partition that were not yet allowed to begin
         self._begun = anyio.Event()
+        self._firsts: set[str] = set()  # references whose first submission has not begun yet
+        self._never_begun: dict[str, Permitted] = {}  # those whose first submission never will
         self._asking = self._calling = 0  # effects on rails, and webhook calls, that wait or are under way
         self._open = 0  # calls that are under way
         self._called: Counter[Lane] = Counter()  # calls under way by endpoint
@@ -136,7 +144,7 @@ class Outward:
         finally:
             self._group = None
             self._asking = self._calling = self._open = 0  # who was cancelled before it could begin has not said so
-            for counted in (self._waiting, self._called, self._queues):
+            for counted in (self._waiting, self._called, self._queues, self._firsts):
                 counted.clear()
 
     def perform(
@@ -151,6 +159,8 @@ class Outward:
         group = self._group
         if group is None:
             return
+        submissions = [submission for submission in submissions if self._may_wait(submission)]
+        polls = [poll for poll in polls if poll.reference not in self._firsts]
         self._asking += len(submissions) + len(polls)
         immediate = []
         for submission in submissions:
@@ -233,10 +243,19 @@ class Outward:
         self._waiting[place] += 1
         return place
 
-    async def _begins(self, place: int, permitted: Permitted) -> bool:
+    def _may_wait(self, submission: Submission) -> bool:
+        """Return whether no other submission under its reference waits here, or was reported never to begin."""
+        reference = submission.reference
+        if reference in self._firsts or reference in self._never_begun:
+            return False
+        if submission.first:
+            self._firsts.add(reference)
+        return True
+
+    async def _begins(self, place: int, permitted: Permitted, reference: str = "") -> bool:
         """Return whether an effect may begin; it waits no more, either way."""
         try:
-            return await permitted(place)
+            return await permitted(place, reference)
         finally:
             self._waiting[place] -= 1
             self._begun.set()
@@ -250,37 +269,65 @@ class Outward:
         try:
             for submission, place in submissions:
                 rail = self._rail_of(submission.rail)
-                if await self._begins(place, permitted) and rail is not None:
+                begins = await self._begins(place, permitted, submission.reference)
+                self._firsts.discard(submission.reference)
+                if begins and rail is not None:
                     asked = partial(_submitted, submission)
                     self._report_rail(await self._answer(rail, submission.reference, "submit", asked), "submit")
         finally:
             self._asking -= len(submissions)
 
     async def _submit(self, submission: Submission, place: int, permitted: Permitted) -> None:
-        named = (submission.rail, submission.reference)
-        await self._ask(named, place, permitted, "submit", partial(_submitted, submission))
+        reference = submission.reference
+        try:
+            asked = partial(_submitted, submission)
+            late = await self._ask((submission.rail, reference), place, permitted, "submit", asked)
+            if late and submission.first:
+                self._never_begun[reference] = permitted
+                if len(self._never_begun) > NEVER_BEGUN_MAX:
+                    del self._never_begun[next(iter(self._never_begun))]
+                self._report_unsent(submission.rail, reference)
+        finally:
+            self._firsts.discard(reference)
 
     async def _poll(self, poll: Poll, place: int, permitted: Permitted) -> None:
+        first = self._never_begun.get(poll.reference)
+        if first is not None:
+            if await first(place, poll.reference):  # the report of it may have been lost
+                self._asking -= 1
+                self._waiting[place] -= 1
+                self._begun.set()
+                self._report_unsent(poll.rail, poll.reference)
+                return
+            self._never_begun.pop(poll.reference, None)
         named = (poll.rail, poll.reference)
         await self._ask(named, place, permitted, "poll", lambda rail: rail.poll(poll.reference, poll.cause))
 
-    async def _ask(self, named: tuple[str, str], place: int, permitted: Permitted, how: str, ask: Asking) -> None:
-        """Ask a rail about a reference when it has a place free, and report what it says."""
+    async def _ask(self, named: tuple[str, str], place: int, permitted: Permitted, how: str, ask: Asking) -> bool:
+        """Ask a rail about a reference when it has a place free, and report what it says; return whether it was
+        permitted, but too late for that."""
         name, reference = named
+        submits = how == "submit"
         try:
             rail = self._rail_of(name)
             if rail is None:
                 logger.error("no adapter for a rail", extra={"rail": name})
                 self._waiting[place] -= 1
-                return
-            async with self._gate.turn(rail.settings):
-                if not await self._begins(place, permitted):
-                    return
+                return False
+            until = anyio.current_time() + wait_max(rail.settings)
+            async with self._gate.turn(rail.settings, until) as given:
+                if not await self._begins(place, permitted, reference if submits else ""):
+                    return False
                 started = anyio.current_time()
+                if not given or started > until:
+                    return True
+                if submits:
+                    self._firsts.discard(reference)
                 outcome = await self._answer(rail, reference, how, ask)
                 seconds = anyio.current_time() - started
             self._instruments.rail(name, how, seconds)
             self._report_rail(outcome, how, seconds)
+            return False
         finally:
             self._asking -= 1
 
@@ -324,9 +371,17 @@ class Outward:
         finally:
             self._call_ended(lane)
 
+    def _report_unsent(self, rail: str, reference: str) -> None:
+        """Report that nothing was sent under a reference; it says nothing of the rail's health."""
+        self._instruments.count("rail_calls", {"rail": rail, "outcome": "not_sent"})
+        self._report_outcome(RailOutcome(rail, reference, OutcomeStatus.NOT_ACCEPTED, reason="not_sent"), "submit")
+
     def _report_rail(self, outcome: RailOutcome, how: str, seconds: float = 0.0) -> None:
         self.board.heard(outcome, how, seconds, anyio.current_time())
         self._instruments.count("rail_calls", {"rail": outcome.rail, "outcome": str(outcome.status)})
+        self._report_outcome(outcome, how)
+
+    def _report_outcome(self, outcome: RailOutcome, how: str) -> None:
         named = parse_reference(outcome.reference)
         if named is None:
             raise ValueError(f"rail {outcome.rail} answered for a reference that is not ours")

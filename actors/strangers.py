@@ -4,7 +4,10 @@ A callback can outrun us: the intent may not be restored yet, the attempt not be
 of ours is not judged at once. Its raw row stays unclaimed at the door, and a timer named after rail and reference is
 all that the actor is: when it fires, the rows are read and applied in the order of their arrival, where the attempt is
 known by then. Where it is not, the actor waits, longer each time, and after the rail's `stranger_wait_seconds` it opens
-a case and ends. Nothing on the way of a payment looks for strangers, so they cost nothing where there are none."""
+a case and ends. Nothing on the way of a payment looks for strangers, so they cost nothing where there are none.
+
+Invariants. A callback never puts a look off: the first arrival says when it is due, however many follow. Of the rows
+that one look cannot hold none is left behind."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -13,13 +16,14 @@ from typing import Final
 from zentra.actors.memory import Missing, MissingGround
 from zentra.actors.tick import CASE_DEADLINE, Input, Tick, derived_id
 from zentra.runtime.messages import RailReported, TimerFired
-from zentra.runtime.ports import CaseRow
+from zentra.runtime.ports import STRANGERS_MORE, STRANGERS_OPEN_MAX, WAITING_MAX, CaseRow, WaitingCallback
 from zentra.runtime.rails.port import RailOutcome
 from zentra.runtime.rails.routing import parse_reference
 
 __all__ = ["KIND", "fire", "met", "named_by"]
 
 KIND: Final = "stranger"
+KIND_OF_CASE: Final = "unknown_reference"
 FIRST_LOOK_SECONDS: Final = 0.5
 LOOK_SECONDS_MAX: Final = 15.0
 WAIT_SECONDS: Final = 30.0  # of a rail that is not set up any more
@@ -30,8 +34,11 @@ def met(tick: Tick, at: Input, outcome: RailOutcome, cause: str, *, hopeless: bo
     if outcome.event_id is None or hopeless:
         _open_case(tick, outcome.rail, outcome.reference, outcome.status, cause)
         return
+    waiting = _waiting_for(tick, (outcome.rail, outcome.reference))
+    if not waiting:  # it was taken up before, and comes again
+        return
     key = derived_id(KIND, outcome.rail, outcome.reference)
-    due = tick.now + timedelta(seconds=FIRST_LOOK_SECONDS)
+    due = waiting[0].at + timedelta(seconds=FIRST_LOOK_SECONDS)  # no timer of this actor is due before that
     tick.timer(KIND, key, f"{outcome.rail}/{outcome.reference}", at.partition, "-", due)
 
 
@@ -51,17 +58,45 @@ def fire(tick: Tick, at: Input, event: TimerFired, apply: Callable[[Tick, Input,
     if not waiting:
         return
     if _attempt_known(tick, place[1]):
+        before = len(tick.writes.callbacks_claimed)
         for one in waiting:
             apply(tick, at, RailReported(one.outcome, one.outcome.event_id or event.name))
+        if len(waiting) >= WAITING_MAX and len(tick.writes.callbacks_claimed) > before:  # there may be more of them
+            tick.timer(KIND, event.key, event.name, at.partition, "-", tick.now)
         return
-    settings = tick.configuration.rails.get(place[0])
-    lasts = settings.stranger_wait_seconds if settings is not None else WAIT_SECONDS
+    lasts = _lasts(tick, place[0])
     waited = max((tick.now - waiting[0].at).total_seconds(), 0.0)
     if waited >= lasts:
-        _open_case(tick, *place, waiting[0].outcome.status, waiting[0].outcome.event_id or event.name)
+        last = waiting[-1].outcome
+        cause = last.event_id or event.name
+        _open_case(tick, *place, last.status, cause if len(waiting) < WAITING_MAX else f"{cause}/{tick.day}")
         return
     pause = min(max(waited, FIRST_LOOK_SECONDS), LOOK_SECONDS_MAX, lasts - waited)
     tick.timer(KIND, event.key, event.name, at.partition, "-", tick.now + timedelta(seconds=pause))
+
+
+def _lasts(tick: Tick, rail: str) -> float:
+    """Return how long a stranger of a rail waits."""
+    settings = tick.configuration.rails.get(rail)
+    return settings.stranger_wait_seconds if settings is not None else WAIT_SECONDS
+
+
+def _waiting_for(tick: Tick, place: tuple[str, str]) -> tuple[WaitingCallback, ...]:
+    """Return the first callbacks that wait under a rail and a reference; those of the whole batch are asked for at
+    once, as there may be many."""
+    waiting = tick.batch.waiting
+    if place not in waiting:
+        given = [entry.event.outcome for entry in tick.batch.inputs if isinstance(entry.event, RailReported)]
+        asked = {(one.rail, one.reference) for one in given if _is_strange(tick, one)}
+        raise MissingGround(Missing(waiting={place} | (asked - waiting.keys())))
+    return waiting[place]
+
+
+def _is_strange(tick: Tick, outcome: RailOutcome) -> bool:
+    """Return whether a report is likely to wait: what it names is in nobody's memory."""
+    named = parse_reference(outcome.reference)
+    tx = tick.memory.transactions.get(named[0]) if named is not None else None
+    return outcome.event_id is not None and (tx is None or named is None or named[1] > len(tx.attempts))
 
 
 def _attempt_known(tick: Tick, reference: str) -> bool:
@@ -71,9 +106,25 @@ def _attempt_known(tick: Tick, reference: str) -> bool:
 
 
 def _open_case(tick: Tick, rail: str, reference: str, status: str, cause: str) -> None:
-    """Open a case for what names no attempt of ours; the raw callback is kept beside it."""
+    """Open a case for what names no attempt of ours, unless one is open; the raw callback is kept beside it.
+
+    Its id follows from the last report that is told of, so that one which comes after somebody has resolved the case
+    opens another (one a day, where more wait than are told of). Of a rail STRANGERS_OPEN_MAX are open, or a few more
+    where several workers open them at once; one stands for the rest."""
+    if rail not in tick.batch.strangers:
+        raise MissingGround(Missing(strangers={rail}))
+    now = [row.detail["reference"] for row in tick.writes.cases_opened if _is_about(row, rail)]
+    open_ = tick.batch.strangers[rail].union(now)
     detail = {"rail": rail, "reference": reference, "status": str(status), "cause": cause}
-    case = derived_id("unknown_reference", rail, reference)
+    if reference not in open_ and len(open_) >= STRANGERS_OPEN_MAX:
+        detail |= {"reference": STRANGERS_MORE, "first": reference, "reason": "more of these: their callbacks are kept"}
+    if detail["reference"] in open_:
+        return
+    case = derived_id(KIND_OF_CASE, rail, detail["reference"], cause)
     tick.writes.cases_opened.append(
-        CaseRow(case, "-", None, None, "unknown_reference", detail, tick.now, tick.now + CASE_DEADLINE)
+        CaseRow(case, "-", None, None, KIND_OF_CASE, detail, tick.now, tick.now + CASE_DEADLINE)
     )
+
+
+def _is_about(row: CaseRow, rail: str) -> bool:
+    return row.kind == KIND_OF_CASE and row.detail["rail"] == rail

@@ -86,6 +86,7 @@ class Batch(Struct):
     expiring_asked: Counter[int] = field(default_factory=Counter)  # and how often
     recovered: Recovered = field(default_factory=Recovered)
     waiting: dict[tuple[str, str], tuple[WaitingCallback, ...]] = field(default_factory=dict)  # by rail and reference
+    strangers: dict[str, frozenset[str]] = field(default_factory=dict)  # by rail: references whose case is open
 
 
 class Poll(NamedTuple):
@@ -353,7 +354,7 @@ class Tick:
         if stage is not None:
             self.frames[at.partition, stage].append(Due(tx.id, tx.tenant, tx.sequence))
         elif effect is Effect.SUBMIT:
-            self.submit(tx, at.partition)
+            self.submit(tx, at.partition, first=True)
         elif effect is Effect.GIVE_BACK:
             # what was not posted; of a hold, a part may have been, and then the intent itself goes on counting
             rest, whole = tx.command.amount - tx.posted, -1 if tx.posted == 0 else 0
@@ -375,15 +376,14 @@ class Tick:
         """Put an event into the frame of a partition and stage."""
         self.frames[partition, stage].append(event)
 
-    def submit(self, tx: Transaction, partition: int) -> None:
+    def submit(self, tx: Transaction, partition: int, *, first: bool) -> None:
         """Ask for the latest attempt to be sent to its rail, once it is committed as started."""
-        attempt = tx.attempts[-1]
+        attempt, command = tx.attempts[-1], tx.command
         settings = self.configuration.rails[attempt.rail]
-        command = tx.command
         if not self.resting(attempt.rail):  # else it is not asked a second time; polls go on
             self.submissions.append(Submission(
                 tx.tenant, attempt.rail, attempt.reference, command.amount, command.currency, command.destination,
-                command.metadata.get("sandbox_scenario"), tx.trace, tx.tracestate, tx.sequence,
+                command.metadata.get("sandbox_scenario"), tx.trace, tx.tracestate, tx.sequence, first,
             ))  # fmt: skip
         self.rearm(tx, partition, self.now + timedelta(seconds=settings.poll_after_seconds))
 
@@ -433,9 +433,9 @@ class Tick:
     def rearm(self, tx: Transaction, partition: int, due_at: datetime) -> None:
         """Let the state timer of a transaction fire at `due_at`, or earlier.
 
-        One that fires too early only looks and arms itself again, so the stored timer is left alone. Where it is a
-        little late the worker remembers the earlier time; to a successor the stored one does the same, late. One that
-        is believed to have been due before now may have fired for somebody else, who has put it off."""
+        One that fires too early only looks and arms itself again, so the stored one is left alone. Where it is a little
+        late the worker remembers the earlier time; to a successor the stored one does the same, late. One that is
+        believed to have been due may have fired for somebody else, who has put it off."""
         if tx.timer_due is None or tx.timer_due <= self.now or tx.timer_due - due_at > LATE_MAX:
             tx.timer_due = due_at
             self.timers_soon.pop(tx.id, None)

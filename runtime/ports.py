@@ -31,6 +31,8 @@ from zentra.runtime.webhooks.terms import HEALTHY, TERMS, EndpointTerms, Health
 
 __all__ = [
     "EXPIRING_MAX",
+    "STRANGERS_MORE",
+    "STRANGERS_OPEN_MAX",
     "WAITING_MAX",
     "CaseRow",
     "Claim",
@@ -56,6 +58,8 @@ __all__ = [
 ]
 
 EXPIRING_MAX: Final = 200  # holds of one account that are told of at once
+STRANGERS_OPEN_MAX: Final = 100  # open cases of a rail about references that nobody knows; one more stands for the rest
+STRANGERS_MORE: Final = "*"  # what that one names in the place of a reference
 WAITING_MAX: Final = 100  # callbacks of one reference that are told of at once: no rail has more to say of a payment
 
 
@@ -401,6 +405,11 @@ class Store(Protocol):
     ) -> dict[tuple[str, str], tuple[WaitingCallback, ...]]:
         """Return for each (rail, reference) the callbacks that no intent has claimed, in the order of their arrival;
         one without any is absent. At most WAITING_MAX of each."""
+        ...
+
+    async def open_strangers(self, rails: Collection[str]) -> dict[str, frozenset[str]]:
+        """Return for each of these rails the references whose case `unknown_reference` is open: at most
+        STRANGERS_OPEN_MAX of each, and STRANGERS_MORE besides where that one is open."""
         ...
 
     async def due_timers(

@@ -81,6 +81,7 @@ class Shelf(StoreTwin):
     answered = _slow(StoreTwin.answered)
     exchange_health = _slow(StoreTwin.exchange_health)
     waiting_callbacks = _slow(StoreTwin.waiting_callbacks)
+    open_strangers = _slow(StoreTwin.open_strangers)
 
     async def linger(self) -> None:
         """Stop whoever has read something, now and then for longer than it owns what it has read for."""

@@ -48,7 +48,7 @@ UNDRAFTED: Final = (0, 3)  # workers in turn: what every one of them drafts, the
 Effect = Submission | Poll | tuple[str, str, WebhookCall]
 
 
-async def _always(_: int) -> bool:
+async def _always(_: int, __: str) -> bool:
     return True
 
 
@@ -108,15 +108,15 @@ class SimulatedOutward(Outward):
         simulation = self._simulation
         if isinstance(effect, tuple) and not isinstance(effect, Poll):
             tenant, endpoint, call = effect
-            if await permitted(self._partition_of(lane_key(tenant, endpoint))):
+            if await permitted(self._partition_of(lane_key(tenant, endpoint)), ""):
                 result = simulation.endpoints.call(tenant, endpoint, call)
                 if not simulation.swarm.strikes(Fault.ENDPOINT_ANSWER_LOST):
                     self.heard_of_endpoint(tenant, endpoint, result)
             return
-        if not await permitted(self._place(effect)):
+        asks = isinstance(effect, Submission)
+        if not await permitted(self._place(effect), effect.reference if asks else ""):
             return
         rail = simulation.rails[effect.rail]
-        asks = isinstance(effect, Submission)
         outcome = rail.submit(effect) if isinstance(effect, Submission) else rail.poll(effect.reference)
         if not simulation.swarm.strikes(Fault.RAIL_ANSWER_LOST):
             self._report_rail(outcome, "submit" if asks else "poll", rail.seconds)

@@ -30,6 +30,7 @@ from zentra.bench.twins.store_rows import (
     check,
     expiring,
     open_keys,
+    open_strangers,
     owned,
     refuse_non_uuids,
     waiting,
@@ -325,6 +326,11 @@ class StoreTwin(HealthTwin):
         """See Store.waiting_callbacks."""
         self._meet("waiting_callbacks")
         return waiting(self.rows, names)
+
+    async def open_strangers(self, rails: Collection[str]) -> dict[str, frozenset[str]]:
+        """See Store.open_strangers."""
+        self._meet("open_strangers")
+        return open_strangers(self.rows, rails)
 
     async def due_timers(
         self, partitions: Collection[int], until_seconds: float, limit: int

@@ -19,6 +19,8 @@ from zentra.runtime.ledger.money import MINOR_MAX
 from zentra.runtime.policy import Usage, VelocityKey
 from zentra.runtime.ports import (
     EXPIRING_MAX,
+    STRANGERS_MORE,
+    STRANGERS_OPEN_MAX,
     WAITING_MAX,
     CaseRow,
     Configuration,
@@ -49,6 +51,7 @@ __all__ = [
     "check",
     "expiring",
     "open_keys",
+    "open_strangers",
     "owned",
     "refuse_non_uuids",
     "waiting",
@@ -359,6 +362,19 @@ def waiting(rows: Rows, names: Collection[tuple[str, str]]) -> dict[tuple[str, s
     return {
         place: tuple(sorted(kept, key=lambda one: (one.at, one.outcome.event_id or ""))[:WAITING_MAX])
         for place, kept in found.items()
+    }
+
+
+def open_strangers(rows: Rows, rails: Collection[str]) -> dict[str, frozenset[str]]:
+    """Return the references whose case is open, by rail."""
+    found: dict[str, list[str]] = {rail: [] for rail in rails}
+    for file in rows.cases.values():
+        row = file.row
+        if file.status == "open" and row.kind == "unknown_reference" and row.detail["rail"] in found:
+            found[row.detail["rail"]].append(row.detail["reference"])
+    return {
+        rail: frozenset(sorted(names, key=lambda name: name != STRANGERS_MORE)[: STRANGERS_OPEN_MAX + 1])
+        for rail, names in found.items()
     }
 
 

@@ -18,6 +18,7 @@ import typer
 from zentra.gateway.cli.access import add_access
 from zentra.gateway.cli.administration import add_administration
 from zentra.gateway.cli.archive import add_archive
+from zentra.gateway.cli.cases import add_cases
 from zentra.gateway.cli.deadletters import add_deadletters
 from zentra.gateway.cli.fees import add_fees
 from zentra.gateway.cli.installation import add_installation
@@ -71,6 +72,7 @@ add_access(app)
 add_rates(app)
 add_fees(app)
 add_deadletters(app)
+add_cases(app)
 add_reviews(app)
 add_routes(app)
 add_ledger(app)

@@ -3,7 +3,8 @@
 The invariants kept here:
 
 - A token is fetched once for all who wait for it, and again when it runs out or was refused: after a 401 exactly once
-  per call. While there is no token nothing of a payment was sent, so a submit is `not_accepted`.
+  per call. While there is no token nothing of a payment was sent, so a submit is `not_accepted`. Where none is to be
+  had, all who wait hear so at once, and for NO_TOKEN_SECONDS nobody asks again.
 - A callback is believed when `x-gtbank-signature` is HMAC-SHA512(secret, raw body) in hex.
 - Amounts are decimal strings in major units; what does not turn into minor units exactly is no amount.
 - `not_accepted` is said only for an error code of the bank's own with a 4xx; a 5xx says nothing, whatever its body.
@@ -43,6 +44,7 @@ _S = OutcomeStatus
 SIGNATURE_HEADER: Final = "x-gtbank-signature"
 TOKEN_MARGIN: Final = 0.9  # a token is renewed in the last tenth of its life, so that none runs out on its way
 TOKEN_SECONDS_MAX: Final = 3600.0
+NO_TOKEN_SECONDS: Final = 1.0
 
 # fmt: off
 WORDS: Final[Mapping[str, OutcomeStatus]] = {
@@ -135,6 +137,7 @@ class GtbankRail(HttpRail):
     def __init__(self, settings: RailSettings, http: OutwardHttp | None = None, spans: Spans | None = None) -> None:
         super().__init__(settings, http, spans)
         self._token: Token | None = None
+        self._no_token: tuple[Unanswered, float] | None = None  # why there is none, and until when that holds
         self._fetching = asyncio.Lock()
 
     def submit_call(self, submission: Submission) -> Call:
@@ -197,9 +200,13 @@ class GtbankRail(HttpRail):
             known = self._token
             if known is None or known is refused or self.clock() >= known.renew_at:
                 self._token = None
+                if self._no_token is not None and self.clock() < self._no_token[1]:
+                    return self._no_token[0]
                 fetched = await self._fetch()
                 if isinstance(fetched, Unanswered):
+                    self._no_token = fetched, self.clock() + NO_TOKEN_SECONDS
                     return fetched
+                self._no_token = None
                 self._token = known = fetched
             return known
 

@@ -4,7 +4,8 @@
 - The raw bytes are committed before the provider hears "ok"; a repeat hears it too, and is counted.
 - The provider is answered in its own words, within two seconds: where the store takes longer it is to send the callback
   again, and a repeat of what was kept meanwhile does no harm.
-- A rail that was set up a moment ago is known within two seconds.
+- A rail that was set up a moment ago is known within two seconds. While the rails cannot be read those known before are
+  served, and of another nobody hears that there is no such rail: it is to send the callback again.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 FRESH_SECONDS: Final = 2.0
 ANSWER_SECONDS_MAX: Final = 1.8  # partners give up after two to five seconds, and some count that against us
+PATIENCE_SECONDS: Final = 0.4  # from the start of a reading of the rails, until those known before are served
+READING_SECONDS_MAX: Final = 10.0  # then another one is begun
 CALLBACK_BYTES_MAX: Final = 64 * 1024  # thirty times what any partner sends
 NAME_CHARACTERS_MAX: Final = 255  # of event ids and references: they are keys of rows
 
@@ -57,8 +60,9 @@ class CallbackRoutes:
     ) -> None:
         self._read_rails, self._intake, self._instruments = read_rails, intake, instruments
         self._settings: Mapping[str, RailSettings] = {}
-        self._read_at = -FRESH_SECONDS
-        self._reading = asyncio.Lock()
+        self._known = self._current = False  # whether the rails were ever read, and by the last reading
+        self._read_at = -FRESH_SECONDS  # when the last reading began
+        self._reading: asyncio.Task[None] | None = None
         self._book = RailBook(lambda: self._settings, http)
 
     def routes(self) -> list[Route]:
@@ -68,7 +72,8 @@ class CallbackRoutes:
 
     async def take(self, request: Request) -> Reply:
         """Verify, commit, answer."""
-        rail = await self._rail(request.params["rail"])
+        until = asyncio.get_running_loop().time() + ANSWER_SECONDS_MAX
+        rail = await self._rail(request.params["rail"], until)
         if rail is None:
             raise Problem("not_found")
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
@@ -86,7 +91,7 @@ class CallbackRoutes:
         kept = kept_headers(headers, rail.settings, outcome.trust)
         event_id = outcome.event_id or raw_digest(request.body)
         try:
-            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+            async with asyncio.timeout_at(until):
                 taken = await self._intake.submit(Callback(outcome, event_id, request.body, kept, peer))
         except (TimeoutError, Overloaded, Unavailable) as error:
             self._count(rail, "put_off")
@@ -99,18 +104,37 @@ class CallbackRoutes:
 
     async def aclose(self) -> None:
         """Close the adapters."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
         await self._book.aclose()
 
     def _count(self, rail: Rail, outcome: str) -> None:
         self._instruments.count("callbacks", {"rail": rail.settings.name, "outcome": outcome})
 
-    async def _rail(self, name: str) -> Rail | None:
-        if time.monotonic() - self._read_at >= FRESH_SECONDS:
-            async with self._reading:
-                if time.monotonic() - self._read_at >= FRESH_SECONDS:
-                    self._settings = await self._read_rails()
-                    self._read_at = time.monotonic()
-        return self._book.adapter(name)
+    async def _rail(self, name: str, until: float) -> Rail | None:
+        """Return a rail by name, or None where there is none. Raises Unavailable where nobody can tell by `until`."""
+        now = asyncio.get_running_loop().time()
+        if now - self._read_at >= FRESH_SECONDS and (self._reading is None or self._reading.done()):
+            self._read_at = now
+            self._reading = asyncio.create_task(self._read(), name="rails")
+        if self._reading is not None and not self._reading.done():
+            patient = min(until, self._read_at + PATIENCE_SECONDS) if self._known else until
+            await asyncio.wait([self._reading], timeout=max(0.0, patient - now))
+        rail = self._book.adapter(name)
+        if rail is None and not (self._current and self._reading is not None and self._reading.done()):
+            raise Unavailable("the rails cannot be read")
+        return rail
+
+    async def _read(self) -> None:
+        self._current = False
+        try:
+            async with asyncio.timeout(READING_SECONDS_MAX):
+                self._settings = await self._read_rails()
+        except Exception:  # whatever it is, callbacks of the rails that are known can be taken
+            logger.exception("the rails cannot be read")
+        else:
+            self._known = self._current = True
 
 
 def _checked(outcome: RailOutcome) -> RailOutcome:

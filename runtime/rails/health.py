@@ -30,8 +30,9 @@ from zentra.runtime.rails.port import OutcomeStatus, RailOutcome, RailSettings
 __all__ = ["MOVES", "UNREACHED", "Circuit", "CircuitState", "Counts", "Shift", "Window", "is_bad", "trips"]
 
 BUCKETS: Final = 10  # that a window is counted in: its edge is as sharp as a tenth of it
-UNREACHED: Final = frozenset({"connect_failed", "address_refused", "unavailable"})
+UNREACHED: Final = frozenset({"connect_failed", "address_refused", "unavailable", "adapter_missing"})
 """Reasons of `not_accepted` that say nothing of the payment: the rail was not there to take it."""
+LET_NOBODY_IN: Final = "token_"  # what such reasons begin with where the rail let nobody in
 
 
 class CircuitState(StrEnum):
@@ -155,7 +156,7 @@ class Window:
 def is_bad(outcome: RailOutcome) -> bool:
     """Return whether an answer speaks against the rail itself and not against what it was asked."""
     if outcome.status is OutcomeStatus.NOT_ACCEPTED:
-        return outcome.reason in UNREACHED
+        return outcome.reason in UNREACHED or (outcome.reason or "").startswith(LET_NOBODY_IN)
     return outcome.status is OutcomeStatus.UNKNOWN
 
 

@@ -120,6 +120,7 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     trace: str = ""
     tracestate: str = ""
     sequence: int = 0  # of the record that asks for it: the span that the call follows from
+    first: bool = False  # nothing was ever asked under this reference before
 
 
 class Backoff(msgspec.Struct, frozen=True):

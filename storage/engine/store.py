@@ -19,6 +19,8 @@ from zentra.runtime.policy import PolicyRules
 from zentra.runtime.policy.document import rules_of
 from zentra.runtime.ports import (
     EXPIRING_MAX,
+    STRANGERS_MORE,
+    STRANGERS_OPEN_MAX,
     WAITING_MAX,
     Claim,
     Configuration,
@@ -48,7 +50,7 @@ from zentra.storage.engine.journal import UUID_DIGITS, commit_tick
 from zentra.storage.engine.ownership import claim_leases, give_up_leases, release_leases
 from zentra.storage.engine.recoveries import find_recoveries, find_running, next_page
 from zentra.storage.errors import translated
-from zentra.storage.intake.callbacks import WAITING, waiting_of
+from zentra.storage.intake.callbacks import OPEN_STRANGERS, WAITING, strangers_of, waiting_of
 from zentra.storage.intake.evidence_keys import key_history, signing_keys
 from zentra.storage.operations import exchange_health, rail_operations
 from zentra.storage.pool import Pool
@@ -369,6 +371,10 @@ class PostgresStore:
     ) -> dict[tuple[str, str], tuple[WaitingCallback, ...]]:
         """See Store.waiting_callbacks."""
         return waiting_of(names, await self._fetch(WAITING, *zip(*sorted(names), strict=True), WAITING_MAX))
+
+    async def open_strangers(self, rails: Collection[str]) -> dict[str, frozenset[str]]:
+        """See Store.open_strangers."""
+        return strangers_of(rails, await self._fetch(OPEN_STRANGERS, sorted(rails), STRANGERS_MORE, STRANGERS_OPEN_MAX))
 
     async def due_timers(
         self, partitions: Collection[int], until_seconds: float, limit: int

@@ -163,6 +163,14 @@ def waiting_of(
     return {name: tuple(found[name]) for name in names if name in found}
 
 
+def strangers_of(rails: Collection[str], rows: Sequence[Sequence[Any]]) -> dict[str, frozenset[str]]:
+    """Return what the rows of `OPEN_STRANGERS` say, by rail."""
+    found: dict[str, set[str]] = {rail: set() for rail in rails}
+    for rail, reference in rows:
+        found[rail].add(reference)
+    return {rail: frozenset(references) for rail, references in found.items()}
+
+
 _INSERT: Final = """
 insert into callbacks (rail, event_id, reference, body, headers, digest, status, minor, currency, provider_reference,
     reason, trust, peer, same_as)
@@ -202,3 +210,15 @@ from unnest($1::text[], $2::text[]) as n (rail, reference) cross join lateral (
 """The callbacks that no intent has claimed, of rails and references, in the order of their arrival; so many of each.
 
 One that a gateway of the version before has kept says nothing but that it came."""
+
+OPEN_STRANGERS: Final = """
+with open_ones as materialized (
+    select detail->>'rail' as rail, detail->>'reference' as reference, opened_at, id
+    from cases where tenant = '-' and status = 'open' and kind = 'unknown_reference'
+)
+select n.rail, c.reference
+from unnest($1::text[]) as n (rail) cross join lateral (
+    select reference from open_ones where rail = n.rail order by (reference = $2) desc, opened_at, id limit $3 + 1
+) c
+"""
+"""The references of rails whose case is open: one row for what stands for the rest, and so many others."""

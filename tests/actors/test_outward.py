@@ -14,6 +14,7 @@ from msgspec import structs
 from tests.actors.test_supervisor import in_virtual_time
 from zentra.actors import outward as module
 from zentra.actors.framing import FRAME_BYTES_MAX
+from zentra.actors.health import RailBoard
 from zentra.actors.lanes import ATTEMPT_LOST_AFTER
 from zentra.actors.outward import BACKLOG_MAX, CALL_WAITS_MAX, CALLS_MAX, Outward
 from zentra.actors.tick import Poll
@@ -105,7 +106,7 @@ def make_outward(
 
 
 def submission(number: int) -> Submission:
-    return Submission("acme", "alpha", reference_of(f"{number:032x}", 1), 100, "NGN", "merchant")
+    return Submission("acme", "alpha", reference_of(f"{number:032x}", 1), 100, "NGN", "merchant", first=True)
 
 
 async def passed(seconds: float) -> None:
@@ -447,3 +448,156 @@ async def test_a_call_that_was_cancelled_before_it_began_does_not_count_for_ever
             outward.perform([submission(1)], [], [call("d1")])
             group.cancel_scope.cancel()
         assert outward.backlog == 0
+
+
+class PacedRail(InlineRail):
+    """A rail with limits that keeps when it was asked what. It is reached over a socket, so its calls take turns."""
+
+    def __init__(self, kind: str = "sandbox", **changes: float) -> None:
+        super().__init__(structs.replace(RailSettings("alpha", kind), **changes))
+        self.asked: list[tuple[str, float]] = []
+        self.lasts = 0.0
+
+    async def submit(self, submission: Submission) -> RailOutcome:
+        self.asked.append((submission.reference, anyio.current_time()))
+        await passed(self.lasts)
+        return await super().submit(submission)
+
+    async def poll(self, reference: str, cause: Cause = UNKNOWN_CAUSE) -> RailOutcome:
+        self.asked.append((f"poll {reference}", anyio.current_time()))
+        return await super().poll(reference, cause)
+
+
+def answers(stream: AwayStream) -> Counter[str]:
+    """Return what was reported of rails, by status and reason."""
+    events = [event for message in stream.taken for event in decode_frame(message.body)]
+    told = [event for event in events if isinstance(event, RailReported)]
+    assert all(event.cause.startswith("submit/") for event in told)
+    return Counter(event.outcome.reason or str(event.outcome.status) for event in told)
+
+
+@pytest.mark.parametrize(("deadline", "lasts"), [(900.0, 60.0), (40.0, 10.0)])
+@in_virtual_time
+async def test_a_first_submission_that_would_wait_too_long_is_reported_unsent(deadline: float, lasts: float) -> None:
+    rail, stream = PacedRail(rate_per_second=1, deadline_seconds=deadline), AwayStream(0.0)
+    outward = make_outward(stream, rail=rail)
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        start = anyio.current_time()
+        outward.perform([submission(number) for number in range(1200)], [], [])
+        assert outward.backlog == 1200
+        await passed(2 * lasts)
+        assert outward.backlog == 0
+        outward.perform([submission(2000)], [], [])
+        await passed(1)
+        group.cancel_scope.cancel()
+    *sent, last = rail.asked
+    assert lasts <= len(sent) <= lasts + 1
+    assert max(at for _, at in sent) <= start + lasts
+    assert last[1] - start < 2 * lasts + 1, "who was not sent takes no place of the rate"
+    assert answers(stream) == {"succeeded": len(sent) + 1, "not_sent": 1200 - len(sent)}
+
+
+@in_virtual_time
+async def test_who_finds_no_place_in_time_is_not_sent_and_leaves_no_place_behind() -> None:
+    rail, stream = PacedRail(concurrency_max=1), AwayStream(0.0)
+    rail.lasts = 100.0
+    outward = make_outward(stream, rail=rail)
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        outward.perform([submission(1)], [], [])
+        await anyio.wait_all_tasks_blocked()
+        outward.perform([submission(2)], [Poll("alpha", submission(9).reference, UNKNOWN_CAUSE)], [])
+        await passed(61)
+        assert answers(stream) == {"not_sent": 1}
+        assert (outward.backlog, outward.waits_in(0)) == (1, False)
+        await passed(60)
+        outward.perform([submission(3)], [], [])
+        await passed(101)
+        group.cancel_scope.cancel()
+    assert [reference for reference, _ in rail.asked] == [submission(1).reference, submission(3).reference]
+
+
+@in_virtual_time
+async def test_of_a_later_submission_that_waits_too_long_nothing_is_said() -> None:
+    rail, stream = PacedRail(rate_per_second=0.001), AwayStream(0.0)
+    outward = make_outward(stream, rail=rail)
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        outward.perform([structs.replace(submission(number), first=False) for number in range(2)], [], [])
+        await passed(70)
+        assert (answers(stream), outward.backlog) == ({"succeeded": 1}, 0)
+        group.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_nothing_else_is_asked_under_a_reference_that_waits_or_was_reported_unsent() -> None:
+    rail, stream = PacedRail(concurrency_max=1), AwayStream(0.0)
+    rail.lasts = 65.0
+    outward, reference = make_outward(stream, rail=rail), submission(2).reference
+    held = [True]
+
+    async def permitted(place: int, reference: str) -> bool:
+        return held[0]
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        outward.perform([submission(1)], [], [], permitted)
+        await anyio.wait_all_tasks_blocked()
+        outward.perform([submission(2)], [], [], permitted)
+        again = [structs.replace(submission(2), first=False)], [Poll("alpha", reference, UNKNOWN_CAUSE)]
+        await passed(30)
+        outward.perform(*again, [])
+        assert outward.backlog == 2, "it waits"
+        await passed(70)
+        assert answers(stream) == {"succeeded": 1, "not_sent": 1}
+        outward.perform(*again, [])
+        await passed(70)
+        assert answers(stream) == {"succeeded": 1, "not_sent": 2}, "the report may have been lost"
+        held[0] = False
+        outward.perform([], again[1], [])
+        await passed(1)
+        assert (outward.backlog, outward.waits_in(0)) == (0, False)
+        group.cancel_scope.cancel()
+    assert [name for name, _ in rail.asked] == [submission(1).reference, f"poll {reference}"], "others own it by now"
+
+
+@pytest.mark.parametrize("kind", ["inline", "sandbox"])
+@in_virtual_time
+async def test_an_attempt_that_ended_while_its_submission_waited_is_not_sent(kind: str) -> None:
+    rail, stream = PacedRail(kind, rate_per_second=1), AwayStream(0.0)
+    outward = make_outward(stream, rail=rail)
+    ended = submission(2).reference
+
+    async def permitted(place: int, reference: str) -> bool:
+        return reference != ended
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        outward.perform([submission(number) for number in range(1, 4)], [], [], permitted)
+        await passed(5)
+        assert (outward.backlog, outward.waits_in(0)) == (0, False)
+        group.cancel_scope.cancel()
+    assert {reference for reference, _ in rail.asked} == {submission(1).reference, submission(3).reference}
+    assert answers(stream) == {"succeeded": 2}
+
+
+@in_virtual_time
+async def test_what_was_not_sent_says_nothing_of_the_rails_health() -> None:
+    rail, stream = PacedRail(rate_per_second=0.001), AwayStream(0.0)
+    outward = make_outward(stream, rail=rail)
+    outward.board = RailBoard(lambda: {"alpha": rail.settings})
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        outward.perform([submission(1), submission(2)], [], [])
+        await passed(1)
+        assert answers(stream) == {"succeeded": 1, "not_sent": 1}
+        [told] = outward.board.told("w", anyio.current_time())
+        assert told.counts.calls == 1
+        group.cancel_scope.cancel()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.messages import RailReported
 from zentra.runtime.partitions import callback_key
+from zentra.runtime.ports import STRANGERS_MORE, WAITING_MAX
 from zentra.runtime.rails.routing import parse_reference
 
 WAITS = 30.0  # RailSettings.stranger_wait_seconds
@@ -177,3 +180,118 @@ def test_a_day_later_the_same_callback_changes_nothing(make_fleet: MakeFleet) ->
 
 def _reported(intent: str) -> Any:
     return RailReported(outcome(intent, "succeeded", event="evt-1"), "evt-1")
+
+
+def test_a_stranger_that_keeps_coming_is_looked_at_and_a_case_in_time(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    for number in range(80):  # more often than the first pause lasts, for longer than the rail's patience
+        fleet.report(outcome(intent, "succeeded", event=f"evt-{number:02}", reference="stranger-1"))
+        fleet.advance(0.4)
+    assert fleet.cases() == UNKNOWN
+
+
+def test_a_callback_moves_no_look_that_is_due_to_a_later_time(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    due = []
+    for number in range(3):
+        fleet.report(outcome(intent, "succeeded", event=f"evt-{number}", reference="stranger-1"))
+        fleet.run_until_idle()
+        due += [timer.due_at for (kind, _, _), timer in fleet.store.rows.timers.items() if kind == "stranger"]
+        fleet.now += timedelta(seconds=0.2)
+    assert len(due) == 3
+    assert len(set(due)) == 1
+
+
+def test_more_callbacks_than_one_look_holds_are_all_applied(make_fleet: MakeFleet) -> None:
+    fleet, intent = make_fleet(), "1" * 32
+    for number in range(2 * WAITING_MAX + 20):
+        last = number == 2 * WAITING_MAX + 19
+        fleet.report(outcome(intent, "succeeded" if last else "pending", event=f"evt-{number:04}"))
+        fleet.now += timedelta(microseconds=10)
+    for worker in fleet.workers:
+        worker.take()
+        worker.tick()
+    fleet.submit(transfer(scenario="silent"), id=intent)
+    fleet.run_until_idle()
+    fleet.advance(1)
+    assert (money(fleet), fleet.transaction(intent).state, strangers(fleet)) == (PAID, State.SUCCESSFUL, [])
+    assert fleet.store.rows.callbacks_claimed.keys() == fleet.store.rows.callbacks.keys()
+
+
+def test_the_strangers_of_a_batch_are_asked_for_at_once(make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = make_fleet()
+    asked: list[int] = []
+    read = fleet.store.waiting_callbacks
+
+    async def counted(names: Collection[tuple[str, str]]) -> Any:
+        asked.append(len(names))
+        return await read(names)
+
+    monkeypatch.setattr(fleet.store, "waiting_callbacks", counted)
+    for number in range(50):
+        fleet.report(outcome(f"{number:032x}", "succeeded", event=f"evt-{number:02}"))
+    fleet.run_until_idle()
+    assert len(strangers(fleet)) == 50
+    assert sum(asked) == 50, "each once"
+    assert len(asked) <= len(fleet.store.lease_rows), "and all of a batch together"
+
+
+def test_a_callback_that_a_worker_meets_late_is_looked_at_before_it_is_a_case(make_fleet: MakeFleet) -> None:
+    fleet, intent = make_fleet(), "1" * 32
+    fleet.report(outcome(intent, "succeeded", event="evt-1"))
+    fleet.now += timedelta(seconds=2 * WAITS)  # nobody was there to take it
+    for worker in fleet.workers:
+        worker.take()
+        worker.tick()
+    assert fleet.cases() == []
+    fleet.submit(transfer(scenario="silent"), id=intent)
+    fleet.run_until_idle()
+    fleet.advance(1)
+    assert (money(fleet), fleet.cases(), strangers(fleet)) == (PAID, [], [])
+
+
+def resolve(fleet: Fleet) -> None:
+    for file in fleet.store.rows.cases.values():
+        file.status = "resolved"
+
+
+def test_a_stranger_that_comes_after_its_case_was_resolved_opens_a_fresh_one(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    for number in range(3):
+        for again in range(2):
+            fleet.report(outcome(intent, "succeeded", event=f"evt-{number}-{again}", reference="stranger-1"))
+            fleet.advance(WAITS + 1)
+            assert (fleet.cases(), strangers(fleet)) == (UNKNOWN, [])
+        resolve(fleet)
+        fleet.advance(WAITS + 1)
+        assert fleet.cases() == [], "nothing but another callback opens it again"
+    assert len(fleet.store.rows.cases) == 3
+
+
+def test_of_the_same_attempt_of_another_rail_a_fresh_case_is_opened_as_well(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    for number in range(3):
+        for again in range(2):
+            fleet.report(outcome(intent, "succeeded", event=f"evt-{number}-{again}", rail="beta"))
+            fleet.run_until_idle()
+        assert fleet.cases() == UNKNOWN
+        resolve(fleet)
+
+
+def test_past_so_many_open_cases_of_a_rail_one_stands_for_the_rest(
+    make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("zentra.actors.strangers", "zentra.bench.twins.store_rows"):
+        monkeypatch.setattr(f"{module}.STRANGERS_OPEN_MAX", 5)
+    fleet = make_fleet()
+    for wave in range(2):
+        for number in range(20):
+            reference = f"stranger-{wave}-{number}"
+            fleet.report(outcome("a" * 32, "succeeded", event=reference, reference=reference))
+        fleet.advance(WAITS + 1)
+        more = [f.row.detail for f in fleet.store.rows.cases.values() if f.row.detail["reference"] == STRANGERS_MORE]
+        assert [one["rail"] for one in more] == ["alpha"]
+        assert len(fleet.cases()) == 6
+    fleet.report(outcome("a" * 32, "succeeded", event="evt-b", reference="stranger-b", rail="beta"))
+    fleet.advance(WAITS + 1)
+    assert len(fleet.cases()) == 7, "each rail for itself"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from msgspec import structs
 
 from tests.actors.test_outcomes import HELD, KEPT, PAID, awaiting, money
 from tests.actors.world import MakeFleet, configuration, facts_of, last_facts, outcome, transfer
+from zentra.actors.outcomes import CLAIMS_MAX
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.rails.port import OutcomeStatus, RailOutcome
@@ -120,6 +122,60 @@ def test_a_forger_who_repeats_himself_is_recorded_no_more_than_so_often(
     fleet.report(claim(intent, "declined", 99))  # what is new is recorded
     fleet.run_until_idle()
     assert fleet.events(intent).count("provider.callback") == 6
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_claims_of_ever_other_amounts_are_recorded_no_more_than_so_often(make_fleet: MakeFleet, settled: bool) -> None:
+    fleet, intent = awaiting(make_fleet)
+    if settled:
+        fleet.report(outcome(intent, "succeeded", event="evt-1", trust="polled"))
+        fleet.run_until_idle()
+    said = partial(_recorded, fleet, intent)
+    records, before = said(), asked(fleet)
+    for number in range(100):
+        fleet.report(claim(intent, "succeeded", number, minor=number + 1))
+        fleet.run_until_idle()
+    assert (said() - records, fleet.cases()) == (CLAIMS_MAX, CASE)
+    assert asked(fleet) == before + 1
+    fleet.report(claim(intent, "declined", 100, minor=1))  # an outcome that nobody has named yet is recorded
+    fleet.report(outcome(intent, "succeeded", event="evt-2", trust="body_signed", minor=77))  # and whoever decides
+    fleet.run_until_idle()
+    assert said() - records == CLAIMS_MAX + 2
+
+
+def _recorded(fleet: Fleet, intent: str) -> int:
+    return fleet.events(intent).count("provider.callback")
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_claims_that_follow_one_another_are_asked_about_once_in_a_pause(make_fleet: MakeFleet, settled: bool) -> None:
+    fleet, intent = awaiting(make_fleet)
+    fleet.advance(200)
+    if settled:
+        fleet.report(outcome(intent, "succeeded", event="evt-1", trust="polled"))
+        fleet.run_until_idle()
+    before = asked(fleet)
+    for number in range(10):
+        fleet.report(claim(intent, "declined", number))
+        fleet.advance(0.3)
+    burst = asked(fleet) - before
+    assert 1 <= burst <= (1 if settled else 5), "of what is open the timer asks on"
+    assert settled or burst > 1, "and no claim puts it off"
+    fleet.now += timedelta(seconds=10)
+    fleet.report(claim(intent, "declined", 11))
+    fleet.run_until_idle()
+    assert asked(fleet) - before == burst + 1
+
+
+def test_a_claim_that_repeats_what_is_known_keeps_no_other_from_being_asked_about(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    fleet.report(outcome(intent, "succeeded", event="evt-1", trust="polled"))
+    fleet.run_until_idle()
+    before = asked(fleet)
+    for number, status in enumerate(("succeeded", "declined")):
+        fleet.report(claim(intent, status, number))
+        fleet.run_until_idle()
+    assert (asked(fleet), fleet.cases()) == (before + 1, CASE)
 
 
 def test_a_claim_of_what_was_left_leads_nowhere_else(make_fleet: MakeFleet) -> None:

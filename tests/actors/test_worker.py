@@ -16,7 +16,7 @@ from zentra.actors.committing import Committer
 from zentra.actors.engine import Engine
 from zentra.actors.lanes import ATTEMPT_LOST_AFTER
 from zentra.actors.memory import Lane, Memory
-from zentra.actors.outward import BACKLOG_MAX, Outward
+from zentra.actors.outward import BACKLOG_MAX, Outward, Permitted
 from zentra.actors.relay import Relay
 from zentra.actors.supervisor import Supervisor
 from zentra.actors.tick import Batch, Input
@@ -31,6 +31,8 @@ from zentra.runtime.intents.vocabulary import IntentKind, State
 from zentra.runtime.messages import Due, TimerFired
 from zentra.runtime.partitions import lane_key
 from zentra.runtime.ports import Ground, Lease, TickPlan, TickWrites, Timer
+from zentra.runtime.rails.port import OutcomeStatus, RailOutcome, Submission
+from zentra.runtime.rails.routing import reference_of
 from zentra.runtime.stream_ports import Position
 from zentra.runtime.webhooks.delivery import DeliveryState
 from zentra.runtime.webhooks.standard import AttemptResult, WebhookCall
@@ -318,6 +320,40 @@ async def test_while_too_much_is_under_way_outside_nothing_more_is_taken() -> No
         assert all_in(fleet, intents, State.ACCEPTED)()
         worker.outward._asking -= BACKLOG_MAX + 1
         await until(all_in(fleet, intents))
+
+
+async def test_a_submission_is_permitted_while_its_attempt_waits_and_its_partition_is_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet = make_world()
+    worker = make_worker(fleet, "w")
+    asked: list[tuple[Submission, Permitted]] = []
+
+    def perform(submissions: list[Submission], polls: object, calls: object, permitted: Permitted) -> None:
+        asked.extend((submission, permitted) for submission in submissions)
+
+    monkeypatch.setattr(worker.outward, "perform", perform)
+    async with running(worker):
+        await until(lambda: len(worker.leases) == 8)
+        fleet.submit(transfer(1_000))
+        await until(lambda: bool(asked))
+        [(submission, permitted)] = asked
+        assert submission.first
+        place, reference = fleet.partition_of(submission.reference[:32]), submission.reference
+        assert await permitted(place, reference)
+        assert await permitted(place, "")
+        assert not await permitted(place, reference_of("f" * 32, 1)), "who is not remembered may have ended"
+        refused = RailOutcome("alpha", reference, OutcomeStatus.NOT_ACCEPTED)
+        fleet.report(refused, f"submit/{reference}/1")
+        await until(lambda: len(asked) == 2)
+        assert asked[1][0].rail == "beta"
+        assert not await permitted(place, reference), "another rail has it"
+        assert await permitted(place, asked[1][0].reference)
+        fleet.report(RailOutcome("beta", asked[1][0].reference, OutcomeStatus.DECLINED), "submit/other/2")
+        await until(all_in(fleet, [submission.reference[:32]], State.FAILED))
+        assert not await permitted(place, asked[1][0].reference), "its hold was released"
+        worker._drop(frozenset({place}))
+        assert not await permitted(place, "")
 
 
 async def test_a_partition_that_could_not_be_listened_to_is_gained_again() -> None:

@@ -9,7 +9,14 @@ import pytest
 
 from tests.contracts.test_store_contract import World, pools, uuid, world
 from zentra.bench.twins.store import StoreTwin
-from zentra.runtime.ports import WAITING_MAX, TickWrites, WaitingCallback
+from zentra.runtime.ports import (
+    STRANGERS_MORE,
+    STRANGERS_OPEN_MAX,
+    WAITING_MAX,
+    CaseRow,
+    TickWrites,
+    WaitingCallback,
+)
 from zentra.runtime.rails.port import OutcomeStatus, RailOutcome
 from zentra.storage.intake.callbacks import Callback, register_callbacks
 from zentra.storage.pool import Pool
@@ -78,3 +85,27 @@ async def test_of_many_the_first_ones_are_told_of(world: World, take: Take) -> N
         await take(said(reference, f"{number:04}-{reference}"))
     found = await world.store.waiting_callbacks([("bank", reference)])
     assert events(found["bank", reference]) == [f"{n:04}-{reference}" for n in range(WAITING_MAX)]
+
+
+async def test_the_references_whose_case_is_open_are_told_of_by_rail(world: World) -> None:
+    rail, other = f"rail-{uuid()}", f"rail-{uuid()}"
+    rows = [_case(rail, f"r-{number:03}") for number in range(STRANGERS_OPEN_MAX + 5)]
+    rows += [_case(other, "r-1"), _case(other, "r-2"), _case(rail, STRANGERS_MORE)]
+
+    def open_them(writes: TickWrites) -> None:
+        writes.cases_opened += rows
+
+    def resolve(writes: TickWrites) -> None:
+        writes.cases_resolved.append((rows[-2].id, "ada", {"resolution": "dismissed"}, datetime.now(UTC), "acme"))
+
+    await world.commit(open_them)
+    await world.commit(resolve)
+    found = await world.store.open_strangers([rail, other, "nobody"])
+    assert (found[other], found["nobody"]) == (frozenset({"r-1"}), frozenset())
+    assert len(found[rail]) == STRANGERS_OPEN_MAX + 1
+    assert STRANGERS_MORE in found[rail]
+
+
+def _case(rail: str, reference: str) -> CaseRow:
+    detail, at = {"rail": rail, "reference": reference}, datetime.now(UTC)
+    return CaseRow(uuid(), "-", None, None, "unknown_reference", detail, at, at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,8 +13,10 @@ import pytest
 from zentra.bench.conformance.suite import Reply, Request
 from zentra.gateway.listening import Receive, Scope, Send, answer, listening, read_body
 from zentra.gateway.outward.http import Answer
-from zentra.gateway.outward.rail_gtbank import ERRORS, WORDS, GtbankRail
+from zentra.gateway.outward.rail_gtbank import ERRORS, NO_TOKEN_SECONDS, WORDS, GtbankRail, Token
+from zentra.gateway.outward.rail_http import Unanswered
 from zentra.gateway.outward.rail_providus import CODES, ProvidusRail
+from zentra.runtime.rails.health import is_bad
 from zentra.runtime.rails.port import OutcomeStatus, RailOutcome, RailSettings, Submission
 
 S = OutcomeStatus
@@ -142,3 +145,35 @@ async def test_a_token_is_asked_for_with_the_clients_credentials_and_sent_as_a_b
     assert [(call.path, call.headers["authorization"]) for call in calls] == [
         ("/v1/transfers", "Bearer token-1"), (f"/v1/transfers/{REFERENCE}", "Bearer token-1"),
     ]  # fmt: skip
+
+
+class TokenDoor(GtbankRail):
+    """A client of a bank whose token door hangs, by a clock of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(gtbank().settings)
+        self.now = 0.0
+        self.fetched = 0
+
+    def clock(self) -> float:
+        return self.now
+
+    async def _fetch(self) -> Token | Unanswered:
+        self.fetched += 1
+        await asyncio.sleep(0)
+        self.now += 0.3
+        return Unanswered("token_timeout", sent=False)
+
+
+async def test_a_failed_fetch_of_a_token_answers_all_who_waited_and_speaks_against_the_rail() -> None:
+    rail = TokenDoor()
+    told = await asyncio.gather(*(rail.submit(ASKED) for _ in range(10)))
+    assert {(outcome.status, outcome.reason, is_bad(outcome)) for outcome in told} == {
+        (S.NOT_ACCEPTED, "token_timeout", True)
+    }
+    assert rail.fetched == 1
+    await rail.poll(REFERENCE)
+    assert rail.fetched == 1, "it was a moment ago"
+    rail.now += NO_TOKEN_SECONDS
+    await rail.submit(ASKED)
+    assert rail.fetched == 2

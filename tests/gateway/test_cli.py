@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ COMMANDS = (
     "policy", "policy draft", "policy validate", "policy backtest", "policy promote", "policy rollback", "policy list",
     "policy show", "policy explain",
     "fees", "fees put", "fees show", "fees list", "fees check", "fees quote",
-    "deadletters", "deadletters list", "deadletters retry",
+    "deadletters", "deadletters list", "deadletters retry", "cases", "cases list", "cases resolve",
     "screening", "screening load", "screening list", "screening check", "screening rescreen",
     "reviews", "reviews list", "reviews counts", "reviews show", "reviews approve", "reviews reject", "reviews claim",
     "reviews assign", "reviews comment", "reviews escalate", "reviews rules",
@@ -144,6 +145,11 @@ ERRORS: tuple[tuple[str, dict[str, str], int, str], ...] = (
     ("tenants list",                          {"ZENTRA_POSTGRES_ADMIN_URL": NOBODY},    4, "is the server running"),
     ("deadletters list",                      {},                                       3, "WRITER_URL is not set"),
     ("deadletters retry",                     {},                                       2, "name one letter"),
+    ("cases list",                            {},                                       3, "ADMIN_URL is not set"),
+    ("cases list",                            {"ZENTRA_POSTGRES_ADMIN_URL": NOBODY},    4, "is the server running"),
+    ("cases resolve",                         {},                                       2, "Missing argument"),
+    ("cases resolve 17 --reason x",           {},                                       2, "32 hex digits"),
+    ("cases resolve " + "a" * 32,             {},                                       2, "Missing option"),
     ("deadletters retry 1 --all",             {},                                       2, "name one letter"),
     ("evidence verify /none --key /none",     {},                                       3, "/none"),
     ("ledger check",                          {},                                       2, "WRITER_URL is not set"),
@@ -469,3 +475,41 @@ def test_a_policy_goes_from_draft_to_force_and_back_on_the_command_line(
     monkeypatch.setenv("ZENTRA_RISK_SCORERS", "mine=nowhere:score")
     code, _, err = fresh("policy backtest acme --version 2")
     assert (code, "ZENTRA_RISK_SCORERS" in err) == (3, True)
+
+
+def test_cases_of_the_installation_are_listed_and_resolved_with_a_reason(fresh: Zentra) -> None:
+    answer(fresh, "migrate")
+    mine, poison, tenants = "a1" * 16, "b2" * 16, "c3" * 16
+
+    async def put() -> None:
+        connection = await asyncpg.connect(os.environ["ZENTRA_POSTGRES_ADMIN_URL"])
+        for place, (case, tenant, kind) in enumerate(
+            ((mine, "-", "unknown_reference"), (poison, "-", "poison_message"), (tenants, "acme", "unknown_reference"))
+        ):
+            detail = '{"rail": "alpha", "reference": "ref-1", "status": "succeeded", "cause": "evt-1"}'
+            await connection.execute(
+                "insert into zentra.cases (id, tenant, kind, status, detail, opened_at, deadline)"
+                " values ($1, $2, $3, 'open', $4, now() + $5 * interval '1 s', now())",
+                uuid.UUID(case), tenant, kind, detail, place,
+            )  # fmt: skip
+        await connection.close()
+
+    asyncio.run(put())
+    assert [row["id"] for row in answer(fresh, "cases list")] == [mine, poison]
+    [shown] = answer(fresh, "cases list --open --kind unknown_reference")
+    assert (shown["status"], shown["detail"]["reference"], shown["operator"]) == ("open", "ref-1", None)
+    code, out, _ = fresh("cases list")
+    assert (code, "ref-1" in out, tenants in out) == (0, True, False)
+
+    line = f"cases resolve {mine} --by ada --reason looked"
+    assert answer(fresh, line) == {"resolved": [mine], "by": "ada", "reason": "looked"}
+    assert answer(fresh, line)["resolved"] == [], "once"
+    done = {row["id"]: row for row in answer(fresh, "cases list")}[mine]
+    assert (done["status"], done["operator"], done["resolution"]) == (
+        "resolved", "ada", {"resolution": "dismissed", "reason": "looked"},
+    )  # fmt: skip
+    assert [row["id"] for row in answer(fresh, "cases list --open")] == [poison]
+    for unknown in (tenants, "d4" * 16):
+        code, _, err = fresh(f"cases resolve {poison} {unknown} --reason x")
+        assert (code, f"no case {unknown}" in err) == (1, True), "of a tenant, or of nobody"
+    assert len(answer(fresh, "cases list --open")) == 1, "all or none"

@@ -107,7 +107,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "zombie-asks", "a worker that was stopped past its lease still performs what it had to ask", "N",
-        (Edit("actors/outward.py", "return await permitted(place)", "return True"),),
+        (Edit("actors/outward.py", "return await permitted(place, reference)", "return True"),),
         (f"{_FIRE_TESTS}test_what_a_stopped_worker_had_not_asked_yet_it_asks_only_if_it_was_not_succeeded",),
         "the auditor is not told who held the partition when a rail was asked",
     ),

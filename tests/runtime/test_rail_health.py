@@ -38,6 +38,11 @@ BAD: list[tuple[str, str | None, bool]] = [
     ("not_accepted", "rejected",       False),  # an answer: one tenant's mistakes close no rail to others
     ("not_accepted", "unavailable",    True),
     ("not_accepted", "connect_failed", True),
+    ("not_accepted", "token_timeout",  True),
+    ("not_accepted", "token_refused",  True),
+    ("not_accepted", "invalid_token",  False),
+    ("not_accepted", "adapter_missing", True),
+    ("not_accepted", None,             False),
     ("unknown",      "timeout",        True),
     ("unknown",      "http_500",       True),
 ]

@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
 from tests.gateway.asgi import Answer, call
 from tests.gateway.http.conftest import RAIL_SECRET
+from zentra.gateway.http.problems import Problem
 from zentra.gateway.http.server import GatewayApp
 from zentra.gateway.outward.rail_sandbox import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign_callback
-from zentra.gateway.routes.callbacks import CALLBACK_BYTES_MAX
+from zentra.gateway.routes.callbacks import CALLBACK_BYTES_MAX, FRESH_SECONDS, CallbackRoutes
+from zentra.runtime.errors import Unavailable
+from zentra.runtime.instruments import SILENCE
+from zentra.runtime.rails.port import RailSettings
+from zentra.storage.intake.callbacks import Callback, Taken
 from zentra.storage.pool import Pool
 
 
@@ -151,3 +157,69 @@ async def test_a_store_that_takes_too_long_has_the_provider_send_it_again(
     await admin_pool.release(connection)
     again = await deliver(gateway, callback_body(event_id))
     assert again.status in (200, 503)
+
+
+class Reading:
+    """Rails that are read as the test says, and callbacks that are taken at once."""
+
+    def __init__(self) -> None:
+        self.how = "at once"
+        self.reads = 0
+        self.routes = CallbackRoutes(self.read, None, self, SILENCE)  # type: ignore[arg-type]  # it stands for the doors
+
+    async def read(self) -> dict[str, RailSettings]:
+        self.reads += 1
+        if self.how == "fails":
+            raise Unavailable("away")
+        if self.how == "hangs":
+            await asyncio.Event().wait()
+        return {"a": RailSettings("a", "sandbox", secret=RAIL_SECRET)}
+
+    async def submit(self, callback: Callback) -> Taken:
+        return Taken.NEW
+
+    async def take(self, rail: str = "a") -> str:
+        """Return what a callback is answered; it must not take longer than the provider waits."""
+        body, timestamp = callback_body(uuid.uuid4().hex), str(int(time.time()))
+        signed = {TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: sign_callback(RAIL_SECRET, timestamp, body)}
+        headers = [(name.encode(), value.encode()) for name, value in signed.items()]
+        request = SimpleNamespace(params={"rail": rail}, scope={"headers": headers}, body=body)
+        try:
+            async with asyncio.timeout(2.0):
+                return str((await self.routes.take(request)).status)  # type: ignore[arg-type]
+        except Problem as refused:
+            return refused.row.code
+        except Unavailable as refused:
+            return refused.code
+
+
+@pytest.mark.parametrize("how", ["hangs", "fails"])
+async def test_while_the_rails_cannot_be_read_those_known_before_are_served(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zentra.gateway.routes.callbacks.PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("zentra.gateway.routes.callbacks.ANSWER_SECONDS_MAX", 0.5)
+    door = Reading()
+    assert [await door.take(), await door.take("b")] == ["200", "not_found"]
+    door.how = how
+    door.routes._read_at -= FRESH_SECONDS
+    answers = await asyncio.gather(*(door.take() for _ in range(20)), door.take("b"))
+    assert answers == ["200"] * 20 + ["unavailable"], "b may have been set up a moment ago"
+    assert door.reads == 2, "nobody asks again at once"
+    await door.routes.aclose()
+
+
+@pytest.mark.parametrize("how", ["hangs", "fails"])
+async def test_before_the_rails_were_ever_read_a_provider_comes_back(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zentra.gateway.routes.callbacks.ANSWER_SECONDS_MAX", 0.05)
+    monkeypatch.setattr("zentra.gateway.routes.callbacks.READING_SECONDS_MAX", 0.1)
+    door = Reading()
+    door.how = how
+    assert set(await asyncio.gather(door.take(), door.take())) == {"unavailable"}
+    assert door.reads == 1
+    door.how = "at once"
+    while door.routes._reading is not None and not door.routes._reading.done():
+        await asyncio.wait([door.routes._reading])
+    door.routes._read_at -= FRESH_SECONDS
+    assert await door.take() == "200"
+    await door.routes.aclose()
