@@ -141,7 +141,9 @@ class AuditedRails:
             differs = any(word.differs(history) for word in heard if word.status != "not_accepted")
             left = number < len(history.attempts)
             ways = {word == "succeeded" for word in words}  # declined or not accepted: it was not paid
-            contradicted |= differs or len(ways) > 1 or (left and True in ways)
+            # a "not accepted" that may answer a second submission says nothing of the first, and is not recorded
+            counts = {word == "succeeded" for word in words if word != "not_accepted" or word in attempt.said}
+            contradicted |= differs or len(counts) > 1 or (left and True in counts)
             named |= {f"{number}/{word}" for word in words if not left or word == "succeeded"}
             claimed = {word.status for word in heard if word.claim}
             claims |= bool(claimed)
