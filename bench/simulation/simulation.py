@@ -26,18 +26,17 @@ from zentra.bench.simulation.border import Border
 from zentra.bench.simulation.faults import FAULTS, Fault, Swarm
 from zentra.bench.simulation.hooks import known
 from zentra.bench.simulation.outside import Callback, Endpoints, SimulatedRail
+from zentra.bench.simulation.resting import found_by_looking, waits_for_people
 from zentra.bench.simulation.setting import FIRST_KEY, PARTITIONS, open_books, profiles
 from zentra.bench.simulation.shelf import Shelf
 from zentra.bench.simulation.workers import SimulatedPublisher, SimulatedWorker
 from zentra.bench.twins.fleet import START
 from zentra.bench.twins.stream import StreamTwin
 from zentra.runtime.evidence.history import SignHead
-from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.partitions import partition_of
 from zentra.runtime.ports import Endpoint, Ground, TickPlan, TickWrites
 from zentra.runtime.stream_ports import Outgoing, StreamError
 from zentra.runtime.subjects import command_subject, dead_subject, event_subject
-from zentra.runtime.webhooks.delivery import OPEN
 
 __all__ = ["Failed", "Outcome", "Simulation", "VirtualLoop", "run_seed"]
 
@@ -451,7 +450,7 @@ class Simulation:
             for worker in self.workers:
                 worker.sweep(1.0)
             return 1.0
-        people = self._waits_for_people()
+        people = waits_for_people(self.store.rows, self._calmed)
         timers, now = self.store.rows.timers.values(), self.store_time()
         due = [timer.due_at for timer in timers if timer.key not in people or timer.due_at <= now]
         waits = [(at - now).total_seconds() for at in due]
@@ -459,32 +458,11 @@ class Simulation:
             for at in (rail.inner.next_callback_at(), rail.next_payment_at()):
                 if at is not None:
                     waits.append(at - self.rail_time() + 1e-6)
-        if self._found_by_looking() and self.time - self._worked_at < LOOKING_SECONDS_MAX:
+        if found_by_looking(self.store.rows) and self.time - self._worked_at < LOOKING_SECONDS_MAX:
             waits.append(5.0)
         if not waits:
             return None
         return max(min(waits), 0.05)
-
-    def _found_by_looking(self) -> bool:
-        """Return whether there is something that nobody is told of: a lost attempt, a frame that a stream lost."""
-        frames = any(row.message.subject.startswith("zc.") for row in self.store.rows.outbox.values())
-        rows = self.store.rows.delivery_states.values()
-        return frames or any(row.state in OPEN and row.next_at is None for row in rows)
-
-    def _waits_for_people(self) -> set[str]:
-        """Return the intents that only a person can bring to an end; a rail is asked once more before that is so."""
-        rows, people = self.store.rows, set()
-        cases = {file.row.intent for file in rows.cases.values() if file.status == "open"}
-        for (kind, key, name), timer in rows.timers.items():
-            if kind != "intent":
-                continue
-            state = rows.transitions[key][-1].state
-            asked = name != "state" or self._calmed.get(key) != timer.due_at
-            if state is State.REVIEW or (
-                key in cases and (state is State.CONFIRMED or (asked and state is State.SUBMITTED))
-            ):
-                people.add(key)
-        return people
 
     def _finish(self) -> None:
         """Check what the auditor cannot see."""
