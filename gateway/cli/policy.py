@@ -81,11 +81,11 @@ def draft(
       zentra policy validate acme 4 --by ada && zentra policy backtest acme --version 4
       zentra policy promote acme 4 --by grace
     """
-    from zentra.storage.policies import PolicyAsked, draft_policy, shown_policy
+    from zentra.storage.policies import POLICIES, PolicyAsked, draft_policy
 
     document = _document(file)
     view = _pooled(lambda pool: draft_policy(pool, tenant, document, note, PolicyAsked(by, _scorers())))
-    shown = msgspec.to_builtins(shown_policy(view))
+    shown = msgspec.to_builtins(POLICIES.shown(view))
     if as_json:
         say_json(shown)
         return
@@ -98,9 +98,9 @@ def draft(
 @policy_app.command("list")
 def list_versions(tenant: str = TENANT, as_json: bool = JSON_OPTION) -> None:
     """List the versions of a tenant's policy, the newest first: zentra policy list acme"""
-    from zentra.storage.policies import list_policies
+    from zentra.storage.policies import POLICIES
 
-    found = msgspec.to_builtins(_pooled(lambda pool: list_policies(pool, tenant)))
+    found = msgspec.to_builtins(_pooled(lambda pool: POLICIES.rows(pool, tenant)))
     if as_json:
         say_json(found)
     else:
@@ -111,13 +111,13 @@ def list_versions(tenant: str = TENANT, as_json: bool = JSON_OPTION) -> None:
 @policy_app.command("show")
 def show(tenant: str = TENANT, version: int = VERSION, as_json: bool = JSON_OPTION) -> None:
     """Show a version, and who did what with it: zentra policy show acme 4"""
-    from zentra.storage.policies import policy_events, show_policy, shown_policy
+    from zentra.storage.policies import POLICIES
 
     async def look(pool: Pool) -> dict[str, Any] | None:
-        view = await show_policy(pool, tenant, version)
+        view = await POLICIES.show(pool, tenant, version)
         if view is None:
             return None
-        return {**shown_policy(view), "events": await policy_events(pool, tenant, version)}
+        return {**POLICIES.shown(view), "events": await POLICIES.events(pool, tenant, version)}
 
     shown = msgspec.to_builtins(_found(_pooled(look), tenant, version))
     if as_json:
@@ -166,12 +166,12 @@ def backtest(
     """
     from zentra.gateway.backtesting import run_backtest
     from zentra.gateway.scorers import load_scorers
-    from zentra.storage.policies import note_backtest, show_policy
+    from zentra.storage.policies import POLICIES
 
     scorers = load_scorers(settings().risk_scorers)
 
     async def run(pool: Pool) -> BacktestReport | None:
-        view = await show_policy(pool, tenant, version)
+        view = await POLICIES.show(pool, tenant, version)
         if view is None:
             return None
         rules = msgspec.structs.replace(policy_in(view.document), version=version)
@@ -181,7 +181,7 @@ def backtest(
                 progress=progress.told,
             )  # fmt: skip
         kept = {name: value for name, value in msgspec.structs.asdict(report).items() if name != "examples"}
-        await note_backtest(pool, tenant, version, by, kept)
+        await POLICIES.note(pool, tenant, version, "backtested", by, kept)
         return report
 
     report = _found(_pooled(run), tenant, version)
@@ -284,16 +284,17 @@ class _Progress:
 
 
 def _move(tenant: str, version: int, step: Step, by: str, as_json: bool) -> None:
-    from zentra.storage.policies import InvalidPolicy, PolicyAsked, move_policy, shown_policy
+    from zentra.storage.policies import POLICIES, PolicyAsked, move_policy
+    from zentra.storage.versions import InvalidDocument
 
     try:
         asked = PolicyAsked(by, _scorers())
         view = _found(_pooled(lambda pool: move_policy(pool, tenant, version, step, asked)), tenant, version)
-    except InvalidPolicy as invalid:
+    except InvalidDocument as invalid:
         for one in invalid.violations:
             say(f"{one.pointer or '/'}: {one.detail} ({one.code})")
         raise typer.Exit(ExitCode.REFUSED) from None
-    shown = msgspec.to_builtins(shown_policy(view))
+    shown = msgspec.to_builtins(POLICIES.shown(view))
     if as_json:
         say_json(shown)
     else:

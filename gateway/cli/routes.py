@@ -64,11 +64,11 @@ def draft(
       zentra routes validate acme 2 --by ada
       zentra routes promote acme 2 --by grace
     """
-    from zentra.storage.routes import draft_routes, shown_routes
+    from zentra.storage.routes import ROUTES, draft_routes
 
     document = _document(file)
     view = _pooled(lambda pool: draft_routes(pool, tenant, document, note, by))
-    shown = msgspec.to_builtins(shown_routes(view))
+    shown = msgspec.to_builtins(ROUTES.shown(view))
     if as_json:
         say_json(shown)
         return
@@ -101,9 +101,9 @@ def check(tenant: str = TENANT, file: Path = FILE, as_json: bool = JSON_OPTION) 
 @routes_app.command("list")
 def list_versions(tenant: str = TENANT, as_json: bool = JSON_OPTION) -> None:
     """List the versions of a tenant's corridors, the newest first: zentra routes list acme"""
-    from zentra.storage.routes import routes_rows
+    from zentra.storage.routes import ROUTES
 
-    found = msgspec.to_builtins(_pooled(lambda pool: routes_rows(pool, tenant)))
+    found = msgspec.to_builtins(_pooled(lambda pool: ROUTES.rows(pool, tenant)))
     if as_json:
         say_json(found)
     else:
@@ -114,13 +114,13 @@ def list_versions(tenant: str = TENANT, as_json: bool = JSON_OPTION) -> None:
 @routes_app.command("show")
 def show(tenant: str = TENANT, version: int = VERSION, as_json: bool = JSON_OPTION) -> None:
     """Show a version, and who did what with it: zentra routes show acme 2"""
-    from zentra.storage.routes import routes_events, show_routes, shown_routes
+    from zentra.storage.routes import ROUTES
 
     async def look(pool: Pool) -> dict[str, Any] | None:
-        view = await show_routes(pool, tenant, version)
+        view = await ROUTES.show(pool, tenant, version)
         if view is None:
             return None
-        return {**shown_routes(view), "events": await routes_events(pool, tenant, version)}
+        return {**ROUTES.shown(view), "events": await ROUTES.events(pool, tenant, version)}
 
     shown = msgspec.to_builtins(_found(_pooled(look), tenant, version))
     if as_json:
@@ -287,7 +287,7 @@ def _drain(rail: str, draining: bool, reason: str, by: str, as_json: bool) -> No
 
 
 def _move(tenant: str, version: int, step: Step, by: str, as_json: bool) -> None:
-    from zentra.storage.routes import move_routes, shown_routes
+    from zentra.storage.routes import ROUTES, move_routes
     from zentra.storage.versions import InvalidDocument
 
     try:
@@ -295,7 +295,7 @@ def _move(tenant: str, version: int, step: Step, by: str, as_json: bool) -> None
     except InvalidDocument as invalid:
         _say_violations(msgspec.to_builtins(invalid.violations))
         raise typer.Exit(ExitCode.REFUSED) from None
-    shown = msgspec.to_builtins(shown_routes(view))
+    shown = msgspec.to_builtins(ROUTES.shown(view))
     if as_json:
         say_json(shown)
     else:

@@ -26,16 +26,8 @@ from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import digest_of
 from zentra.runtime.rails.document import digest_of_routes, routes_schema
 from zentra.storage.pool import Pool
-from zentra.storage.routes import (
-    RoutesView,
-    draft_routes_once,
-    move_routes_once,
-    routes_events,
-    routes_rows,
-    show_routes,
-    shown_routes,
-)
-from zentra.storage.versions import InvalidDocument, Step, VersionKey
+from zentra.storage.routes import ROUTES, draft_routes_once, move_routes_once
+from zentra.storage.versions import InvalidDocument, Step, VersionKey, VersionView
 
 __all__ = ["ROUTES_DRAFT", "CorridorRoutes"]
 
@@ -86,18 +78,18 @@ class CorridorRoutes:
     async def versions(self, request: Request) -> Reply:
         """A page of versions, the newest first."""
         asked = self._lists.asked(request, {}, int)
-        rows = await routes_rows(self._pool, asked.tenant, before=asked.after, limit=asked.limit + 1)
+        rows = await ROUTES.rows(self._pool, asked.tenant, before=asked.after, limit=asked.limit + 1)
         page = rows[: asked.limit]
         return asked.page(page, page[-1].version if len(rows) > len(page) else None)
 
     async def show(self, request: Request) -> Reply:
         """One version and its history."""
         version = _version_of(request)
-        view = await show_routes(self._pool, request.principal.tenant, version)
+        view = await ROUTES.show(self._pool, request.principal.tenant, version)
         if view is None:
             raise Problem("not_found")
-        events = await routes_events(self._pool, request.principal.tenant, version)
-        return json_reply(200, {**shown_routes(view), "events": events})
+        events = await ROUTES.events(self._pool, request.principal.tenant, version)
+        return json_reply(200, {**ROUTES.shown(view), "events": events})
 
     async def validate(self, request: Request) -> Reply:
         """Check a draft."""
@@ -149,9 +141,9 @@ def _version_of(request: Request) -> int:
     return int(given)
 
 
-def _answer(status: int, done: RoutesView | StoredKey, key: VersionKey) -> Reply:
-    if isinstance(done, RoutesView):
-        shown = shown_routes(done)
+def _answer(status: int, done: VersionView | StoredKey, key: VersionKey) -> Reply:
+    if isinstance(done, VersionView):
+        shown = ROUTES.shown(done)
         location = ((b"location", shown["links"]["self"].encode()),) if status == 201 else ()
         return json_reply(status, shown, location)
     location = ((b"location", b"/" + done.subject.encode()),) if status == 201 else ()

@@ -31,20 +31,9 @@ from zentra.runtime.intents.command import digest_of
 from zentra.runtime.policy.document import DOCUMENT_BYTES_MAX, digest_of_document, parse_policy, policy_schema
 from zentra.runtime.policy.scoring import Scorer
 from zentra.runtime.policy.shape import oversized
-from zentra.storage.policies import (
-    InvalidPolicy,
-    PolicyAsked,
-    PolicyKey,
-    PolicyView,
-    draft_policy_once,
-    move_policy_once,
-    policy_events,
-    policy_rows,
-    show_policy,
-    shown_policy,
-)
+from zentra.storage.policies import POLICIES, PolicyAsked, draft_policy_once, move_policy_once
 from zentra.storage.pool import Pool
-from zentra.storage.versions import Step
+from zentra.storage.versions import InvalidDocument, Step, VersionKey, VersionView
 
 __all__ = ["BACKTEST", "DRAFT", "PolicyRoutes"]
 
@@ -128,7 +117,7 @@ class PolicyRoutes:
         """Store the next version."""
         values, in_body = read_fields(request.json, DRAFT)
         asked_for = {"document": digest_of_document(values["document"]), "note": values["note"]}
-        key = PolicyKey(request.idempotency_key(in_body), digest_of("policy", asked_for), request.request_id)
+        key = VersionKey(request.idempotency_key(in_body), digest_of("policy", asked_for), request.request_id)
         done = await draft_policy_once(
             self._pool, request.principal.tenant, values["document"], values["note"], self._asked(request), key
         )
@@ -137,15 +126,15 @@ class PolicyRoutes:
     async def versions(self, request: Request) -> Reply:
         """A page of versions, the newest first."""
         asked = self._lists.asked(request, {}, int)
-        rows = await policy_rows(self._pool, asked.tenant, before=asked.after, limit=asked.limit + 1)
+        rows = await POLICIES.rows(self._pool, asked.tenant, before=asked.after, limit=asked.limit + 1)
         page = rows[: asked.limit]
         return asked.page(page, page[-1].version if len(rows) > len(page) else None)
 
     async def show(self, request: Request) -> Reply:
         """One version and its history."""
         view = await self._view(request)
-        events = await policy_events(self._pool, request.principal.tenant, view.version)
-        return json_reply(200, {**shown_policy(view), "events": events})
+        events = await POLICIES.events(self._pool, request.principal.tenant, view.version)
+        return json_reply(200, {**POLICIES.shown(view), "events": events})
 
     async def validate(self, request: Request) -> Reply:
         """Check a draft."""
@@ -162,14 +151,14 @@ class PolicyRoutes:
     async def _move(self, request: Request, step: Step) -> Reply:
         _, in_body = read_fields(request.json, NOTHING)
         given, version = request.idempotency_key(in_body), _version_of(request)
-        key = PolicyKey(given, digest_of(f"policy/{step}", {"version": version}), request.request_id)
+        key = VersionKey(given, digest_of(f"policy/{step}", {"version": version}), request.request_id)
         try:
             done = await move_policy_once(
                 self._pool, request.principal.tenant, version, step, self._asked(request), key
             )  # fmt: skip
         except Refusal as refusal:
             raise Problem(refusal.reason, refusal.detail) from None
-        except InvalidPolicy as invalid:
+        except InvalidDocument as invalid:
             raise of_violations(invalid.violations) from None
         if done is None:
             raise Problem("not_found")
@@ -204,8 +193,8 @@ class PolicyRoutes:
             raise Problem("not_found")
         return json_reply(200, {"data": found, "has_more": False, "next_cursor": None})
 
-    async def _view(self, request: Request) -> PolicyView:
-        view = await show_policy(self._pool, request.principal.tenant, _version_of(request))
+    async def _view(self, request: Request) -> VersionView:
+        view = await POLICIES.show(self._pool, request.principal.tenant, _version_of(request))
         if view is None:
             raise Problem("not_found")
         return view
@@ -221,9 +210,9 @@ def _version_of(request: Request) -> int:
     return int(given)
 
 
-def _answer(status: int, done: PolicyView | StoredKey, key: PolicyKey) -> Reply:
-    if isinstance(done, PolicyView):
-        shown = shown_policy(done)
+def _answer(status: int, done: VersionView | StoredKey, key: VersionKey) -> Reply:
+    if isinstance(done, VersionView):
+        shown = POLICIES.shown(done)
         location = ((b"location", shown["links"]["self"].encode()),) if status == 201 else ()
         return json_reply(status, shown, location)
     location = ((b"location", b"/" + done.subject.replace("policy/", "policies/").encode()),) if status == 201 else ()
