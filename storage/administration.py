@@ -29,6 +29,7 @@ from zentra.runtime.limits import QUOTA_MAX, WINDOW_SECONDS_MAX, Per, Quota, Rou
 from zentra.runtime.names import is_principal, is_tenant
 from zentra.runtime.policy import PolicyRules
 from zentra.runtime.policy.document import document_of, rules_of
+from zentra.runtime.rails.document import spelled
 from zentra.runtime.rails.polling import flaw_of as polling_flaw
 from zentra.runtime.rails.port import RailSettings, is_network
 from zentra.runtime.rails.routing import Corridor, routes_of
@@ -36,7 +37,7 @@ from zentra.runtime.roles import ROLES, unknown_scopes
 from zentra.storage.errors import translated
 from zentra.storage.policies import POLICIES, install_policy
 from zentra.storage.pool import Connection, Pool, tenant_transaction, transaction
-from zentra.storage.routes import ROUTES, corridors_in_force, install_corridors
+from zentra.storage.routes import ROUTES, corridors_in_force
 
 __all__ = ["Administration", "ApiKey", "Certificate", "IssuedKey", "Mode", "Principal", "RateLimit", "Tenant"]
 
@@ -375,7 +376,9 @@ class Administration:
             before = present.get(corridor.name)
             if before is not None and replace(before, version=put.version) == put:
                 return False
-            await install_corridors(connection, corridor.tenant, list({**present, put.name: put}.values()), "operator")
+            await ROUTES.install(
+                connection, corridor.tenant, spelled([*{**present, put.name: put}.values()]), "operator"
+            )
             return True
 
     async def corridors(self, tenant: str) -> list[Corridor]:

@@ -7,33 +7,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
-from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import Violation
-from zentra.runtime.rails.document import corridors_of, digest_of_routes, parse_routes, spelled, unknown_rails
+from zentra.runtime.rails.document import corridors_of, digest_of_routes, parse_routes, unknown_rails
 from zentra.runtime.rails.routing import Corridor, RailRoute
 from zentra.storage.pool import Connection, Pool, tenant_transaction
-from zentra.storage.versions import Shelf, Step, VersionKey, VersionView
+from zentra.storage.versions import Shelf, VersionView
 
-__all__ = [
-    "CORRIDOR_COLUMNS",
-    "ROUTES",
-    "check_routes",
-    "corridor_of",
-    "corridors_in_force",
-    "draft_routes",
-    "draft_routes_once",
-    "install_corridors",
-    "move_routes",
-    "move_routes_once",
-    "reachable_rails",
-]
+__all__ = ["CORRIDOR_COLUMNS", "ROUTES", "check_routes", "corridor_of", "corridors_in_force", "reachable_rails"]
 
-ROUTES: Final = Shelf("routes", "/routes", "routing_documents", "routing_events", "document", digest_of_routes)
 CORRIDOR_COLUMNS: Final = (
     "tenant, name, currency, kind, rails, country, minor_min, minor_max, routes, version, prefer, wait_seconds"
 )
@@ -62,49 +47,6 @@ async def reachable_rails(pool: Pool, tenant: str) -> frozenset[str]:
         return frozenset(row[0] for row in await connection.fetch("select reachable_rails($1)", tenant))
 
 
-async def draft_routes(pool: Pool, tenant: str, document: Any, note: str, by: str) -> VersionView:
-    """Store a document as the next version, a draft, and return it."""
-    return await ROUTES.draft(pool, tenant, document, note, by, await check_routes(pool, tenant, document))
-
-
-async def draft_routes_once(
-    pool: Pool, tenant: str, document: Any, note: str, by: str, key: VersionKey
-) -> VersionView | StoredKey:
-    """Store a document as the next version, a draft; return it, or what its key has stored already."""
-    violations = await check_routes(pool, tenant, document)
-    return await ROUTES.draft_once(pool, tenant, document, note, by, violations, key)
-
-
-async def move_routes(pool: Pool, tenant: str, version: int, step: Step, by: str) -> VersionView | None:
-    """Take a version one step on and return it; None where there is none. Raises as `Shelf.move`."""
-    violations = await _checked_version(pool, tenant, version)
-    return await ROUTES.move(pool, tenant, version, step, by, violations, lambda view: _in_force(tenant, view))
-
-
-async def move_routes_once(
-    pool: Pool, tenant: str, version: int, step: Step, by: str, key: VersionKey
-) -> VersionView | StoredKey | None:
-    """Take a version one step on and return it, or what the key has stored already; None where there is none.
-
-    Raises as `Shelf.move`."""
-    violations = await _checked_version(pool, tenant, version)
-    return await ROUTES.move_once(
-        pool, tenant, version, step, by, violations, key, lambda view: _in_force(tenant, view)
-    )  # fmt: skip
-
-
-async def install_corridors(connection: Connection, tenant: str, corridors: Sequence[Corridor], by: str) -> int:
-    """Put corridors in force at once, by the hand of whoever owns the installation; return their version.
-
-    The caller holds the lock of `ROUTES`, and has checked the corridors."""
-    return await ROUTES.install(connection, tenant, spelled(corridors), by, lambda view: _in_force(tenant, view))
-
-
-async def _checked_version(pool: Pool, tenant: str, version: int) -> list[Violation]:
-    written = await ROUTES.show(pool, tenant, version)
-    return [] if written is None else await check_routes(pool, tenant, written.document)
-
-
 def _in_force(tenant: str, view: VersionView) -> list[tuple[str, tuple[Any, ...]]]:
     """Return the writes that make the corridors of a version the tenant's."""
     writes: list[tuple[str, tuple[Any, ...]]] = [("delete from corridors where tenant = $1", (tenant,))]
@@ -121,3 +63,7 @@ _IN_FORCE: Final = f"select {CORRIDOR_COLUMNS} from corridors where tenant = $1 
 _CORRIDOR: Final = f"""
 insert into corridors ({CORRIDOR_COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 """  # noqa: S608 - the names of columns
+ROUTES: Final = Shelf(
+    "routes", "/routes", table="routing_documents", events="routing_events", column="document", digest=digest_of_routes,
+    judge=check_routes, in_force=_in_force,
+)  # fmt: skip

@@ -5,8 +5,8 @@
 - Steps of one tenant are one after the other, under an advisory lock; a step, its event and its key are one commit.
 - A document is judged before that lock is taken; what was found wrong with a draft is kept and shown from there.
 
-What differs between kinds of documents is where they are stored, how they are digested, and what putting one in force
-writes beside its state: a `Shelf` says so, and does the rest.
+What differs between kinds of documents is where they are stored, how they are digested and judged, and what putting one
+in force writes beside its state: a `Shelf` is told so, and does the rest.
 """
 
 from __future__ import annotations
@@ -104,11 +104,12 @@ _WAYS: Final = {
     "active": "it is in force",
     "retired": "roll back to it",
 }
-_Effects = Callable[[VersionView], Sequence[_Write]]
+_Judge = Callable[[Pool, str, Any], Awaitable[Sequence[Violation]]]
+_Effects = Callable[[str, VersionView], Sequence[_Write]]
 _Plan = Callable[[Connection], Awaitable[_Planned | None]]
 
 
-def _nothing_more(_: VersionView) -> Sequence[_Write]:
+def _nothing_more(_tenant: str, _view: VersionView) -> Sequence[_Write]:
     return ()
 
 
@@ -116,12 +117,16 @@ class Shelf:
     """One kind of document that tenants keep in versions."""
 
     def __init__(
-        self, subject: str, door: str, table: str, events: str, column: str, digest: Callable[[Any], str]
-    ) -> None:
+        self, subject: str, door: str, *, table: str, events: str, column: str, digest: Callable[[Any], str],
+        judge: _Judge, in_force: _Effects = _nothing_more,
+    ) -> None:  # fmt: skip
         """Versions are rows of `table`, their documents in `column`, and their history rows of `events`.
 
-        `subject` names a version in the answers that keys keep, and `door` is the path below which it is shown."""
-        self._subject, self._door, self._digest = subject, door, digest
+        `subject` names a version in the answers that keys keep, and `door` is the path below which it is shown. `judge`
+        returns what is wrong with a tenant's document, and `in_force` what is written with a version that takes
+        effect."""
+        self.subject, self.door, self.digest = subject, door, digest
+        self._judge, self._in_force = judge, in_force
         # The names of tables and columns are those of the migrations.
         self._lock = f"select pg_advisory_xact_lock(hashtextextended('zentra{door}/' || $1, 0))"
         self._next = f"select coalesce(max(version), 0) + 1, clock_timestamp() from {table} where tenant = $1"  # noqa: S608
@@ -167,7 +172,7 @@ class Shelf:
         async with tenant_transaction(pool, tenant) as connection:
             rows = await connection.fetch(self._rows, tenant, before, limit)
         return [
-            VersionRow(row[0], row[1], row[2] or self._digest(msgspec.json.decode(row[6])), *row[3:6]) for row in rows
+            VersionRow(row[0], row[1], row[2] or self.digest(msgspec.json.decode(row[6])), *row[3:6]) for row in rows
         ]
 
     async def events(self, pool: Pool, tenant: str, version: int | None = None) -> list[VersionEvent]:
@@ -184,60 +189,49 @@ class Shelf:
     def shown(self, view: VersionView) -> dict[str, Any]:
         """Return a version as it is shown: what breaks the rules of a document, and where its other doors are."""
         violations = view.violations if view.state == "draft" else ()
-        links = {"self": f"{self._door}/{view.version}"}
+        links = {"self": f"{self.door}/{view.version}"}
         return {**msgspec.structs.asdict(view), "violations": violations, "links": links}
 
     # Writing.
 
-    async def draft(
-        self, pool: Pool, tenant: str, document: Any, note: str, by: str, violations: Sequence[Violation]
-    ) -> VersionView:
+    async def draft(self, pool: Pool, tenant: str, document: Any, note: str, by: str) -> VersionView:
         """Store a document as the next version, a draft, and return it."""
-        done = await self._stepped(pool, tenant, self._drafting(tenant, document, note, by, violations))
+        done = await self._stepped(pool, tenant, await self._drafting(pool, tenant, document, note, by))
         assert done is not None
         return done
 
     async def draft_once(
-        self, pool: Pool, tenant: str, document: Any, note: str, by: str, violations: Sequence[Violation],
-        key: VersionKey,
-    ) -> VersionView | StoredKey:  # fmt: skip
+        self, pool: Pool, tenant: str, document: Any, note: str, by: str, key: VersionKey
+    ) -> VersionView | StoredKey:
         """Store a document as the next version, a draft; return it, or what its key has stored already."""
-        done = await self._stepped_once(pool, tenant, self._drafting(tenant, document, note, by, violations), key)
+        done = await self._stepped_once(pool, tenant, await self._drafting(pool, tenant, document, note, by), key)
         assert done is not None
         return done
 
-    async def move(
-        self, pool: Pool, tenant: str, version: int, step: Step, by: str, violations: Sequence[Violation],
-        in_force: _Effects = _nothing_more,
-    ) -> VersionView | None:  # fmt: skip
-        """Take a version one step on and return it; None where there is none. `in_force` says what is written where
-        that puts it in force.
+    async def move(self, pool: Pool, tenant: str, version: int, step: Step, by: str) -> VersionView | None:
+        """Take a version one step on and return it; None where there is none.
 
         Raises Refusal `policy_state_conflict` where the step does not lead on from its state, `self_promotion` for its
-        own author, and InvalidDocument where there are `violations`."""
-        return await self._stepped(pool, tenant, self._moving(tenant, version, step, by, violations, in_force))
+        own author, and InvalidDocument where something is wrong with its document."""
+        return await self._stepped(pool, tenant, await self._moving(pool, tenant, version, step, by))
 
     async def move_once(
-        self, pool: Pool, tenant: str, version: int, step: Step, by: str, violations: Sequence[Violation],
-        key: VersionKey, in_force: _Effects = _nothing_more,
-    ) -> VersionView | StoredKey | None:  # fmt: skip
+        self, pool: Pool, tenant: str, version: int, step: Step, by: str, key: VersionKey
+    ) -> VersionView | StoredKey | None:
         """Take a version one step on and return it, or what the key has stored already; None where there is none.
 
         Raises as `move`."""
-        plan = self._moving(tenant, version, step, by, violations, in_force)
-        return await self._stepped_once(pool, tenant, plan, key)
+        return await self._stepped_once(pool, tenant, await self._moving(pool, tenant, version, step, by), key)
 
-    async def install(
-        self, connection: Connection, tenant: str, document: Any, by: str, in_force: _Effects = _nothing_more
-    ) -> int:
+    async def install(self, connection: Connection, tenant: str, document: Any, by: str) -> int:
         """Put a document in force at once, by the hand of whoever owns the installation; return its version.
 
         The caller holds the tenant's lock, and has checked the document."""
         version, now = await self._next_version(connection, tenant)
-        view = VersionView(version, "active", self._digest(document), "", by, now, document)
+        view = VersionView(version, "active", self.digest(document), "", by, now, document)
         writes = await self._retiring(connection, tenant, by)
         writes += [self._inserting(tenant, view), self._told(tenant, version, "installed", by, {"digest": view.digest})]
-        await _write(connection, [*writes, *in_force(view)])
+        await _write(connection, [*writes, *self._in_force(tenant, view)])
         return version
 
     async def lock(self, connection: Connection, tenant: str) -> None:
@@ -251,22 +245,25 @@ class Shelf:
 
     # How a step is planned.
 
-    def _drafting(self, tenant: str, document: Any, note: str, by: str, violations: Sequence[Violation]) -> _Plan:
+    async def _drafting(self, pool: Pool, tenant: str, document: Any, note: str, by: str) -> _Plan:
+        violations = tuple(await self._judge(pool, tenant, document))
+
         async def plan(connection: Connection) -> _Planned:
             version, now = await self._next_version(connection, tenant)
-            view = VersionView(version, "draft", self._digest(document), note, by, now, document, tuple(violations))
-            told = {"digest": view.digest, "violations": view.violations}
+            view = VersionView(version, "draft", self.digest(document), note, by, now, document, violations)
+            told = {"digest": view.digest, "violations": violations}
             writes = (self._inserting(tenant, view), self._told(tenant, version, "drafted", by, told))
             return _Planned(view, 201, writes)
 
         return plan
 
-    def _moving(
-        self, tenant: str, version: int, step: Step, by: str, violations: Sequence[Violation], in_force: _Effects
-    ) -> _Plan:
+    async def _moving(self, pool: Pool, tenant: str, version: int, step: Step, by: str) -> _Plan:
+        written = await self.show(pool, tenant, version)
+        violations = [] if written is None else await self._judge(pool, tenant, written.document)
+
         async def plan(connection: Connection) -> _Planned | None:
             known = await self._version(connection, tenant, version)
-            if known is None:
+            if written is None or known is None:  # what came to be in between was not judged
                 return None
             _may_step(known, step, violations, by)
             _, becomes, action = _STEPS[step]
@@ -274,7 +271,7 @@ class Shelf:
             writes = await self._retiring(connection, tenant, by) if becomes == "active" else []
             writes += [(self._state, (tenant, version, becomes))]
             writes += [self._told(tenant, version, action, by, {"digest": known.digest})]
-            return _Planned(view, 200, (*writes, *(in_force(view) if becomes == "active" else ())))
+            return _Planned(view, 200, (*writes, *(self._in_force(tenant, view) if becomes == "active" else ())))
 
         return plan
 
@@ -321,7 +318,7 @@ class Shelf:
             if planned is None:
                 return None
             keyed = KeyedAnswer(
-                tenant=tenant, key=key.key, digest=key.digest, subject=f"{self._subject}/{planned.view.version}",
+                tenant=tenant, key=key.key, digest=key.digest, subject=f"{self.subject}/{planned.view.version}",
                 status=planned.status, answer=msgspec.json.encode(self.shown(planned.view)),
                 request_id=key.request_id,
             )  # fmt: skip
@@ -345,7 +342,7 @@ class Shelf:
     def _view(self, row: Any) -> VersionView:
         document = msgspec.json.decode(row[6])
         violations = () if row[7] is None else msgspec.json.decode(row[7], type=tuple[Violation, ...])
-        digest = row[2] or self._digest(document)
+        digest = row[2] or self.digest(document)
         return VersionView(row[0], row[1], digest, row[3], row[4], row[5], document, violations)
 
 

@@ -25,8 +25,6 @@ from zentra.storage.routes import (
     ROUTES,
     check_routes,
     corridors_in_force,
-    draft_routes,
-    move_routes,
     reachable_rails,
 )
 from zentra.storage.versions import InvalidDocument
@@ -52,9 +50,9 @@ async def administration(admin_pool: Pool) -> Administration:
 
 
 async def promoted(pool: Pool, wanted: dict[str, Any], *, tenant: str = "acme") -> int:
-    view = await draft_routes(pool, tenant, wanted, "", AUTHOR)
-    await move_routes(pool, tenant, view.version, "validate", AUTHOR)
-    await move_routes(pool, tenant, view.version, "promote", OTHER)
+    view = await ROUTES.draft(pool, tenant, wanted, "", AUTHOR)
+    await ROUTES.move(pool, tenant, view.version, "validate", AUTHOR)
+    await ROUTES.move(pool, tenant, view.version, "promote", OTHER)
     return view.version
 
 
@@ -79,7 +77,7 @@ async def test_what_is_in_force_is_the_active_version_and_raises_the_version_of_
     assert {name: (one.version, one.rails) for name, one in (await in_force(writer_pool)).items()} == {
         "ng": (second, ("second",))
     }
-    await move_routes(tenant_pool, "acme", first, "rollback", OTHER)
+    await ROUTES.move(tenant_pool, "acme", first, "rollback", OTHER)
     assert (await in_force(writer_pool))["ng"] == corridor
     states = {row.version: row.state for row in await ROUTES.rows(tenant_pool, "acme")}
     assert (states[first], states[second]) == ("active", "retired")
@@ -159,10 +157,10 @@ async def test_a_version_leads_only_to_rails_of_its_world(
     for name in ("live_one", "nobody"):
         (found,) = await check_routes(tenant_pool, "acme", document(name))
         assert (found.pointer, found.code) == ("/corridors/ng/rails/0/rail", "rail_unknown")
-    view = await draft_routes(tenant_pool, "acme", document("live_one"), "", AUTHOR)
+    view = await ROUTES.draft(tenant_pool, "acme", document("live_one"), "", AUTHOR)
     assert [one.code for one in view.violations] == ["rail_unknown"]
     with pytest.raises(InvalidDocument):
-        await move_routes(tenant_pool, "acme", view.version, "validate", AUTHOR)
+        await ROUTES.move(tenant_pool, "acme", view.version, "validate", AUTHOR)
 
 
 async def test_a_version_is_kept_as_it_is_and_stays_with_its_tenant(
@@ -176,10 +174,10 @@ async def test_a_version_is_kept_as_it_is_and_stays_with_its_tenant(
         with pytest.raises(asyncpg.CheckViolationError, match="is kept as it is"):
             await admin_pool.execute(statement)
     assert await ROUTES.show(tenant_pool, "real", version) is None
-    view = await draft_routes(tenant_pool, "acme", document("second"), "", AUTHOR)
-    await move_routes(tenant_pool, "acme", view.version, "validate", AUTHOR)
+    view = await ROUTES.draft(tenant_pool, "acme", document("second"), "", AUTHOR)
+    await ROUTES.move(tenant_pool, "acme", view.version, "validate", AUTHOR)
     with pytest.raises(Refusal, match="written by ada"):
-        await move_routes(tenant_pool, "acme", view.version, "promote", AUTHOR)
+        await ROUTES.move(tenant_pool, "acme", view.version, "promote", AUTHOR)
 
 
 async def test_what_operators_say_of_a_rail_is_in_force_and_kept(
