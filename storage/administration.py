@@ -319,7 +319,8 @@ class Administration:
     async def put_rail(self, settings: RailSettings) -> bool:
         """Set a rail up or change it; return whether anything is different now.
 
-        Refuses `rail_malformed`, `rail_mode_fixed` (it is in the other world)."""
+        Refuses `rail_malformed`, `rail_unsealed` (plain secrets), `rail_mode_fixed` (it is in the other world)."""
+        _check(not (settings.secret or settings.secrets), "rail_unsealed", f"the secrets of {settings.name} are plain")
         _check(_NAME.match(settings.name), "rail_malformed", f"{settings.name!r}: 1 to 63 of a-z 0-9 . _ -")
         for name in msgspec.structs.fields(RailSettings):
             if name.type is float:
@@ -347,6 +348,12 @@ class Administration:
                 settings.name,
                 msgspec.json.encode(settings).decode(),
             )
+
+    async def seal_rail(self, seen: RailSettings, sealed: RailSettings) -> bool:
+        """Put sealed secrets in the place of the plain ones that were seen; return whether those still stood there."""
+        async with transaction(self._pool) as connection:
+            secrets, tokens = (msgspec.json.encode(value).decode() for value in (seen.secrets, sealed.sealed))
+            return await _made(connection, _SEAL_RAIL, seen.name, seen.secret, secrets, tokens)
 
     async def rails(self) -> list[RailSettings]:
         """Return all rails by name."""
@@ -470,6 +477,10 @@ values ($1, $2, $3, $4, $5, $6, $7, $8::text[]::cidr[], $9)
 """
 _CERTIFICATE: Final = """
 insert into certificates (identity, tenant, principal, scopes) values ($1, $2, $3, $4) on conflict do nothing
+"""
+_SEAL_RAIL: Final = """
+update rails set settings = settings - 'secret' - 'secrets' || jsonb_build_object('sealed', $4::text::jsonb)
+where name = $1 and coalesce(settings->>'secret', '') = $2 and coalesce(settings->'secrets', '{}') = $3::text::jsonb
 """
 _LIMIT: Final = """
 insert into rate_limits as known (tenant, class, per, quota, window_seconds) values ($1, $2, $3, $4, $5)

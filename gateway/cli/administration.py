@@ -14,6 +14,7 @@ import msgspec
 import typer
 
 from zentra.gateway.cli.polling import add_polling
+from zentra.gateway.cli.rail_secrets import add_sealing
 from zentra.gateway.cli.rails import rails_app
 from zentra.gateway.cli.routes import add_rail_operations
 from zentra.gateway.cli.support import JSON_OPTION, TENANT, administered, json_of, say, say_json, table
@@ -37,6 +38,7 @@ policies_app = _group("Policies: a tenant's limits, in versions.")
 def add_administration(app: typer.Typer) -> None:
     """Add the groups of commands to `app`."""
     add_polling(rails_app)
+    add_sealing(rails_app)
     for name, group in (
         ("tenants", tenants_app),
         ("principals", principals_app),
