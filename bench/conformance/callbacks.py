@@ -112,7 +112,7 @@ async def events(ground: Ground) -> None:
 
 
 async def unreadable(ground: Ground) -> None:
-    """Who has the secret may still write rubbish, or a new version of the old words: it is kept, so it is told apart."""
+    """Who has the secret may write rubbish, or a new version of the old words: it is kept, so it is told apart."""
     for raw in UNREADABLE:
         try:
             seen = _shown(ground.rail.verify_callback(raw, ground.specimen.prove(ground.settings, raw, NOW), NOW))
@@ -258,7 +258,7 @@ CALLBACK_RULES: Final = tuple(
         (proved, "E2.11", "a callback without its proof, or with a wrong one, is refused"),
         (without_secret, "E2.11", "a rail without a secret believes nobody"),
         (events, "E2.11", "one event has one id, another event another"),
-        (unreadable, "E2.11", "an authentic callback that cannot be read raises CallbackUnreadable, and no error of ours"),
+        (unreadable, "E2.11", "an authentic callback that cannot be read is CallbackUnreadable, and no error of ours"),
         (rubbish, "E2.11", "without a proof nothing is told of what can be read"),
         (misspelt, "E2.12", "a success whose amount cannot be read is not believed"),
         (texts, "E2.11", "an id that is no printable text of at most 200 characters is refused, or not taken over"),

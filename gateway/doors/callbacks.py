@@ -36,8 +36,9 @@ class CallbackIntake:
         self._runner: asyncio.Task[None] | None = None
 
     async def submit(self, callback: Callback) -> Taken:
-        """Return, after the commit, what the callback was to the store. One whose caller gives up while it waits for its
-        turn is forgotten: the provider was told to send it again.
+        """Return, after the commit, what the callback was to the store.
+
+        One whose caller gives up while it waits for its turn is forgotten: the provider was told to send it again.
 
         Raises Overloaded, Unavailable, or DataError where the store refuses it."""
         size = len(callback.body)

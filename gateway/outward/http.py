@@ -277,7 +277,7 @@ class OutwardHttp:
         )
         # Of its own accord aiohttp sends a PUT or DELETE again over a connection that was dropped: that may be a second
         # payment. There is no public switch for it; a rule of the conformance suite watches this one.
-        self._session._retry_connection = False  # noqa: SLF001
+        self._session._retry_connection = False
 
     def timeout(self, total_seconds: float) -> ClientTimeout:
         """Return a timeout for `request` with another total than the pool's own."""
