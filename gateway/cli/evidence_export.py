@@ -49,6 +49,7 @@ Evidence of Zentra: a range of one tenant's log, with everything that it takes t
   checkpoints/            the signed heads of the log at both ends of the range (C2SP signed notes)
   proofs.json             what joins the two: the subtrees of the log at the beginning (RFC 6962)
   leaves/                 one line per leaf of the log: its exact bytes, its place, the hashes of the records it seals
+  earlier/                leaves from before the range that addenda in it follow, each with its proof (RFC 6962)
   entries/                one line per record, exactly as it was sealed, in the order of the leaves
   denials/                what was refused to whom, by the minute
   exports/                who exported evidence, and when

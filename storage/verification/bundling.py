@@ -40,6 +40,7 @@ from zentra.storage.intake.evidence import ExportRow, kept_signature, record_exp
 from zentra.storage.pool import Connection, Pool
 from zentra.storage.reads.evidence import tree_head
 from zentra.storage.verification.checking import Progress
+from zentra.storage.verification.predecessors import Predecessors
 from zentra.storage.verification.snapshot import taken_snapshot
 
 __all__ = ["README", "BundleAsked", "BundleMade", "make_bundle"]
@@ -104,6 +105,18 @@ class BundleMade(Struct, frozen=True, kw_only=True):
 
 class _SealedCount(Struct, frozen=True):
     records: int
+
+
+class _Seal(Struct, frozen=True, gc=False):
+    """What a leaf seals: records beyond the first `before`, as far as `records`; and the leaf of its intent before it,
+    as (index, bytes)."""
+
+    before: int
+    records: int
+    follows: tuple[int, bytes] | None
+
+
+_NO_SEAL: Final = _Seal(0, 0, None)
 
 
 async def make_bundle(
@@ -209,13 +222,19 @@ class _Reading:
 
     async def write(self, builder: BundleBuilder, progress: Progress) -> None:
         """Write leaves with their records, refusals and exports."""
+        before = Predecessors(self._connection, self._tenant, self.first)
         async for leaves in self._leaves():
             intents = list({intent for _, intent, _ in leaves})
             sealed = await self._sealed_before(intents)
             records = await self._records(await self._of_types(intents))
             for index, intent, data in leaves:
-                line, chosen = _line(index, data, sealed.get((intent, index), (0, 0)), records.get(intent, {}))
+                seal = sealed.get((intent, index), _NO_SEAL)
+                line, chosen = _line(index, data, (seal.before, seal.records), records.get(intent, {}))
                 builder.leaf(line, chosen)
+                if line.hashes and line.after and seal.follows is not None and seal.follows[0] < self.first:
+                    earlier = await before.line(*seal.follows)
+                    if earlier is not None:
+                        builder.earlier(earlier)
             progress("leaves", builder.counts.leaves, self.size - self.first)
         for statement, add in ((_DENIALS, builder.denial), (_EXPORTS, builder.export)):
             await self._rows(statement, add)
@@ -231,18 +250,18 @@ class _Reading:
         if some:
             yield some
 
-    async def _sealed_before(self, intents: Sequence[str]) -> dict[tuple[str, int], tuple[int, int]]:
-        """Return, of each leaf, how many records those before it seal, and how many it seals."""
-        found: dict[tuple[str, int], tuple[int, int]] = {}
-        last, before = "", 0
+    async def _sealed_before(self, intents: Sequence[str]) -> dict[tuple[str, int], _Seal]:
+        """Return what each leaf of these intents seals, by intent and index."""
+        found: dict[tuple[str, int], _Seal] = {}
+        last, before, follows = "", 0, None
         for intent, index, data in await self._connection.fetch(_LEAVES_OF, self._tenant, intents):
-            before = before if intent == last else 0
+            before, follows = (before, follows) if intent == last else (0, None)
             try:
                 count = msgspec.json.decode(data, type=_SealedCount).records
             except msgspec.MsgspecError:
                 count = before
-            found[intent, index] = before, count
-            last, before = intent, count
+            found[intent, index] = _Seal(before, count, follows)
+            last, before, follows = intent, count, (index, data)
         return found
 
     async def _of_types(self, intents: Sequence[str]) -> Sequence[str]:
