@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -46,6 +46,7 @@ from zentra.storage.verification.snapshot import taken_snapshot
 __all__ = ["README", "BundleAsked", "BundleMade", "make_bundle"]
 
 LEAVES_AT_ONCE: Final = 2_000
+Keep = Callable[[Pool, ExportRow], Awaitable[None]]
 SETTLED_AFTER: Final = timedelta(seconds=90)  # refusals are counted by the minute, and written within seconds
 README: Final = "README.txt"
 
@@ -75,6 +76,12 @@ where tenant = $1 and ($2::timestamptz is null or minute >= $2) and minute < $3 
 _EXPORTS: Final = """
 select actor, at, entries, first_leaf, id, log_size, encode(manifest, 'hex') as manifest, role, since, types, until
 from evidence_exports
+where tenant = $1 and ($2::timestamptz is null or at >= $2) and at < $3 order by at, id
+"""
+
+
+_ASKS: Final = """
+select actor, true as asked, at, id, role, since, types, until from export_jobs
 where tenant = $1 and ($2::timestamptz is null or at >= $2) and at < $3 order by at, id
 """
 
@@ -121,17 +128,17 @@ _NO_SEAL: Final = _Seal(0, 0, None)
 
 async def make_bundle(
     url: str, pool: Pool, path: Path, asked: BundleAsked, *, key: Ed25519PrivateKey, ring: KeyRing, texts:
-    Mapping[str, bytes], progress: Progress,
+    Mapping[str, bytes], progress: Progress, keep: Keep = record_export,
 ) -> BundleMade:  # fmt: skip
     """Write the bundle that is asked for into `path` and return what it is.
 
-    `url` is of a role that sees every tenant, `pool` writes the record of the export, `key` signs the manifest, `ring`
-    has the keys of the heads, `texts` are files that every bundle has. Raises Misconfigured where `ring` lacks a key
-    or the role sees only some tenants, Unavailable and OSError."""
+    `url` is of a role that sees every tenant, `pool` writes the record of the export by `keep`, `key` signs the
+    manifest, `ring` has the keys of the heads, `texts` are files that every bundle has. Raises Misconfigured where
+    `ring` lacks a key or the role sees only some tenants, Unavailable and OSError."""
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as file:
-            made = await _written(url, pool, file, asked, key, ring, texts, progress)
+            made = await _written(url, pool, file, asked, key, ring, texts, progress, keep)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -140,7 +147,7 @@ async def make_bundle(
 
 async def _written(
     url: str, pool: Pool, file: IO[bytes], asked: BundleAsked, key: Ed25519PrivateKey, ring: KeyRing,
-    texts: Mapping[str, bytes], progress: Progress,
+    texts: Mapping[str, bytes], progress: Progress, keep: Keep,
 ) -> BundleMade:  # fmt: skip
     whole, size = sha256(), 0
 
@@ -170,7 +177,7 @@ async def _written(
     kept = await kept_signature(pool, asked.tenant, sha256(pae(MANIFEST_TYPE, manifest)).digest(), signing)
     builder.close(manifest, envelope_of(MANIFEST_TYPE, b"", [kept or signing]))
     digest = sha256(manifest)
-    await record_export(
+    await keep(
         pool,
         ExportRow(
             tenant=asked.tenant, actor=asked.actor, role=asked.role, since=asked.since, until=asked.until,
@@ -236,7 +243,7 @@ class _Reading:
                     if earlier is not None:
                         builder.earlier(earlier)
             progress("leaves", builder.counts.leaves, self.size - self.first)
-        for statement, add in ((_DENIALS, builder.denial), (_EXPORTS, builder.export)):
+        for statement, add in ((_DENIALS, builder.denial), (_EXPORTS, builder.export), (_ASKS, builder.export)):
             await self._rows(statement, add)
 
     async def _leaves(self) -> AsyncIterator[list[tuple[int, str, bytes]]]:

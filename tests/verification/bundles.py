@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.ledgers import KEY
 from tests.verification.databases import silent
+from zentra.gateway.bundle_texts import bundle_texts
 from zentra.gateway.cli import standalone
-from zentra.gateway.cli.evidence_export import bundle_texts
 from zentra.runtime.evidence.bundle import MANIFEST, MANIFEST_SIGNATURE
 from zentra.runtime.evidence.bundle_check import BundleVerdict
 from zentra.runtime.evidence.envelopes import MANIFEST_TYPE, envelope_of, sign_payload
