@@ -54,6 +54,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     private_addresses: bool = False  # whether webhooks and rails may be on private or loopback addresses
     webhook_networks: str = ""  # CIDR, by commas: private networks that webhooks may go to; see docs/deliveries.md
     webhook_names: str = ""  # by commas: names that may lead to private addresses; `.internal` for all below it
+    endpoints_max: int = 100  # webhook endpoints of one tenant, deleted ones not counted; each costs every event a body
     risk_scorers: str = ""  # name=module:function, by commas: scorers of one's own; see docs/policy.md
     log_format: str = "json"
     log_level: str = "INFO"

@@ -253,7 +253,7 @@ class _Builder:
             *_desk(tenant_pool, writer_pool, commands, lists, denials),
             *PartyRoutes(tenant_pool, lists).routes(),
             *_ruled(tenant_pool, writer_pool, settings, lists),
-            *_webhooks(tenant_pool, commands, sealer, lists),
+            *_webhooks(tenant_pool, commands, sealer, lists, settings.endpoints_max),
             *callbacks.routes(),
             *health.routes(),
         ]
@@ -382,10 +382,12 @@ def _books(
     ]
 
 
-def _webhooks(tenant_pool: Pool, commands: CommandDoor, sealer: Sealer, lists: Lists) -> list[Route]:
+def _webhooks(
+    tenant_pool: Pool, commands: CommandDoor, sealer: Sealer, lists: Lists, endpoints_max: int
+) -> list[Route]:  # fmt: skip
     """Return the doors to endpoints and to what is sent to them."""
     return [
-        *WebhookRoutes(tenant_pool, sealer).routes(),
+        *WebhookRoutes(tenant_pool, sealer, endpoints_max).routes(),
         *DeliveryRoutes(tenant_pool, commands, lists).routes(),
     ]
 

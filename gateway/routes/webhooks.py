@@ -51,8 +51,8 @@ _Write = Callable[[KeyedAnswer], Awaitable[StoredKey | None]]
 class WebhookRoutes:
     """The handlers and their routes."""
 
-    def __init__(self, pool: Pool, sealer: Sealer) -> None:
-        self._pool, self._sealer = pool, sealer
+    def __init__(self, pool: Pool, sealer: Sealer, endpoints_max: int) -> None:
+        self._pool, self._sealer, self._endpoints_max = pool, sealer, endpoints_max
         self._new_id = Uuid7()
 
     def routes(self) -> list[Route]:
@@ -94,7 +94,7 @@ class WebhookRoutes:
             created_by=asker.id, terms=terms, keys=keys,
         )  # fmt: skip
         with refusals_answered():
-            stored = await create_endpoint(self._pool, keyed, made)
+            stored = await create_endpoint(self._pool, keyed, made, endpoints_max=self._endpoints_max)
         if stored is None:
             return json_reply(201, {**shown, "secret": secret})
         return replayed(digest, stored)
