@@ -211,7 +211,6 @@ class _Builder:
 
     async def build(self) -> GatewayApp:
         settings, stack, metrics = self.settings, self.stack, self.metrics
-        sealer = Sealer(settings.secret_bytes())
         tenant_pool, writer_pool = await self._pools()
         client, publisher = await self._streams()
         cache = RedisIdempotency.open(settings.redis_url)
@@ -253,7 +252,7 @@ class _Builder:
             *_desk(tenant_pool, writer_pool, commands, lists, denials),
             *PartyRoutes(tenant_pool, lists).routes(),
             *_ruled(tenant_pool, writer_pool, settings, lists),
-            *_webhooks(tenant_pool, commands, sealer, lists, settings.endpoints_max),
+            *_webhooks(tenant_pool, writer_pool, settings, commands, sending, lists, partitions),
             *callbacks.routes(),
             *health.routes(),
         ]
@@ -383,13 +382,20 @@ def _books(
 
 
 def _webhooks(
-    tenant_pool: Pool, commands: CommandDoor, sealer: Sealer, lists: Lists, endpoints_max: int
-) -> list[Route]:  # fmt: skip
+    tenant_pool: Pool,
+    writer_pool: Pool,
+    settings: Settings,
+    commands: CommandDoor,
+    sending: Sending,
+    lists: Lists,
+    partitions: int,
+) -> list[Route]:
     """Return the doors to endpoints and to what is sent to them."""
-    return [
-        *WebhookRoutes(tenant_pool, sealer, endpoints_max).routes(),
-        *DeliveryRoutes(tenant_pool, commands, lists).routes(),
-    ]
+    endpoints = WebhookRoutes(
+        tenant_pool, writer_pool, Sealer(settings.secret_bytes()), sending,
+        partitions=partitions, endpoints_max=settings.endpoints_max,
+    )  # fmt: skip
+    return [*endpoints.routes(), *DeliveryRoutes(tenant_pool, commands, lists).routes()]
 
 
 def _desk(

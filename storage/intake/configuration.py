@@ -104,8 +104,8 @@ async def create_endpoint(
         held = await connection.fetchval(_ENDPOINTS_HELD, keyed.tenant)
         if held >= endpoints_max:
             raise Refusal(
-                "endpoints_too_many", f"there are {held} and {endpoints_max} may be; delete one, or let the installation"
-                " raise ZENTRA_ENDPOINTS_MAX",
+                "endpoints_too_many",
+                f"there are {held} and {endpoints_max} may be; delete one, or have ZENTRA_ENDPOINTS_MAX raised",
             )  # fmt: skip
         try:
             await connection.execute(
