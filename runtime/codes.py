@@ -268,6 +268,7 @@ FIELD_CODES: Final = frozenset(
         "time_malformed",
         "which_unknown",
         "url_malformed",
+        "url_refused",
         "verdict_unknown",
         "wait_malformed",
     }

@@ -37,7 +37,7 @@ from zentra.gateway.http.streaming import Streams
 from zentra.gateway.http.waiting import CommandWaiters, IntentWaiters
 from zentra.gateway.listening import BACKLOG, Receive, Scope, Send, quiet_config
 from zentra.gateway.metrics import Metrics
-from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
+from zentra.gateway.outward.http import AddressGuard, AddressPolicy, OutwardHttp, webhook_policy_of
 from zentra.gateway.production import assert_production, nats_tls
 from zentra.gateway.quoting import Quotes
 from zentra.gateway.routes.account_orders import AccountOrderRoutes
@@ -392,7 +392,7 @@ def _webhooks(
 ) -> list[Route]:
     """Return the doors to endpoints and to what is sent to them."""
     endpoints = WebhookRoutes(
-        tenant_pool, writer_pool, Sealer(settings.secret_bytes()), sending,
+        tenant_pool, writer_pool, Sealer(settings.secret_bytes()), sending, AddressGuard(webhook_policy_of(settings)),
         partitions=partitions, endpoints_max=settings.endpoints_max,
     )  # fmt: skip
     return [*endpoints.routes(), *DeliveryRoutes(tenant_pool, commands, lists).routes()]

@@ -12,11 +12,13 @@ The invariants kept here:
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, ThreadedResolver
@@ -33,6 +35,7 @@ __all__ = [
     "AddressRefused",
     "Answer",
     "OutwardHttp",
+    "refusal_told",
     "webhook_policy",
     "webhook_policy_of",
 ]
@@ -45,12 +48,21 @@ TUNNELS = tuple(
     ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "192.88.99.0/24")
 )
 CARRIER_NAT = ip_network("100.64.0.0/10")
+DOCUMENTATION = ip_network("3fff::/20")  # RFC 9637, which the standard library does not know yet
+ISATAP = (0x00005EFE, 0x02005EFE)  # begin an interface identifier whose other half is an address of IPv4 (RFC 5214)
 # Where clouds answer what a machine may know of itself, keys included. All but link-local ones: those are shut anyway.
 METADATA = frozenset(
-    ip_address(text) for text in ("169.254.169.254", "fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192")
+    ip_address(text)
+    for text in (
+        "169.254.169.254", "fd00:ec2::254", "fd20:ce::254", "fd00:42::42", "100.100.100.200", "192.0.0.192",
+        "168.63.129.16",
+    )
+)  # fmt: skip
+METADATA_NAMES = frozenset(
+    {"metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"}
 )
-METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "metadata.goog", "instance-data"})
 WEBHOOK_PORTS = (443, 8443)
+_AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\]")
 
 
 class AddressRefused(Refusal):
@@ -102,6 +114,23 @@ def webhook_policy_of(settings: Settings) -> AddressPolicy:
     return policy
 
 
+def refusal_told(refused: AddressRefused) -> str:
+    """Return what to do about a URL of a webhook that is refused, in a sentence."""
+    match refused.reason:
+        case "scheme":
+            return "this installation calls https only: give an https URL"
+        case "port":
+            return f"give port {' or '.join(map(str, WEBHOOK_PORTS))}, or have the name put into ZENTRA_WEBHOOK_NAMES"
+        case "userinfo":
+            return "a URL without a user; whoever is called knows Zentra by its signature"
+        case "literal" | "not_an_address":
+            return "give a name in the place of the address, or have its network put into ZENTRA_WEBHOOK_NETWORKS"
+        case "url_malformed":
+            return "an http or https URL that every reader reads in the same way"
+        case reason:
+            return f"webhooks do not go there ({reason}); a network may be opened by ZENTRA_WEBHOOK_NETWORKS"
+
+
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(one for part in text.split(",") if (one := part.strip()))
 
@@ -124,9 +153,13 @@ class AddressGuard:
             return "not_an_address"
         if any(ip in network for network in self._allowed):
             return None
-        if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
-            return "mapped"
-        return _objection(ip, self._policy.allow_private or named)
+        zone = None
+        if isinstance(ip, IPv6Address):
+            if ip.ipv4_mapped is not None:
+                return "mapped"
+            zone, ip = ip.scope_id, IPv6Address(int(ip))  # with its zone an address equals no other
+        reason = _objection(ip, self._policy.allow_private or named)
+        return "zone" if reason is None and zone is not None else reason
 
     def names(self, host: str) -> bool:
         """Return whether a host is one of the names that are allowed."""
@@ -142,6 +175,7 @@ class AddressGuard:
         literal that must not be dialled.
         """
         try:
+            authority = _authority(url)
             parsed = URL(url)
             host, asked, _ = parsed.host, parsed.raw_host, parsed.port
         except ValueError:
@@ -152,7 +186,7 @@ class AddressGuard:
             raise AddressRefused(host, "url_malformed")
         if parsed.scheme not in ("http", "https") or (self._policy.https_only and parsed.scheme != "https"):
             raise AddressRefused(host, "scheme")
-        if parsed.user is not None or parsed.password is not None:
+        if "@" in authority:
             raise AddressRefused(host, "userinfo")
         if (reason := self._host_objection(host)) is not None:
             raise AddressRefused(host, reason)
@@ -181,17 +215,30 @@ def _objection(ip: IPv4Address | IPv6Address, allow_private: bool) -> str | None
         return "link_local"
     if ip in METADATA:
         return "metadata"
-    if any(ip in network for network in TUNNELS):
+    if any(ip in network for network in TUNNELS) or (ip.version == 6 and int(ip) >> 32 & 0xFFFFFFFF in ISATAP):
         return "tunnel"
     if ip.is_loopback:
         return None if allow_private else "loopback"
-    if ip.is_reserved or (isinstance(ip, IPv6Address) and ip.is_site_local):
+    if ip.is_reserved or ip in DOCUMENTATION or (isinstance(ip, IPv6Address) and ip.is_site_local):
         return "reserved"
     if ip in CARRIER_NAT:
         return None if allow_private else "carrier_nat"
     if ip.is_private or not ip.is_global:
         return None if allow_private else "private"
     return None
+
+
+def _authority(url: str) -> str:
+    """Return what stands between the slashes; raise ValueError for what is read in different ways by different readers:
+    blanks and controls, a backslash, an escaped host, a port that is not of plain digits."""
+    if _AMBIGUOUS.search(url):
+        raise ValueError("blanks, controls or backslashes")
+    authority = urlsplit(url).netloc
+    named = authority.rpartition("@")[2].rpartition("]")[2]  # without an address in brackets, whose zone has a %
+    port = named.partition(":")[2]
+    if "%" in named or (port and not (port.isascii() and port.isdigit())):
+        raise ValueError("an escaped host, or a port that is no number")
+    return authority
 
 
 def _looks_numeric(host: str) -> bool:

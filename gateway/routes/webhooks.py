@@ -24,6 +24,7 @@ from zentra.gateway.http.endpoint_fields import AMENDMENT, ENDPOINT, EVENTS_DEFA
 from zentra.gateway.http.fields import Field, read_fields
 from zentra.gateway.http.problems import Problem, of_violations, refusals_answered
 from zentra.gateway.http.sending import Sending
+from zentra.gateway.outward.http import AddressGuard, AddressRefused, refusal_told
 from zentra.gateway.sealing import Sealer
 from zentra.runtime.errors import Refusal
 from zentra.runtime.idempotency import StoredKey
@@ -54,10 +55,18 @@ class WebhookRoutes:
     """The handlers and their routes."""
 
     def __init__(
-        self, pool: Pool, writer_pool: Pool, sealer: Sealer, sending: Sending, *, partitions: int, endpoints_max: int
-    ) -> None:  # fmt: skip
+        self,
+        pool: Pool,
+        writer_pool: Pool,
+        sealer: Sealer,
+        sending: Sending,
+        guard: AddressGuard,
+        *,
+        partitions: int,
+        endpoints_max: int,
+    ) -> None:
         self._pool, self._writer_pool, self._sealer, self._sending = pool, writer_pool, sealer, sending
-        self._partitions, self._endpoints_max = partitions, endpoints_max
+        self._guard, self._partitions, self._endpoints_max = guard, partitions, endpoints_max
         self._new_id = Uuid7()
 
     def routes(self) -> list[Route]:
@@ -78,6 +87,7 @@ class WebhookRoutes:
     async def create(self, request: Request) -> Reply:
         """Set up an endpoint and show its secret, once."""
         values, in_body = read_fields(request.json, ENDPOINT)
+        self._vet(values["url"])
         key, asker = request.idempotency_key(in_body), request.principal
         secret, endpoint = generate_secret(secrets.token_bytes(SECRET_BYTES)), f"ep_{self._new_id()}"
         terms = terms_of(values, TERMS)
@@ -121,6 +131,7 @@ class WebhookRoutes:
         given = {name: value for name, value in values.items() if value is not NOT_GIVEN}
         if not given.keys() - {"version"}:
             raise of_violations([Violation("", "field_missing", "name at least one field to change")])
+        self._vet(given.get("url"))
         seen = await self._seen(request)
         terms = terms_of(values, seen.terms)
         keys = seen.keys or ((self._new_key(),) if terms.asymmetric else ())
@@ -236,6 +247,15 @@ class WebhookRoutes:
         if stored is None:
             return json_reply(200, shown if secret is None else {**shown, "secret": secret})
         return replayed(digest, stored)
+
+    def _vet(self, url: str | None) -> None:
+        """Object to a URL that no attempt would ever be let call; what its name leads to shows when it is called."""
+        if url is None:
+            return
+        try:
+            self._guard.vet_url(url)
+        except AddressRefused as refused:
+            raise of_violations([Violation("/url", "url_refused", refusal_told(refused))]) from None
 
     def _switch(self, asker: Principal) -> Switch:
         return Switch(command=self._new_id(), by=asker.id, role=asker.role, partitions=self._partitions)

@@ -76,6 +76,44 @@ URLS: Sequence[tuple[str, AttemptError, str]] = (
     ("https://１２７.0.0.1/", ADDRESS, "loopback"),
     ("https://①②⑦.0.0.1/", ADDRESS, "loopback"),
     ("https://metadata。google。internal/", ADDRESS, "metadata"),
+    ("gopher://hooks.example/", URL, "scheme"),
+    ("file:///etc/passwd", URL, "url_malformed"),
+    ("https:///hooks", URL, "url_malformed"),
+    ("https://@hooks.example/", URL, "userinfo"),
+    ("https://:@hooks.example/", URL, "userinfo"),
+    ("https://hooks.example\\@127.0.0.1/", URL, "url_malformed"),
+    ("https://127.0.0.1#@hooks.example/", ADDRESS, "loopback"),
+    ("https://127.0.0.1\t.hooks.example/", URL, "url_malformed"),
+    ("https://hooks.exa\nmple/", URL, "url_malformed"),
+    (" https://hooks.example/", URL, "url_malformed"),
+    ("https://127.0.0.1%00.hooks.example/", URL, "url_malformed"),
+    ("https://%31%32%37.0.0.1/", URL, "url_malformed"),
+    ("https://127%2e0.0.1/", URL, "url_malformed"),
+    ("https://hooks.example:0/", URL, "port"),
+    ("https://hooks.example:4４3/", URL, "url_malformed"),
+    ("https://hooks.example:+443/", URL, "url_malformed"),
+    ("https://hooks.example../", URL, "url_malformed"),
+    ("https://127.0.0.0x1/", ADDRESS, "not_an_address"),
+    ("https://1.2.3.4.5/", ADDRESS, "not_an_address"),
+    ("https://00000177.0.0.1/", ADDRESS, "not_an_address"),
+    ("https://0.1.2.3/", ADDRESS, "private"),
+    ("https://192.88.99.1/", ADDRESS, "tunnel"),
+    ("https://192.0.0.192/opc/v2/", ADDRESS, "metadata"),
+    ("https://168.63.129.16/machine", ADDRESS, "metadata"),
+    ("https://[fd00:42::42]/conf", ADDRESS, "metadata"),
+    ("https://[fd00:ec2::254%25eth0]/", ADDRESS, "metadata"),
+    ("https://[fe80::1%25eth0]/", ADDRESS, "link_local"),
+    ("https://[::1%25lo]/", ADDRESS, "loopback"),
+    ("https://[2606:2800:220:1::1%25eth0]/", ADDRESS, "zone"),
+    ("https://[::ffff:0:127.0.0.1]/", ADDRESS, "reserved"),
+    ("https://[64:ff9b:1:ffff::1]/", ADDRESS, "tunnel"),
+    ("https://[2606:2800:220:1:0:5efe:7f00:1]/", ADDRESS, "tunnel"),
+    ("https://[2606:2800:220:1:200:5efe:a00:1]/", ADDRESS, "tunnel"),
+    ("https://[fec0::1]/", ADDRESS, "reserved"),
+    ("https://[3fff::1]/", ADDRESS, "reserved"),
+    ("https://[2001:db8::1]/", ADDRESS, "private"),
+    ("https://[v1.fe80::1]/", ADDRESS, "not_an_address"),
+    ("https://instance-data.ec2.internal/", ADDRESS, "metadata"),
 )  # fmt: skip
 
 # What a name leads to: refused where any address is.
@@ -96,6 +134,21 @@ NAMED: Sequence[tuple[tuple[str, ...], str]] = (
     (("224.0.0.251",), "multicast"),
     (("192.0.2.1",), "private"),
     (("198.18.0.1",), "private"),
+    (("0.1.2.3",), "private"),
+    (("93.184.216.34", "2606:2800:220:1::1", "::1"), "loopback"),
+    (("168.63.129.16",), "metadata"),
+    (("192.0.0.192",), "metadata"),
+    (("fd00:42::42",), "metadata"),
+    (("fd00:ec2::254%2",), "metadata"),
+    (("fe80::1%2",), "link_local"),
+    (("2606:2800:220:1::1%2",), "zone"),
+    (("64:ff9b:1::a00:1",), "tunnel"),
+    (("2606:2800:220:1:0:5efe:a00:1",), "tunnel"),
+    (("::10.0.0.1",), "reserved"),
+    (("::ffff:0:10.0.0.1",), "reserved"),
+    (("192.88.99.1",), "tunnel"),
+    (("3fff::1",), "reserved"),
+    (("fec0::1",), "reserved"),
 )
 
 
@@ -239,7 +292,7 @@ def test_the_policy_of_webhooks_is_what_the_settings_say() -> None:
 
 async def test_a_name_that_is_allowed_does_not_lead_to_metadata() -> None:
     policy = webhook_policy(allow_private=False, https_only=True, names=".internal")
-    for address in ("169.254.169.254", "fd00:ec2::254", "224.0.0.1"):
+    for address in ("169.254.169.254", "fd00:ec2::254", "fd00:ec2::254%2", "fd00:42::42", "168.63.129.16", "224.0.0.1"):
         result = await attempt("https://hooks.internal/", policy, Names((address,)))
         assert result.error is AttemptError.ADDRESS_REFUSED, address
     assert (await attempt("https://metadata.google.internal/", policy)).error is AttemptError.ADDRESS_REFUSED

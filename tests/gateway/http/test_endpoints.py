@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from tests.gateway.asgi import Answer, call
-from tests.gateway.http.conftest import Api, intent_body
+from tests.gateway.http.conftest import Api, Keys, intent_body
 from tests.gateway.http.test_deliveries import delivery_to
+from zentra.gateway.http.server import GatewayApp
+from zentra.gateway.outward.http import AddressGuard, AddressRefused, refusal_told, webhook_policy
 from zentra.gateway.sealing import Sealer
 from zentra.gateway.settings import Settings
 from zentra.runtime.webhooks.delivery import TELL_OF_ENDPOINT, EndpointSwitched
@@ -211,3 +213,33 @@ async def test_one_endpoint_too_many_is_refused_with_the_limit_and_the_way_out(a
     assert (answer.status, answer.json["code"]) == (409, "endpoints_too_many")
     assert "100 may be" in answer.json["detail"]
     assert "delete one" in answer.json["detail"]
+
+
+@pytest.mark.parametrize(("url", "says"), [
+    ("https://example.com:8080/hooks", "443 or 8443"),
+    ("https://93.184.216.34/hooks", "ZENTRA_WEBHOOK_NETWORKS"),
+    ("https://2130706433/hooks", "a name in the place of the address"),
+    ("https://10.2.0.1/hooks", "private"),
+    ("https://169.254.169.254/latest/meta-data", "link_local"),
+    ("https://metadata.google.internal/", "metadata"),
+])  # fmt: skip
+async def test_a_url_that_no_attempt_may_call_is_refused_when_it_is_given(
+    settings: Settings, keys: Keys, url: str, says: str
+) -> None:
+    live = msgspec.structs.replace(
+        settings, private_addresses=False, webhook_networks="10.1.0.0/16", webhook_names="hooks.internal"
+    )
+    async with GatewayApp.opened(live) as gateway:
+        api = Api(gateway, keys, "globex")
+        endpoint = await made(api, url="https://hooks.internal:9000/x")
+        assert (await made(api, url="https://10.1.2.3/x"))["status"] == "enabled"
+        for answer in (await api.post(ENDPOINTS, {"url": url}), await order(api, endpoint, "amend", {"url": url})):
+            (error,) = answer.json["errors"]
+            assert (answer.code, error["pointer"], error["code"]) == ("validation_failed", "/url", "url_refused")
+            assert says in error["detail"]
+
+
+def test_where_only_https_is_called_the_refusal_says_so() -> None:
+    with pytest.raises(AddressRefused) as caught:
+        AddressGuard(webhook_policy(allow_private=False, https_only=True)).vet_url("http://example.com/hooks")
+    assert "https only" in refusal_told(caught.value)
