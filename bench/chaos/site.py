@@ -26,6 +26,7 @@ from zentra.gateway.devstack.directory import LOOPBACK, free_port, write_private
 from zentra.gateway.devstack.processes import ServerProcess, ServerSpec
 from zentra.gateway.installation.installation import Installation
 from zentra.gateway.installation.seed import TENANTS
+from zentra.gateway.outward.rail_secrets import RailSecrets, put_rail
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.webhooks.standard import parse_secret
@@ -147,7 +148,8 @@ async def set_up(site: Site, hook: str) -> None:
             callback_url=f"{site.installation.base_url}/providers/{name}/callbacks",
             idempotent_references=idempotent,
         )
-        await administration.put_rail(msgspec.structs.replace(settings, **TIMING))
+        sealing = RailSecrets(site.installation.settings.secret_bytes())
+        await put_rail(administration, msgspec.structs.replace(settings, **TIMING), sealing)
     for tenant in TENANTS:
         for kind, rails in CORRIDORS.items():
             await administration.put_corridor(Corridor(tenant, f"ng-{kind}", CURRENCY, kind, rails))
