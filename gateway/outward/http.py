@@ -6,6 +6,7 @@ The invariants kept here:
   used, and the socket that connects is checked once more. There is no second lookup and no cache of names. The name
   stays what it was in `Host` and in TLS.
 - What cloud machines are told about themselves is never asked for, whatever else is allowed, unless its address is.
+- Where a proxy is set, it alone is dialled: it resolves names and judges addresses. URLs are judged here all the same.
 - Redirects are never followed, proxies of the environment never used, cookies never kept, bodies never unpacked.
 - At most `RESPONSE_BYTES_MAX` of an answer are read; a longer answer is cut and its connection is dropped.
 """
@@ -62,6 +63,7 @@ METADATA_NAMES = frozenset(
     {"metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"}
 )
 WEBHOOK_PORTS = (443, 8443)
+_PROXY = re.compile(r"http://[^/?#\s]+/?")
 _AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\]")
 
 
@@ -89,6 +91,8 @@ class AddressPolicy(msgspec.Struct, frozen=True):
     ports: tuple[int, ...] = ()  # that may be named; none for all
     literals: bool = True  # whether an address may stand where a name does; one in `allowed` always may
     names: tuple[str, ...] = ()
+    # The one address that is ever dialled: it resolves the names, and judges what they lead to. URLs are judged here.
+    proxy: str = ""
 
 
 def webhook_policy(*, allow_private: bool, https_only: bool, allowed: str = "", names: str = "") -> AddressPolicy:
@@ -111,7 +115,9 @@ def webhook_policy_of(settings: Settings) -> AddressPolicy:
         AddressGuard(policy)
     except ValueError as error:
         raise SettingsError(f"ZENTRA_WEBHOOK_NETWORKS: {error}; write networks like 10.1.0.0/16") from error
-    return policy
+    if settings.webhook_proxy and not _PROXY.fullmatch(settings.webhook_proxy):
+        raise SettingsError("ZENTRA_WEBHOOK_PROXY is a URL without a path, like http://proxy.internal:4750")
+    return msgspec.structs.replace(policy, proxy=settings.webhook_proxy)
 
 
 def refusal_told(refused: AddressRefused) -> str:
@@ -306,7 +312,9 @@ class OutwardHttp:
         self.guard = AddressGuard(policy)
         self._urls: dict[str, URL] = {}
         self._connect_timeout_seconds = connect_timeout_seconds
-        self._resolver = VettingResolver(self.guard, resolver or ThreadedResolver())
+        self._proxy = URL(policy.proxy) if policy.proxy else None
+        inner = resolver or ThreadedResolver()
+        self._resolver = inner if self._proxy else VettingResolver(self.guard, inner)
         self._session = ClientSession(
             connector=TCPConnector(
                 resolver=self._resolver,
@@ -314,7 +322,7 @@ class OutwardHttp:
                 limit=connections_max,
                 limit_per_host=connections_per_host_max,
                 keepalive_timeout=KEEPALIVE_SECONDS,
-                socket_factory=self._vetted_socket,
+                socket_factory=None if self._proxy else self._vetted_socket,
             ),
             cookie_jar=DummyCookieJar(),
             timeout=self.timeout(total_timeout_seconds),
@@ -346,7 +354,7 @@ class OutwardHttp:
         vetted = self._vetted_url(url)
         _named.set(self.guard.names(vetted.host or ""))
         async with self._session.request(
-            method, vetted, data=body, headers=headers, allow_redirects=False, **options
+            method, vetted, data=body, headers=headers, allow_redirects=False, proxy=self._proxy, **options
         ) as response:
             content = response.content
             received = await content.read(RESPONSE_BYTES_MAX)

@@ -10,11 +10,14 @@ import asyncio
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
+from msgspec import structs
 
+from tests.gateway.test_webhook_sender import self_signed
 from zentra.gateway.outward.http import AddressPolicy, AddressRefused, OutwardHttp, webhook_policy, webhook_policy_of
 from zentra.gateway.outward.webhooks import WebhookSender
 from zentra.gateway.settings import Settings, SettingsError
@@ -308,6 +311,69 @@ async def test_networks_that_are_allowed_open_their_addresses_and_nothing_else()
     http = OutwardHttp(policy)
     assert http.guard.objection("10.1.2.3") is None
     await http.aclose()
+
+
+async def test_where_there_is_a_proxy_it_alone_is_dialled_and_urls_are_judged_as_ever() -> None:
+    async with serving("127.0.0.1", FINE) as (proxy, port):
+        policy = structs.replace(
+            webhook_policy(allow_private=False, https_only=False), proxy=f"http://proxy.internal:{port}"
+        )
+        names = Names(("127.0.0.1",))
+        taken = await attempt("http://hooks.example:443/hooks", policy, names)
+        for url, error, _ in URLS:
+            if not url.startswith("http:"):
+                assert (await attempt(url, policy, names)).error is error, url
+    assert (taken.status, taken.error) == (200, None)
+    (request,) = proxy.requests
+    assert request.startswith(b"POST http://hooks.example:443/hooks HTTP/1.1\r\n")
+    assert b"Host: hooks.example:443\r\n" in request
+    assert names.asked == 1  # for the proxy: the name of the endpoint is asked for by nobody here
+
+
+async def test_a_proxy_that_lets_nothing_pass_is_named_in_the_attempt() -> None:
+    async with serving("127.0.0.1", b"HTTP/1.1 407 Denied\r\ncontent-length: 0\r\n\r\n") as (proxy, port):
+        policy = structs.replace(LIVE, proxy=f"http://127.0.0.1:{port}")
+        refused = await attempt("https://hooks.example/", policy)
+    assert (refused.status, refused.error) == (None, AttemptError.PROXY_REFUSED)
+    assert proxy.requests[0].startswith(b"CONNECT hooks.example:443 HTTP/1.1\r\n")
+    gone = await attempt("https://hooks.example/", policy)
+    assert gone.error is AttemptError.CONNECT_FAILED
+
+
+async def test_through_a_proxy_tls_is_with_the_endpoint_by_its_name(tmp_path: Path) -> None:
+    """The proxy opens the tunnel and is then the endpoint itself, whose certificate nobody vouches for."""
+    context, asked = self_signed(tmp_path), list[str | None]()
+    context.sni_callback = lambda handshake, name, _: asked.append(name)
+
+    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        with suppress(OSError):
+            await writer.start_tls(context)
+        writer.close()
+
+    async with await asyncio.start_server(tunnel, "127.0.0.1", 0) as server:
+        policy = structs.replace(LIVE, proxy=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        result = await attempt("https://hooks.example/", policy)
+    assert (result.error, asked) == (AttemptError.TLS_FAILED, ["hooks.example"])
+
+
+@pytest.mark.parametrize(
+    ("proxy", "fits"),
+    [
+        ("http://proxy.internal:4750", True),
+        ("proxy.internal:4750", False),
+        ("https://proxy.internal", False),
+        ("http://proxy.internal/x", False),
+        ("socks5://proxy.internal", False),
+    ],
+)
+def test_a_proxy_that_is_none_is_refused_by_name(proxy: str, fits: bool) -> None:
+    if fits:
+        assert webhook_policy_of(Settings(webhook_proxy=proxy)).proxy == proxy
+        return
+    with pytest.raises(SettingsError, match="ZENTRA_WEBHOOK_PROXY"):
+        webhook_policy_of(Settings(webhook_proxy=proxy))
 
 
 async def _print_table() -> None:
