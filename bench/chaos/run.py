@@ -23,9 +23,10 @@ from zentra.bench.chaos.ground import Ground, logs_flaws, read_commands, read_de
 from zentra.bench.chaos.load import Load
 from zentra.bench.chaos.operators import Operators
 from zentra.bench.chaos.plan import KINDS, VICTIMS, Fault, Planned, make_plan
+from zentra.bench.chaos.rail import RAILS
 from zentra.bench.chaos.report import Injected, Report, make_report
 from zentra.bench.chaos.settling import packets_flaws, resolve, wait_recovered, wait_settled
-from zentra.bench.chaos.site import RAILS, Rails, Site, set_up
+from zentra.bench.chaos.site import Rails, Site, set_up
 from zentra.bench.histories.recording import Recorder
 from zentra.bench.histories.verifying import verify
 from zentra.gateway.installation.installation import Installation
@@ -201,7 +202,7 @@ async def _ground(
         readings=bank.readings,
         operators=dict(sorted(operators.heard.items())),
         read_back=read_back,
-        plain_rails=frozenset(name for name, idempotent in RAILS.items() if not idempotent),
+        plain_rails=frozenset(name for name, kind in RAILS.items() if not kind.idempotent),
         evidence_flaws=flaws,
         packets=packets,
         unsettled_seconds=settled,
