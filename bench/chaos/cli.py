@@ -15,7 +15,7 @@ __all__ = ["chaos_app"]
 
 chaos_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-_FAULTS = "\n".join(f"  {kind.fault:<18} {kind.says}" for kind in KINDS.values())
+_FAULTS = "\n".join(f"  {kind.fault:<20} {kind.says}" for kind in KINDS.values())
 _HELP = f"""
 Hit the processes of a whole installation under load, one fault after another, and check what is left.
 

@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import Struct, field
 
 from zentra.bench.chaos.bank import Readings
 from zentra.bench.chaos.consumer import Arrived
 from zentra.bench.chaos.load import Asked
 from zentra.bench.chaos.rail import RailPayment
-from zentra.runtime.evidence.heads import TreeHead, head_flaw
+from zentra.runtime.evidence.heads import TreeHead
+from zentra.runtime.evidence.keyring import KeyRing, head_flaw_in
 from zentra.runtime.evidence.merkle import Frontier, leaf_hash
 from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.subjects import EVENTS, event_filter
@@ -111,12 +111,13 @@ class Ground(Struct, kw_only=True):
     arrived: dict[str, Arrived]
     feed: FeedRead
     audit: Audit
-    readings: Readings
+    readings: Readings = field(default_factory=Readings)
     operators: dict[str, int] = field(default_factory=dict)
     read_back: dict[str, bool] = field(default_factory=dict)
     plain_rails: frozenset[str] = frozenset()
     evidence_flaws: list[str] = field(default_factory=list)
     packets: int = 0
+    exports: int = 0
     history_calls: int = 0
     history_wrongs: list[str] = field(default_factory=list)
     unsettled_seconds: float | None = None
@@ -188,7 +189,7 @@ async def read_commands(pool: Pool) -> list[Command]:
     return [Command(*row) for row in rows]
 
 
-async def logs_flaws(pool: Pool, public_key: Ed25519PublicKey) -> list[str]:
+async def logs_flaws(pool: Pool, ring: KeyRing) -> list[str]:
     """Return what is wrong with the evidence logs: every leaf hash, every root and every signature is made anew."""
     flaws: list[str] = []
     async with transaction(pool, snapshot=True) as connection:
@@ -210,7 +211,7 @@ async def logs_flaws(pool: Pool, public_key: Ed25519PublicKey) -> list[str]:
                 tenant=tenant, size=size, root=head["root"].hex(), at=timestamp(head["at"]), key_id=head["key_id"],
                 signature=head["signature"].hex(),
             )  # fmt: skip
-            flaw = head_flaw(public_key, signed)
+            flaw = head_flaw_in(ring, signed)
             if flaw is not None:
                 flaws.append(f"{tenant} head of {size} leaves: {flaw[1]}")
         for tenant, frontier in frontiers.items():

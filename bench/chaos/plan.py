@@ -68,7 +68,7 @@ KINDS: Final = {kind.fault: kind for kind in (
     Kind(Fault.NATS_KILLED,           0.2,  2.0,  4.0, 10.0, "kill -9 of NATS, and a start"),
     Kind(Fault.POSTGRES_KILLED,       0.2,  2.0,  6.0, 20.0, "kill -9 of Postgres, and a start"),
     Kind(Fault.WORKER_STOPPED,       12.0, 14.0,  4.0, 10.0, "SIGSTOP of a worker past its lease, then SIGCONT"),
-    Kind(Fault.WORKERS_FIGHT,         8.0, 10.0,  4.0, 10.0, "members expired by hand: workers take partitions in turn"),
+    Kind(Fault.WORKERS_FIGHT,         8.0, 10.0,  4.0, 10.0, "members expired by hand: partitions change hands"),
     Kind(Fault.REDIS_EMPTIED,         0.0,  0.0,  2.0, 10.0, "FLUSHALL"),
     Kind(Fault.REDIS_STOPPED,         1.0,  4.0,  2.0, 10.0, "kill -9 of Redis, and a start, empty"),
     Kind(Fault.WEBHOOK_HANGS,         5.0,  8.0,  3.0, 10.0, "the consumer takes calls and never answers"),

@@ -62,6 +62,7 @@ class Report(Struct, frozen=True, kw_only=True):
     settled_seconds: float | None
     history_calls: int
     packets_verified: int
+    exports_verified: int
     records: int
     feed_repeats: int
     invariants: list[Verdict]
@@ -97,6 +98,7 @@ def make_report(seed: int, seconds: float, injected: Sequence[Injected], ground:
         settled_seconds=ground.unsettled_seconds,
         history_calls=ground.history_calls,
         packets_verified=ground.packets,
+        exports_verified=ground.exports,
         records=ground.audit.records,
         feed_repeats=sum(count - 1 for count in ground.feed.told.values()),
         invariants=invariants,
@@ -135,12 +137,12 @@ def as_text(report: Report) -> str:
 
 def _lines(report: Report) -> Iterator[str]:
     yield f"seed {report.seed}, {report.seconds:g} s: {'everything held' if report.ok else 'NOT EVERYTHING HELD'}"
-    yield f"\n  {'at':>7}  {'fault':<18} {'victim':<9} {'lasted':>7} {'recovery':>9} {'silence':>8} {'caught up':>10}"
+    yield f"\n  {'at':>7}  {'fault':<20} {'victim':<14} {'lasted':>7} {'recovery':>9} {'silence':>8} {'caught up':>10}"
     for one in report.faults:
         recovery = "none" if one.recovery_seconds is None else f"{one.recovery_seconds:.2f} s"
         late = "" if one.in_time else f"  OVER ITS BOUND of {one.recovery_seconds_max:g} s"
         yield (
-            f"  {one.at:5.1f} s  {one.fault:<18} {one.victim:<9} {one.lasted:5.1f} s {recovery:>9}"
+            f"  {one.at:5.1f} s  {one.fault:<20} {one.victim:<14} {one.lasted:5.1f} s {recovery:>9}"
             f" {one.silent_seconds:6.2f} s {one.caught_up_seconds:8.2f} s{late}  {one.note}".rstrip()
         )
     settled = "not in time" if report.settled_seconds is None else f"in {report.settled_seconds:g} s"
@@ -153,7 +155,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"webhooks    {report.deliveries} deliveries, {report.webhook_calls} calls"
     yield f"readings    {_counted(report.readings)}"
     yield f"settled     {settled}"
-    yield f"evidence    {report.records} records, {report.packets_verified} packets verified"
+    proved = f"{report.packets_verified} packets and {report.exports_verified} exports verified"
+    yield f"evidence    {report.records} records, {proved}"
     yield f"history     {report.history_calls} calls checked"
     yield f"feed        {report.feed_repeats} repeats"
     yield "\ninvariants"
