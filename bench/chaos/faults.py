@@ -43,13 +43,15 @@ MOODS: Final[Mapping[Fault, RailMood]] = {
     Fault.CALLBACKS_FORGED: RailMood.FORGES,
     Fault.CALLBACKS_CONTRADICT: RailMood.CONTRADICTS,
 }
+REST_SECONDS: Final = 1.5  # until what was decided before has been sent
 RESTING: Final = frozenset({Fault.RAIL_DRAINED, Fault.RAIL_MAINTAINED})
 MEMBERS_EXPIRED_EVERY_SECONDS: Final = 0.3  # far below the third of a lease in which members renew themselves
 ADMIN_SECONDS_MAX: Final = 5.0
 
 
 class Hit(Struct, kw_only=True):
-    """What was done: unix times of the hit and of its end, and the worker or rail that it concerned, if any."""
+    """What was done: unix times of the hit and of its end, and the worker or rail that it concerned, if any; `wrong` is
+    what may not have happened meanwhile."""
 
     fault: Fault
     hit_at: float
@@ -58,6 +60,7 @@ class Hit(Struct, kw_only=True):
     rail: str = ""
     partitions: tuple[int, ...] = ()
     note: str = ""
+    wrong: str = ""
 
 
 async def inject(site: Site, planned: Planned) -> Hit:
@@ -65,9 +68,12 @@ async def inject(site: Site, planned: Planned) -> Hit:
     hit = Hit(fault=planned.fault, hit_at=time.time(), ended_at=0.0)
     await _FAULTS[planned.fault](site, planned, hit)
     hit.ended_at = time.time()
-    if planned.fault in RESTING or planned.fault in MOODS:
+    if planned.fault in MOODS:
         taken = await asyncio.to_thread(site.rails.taken, hit.rail, hit.hit_at, hit.ended_at)
         hit.note = f"it took {taken} payments meanwhile"
+    if planned.fault in RESTING:
+        late = await asyncio.to_thread(site.rails.taken, hit.rail, hit.hit_at + REST_SECONDS, hit.ended_at)
+        hit.wrong = f"it was sent {late} payments while it rested" if late else ""
     return hit
 
 

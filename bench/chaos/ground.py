@@ -18,6 +18,7 @@ from zentra.runtime.evidence.heads import TreeHead
 from zentra.runtime.evidence.keyring import KeyRing, head_flaw_in
 from zentra.runtime.evidence.merkle import Frontier, leaf_hash
 from zentra.runtime.intents.transaction import timestamp
+from zentra.runtime.rails.routing import NOT_NOW
 from zentra.runtime.subjects import EVENTS, event_filter
 from zentra.storage.audit import Audit
 from zentra.storage.errors import translated
@@ -38,6 +39,7 @@ __all__ = [
     "read_deliveries",
     "read_feed",
     "read_intents",
+    "read_routing",
 ]
 
 READ_SECONDS_MAX: Final = 5.0
@@ -118,6 +120,7 @@ class Ground(Struct, kw_only=True):
     evidence_flaws: list[str] = field(default_factory=list)
     packets: int = 0
     exports: int = 0
+    routing: dict[str, int] = field(default_factory=dict)
     history_calls: int = 0
     history_wrongs: list[str] = field(default_factory=list)
     unsettled_seconds: float | None = None
@@ -177,6 +180,19 @@ async def read_deliveries(pool: Pool) -> list[Delivered]:
             " left join delivery_states s on s.delivery = d.id"
         )
     return [Delivered(*row) for row in rows]
+
+
+async def read_routing(pool: Pool) -> dict[str, int]:
+    """Return how often a rail was left out of a decision, by the word for it, and how often another followed one that
+    did not accept; raises Unavailable."""
+    with translated():
+        rows = await pool.fetch(
+            "select rail.value, count(*) from transitions t, lateral"
+            " json_each_text(convert_from(t.record, 'UTF8')::json -> 'facts' -> 'considered') rail"
+            " where t.event in ('provider.routed', 'provider.failover', 'provider.awaited') group by rail.value"
+        )
+        failovers = await pool.fetchval("select count(*) from transitions where event = 'provider.failover'")
+    return {**{word: count for word, count in rows if word in NOT_NOW}, "failover": failovers}
 
 
 async def read_commands(pool: Pool) -> list[Command]:

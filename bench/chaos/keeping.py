@@ -104,9 +104,10 @@ class EvidenceKept:
             source = tar.extractfile(member)
             assert source is not None, "the verifier is a file"
             shipped.write_bytes(source.read())
-        anchored = str(bundle.with_suffix(".anchors"))
+        kept = bundle.with_suffix(".anchors")
+        anchored = ["--anchor", str(kept)] if kept.stat().st_size else []  # the first export may come before them
         keys = [str(path) for path in self._public]
-        ours = ["-m", "zentra.gateway", "evidence", "verify", str(bundle), "--anchor", anchored]
+        ours = ["-m", "zentra.gateway", "evidence", "verify", str(bundle), *anchored]
         return [
             ("zentra evidence verify", [*ours, *(word for key in keys for word in ("--key", key))]),
             ("verify.py", ["-I", str(shipped), str(bundle), *keys]),

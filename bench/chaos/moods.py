@@ -77,7 +77,7 @@ _TOLD: Final[Mapping[RailMood, Callable[[Notices], Notices]]] = {
 
 def told(mood: RailMood, notices: Notices) -> Notices:
     """Return the callbacks that a payment of a mood causes, in their order."""
-    return _TOLD.get(mood, lambda same: same)(notices)
+    return _TOLD[mood](notices) if mood in _TOLD else notices
 
 
 def forged(headers: Mapping[str, str]) -> dict[str, str]:

@@ -30,10 +30,16 @@ class Injected(Struct, frozen=True, kw_only=True):
     recovery_seconds: float | None
     recovery_seconds_max: float
     note: str
+    wrong: str = ""
     hit_at: float
     ended_at: float
     silent_seconds: float = 0.0
     caught_up_seconds: float = 0.0
+
+    @property
+    def well(self) -> bool:
+        """Return whether nothing was wrong while it lasted and recovery stayed within its bound."""
+        return not self.wrong and self.in_time
 
     @property
     def in_time(self) -> bool:
@@ -52,6 +58,7 @@ class Report(Struct, frozen=True, kw_only=True):
     states: dict[str, int]
     cases: dict[str, int]
     operators: dict[str, int]
+    routing: dict[str, int]
     deliveries: int
     webhook_calls: int
     rail_payments: int
@@ -74,7 +81,7 @@ def make_report(seed: int, seconds: float, injected: Sequence[Injected], ground:
     held = all(one.verdict != "violated" for one in invariants)
     readings = ground.readings
     return Report(
-        ok=held and all(one.in_time for one in injected),
+        ok=held and all(one.well for one in injected),
         seed=seed,
         seconds=seconds,
         faults=[_felt(one, ground.intents) for one in injected],
@@ -82,6 +89,7 @@ def make_report(seed: int, seconds: float, injected: Sequence[Injected], ground:
         states=_counts(one.state for one in ground.intents),
         cases=_counts(f"{kind} {word}" for one in ground.intents for kind, word in one.cases),
         operators=ground.operators,
+        routing=ground.routing,
         deliveries=len(ground.deliveries),
         webhook_calls=sum(one.calls for one in ground.arrived.values()),
         rail_payments=len(ground.payments),
@@ -141,6 +149,7 @@ def _lines(report: Report) -> Iterator[str]:
     for one in report.faults:
         recovery = "none" if one.recovery_seconds is None else f"{one.recovery_seconds:.2f} s"
         late = "" if one.in_time else f"  OVER ITS BOUND of {one.recovery_seconds_max:g} s"
+        late += f"  WRONG: {one.wrong}" if one.wrong else ""
         yield (
             f"  {one.at:5.1f} s  {one.fault:<20} {one.victim:<14} {one.lasted:5.1f} s {recovery:>9}"
             f" {one.silent_seconds:6.2f} s {one.caught_up_seconds:8.2f} s{late}  {one.note}".rstrip()
@@ -151,6 +160,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"intents     {_counted(report.states)}"
     yield f"cases       {_counted(report.cases)}"
     yield f"operators   {_counted(report.operators)}"
+    yield f"routing     {_counted(report.routing)}"
     yield f"rails       {report.rail_payments} payments, {report.rail_repeats} asked again"
     yield f"webhooks    {report.deliveries} deliveries, {report.webhook_calls} calls"
     yield f"readings    {_counted(report.readings)}"

@@ -19,7 +19,15 @@ from zentra.bench.chaos.bank import Bank
 from zentra.bench.chaos.consumer import Consumer
 from zentra.bench.chaos.doors import Creates, NatsDoor, RecordedDoor
 from zentra.bench.chaos.faults import Hit, inject
-from zentra.bench.chaos.ground import Ground, logs_flaws, read_commands, read_deliveries, read_feed, read_intents
+from zentra.bench.chaos.ground import (
+    Ground,
+    logs_flaws,
+    read_commands,
+    read_deliveries,
+    read_feed,
+    read_intents,
+    read_routing,
+)
 from zentra.bench.chaos.keeping import EvidenceKept
 from zentra.bench.chaos.load import Load
 from zentra.bench.chaos.operators import Operators
@@ -161,6 +169,7 @@ async def _one(site: Site, planned: Planned, begun: float, say: Say) -> Injected
         recovery_seconds_max=KINDS[hit.fault].recovery_seconds_max,
         victim=hit.worker or hit.rail,
         note=hit.note,
+        wrong=hit.wrong,
     )
     recovered = "no recovery" if recovery is None else f"recovered in {recovery:.2f} s"
     say(f"{done.at:7.1f} s  {done.fault:<20} {done.victim:<14} lasted {done.lasted:5.1f} s  {recovered}  {done.note}")
@@ -212,6 +221,7 @@ async def _ground(
         evidence_flaws=flaws,
         packets=packets,
         exports=len(kept.exports),
+        routing=await read_routing(site.pool),
         unsettled_seconds=settled,
         given_up=site.installation.processes.given_up or "",
     )

@@ -45,8 +45,9 @@ from zentra.storage.pool import Pool, open_pool
 __all__ = ["CORRIDORS", "PROMOTER", "Rails", "Site", "SiteFailed", "set_up"]
 
 # A silent rail has to be given up within a run, and a circuit to close again; the rest is as in production.
-TIMING: Final = {
+TIMING: Final[dict[str, Any]] = {
     "submit_timeout_seconds": 1.0, "poll_after_seconds": 0.5, "deadline_seconds": 10.0, "open_seconds": 1.0,
+    "health_window_seconds": 3.0, "health_calls_min": 5,
 }  # fmt: skip
 CORRIDORS: Final = {
     # kind -> rail, priority, weight
