@@ -24,6 +24,7 @@ from zentra.gateway.anchoring import AnchorService
 from zentra.gateway.feeding import copy_feeds
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp, webhook_policy_of
 from zentra.gateway.outward.lookups import SharedLookups
+from zentra.gateway.outward.rail_secrets import RailSecrets
 from zentra.gateway.outward.rails import RailBook
 from zentra.gateway.outward.webhooks import WebhookSender
 from zentra.gateway.production import assert_production, nats_tls
@@ -81,6 +82,7 @@ def open_ways_out(
     opened: AsyncExitStack,
     *,
     connections_max: int = CONNECTIONS_MAX,
+    secrets: RailSecrets,
     spans: "Spans | None" = None,
 ) -> tuple[RailBook, WebhookSender]:
     """Return the rails and the webhook sender, each with a policy and at most `connections_max` connections of its own:
@@ -94,7 +96,7 @@ def open_ways_out(
     ]
     for pool in pools:
         opened.push_async_callback(pool.aclose)
-    book = RailBook(rails, pools[0], spans)
+    book = RailBook(rails, pools[0], spans, opened=secrets.opened)
     opened.push_async_callback(book.aclose)
     return book, WebhookSender(pools[1], spans=spans)
 
@@ -150,7 +152,8 @@ async def _build(
     memory = Memory(await store.configuration(), rules.partition_of)
     policy = AddressPolicy(allow_private=settings.private_addresses)
     webhooks = webhook_policy_of(settings)
-    rails, sender = open_ways_out(policy, webhooks, lambda: memory.configuration.rails, opened, spans=spans)
+    secrets, rails_now = RailSecrets(settings.secret_bytes()), lambda: memory.configuration.rails
+    rails, sender = open_ways_out(policy, webhooks, rails_now, opened, secrets=secrets, spans=spans)
     outward = Outward(rails.adapter, sender, publisher, rules.partition_of, command_subject, instruments, memory.rails)
     relay = Relay(store, publisher, lambda: tuple(worker.leases), instruments)
     limits = WorkerSettings(

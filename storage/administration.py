@@ -29,14 +29,15 @@ from zentra.runtime.limits import QUOTA_MAX, WINDOW_SECONDS_MAX, Per, Quota, Rou
 from zentra.runtime.names import is_principal, is_tenant
 from zentra.runtime.policy import PolicyRules
 from zentra.runtime.policy.document import document_of, rules_of
+from zentra.runtime.rails.document import spelled
 from zentra.runtime.rails.polling import flaw_of as polling_flaw
 from zentra.runtime.rails.port import RailSettings, is_network
 from zentra.runtime.rails.routing import Corridor, routes_of
 from zentra.runtime.roles import ROLES, unknown_scopes
 from zentra.storage.errors import translated
-from zentra.storage.policies import POLICIES_MAX, install_policy, list_policies
+from zentra.storage.policies import POLICIES, install_policy
 from zentra.storage.pool import Connection, Pool, tenant_transaction, transaction
-from zentra.storage.routes import corridors_in_force, install_corridors, lock_routes
+from zentra.storage.routes import ROUTES, corridors_in_force
 
 __all__ = ["Administration", "ApiKey", "Certificate", "IssuedKey", "Mode", "Principal", "RateLimit", "Tenant"]
 
@@ -318,7 +319,8 @@ class Administration:
     async def put_rail(self, settings: RailSettings) -> bool:
         """Set a rail up or change it; return whether anything is different now.
 
-        Refuses `rail_malformed`, `rail_mode_fixed` (it is in the other world)."""
+        Refuses `rail_malformed`, `rail_unsealed` (plain secrets), `rail_mode_fixed` (it is in the other world)."""
+        _check(not (settings.secret or settings.secrets), "rail_unsealed", f"the secrets of {settings.name} are plain")
         _check(_NAME.match(settings.name), "rail_malformed", f"{settings.name!r}: 1 to 63 of a-z 0-9 . _ -")
         for name in msgspec.structs.fields(RailSettings):
             if name.type is float:
@@ -347,6 +349,12 @@ class Administration:
                 msgspec.json.encode(settings).decode(),
             )
 
+    async def seal_rail(self, seen: RailSettings, sealed: RailSettings) -> bool:
+        """Put sealed secrets in the place of the plain ones that were seen; return whether those still stood there."""
+        async with transaction(self._pool) as connection:
+            secrets, tokens = (msgspec.json.encode(value).decode() for value in (seen.secrets, sealed.sealed))
+            return await _made(connection, _SEAL_RAIL, seen.name, seen.secret, secrets, tokens)
+
     async def rails(self) -> list[RailSettings]:
         """Return all rails by name."""
         with translated():
@@ -369,13 +377,15 @@ class Administration:
             _check(not unknown, "rail_unknown", f"{', '.join(unknown)}: set the rail up first")
             foreign = [rail for rail in corridor.rails if known[rail] != mode]
             _check(not foreign, "rail_mode_differs", f"{', '.join(foreign)}: a {mode} tenant takes {mode} rails")
-            await lock_routes(connection, corridor.tenant)
+            await ROUTES.lock(connection, corridor.tenant)
             present = {one.name: one for one in await corridors_in_force(connection, corridor.tenant)}
             put = replace(corridor, routes=routes_of(corridor))
             before = present.get(corridor.name)
             if before is not None and replace(before, version=put.version) == put:
                 return False
-            await install_corridors(connection, corridor.tenant, list({**present, put.name: put}.values()), "operator")
+            await ROUTES.install(
+                connection, corridor.tenant, spelled([*{**present, put.name: put}.values()]), "operator"
+            )
             return True
 
     async def corridors(self, tenant: str) -> list[Corridor]:
@@ -396,10 +406,7 @@ class Administration:
 
     async def policies(self, tenant: str) -> list[PolicyRules]:
         """Return all versions of a tenant's rules, oldest first; what is no valid document is `unusable`."""
-        return [
-            rules_of(view.document, view.version)
-            for view in reversed(await list_policies(self._pool, tenant, limit=POLICIES_MAX))
-        ]
+        return [rules_of(view.document, view.version) for view in reversed(await POLICIES.views(self._pool, tenant))]
 
 
 def _check(holds: object, reason: str, detail: str) -> None:
@@ -470,6 +477,10 @@ values ($1, $2, $3, $4, $5, $6, $7, $8::text[]::cidr[], $9)
 """
 _CERTIFICATE: Final = """
 insert into certificates (identity, tenant, principal, scopes) values ($1, $2, $3, $4) on conflict do nothing
+"""
+_SEAL_RAIL: Final = """
+update rails set settings = settings - 'secret' - 'secrets' || jsonb_build_object('sealed', $4::text::jsonb)
+where name = $1 and coalesce(settings->>'secret', '') = $2 and coalesce(settings->'secrets', '{}') = $3::text::jsonb
 """
 _LIMIT: Final = """
 insert into rate_limits as known (tenant, class, per, quota, window_seconds) values ($1, $2, $3, $4, $5)

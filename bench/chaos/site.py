@@ -36,6 +36,7 @@ from zentra.gateway.devstack.processes import ServerProcess, ServerSpec
 from zentra.gateway.installation.installation import Installation
 from zentra.gateway.installation.seed import TENANTS, Keys
 from zentra.gateway.outward.rail_kinds import rail_kind
+from zentra.gateway.outward.rail_secrets import RailSecrets, put_rail
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor, RailRoute
 from zentra.runtime.webhooks.standard import parse_secret
@@ -189,8 +190,9 @@ async def set_up(site: Site, hook: str) -> None:
 
     Raises SiteFailed where a door refuses, Unanswered where none answers, and what the store raises."""
     administration = Administration(site.pool)
+    sealing = RailSecrets(site.installation.settings.secret_bytes())
     for name in RAILS:
-        await administration.put_rail(site.rails.settings(name, site.installation.base_url))
+        await put_rail(administration, site.rails.settings(name, site.installation.base_url), sealing)
     for tenant in TENANTS:
         for kind, rails in CORRIDORS.items():
             routes = tuple([RailRoute(rail, priority, weight) for rail, priority, weight in rails])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import typer
 
+from zentra.gateway.cli.rail_secrets import put
 from zentra.gateway.cli.support import JSON_OPTION, administered, say, say_json, table
 from zentra.runtime.errors import Refusal
 
@@ -53,7 +54,7 @@ def polling(
         raise typer.BadParameter("--standing and what to change of it go together: --standing pending --after 5")
     rail = _rail(name)
     wanted = _changed(rail, standing, changes, settings) if changes or settings else rail
-    changed = wanted != rail and administered(lambda administration: administration.put_rail(wanted))
+    changed = wanted != rail and put(wanted)
     rows = _rows(wanted)
     if as_json:
         whole_now = {field: getattr(wanted, field) for field in whole}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import typer
 
+from zentra.gateway.cli.rail_secrets import put
 from zentra.gateway.cli.support import JSON_OPTION, administered, converted, json_of, say, say_json, table, text_of
 from zentra.gateway.settings import SettingsError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["rails_app"]
 
 HIDDEN: Final = "***"
-CALLBACK: Final = "callback"  # the name by which `RailSettings.secret` is given
 
 rails_app = typer.Typer(
     help="Rails: who carries money out of the installation.", no_args_is_help=True, rich_markup_mode=None
@@ -60,7 +60,11 @@ def create_rail(
       zentra rails create gtbank --kind gtbank --base-url https://bank.example --option client_id=zentra \\
         --secret callback=file:/run/secrets/gtbank_hook --secret client_secret=env:GTBANK_CLIENT_SECRET
     """
+    from zentra.gateway.outward.rail_secrets import CALLBACK
+
     further = json_of(file) if file else {}
+    if "sealed" in further:
+        raise SettingsError(f"{file}: sealed is no setting; give secrets with --secret NAME=file:PATH")
     secrets = {key: _secret(key, source) for key, source in _pairs(secret, "--secret").items()}
     if secret_file is not None:
         secrets[CALLBACK] = text_of(secret_file).strip()
@@ -75,7 +79,7 @@ def create_rail(
         "mode": "live" if live else "",
     }
     rail = _rail({"kind": "sandbox"} | further | {key: value for key, value in given.items() if value} | {"name": name})
-    changed = administered(lambda administration: administration.put_rail(rail))
+    changed = put(rail)
     if as_json:
         say_json({"rail": name, "changed": changed})
     else:
@@ -85,14 +89,18 @@ def create_rail(
 @rails_app.command("list")
 def list_rails(as_json: bool = JSON_OPTION) -> None:
     """List all rails, without their secrets: zentra rails list"""
-    found = msgspec.to_builtins(administered(lambda administration: administration.rails()))
+    from zentra.gateway.outward.rail_secrets import CALLBACK, at_rest
+
+    known = administered(lambda administration: administration.rails())
+    found = [msgspec.to_builtins(rail) | {"secrets_at_rest": at_rest(rail)} for rail in known]
     for rail in found:
-        rail["secret"] = HIDDEN if rail["secret"] else ""
-        rail["secrets"] = dict.fromkeys(rail["secrets"], HIDDEN)
+        seals = rail.pop("sealed")
+        rail["secret"] = HIDDEN if rail["secret"] or seals.pop(CALLBACK, "") else ""
+        rail["secrets"] = dict.fromkeys(sorted(rail["secrets"] | seals), HIDDEN)
     if as_json:
         say_json(found)
     else:
-        table(found, ("name", "kind", "mode", "base_url", "callback_url"), "no rails")
+        table(found, ("name", "kind", "mode", "base_url", "callback_url", "secrets_at_rest"), "no rails")
 
 
 @rails_app.command("kinds")

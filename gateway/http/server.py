@@ -38,6 +38,7 @@ from zentra.gateway.http.waiting import CommandWaiters, IntentWaiters
 from zentra.gateway.listening import BACKLOG, Receive, Scope, Send, quiet_config
 from zentra.gateway.metrics import Metrics
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
+from zentra.gateway.outward.rail_secrets import RailSecrets
 from zentra.gateway.production import assert_production, nats_tls
 from zentra.gateway.quoting import Quotes
 from zentra.gateway.routes.account_orders import AccountOrderRoutes
@@ -238,7 +239,7 @@ class _Builder:
             stack.push_async_callback(part.aclose)
         door = IntentDoor(intake, metrics, PersonalData(writer_pool, settings.secret_bytes()).commit)
         commands = CommandDoor(writer_pool, sending, command_waiters, metrics, partitions)
-        callbacks = CallbackRoutes(partial(border_reads.rails, writer_pool), http, callback_intake, metrics)
+        callbacks = self._callbacks(writer_pool, http, callback_intake)
         stack.push_async_callback(callbacks.aclose)
         health = HealthRoutes(_probes(writer_pool, tenant_pool, client, cache), metrics)
         secret = settings.secret_bytes()
@@ -312,6 +313,10 @@ class _Builder:
         await pressure.start()
         self.stack.push_async_callback(pressure.aclose)
         return pressure
+
+    def _callbacks(self, writer_pool: Pool, http: OutwardHttp, intake: CallbackIntake) -> CallbackRoutes:
+        read, secrets = partial(border_reads.rails, writer_pool), RailSecrets(self.settings.secret_bytes())
+        return CallbackRoutes(read, http, intake, self.metrics, secrets.opened)
 
     async def _pools(self) -> tuple[Pool, Pool]:
         settings = self.settings

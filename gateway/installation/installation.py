@@ -29,6 +29,7 @@ from zentra.gateway.installation.files import InstallationFiles
 from zentra.gateway.installation.processes import Processes
 from zentra.gateway.installation.seed import TENANTS, Keys, SeedPlan, seed_books, seed_configuration
 from zentra.gateway.outward.rail_kinds import rail_kind
+from zentra.gateway.outward.rail_secrets import RailSecrets
 from zentra.gateway.settings import Settings
 from zentra.runtime.rails.port import RailSettings
 from zentra.storage.administration import Administration
@@ -243,7 +244,8 @@ class Installation:
         await migrate(
             self.postgres_admin_url, writer_password=writer, tenant_password=tenant, partitions=self._partitions
         )
-        return await self._administer(lambda administration: seed_configuration(administration, plan, known))
+        secrets = RailSecrets(self.settings.secret_bytes())
+        return await self._administer(lambda administration: seed_configuration(administration, plan, known, secrets))
 
     async def _administer(self, work: Callable[[Administration], Coroutine[Any, Any, T]]) -> T:
         pool: Pool = await open_pool(self.postgres_admin_url, name="zentra installation", connections_max=1)

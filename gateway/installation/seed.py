@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from zentra.gateway.outward.rail_secrets import RailSecrets, put_rail
 from zentra.runtime.policy import Limits, PolicyRules
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
@@ -54,14 +55,16 @@ class SeedPlan(Struct, frozen=True):
     bank_rails: Sequence[str] = ()  # of the transfers that name the country of these banks
 
 
-async def seed_configuration(administration: Administration, plan: SeedPlan, known: Mapping[str, Any]) -> Keys:
+async def seed_configuration(
+    administration: Administration, plan: SeedPlan, known: Mapping[str, Any], secrets: RailSecrets
+) -> Keys:
     """Set up tenants, principals, rails, corridors and rules; return every key, those `known` and those made now.
 
     What somebody has changed since it was seeded stays as it is: only rails, whose addresses may differ from start to
     start, are put as planned. Raises Refusal and Unavailable as the store does."""
     keys: Keys = {tenant: dict(known.get(tenant, {})) for tenant in TENANTS}
     for rail in plan.rails:
-        await administration.put_rail(rail)
+        await put_rail(administration, rail, secrets)
     present = {tenant.id for tenant in await administration.tenants()}
     for tenant, name in TENANTS.items():
         if tenant not in present:

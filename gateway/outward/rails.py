@@ -1,8 +1,9 @@
 """The rails that an installation has: one adapter per configured rail, made when it is first asked for.
 
 - A rail whose settings change gets a new adapter; the old one is closed with the book.
-- A rail whose adapter is not installed here stays a rail: it takes nothing, so that another one may be tried, and of
-  what it may have taken elsewhere it knows nothing."""
+- A rail whose adapter is not installed here, or whose secrets do not open here, stays a rail: it takes nothing, so that
+  another one may be tried, and of what it may have taken elsewhere it knows nothing.
+- Secrets are open in the adapters alone: the settings that are handed around hold them sealed."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from zentra.gateway.outward.http import OutwardHttp
 from zentra.gateway.outward.rail_kinds import AdapterRefused, rail_kind
+from zentra.gateway.outward.rail_secrets import RailSecretUnreadable, at_rest
 from zentra.runtime.errors import Unavailable
 from zentra.runtime.rails.port import (
     UNKNOWN_CAUSE,
@@ -34,51 +36,62 @@ logger = logging.getLogger(__name__)
 
 
 class RailBook:
-    """Adapters by name. `settings` returns the rails as they are configured now; `spans` makes one for every call."""
+    """Adapters by name. `settings` returns the rails as they are configured now; `spans` makes one for every call;
+    `opened` opens the secrets of one, or raises RailSecretUnreadable."""
 
     def __init__(
-        self, settings: Callable[[], Mapping[str, RailSettings]], http: OutwardHttp, spans: Spans | None = None
+        self,
+        settings: Callable[[], Mapping[str, RailSettings]],
+        http: OutwardHttp,
+        spans: Spans | None = None,
+        *,
+        opened: Callable[[RailSettings], RailSettings],
     ) -> None:
-        self._settings, self._http, self._spans = settings, http, spans
-        self._adapters: dict[str, Rail] = {}
+        self._settings, self._http, self._spans, self._opened = settings, http, spans, opened
+        self._adapters: dict[str, tuple[RailSettings, Rail]] = {}  # with the settings that each was made of
         self._retired: list[Rail] = []
 
     def adapter(self, name: str) -> Rail | None:
         """Return the adapter of a rail, or None where no such rail is configured."""
         wanted = self._settings().get(name)
-        known = self._adapters.get(name)
-        if known is not None and known.settings is wanted:
-            return known
         if wanted is None:
             return None
+        known = self._adapters.get(name)
         if known is not None:
-            if known.settings == wanted:
-                return known
-            self._retired.append(known)
+            if known[0] is wanted or known[0] == wanted:
+                return known[1]
+            self._retired.append(known[1])
         made = self._made(wanted)
-        self._adapters[name] = made
+        self._adapters[name] = wanted, made
         return made
 
     def _made(self, wanted: RailSettings) -> Rail:
+        if at_rest(wanted) == "plain":
+            logger.warning("secrets of a rail are stored in plain text: zentra rails seal", extra={"rail": wanted.name})
         try:
-            return rail_kind(wanted.kind).make(wanted, self._http, self._spans)
+            kind = rail_kind(wanted.kind)
+            return kind.make(self._opened(wanted), self._http, self._spans)
         except AdapterRefused as refused:
             logger.error("rail has no adapter", extra={"rail": wanted.name, "kind": wanted.kind, "why": str(refused)})
             return MissingRail(wanted)
+        except RailSecretUnreadable as unreadable:
+            logger.error("rail has no secrets", extra={"rail": wanted.name, "why": unreadable.detail})
+            return MissingRail(wanted, unreadable.reason, unreadable.detail)
 
     async def aclose(self) -> None:
         """Close every adapter that was made."""
-        for rail in (*self._retired, *self._adapters.values()):
+        for rail in (*self._retired, *(made for _, made in self._adapters.values())):
             await rail.aclose()
 
 
 class MissingRail:
-    """A rail that is set up, but whose adapter is not installed on this machine."""
+    """A rail that is set up and cannot be asked from here: its adapter is not installed, or its secrets do not open."""
 
     declaration = Declaration(callback_trust="none")
 
-    def __init__(self, settings: RailSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: RailSettings, reason: str = "adapter_missing", why: str = "") -> None:
+        self._settings, self._reason = settings, reason
+        self._why = why or f"the adapter of rail {settings.name} is not installed here"
 
     @property
     def settings(self) -> RailSettings:
@@ -87,21 +100,17 @@ class MissingRail:
 
     async def submit(self, submission: Submission) -> RailOutcome:
         """Return `not_accepted`: nobody was asked."""
-        return RailOutcome(
-            self._settings.name, submission.reference, OutcomeStatus.NOT_ACCEPTED, reason="adapter_missing"
-        )
+        return RailOutcome(self._settings.name, submission.reference, OutcomeStatus.NOT_ACCEPTED, reason=self._reason)
 
     async def poll(self, reference: str, cause: Cause = UNKNOWN_CAUSE) -> RailOutcome:
         """Return `unknown`: nobody was asked."""
-        return RailOutcome(
-            self._settings.name, reference, OutcomeStatus.UNKNOWN, reason="adapter_missing", trust="polled"
-        )
+        return RailOutcome(self._settings.name, reference, OutcomeStatus.UNKNOWN, reason=self._reason, trust="polled")
 
     def verify_callback(
         self, raw: bytes, headers: Mapping[str, str], now: float, peer: str | None = None
     ) -> RailOutcome:
         """Raises Unavailable always: the partner is to come back, perhaps to a machine that can read it."""
-        raise Unavailable(f"the adapter of rail {self._settings.name} is not installed here")
+        raise Unavailable(self._why)
 
     def ack(self, verdict: Verdict) -> None:
         """Return None: nobody here knows the partner's words."""

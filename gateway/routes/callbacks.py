@@ -49,7 +49,7 @@ NAME_CHARACTERS_MAX: Final = 255  # of event ids and references: they are keys o
 
 
 class CallbackRoutes:
-    """The handler and its route; `read_rails` returns the rails as they are set up now."""
+    """The handler and its route; `read_rails` returns the rails as they are set up now, `opened` opens the secrets."""
 
     def __init__(
         self,
@@ -57,13 +57,14 @@ class CallbackRoutes:
         http: OutwardHttp,
         intake: CallbackIntake,
         instruments: Instruments,
+        opened: Callable[[RailSettings], RailSettings],
     ) -> None:
         self._read_rails, self._intake, self._instruments = read_rails, intake, instruments
         self._settings: Mapping[str, RailSettings] = {}
         self._known = self._current = False  # whether the rails were ever read, and by the last reading
         self._read_at = -FRESH_SECONDS  # when the last reading began
         self._reading: asyncio.Task[None] | None = None
-        self._book = RailBook(lambda: self._settings, http)
+        self._book = RailBook(lambda: self._settings, http, opened=opened)
 
     def routes(self) -> list[Route]:
         """Return what this door serves."""

@@ -163,6 +163,11 @@ class RailSettings(msgspec.Struct, frozen=True):
     slow_seconds: float = 0.0  # a call that takes longer is a bad one; 0: none is
     open_seconds: float = 15.0  # that an open circuit rests before it is probed
     probes_max: int = 3  # submissions of a turn of probes, by each worker
+    sealed: dict[str, str] = {}  # the secrets as they are stored, base64 by name; `secret` and `secrets` are empty then
+
+    def __repr__(self) -> str:
+        """Return which rail it is: whoever logs or compares settings shall not read a secret there."""
+        return f"RailSettings({self.name!r}, {self.kind!r})"
 
 
 class Declaration(msgspec.Struct, frozen=True):

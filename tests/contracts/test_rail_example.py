@@ -17,12 +17,14 @@ from zentra.gateway.outward import rail_kinds
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
 from zentra.gateway.outward.rail_gtbank import GtbankRail
 from zentra.gateway.outward.rail_kinds import AdapterRefused, known_kinds, objections, rail_kind
+from zentra.gateway.outward.rail_secrets import RailSecrets
 from zentra.gateway.outward.rails import RailBook
 from zentra.runtime.errors import Unavailable
 from zentra.runtime.rails.port import Declaration, OutcomeStatus, RailSettings, Submission
 
 EXAMPLES = ROOT / "docs/examples"
 LINES_MAX = 150
+SECRETS = RailSecrets(bytes(32))
 
 
 def conformance() -> ModuleType:
@@ -69,7 +71,8 @@ async def test_an_installed_package_plugs_a_kind_in(plugged: Path) -> None:
     assert rail_kind("flutter").declaration.callback_trust == "shared_secret"
     settings = RailSettings("flutter", "flutter", "http://127.0.0.1:9", "hash", secrets={"api_key": "key"})
     http = OutwardHttp(AddressPolicy(allow_private=True))
-    book = RailBook(lambda: {"flutter": settings}, http)
+    stored = SECRETS.sealed(settings)
+    book = RailBook(lambda: {"flutter": stored}, http, opened=SECRETS.opened)
     rail = book.adapter("flutter")
     assert (type(rail).__name__, rail is book.adapter("flutter")) == ("FlutterRail", True)
     await book.aclose()
@@ -110,7 +113,7 @@ async def test_a_rail_whose_adapter_is_missing_takes_nothing_and_knows_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     http = OutwardHttp(AddressPolicy())
-    book = RailBook(lambda: {"tide": RailSettings("tide", "tidebank")}, http)
+    book = RailBook(lambda: {"tide": RailSettings("tide", "tidebank")}, http, opened=SECRETS.opened)
     rail = book.adapter("tide")
     assert rail is not None
     assert (await rail.submit(Submission("acme", "tide", "ref", 5, "NGN", "1"))).status is OutcomeStatus.NOT_ACCEPTED

@@ -31,7 +31,7 @@ COMMANDS = (
     "tenants", "tenants create", "tenants list",
     "principals", "principals create", "principals list",
     "keys", "keys create", "keys list", "keys revoke",
-    "rails", "rails create", "rails list", "rails kinds", "rails polling",
+    "rails", "rails create", "rails list", "rails kinds", "rails polling", "rails seal",
     "rails drain", "rails resume", "rails maintain", "rails health",
     "routes", "routes draft", "routes check", "routes validate", "routes promote", "routes rollback", "routes list",
     "routes show", "routes explain",

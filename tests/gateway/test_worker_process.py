@@ -10,6 +10,7 @@ import anyio
 
 from zentra.actors.outward import Outward
 from zentra.gateway.outward.http import AddressPolicy
+from zentra.gateway.outward.rail_secrets import RailSecrets
 from zentra.gateway.worker_process import open_ways_out
 from zentra.runtime.instruments import SILENCE
 from zentra.runtime.messages import RailReported, decode_frame
@@ -20,6 +21,7 @@ from zentra.runtime.subjects import command_subject
 from zentra.runtime.webhooks.standard import WebhookCall
 
 CONNECTIONS_MAX = 4
+SECRETS = RailSecrets(bytes(32))
 DEV = AddressPolicy(allow_private=True)
 REFERENCE = reference_of("a" * 32, 1)
 ANSWER = b'{"status":"pending","reference":"%s","amount":"100","currency":"NGN"}' % REFERENCE.encode()
@@ -58,7 +60,9 @@ async def test_endpoints_that_hang_take_no_connection_from_a_rail() -> None:
             server = await opened.enter_async_context(await asyncio.start_server(serve, "127.0.0.1", 0))
             urls.append(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         settings = {"alpha": RailSettings("alpha", "sandbox", urls[1], "s" * 32, submit_timeout_seconds=2.0)}
-        book, sender = open_ways_out(DEV, DEV, lambda: settings, opened, connections_max=CONNECTIONS_MAX)
+        book, sender = open_ways_out(
+            DEV, DEV, lambda: settings, opened, connections_max=CONNECTIONS_MAX, secrets=SECRETS
+        )
         told = Told()
         outward = Outward(book.adapter, sender, told, lambda key: 0, command_subject, SILENCE)
         calls = [

@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 from tests.scenarios.people import Books, Person, intent_body, nats_door, until
 from zentra.gateway.installation.installation import Installation
 from zentra.gateway.listening import Message, Receive, Scope, Send, listening, read_body
+from zentra.gateway.outward.rail_secrets import RailSecrets, put_rail
 from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor
 from zentra.runtime.tracing import traceparent
@@ -282,7 +283,8 @@ async def test_one_trace_leads_from_the_request_to_everything_that_followed(
     async with listening(outside) as url, feed(installation, "acme") as heard:
         async with await open_pool(installation.postgres_admin_url, name="test", connections_max=1) as pool:
             administration = Administration(pool)
-            await administration.put_rail(RailSettings(name="outside", kind="sandbox", base_url=url, secret="s"))
+            rail = RailSettings(name="outside", kind="sandbox", base_url=url, secret="s")
+            await put_rail(administration, rail, RailSecrets(installation.settings.secret_bytes()))
             await administration.put_corridor(Corridor("acme", "zz", "NGN", "transfer", ("outside",), country="ZZ"))
         hook = (await dev.post("/webhooks/endpoints", {"url": f"{url}/hook", "events": ["ledger.posted"]})).json
         await copied(books, dev, heard)

@@ -15,6 +15,7 @@ from tests.gateway.http.described import assert_described
 from tests.services import Database, admin_pool, database, database_template, redis_flushed, tenant_pool, writer_pool
 from zentra.gateway.devstack.stack import DevStack
 from zentra.gateway.http.server import GatewayApp
+from zentra.gateway.outward.rail_secrets import RailSecrets, put_rail
 from zentra.gateway.settings import Settings
 from zentra.runtime.rails.port import RailSettings
 from zentra.storage.administration import Administration
@@ -24,6 +25,7 @@ __all__ = ["admin_pool", "database", "database_template", "redis_flushed", "tena
 
 ROLES = ("developer", "operator", "support", "finance", "auditor", "admin")
 RAIL_SECRET = "rail secret"
+SECRET = "5e" * 32
 
 
 class Keys(Struct, frozen=True):
@@ -51,7 +53,8 @@ def keys(database: Database) -> Keys:
                 made[tenant, role] = (await administration.create_api_key(tenant, role)).text
         revoked = await administration.create_api_key("acme", "developer")
         await administration.revoke_api_key("acme", revoked.id)
-        await administration.put_rail(RailSettings(name="sandbox_a", kind="sandbox", secret=RAIL_SECRET))
+        rail = RailSettings(name="sandbox_a", kind="sandbox", secret=RAIL_SECRET)
+        await put_rail(administration, rail, RailSecrets(bytes.fromhex(SECRET)))
         await pool.close()
         return Keys(made, revoked.text)
 
@@ -66,7 +69,7 @@ def settings(database: Database, stack: DevStack) -> Settings:
         postgres_tenant_url=database.tenant_url,
         nats_url=stack.nats_url,
         redis_url=stack.redis_url,
-        secret="5e" * 32,
+        secret=SECRET,
         private_addresses=True,
         postgres_connections_max=4,
     )

@@ -165,7 +165,7 @@ class Reading:
     def __init__(self) -> None:
         self.how = "at once"
         self.reads = 0
-        self.routes = CallbackRoutes(self.read, None, self, SILENCE)  # type: ignore[arg-type]  # it stands for the doors
+        self.routes = CallbackRoutes(self.read, None, self, SILENCE, lambda rail: rail)  # type: ignore[arg-type]  # it stands for all
 
     async def read(self) -> dict[str, RailSettings]:
         self.reads += 1

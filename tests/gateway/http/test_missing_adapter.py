@@ -11,7 +11,7 @@ from zentra.storage.pool import Pool
 
 
 async def test_a_callback_without_an_adapter_is_put_off(gateway: GatewayApp, keys: Keys, admin_pool: Pool) -> None:
-    await Administration(admin_pool).put_rail(RailSettings("tide", "tidebank", secret="s"))
+    await Administration(admin_pool).put_rail(RailSettings("tide", "tidebank"))
     answer = await call(gateway.application, "POST", "/providers/tide/callbacks", b"{}")
     assert (answer.status, answer.code) == (503, "unavailable")
     assert "retry-after" in answer.headers
