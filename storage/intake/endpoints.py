@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -106,8 +106,8 @@ def _need(seen: EndpointRow, status: str) -> None:
         raise Refusal("endpoint_status_conflict", f"it is {seen.status}")
 
 
-async def _changed(written: object) -> None:
-    if not await written:  # type: ignore[misc]  # asyncpg has no type for what it returns
+async def _changed(written: Awaitable[object]) -> None:
+    if not await written:
         raise Refusal("endpoint_changed", "somebody else has changed it; look at it and ask again with a new key")
 
 
