@@ -163,13 +163,12 @@ async def _build(
     source = CommandSource(client, partitions)
     worker = Worker(limits, Engine(memory, rules), store, source, relay, outward, instruments)
     supervisor = Supervisor()
-    supervisor.add("outward", outward.run)
-    supervisor.add("ticks", worker.run_ticks)
-    supervisor.add("listen", worker.listen)
-    supervisor.add("timers", worker.watch_timers)
-    supervisor.add("leases", worker.keep_leases)
-    supervisor.add("marking", relay.keep_marking)
-    supervisor.add("sweeping", relay.keep_sweeping)
+    for name, run in (
+        ("outward", outward.run), ("ticks", worker.run_ticks), ("listen", worker.listen),
+        ("timers", worker.watch_timers), ("leases", worker.keep_leases),
+        ("marking", relay.keep_marking), ("sweeping", relay.keep_sweeping),
+    ):  # fmt: skip
+        supervisor.add(name, run)
     supervisor.add("load reports", Reporter(limits.name, lambda: worker.waiting, LoadReports(client), instruments).run)
     exchange = HealthExchange(memory.rails, store, limits.name, limits.lease_seconds, instruments)
     supervisor.add("rail health", exchange.run)
