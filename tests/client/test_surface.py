@@ -18,7 +18,18 @@ from msgspec import Struct
 from tests.architecture import ROOT
 from tests.client import servers
 from tests.client.servers import Script
-from zentra.client import account_models, delivery_models, endpoints, holds, models, people, policies, proofs, routes
+from zentra.client import (
+    account_models,
+    delivery_models,
+    endpoints,
+    holds,
+    models,
+    people,
+    policies,
+    proofs,
+    routes,
+    versions,
+)
 from zentra.client.api import AsyncZentra, Condition, Leg, NewDecision, NewIntent, Zentra
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages
 from zentra.client.blocking.transport import EventStream, Pages
@@ -370,11 +381,10 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     policies.BacktestReport: ["BacktestReport"],
     policies.ChangedDecision: ["Changed"],
     policies.Explanation: ["Explanation"],
-    policies.PolicyEvent: ["PolicyEvent"],
     policies.PolicyVersion: ["PolicySummary", "PolicyVersion", "PolicyShown"],
     policies.RuleAnswer: ["Answer"],
     routes.RoutesVersion: ["PolicySummary", "RoutesVersion", "RoutesShown"],
-    routes.RoutesEvent: ["VersionEvent"],
+    versions.DocumentEvent: ["PolicyEvent", "VersionEvent"],
     routes.Route: ["RouteShown"],
     routes.RouteDecision: ["RouteDecision"],
     routes.RouteRail: ["Considered"],
