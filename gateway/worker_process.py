@@ -42,7 +42,7 @@ from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.subjects import command_subject, dead_subject, event_subject
 from zentra.storage.engine.store import PostgresStore
 from zentra.storage.intake.evidence_keys import admit_keys
-from zentra.storage.pool import open_pool
+from zentra.storage.pool import Pool, open_pool
 from zentra.streams.connection import connect
 from zentra.streams.load import LoadReports
 from zentra.streams.publisher import Publisher
@@ -183,10 +183,13 @@ async def _build(
     anchor_http = OutwardHttp(webhooks, connections_max=16)
     opened.push_async_callback(anchor_http.aclose)
     supervisor.add("anchors", AnchorService(pool, anchor_http, lambda: 0 in worker.leases, instruments).run)
-    exports = ExportService(settings.postgres_writer_url, pool, evidence_keys_of(settings), instruments)
-    supervisor.add("exports", exports.run)
+    supervisor.add("exports", _exports(settings, pool, instruments).run)
     supervisor.add("upkeep", Upkeep(worker, store, relay, client, instruments).run)
     return worker, supervisor
+
+
+def _exports(settings: Settings, pool: Pool, instruments: Instruments) -> ExportService:
+    return ExportService(settings.postgres_writer_url, pool, evidence_keys_of(settings), instruments)
 
 
 async def _stop_on_signal(worker: Worker, supervisor: Supervisor) -> None:
