@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from tests.gateway.test_cli import Zentra, fresh, zentra
+from tests.gateway.commanding import Zentra
 from tests.services import Database, admin_pool, database, database_template
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
 from zentra.gateway.outward.rail_secrets import RailSecrets, RailSecretUnreadable, at_rest, put_rail, seal_rails
@@ -19,7 +19,7 @@ from zentra.runtime.rails.port import OutcomeStatus, RailSettings, Submission
 from zentra.storage.administration import Administration
 from zentra.storage.pool import Pool
 
-__all__ = ["Database", "admin_pool", "database", "database_template", "fresh", "zentra"]
+__all__ = ["Database", "admin_pool", "database", "database_template"]
 
 HUSH, KEY = "hush-of-the-callback", "key-of-the-api"
 OURS, THEIRS = RailSecrets(b"o" * 32), RailSecrets(b"t" * 32)
