@@ -53,6 +53,7 @@ from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
 from zentra.gateway.routes.evidence import EvidenceRoutes
 from zentra.gateway.routes.evidence_keys import KeyRoutes
+from zentra.gateway.routes.exports import ExportRoutes
 from zentra.gateway.routes.fees import FeeRoutes
 from zentra.gateway.routes.health import HealthRoutes
 from zentra.gateway.routes.holds import HoldRoutes
@@ -368,7 +369,11 @@ class _Server(uvicorn.Server):
 def _evidence(tenant_pool: Pool, lists: Lists, settings: Settings) -> list[Route]:
     """Return the doors to evidence; without keys a gateway signs nothing by itself."""
     keys = evidence_keys_of(settings) if settings.evidence_key else ()
-    return [*EvidenceRoutes(tenant_pool, lists, keys).routes(), *KeyRoutes(tenant_pool).routes()]
+    return [
+        *EvidenceRoutes(tenant_pool, lists, keys).routes(),
+        *ExportRoutes(tenant_pool, lists).routes(),
+        *KeyRoutes(tenant_pool).routes(),
+    ]
 
 
 def _books(

@@ -275,6 +275,9 @@ class OutwardHttp:
             auto_decompress=False,
             headers={"user-agent": "zentra", "accept-encoding": "identity"},
         )
+        # Of its own accord aiohttp sends a PUT or DELETE again over a connection that was dropped: that may be a second
+        # payment. There is no public switch for it; a rule of the conformance suite watches this one.
+        self._session._retry_connection = False
 
     def timeout(self, total_seconds: float) -> ClientTimeout:
         """Return a timeout for `request` with another total than the pool's own."""

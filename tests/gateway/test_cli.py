@@ -96,7 +96,6 @@ ERRORS: tuple[tuple[str, dict[str, str], int, str], ...] = (
     ("rails polling x --after 5",             {},                                       2, "go together"),
     ("rails polling x",                       {},                                       3, "ADMIN_URL is not set"),
     ("rails create x --kind no_such_bank",    {},                                       1, "kind_unknown"),
-    ("rails create x --kind providus",        {},                                       3, "client_id is missing"),
     ("rails create x --secret callback",      {},                                       3, "--secret callback: write"),
     ("rails create x --secret a=file:/none",  {},                                       3, "/none"),
     ("rails create x --secret a=env:NO_SUCH", {},                                       3, "NO_SUCH is empty"),
