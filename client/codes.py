@@ -65,6 +65,7 @@ class Code(StrEnum):
     ACCOUNT_EXISTS = "account_exists"
     PARTY_EXISTS = "party_exists"
     ENDPOINT_EXISTS = "endpoint_exists"
+    ENDPOINTS_TOO_MANY = "endpoints_too_many"
     ENDPOINT_CHANGED = "endpoint_changed"
     ENDPOINT_STATUS_CONFLICT = "endpoint_status_conflict"
     SECRETS_TOO_MANY = "secrets_too_many"

@@ -84,6 +84,7 @@ _ROWS: Final = (
     ("account_exists",              409, _NO,  "an account has this account_id",                       "use a new account_id"),
     ("party_exists",                409, _NO,  "a party has this party_id",                            "use a new party_id"),
     ("endpoint_exists",             409, _NO,  "an endpoint has this id",                              "use a new id"),
+    ("endpoints_too_many",          409, _NO,  "the tenant has as many endpoints as it may",           "delete one that is not used; or raise ZENTRA_ENDPOINTS_MAX"),
     ("endpoint_changed",            409, _NO,  "the endpoint is not the one that was looked at",       "look at it again, and ask with a new key"),
     ("endpoint_status_conflict",    409, _NO,  "the endpoint is in that state already",                "look at the endpoint"),
     ("secrets_too_many",            409, _NO,  "the endpoint has as many live secrets as it may",      "wait until one expires, or rotate with overlap_seconds 0"),
@@ -271,6 +272,7 @@ FIELD_CODES: Final = frozenset(
         "time_malformed",
         "which_unknown",
         "url_malformed",
+        "url_refused",
         "verdict_unknown",
         "wait_malformed",
     }
