@@ -36,15 +36,18 @@ _FACTS: Final = {
 
 
 def callback(tick: Tick, at: Input, event: RailReported) -> None:
-    """Apply one report of a rail; one of a reference that nobody knows waits for it."""
+    """Apply one report of a rail; one of a reference that nobody knows waits for it, and of another rail's attempt no
+    rail decides anything."""
     outcome = event.outcome
     named = routing.parse_reference(outcome.reference)
     tx = tick.transaction(named[0]) if named else None
     attempt = tx.attempts[named[1] - 1] if tx and named and 0 < named[1] <= len(tx.attempts) else None
-    if tx is None or attempt is None or attempt.rail != outcome.rail:
-        strangers.met(tick, at, outcome, event.cause, hopeless=attempt is not None)
-        return
-    report(tick, at, tx, attempt, outcome, event.cause)
+    if tx is None or attempt is None:
+        strangers.met(tick, at, outcome, event.cause)
+    elif attempt.rail != outcome.rail:
+        strangers.astray(tick, at, tx, attempt, outcome, event.cause)
+    else:
+        report(tick, at, tx, attempt, outcome, event.cause)
 
 
 def report(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: RailOutcome, cause: str) -> None:
