@@ -8,7 +8,7 @@ from zentra.runtime.policy.document import rules_of
 from zentra.runtime.policy.replay import Explanation, explain
 from zentra.runtime.policy.rules import DEFAULT_RULES
 from zentra.runtime.policy.scoring import Scorer
-from zentra.storage.policies import show_policy
+from zentra.storage.policies import POLICIES
 from zentra.storage.pool import Pool
 from zentra.storage.reads.decisions import accounts_named, decisions_of
 
@@ -25,7 +25,7 @@ async def explained(pool: Pool, tenant: str, given: str, scorers: Mapping[str, S
     answers = []
     for past in found:
         version = past.judged.version
-        view = await show_policy(pool, tenant, version) if version else None
+        view = await POLICIES.show(pool, tenant, version) if version else None
         rules = DEFAULT_RULES if view is None else rules_of(view.document, version)
         source = accounts.get(past.command.source)
         kind = None if source is None else source.type

@@ -16,7 +16,7 @@ from zentra.runtime.rails.port import RailMode, RailSettings
 from zentra.storage.operations import rail_operations, read_health
 from zentra.storage.pool import Pool, tenant_transaction
 from zentra.storage.reads.border import rails
-from zentra.storage.routes import corridors_in_force, show_routes
+from zentra.storage.routes import ROUTES, corridors_in_force
 
 __all__ = ["RailLimits", "RailShown", "rails_shown", "route_of"]
 
@@ -64,7 +64,7 @@ async def route_of(pool: Pool, tenant: str, given: str) -> RouteShown | None:
     records = [row[0] for row in rows]
     documents: dict[int, Any] = {}
     for version in {msgspec.json.decode(data, type=_Versioned).facts.version for data in records} - {0}:
-        view = await show_routes(pool, tenant, version)
+        view = await ROUTES.show(pool, tenant, version)
         if view is not None:
             documents[version] = view.document
     return explain_route(records, documents)

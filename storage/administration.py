@@ -29,14 +29,15 @@ from zentra.runtime.limits import QUOTA_MAX, WINDOW_SECONDS_MAX, Per, Quota, Rou
 from zentra.runtime.names import is_principal, is_tenant
 from zentra.runtime.policy import PolicyRules
 from zentra.runtime.policy.document import document_of, rules_of
+from zentra.runtime.rails.document import spelled
 from zentra.runtime.rails.polling import flaw_of as polling_flaw
 from zentra.runtime.rails.port import RailSettings, is_network
 from zentra.runtime.rails.routing import Corridor, routes_of
 from zentra.runtime.roles import ROLES, unknown_scopes
 from zentra.storage.errors import translated
-from zentra.storage.policies import POLICIES_MAX, install_policy, list_policies
+from zentra.storage.policies import POLICIES, install_policy
 from zentra.storage.pool import Connection, Pool, tenant_transaction, transaction
-from zentra.storage.routes import corridors_in_force, install_corridors, lock_routes
+from zentra.storage.routes import ROUTES, corridors_in_force
 
 __all__ = ["Administration", "ApiKey", "Certificate", "IssuedKey", "Mode", "Principal", "RateLimit", "Tenant"]
 
@@ -376,13 +377,15 @@ class Administration:
             _check(not unknown, "rail_unknown", f"{', '.join(unknown)}: set the rail up first")
             foreign = [rail for rail in corridor.rails if known[rail] != mode]
             _check(not foreign, "rail_mode_differs", f"{', '.join(foreign)}: a {mode} tenant takes {mode} rails")
-            await lock_routes(connection, corridor.tenant)
+            await ROUTES.lock(connection, corridor.tenant)
             present = {one.name: one for one in await corridors_in_force(connection, corridor.tenant)}
             put = replace(corridor, routes=routes_of(corridor))
             before = present.get(corridor.name)
             if before is not None and replace(before, version=put.version) == put:
                 return False
-            await install_corridors(connection, corridor.tenant, list({**present, put.name: put}.values()), "operator")
+            await ROUTES.install(
+                connection, corridor.tenant, spelled([*{**present, put.name: put}.values()]), "operator"
+            )
             return True
 
     async def corridors(self, tenant: str) -> list[Corridor]:
@@ -403,10 +406,7 @@ class Administration:
 
     async def policies(self, tenant: str) -> list[PolicyRules]:
         """Return all versions of a tenant's rules, oldest first; what is no valid document is `unusable`."""
-        return [
-            rules_of(view.document, view.version)
-            for view in reversed(await list_policies(self._pool, tenant, limit=POLICIES_MAX))
-        ]
+        return [rules_of(view.document, view.version) for view in reversed(await POLICIES.views(self._pool, tenant))]
 
 
 def _check(holds: object, reason: str, detail: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import typer
 
-from zentra.gateway.cli.support import JSON_OPTION, administered, say, say_json, table
+from zentra.gateway.cli.support import JSON_OPTION, TENANT, administered, say, say_json, table
 from zentra.gateway.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_access"]
 
-TENANT: Final = typer.Argument(metavar="TENANT", help="The tenant's id, such as acme.")
 SCOPE: Final = typer.Option(None, help="Narrow the role to this permission, such as intents:read; give it repeatedly.")
 
 keys_app = typer.Typer(help="API keys of a tenant's principals.", no_args_is_help=True, rich_markup_mode=None)

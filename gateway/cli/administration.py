@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import typer
@@ -17,14 +17,12 @@ from zentra.gateway.cli.polling import add_polling
 from zentra.gateway.cli.rail_secrets import add_sealing
 from zentra.gateway.cli.rails import rails_app
 from zentra.gateway.cli.routes import add_rail_operations
-from zentra.gateway.cli.support import JSON_OPTION, administered, json_of, say, say_json, table
+from zentra.gateway.cli.support import JSON_OPTION, TENANT, administered, json_of, say, say_json, table
 
 if TYPE_CHECKING:
     from zentra.storage.administration import Mode
 
 __all__ = ["add_administration"]
-
-TENANT: Final = typer.Argument(metavar="TENANT", help="The tenant's id, such as acme.")
 
 
 def _group(help_text: str) -> typer.Typer:

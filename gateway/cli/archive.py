@@ -27,9 +27,9 @@ from zentra.gateway.cli.ledger import (
     url_of,
     verdict,
 )
-from zentra.gateway.cli.periods import BOOK, TENANT, owner_pool
+from zentra.gateway.cli.periods import BOOK, owner_pool
 from zentra.gateway.cli.progress import shown_progress
-from zentra.gateway.cli.support import JSON_OPTION, say, say_json
+from zentra.gateway.cli.support import JSON_OPTION, TENANT, say, say_json
 from zentra.gateway.settings import Settings, SettingsError
 
 if TYPE_CHECKING:

@@ -6,25 +6,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import typer
 
-from zentra.gateway.cli.support import JSON_OPTION, administered, say, say_json, table, text_of
+from zentra.gateway.cli.support import JSON_OPTION, TENANT, pooled, say, say_json, table, text_of
 from zentra.gateway.settings import SettingsError
 
 if TYPE_CHECKING:
     from zentra.runtime.fees.schedule import FeeSchedule
-    from zentra.storage.pool import Pool
     from zentra.storage.reads.fees import ScheduleView
 
 __all__ = ["add_fees"]
 
-T = TypeVar("T")
-TENANT: Final = typer.Argument(metavar="TENANT", help="The tenant's id, such as acme.")
 FILE: Final = typer.Argument(metavar="FILE", help="The schedule as JSON; - reads stdin.")
 _COLUMNS: Final = ("name", "model", "payer", "charges", "applies", "charged", "on_failure", "on_reversal")
 
@@ -58,7 +54,7 @@ def put(
     from zentra.storage.intake.fees import put_schedule
 
     schedule = _schedule(file)
-    done = _stored(lambda pool: put_schedule(pool, tenant, schedule, created_by=by))
+    done = pooled(lambda pool: put_schedule(pool, tenant, schedule, created_by=by))
     if as_json:
         say_json({"tenant": tenant, "version": done.version, "new": done.new})
     else:
@@ -139,16 +135,12 @@ def quote_from(
     say(f"the payer pays {totals['payer_pays']}, the payee gets {totals['payee_gets']}")
 
 
-def _stored(work: Callable[[Pool], Coroutine[Any, Any, T]]) -> T:
-    return administered(lambda administration: work(administration.pool))
-
-
 def _schedules(tenant: str, version: int | None) -> list[ScheduleView]:
     from zentra.storage.reads.fees import schedule, schedules
 
     if version is None:
-        return _stored(lambda pool: schedules(pool, tenant))
-    found = _stored(lambda pool: schedule(pool, tenant, version))
+        return pooled(lambda pool: schedules(pool, tenant))
+    found = pooled(lambda pool: schedule(pool, tenant, version))
     return [] if found is None else [found]
 
 

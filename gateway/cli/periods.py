@@ -17,7 +17,7 @@ import typer
 
 from zentra.gateway.cli.ledger import EPILOG, Answer, asked, moment, url_of, verdict
 from zentra.gateway.cli.progress import shown_progress
-from zentra.gateway.cli.support import JSON_OPTION, need, say, say_json, settings, table
+from zentra.gateway.cli.support import JSON_OPTION, TENANT, need, say, say_json, settings, table
 from zentra.gateway.production import assert_production
 from zentra.gateway.settings import Settings
 
@@ -30,7 +30,6 @@ __all__ = ["add_periods", "owner_pool", "somebody"]
 
 T = TypeVar("T")
 
-TENANT: Final = typer.Argument(metavar="TENANT", help="The tenant's id, such as acme.")
 BOOK: Final = typer.Option("default", help="The book.")
 BY: Final = typer.Option("", help="Who does it, for the record; the user of this shell where this is left out.")
 

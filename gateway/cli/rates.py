@@ -9,12 +9,11 @@ from datetime import UTC, datetime
 import msgspec
 import typer
 
-from zentra.gateway.cli.support import JSON_OPTION, administered, say, say_json, table
+from zentra.gateway.cli.support import JSON_OPTION, TENANT, pooled, say, say_json, table
 from zentra.gateway.settings import SettingsError
 
 __all__ = ["add_rates"]
 
-TENANT = typer.Argument(metavar="TENANT", help="The tenant's id, such as acme.")
 rates_app = typer.Typer(help="Exchange rates of a tenant.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -47,7 +46,7 @@ def put(
     from zentra.storage.intake.rates import put_rate
 
     rate = FxRate(tenant, sell, buy, mid, spread_bps, fee_minor, _moment(as_of), max_age, source)
-    version = administered(lambda administration: put_rate(administration.pool, rate))
+    version = pooled(lambda pool: put_rate(pool, rate))
     if as_json:
         say_json({"tenant": tenant, "sell": sell, "buy": buy, "version": version})
     else:
@@ -59,7 +58,7 @@ def show(tenant: str = TENANT, as_json: bool = JSON_OPTION) -> None:
     """List the rates in force: zentra rates list acme"""
     from zentra.storage.reads.rates import rates
 
-    found = msgspec.to_builtins(administered(lambda administration: rates(administration.pool, tenant)))
+    found = msgspec.to_builtins(pooled(lambda pool: rates(pool, tenant)))
     if as_json:
         say_json(found)
         return

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 import msgspec
 import typer
 
-from zentra.gateway.cli.support import JSON_OPTION, InputError, administered, say, say_json, table, text_of
+from zentra.gateway.cli.support import JSON_OPTION, InputError, pooled, say, say_json, table, text_of
 from zentra.gateway.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def review_rules(
     from zentra.storage.review_rules import put_review_rules, review_rules_of
 
     if file is None:
-        rules = administered(lambda administration: review_rules_of(administration.pool, tenant))
+        rules = pooled(lambda pool: review_rules_of(pool, tenant))
     else:
         try:
             wanted = msgspec.json.decode(text_of(file), type=ReviewRules)
@@ -239,7 +239,7 @@ def review_rules(
             raise SettingsError(
                 f"{file}: {error}; it has to hold rules as `zentra reviews rules` shows them"
             ) from error
-        rules = administered(lambda administration: put_review_rules(administration.pool, tenant, wanted, by=by))
+        rules = pooled(lambda pool: put_review_rules(pool, tenant, wanted, by=by))
     shown = msgspec.to_builtins(rules)
     if as_json:
         say_json(shown)

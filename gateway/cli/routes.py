@@ -5,30 +5,37 @@ Exit code 1 where a decision does not come out the same again, or a document is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import typer
 
-from zentra.gateway.cli.support import JSON_OPTION, ExitCode, administered, say, say_json, settings, table, text_of
+from zentra.gateway.cli.support import (
+    BY,
+    JSON_OPTION,
+    TENANT,
+    ExitCode,
+    found,
+    json_of,
+    pooled,
+    say,
+    say_json,
+    settings,
+    table,
+    utc,
+)
+from zentra.gateway.cli.versions import FILE, VersionCommands, spelled
 from zentra.gateway.settings import SettingsError
 
 if TYPE_CHECKING:
     from zentra.runtime.rails.explaining import RouteDecision, RouteShown
-    from zentra.storage.pool import Pool
-    from zentra.storage.versions import Step
+    from zentra.storage.versions import Shelf
 
 __all__ = ["add_rail_operations", "add_routes"]
 
-T = TypeVar("T")
-TENANT: Final = typer.Argument(metavar="TENANT", help="The tenant's id, such as acme.")
-VERSION: Final = typer.Argument(metavar="VERSION", min=1, max=999_999_999, help="The version's number.")
-BY: Final = typer.Option("operator", help="Who does it, for the record.")
 RAIL: Final = typer.Argument(metavar="RAIL", help="The rail's name; see: zentra rails list")
-FILE: Final = typer.Option(metavar="FILE", help="The document as JSON; - reads stdin. See docs/routing.md.")
 
 routes_app = typer.Typer(
     help="A tenant's corridors: draft, check, validate, promote, roll back; and why an intent went by a rail.",
@@ -42,20 +49,15 @@ def add_routes(app: typer.Typer) -> None:
     app.add_typer(routes_app, name="routes")
 
 
-def _pooled(work: Callable[[Pool], Coroutine[Any, Any, T]]) -> T:
-    """Return what `work` returns, over the owner's connection."""
-    return administered(lambda administration: work(administration.pool))
+def _shelf() -> Shelf:
+    from zentra.storage.routes import ROUTES
+
+    return ROUTES
 
 
-@routes_app.command("draft")
-def draft(
-    tenant: str = TENANT,
-    file: Path = FILE,
-    note: str = typer.Option("", help="What is new, for the record."),
-    by: str = BY,
-    as_json: bool = JSON_OPTION,
-) -> None:
-    """Write the next version of a tenant's corridors, as a draft.
+VersionCommands("routes", _shelf, "no corridors: its transfers find no rail").add(
+    routes_app,
+    """Write the next version of a tenant's corridors, as a draft; see docs/routing.md.
 
     \b
     Example, from what is in force now:
@@ -63,18 +65,8 @@ def draft(
       zentra routes draft acme --file routes.json --by ada
       zentra routes validate acme 2 --by ada
       zentra routes promote acme 2 --by grace
-    """
-    from zentra.storage.routes import draft_routes, shown_routes
-
-    document = _document(file)
-    view = _pooled(lambda pool: draft_routes(pool, tenant, document, note, by))
-    shown = msgspec.to_builtins(shown_routes(view))
-    if as_json:
-        say_json(shown)
-        return
-    say(f"version {shown['version']} of the routes of {tenant} is a draft, digest {shown['digest']}")
-    _say_violations(shown["violations"])
-    say(f"next: zentra routes validate {tenant} {shown['version']}")
+    """,
+)
 
 
 @routes_app.command("check")
@@ -86,68 +78,16 @@ def check(tenant: str = TENANT, file: Path = FILE, as_json: bool = JSON_OPTION) 
     """
     from zentra.storage.routes import check_routes
 
-    document = _document(file)
-    found = msgspec.to_builtins(_pooled(lambda pool: check_routes(pool, tenant, document)))
+    document = json_of(file)
+    violations = pooled(lambda pool: check_routes(pool, tenant, document))
     if as_json:
-        say_json({"violations": found})
-    elif not found:
+        say_json({"violations": violations})
+    elif not violations:
         say(f"the document is sound: {len(document.get('corridors', ()))} corridors")
     else:
-        _say_violations(found)
-    if found:
+        say(*(f"  {one}" for one in spelled(violations)))
+    if violations:
         raise typer.Exit(ExitCode.REFUSED)
-
-
-@routes_app.command("list")
-def list_versions(tenant: str = TENANT, as_json: bool = JSON_OPTION) -> None:
-    """List the versions of a tenant's corridors, the newest first: zentra routes list acme"""
-    from zentra.storage.routes import routes_rows
-
-    found = msgspec.to_builtins(_pooled(lambda pool: routes_rows(pool, tenant)))
-    if as_json:
-        say_json(found)
-    else:
-        columns = ("version", "state", "created_by", "created_at", "digest", "note")
-        table(found, columns, f"{tenant} has no corridors: its transfers find no rail")
-
-
-@routes_app.command("show")
-def show(tenant: str = TENANT, version: int = VERSION, as_json: bool = JSON_OPTION) -> None:
-    """Show a version, and who did what with it: zentra routes show acme 2"""
-    from zentra.storage.routes import routes_events, show_routes, shown_routes
-
-    async def look(pool: Pool) -> dict[str, Any] | None:
-        view = await show_routes(pool, tenant, version)
-        if view is None:
-            return None
-        return {**shown_routes(view), "events": await routes_events(pool, tenant, version)}
-
-    shown = msgspec.to_builtins(_found(_pooled(look), tenant, version))
-    if as_json:
-        say_json(shown)
-        return
-    say(f"version {version} of the routes of {tenant}: {shown['state']}, digest {shown['digest']}")
-    say_json(shown["document"])
-    _say_violations(shown["violations"])
-    table(shown["events"], ("at", "action", "principal"), "nothing is kept of what was done with it")
-
-
-@routes_app.command("validate")
-def validate(tenant: str = TENANT, version: int = VERSION, by: str = BY, as_json: bool = JSON_OPTION) -> None:
-    """Check a draft as a whole: zentra routes validate acme 2"""
-    _move(tenant, version, "validate", by, as_json)
-
-
-@routes_app.command("promote")
-def promote(tenant: str = TENANT, version: int = VERSION, by: str = BY, as_json: bool = JSON_OPTION) -> None:
-    """Put a validated version in force, by somebody else than its author: zentra routes promote acme 2 --by grace"""
-    _move(tenant, version, "promote", by, as_json)
-
-
-@routes_app.command("rollback")
-def rollback(tenant: str = TENANT, version: int = VERSION, by: str = BY, as_json: bool = JSON_OPTION) -> None:
-    """Put a version in force again that was so before: zentra routes rollback acme 1 --by grace"""
-    _move(tenant, version, "rollback", by, as_json)
 
 
 @routes_app.command("explain")
@@ -163,30 +103,27 @@ def explain(
     """
     from zentra.gateway.routing import route_of
 
-    found = _pooled(lambda pool: route_of(pool, tenant, intent))
-    if found is None:
-        say(f"{tenant} has no intent {intent!r}")
-        raise typer.Exit(ExitCode.REFUSED)
+    route = found(pooled(lambda pool: route_of(pool, tenant, intent)), f"{tenant} has no intent {intent!r}")
     if as_json:
-        say_json(found)
+        say_json(route)
     else:
-        _say_route(found)
-    if any(one.same is False for one in found.decisions):
+        _say_route(route)
+    if any(one.same is False for one in route.decisions):
         raise typer.Exit(ExitCode.REFUSED)
 
 
-def _say_route(found: RouteShown) -> None:
-    say(f"{found.intent_id} is {found.status}")
-    for decision in found.decisions:
+def _say_route(route: RouteShown) -> None:
+    say(f"{route.intent_id} is {route.status}")
+    for decision in route.decisions:
         _say_decision(decision)
-    if found.attempts:
+    if route.attempts:
         say("", "attempts:")
         columns = ("attempt", "rail", "outcome", "started_at", "ended_at", "reference")
-        table([msgspec.to_builtins(one) for one in found.attempts], columns, "")
-    elif not found.decisions:
+        table([msgspec.to_builtins(one) for one in route.attempts], columns, "")
+    elif not route.decisions:
         say("no rail was looked for")
-    if found.ended is not None:
-        say(f"the hold was released: {found.ended}")
+    if route.ended is not None:
+        say(f"the hold was released: {route.ended}")
 
 
 def _say_decision(decision: RouteDecision) -> None:
@@ -246,14 +183,14 @@ def maintain(
     from zentra.storage.operations import lift_maintenance, set_maintenance
 
     if lift:
-        lifted = _pooled(lambda pool: lift_maintenance(pool, rail, by=by))
+        lifted = pooled(lambda pool: lift_maintenance(pool, rail, by=by))
         said: dict[str, Any] = {"rail": rail, "lifted": lifted}
         sentence = f"{lifted} windows of rail {rail} are taken back"
     elif until is None:
         raise SettingsError("--until is missing: until when is the rail not to be asked? or --lift")
     else:
-        window = Maintenance(_utc(since) or datetime.now(UTC), _utc(until) or until, reason)
-        _pooled(lambda pool: set_maintenance(pool, rail, window, by=by))
+        window = Maintenance(utc(since) or datetime.now(UTC), utc(until) or until, reason)
+        pooled(lambda pool: set_maintenance(pool, rail, window, by=by))
         said = {"rail": rail, "maintenance": msgspec.to_builtins(window)}
         sentence = f"rail {rail} is not asked from {window.from_:%F %T} to {window.until:%F %T} UTC"
     if as_json:
@@ -267,59 +204,20 @@ def health(as_json: bool = JSON_OPTION) -> None:
     from zentra.gateway.routing import rails_shown
 
     lease_seconds = settings().lease_seconds
-    found = msgspec.to_builtins(_pooled(lambda pool: rails_shown(pool, lease_seconds, datetime.now(UTC))))
+    rails = pooled(lambda pool: rails_shown(pool, lease_seconds, datetime.now(UTC)))
     if as_json:
-        say_json(found)
+        say_json(rails)
         return
     columns = ("name", "mode", "circuit", "bad_percent", "latency_ms", "waiting", "resting", "reason")
-    table(found, columns, "no rails")
+    table(msgspec.to_builtins(rails), columns, "no rails")
 
 
 def _drain(rail: str, draining: bool, reason: str, by: str, as_json: bool) -> None:
     from zentra.storage.operations import drain_rail
 
-    changed = _pooled(lambda pool: drain_rail(pool, rail, draining=draining, reason=reason, by=by))
+    changed = pooled(lambda pool: drain_rail(pool, rail, draining=draining, reason=reason, by=by))
     if as_json:
         say_json({"rail": rail, "draining": draining, "changed": changed})
     else:
         way = "gets nothing new" if draining else "is asked again"
         say(f"rail {rail} {way}" if changed else f"rail {rail} {way}, as before")
-
-
-def _move(tenant: str, version: int, step: Step, by: str, as_json: bool) -> None:
-    from zentra.storage.routes import move_routes, shown_routes
-    from zentra.storage.versions import InvalidDocument
-
-    try:
-        view = _found(_pooled(lambda pool: move_routes(pool, tenant, version, step, by)), tenant, version)
-    except InvalidDocument as invalid:
-        _say_violations(msgspec.to_builtins(invalid.violations))
-        raise typer.Exit(ExitCode.REFUSED) from None
-    shown = msgspec.to_builtins(shown_routes(view))
-    if as_json:
-        say_json(shown)
-    else:
-        say(f"version {version} of the routes of {tenant} is {shown['state']}")
-
-
-def _say_violations(violations: list[dict[str, Any]]) -> None:
-    for one in violations:
-        say(f"  {one['pointer'] or '/'}: {one['detail']} ({one['code']})")
-
-
-def _found(value: T | None, tenant: str, version: int) -> T:
-    if value is None:
-        say(f"{tenant} has no version {version}")
-        raise typer.Exit(ExitCode.REFUSED)
-    return value
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(text_of(path), type=dict[str, Any])
-    except msgspec.DecodeError as error:
-        raise SettingsError(f"{path}: {error}; it has to hold one JSON object") from error
-
-
-def _utc(at: datetime | None) -> datetime | None:
-    return None if at is None else at.replace(tzinfo=at.tzinfo or UTC)

@@ -11,6 +11,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -23,21 +24,27 @@ from zentra.gateway.settings import Settings, SettingsError, read_settings
 
 if TYPE_CHECKING:
     from zentra.storage.administration import Administration
+    from zentra.storage.pool import Pool
 
 __all__ = [
+    "BY",
     "JSON_OPTION",
+    "TENANT",
     "ExitCode",
     "InputError",
     "administered",
     "converted",
     "explained",
+    "found",
     "json_of",
     "need",
+    "pooled",
     "say",
     "say_json",
     "settings",
     "table",
     "text_of",
+    "utc",
 ]
 
 T = TypeVar("T")
@@ -58,6 +65,8 @@ class InputError(Exception):
     """Raised for what somebody gave a command; the sentence names the file or the option, and the fix."""
 
 
+TENANT: Final = typer.Argument(metavar="TENANT", help="The tenant's id, such as acme.")
+BY: Final = typer.Option("operator", help="Who does it, for the record.")
 JSON_OPTION: Final = typer.Option(False, "--json", help="Print JSON, for scripts.")
 
 
@@ -137,6 +146,24 @@ def administered(work: Callable[[Administration], Coroutine[Any, Any, T]]) -> T:
             await pool.close()
 
     return asyncio.run(run())
+
+
+def pooled(work: Callable[[Pool], Coroutine[Any, Any, T]]) -> T:
+    """Return what `work` returns over the owner's connection; raise as the store does."""
+    return administered(lambda administration: work(administration.pool))
+
+
+def found(value: T | None, otherwise: str) -> T:
+    """Return what was looked for; where there is none, say `otherwise` and exit as refused."""
+    if value is None:
+        say(otherwise)
+        raise typer.Exit(ExitCode.REFUSED)
+    return value
+
+
+def utc(at: datetime | None) -> datetime | None:
+    """Return a time that somebody wrote; without a zone it is one of UTC."""
+    return None if at is None else at.replace(tzinfo=at.tzinfo or UTC)
 
 
 def say(*lines: str) -> None:

@@ -34,7 +34,8 @@ from zentra.gateway.description.rows import REPLAYED as _REPLAYED
 from zentra.gateway.description.rows import command_row as _command
 from zentra.gateway.description.rows import intent_row as _create
 from zentra.gateway.description.rows import list_row as _list
-from zentra.gateway.http.fields import SCHEMAS, Field, digest, identifier, text
+from zentra.gateway.description.rows import version_rows
+from zentra.gateway.http.fields import NOTHING, SCHEMAS, Field, digest, identifier, text
 from zentra.gateway.routes.approvals import APPROVAL, APPROVAL_FILTERS, CANCELLATION, LIMIT_SCHEMA
 from zentra.gateway.routes.deliveries import DELIVERY_FILTERS, RECOVERY, RECOVERY_FILTERS
 from zentra.gateway.routes.fees import quote_schema
@@ -45,7 +46,6 @@ from zentra.gateway.routes.operations import CASE_FILTERS, DENIAL_FILTERS, RESOL
 from zentra.gateway.routes.parties import AMENDMENT, KYC, PARTY, PARTY_FILTERS, RESCREEN
 from zentra.gateway.routes.policies import BACKTEST, DRAFT
 from zentra.gateway.routes.reviews import ASSIGNMENT, CLAIM, COMMENT, DECISIONS_MAX, ESCALATION, REVIEW_FILTERS, VERDICT
-from zentra.gateway.routes.webhooks import NOTHING
 from zentra.runtime.fees.schedule import FeeSchedule
 from zentra.runtime.intents.command import intent_schema
 from zentra.runtime.policy.backtest import BacktestReport
@@ -72,14 +72,6 @@ def _party(name: str, summary: str, takes: Mapping[str, Field], *codes: str) -> 
     return Door(
         name=name, tag="parties", summary=summary, answers={200: people.PartyDone}, takes=schema_of_fields(takes),
         key="once", headers=_REPLAYED, codes=("not_found", *codes),
-    )  # fmt: skip
-
-
-def _policy_step(name: str, summary: str, *codes: str) -> Door:
-    return Door(
-        name=name, tag="policies", summary=summary, answers={200: shapes.PolicyVersion},
-        takes=schema_of_fields(NOTHING), key="once", headers=_REPLAYED,
-        codes=("not_found", "policy_state_conflict", *codes),
     )  # fmt: skip
 
 
@@ -283,26 +275,9 @@ DOORS: Final[Mapping[str, Door]] = {
         "list_denials", "denials", "What the tenant's people were refused, the latest first.", pages.Denials,
         DENIAL_FILTERS,
     ),
-    "POST /policies": Door(
-        name="draft_policy", tag="policies", summary="Write the next version of the tenant's policy, as a draft.",
-        answers={201: shapes.PolicyVersion}, takes=schema_of_fields(DRAFT), key="once",
-        headers=("location", *_REPLAYED),
-    ),
-    "GET /policies": _list(
-        "list_policies", "policies", "The versions of the tenant's policy, the newest first.", pages.Policies, {}
-    ),
-    "GET /policies/{version}": Door(
-        name="show_policy", tag="policies", summary="A version, and who did what with it.",
-        answers={200: shapes.PolicyShown}, codes=("not_found",),
-    ),
-    "POST /policies/{version}/validate": _policy_step(
-        "validate_policy", "Check a draft as a whole; then it can be tested and promoted."
-    ),
-    "POST /policies/{version}/promote": _policy_step(
-        "promote_policy", "Put a validated version in force, from the next decision on.", "self_promotion"
-    ),
-    "POST /policies/{version}/rollback": _policy_step(
-        "roll_back_policy", "Put a version in force again that was so before.", "self_promotion"
+    **version_rows(
+        "policy", "policy", DRAFT, shapes.PolicyVersion, shapes.PolicyShown, pages.Policies, path="/policies",
+        then="tested and promoted",
     ),
     "POST /policies/{version}/backtest": Door(
         name="backtest_policy", tag="policies", summary="What a version would have said of past intents.",

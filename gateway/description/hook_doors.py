@@ -10,8 +10,8 @@ import msgspec
 from zentra.gateway.description import hook_shapes, pages
 from zentra.gateway.description.door import Door, schema_of_change, schema_of_fields
 from zentra.gateway.description.rows import REPLAYED
-from zentra.gateway.http.fields import Field
-from zentra.gateway.routes.webhooks import AMENDMENT, ENDPOINT, KEYS_PATH, NOTHING, ROTATION
+from zentra.gateway.http.fields import NOTHING, Field
+from zentra.gateway.routes.webhooks import AMENDMENT, ENDPOINT, KEYS_PATH, ROTATION
 
 __all__ = ["HOOK_DOORS"]
 

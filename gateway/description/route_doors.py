@@ -8,10 +8,9 @@ from typing import Any, Final
 from msgspec import Struct
 
 from zentra.gateway.description import shapes
-from zentra.gateway.description.door import Door, schema_of_fields
-from zentra.gateway.description.rows import REPLAYED, list_row
+from zentra.gateway.description.door import Door
+from zentra.gateway.description.rows import version_rows
 from zentra.gateway.routes.corridors import ROUTES_DRAFT
-from zentra.gateway.routes.webhooks import NOTHING
 from zentra.gateway.routing import RailShown
 from zentra.runtime.rails.explaining import RouteShown
 from zentra.storage.versions import VersionEvent
@@ -49,32 +48,10 @@ class Rails(Struct, frozen=True):
     next_cursor: str | None
 
 
-def _step(name: str, summary: str, *codes: str) -> Door:
-    return Door(
-        name=name, tag="routes", summary=summary, answers={200: RoutesVersion}, takes=schema_of_fields(NOTHING),
-        key="once", headers=REPLAYED, codes=("not_found", "policy_state_conflict", *codes),
-    )  # fmt: skip
-
-
 ROUTE_DOORS: Final[Mapping[str, Door]] = {
-    "POST /routes": Door(
-        name="draft_routes", tag="routes", summary="Write the next version of the tenant's corridors, as a draft.",
-        answers={201: RoutesVersion}, takes=schema_of_fields(ROUTES_DRAFT), key="once",
-        headers=("location", *REPLAYED),
-    ),
-    "GET /routes": list_row(
-        "list_routes", "routes", "The versions of the tenant's corridors, the newest first.", RoutesVersions, {}
-    ),
-    "GET /routes/{version}": Door(
-        name="show_routes", tag="routes", summary="A version, and who did what with it.",
-        answers={200: RoutesShown}, codes=("not_found",),
-    ),
-    "POST /routes/{version}/validate": _step("validate_routes", "Check a draft as a whole; then it can be promoted."),
-    "POST /routes/{version}/promote": _step(
-        "promote_routes", "Put a validated version in force, from the next decision on.", "self_promotion"
-    ),
-    "POST /routes/{version}/rollback": _step(
-        "roll_back_routes", "Put a version in force again that was so before.", "self_promotion"
+    **version_rows(
+        "routes", "corridors", ROUTES_DRAFT, RoutesVersion, RoutesShown, RoutesVersions, path="/routes",
+        then="promoted",
     ),
     "GET /runtime/intents/{id}/route": Door(
         name="explain_route", tag="routes", summary="Why an intent went by this rail, each decision made again.",

@@ -7,13 +7,13 @@ from typing import Final
 
 from zentra.gateway.description import shapes
 from zentra.gateway.description.door import Door, Media, Query, schema_of_fields
-from zentra.gateway.http.fields import SCHEMAS, Check, Field
+from zentra.gateway.http.fields import NOTHING, SCHEMAS, Check, Field
 from zentra.gateway.http.lists import LIMIT_DEFAULT, LIMIT_MAX
 from zentra.runtime.intents.command import intent_schema
 
 __all__ = [
     "COMMAND_HEADERS", "INTENT_ANSWERS", "INTENT_CODES", "INTENT_HEADERS", "REPLAYED", "command_row", "intent_row",
-    "list_row",
+    "list_row", "version_rows",
 ]  # fmt: skip
 
 REPLAYED: Final = ("idempotent-replayed", "idempotency-first-seen", "x-original-request-id")
@@ -56,3 +56,38 @@ def list_row(
         name=name, tag=tag, summary=summary, answers={200: shape}, headers=("link", *more_headers), media=media,
         codes=("cursor_malformed", *codes), query=(_LIMIT, _CURSOR, *asked),
     )  # fmt: skip
+
+
+def version_rows(
+    kind: str, of: str, draft: Mapping[str, Field], version: type, shown: type, versions: type, *, path: str, then: str
+) -> dict[str, Door]:
+    """Return the rows of what is kept in versions: `of` says of what they are versions, and `then` what may follow on a
+    check of them."""
+    tag, one = path.removeprefix("/"), f"{path}/{{version}}"
+
+    def step(name: str, summary: str, *codes: str) -> Door:
+        return Door(
+            name=f"{name}_{kind}", tag=tag, summary=summary, answers={200: version}, takes=schema_of_fields(NOTHING),
+            key="once", headers=REPLAYED, codes=("not_found", "policy_state_conflict", *codes),
+        )  # fmt: skip
+
+    return {
+        f"POST {path}": Door(
+            name=f"draft_{kind}", tag=tag, summary=f"Write the next version of the tenant's {of}, as a draft.",
+            answers={201: version}, takes=schema_of_fields(draft), key="once", headers=("location", *REPLAYED),
+        ),
+        f"GET {path}": list_row(
+            f"list_{tag}", tag, f"The versions of the tenant's {of}, the newest first.", versions, {}
+        ),
+        f"GET {one}": Door(
+            name=f"show_{kind}", tag=tag, summary="A version, and who did what with it.", answers={200: shown},
+            codes=("not_found",),
+        ),
+        f"POST {one}/validate": step("validate", f"Check a draft as a whole; then it can be {then}."),
+        f"POST {one}/promote": step(
+            "promote", "Put a validated version in force, from the next decision on.", "self_promotion"
+        ),
+        f"POST {one}/rollback": step(
+            "roll_back", "Put a version in force again that was so before.", "self_promotion"
+        ),
+    }  # fmt: skip

@@ -16,9 +16,9 @@ from zentra.gateway.description.ledger_shapes import LedgerState
 from zentra.gateway.description.term_shapes import ConditionShown, ConversionShown, LegShown
 from zentra.gateway.description.words import Code, Digits, Hash, HoldStanding, Uuid
 from zentra.runtime.intents.vocabulary import IntentKind, Lifecycle, Topic
-from zentra.storage.policies import PolicyEvent
 from zentra.storage.reads.reviews import ReviewView
 from zentra.storage.reads.work import AttemptView, CaseView, CommandView
+from zentra.storage.versions import VersionEvent
 
 __all__ = [
     "Accepted", "BulkAnswer", "BulkAnswers", "CallbackTaken", "CaseView", "CommandAnswer", "CommandView", "Delivery",
@@ -80,6 +80,10 @@ class PolicyVersion(PolicySummary, frozen=True, kw_only=True):
     document: dict[str, Any]
     violations: list[Violation]
     links: PolicyLinks
+
+
+class PolicyEvent(VersionEvent, frozen=True):
+    """Who did what with a version, when."""
 
 
 class PolicyShown(PolicyVersion, frozen=True, kw_only=True):

@@ -24,8 +24,8 @@ from zentra.runtime.webhooks.standard import FILTER, filter_is_valid
 from zentra.storage.intake.configuration import CLIENT_ACCOUNT_TYPES
 
 __all__ = [
-    "SCHEMAS", "Field", "Objection", "account_identifier", "account_type", "amount_or_full", "boolean", "currency",
-    "digest", "event_filters", "identifier", "identifier_or_null", "json_object", "limit_minor", "one_of",
+    "NOTHING", "SCHEMAS", "Field", "Objection", "account_identifier", "account_type", "amount_or_full", "boolean",
+    "currency", "digest", "event_filters", "identifier", "identifier_or_null", "json_object", "limit_minor", "one_of",
     "read_fields", "signed_minor", "text", "url",
 ]  # fmt: skip
 
@@ -57,6 +57,10 @@ class Field(Struct, frozen=True):
 
     check: Check
     default: Any = ...
+
+
+NOTHING: Final[Mapping[str, Field]] = {}
+"""The fields of a body that says nothing but, perhaps, its key."""
 
 
 def read_fields(body: object, fields: Mapping[str, Field]) -> tuple[dict[str, Any], str | None]:

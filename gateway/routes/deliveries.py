@@ -14,12 +14,11 @@ from zentra.actors.recovering import RecoveryAsked, body_at
 from zentra.gateway.doors.commands import CommandDoor, Order
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
-from zentra.gateway.http.fields import Field, boolean, event_filters, identifier, one_of, read_fields, text
+from zentra.gateway.http.fields import NOTHING, Field, boolean, event_filters, identifier, one_of, read_fields, text
 from zentra.gateway.http.lists import CREATED, Check, Lists, checked_query, time
 from zentra.gateway.http.problems import Problem
 from zentra.gateway.routes.intent_view import delivery_shown
 from zentra.gateway.routes.packets import find_intent, uuid_of
-from zentra.gateway.routes.webhooks import NOTHING
 from zentra.runtime.intents.vocabulary import Topic
 from zentra.runtime.partitions import lane_key
 from zentra.runtime.webhooks.delivery import DeliveryState, is_told

@@ -1,15 +1,12 @@
-"""The doors to a tenant's policy: write a version, check it, test it on the past, put it in force, go back; explain.
+"""The doors to a tenant's policy, which is kept in versions: ask a version about the past, and explain decisions.
 
-- A draft is stored as it was written, right or wrong; `violations` says what keeps it from being validated.
 - A test on the past is a question: it changes nothing, so it needs no key, and is kept nowhere. It costs a gateway more
   than anything else does, so BACKTESTS_MAX run at once and others are sent away.
-- Whoever puts a version in force is not its author, and every step is kept with who and when.
 - A decision is explained by making it again from what its records hold.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -17,59 +14,23 @@ from typing import Any, Final
 import msgspec
 
 from zentra.gateway.backtesting import run_backtest
-from zentra.gateway.doors.commands import replayed
+from zentra.gateway.doors.versioned import VersionDoors, draft_fields
 from zentra.gateway.explaining import explained
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
-from zentra.gateway.http.fields import SCHEMAS, Field, Objection, read_fields, text
+from zentra.gateway.http.fields import SCHEMAS, Field, Objection, read_fields
 from zentra.gateway.http.lists import Lists
 from zentra.gateway.http.problems import Problem, of_violations
-from zentra.gateway.routes.webhooks import NOTHING
-from zentra.runtime.errors import Refusal
-from zentra.runtime.idempotency import StoredKey
-from zentra.runtime.intents.command import digest_of
-from zentra.runtime.policy.document import DOCUMENT_BYTES_MAX, digest_of_document, parse_policy, policy_schema
+from zentra.runtime.policy.document import parse_policy, policy_schema
 from zentra.runtime.policy.scoring import Scorer
-from zentra.runtime.policy.shape import oversized
-from zentra.storage.policies import (
-    InvalidPolicy,
-    PolicyAsked,
-    PolicyKey,
-    PolicyView,
-    draft_policy_once,
-    move_policy_once,
-    policy_events,
-    policy_rows,
-    show_policy,
-    shown_policy,
-)
+from zentra.storage.policies import policies_with
 from zentra.storage.pool import Pool
-from zentra.storage.versions import Step
 
 __all__ = ["BACKTEST", "DRAFT", "PolicyRoutes"]
 
 BACKTESTS_MAX: Final = 2  # at once, of one gateway
 RETRY_SECONDS: Final = 5
 BACKTEST_OVER_HTTP_MAX: Final = 10_000  # intents: some two seconds of a gateway; more by `zentra policy backtest`
-_VERSION: Final = re.compile(r"[1-9][0-9]{0,8}\Z", re.ASCII)
-
-
-def document(value: Any) -> Any:
-    """Return a JSON object of at most 64 KiB and a bounded number of members and levels, whatever it says."""
-    if not isinstance(value, dict):
-        raise Objection("field_type", "expected an object")
-    try:
-        spelled = msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        raise Objection("text_malformed", "a text is no Unicode") from None
-    if len(spelled) > DOCUMENT_BYTES_MAX:
-        raise Objection("policy_too_large", f"at most {DOCUMENT_BYTES_MAX} bytes")
-    excess = oversized(value)
-    if excess is not None:
-        raise Objection(excess.code, excess.detail)
-    if b"\\u0000" in spelled:
-        raise Objection("text_malformed", "a text holds a zero byte")
-    return value
 
 
 def moment(value: Any) -> datetime:
@@ -91,94 +52,36 @@ def how_many(value: Any) -> int:
 
 
 SCHEMAS.update({
-    # a draft may break the rules of a document; what those are stands beside it
-    document: {"type": "object", "description": "a policy document", "x-document-schema": policy_schema()},
     moment: {"type": "string", "format": "date-time"},
     how_many: {"type": "integer", "minimum": 1, "maximum": BACKTEST_OVER_HTTP_MAX},
 })  # fmt: skip
-DRAFT: Final[Mapping[str, Field]] = {"document": Field(document), "note": Field(text, "")}
+DRAFT: Final[Mapping[str, Field]] = draft_fields("a policy document", policy_schema())
 BACKTEST: Final[Mapping[str, Field]] = {
     "from": Field(moment, ""), "to": Field(moment, ""), "limit": Field(how_many, BACKTEST_OVER_HTTP_MAX),
 }  # fmt: skip
 
 
-class PolicyRoutes:
+class PolicyRoutes(VersionDoors):
     """The handlers and their routes; `scorers` are the user's own."""
 
     def __init__(self, pool: Pool, scorers: Mapping[str, Scorer], lists: Lists) -> None:
-        self._pool, self._scorers, self._lists = pool, scorers, lists
-        self._backtests = 0
+        super().__init__(pool, lists, policies_with(scorers), DRAFT)
+        self._scorers, self._backtests = scorers, 0
 
     def routes(self) -> list[Route]:
         """Return what these doors serve."""
         P = Permission
-        version = "/policies/{version}"
+        backtest = "/policies/{version}/backtest"
         return [
-            Route("POST", "/policies", self.draft, P.POLICIES_WRITE, body="json"),
-            Route("GET", "/policies", self.versions, P.POLICIES_READ),
-            Route("GET", version, self.show, P.POLICIES_READ),
-            Route("POST", f"{version}/validate", self.validate, P.POLICIES_WRITE, body="json or nothing"),
-            Route("POST", f"{version}/backtest", self.backtest, P.POLICIES_WRITE, body="json or nothing"),
-            Route("POST", f"{version}/promote", self.promote, P.POLICIES_PROMOTE, body="json or nothing"),
-            Route("POST", f"{version}/rollback", self.roll_back, P.POLICIES_PROMOTE, body="json or nothing"),
+            *self.version_routes("/policies", P.POLICIES_READ, P.POLICIES_WRITE, P.POLICIES_PROMOTE),
+            Route("POST", backtest, self.backtest, P.POLICIES_WRITE, body="json or nothing"),
             Route("GET", "/runtime/intents/{id}/decisions", self.decisions, P.POLICIES_READ),
         ]
-
-    async def draft(self, request: Request) -> Reply:
-        """Store the next version."""
-        values, in_body = read_fields(request.json, DRAFT)
-        asked_for = {"document": digest_of_document(values["document"]), "note": values["note"]}
-        key = PolicyKey(request.idempotency_key(in_body), digest_of("policy", asked_for), request.request_id)
-        done = await draft_policy_once(
-            self._pool, request.principal.tenant, values["document"], values["note"], self._asked(request), key
-        )
-        return _answer(201, done, key)
-
-    async def versions(self, request: Request) -> Reply:
-        """A page of versions, the newest first."""
-        asked = self._lists.asked(request, {}, int)
-        rows = await policy_rows(self._pool, asked.tenant, before=asked.after, limit=asked.limit + 1)
-        page = rows[: asked.limit]
-        return asked.page(page, page[-1].version if len(rows) > len(page) else None)
-
-    async def show(self, request: Request) -> Reply:
-        """One version and its history."""
-        view = await self._view(request)
-        events = await policy_events(self._pool, request.principal.tenant, view.version)
-        return json_reply(200, {**shown_policy(view), "events": events})
-
-    async def validate(self, request: Request) -> Reply:
-        """Check a draft."""
-        return await self._move(request, "validate")
-
-    async def promote(self, request: Request) -> Reply:
-        """Put a validated version in force."""
-        return await self._move(request, "promote")
-
-    async def roll_back(self, request: Request) -> Reply:
-        """Put a version in force again."""
-        return await self._move(request, "rollback")
-
-    async def _move(self, request: Request, step: Step) -> Reply:
-        _, in_body = read_fields(request.json, NOTHING)
-        given, version = request.idempotency_key(in_body), _version_of(request)
-        key = PolicyKey(given, digest_of(f"policy/{step}", {"version": version}), request.request_id)
-        try:
-            done = await move_policy_once(
-                self._pool, request.principal.tenant, version, step, self._asked(request), key
-            )  # fmt: skip
-        except Refusal as refusal:
-            raise Problem(refusal.reason, refusal.detail) from None
-        except InvalidPolicy as invalid:
-            raise of_violations(invalid.violations) from None
-        if done is None:
-            raise Problem("not_found")
-        return _answer(200, done, key)
 
     async def backtest(self, request: Request) -> Reply:
         """Ask a version about the past."""
         values, _ = read_fields(request.json, BACKTEST)
-        view = await self._view(request)
+        view = await self.view(request)
         rules, violations = parse_policy(view.document)
         if rules is None:
             raise of_violations(violations)
@@ -203,28 +106,3 @@ class PolicyRoutes:
         if found is None:
             raise Problem("not_found")
         return json_reply(200, {"data": found, "has_more": False, "next_cursor": None})
-
-    async def _view(self, request: Request) -> PolicyView:
-        view = await show_policy(self._pool, request.principal.tenant, _version_of(request))
-        if view is None:
-            raise Problem("not_found")
-        return view
-
-    def _asked(self, request: Request) -> PolicyAsked:
-        return PolicyAsked(request.principal.id, tuple(self._scorers))
-
-
-def _version_of(request: Request) -> int:
-    given = request.params["version"]
-    if not _VERSION.match(given):
-        raise Problem("not_found")
-    return int(given)
-
-
-def _answer(status: int, done: PolicyView | StoredKey, key: PolicyKey) -> Reply:
-    if isinstance(done, PolicyView):
-        shown = shown_policy(done)
-        location = ((b"location", shown["links"]["self"].encode()),) if status == 201 else ()
-        return json_reply(status, shown, location)
-    location = ((b"location", b"/" + done.subject.replace("policy/", "policies/").encode()),) if status == 201 else ()
-    return replayed(key.digest, done, location)

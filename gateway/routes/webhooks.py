@@ -21,7 +21,7 @@ from zentra.gateway.doors.commands import replayed
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
 from zentra.gateway.http.endpoint_fields import AMENDMENT, ENDPOINT, EVENTS_DEFAULT, NOT_GIVEN, ROTATION, terms_of
-from zentra.gateway.http.fields import Field, read_fields
+from zentra.gateway.http.fields import NOTHING, read_fields
 from zentra.gateway.http.problems import Problem, of_violations, refusals_answered
 from zentra.gateway.sealing import Sealer
 from zentra.runtime.errors import Refusal
@@ -39,11 +39,10 @@ from zentra.storage.pool import Pool
 from zentra.storage.reads import endpoints as reads
 from zentra.storage.reads.endpoints import EndpointRow
 
-__all__ = ["AMENDMENT", "ENDPOINT", "EVENTS_DEFAULT", "KEYS_PATH", "NOTHING", "ROTATION", "WebhookRoutes"]
+__all__ = ["AMENDMENT", "ENDPOINT", "EVENTS_DEFAULT", "KEYS_PATH", "ROTATION", "WebhookRoutes"]
 
 SECRET_BYTES: Final = 32
 KEYS_PATH: Final = "/.well-known/webhook-keys/{tenant}/{id}"
-NOTHING: Final[Mapping[str, Field]] = {}
 
 _Write = Callable[[KeyedAnswer], Awaitable[StoredKey | None]]
 

@@ -19,8 +19,10 @@ from zentra.storage.administration import Administration
 from zentra.storage.intake.accounts import open_book
 from zentra.storage.intake.commands import KeyedAnswer
 from zentra.storage.intake.configuration import NewAccount, NewEndpoint, create_account, create_endpoint
+from zentra.storage.policies import POLICIES
 from zentra.storage.pool import Pool
 
+LIMITS = {"NGN": Limits(review_minor_min=5)}
 CORRIDOR = Corridor("acme", "ngn", "NGN", "payment", ("sandbox",))
 
 
@@ -98,11 +100,18 @@ async def test_what_cannot_be_is_refused(
 
 
 async def test_rules_get_a_version_only_when_they_change(administration: Administration) -> None:
-    rules = PolicyRules(limits={"NGN": Limits(review_minor_min=5)})
+    rules = PolicyRules(limits=LIMITS)
     first = await administration.put_policy("acme", rules, created_by="root")
     assert await administration.put_policy("acme", rules, created_by="root") == first
     assert await administration.put_policy("acme", PolicyRules(), created_by="root") == first + 1
     assert [one.version for one in await administration.policies("acme")] == [first, first + 1]
+
+
+async def test_the_history_says_when_a_policy_was_replaced(administration: Administration, tenant_pool: Pool) -> None:
+    first = await administration.put_policy("acme", PolicyRules(), created_by="root")
+    second = await administration.put_policy("acme", PolicyRules(limits=LIMITS), created_by="grace")
+    told = [(one.version, one.action, one.principal) for one in await POLICIES.events(tenant_pool, "acme")]
+    assert told[:3] == [(second, "installed", "grace"), (first, "retired", "grace"), (first, "installed", "root")]
 
 
 async def test_system_accounts_come_once_with_the_first_account_of_a_book_and_currency(

@@ -22,14 +22,10 @@ from zentra.storage.migrate import migrate, migrations
 from zentra.storage.operations import drain_rail, lift_maintenance, rail_events, rail_operations, set_maintenance
 from zentra.storage.pool import Pool, open_pool, tenant_transaction
 from zentra.storage.routes import (
+    ROUTES,
     check_routes,
     corridors_in_force,
-    draft_routes,
-    move_routes,
     reachable_rails,
-    routes_events,
-    routes_rows,
-    show_routes,
 )
 from zentra.storage.versions import InvalidDocument
 
@@ -54,9 +50,9 @@ async def administration(admin_pool: Pool) -> Administration:
 
 
 async def promoted(pool: Pool, wanted: dict[str, Any], *, tenant: str = "acme") -> int:
-    view = await draft_routes(pool, tenant, wanted, "", AUTHOR)
-    await move_routes(pool, tenant, view.version, "validate", AUTHOR)
-    await move_routes(pool, tenant, view.version, "promote", OTHER)
+    view = await ROUTES.draft(pool, tenant, wanted, "", AUTHOR)
+    await ROUTES.move(pool, tenant, view.version, "validate", AUTHOR)
+    await ROUTES.move(pool, tenant, view.version, "promote", OTHER)
     return view.version
 
 
@@ -81,11 +77,11 @@ async def test_what_is_in_force_is_the_active_version_and_raises_the_version_of_
     assert {name: (one.version, one.rails) for name, one in (await in_force(writer_pool)).items()} == {
         "ng": (second, ("second",))
     }
-    await move_routes(tenant_pool, "acme", first, "rollback", OTHER)
+    await ROUTES.move(tenant_pool, "acme", first, "rollback", OTHER)
     assert (await in_force(writer_pool))["ng"] == corridor
-    states = {row.version: row.state for row in await routes_rows(tenant_pool, "acme")}
+    states = {row.version: row.state for row in await ROUTES.rows(tenant_pool, "acme")}
     assert (states[first], states[second]) == ("active", "retired")
-    actions = [event.action for event in await routes_events(tenant_pool, "acme", first)]
+    actions = [event.action for event in await ROUTES.events(tenant_pool, "acme", first)]
     assert actions == ["rolled_back", "retired", "promoted", "validated", "drafted"]
 
 
@@ -98,7 +94,7 @@ async def test_a_corridor_set_up_by_hand_is_a_version_of_its_own(
     corridors = await in_force(writer_pool)
     assert {name: one.version for name, one in corridors.items()} == {"ng": version + 1, "pay": version + 1}
     assert corridors["pay"].routes == (RailRoute("second", 1), RailRoute("first", 2))
-    view = await show_routes(tenant_pool, "acme", version + 1)
+    view = await ROUTES.show(tenant_pool, "acme", version + 1)
     assert view is not None
     assert [one["name"] for one in view.document["corridors"]] == ["ng", "pay"]
 
@@ -133,13 +129,13 @@ async def test_corridors_of_before_there_were_versions_are_the_first(stack: DevS
             )  # fmt: skip
             async with tenant_transaction(pool, "acme") as connection:
                 assert await corridors_in_force(connection, "acme") == wanted
-            view = await show_routes(pool, "acme", 1)
+            view = await ROUTES.show(pool, "acme", 1)
             assert view is not None
             assert (view.state, view.created_by) == ("active", "migration")
             assert corridors_of(view.document, "acme", 1) == wanted
             assert parse_routes(view.document)[1] == []
-            assert [event.action for event in await routes_events(pool, "acme", 1)] == ["installed"]
-            assert await routes_rows(pool, "none") == []
+            assert [event.action for event in await ROUTES.events(pool, "acme", 1)] == ["installed"]
+            assert await ROUTES.rows(pool, "none") == []
     finally:
         await _admin(stack.postgres_url, f"drop database {name} with (force)")
 
@@ -161,10 +157,10 @@ async def test_a_version_leads_only_to_rails_of_its_world(
     for name in ("live_one", "nobody"):
         (found,) = await check_routes(tenant_pool, "acme", document(name))
         assert (found.pointer, found.code) == ("/corridors/ng/rails/0/rail", "rail_unknown")
-    view = await draft_routes(tenant_pool, "acme", document("live_one"), "", AUTHOR)
+    view = await ROUTES.draft(tenant_pool, "acme", document("live_one"), "", AUTHOR)
     assert [one.code for one in view.violations] == ["rail_unknown"]
     with pytest.raises(InvalidDocument):
-        await move_routes(tenant_pool, "acme", view.version, "validate", AUTHOR)
+        await ROUTES.move(tenant_pool, "acme", view.version, "validate", AUTHOR)
 
 
 async def test_a_version_is_kept_as_it_is_and_stays_with_its_tenant(
@@ -177,11 +173,11 @@ async def test_a_version_is_kept_as_it_is_and_stays_with_its_tenant(
     ):
         with pytest.raises(asyncpg.CheckViolationError, match="is kept as it is"):
             await admin_pool.execute(statement)
-    assert await show_routes(tenant_pool, "real", version) is None
-    view = await draft_routes(tenant_pool, "acme", document("second"), "", AUTHOR)
-    await move_routes(tenant_pool, "acme", view.version, "validate", AUTHOR)
+    assert await ROUTES.show(tenant_pool, "real", version) is None
+    view = await ROUTES.draft(tenant_pool, "acme", document("second"), "", AUTHOR)
+    await ROUTES.move(tenant_pool, "acme", view.version, "validate", AUTHOR)
     with pytest.raises(Refusal, match="written by ada"):
-        await move_routes(tenant_pool, "acme", view.version, "promote", AUTHOR)
+        await ROUTES.move(tenant_pool, "acme", view.version, "promote", AUTHOR)
 
 
 async def test_what_operators_say_of_a_rail_is_in_force_and_kept(
