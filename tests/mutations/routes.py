@@ -37,7 +37,7 @@ ROUTE_MUTATIONS: Final = (
               "        tx.heard = str(outcome.status)\n",
               "        tx.heard = str(outcome.status)\n"
               "        if attempt.rail in tick.standings:\n"
-              "            _failed_over(tick, at, tx, cause)\n"),),
+              "            _fail_over(tick, at, tx, cause)\n"),),
         (f"{_ROUTE_TESTS}test_an_unknown_outcome_stays_with_its_rail_whatever_its_health",),
     ),
     Mutation(
