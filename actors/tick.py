@@ -274,11 +274,11 @@ class Tick:
         return known is not None and known.begun
 
     def is_logged(self, leaf: LeafDue) -> bool:
-        """Return whether a leaf is in its log; the store refuses a second one, and only then is it asked."""
+        """Return whether a leaf is in its log. The store refuses a second one, and is asked then, or if it comes again."""
         if leaf.data in self._met:
             return True
         self._met.add(leaf.data)
-        if self.batch.trust_openings:
+        if self.batch.trust_openings and not leaf.again:
             return False
         link = (leaf.intent, leaf_hash(leaf.data))
         if link not in self.batch.asked:
