@@ -2,17 +2,18 @@
 
 Invariants. An attempt without an outcome always has a timer, so its rail is asked until it answers. Past the rail's
 deadline a person is asked as well, once: of the cases about a rail at most one is open. An answer that settles the
-attempt closes the case that asked for it."""
+attempt closes the case that asked for it. Nothing is submitted again that a person may have to decide about."""
 
 from datetime import timedelta
 from typing import Final
 
+from zentra.actors.limits import wait_max
 from zentra.actors.tick import Input, Poll, Tick
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.transaction import Attempt, Transaction, word_of
 from zentra.runtime.intents.vocabulary import Fact, State
 from zentra.runtime.rails.polling import Standing, backoff_of, pause, standing_of
-from zentra.runtime.rails.port import Cause
+from zentra.runtime.rails.port import Cause, RailSettings
 
 __all__ = ["UNKNOWN_OUTCOME", "ask_now", "end_case", "look_after", "submit_again"]
 
@@ -74,16 +75,26 @@ def _was_asked_about(tx: Transaction, attempt: Attempt) -> bool:
 
 
 def submit_again(tick: Tick, at: Input, tx: Transaction, attempt: Attempt) -> None:
-    """Submit the same reference again, where that is one payment and "not found" can be believed by now."""
+    """Submit the same reference again, where that is one payment and "not found" can be believed by now.
+
+    Not where a person may decide about it meanwhile: beside an open case, or so late that the call could still wait for
+    its turn, or be under way, when the deadline opens one."""
     if tx.state is not State.SUBMITTED or attempt.number != len(tx.attempts):
         return
     settings = tick.configuration.rails.get(attempt.rail)
-    if settings is None or not settings.idempotent_references:
+    if settings is None or not settings.idempotent_references or tx.cases_open:
+        return
+    if tick.now >= attempt.at + timedelta(seconds=settings.deadline_seconds - _call_seconds_max(settings)):
         return
     if tick.now >= attempt.at + timedelta(seconds=settings.not_found_lies_seconds):
         if not tick.resting(attempt.rail):
             tx.resubmitted = True
         tick.submit(tx, at.partition, first=False)
+
+
+def _call_seconds_max(settings: RailSettings) -> float:
+    """Return how long a submission may last from its commit to its end, its wait for a turn included."""
+    return wait_max(settings) + settings.submit_timeout_seconds
 
 
 def end_case(tick: Tick, at: Input, tx: Transaction, kinds: frozenset[str], how: str, cause: str) -> None:

@@ -69,6 +69,7 @@ class Attempt(Struct):
     reference: str
     said: set[str] = msgspec.field(default_factory=set)
     callbacks: set[str] = msgspec.field(default_factory=set)
+    deadline: datetime | None = None
 
 
 _decode = msgspec.json.Decoder(Record).decode
@@ -369,7 +370,8 @@ class History:
             number = len(self.attempts) + 1
             if (facts["attempt"], facts["reference"]) != (number, f"{self.id}{number:02d}"):
                 raise Violation("O", f"{where} starts attempt {facts['attempt']} as {facts['reference']}")
-            self.attempts.append(Attempt(facts["rail"], facts["reference"]))
+            deadline = datetime.fromisoformat(facts["deadline"])
+            self.attempts.append(Attempt(facts["rail"], facts["reference"], deadline=deadline))
             return
         if record.event == "provider.awaited":
             return

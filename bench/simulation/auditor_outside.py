@@ -5,6 +5,7 @@ plays the rail. Neither is what the runtime believes."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -65,6 +66,7 @@ class AuditedRails:
         self._asked: defaultdict[str, int] = defaultdict(int)
         self._paid: dict[str, str] = {}  # by intent: the reference that was paid
         self._heard: defaultdict[str, set[Heard]] = defaultdict(set)
+        self.now: datetime | None = None  # of the last commit: it is later by now
 
     def asked(self, submission: Submission, history: History | None, settings: RailSettings | None) -> None:
         """Follow a call to a rail: it needs an attempt that was committed as started."""
@@ -84,6 +86,16 @@ class AuditedRails:
         self._asked[reference] += 1
         if self._asked[reference] > 1 and settings is not None and not settings.idempotent_references:
             raise Violation("O", f"{where} once more, and each time is a payment of its own")
+        if self._asked[reference] > 1:
+            self._again(history, number, where)
+
+    def _again(self, history: History, number: int, where: str) -> None:
+        """Object to a submission that is repeated when a person may have decided about it."""
+        deadline = history.attempts[number - 1].deadline
+        if "provider_outcome_unknown" in history.cases.values():
+            raise Violation("N", f"{where} once more beside the case that asks a person about it")
+        if self.now is not None and deadline is not None and self.now > deadline:
+            raise Violation("N", f"{where} once more, {self.now - deadline} after its deadline")
 
     def paid(self, rail: str, reference: str, minor: int, history: History | None) -> None:
         """Follow the money outside: at most one payment for an intent, and only one that was asked for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -81,6 +82,30 @@ def a_second_call_to_a_rail_that_pays_each_time(tape: Tape) -> None:
     tape.setting = structs.replace(tape.setting, rails=rails)
     at, submission = asked_of(tape, "happy")
     tape.put_before(at, "asked", submission)
+
+
+@plant("N")
+def a_second_call_to_a_rail_after_the_deadline(tape: Tape) -> None:
+    at, submission = asked_of(tape, "happy")
+
+    def much_later(auditor: Auditor) -> None:
+        attempt = auditor.histories[tape.names["happy"]].attempts[0]
+        assert attempt.deadline is not None
+        auditor.rails.now = attempt.deadline + timedelta(seconds=1)
+
+    tape.put_before(at + 1, "asked", submission)
+    tape.put_before(at + 1, "then", much_later)
+
+
+@plant("N")
+def a_second_call_to_a_rail_beside_the_case_about_it(tape: Tape) -> None:
+    at, submission = asked_of(tape, "happy")
+
+    def a_person_is_asked(auditor: Auditor) -> None:
+        auditor.histories[tape.names["happy"]].cases["a" * 32] = "provider_outcome_unknown"
+
+    tape.put_before(at + 1, "asked", submission)
+    tape.put_before(at + 1, "then", a_person_is_asked)
 
 
 @plant("O")
