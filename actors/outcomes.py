@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Final
 
 import msgspec
+from msgspec import UNSET
 
 from zentra.actors import asking, routes, strangers
 from zentra.actors.tick import Input, Tick
@@ -53,8 +54,8 @@ def report(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
         tick.writes.callbacks_claimed.append((outcome.rail, outcome.event_id, tx.tenant, tx.id))
     if outcome.status is OutcomeStatus.NOT_FOUND:
         asking.submit_again(tick, at, tx, attempt)
-    elif outcome.status is OutcomeStatus.NOT_ACCEPTED and _may_be_second_answer(tick, tx, attempt, cause):
-        return  # it says nothing of the first submission; the timer goes on polling
+    elif outcome.trust == "direct" and _may_be_of_second(tick, tx, attempt, outcome):
+        return  # it answers a second submission and says nothing of the first; the timer goes on polling
     elif outcome.status.final:
         _apply(tick, at, tx, attempt, outcome, cause)
     elif attempt.number == len(tx.attempts):
@@ -62,12 +63,14 @@ def report(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
         tx.heard = str(outcome.status)
 
 
-def _may_be_second_answer(tick: Tick, tx: Transaction, attempt: Attempt, cause: str) -> bool:
-    """Return whether a "not accepted" could answer a repeated submission rather than the first, which may be paid.
+def _may_be_of_second(tick: Tick, tx: Transaction, attempt: Attempt, outcome: RailOutcome) -> bool:
+    """Return whether a report is a "not accepted" that could be of a repeated submission while the first may be paid.
+
+    The answer to a poll is of the payment, whichever of them made it.
 
     Where another worker may have repeated it, it could from the moment on at which a poll could have led to that: the
     first poll, or any time once something was claimed."""
-    if not cause.startswith("submit/"):
+    if outcome.status is not OutcomeStatus.NOT_ACCEPTED or outcome.trust == "polled":
         return False
     if tx.resubmitted is not None and attempt.number == len(tx.attempts):
         return tx.resubmitted
@@ -85,7 +88,8 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
     differs = (outcome.minor is not None and outcome.minor != command.amount) or (
         outcome.currency is not None and outcome.currency != command.currency
     )
-    said = Said(status, outcome.trust, differs)
+    second = status is OutcomeStatus.NOT_ACCEPTED and _may_be_of_second(tick, tx, attempt, outcome)
+    said = Said(status, outcome.trust, differs, second)
     ruling = rule(said, _known(tx, attempt))
     if ruling in KNOWN:
         if _already_recorded(attempt, outcome, ruling):
@@ -111,6 +115,7 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
         digest=outcome.raw_digest,
         reason=outcome.reason,
         repeats=attempt.repeats + 1 if ruling is Ruling.REPEATS else attempt.repeats,
+        ruled=ruling if second and ruling is Ruling.CLAIMS else UNSET,
     )
     tick.move(tx, _FACTS[ruling], facts, at, actor="svc_routes", cause=cause)
     if asks_the_rail(said, ruling):

@@ -66,6 +66,7 @@ class AuditedRails:
         self._asked: defaultdict[str, int] = defaultdict(int)
         self._paid: dict[str, str] = {}  # by intent: the reference that was paid
         self._heard: defaultdict[str, set[Heard]] = defaultdict(set)
+        self._before: dict[str, frozenset[Heard]] = {}  # what had been heard when a reference was asked for again
         self.now: datetime | None = None  # of the last commit: it is later by now
 
     def asked(self, submission: Submission, history: History | None, settings: RailSettings | None) -> None:
@@ -87,6 +88,7 @@ class AuditedRails:
         if self._asked[reference] > 1 and settings is not None and not settings.idempotent_references:
             raise Violation("O", f"{where} once more, and each time is a payment of its own")
         if self._asked[reference] > 1:
+            self._before.setdefault(reference, frozenset(self._heard[reference]))
             self._again(history, number, where)
 
     def _again(self, history: History, number: int, where: str) -> None:
@@ -122,6 +124,12 @@ class AuditedRails:
             words = self._words(before.rail, before.reference)
             if not any(heard.status == "not_accepted" and not heard.claim for heard in words):
                 raise Violation("N", f"{where} leaves rail {before.rail}, whose outcome is unknown")
+            second = self._before.get(before.reference)
+            if second is not None and not any(
+                heard.status == "not_accepted" and (heard.trust == "polled" or (heard in second and not heard.claim))
+                for heard in words
+            ):
+                raise Violation("N", f"{where} leaves rail {before.rail}, whose refusal may be of a second submission")
             if self._paid.get(history.id) == before.reference:
                 raise Violation("N", f"{where} leaves rail {before.rail}, which has paid")
         elif record.event == "provider.callback" and facts["trust"] == "operator":

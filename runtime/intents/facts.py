@@ -211,6 +211,9 @@ class Reported(Struct, frozen=True, gc=False, tag_field="kind", tag="reported"):
     reason: str | None = None
     repeats: int = 0  # how often this outcome had been reported before
     said: str | None = None  # the words of this report, where `status` keeps what is known of the attempt
+    ruled: str | UnsetType = (
+        UNSET  # what became of it, where that does not follow from what it says and whose word it is
+    )
 
 
 class Decided(Struct, frozen=True, gc=False, tag_field="kind", tag="decided"):

@@ -20,7 +20,7 @@ from zentra.runtime.intents.terms import HoldTerms
 from zentra.runtime.intents.vocabulary import COMPOSED, PARTS, SETTLED, Fact, State
 from zentra.runtime.ledger.holds import Hold, folded, given_back
 from zentra.runtime.moments import timestamp
-from zentra.runtime.rails.ruling import DECIDES
+from zentra.runtime.rails.ruling import DECIDES, Ruling
 from zentra.runtime.reviews import EXPIRES_AFTER, Desk, known_digest
 
 __all__ = [
@@ -357,7 +357,7 @@ def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
     for attempt in tx.attempts:
         if attempt.number == facts.attempt:
             # A rail that takes back itself that it had not accepted may have paid: nothing is released after that.
-            said, decides = facts.said or facts.status, facts.trust in DECIDES
+            said, decides = facts.said or facts.status, facts.trust in DECIDES and facts.ruled != Ruling.CLAIMS
             broken = attempt.status == "not_accepted" and said == "succeeded" and decides
             status = "contradicted" if broken else facts.status
             events = attempt.event_ids if facts.event_id is None else (*attempt.event_ids, facts.event_id)

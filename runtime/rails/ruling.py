@@ -36,11 +36,13 @@ class Ruling(StrEnum):
 
 
 class Said(NamedTuple):
-    """A final report. `differs` says that it names another amount or currency than the intent."""
+    """A final report. `differs` says that it names another amount or currency than the intent, `second` that it may be
+    about a second submission of the same reference: then it is a claim, whoever has said it."""
 
     status: str
     trust: str
     differs: bool
+    second: bool = False
 
 
 class Known(NamedTuple):
@@ -76,7 +78,7 @@ def rule(said: Said, known: Known) -> Ruling:
         return Ruling.REPEATS
     if not known.open:
         return Ruling.CONTRADICTS
-    if said.trust not in DECIDES:
+    if said.trust not in DECIDES or said.second:
         return Ruling.CLAIMS
     if status == _PAID:
         return Ruling.CONFIRMS
@@ -96,4 +98,4 @@ def belied(status: str, claimed: Iterable[str]) -> bool:
 
 def asks_the_rail(said: Said, ruling: Ruling) -> bool:
     """Return whether the rail is asked at once: where somebody said in its name what is not known."""
-    return said.trust not in DECIDES and ruling is not Ruling.REPEATS
+    return (said.trust not in DECIDES or said.second) and ruling is not Ruling.REPEATS

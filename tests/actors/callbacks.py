@@ -287,7 +287,11 @@ def _report(intent: str, drawn: Drawn, number: int) -> list[Event]:
         RAIL, reference_of(intent, 1), OutcomeStatus(word.status), word.minor, word.currency,
         event_id=f"{intent}-{number}" if callback else None, trust=word.trust,
     )  # fmt: skip
-    cause = said.event_id or f"{'submit' if word.trust == 'direct' else 'poll'}/{intent}/{number}"
+    cause = (
+        f"callback/{said.event_id}"
+        if callback
+        else f"{'submit' if word.trust == 'direct' else 'poll'}/{intent}/{number}"
+    )
     return [RailReported(said, cause)] * word.again
 
 

@@ -179,7 +179,7 @@ def test_a_day_later_the_same_callback_changes_nothing(make_fleet: MakeFleet) ->
 
 
 def _reported(intent: str) -> Any:
-    return RailReported(outcome(intent, "succeeded", event="evt-1"), "evt-1")
+    return RailReported(outcome(intent, "succeeded", event="evt-1"), "callback/evt-1")
 
 
 def test_a_stranger_that_keeps_coming_is_looked_at_and_a_case_in_time(make_fleet: MakeFleet) -> None:

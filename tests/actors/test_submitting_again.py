@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from tests.actors.test_outcomes import HELD, KEPT, ONE_RAIL, money
-from tests.actors.world import MakeFleet, configuration, outcome, transfer, verdict
+from tests.actors.world import MakeFleet, configuration, last_facts, outcome, transfer, verdict
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.rails.operating import RailOperation
@@ -84,3 +84,52 @@ def test_a_rail_that_comes_back_after_days_is_sent_no_old_payments(make_fleet: M
     assert (money(fleet), fleet.cases(), dict(fleet.rails["alpha"].submits)) == (
         HELD, ["provider_outcome_unknown"], {},
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["the same worker", "another worker"])
+@pytest.mark.parametrize("event", ["refused", "submit/refused", "poll/refused"])
+@pytest.mark.parametrize(
+    ("polled", "rails", "cases"),
+    [
+        (None, ["alpha"], []),
+        ("not_accepted", ["alpha", "beta"], []),
+        ("declined", ["alpha"], []),
+        ("succeeded", ["alpha"], ["provider_contradiction"]),
+    ],
+)
+def test_a_callback_that_may_refuse_a_second_submission_is_a_claim_and_the_rail_is_asked(
+    make_fleet: MakeFleet, polled: str | None, rails: list[str], cases: list[str], event: str, restarted: bool
+) -> None:
+    fleet = make_fleet()
+    fleet.effects_lost = True
+    intent = fleet.submit(transfer(scenario="silent"))
+    fleet.run_until_idle()
+    fleet.now += timedelta(seconds=3)
+    not_found(fleet, intent)
+    assert [one.reference for one in fleet.performed.submissions] == [f"{intent}01"] * 2
+    if restarted:
+        fleet.workers[0].engine.memory.distrust()
+    asked = len(fleet.performed.polls)
+    fleet.report(outcome(intent, "not_accepted", event=event, minor=None, currency=None))
+    fleet.run_until_idle()
+    assert len(fleet.performed.polls) == asked + 1
+    told = last_facts(fleet, intent, "provider.callback")
+    assert (told["said"], told["status"], told["trust"], told["event_id"]) == (
+        "not_accepted", "started", "body_signed", event,
+    )  # fmt: skip
+    if polled is not None:
+        fleet.report(outcome(intent, polled, trust="polled"), f"poll/{intent}01/2")
+        fleet.run_until_idle()
+    assert ([a.rail for a in fleet.transaction(intent).attempts], fleet.cases()) == (rails, cases)
+
+
+@pytest.mark.parametrize("trust", ["body_signed", "direct"])
+def test_a_refusal_is_of_the_first_submission_where_there_was_no_other(make_fleet: MakeFleet, trust: str) -> None:
+    fleet = make_fleet()
+    fleet.effects_lost = True
+    intent = fleet.submit(transfer(scenario="silent"))
+    fleet.run_until_idle()
+    event = "submit/1" if trust == "body_signed" else None
+    fleet.report(outcome(intent, "not_accepted", event=event, trust=trust, minor=None, currency=None))
+    fleet.run_until_idle()
+    assert [a.rail for a in fleet.transaction(intent).attempts] == ["alpha", "beta"]

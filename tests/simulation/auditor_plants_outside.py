@@ -172,6 +172,12 @@ def a_second_rail_after_the_first_has_paid(tape: Tape) -> None:
 
 
 @plant("N")
+def a_second_rail_because_of_a_refusal_that_may_be_of_a_second_submission(tape: Tape) -> None:
+    at, submission = asked_of(tape, "left")
+    tape.put_before(at + 1, "asked", submission)
+
+
+@plant("N")
 def a_release_that_no_rail_gave_reason_for(tape: Tape) -> None:
     silence(tape, "declined")
 

@@ -8,6 +8,8 @@ published, and the records as they are committed. While no final word on an atte
 - the attempt is not submitted again where its rail takes a second submission for a second payment,
 - nor, anywhere, past its deadline or beside the case that asks a person about it.
 
+Once an attempt was submitted again, "not accepted" is final only as the answer to a poll.
+
 Ends with 1 where that, or any invariant of the auditor, is violated."""
 
 from __future__ import annotations
@@ -90,9 +92,10 @@ class WatchedSimulation(Simulation):
         if failure is None and message.subject.endswith(".callback"):
             for event in _reports(message.body):
                 status, reference = event.outcome.status, event.outcome.reference
-                if status.final:
+                second = self.submits[reference] > 1 and status is OutcomeStatus.NOT_ACCEPTED
+                if status.final and (not second or event.outcome.trust == "polled"):
                     self.words.setdefault(reference, set()).add(str(status))
-                if event.cause.startswith("submit/") and status is not OutcomeStatus.UNKNOWN:
+                if event.outcome.trust == "direct" and status is not OutcomeStatus.UNKNOWN:
                     self.answered.add(reference)
         return failure
 
