@@ -3,7 +3,8 @@
 Any order, repetition or delay of reports that name one outcome leads to the same money state. A report that contradicts
 what is known, or names another amount, moves no money and opens exactly one case of its kind. What is only claimed in a
 rail's name (see `zentra.runtime.rails.ruling`) is recorded, and the rail is asked; where its answer is another, that is
-a contradiction as well."""
+a contradiction as well. Of what is no outcome each new word is recorded: that the rail took the payment, and whatever a
+callback says; it moves nothing."""
 
 from datetime import timedelta
 from typing import Final
@@ -14,11 +15,11 @@ from msgspec import UNSET
 from zentra.actors import asking, routes, strangers
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.intents import facts as f
-from zentra.runtime.intents.transaction import Attempt, Transaction, word_of
+from zentra.runtime.intents.transaction import Attempt, Transaction, spoken, word_of
 from zentra.runtime.intents.vocabulary import Fact, State
 from zentra.runtime.messages import RailReported
 from zentra.runtime.rails import routing
-from zentra.runtime.rails.port import OutcomeStatus, RailOutcome
+from zentra.runtime.rails.port import UNRECOGNISED, OutcomeStatus, RailOutcome
 from zentra.runtime.rails.ruling import KNOWN, Known, Ruling, Said, asks_the_rail, belied, decides, rule
 
 __all__ = ["callback"]
@@ -33,6 +34,7 @@ _FACTS: Final = {
     Ruling.CLAIMS: Fact.RAIL_CLAIMED,
     Ruling.REPEATS: Fact.RAIL_REPEATED,
     Ruling.CONTRADICTS: Fact.RAIL_CONTRADICTED,
+    Ruling.NOTES: Fact.RAIL_NOTED,
 }
 
 
@@ -52,24 +54,33 @@ def report(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
     """Apply what a rail says of an attempt that is known."""
     if outcome.event_id is not None:
         tick.writes.callbacks_claimed.append((outcome.rail, outcome.event_id, tx.tenant, tx.id))
-    if outcome.status is OutcomeStatus.NOT_FOUND:
+    status, latest = outcome.status, attempt.number == len(tx.attempts)
+    if latest and status in (OutcomeStatus.PENDING, OutcomeStatus.UNKNOWN):
+        tx.heard = str(status)  # the attempt is started, and its timer polls, as often as what was said is worth
+    if status is OutcomeStatus.NOT_FOUND and outcome.event_id is None:
         asking.submit_again(tick, at, tx, attempt)
-    elif outcome.trust == "direct" and _may_be_of_second(tick, tx, attempt, outcome):
+        return
+    if outcome.trust == "direct" and _may_be_of_second(tick, tx, attempt, outcome):
         return  # it answers a second submission and says nothing of the first; the timer goes on polling
-    elif outcome.status.final:
+    took = status is OutcomeStatus.PENDING and latest and tx.state is State.SUBMITTED
+    if status.final or took or outcome.event_id is not None or _differs(tx, outcome):
         _apply(tick, at, tx, attempt, outcome, cause)
-    elif attempt.number == len(tx.attempts):
-        # it says nothing of the money: the attempt is started, and its timer polls, as often as what was said is worth
-        tx.heard = str(outcome.status)
+
+
+def _differs(tx: Transaction, outcome: RailOutcome) -> bool:
+    """Return whether a report names another amount or currency than the intent."""
+    minor, currency = outcome.minor, outcome.currency
+    return (minor is not None and minor != tx.command.amount) or (
+        currency is not None and currency != tx.command.currency
+    )
 
 
 def _may_be_of_second(tick: Tick, tx: Transaction, attempt: Attempt, outcome: RailOutcome) -> bool:
     """Return whether a report is a "not accepted" that could be of a repeated submission while the first may be paid.
 
-    The answer to a poll is of the payment, whichever of them made it.
-
-    Where another worker may have repeated it, it could from the moment on at which a poll could have led to that: the
-    first poll, or any time once something was claimed."""
+    The answer to a poll is of the payment, whichever of them made it. Where another worker may have repeated it, it
+    could from the moment on at which a poll could have led to that: the first poll, or any time once something was
+    claimed."""
     if outcome.status is not OutcomeStatus.NOT_ACCEPTED or outcome.trust == "polled":
         return False
     if tx.resubmitted is not None and attempt.number == len(tx.attempts):
@@ -84,15 +95,13 @@ def _may_be_of_second(tick: Tick, tx: Transaction, attempt: Attempt, outcome: Ra
 
 
 def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: RailOutcome, cause: str) -> None:
-    command, status = tx.command, outcome.status
-    differs = (outcome.minor is not None and outcome.minor != command.amount) or (
-        outcome.currency is not None and outcome.currency != command.currency
-    )
+    status = outcome.status
     second = status is OutcomeStatus.NOT_ACCEPTED and _may_be_of_second(tick, tx, attempt, outcome)
-    said = Said(status, outcome.trust, differs, second)
+    strange = outcome.event_id is not None and outcome.reason == UNRECOGNISED
+    said = Said(status, outcome.trust, _differs(tx, outcome), second, strange)
     ruling = rule(said, _known(tx, attempt))
     if ruling in KNOWN:
-        if _already_recorded(attempt, outcome, ruling):
+        if _already_recorded(attempt, outcome, ruling) if status.final else _already_noted(attempt, outcome, said):
             return
         if ruling is Ruling.CONTRADICTS:
             asking.end_case(tick, at, tx, asking.UNKNOWN_OUTCOME, "superseded", cause)
@@ -134,15 +143,17 @@ def _known(tx: Transaction, attempt: Attempt) -> Known:
         any(word.startswith(_PAID) for word in attempt.said),
         any(other.status == "contradicted" for other in attempts),
         _claimed(attempt),
+        any(word.startswith(_TAKEN) for word in attempt.said),
     )
 
 
 _PAID: Final = f"{OutcomeStatus.SUCCEEDED}/"
+_TAKEN: Final = f"{OutcomeStatus.PENDING}/"
 _NOTHING: Final[frozenset[str]] = frozenset()
 
 
 def _claimed(attempt: Attempt) -> frozenset[str]:
-    """Return the outcomes that were claimed of an attempt."""
+    """Return what was claimed of an attempt."""
     return frozenset([word.partition("/")[0] for word in attempt.claims]) if attempt.claims else _NOTHING
 
 
@@ -171,6 +182,20 @@ def _already_recorded(attempt: Attempt, outcome: RailOutcome, ruling: Ruling) ->
     if not decides(outcome.trust) and len(attempt.claims) >= CLAIMS_MAX and word not in attempt.claims:
         return outcome.status in _claimed(attempt)  # anybody can name another amount each time
     return len(attempt.event_ids) >= WORDS_AGAIN_MAX and (word in attempt.said or word in attempt.claims)
+
+
+def _already_noted(attempt: Attempt, outcome: RailOutcome, said: Said) -> bool:
+    """Return whether a word that is no outcome says nothing new.
+
+    One that its adapter does not know may be another each time: some are recorded though they look the same."""
+    if outcome.event_id in attempt.event_ids:
+        return True
+    spoken_ = spoken(attempt.status, outcome.status)
+    word = word_of(spoken_, None if outcome.minor is None else str(outcome.minor), outcome.currency)
+    words = (*attempt.said, *attempt.claims)
+    if said.strange:
+        return len(attempt.event_ids) >= CLAIMS_MAX and word in words
+    return word in words or (not said.differs and any(one.startswith(f"{spoken_}/") for one in attempt.said))
 
 
 def _failed_over(tick: Tick, at: Input, tx: Transaction, cause: str) -> bool:

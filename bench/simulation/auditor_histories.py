@@ -70,6 +70,7 @@ class Attempt(Struct):
     said: set[str] = msgspec.field(default_factory=set)
     callbacks: set[str] = msgspec.field(default_factory=set)
     deadline: datetime | None = None
+    words: set[str] = msgspec.field(default_factory=set)  # all that was recorded of it, whoever said so
 
 
 _decode = msgspec.json.Decoder(Record).decode
@@ -383,7 +384,13 @@ class History:
             raise Violation("I", f"{where} records callback {facts['event_id']} once more")
         attempt.callbacks |= {facts["event_id"]} - {None}
         self.by_operator |= facts["trust"] == "operator"
-        if facts["trust"] in ("direct", "polled", "body_signed", "operator"):
+        attempt.words.add(said)
+        if said in ("succeeded", "declined", "not_accepted") and facts["trust"] in (
+            "direct",
+            "polled",
+            "body_signed",
+            "operator",
+        ):
             attempt.said.add(said)
         if self.state == self.before:
             return

@@ -41,7 +41,7 @@ class Given(Struct, frozen=True):
 
 
 class Heard(Struct, frozen=True):
-    """One final word about a reference, of a rail or in its name."""
+    """One word about a reference, of a rail or in its name."""
 
     rail: str
     status: str
@@ -112,7 +112,7 @@ class AuditedRails:
 
     def said(self, outcome: RailOutcome) -> None:
         """Follow a report on its way to a worker."""
-        if outcome.status in _FINAL:
+        if outcome.status in (*_FINAL, "pending", "unknown") or outcome.event_id is not None:
             word = Heard(outcome.rail, str(outcome.status), outcome.minor, outcome.currency, outcome.trust)
             self._heard[outcome.reference].add(word)
 
@@ -124,6 +124,8 @@ class AuditedRails:
             words = self._words(before.rail, before.reference)
             if not any(heard.status == "not_accepted" and not heard.claim for heard in words):
                 raise Violation("N", f"{where} leaves rail {before.rail}, whose outcome is unknown")
+            if "pending" in before.words:
+                raise Violation("N", f"{where} leaves rail {before.rail}, which had taken the payment")
             second = self._before.get(before.reference)
             if second is not None and not any(
                 heard.status == "not_accepted" and (heard.trust == "polled" or (heard in second and not heard.claim))
@@ -155,17 +157,20 @@ class AuditedRails:
             words = {
                 word.status
                 for word in heard
-                if not word.claim and (word.status == "not_accepted" or not word.differs(history))
+                if word.status in _FINAL
+                and not word.claim
+                and (word.status == "not_accepted" or not word.differs(history))
             }
             words |= attempt.said
-            differs = any(word.differs(history) for word in heard if word.status != "not_accepted")
+            tells = [word for word in heard if word.status not in ("not_accepted", "not_found")]
+            differs = any(word.differs(history) for word in tells)
             left = number < len(history.attempts)
             ways = {word == "succeeded" for word in words}  # declined or not accepted: it was not paid
             # a "not accepted" that may answer a second submission says nothing of the first, and is not recorded
             counts = {word == "succeeded" for word in words if word != "not_accepted" or word in attempt.said}
             contradicted |= differs or len(counts) > 1 or (left and True in counts)
             named |= {f"{number}/{word}" for word in words if not left or word == "succeeded"}
-            claimed = {word.status for word in heard if word.claim}
+            claimed = {word.status for word in heard if word.claim and word.status in _FINAL}
             claims |= bool(claimed)
             if words and not history.by_operator:  # what was claimed is measured by what the rail has said
                 contradicted |= not {word == "succeeded" for word in claimed} <= ways

@@ -20,7 +20,7 @@ from zentra.runtime.intents.terms import HoldTerms
 from zentra.runtime.intents.vocabulary import COMPOSED, PARTS, SETTLED, Fact, State
 from zentra.runtime.ledger.holds import Hold, folded, given_back
 from zentra.runtime.moments import timestamp
-from zentra.runtime.rails.ruling import DECIDES, Ruling
+from zentra.runtime.rails.ruling import DECIDES, ENDS, Ruling
 from zentra.runtime.reviews import EXPIRES_AFTER, Desk, known_digest
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "advance",
     "register",
     "restore",
+    "spoken",
     "timestamp",
     "told_as",
     "word_of",
@@ -160,6 +161,12 @@ class Transaction(Struct, kw_only=True, gc=False):
 def word_of(status: str, minor: str | None, currency: str | None) -> str:
     """Return what a rail said of an attempt as one word: two reports with the same word say the same."""
     return f"{status}/{minor}/{currency}"
+
+
+def spoken(known: str, said: str) -> str:
+    """Return what was said as it is remembered of an attempt of which `known` is known: one that is no outcome says
+    something else after the end than before it."""
+    return said if known == "started" or said in ENDS else f"{said} after {known}"
 
 
 def register(
@@ -361,12 +368,13 @@ def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
             broken = attempt.status == "not_accepted" and said == "succeeded" and decides
             status = "contradicted" if broken else facts.status
             events = attempt.event_ids if facts.event_id is None else (*attempt.event_ids, facts.event_id)
-            word = word_of(said, facts.minor, facts.currency)
+            word = word_of(spoken(attempt.status, said), facts.minor, facts.currency)
             words, claims, claimed_at = attempt.said, attempt.claims, attempt.claimed_at
             if decides:
                 words = words if word in words else (*words, word)
             else:
-                claims, claimed_at = claims if word in claims else (*claims, word), tx.at
+                claims = claims if word in claims else (*claims, word)
+                claimed_at = tx.at if said in ENDS else claimed_at
             attempt = Attempt(
                 attempt.number, attempt.rail, attempt.reference, attempt.at, status, events, facts.repeats, words,
                 claims, claimed_at,

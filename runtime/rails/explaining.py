@@ -128,7 +128,8 @@ def _left(attempt: AttemptShown, considered: Mapping[str, str], at: str) -> Atte
 
 
 def _told(attempt: AttemptShown, facts: f.Reported, at: str) -> AttemptShown:
-    return msgspec.structs.replace(attempt, outcome=facts.status, ended_at=at, reports=attempt.reports + 1)
+    ended_at = None if facts.status == "started" else at
+    return msgspec.structs.replace(attempt, outcome=facts.status, ended_at=ended_at, reports=attempt.reports + 1)
 
 
 def _decision(
