@@ -4,7 +4,7 @@ Invariants. An attempt without an outcome always has a timer, so its rail is ask
 deadline a person is asked as well, once: of the cases about a rail at most one is open. An answer that settles the
 attempt closes the case that asked for it. Nothing is submitted again that a person may have to decide about."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from zentra.actors.limits import wait_max
@@ -26,6 +26,9 @@ _UNSET_UP: Final = timedelta(minutes=5)  # between two looks at a rail that is n
 def look_after(tick: Tick, at: Input, tx: Transaction) -> None:
     """Poll the rail of an attempt without an outcome, ever more rarely; past its deadline a person is asked."""
     attempt = tx.attempts[-1]
+    soon = _ask_left(tick, tx)
+    if soon is not None:
+        tick.rearm(tx, at.partition, soon)
     settings = tick.configuration.rails.get(attempt.rail)
     if settings is None:
         tick.open_case(tx, "rail_unknown", {"rail": attempt.rail}, at)
@@ -35,7 +38,8 @@ def look_after(tick: Tick, at: Input, tx: Transaction) -> None:
     if tick.now < first:
         tick.rearm(tx, at.partition, first)
         return
-    _poll(tick, tx, attempt)
+    if attempt.waits is None:
+        _poll(tick, tx, attempt)
     elapsed = (tick.now - attempt.at).total_seconds()
     left = settings.deadline_seconds - elapsed
     if left <= 0 and _CONTRADICTION not in tx.cases_open.values():
@@ -46,6 +50,22 @@ def look_after(tick: Tick, at: Input, tx: Transaction) -> None:
         elapsed = (tick.now - attempt.claimed_at).total_seconds()
     seconds = pause(settings, standing, elapsed, left, attempt.reference)
     tick.rearm(tx, at.partition, tick.now + timedelta(seconds=seconds))
+
+
+def _ask_left(tick: Tick, tx: Transaction) -> datetime | None:
+    """Poll the rails that were left, and of which it is said that they have the payment; return when to do so again."""
+    soon = None
+    for left in tx.unanswered:
+        settings = tick.configuration.rails.get(left.rail)
+        if settings is None or left.claimed_at is None:
+            continue
+        _poll(tick, tx, left)
+        remaining = settings.deadline_seconds - (tick.now - left.at).total_seconds()
+        standing = Standing.OVERDUE if remaining <= 0 else Standing.CLAIMED
+        elapsed = (tick.now - left.claimed_at).total_seconds()
+        due = tick.now + timedelta(seconds=pause(settings, standing, elapsed, remaining, left.reference))
+        soon = due if soon is None else min(soon, due)
+    return soon
 
 
 def ask_now(tick: Tick, at: Input, tx: Transaction, attempt: Attempt) -> None:
@@ -60,7 +80,7 @@ def ask_now(tick: Tick, at: Input, tx: Transaction, attempt: Attempt) -> None:
     before = attempt.claimed_at if _was_asked_about(tx, attempt) else None
     if before is None or abs(tick.now - before) >= timedelta(seconds=seconds):
         _poll(tick, tx, attempt)
-    if tx.state is State.SUBMITTED and attempt.number == len(tx.attempts):
+    if tx.state is State.SUBMITTED:
         tick.rearm(tx, at.partition, tick.now + timedelta(seconds=seconds))
 
 
@@ -83,6 +103,8 @@ def submit_again(tick: Tick, at: Input, tx: Transaction, attempt: Attempt) -> No
         return
     settings = tick.configuration.rails.get(attempt.rail)
     if settings is None or not settings.idempotent_references or tx.cases_open:
+        return
+    if attempt.waits is not None or any(one.doubted or one.status == "contradicted" for one in tx.attempts):
         return
     if tick.now >= attempt.at + timedelta(seconds=settings.deadline_seconds - _call_seconds_max(settings)):
         return

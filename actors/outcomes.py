@@ -7,7 +7,7 @@ a contradiction as well. Of what is no outcome each new word is recorded: that t
 callback says; it moves nothing."""
 
 from datetime import timedelta
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 from msgspec import UNSET
@@ -15,11 +15,11 @@ from msgspec import UNSET
 from zentra.actors import asking, routes, strangers
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.intents import facts as f
-from zentra.runtime.intents.transaction import Attempt, Transaction, spoken, word_of
+from zentra.runtime.intents.transaction import Attempt, Transaction, word_of
 from zentra.runtime.intents.vocabulary import Fact, State
 from zentra.runtime.messages import RailReported
 from zentra.runtime.rails import routing
-from zentra.runtime.rails.port import UNRECOGNISED, OutcomeStatus, RailOutcome
+from zentra.runtime.rails.port import UNRECOGNISED, OutcomeStatus, RailOutcome, Trust
 from zentra.runtime.rails.ruling import KNOWN, Known, Ruling, Said, asks_the_rail, belied, decides, rule
 
 __all__ = ["callback"]
@@ -35,6 +35,7 @@ _FACTS: Final = {
     Ruling.REPEATS: Fact.RAIL_REPEATED,
     Ruling.CONTRADICTS: Fact.RAIL_CONTRADICTED,
     Ruling.NOTES: Fact.RAIL_NOTED,
+    Ruling.WAITS: Fact.RAIL_NOTED,
 }
 
 
@@ -57,14 +58,21 @@ def report(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
     status, latest = outcome.status, attempt.number == len(tx.attempts)
     if latest and status in (OutcomeStatus.PENDING, OutcomeStatus.UNKNOWN):
         tx.heard = str(status)  # the attempt is started, and its timer polls, as often as what was said is worth
-    if status is OutcomeStatus.NOT_FOUND and outcome.event_id is None:
+    if status is OutcomeStatus.NOT_FOUND and outcome.event_id is None and not attempt.doubted:
         asking.submit_again(tick, at, tx, attempt)
         return
     if outcome.trust == "direct" and _may_be_of_second(tick, tx, attempt, outcome):
         return  # it answers a second submission and says nothing of the first; the timer goes on polling
     took = status is OutcomeStatus.PENDING and latest and tx.state is State.SUBMITTED
-    if status.final or took or outcome.event_id is not None or _differs(tx, outcome):
+    gone = status is OutcomeStatus.NOT_FOUND and _may_be_believed(tick, attempt)
+    if status.final or took or gone or outcome.event_id is not None or _differs(tx, outcome):
         _apply(tick, at, tx, attempt, outcome, cause)
+
+
+def _may_be_believed(tick: Tick, attempt: Attempt) -> bool:
+    """Return whether "not found" is true by now."""
+    settings = tick.configuration.rails.get(attempt.rail)
+    return settings is not None and tick.now >= attempt.at + timedelta(seconds=settings.not_found_lies_seconds)
 
 
 def _differs(tx: Transaction, outcome: RailOutcome) -> bool:
@@ -124,17 +132,36 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
         digest=outcome.raw_digest,
         reason=outcome.reason,
         repeats=attempt.repeats + 1 if ruling is Ruling.REPEATS else attempt.repeats,
-        ruled=ruling if second and ruling is Ruling.CLAIMS else UNSET,
+        ruled=ruling if ruling is Ruling.WAITS or (second and ruling is Ruling.CLAIMS) else UNSET,
     )
     tick.move(tx, _FACTS[ruling], facts, at, actor="svc_routes", cause=cause)
-    if asks_the_rail(said, ruling):
+    doubted = tx.attempts[attempt.number - 1].doubted and tx.state is State.SUBMITTED
+    if asks_the_rail(said, ruling) or (doubted and outcome.event_id is not None):
         asking.ask_now(tick, at, tx, attempt)
+    elif attempt.doubted and not doubted:
+        _go_on(tick, at, tx, cause)
+
+
+def _go_on(tick: Tick, at: Input, tx: Transaction, cause: str) -> None:
+    """Do what the latest rail has said while one that was left had not answered, once each of them has."""
+    attempt = tx.attempts[-1]
+    if tx.state is not State.SUBMITTED or attempt.waits is None or tx.unanswered:
+        return
+    told = attempt.waits
+    outcome = RailOutcome(
+        told.rail, told.reference, OutcomeStatus(told.said or told.status),
+        None if told.minor is None else int(told.minor), told.currency, told.provider_reference, None, told.reason,
+        cast(Trust, told.trust), told.digest,
+    )  # fmt: skip
+    _apply(tick, at, tx, msgspec.structs.replace(attempt, waits=None), outcome, cause)
 
 
 def _known(tx: Transaction, attempt: Attempt) -> Known:
     """Return what the rule has to know of an attempt."""
     attempts = tx.attempts
     open_ = tx.state is State.SUBMITTED and attempt.number == len(attempts)
+    if attempt.waits is not None:
+        return Known(attempt.waits.said or attempt.waits.status, open=False)
     if not attempt.said and not attempt.claims and len(attempts) == 1:  # nearly always: nothing has been said yet
         return Known(attempt.status, open_)
     return Known(
@@ -144,6 +171,7 @@ def _known(tx: Transaction, attempt: Attempt) -> Known:
         any(other.status == "contradicted" for other in attempts),
         _claimed(attempt),
         any(word.startswith(_TAKEN) for word in attempt.said),
+        bool(tx.unanswered),
     )
 
 
@@ -175,6 +203,8 @@ def _settle_cases(
 def _already_recorded(attempt: Attempt, outcome: RailOutcome, ruling: Ruling) -> bool:
     """Return whether a report says nothing new: the same callback again, or a poll that says what one has said."""
     word = word_of(outcome.status, None if outcome.minor is None else str(outcome.minor), outcome.currency)
+    if attempt.doubted and decides(outcome.trust) and ruling is Ruling.REPEATS:
+        return outcome.event_id in attempt.event_ids  # its answer to what was said of it
     if outcome.event_id is None:
         return (ruling is Ruling.REPEATS and outcome.status == attempt.status) or word in attempt.said
     if outcome.event_id in attempt.event_ids:
@@ -190,12 +220,13 @@ def _already_noted(attempt: Attempt, outcome: RailOutcome, said: Said) -> bool:
     One that its adapter does not know may be another each time: some are recorded though they look the same."""
     if outcome.event_id in attempt.event_ids:
         return True
-    spoken_ = spoken(attempt.status, outcome.status)
-    word = word_of(spoken_, None if outcome.minor is None else str(outcome.minor), outcome.currency)
+    if attempt.doubted and outcome.status is OutcomeStatus.NOT_FOUND and outcome.event_id is None:
+        return False  # its answer to what was said of it
+    word = word_of(outcome.status, None if outcome.minor is None else str(outcome.minor), outcome.currency)
     words = (*attempt.said, *attempt.claims)
     if said.strange:
         return len(attempt.event_ids) >= CLAIMS_MAX and word in words
-    return word in words or (not said.differs and any(one.startswith(f"{spoken_}/") for one in attempt.said))
+    return word in words or (not said.differs and any(one.startswith(f"{outcome.status}/") for one in attempt.said))
 
 
 def _failed_over(tick: Tick, at: Input, tx: Transaction, cause: str) -> bool:

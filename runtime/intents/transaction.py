@@ -32,7 +32,6 @@ __all__ = [
     "advance",
     "register",
     "restore",
-    "spoken",
     "timestamp",
     "told_as",
     "word_of",
@@ -79,6 +78,8 @@ class Attempt(Struct, frozen=True, gc=False):
     said: tuple[str, ...] = ()  # every distinct word of the rail that was recorded: see `word_of`
     claims: tuple[str, ...] = ()  # words that were said in its name, and do not decide
     claimed_at: datetime | None = None  # when the last of them was recorded
+    doubted: bool = False  # it had not accepted; then it was said to have the payment, and has not answered that
+    waits: f.Reported | None = None  # that it was not paid, to be done when rails that were left have answered
 
 
 class Transition(Struct, frozen=True, gc=False):
@@ -153,6 +154,13 @@ class Transaction(Struct, kw_only=True, gc=False):
         return self.desk or Desk((self.referred_at or self.at) + EXPIRES_AFTER)
 
     @property
+    def unanswered(self) -> tuple[Attempt, ...]:
+        """Return the attempts that were left and may have been paid after all, as far as their rails have said."""
+        if len(self.attempts) < 2:
+            return ()
+        return tuple([one for one in self.attempts[:-1] if one.doubted])
+
+    @property
     def attempt(self) -> Attempt | None:
         """Return the latest attempt."""
         return self.attempts[-1] if self.attempts else None
@@ -161,12 +169,6 @@ class Transaction(Struct, kw_only=True, gc=False):
 def word_of(status: str, minor: str | None, currency: str | None) -> str:
     """Return what a rail said of an attempt as one word: two reports with the same word say the same."""
     return f"{status}/{minor}/{currency}"
-
-
-def spoken(known: str, said: str) -> str:
-    """Return what was said as it is remembered of an attempt of which `known` is known: one that is no outcome says
-    something else after the end than before it."""
-    return said if known == "started" or said in ENDS else f"{said} after {known}"
 
 
 def register(
@@ -359,6 +361,9 @@ def _absorb_unrouted(tx: Transaction, facts: f.Unrouted, topic: str) -> None:
     tx.awaits_rail = True
 
 
+_UNPAID: Final = frozenset({"declined", "not_accepted", "not_found"})
+
+
 def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
     changed = []
     for attempt in tx.attempts:
@@ -368,16 +373,22 @@ def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
             broken = attempt.status == "not_accepted" and said == "succeeded" and decides
             status = "contradicted" if broken else facts.status
             events = attempt.event_ids if facts.event_id is None else (*attempt.event_ids, facts.event_id)
-            word = word_of(spoken(attempt.status, said), facts.minor, facts.currency)
+            word = word_of(said, facts.minor, facts.currency)
             words, claims, claimed_at = attempt.said, attempt.claims, attempt.claimed_at
             if decides:
                 words = words if word in words else (*words, word)
             else:
                 claims = claims if word in claims else (*claims, word)
                 claimed_at = tx.at if said in ENDS else claimed_at
+            doubted = attempt.doubted
+            if attempt.status == "not_accepted":
+                if said not in _UNPAID:
+                    doubted, claimed_at = not broken, tx.at
+                elif decides:
+                    doubted = False
             attempt = Attempt(
                 attempt.number, attempt.rail, attempt.reference, attempt.at, status, events, facts.repeats, words,
-                claims, claimed_at,
+                claims, claimed_at, doubted, facts if facts.ruled == Ruling.WAITS else attempt.waits,
             )  # fmt: skip
         changed.append(attempt)
     tx.attempts = tuple(changed)

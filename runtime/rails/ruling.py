@@ -36,6 +36,7 @@ class Ruling(StrEnum):
     REPEATS = "repeats"  # what is known already
     CONTRADICTS = "contradicts"  # recorded beside what is known; a case
     NOTES = "notes"  # no outcome: recorded where it is new
+    WAITS = "waits"  # it was not paid: recorded, and done when a rail that was left has answered what is said of it
 
 
 class Said(NamedTuple):
@@ -59,9 +60,10 @@ class Known(NamedTuple):
     doubted: bool = False  # some rail of this intent that had not accepted has said itself that it paid
     claimed: frozenset[str] = frozenset()  # what was only claimed
     taken: bool = False  # the rail has said that it took the payment
+    unanswered: bool = False  # somebody says that a rail which was left has paid, and it has not answered that
 
 
-KNOWN: Final = frozenset({Ruling.REPEATS, Ruling.CONTRADICTS, Ruling.CLAIMS, Ruling.NOTES})
+KNOWN: Final = frozenset({Ruling.REPEATS, Ruling.CONTRADICTS, Ruling.CLAIMS, Ruling.NOTES, Ruling.WAITS})
 """Rulings that leave the attempt as it was."""
 
 _PAID: Final = OutcomeStatus.SUCCEEDED
@@ -95,6 +97,8 @@ def rule(said: Said, known: Known) -> Ruling:
         return Ruling.CONFIRMS
     if known.doubted:
         return Ruling.CONTRADICTS  # another rail may have paid: a person decides whether the hold is released
+    if known.unanswered:
+        return Ruling.WAITS
     if status == _DECLINED:
         return Ruling.DECLINES
     if known.paid_otherwise:

@@ -109,7 +109,7 @@ def test_a_callback_that_outruns_the_intent_is_applied_when_it_is_there(
 
 
 def test_one_that_outran_the_attempt_of_a_second_rail_is_applied_to_it(make_fleet: MakeFleet) -> None:
-    fleet, intent = awaiting(make_fleet)
+    fleet, intent = awaiting(make_fleet, "never_answers")
     fleet.report(outcome(intent, "succeeded", event="evt-1", attempt=2, rail="beta"))
     fleet.run_until_idle()
     assert strangers(fleet) == [f"beta/{intent}02"]

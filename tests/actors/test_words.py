@@ -69,7 +69,7 @@ def test_a_pending_of_another_amount_is_one_case(make_fleet: MakeFleet, changes:
 def test_a_word_that_nobody_knows_after_the_end_is_a_case_and_a_stale_one_a_record(
     make_fleet: MakeFleet, end: str, trust: str
 ) -> None:
-    fleet, intent = awaiting(make_fleet)
+    fleet, intent = awaiting(make_fleet, "never_answers")
     say(fleet, intent, end, event="end")
     before = callbacks(fleet, intent)
     for number in range(3):
