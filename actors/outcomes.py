@@ -113,10 +113,6 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
             return
         if ruling is Ruling.CONTRADICTS:
             asking.end_case(tick, at, tx, asking.UNKNOWN_OUTCOME, "superseded", cause)
-    else:
-        if ruling is Ruling.FAILS_OVER and _failed_over(tick, at, tx, cause):
-            return
-        _settle_cases(tick, at, tx, attempt, outcome, cause)
     facts = f.Reported(
         rail=outcome.rail,
         attempt=attempt.number,
@@ -134,6 +130,10 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
         repeats=attempt.repeats + 1 if ruling is Ruling.REPEATS else attempt.repeats,
         ruled=ruling if ruling is Ruling.WAITS or (second and ruling is Ruling.CLAIMS) else UNSET,
     )
+    if ruling not in KNOWN:
+        if ruling is Ruling.FAILS_OVER and _failed_over(tick, at, tx, facts, cause):
+            return
+        _settle_cases(tick, at, tx, attempt, outcome, cause)
     tick.move(tx, _FACTS[ruling], facts, at, actor="svc_routes", cause=cause)
     doubted = tx.attempts[attempt.number - 1].doubted and tx.state is State.SUBMITTED
     if asks_the_rail(said, ruling) or (doubted and outcome.event_id is not None):
@@ -229,16 +229,19 @@ def _already_noted(attempt: Attempt, outcome: RailOutcome, said: Said) -> bool:
     return word in words or (not said.differs and any(one.startswith(f"{outcome.status}/") for one in attempt.said))
 
 
-def _failed_over(tick: Tick, at: Input, tx: Transaction, cause: str) -> bool:
+def _failed_over(tick: Tick, at: Input, tx: Transaction, told: f.Reported, cause: str) -> bool:
     """Start the next rail of the corridor after one that did not accept; return whether there was one.
 
-    The case of the rail that has answered is closed first: the next rail has its own."""
+    The case of the rail that has answered is closed first: the next rail has its own. What was `told` is recorded
+    before the switch that it leads to."""
     asking.end_case(tick, at, tx, asking.UNKNOWN_OUTCOME, "answered", cause)
     rejected = tx.attempts[-1]
-    marked = msgspec.structs.replace(rejected, status="not_accepted")
-    tx.attempts = (*tx.attempts[:-1], marked)
+    tx.attempts = (*tx.attempts[:-1], msgspec.structs.replace(rejected, status="not_accepted"))
     corridor = routing.find_corridor(tick.configuration.corridors.get(tx.tenant, ()), tx.command)
-    if corridor is None or not routes.try_next_rail(tick, at, tx, corridor, Fact.FAILED_OVER):
-        tx.attempts = (*tx.attempts[:-1], rejected)
+    choice = None if corridor is None else routes.next_rail(tick, tx, corridor)
+    tx.attempts = (*tx.attempts[:-1], rejected)
+    if corridor is None or choice is None:
         return False
+    tick.move(tx, Fact.RAIL_NOTED, told, at, actor="svc_routes", cause=cause)
+    routes.start(tick, at, tx, corridor, choice, Fact.FAILED_OVER)
     return True

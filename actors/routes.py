@@ -20,7 +20,7 @@ from zentra.runtime.intents.vocabulary import Fact, State
 from zentra.runtime.messages import Due
 from zentra.runtime.rails import routing
 
-__all__ = ["AGAIN_SECONDS", "route", "try_next_rail"]
+__all__ = ["AGAIN_SECONDS", "next_rail", "route", "start"]
 
 AGAIN_SECONDS: Final = 2.0
 _NOTHING: Final[Mapping[str, str]] = {}
@@ -37,7 +37,7 @@ def route(tick: Tick, at: Input, event: Due) -> None:
         return
     choice = _chosen(tick, tx, corridor)
     if choice.rail is not None:
-        _start(tick, at, tx, corridor, choice, Fact.ROUTED)
+        start(tick, at, tx, corridor, choice, Fact.ROUTED)
         return
     until = (tx.routing_at or tx.at) + timedelta(seconds=corridor.wait_seconds)
     if choice.reason == routing.NO_RAIL_NOW and max(tick.now, tx.at) < until:
@@ -46,13 +46,10 @@ def route(tick: Tick, at: Input, event: Due) -> None:
         _give_up(tick, at, tx, choice.reason)
 
 
-def try_next_rail(tick: Tick, at: Input, tx: Transaction, corridor: routing.Corridor, fact: Fact) -> bool:
-    """Start an attempt on the next rail of the corridor; return whether there is one that can be asked now."""
+def next_rail(tick: Tick, tx: Transaction, corridor: routing.Corridor) -> routing.Choice | None:
+    """Return the choice of the next rail of the corridor, or None where there is none that can be asked now."""
     choice = _chosen(tick, tx, corridor)
-    if choice.rail is None:
-        return False
-    _start(tick, at, tx, corridor, choice, fact)
-    return True
+    return None if choice.rail is None else choice
 
 
 def _chosen(tick: Tick, tx: Transaction, corridor: routing.Corridor) -> routing.Choice:
@@ -78,9 +75,10 @@ def _blocked(tick: Tick, corridor: routing.Corridor) -> Mapping[str, str]:
     return blocked
 
 
-def _start(
+def start(
     tick: Tick, at: Input, tx: Transaction, corridor: routing.Corridor, choice: routing.Choice, fact: Fact
 ) -> None:
+    """Start an attempt on the rail that was chosen."""
     rail = choice.rail
     assert rail is not None
     if rail in tick.standings:

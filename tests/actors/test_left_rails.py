@@ -11,6 +11,7 @@ from tests.actors.test_outcomes import HELD, KEPT, PAID, money, unheard
 from tests.actors.world import MakeFleet, last_facts, outcome
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents.vocabulary import State
+from zentra.runtime.rails.explaining import explain_route
 
 CASE = ["provider_contradiction"]
 
@@ -93,3 +94,23 @@ def test_what_the_next_rail_took_back_is_a_contradiction_and_its_first_word_coun
     fleet.now += timedelta(seconds=1)
     say(fleet, intent, "not_found", trust="polled", minor=None, currency=None)
     assert (money(fleet), fleet.transaction(intent).state) == (KEPT, State.FAILED)
+
+
+@pytest.mark.parametrize(("trust", "event"), [("direct", None), ("polled", None), ("body_signed", "evt-1")])
+def test_what_a_rail_said_when_it_was_left_is_recorded_before_the_switch(
+    make_fleet: MakeFleet, trust: str, event: str | None
+) -> None:
+    fleet, intent = unheard(make_fleet)
+    why = {"reason": "insufficient_float", "raw_digest": "a" * 64, "minor": None, "currency": None}
+    say(fleet, intent, "not_accepted", trust=trust, event=event, **why)
+    assert fleet.events(intent)[-2:] == ["provider.callback", "provider.failover"]
+    told = last_facts(fleet, intent, "provider.callback")
+    assert {name: told[name] for name in ("attempt", "status", "said", "trust", "reason", "digest", "event_id")} == {
+        "attempt": 1, "status": "not_accepted", "said": "not_accepted", "trust": trust, "reason": "insufficient_float",
+        "digest": "a" * 64, "event_id": event,
+    }  # fmt: skip
+    shown = explain_route([row.record for row in fleet.store.rows.transitions[intent]], {}).attempts
+    assert [(a.rail, a.outcome, a.trust, a.reason, a.digest, a.event_id) for a in shown] == [
+        ("alpha", "not_accepted", trust, "insufficient_float", "a" * 64, event),
+        ("beta", "started", None, None, None, None),
+    ]
