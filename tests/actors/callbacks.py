@@ -110,9 +110,24 @@ class Model(Struct):
     paid_otherwise: bool = False
     claims: set[str] = msgspec.field(default_factory=set)
     taken: bool = False  # somebody has said that the rail has the payment
+    beside: bool = False  # there is another rail
+    doubted: bool = False  # the rail was left, and then something else was said of it
+
+    @property
+    def left(self) -> bool:
+        """Whether another rail was asked."""
+        return self.beside and self.decided == "not_accepted" and not self.taken
 
     def hear(self, word: Word) -> bool:
         """Take a report; return whether the rail has to be asked because of it."""
+        left, callback = self.left, word.trust not in ("polled", "direct")
+        if left and word.status in ("declined", "not_accepted"):
+            self.doubted &= word.trust not in TRUSTED
+        elif left and (callback or word.differs or word.status in ENDS):
+            self.doubted = word.status != "succeeded" or word.trust not in TRUSTED
+        return self._learn(word) or (left and self.doubted and callback)
+
+    def _learn(self, word: Word) -> bool:
         paid = word.status == "succeeded"
         claim, known = word.trust not in TRUSTED, self.decided is not None and (self.decided == "succeeded") == paid
         if word.status != "not_accepted" and word.status != "unknown":
@@ -140,21 +155,20 @@ class Model(Struct):
 def expected(drawn: Drawn, *, beside: bool = False) -> tuple[str, tuple[str, ...]]:
     """Return where the money has to be (paid, kept, held) and the open cases, from the words alone; `beside` says that
     there is another rail."""
-    model, answer, ticks = Model(), drawn.answer, _ticks(drawn)
+    model, answer, ticks = Model(beside=beside), drawn.answer, _ticks(drawn)
     before = False  # it was decided when the last deadline was looked at
     for number, tick in enumerate(ticks):
         before = model.decided is not None if number == len(ticks) - 1 else False
         asked = [model.hear(word) for word in tick]
-        if (any(asked) or (not tick and model.decided is None)) and answer is not None:
+        if (any(asked) or (not tick and (model.decided is None or model.doubted))) and answer is not None:
             model.hear(Word(answer, "polled", MINOR, "NGN"))
             answer = None
     where = {None: "held", "succeeded": "paid", "declined": "kept", "not_accepted": "kept"}[model.decided]
-    left = beside and model.decided == "not_accepted" and not model.taken
-    if left:
+    if model.left:
         where = "held"
     if model.contradicted:
         return where, ("provider_contradiction",)
-    if left:
+    if model.left:
         return where, ("provider_outcome_unknown",) if before else ()  # what is sent a day later is not waited for here
     return where, ("provider_outcome_unknown",) if model.decided is None else ()
 
