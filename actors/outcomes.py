@@ -40,15 +40,18 @@ _FACTS: Final = {
 
 
 def callback(tick: Tick, at: Input, event: RailReported) -> None:
-    """Apply one report of a rail; one of a reference that nobody knows waits for it."""
+    """Apply one report of a rail; one of a reference that nobody knows waits for it, and of another rail's attempt no
+    rail decides anything."""
     outcome = event.outcome
     named = routing.parse_reference(outcome.reference)
     tx = tick.transaction(named[0]) if named else None
     attempt = tx.attempts[named[1] - 1] if tx and named and 0 < named[1] <= len(tx.attempts) else None
-    if tx is None or attempt is None or attempt.rail != outcome.rail:
-        strangers.met(tick, at, outcome, event.cause, hopeless=attempt is not None)
-        return
-    report(tick, at, tx, attempt, outcome, event.cause)
+    if tx is None or attempt is None:
+        strangers.met(tick, at, outcome, event.cause)
+    elif attempt.rail != outcome.rail:
+        strangers.astray(tick, at, tx, attempt, outcome, event.cause)
+    else:
+        report(tick, at, tx, attempt, outcome, event.cause)
 
 
 def report(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: RailOutcome, cause: str) -> None:
@@ -131,8 +134,11 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
         ruled=ruling if ruling is Ruling.WAITS or (second and ruling is Ruling.CLAIMS) else UNSET,
     )
     if ruling not in KNOWN:
-        if ruling is Ruling.FAILS_OVER and _failed_over(tick, at, tx, facts, cause):
-            return
+        if ruling is Ruling.FAILS_OVER:
+            unchosen = _fail_over(tick, at, tx, facts, cause)
+            if unchosen is None:
+                return
+            facts = msgspec.structs.replace(facts, unchosen=unchosen)
         _settle_cases(tick, at, tx, attempt, outcome, cause)
     tick.move(tx, _FACTS[ruling], facts, at, actor="svc_routes", cause=cause)
     doubted = tx.attempts[attempt.number - 1].doubted and tx.state is State.SUBMITTED
@@ -229,19 +235,16 @@ def _already_noted(attempt: Attempt, outcome: RailOutcome, said: Said) -> bool:
     return word in words or (not said.differs and any(one.startswith(f"{outcome.status}/") for one in attempt.said))
 
 
-def _failed_over(tick: Tick, at: Input, tx: Transaction, told: f.Reported, cause: str) -> bool:
-    """Start the next rail of the corridor after one that did not accept; return whether there was one.
+def _fail_over(tick: Tick, at: Input, tx: Transaction, told: f.Reported, cause: str) -> f.Unchosen | None:
+    """Start the next rail of the corridor after one that did not accept; where there is none, return why.
 
     The case of the rail that has answered is closed first: the next rail has its own. What was `told` is recorded
     before the switch that it leads to."""
     asking.end_case(tick, at, tx, asking.UNKNOWN_OUTCOME, "answered", cause)
     rejected = tx.attempts[-1]
-    tx.attempts = (*tx.attempts[:-1], msgspec.structs.replace(rejected, status="not_accepted"))
-    corridor = routing.find_corridor(tick.configuration.corridors.get(tx.tenant, ()), tx.command)
-    choice = None if corridor is None else routes.next_rail(tick, tx, corridor)
-    tx.attempts = (*tx.attempts[:-1], rejected)
-    if corridor is None or choice is None:
-        return False
-    tick.move(tx, Fact.RAIL_NOTED, told, at, actor="svc_routes", cause=cause)
-    routes.start(tick, at, tx, corridor, choice, Fact.FAILED_OVER)
-    return True
+    marked = msgspec.structs.replace(rejected, status="not_accepted")
+    tx.attempts = (*tx.attempts[:-1], marked)
+    unchosen = routes.try_next_rail(tick, at, tx, told, cause)
+    if unchosen is not None:
+        tx.attempts = (*tx.attempts[:-1], rejected)
+    return unchosen

@@ -2,7 +2,8 @@
 
 An intent whose corridor has rails, but none that can be asked now (circuits are open, rails are in maintenance or
 full), waits: a record says so once, and it looks again every AGAIN_SECONDS. After the corridor's time it gives up, and
-since nothing was sent the hold is released. A rail that did not accept is left only for one that can be asked at once.
+since nothing was sent the hold is released. A rail that did not accept is left only for one that can be asked at once;
+where there is none, the record of its refusal says what was known of the others.
 
 Every decision keeps what it was made by, so it can be made again from its record."""
 
@@ -20,7 +21,7 @@ from zentra.runtime.intents.vocabulary import Fact, State
 from zentra.runtime.messages import Due
 from zentra.runtime.rails import routing
 
-__all__ = ["AGAIN_SECONDS", "next_rail", "route", "start"]
+__all__ = ["AGAIN_SECONDS", "route", "try_next_rail"]
 
 AGAIN_SECONDS: Final = 2.0
 _NOTHING: Final[Mapping[str, str]] = {}
@@ -37,7 +38,7 @@ def route(tick: Tick, at: Input, event: Due) -> None:
         return
     choice = _chosen(tick, tx, corridor)
     if choice.rail is not None:
-        start(tick, at, tx, corridor, choice, Fact.ROUTED)
+        _start(tick, at, tx, corridor, choice, Fact.ROUTED)
         return
     until = (tx.routing_at or tx.at) + timedelta(seconds=corridor.wait_seconds)
     if choice.reason == routing.NO_RAIL_NOW and max(tick.now, tx.at) < until:
@@ -46,10 +47,19 @@ def route(tick: Tick, at: Input, event: Due) -> None:
         _give_up(tick, at, tx, choice.reason)
 
 
-def next_rail(tick: Tick, tx: Transaction, corridor: routing.Corridor) -> routing.Choice | None:
-    """Return the choice of the next rail of the corridor, or None where there is none that can be asked now."""
+def try_next_rail(tick: Tick, at: Input, tx: Transaction, told: f.Reported, cause: str) -> f.Unchosen | None:
+    """Start an attempt on the next rail after one that did not accept, and record before it what that one has `told`;
+    where none can be asked now, return why."""
+    corridor = routing.find_corridor(tick.configuration.corridors.get(tx.tenant, ()), tx.command)
+    if corridor is None:
+        return f.Unchosen("", "no_corridor", {one.rail: one.status for one in tx.attempts})
     choice = _chosen(tick, tx, corridor)
-    return None if choice.rail is None else choice
+    if choice.rail is not None:
+        tick.move(tx, Fact.RAIL_NOTED, told, at, actor="svc_routes", cause=cause)
+        _start(tick, at, tx, corridor, choice, Fact.FAILED_OVER)
+        return None
+    weighed = _weighed(tick, tx, corridor, choice)
+    return f.Unchosen(corridor.name, choice.reason, choice.considered, corridor.version or UNSET, weighed)
 
 
 def _chosen(tick: Tick, tx: Transaction, corridor: routing.Corridor) -> routing.Choice:
@@ -75,10 +85,9 @@ def _blocked(tick: Tick, corridor: routing.Corridor) -> Mapping[str, str]:
     return blocked
 
 
-def start(
+def _start(
     tick: Tick, at: Input, tx: Transaction, corridor: routing.Corridor, choice: routing.Choice, fact: Fact
 ) -> None:
-    """Start an attempt on the rail that was chosen."""
     rail = choice.rail
     assert rail is not None
     if rail in tick.standings:

@@ -116,4 +116,16 @@ def a_word_that_nobody_knows_after_the_end_without_a_case(tape: Tape) -> None:
         auditor.callbacks._strange.add(history.id)
         auditor.callbacks.finish(tape.fleet.store, {history.id: history}, auditor.desk.claimed, tape.now)
 
+
+@plant("T")
+def a_word_of_another_rail_without_a_case(tape: Tape) -> None:
+    outcome = RailOutcome(
+        "beta", reference_of(tape, "happy"), OutcomeStatus.DECLINED, event_id="e9", trust="body_signed"
+    )
+
+    def finished(auditor: Auditor) -> None:
+        auditor.callbacks.said(outcome)
+        claimed = {**auditor.desk.claimed, ("beta", "e9"): ("acme", tape.names["happy"])}
+        auditor.callbacks.finish(tape.fleet.store, auditor.histories, claimed, tape.now)
+
     tape.add("then", finished)
