@@ -317,6 +317,40 @@ def test_not_accepted_decides_unless_it_may_answer_a_second_submission(
     assert [a.rail for a in fleet.transaction(intent).attempts] == (["alpha", "beta"] if counts else ["alpha"])
 
 
+# fmt: off
+UNSENT = [
+    # a report of                          the worker       counts
+    ("unsent/{}/1", None,                  "same",          True),
+    ("unsent/{}/1", None,                  "another",       True),   # it knows of no second submission either
+    ("unsent/{}/1", None,                  "resubmitted",   True),   # nothing was sent, whatever was asked for
+    ("submit/{}/1", None,                  "another",       False),
+    ("unsent/{}/1", "unsent/{}/1",         "same",          False),  # a partner may name its callback anything
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("cause", "event", "worker", "counts"), UNSENT)
+def test_that_nothing_was_sent_decides_whatever_is_known_of_a_second_submission(
+    make_fleet: MakeFleet, cause: str, event: str | None, worker: str, counts: bool
+) -> None:
+    fleet, intent = awaiting(make_fleet)
+    fleet.effects_lost = True
+    fleet.now += timedelta(seconds=5)
+    memory, reference = fleet.workers[0].engine.memory, f"{intent}01"
+    if worker == "another":
+        memory.distrust()
+    elif worker == "resubmitted":
+        fleet.report(outcome(intent, "not_found", trust="polled", minor=None, currency=None), f"poll/{reference}/1")
+        fleet.run_until_idle()
+    trust = "direct" if event is None else "none"
+    event_id = event.format(reference) if event else None
+    unsent = outcome(intent, "not_accepted", event=event_id, trust=trust, reason="not_sent", minor=None, currency=None)
+    fleet.report(unsent, cause.format(reference))
+    fleet.run_until_idle()
+    assert money(fleet) == HELD
+    assert [a.rail for a in fleet.transaction(intent).attempts] == (["alpha", "beta"] if counts else ["alpha"])
+
+
 def test_a_submission_that_was_lost_is_sent_again_under_the_same_reference_and_paid_once(
     make_fleet: MakeFleet,
 ) -> None:

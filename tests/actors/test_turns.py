@@ -39,7 +39,8 @@ def answers(stream: AwayStream) -> Counter[str]:
     """Return what was reported of rails, by status and reason."""
     events = [event for message in stream.taken for event in decode_frame(message.body)]
     told = [event for event in events if isinstance(event, RailReported)]
-    assert all(event.cause.startswith("submit/") for event in told)
+    assert all(event.cause.startswith(("submit/", "unsent/")) for event in told)
+    assert all((event.outcome.reason == "not_sent") == event.cause.startswith("unsent/") for event in told)
     return Counter(event.outcome.reason or str(event.outcome.status) for event in told)
 
 
@@ -131,6 +132,36 @@ async def test_nothing_else_is_asked_under_a_reference_that_waits_or_was_reporte
         assert (outward.backlog, outward.waits_in(0)) == (0, False)
         group.cancel_scope.cancel()
     assert [name for name, _ in rail.asked] == [submission(1).reference, f"poll {reference}"], "others own it by now"
+
+
+@pytest.mark.parametrize("kind", ["inline", "sandbox"])
+@in_virtual_time
+async def test_a_first_submission_whose_attempt_nobody_remembers_is_reported_unsent(kind: str) -> None:
+    rail, stream = PacedRail(kind, rate_per_second=0.1), AwayStream(0.0)
+    outward = make_outward(stream, rail=rail)
+    forgotten = [kind == "inline"]
+
+    async def permitted(place: int, reference: str) -> bool | None:
+        return None if reference and forgotten[0] else True
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        later = structs.replace(submission(9), first=False)
+        outward.perform([submission(number) for number in range(1, 7)], [], [], permitted)
+        await passed(1)
+        forgotten[0] = True
+        await passed(60)
+        sent = len(rail.asked)
+        assert answers(stream) == Counter({"succeeded": sent, "not_sent": 6 - sent})
+        assert (sent, outward.backlog, outward.waits_in(0)) == (kind != "inline", 0, False)
+        asked = {reference for reference, _ in rail.asked}
+        unsent = next(s.reference for s in map(submission, range(1, 7)) if s.reference not in asked)
+        outward.perform([later], [Poll("alpha", unsent, UNKNOWN_CAUSE)], [], permitted)
+        await passed(1)
+        group.cancel_scope.cancel()
+    assert len(rail.asked) == sent, "nothing was sent, and a poll is answered with that"
+    assert answers(stream) == Counter({"succeeded": sent, "not_sent": 7 - sent})
 
 
 @pytest.mark.parametrize("kind", ["inline", "sandbox"])
