@@ -36,7 +36,7 @@ import anyio.abc
 
 from zentra.actors.framing import frames_of
 from zentra.actors.health import RailBoard
-from zentra.actors.limits import RailGate, wait_max
+from zentra.actors.limits import How, RailGate, wait_max
 from zentra.actors.tick import Poll
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.messages import UNSENT, AttemptReported, Event, RailReported
@@ -288,7 +288,8 @@ class Outward:
         reference = submission.reference
         try:
             asked = partial(_submitted, submission)
-            unsent = await self._ask((submission.rail, reference), place, permitted, "submit", asked)
+            named = (submission.rail, reference)
+            unsent = await self._ask(named, place, permitted, "submit", asked, submission.tenant)
             if unsent and submission.first:
                 self._never_begins(submission, permitted)
         finally:
@@ -313,7 +314,9 @@ class Outward:
         named = (poll.rail, poll.reference)
         await self._ask(named, place, permitted, "poll", lambda rail: rail.poll(poll.reference, poll.cause))
 
-    async def _ask(self, named: tuple[str, str], place: int, permitted: Permitted, how: str, ask: Asking) -> bool:
+    async def _ask(
+        self, named: tuple[str, str], place: int, permitted: Permitted, how: How, ask: Asking, tenant: str = ""
+    ) -> bool:
         """Ask a rail about a reference when it has a place free, and report what it says; return whether nothing was
         sent although the attempt may wait for it: it was too late for that, or nobody remembers."""
         name, reference = named
@@ -322,10 +325,10 @@ class Outward:
             rail = self._rail_of(name)
             if rail is None:
                 logger.error("no adapter for a rail", extra={"rail": name})
-                self._waiting[place] -= 1
+                self._waits_no_more(place)
                 return False
             until = anyio.current_time() + wait_max(rail.settings)
-            async with self._gate.turn(rail.settings, until) as given:
+            async with self._gate.turn(rail.settings, until, how, tenant) as given:
                 begins = await self._begins(place, permitted, reference if submits else "")
                 if not begins:
                     return begins is None

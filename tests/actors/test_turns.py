@@ -8,13 +8,17 @@ import anyio
 import pytest
 from msgspec import structs
 
-from tests.actors.test_outward import AwayStream, make_outward, passed, submission
+from tests.actors.test_outward import AwayStream, Endpoints, make_outward, passed, submission
 from tests.actors.test_supervisor import in_virtual_time
 from zentra.actors.health import RailBoard
+from zentra.actors.limits import SHARES
+from zentra.actors.outward import Outward
 from zentra.actors.tick import Poll
 from zentra.gateway.outward.rail_inline import InlineRail
+from zentra.runtime.instruments import SILENCE
 from zentra.runtime.messages import RailReported, decode_frame
 from zentra.runtime.rails.port import UNKNOWN_CAUSE, Cause, RailOutcome, RailSettings, Submission
+from zentra.runtime.subjects import command_subject
 
 
 class PacedRail(InlineRail):
@@ -183,6 +187,70 @@ async def test_an_attempt_that_ended_while_its_submission_waited_is_not_sent(kin
         group.cancel_scope.cancel()
     assert {reference for reference, _ in rail.asked} == {submission(1).reference, submission(3).reference}
     assert answers(stream) == {"succeeded": 2}
+
+
+@in_virtual_time
+async def test_new_payments_are_sent_while_many_unknown_ones_are_polled_and_both_go_on() -> None:
+    rail, stream = PacedRail(rate_per_second=1), AwayStream(0.0)
+    outward = make_outward(stream, rail=rail)
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        for minute in range(5):
+            outward.perform([], [Poll("alpha", submission(1000 + n).reference, UNKNOWN_CAUSE) for n in range(100)], [])
+            await passed(2)
+            outward.perform([submission(10 * minute + n) for n in range(5)], [], [])
+            await passed(58)
+        await passed(70)
+        group.cancel_scope.cancel()
+    polled = [name for name, _ in rail.asked if name.startswith("poll")]
+    assert len(rail.asked) - len(polled) == 25, "each new payment was sent"
+    assert len(polled) >= 250, "what submissions do not need is for polls"
+
+
+@in_virtual_time
+async def test_while_both_kinds_wait_turns_are_shared_out_and_polls_get_theirs() -> None:
+    rail, stream = PacedRail(rate_per_second=1), AwayStream(0.0)
+    outward = make_outward(stream, rail=rail)
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        outward.perform([submission(number) for number in range(100)], [], [])
+        outward.perform([], [Poll("alpha", submission(1000 + n).reference, UNKNOWN_CAUSE) for n in range(100)], [])
+        await passed(40.5)
+        polled = sum(name.startswith("poll") for name, _ in rail.asked)
+        assert (len(rail.asked), polled) == (41, pytest.approx(41 * SHARES["poll"] / sum(SHARES.values()), abs=1))
+        group.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_the_payments_of_one_tenant_do_not_keep_those_of_another_waiting() -> None:
+    rail, stream = PacedRail(rate_per_second=1), AwayStream(0.0)
+    outward = make_outward(stream, rail=rail)
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        outward.perform([submission(number) for number in range(200)], [], [])
+        await passed(1.5)
+        few = [structs.replace(submission(1000 + number), tenant="globex") for number in range(3)]
+        outward.perform(few, [], [])
+        await passed(7)
+        assert {one.reference for one in few} <= {reference for reference, _ in rail.asked}
+        assert len(rail.asked) == 9, "and the others go on"
+        group.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_a_submission_to_a_rail_without_an_adapter_lets_a_worker_drain() -> None:
+    outward = Outward(lambda name: None, Endpoints(), AwayStream(0.0), lambda key: 0, command_subject, SILENCE)
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        outward.perform([submission(1)], [Poll("alpha", submission(2).reference, UNKNOWN_CAUSE)], [])
+        with anyio.fail_after(5):
+            await outward.wait_begun()
+        assert outward.backlog == 0
+        group.cancel_scope.cancel()
 
 
 @in_virtual_time
