@@ -25,7 +25,7 @@ import anyio
 
 from zentra.runtime.rails.port import RailSettings
 
-__all__ = ["SHARES", "How", "Pace", "RailGate", "wait_max"]
+__all__ = ["SHARES", "How", "Pace", "RailGate", "room_of", "wait_max"]
 
 How = Literal["submit", "poll"]
 
@@ -35,6 +35,19 @@ SHARES: Final[Mapping[How, int]] = {"submit": 3, "poll": 1}
 WAIT_SECONDS_MAX: Final = 60.0
 DUE_SECONDS: Final = 1e-6  # before its time a call is due: sums of times are not exact
 WAIT_SHARE: Final = 4  # of a rail's deadline: what begins at the last moment still has most of it to be answered
+
+
+def room_of(settings: RailSettings, waiting: int = 0, idle: int | None = None, share: float = 1.0) -> int | None:
+    """Return how many more submissions a rail may be given where so many wait, and so many calls could go at once; None
+    where there is no limit. More than `waiting_max` are not let wait, nor more than can have their turn in time by the
+    `share` of the rate that is theirs."""
+    limits = [settings.waiting_max] if settings.waiting_max else []
+    if settings.rate_per_second > 0:
+        limits.append(math.floor(wait_max(settings) * settings.rate_per_second * share))
+    if not limits:
+        return None
+    at_once = settings.burst if settings.rate_per_second > 0 else settings.concurrency_max
+    return max(0, min(limits) - waiting) + (min(at_once, settings.concurrency_max) if idle is None else idle)
 
 
 def wait_max(settings: RailSettings) -> float:
@@ -87,6 +100,10 @@ class _Line:
         """Return whether nobody waits."""
         return not any(self._queues.values())
 
+    def waiting(self, how: How) -> int:
+        """Return how many calls of a kind wait."""
+        return sum(map(len, self._queues[how].values()))
+
     def next(self) -> _Waiter | None:
         """Return who has the next turn: of the kind that had the least for its share, of the tenant whose it is."""
         kinds = [how for how in SHARES if self._queues[how]]
@@ -132,9 +149,9 @@ class _Line:
 
 class RailGate:
     """The limits of a worker's rails, each made when it is first asked. `workers` is how many share a rate; `waits` is
-    told by how many more calls of a rail wait for their turn."""
+    told by how many more calls of a rail, of which kind, wait for their turn."""
 
-    def __init__(self, workers: Callable[[], int], waits: Callable[[str, int], None]) -> None:
+    def __init__(self, workers: Callable[[], int], waits: Callable[[str, How, int], None]) -> None:
         self._workers, self._waits = workers, waits
         self._lines: dict[str, _Line] = {}
 
@@ -144,11 +161,11 @@ class RailGate:
     ) -> AsyncIterator[bool]:
         """Wait for the rate and for a place, and keep the place meanwhile; False where there is none before `until`."""
         line = self._line(settings)
-        self._waits(settings.name, 1)
+        self._waits(settings.name, how, 1)
         try:
             given = await self._given(line, _Waiter(how, tenant), until)
         finally:
-            self._waits(settings.name, -1)
+            self._waits(settings.name, how, -1)
         try:
             yield given
         finally:
@@ -156,15 +173,19 @@ class RailGate:
                 line.inside -= 1
                 line.wake()
 
-    def idle(self, settings: RailSettings) -> int:
-        """Return how many more calls to a rail would not have to wait."""
-        line = self._line(settings)
-        if not line.empty:
-            return 0
-        places = max(0, settings.concurrency_max - line.inside)
-        if settings.rate_per_second <= 0:
-            return places
-        return min(places, line.pace.free(anyio.current_time(), self._rate(settings), settings.burst))
+    def room(self, settings: RailSettings) -> int | None:
+        """Return how many more submissions a rail may be given now, as `room_of` does."""
+        if not settings.waiting_max and settings.rate_per_second <= 0:
+            return None
+        line, share = self._line(settings), 1.0 / max(1, self._workers())
+        if line.waiting("poll"):
+            share *= SHARES["submit"] / sum(SHARES.values())
+        idle = 0
+        if line.empty:
+            idle = max(0, settings.concurrency_max - line.inside)
+            if settings.rate_per_second > 0:
+                idle = min(idle, line.pace.free(anyio.current_time(), self._rate(settings), settings.burst))
+        return room_of(settings, line.waiting("submit"), idle, share)
 
     async def _given(self, line: _Line, waiter: _Waiter, until: float) -> bool:
         """Wait for a turn, and take it; return False at once where it cannot come before `until`, or then."""

@@ -20,9 +20,10 @@ successor's, which polls before it does anything; a late first submission would 
 worker that gives a partition up in good order looks first whether anything `waits_in` it.
 
 Nor is a submission begun for an attempt that has ended meanwhile, or whose transaction is not remembered any more, or
-one that has waited for `limits.wait_max`. But for one that has ended, it is known of a first one that nothing was sent,
-and that is reported (`UNSENT`): it was not accepted. For that to be true, nothing else is asked of a rail under a
-reference whose first submission waits here; later, a poll has it reported again."""
+one that has waited for `limits.wait_max`, or whose rail's circuit has opened since. Of a first one whose attempt is not
+known to have ended, it is known that nothing was sent, and that is reported (`UNSENT`): it was not accepted. For that
+to be true, nothing else is asked of a rail under a reference whose first submission waits here; later, a poll has it
+reported again."""
 
 import hashlib
 import logging
@@ -92,6 +93,7 @@ class Outward:
     ) -> None:
         self.board = board or RailBoard(dict)
         self._gate = RailGate(lambda: self.board.workers, self._wait_for)
+        self.board.room = self._gate.room
         self._rail_of, self._transport = rail_of, transport
         self._publisher, self._instruments = publisher, instruments
         self._partition_of, self._command_subject = partition_of, command_subject
@@ -233,8 +235,8 @@ class Outward:
             del self._turns[next(iter(self._turns))]  # the one that has had no turn for longest
         await anyio.sleep(at - now)
 
-    def _wait_for(self, rail: str, more: int) -> None:
-        self.board.waits(rail, more, anyio.current_time())
+    def _wait_for(self, rail: str, how: How, more: int) -> None:
+        self.board.waits(rail, how, more, anyio.current_time())
 
     def _wait_in(self, reference: str) -> int:
         """Count an effect as waiting in the partition of its reference, and return that."""
@@ -327,13 +329,13 @@ class Outward:
                 logger.error("no adapter for a rail", extra={"rail": name})
                 self._waits_no_more(place)
                 return False
-            until = anyio.current_time() + wait_max(rail.settings)
+            until, trips = anyio.current_time() + wait_max(rail.settings), self.board.trips(name)
             async with self._gate.turn(rail.settings, until, how, tenant) as given:
                 begins = await self._begins(place, permitted, reference if submits else "")
                 if not begins:
                     return begins is None
                 started = anyio.current_time()
-                if not given or started > until:
+                if not given or started > until or (submits and self.board.tripped(name, trips)):
                     return True
                 if submits:
                     self._firsts.discard(reference)

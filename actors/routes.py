@@ -20,7 +20,7 @@ from zentra.runtime.intents.vocabulary import Fact, State
 from zentra.runtime.messages import Due
 from zentra.runtime.rails import routing
 
-__all__ = ["AGAIN_SECONDS", "route", "try_next_rail"]
+__all__ = ["AGAIN_SECONDS", "route", "try_next_rail", "word_against"]
 
 AGAIN_SECONDS: Final = 2.0
 _NOTHING: Final[Mapping[str, str]] = {}
@@ -65,17 +65,21 @@ def _chosen(tick: Tick, tx: Transaction, corridor: routing.Corridor) -> routing.
 
 def _blocked(tick: Tick, corridor: routing.Corridor) -> Mapping[str, str]:
     """Return the rails of a corridor that are not asked now, each with the reason."""
-    if not tick.standings and not tick.configuration.operations:
+    if not tick.standings and not tick.configuration.operations and not tick.rooms:
         return _NOTHING
-    blocked = {}
-    for rail in corridor.rails:
-        word = tick.resting(rail)
-        standing = tick.standings.get(rail)
-        if not word and standing is not None and tick.probes[rail] >= standing.probes:
-            word = standing.blocked
-        if word:
-            blocked[rail] = word
-    return blocked
+    return {rail: word for rail in corridor.rails if (word := word_against(tick, rail))}
+
+
+def word_against(tick: Tick, rail: str) -> str:
+    """Return why nothing more is submitted to a rail now, one of `routing.NOT_NOW`; "" where something may be. What
+    this tick submits counts."""
+    word = tick.resting(rail)
+    if word:
+        return word
+    standing, room = tick.standings.get(rail), tick.rooms.get(rail)
+    if standing is not None and tick.chosen[rail] >= standing.probes:
+        return standing.blocked
+    return "no_capacity" if room is not None and tick.chosen[rail] >= room else ""
 
 
 def _start(
@@ -83,8 +87,6 @@ def _start(
 ) -> None:
     rail = choice.rail
     assert rail is not None
-    if rail in tick.standings:
-        tick.probes[rail] += 1
     number = len(tx.attempts) + 1
     facts = f.Routed(
         corridor=corridor.name,

@@ -17,7 +17,8 @@ from zentra.actors.tick import Poll
 from zentra.gateway.outward.rail_inline import InlineRail
 from zentra.runtime.instruments import SILENCE
 from zentra.runtime.messages import RailReported, decode_frame
-from zentra.runtime.rails.port import UNKNOWN_CAUSE, Cause, RailOutcome, RailSettings, Submission
+from zentra.runtime.rails.health import CircuitState
+from zentra.runtime.rails.port import UNKNOWN_CAUSE, Cause, OutcomeStatus, RailOutcome, RailSettings, Submission
 from zentra.runtime.subjects import command_subject
 
 
@@ -219,7 +220,8 @@ async def test_while_both_kinds_wait_turns_are_shared_out_and_polls_get_theirs()
         outward.perform([], [Poll("alpha", submission(1000 + n).reference, UNKNOWN_CAUSE) for n in range(100)], [])
         await passed(40.5)
         polled = sum(name.startswith("poll") for name, _ in rail.asked)
-        assert (len(rail.asked), polled) == (41, pytest.approx(41 * SHARES["poll"] / sum(SHARES.values()), abs=1))
+        assert len(rail.asked) == 41
+        assert polled == pytest.approx(41 * SHARES["poll"] / sum(SHARES.values()), abs=1)
         group.cancel_scope.cancel()
 
 
@@ -238,6 +240,39 @@ async def test_the_payments_of_one_tenant_do_not_keep_those_of_another_waiting()
         assert {one.reference for one in few} <= {reference for reference, _ in rail.asked}
         assert len(rail.asked) == 9, "and the others go on"
         group.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_what_waits_while_the_circuit_of_its_rail_opens_is_given_back_and_probes_go() -> None:
+    rail, stream = PacedRail(rate_per_second=1, health_calls_min=1, open_seconds=5.0), AwayStream(0.0)
+    outward = make_outward(stream, rail=rail)
+    outward.board = board = RailBoard(lambda: {"alpha": rail.settings})
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        again = [structs.replace(submission(100 + number), first=False) for number in range(10)]
+        outward.perform([submission(number) for number in range(20)] + again, [], [])
+        await passed(2.5)
+        sent = len(rail.asked)
+        bad = RailOutcome("alpha", submission(1).reference, OutcomeStatus.UNKNOWN)
+        for _ in range(20):
+            board.heard(bad, "submit", 1.0, anyio.current_time())
+        await passed(6)
+        board.look(anyio.current_time())
+        assert board.circuit("alpha") is CircuitState.HALF_OPEN
+        await passed(30)
+        assert len(rail.asked) == sent, "what was chosen before the circuit opened is no probe"
+        probe = submission(200)
+        outward.perform([probe], [], [])
+        await passed(1)
+        group.cancel_scope.cancel()
+    assert rail.asked[-1][0] == probe.reference
+    told = answers(stream)
+    assert told["succeeded"] == sent + 1
+    assert told["not_sent"] == 20 - sum(reference in FIRST_TWENTY for reference, _ in rail.asked)
+
+
+FIRST_TWENTY = {submission(number).reference for number in range(20)}
 
 
 @in_virtual_time
