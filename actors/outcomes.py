@@ -15,7 +15,7 @@ from zentra.actors.tick import Input, Tick
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.transaction import Attempt, Transaction, word_of
 from zentra.runtime.intents.vocabulary import Fact, State
-from zentra.runtime.messages import RailReported
+from zentra.runtime.messages import UNSENT, RailReported
 from zentra.runtime.rails import routing
 from zentra.runtime.rails.port import OutcomeStatus, RailOutcome
 from zentra.runtime.rails.ruling import KNOWN, Known, Ruling, Said, asks_the_rail, belied, decides, rule
@@ -23,6 +23,7 @@ from zentra.runtime.rails.ruling import KNOWN, Known, Ruling, Said, asks_the_rai
 __all__ = ["callback"]
 
 WORDS_AGAIN_MAX: Final = 100  # callbacks of one attempt that are recorded; past it only one that says something new is
+UNSENT_MAX: Final = 8  # attempts under which nothing was sent, past which the rail has not accepted like any other
 CLAIMS_MAX: Final = 8  # distinct words of one attempt that do not decide; past it only a status that nobody has named
 
 _FACTS: Final = {
@@ -53,6 +54,8 @@ def report(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
         tick.writes.callbacks_claimed.append((outcome.rail, outcome.event_id, tx.tenant, tx.id))
     if outcome.status is OutcomeStatus.NOT_FOUND:
         asking.submit_again(tick, at, tx, attempt)
+    elif outcome.status is OutcomeStatus.NOT_ACCEPTED and _was_not_sent(tick, at, outcome, cause):
+        _apply(tick, at, tx, attempt, outcome, cause, unsent=True)
     elif outcome.status is OutcomeStatus.NOT_ACCEPTED and _may_be_second_answer(tick, tx, attempt, cause):
         return  # it says nothing of the first submission; the timer goes on polling
     elif outcome.status.final:
@@ -62,12 +65,20 @@ def report(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
         tx.heard = str(outcome.status)
 
 
+def _was_not_sent(tick: Tick, at: Input, outcome: RailOutcome, cause: str) -> bool:
+    """Return whether a worker says itself that it did not send a first submission, and has held the partition ever
+    since: then nobody else can have sent another, whatever was asked for."""
+    how, _, rest = cause.partition("/")
+    epoch = tick.batch.epochs.get(at.partition)
+    return how == UNSENT and outcome.event_id is None and rest.partition("/")[0] == str(epoch)
+
+
 def _may_be_second_answer(tick: Tick, tx: Transaction, attempt: Attempt, cause: str) -> bool:
     """Return whether a "not accepted" could answer a repeated submission rather than the first, which may be paid.
 
     Where another worker may have repeated it, it could from the moment on at which a poll could have led to that: the
     first poll, or any time once something was claimed."""
-    if not cause.startswith("submit/"):
+    if not cause.startswith(("submit/", "unsent/")):
         return False
     if tx.resubmitted is not None and attempt.number == len(tx.attempts):
         return tx.resubmitted
@@ -80,7 +91,9 @@ def _may_be_second_answer(tick: Tick, tx: Transaction, attempt: Attempt, cause: 
     return tick.now >= attempt.at + timedelta(seconds=max(polled, settings.not_found_lies_seconds))
 
 
-def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: RailOutcome, cause: str) -> None:
+def _apply(
+    tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: RailOutcome, cause: str, *, unsent: bool = False
+) -> None:
     command, status = tx.command, outcome.status
     differs = (outcome.minor is not None and outcome.minor != command.amount) or (
         outcome.currency is not None and outcome.currency != command.currency
@@ -93,7 +106,7 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
         if ruling is Ruling.CONTRADICTS:
             asking.end_case(tick, at, tx, asking.UNKNOWN_OUTCOME, "superseded", cause)
     else:
-        if ruling is Ruling.FAILS_OVER and _failed_over(tick, at, tx, cause):
+        if ruling is Ruling.FAILS_OVER and _failed_over(tick, at, tx, cause, unsent=unsent):
             return
         _settle_cases(tick, at, tx, attempt, outcome, cause)
     facts = f.Reported(
@@ -168,16 +181,23 @@ def _already_recorded(attempt: Attempt, outcome: RailOutcome, ruling: Ruling) ->
     return len(attempt.event_ids) >= WORDS_AGAIN_MAX and (word in attempt.said or word in attempt.claims)
 
 
-def _failed_over(tick: Tick, at: Input, tx: Transaction, cause: str) -> bool:
+def _failed_over(tick: Tick, at: Input, tx: Transaction, cause: str, *, unsent: bool) -> bool:
     """Start the next rail of the corridor after one that did not accept; return whether there was one.
+
+    Where nothing was sent, that may be the same rail; and where none can be asked now, the intent waits for one as long
+    as it would have in routing. The worker tells again what it did not send when the rail is to be asked.
 
     The case of the rail that has answered is closed first: the next rail has its own."""
     asking.end_case(tick, at, tx, asking.UNKNOWN_OUTCOME, "answered", cause)
     rejected = tx.attempts[-1]
-    marked = msgspec.structs.replace(rejected, status="not_accepted")
+    unsent = unsent and sum(attempt.unsent for attempt in tx.attempts) < UNSENT_MAX
+    marked = msgspec.structs.replace(rejected, status="not_accepted", unsent=unsent)
     tx.attempts = (*tx.attempts[:-1], marked)
     corridor = routing.find_corridor(tick.configuration.corridors.get(tx.tenant, ()), tx.command)
     if corridor is None or not routes.try_next_rail(tick, at, tx, corridor, Fact.FAILED_OVER):
+        again_at = routes.looks_again_at(tick, tx, corridor) if corridor is not None and unsent else None
         tx.attempts = (*tx.attempts[:-1], rejected)
-        return False
+        if again_at is None:
+            return False
+        tick.rearm(tx, at.partition, again_at)
     return True

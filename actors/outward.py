@@ -105,7 +105,7 @@ class Outward:
         self._waiting: Counter[int] = Counter()  # effects by partition that were not yet allowed to begin
         self._begun = anyio.Event()
         self._firsts: set[str] = set()  # references whose first submission has not begun yet
-        self._never_begun: dict[str, Permitted] = {}  # those whose first submission never will
+        self._never_begun: dict[str, tuple[Permitted, int]] = {}  # those whose first never will, with its epoch
         self._asking = self._calling = 0  # effects on rails, and webhook calls, that wait or are under way
         self._open = 0  # calls that are under way
         self._called: Counter[Lane] = Counter()  # calls under way by endpoint
@@ -299,22 +299,27 @@ class Outward:
 
     def _never_begins(self, submission: Submission, permitted: Permitted) -> None:
         """Report a first submission that was not sent, and remember that: the report may be lost."""
-        self._never_begun[submission.reference] = permitted
+        self._never_begun[submission.reference] = permitted, submission.epoch
         if len(self._never_begun) > NEVER_BEGUN_MAX:
             del self._never_begun[next(iter(self._never_begun))]
-        self._report_unsent(submission.rail, submission.reference)
+        self._report_unsent(submission.rail, submission.reference, submission.epoch)
 
     async def _poll(self, poll: Poll, place: int, permitted: Permitted) -> None:
         first = self._never_begun.get(poll.reference)
-        if first is not None:
-            if await first(place, poll.reference) is not False:
-                self._asking -= 1
-                self._waits_no_more(place)
-                self._report_unsent(poll.rail, poll.reference)
-                return
-            self._never_begun.pop(poll.reference, None)
+        if first is not None and await self._reported_again(poll, *first, place):
+            self._asking -= 1
+            self._waits_no_more(place)
+            return
         named = (poll.rail, poll.reference)
         await self._ask(named, place, permitted, "poll", lambda rail: rail.poll(poll.reference, poll.cause))
+
+    async def _reported_again(self, poll: Poll, first: Permitted, epoch: int, place: int) -> bool:
+        """Answer a poll of what was not sent, of which the report may have been lost; return whether that holds."""
+        if await first(place, poll.reference) is False:
+            self._never_begun.pop(poll.reference, None)
+            return False
+        self._report_unsent(poll.rail, poll.reference, epoch)
+        return True
 
     async def _ask(
         self, named: tuple[str, str], place: int, permitted: Permitted, how: How, ask: Asking, tenant: str = ""
@@ -387,10 +392,11 @@ class Outward:
         finally:
             self._call_ended(lane)
 
-    def _report_unsent(self, rail: str, reference: str) -> None:
+    def _report_unsent(self, rail: str, reference: str, epoch: int) -> None:
         """Report that nothing was sent under a reference; it says nothing of the rail's health."""
         self._instruments.count("rail_calls", {"rail": rail, "outcome": "not_sent"})
-        self._report_outcome(RailOutcome(rail, reference, OutcomeStatus.NOT_ACCEPTED, reason="not_sent"), UNSENT)
+        outcome = RailOutcome(rail, reference, OutcomeStatus.NOT_ACCEPTED, reason="not_sent")
+        self._report_outcome(outcome, f"{UNSENT}/{epoch}")
 
     def _report_rail(self, outcome: RailOutcome, how: str, seconds: float = 0.0) -> None:
         self.board.heard(outcome, how, seconds, anyio.current_time())

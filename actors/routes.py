@@ -20,7 +20,7 @@ from zentra.runtime.intents.vocabulary import Fact, State
 from zentra.runtime.messages import Due
 from zentra.runtime.rails import routing
 
-__all__ = ["AGAIN_SECONDS", "route", "try_next_rail", "word_against"]
+__all__ = ["AGAIN_SECONDS", "looks_again_at", "route", "try_next_rail", "word_against"]
 
 AGAIN_SECONDS: Final = 2.0
 _NOTHING: Final[Mapping[str, str]] = {}
@@ -53,6 +53,15 @@ def try_next_rail(tick: Tick, at: Input, tx: Transaction, corridor: routing.Corr
         return False
     _start(tick, at, tx, corridor, choice, fact)
     return True
+
+
+def looks_again_at(tick: Tick, tx: Transaction, corridor: routing.Corridor) -> datetime | None:
+    """Return when a rail is looked for again for what no attempt has sent; None where that is of no use, or has lasted
+    as long as it may."""
+    until = (tx.routing_at or tx.at) + timedelta(seconds=corridor.wait_seconds)
+    if _chosen(tick, tx, corridor).reason != routing.NO_RAIL_NOW or max(tick.now, tx.at) >= until:
+        return None
+    return min(until, tick.now + timedelta(seconds=AGAIN_SECONDS))
 
 
 def _chosen(tick: Tick, tx: Transaction, corridor: routing.Corridor) -> routing.Choice:
@@ -98,6 +107,7 @@ def _start(
         reason=choice.reason,
         version=corridor.version or UNSET,
         weighed=_weighed(tick, tx, corridor, choice) if corridor.version or tick.standings else UNSET,
+        unsent=True if tx.attempts and tx.attempts[-1].unsent else UNSET,
     )
     tick.move(tx, fact, facts, at, actor="svc_routes")
     tx.resubmitted = False

@@ -379,13 +379,13 @@ class Tick:
     def submit(self, tx: Transaction, partition: int, *, first: bool) -> None:
         """Ask for the latest attempt to be sent to its rail, once it is committed as started."""
         attempt, command = tx.attempts[-1], tx.command
-        settings = self.configuration.rails[attempt.rail]
         self.chosen[attempt.rail] += 1
         self.submissions.append(Submission(
             tx.tenant, attempt.rail, attempt.reference, command.amount, command.currency, command.destination,
             command.metadata.get("sandbox_scenario"), tx.trace, tx.tracestate, tx.sequence, first,
+            self.batch.epochs.get(partition, 0),
         ))  # fmt: skip
-        self.rearm(tx, partition, self.now + timedelta(seconds=settings.poll_after_seconds))
+        self.rearm(tx, partition, self.now + timedelta(0, self.configuration.rails[attempt.rail].poll_after_seconds))
 
     def resting(self, rail: str) -> str:
         """Return why nothing new may be sent to a rail now, draining or maintenance; "" where it may."""

@@ -38,7 +38,8 @@ STAGES: Final = ("policy", "ledger", "route", "callback", "command", "webhook", 
 
 
 UNSENT: Final = "unsent"
-"""What the cause of a report begins with where the worker itself says that a first submission was not sent."""
+"""What the cause of a report begins with where the worker itself says that a first submission was not sent; the epoch
+of its partition follows: as long as that is in force nobody else can have submitted it either."""
 
 
 class Opening(Struct, frozen=True, gc=False, array_like=True):

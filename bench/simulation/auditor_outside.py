@@ -65,6 +65,7 @@ class AuditedRails:
         self._asked: defaultdict[str, int] = defaultdict(int)
         self._paid: dict[str, str] = {}  # by intent: the reference that was paid
         self._heard: defaultdict[str, set[Heard]] = defaultdict(set)
+        self._unsent: set[str] = set()  # references that a worker has told of that it sent nothing under them
 
     def asked(self, submission: Submission, history: History | None, settings: RailSettings | None) -> None:
         """Follow a call to a rail: it needs an attempt that was committed as started."""
@@ -81,6 +82,8 @@ class AuditedRails:
         told = (submission.minor, submission.currency, submission.destination)
         if told != (history.amount, history.currency, history.command["destination"]):
             raise Violation("A", f"{where} to pay {told}")
+        if history.attempts[number - 1].unsent:
+            raise Violation("O", f"{where}, of which its records say that nothing was sent")
         self._asked[reference] += 1
         if self._asked[reference] > 1 and settings is not None and not settings.idempotent_references:
             raise Violation("O", f"{where} once more, and each time is a payment of its own")
@@ -98,6 +101,8 @@ class AuditedRails:
 
     def said(self, outcome: RailOutcome) -> None:
         """Follow a report on its way to a worker."""
+        if (outcome.status, outcome.reason, outcome.event_id) == ("not_accepted", "not_sent", None):
+            self._unsent.add(outcome.reference)
         if outcome.status in _FINAL:
             word = Heard(outcome.rail, str(outcome.status), outcome.minor, outcome.currency, outcome.trust)
             self._heard[outcome.reference].add(word)
@@ -110,6 +115,8 @@ class AuditedRails:
             words = self._words(before.rail, before.reference)
             if not any(heard.status == "not_accepted" and not heard.claim for heard in words):
                 raise Violation("N", f"{where} leaves rail {before.rail}, whose outcome is unknown")
+            if before.unsent and (before.reference not in self._unsent or self._asked[before.reference]):
+                raise Violation("N", f"{where} says that nothing was sent to rail {before.rail}, and it was asked")
             if self._paid.get(history.id) == before.reference:
                 raise Violation("N", f"{where} leaves rail {before.rail}, which has paid")
         elif record.event == "provider.callback" and facts["trust"] == "operator":

@@ -48,9 +48,8 @@ class AuditedRoutes:
         weighed = {row["rail"]: row for row in facts.get("weighed", ())}
         if corridor.version and list(weighed) != [route.rail for route in corridor.routes]:
             raise Violation("R", f"{where} does not say what it weighed: {sorted(weighed)}")
-        tried = [attempt.rail for attempt in history.attempts]
-        if record.event != "provider.awaited":
-            tried.pop()
+        before = history.attempts if record.event == "provider.awaited" else history.attempts[:-1]
+        tried = [attempt.rail for attempt in before if not attempt.unsent]
         words = facts["considered"]
         if words.keys() != {*tried, *(route.rail for route in _routes(corridor))}:
             raise Violation("R", f"{where} has words for {sorted(words)}, {tried} were tried before")

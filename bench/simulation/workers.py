@@ -121,6 +121,9 @@ class SimulatedOutward(Outward):
             self._firsts.discard(effect.reference)
             if begins is None:
                 self._never_begins(effect, permitted)
+        first = None if asks else self._never_begun.get(effect.reference)
+        if isinstance(effect, Poll) and begins and first is not None:
+            begins = not await self._reported_again(effect, *first, self._place(effect))
         if not begins:
             return
         rail = simulation.rails[effect.rail]

@@ -182,6 +182,9 @@ class Routed(Struct, frozen=True, gc=False, tag_field="kind", tag="routed"):
     reason: str = ""
     version: int | UnsetType = UNSET  # of the routing document; left out where the corridor is of none
     weighed: tuple[Weighed, ...] | UnsetType = UNSET
+    unsent: bool | UnsetType = (
+        UNSET  # nothing was sent under the attempt before this one, so its rail counts as not asked
+    )
 
 
 class Unrouted(Struct, frozen=True, gc=False, tag_field="kind", tag="unrouted"):

@@ -78,6 +78,7 @@ class Attempt(Struct, frozen=True, gc=False):
     said: tuple[str, ...] = ()  # every distinct word of the rail that was recorded: see `word_of`
     claims: tuple[str, ...] = ()  # words that were said in its name, and do not decide
     claimed_at: datetime | None = None  # when the last of them was recorded
+    unsent: bool = False  # nothing was sent under its reference, and nothing ever will be
 
 
 class Transition(Struct, frozen=True, gc=False):
@@ -343,7 +344,9 @@ def _absorb_routed(tx: Transaction, facts: f.Routed, topic: str) -> None:
     for attempt in tx.attempts:
         # only a rail that did not accept is left, whether or not its corridor names it by now
         word = "not_accepted" if attempt.status == "started" else attempt.status
-        known.append(msgspec.structs.replace(attempt, status=words.get(attempt.rail, word)))
+        unsent = attempt.unsent or (attempt.number == facts.attempt - 1 and facts.unsent is True)
+        word = word if unsent else words.get(attempt.rail, word)
+        known.append(msgspec.structs.replace(attempt, status=word, unsent=unsent))
     tx.attempts = (*known, Attempt(facts.attempt, facts.rail, facts.reference, tx.at))
     tx.heard, tx.resubmitted = "", None
 
@@ -369,7 +372,7 @@ def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
                 claims, claimed_at = claims if word in claims else (*claims, word), tx.at
             attempt = Attempt(
                 attempt.number, attempt.rail, attempt.reference, attempt.at, status, events, facts.repeats, words,
-                claims, claimed_at,
+                claims, claimed_at, attempt.unsent,
             )  # fmt: skip
         changed.append(attempt)
     tx.attempts = tuple(changed)
