@@ -345,9 +345,8 @@ def test_that_nothing_was_sent_decides_whatever_is_known_of_a_second_submission(
         fleet.report(outcome(intent, "not_found", trust="polled", minor=None, currency=None), f"poll/{reference}/1")
         fleet.run_until_idle()
     told = f"{cause.format(epoch_of(fleet, intent) - ago)}/{reference}/9"
-    said = {"event": told, "trust": "none"} if callback else {"trust": "direct"}
-    unsent = outcome(intent, "not_accepted", reason="not_sent", minor=None, currency=None, **said)
-    fleet.report(unsent, told)
+    unsent = outcome(intent, "not_accepted", reason="not_sent", minor=None, currency=None)
+    fleet.report(structs.replace(unsent, event_id=told, trust="none") if callback else unsent, told)
     fleet.run_until_idle()
     assert money(fleet) == HELD
     assert [a.unsent for a in fleet.transaction(intent).attempts] == ([True, False] if counts else [False])

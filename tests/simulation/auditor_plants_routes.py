@@ -104,6 +104,11 @@ def an_intent_that_waits_for_a_rail_that_can_be_asked(tape: Tape) -> None:
     weigh(tape, "stranded", "provider.awaited", "gamma", word="not_needed")
 
 
+@plant("N")
+def a_rail_that_was_asked_and_of_which_a_record_says_that_nothing_was_sent(tape: Tape) -> None:
+    tape.rewrite("left", "provider.failover", {"unsent": True})
+
+
 @plant("R")
 def an_intent_that_waits_longer_than_its_corridor_says(tape: Tape) -> None:
     put_corridors(tape, "zz", wait_seconds=4)
