@@ -3,6 +3,7 @@
 An intent whose corridor has rails, but none that can be asked now (circuits are open, rails are in maintenance or
 full), waits: a record says so once, and it looks again every AGAIN_SECONDS. After the corridor's time it gives up, and
 since nothing was sent the hold is released. A rail that did not accept is left only for one that can be asked at once.
+Where no rail is left, the record of the refusal or of the release says what was known of each.
 
 Every decision keeps what it was made by, so it can be made again from its record."""
 
@@ -33,7 +34,7 @@ def route(tick: Tick, at: Input, event: Due) -> None:
         return
     corridor = routing.find_corridor(tick.configuration.corridors.get(tx.tenant, ()), tx.command)
     if corridor is None:
-        _give_up(tick, at, tx, "no_corridor")
+        ledgering.release(tick, at, tx, Fact.UNROUTABLE, "no_corridor", actor="svc_routes")
         return
     choice = _chosen(tick, tx, corridor)
     if choice.rail is not None:
@@ -43,25 +44,35 @@ def route(tick: Tick, at: Input, event: Due) -> None:
     if choice.reason == routing.NO_RAIL_NOW and max(tick.now, tx.at) < until:
         _wait(tick, at, tx, corridor, choice, until)
     else:
-        _give_up(tick, at, tx, choice.reason)
+        unchosen = _unchosen(tick, tx, corridor, choice)
+        ledgering.release(tick, at, tx, Fact.UNROUTABLE, choice.reason, actor="svc_routes", unchosen=unchosen)
 
 
-def try_next_rail(tick: Tick, at: Input, tx: Transaction, corridor: routing.Corridor, fact: Fact) -> bool:
-    """Start an attempt on the next rail of the corridor; return whether there is one that can be asked now."""
+def try_next_rail(tick: Tick, at: Input, tx: Transaction) -> f.Unchosen | None:
+    """Start an attempt on the next rail after one that did not accept; where none can be asked now, return why."""
+    corridor = routing.find_corridor(tick.configuration.corridors.get(tx.tenant, ()), tx.command)
+    if corridor is None:
+        return f.Unchosen("", "no_corridor", {one.rail: one.status for one in tx.attempts})
     choice = _chosen(tick, tx, corridor)
-    if choice.rail is None:
-        return False
-    _start(tick, at, tx, corridor, choice, fact)
-    return True
-
-
-def looks_again_at(tick: Tick, tx: Transaction, corridor: routing.Corridor) -> datetime | None:
-    """Return when a rail is looked for again for what no attempt has sent; None where that is of no use, or has lasted
-    as long as it may."""
-    until = (tx.routing_at or tx.at) + timedelta(seconds=corridor.wait_seconds)
-    if _chosen(tick, tx, corridor).reason != routing.NO_RAIL_NOW or max(tick.now, tx.at) >= until:
+    if choice.rail is not None:
+        _start(tick, at, tx, corridor, choice, Fact.FAILED_OVER)
         return None
-    return min(until, tick.now + timedelta(seconds=AGAIN_SECONDS))
+    return _unchosen(tick, tx, corridor, choice)
+
+
+def _unchosen(tick: Tick, tx: Transaction, corridor: routing.Corridor, choice: routing.Choice) -> f.Unchosen:
+    weighed = _weighed(tick, tx, corridor, choice)
+    return f.Unchosen(corridor.name, choice.reason, choice.considered, corridor.version or UNSET, weighed)
+
+
+def looks_again_at(tick: Tick, tx: Transaction, reason: str) -> datetime | None:
+    """Return when a rail is looked for again for what no attempt has sent, `reason` being why none is asked now; None
+    where that is of no use, or has lasted as long as it may."""
+    corridor = routing.find_corridor(tick.configuration.corridors.get(tx.tenant, ()), tx.command)
+    if corridor is None or reason != routing.NO_RAIL_NOW:
+        return None
+    until = (tx.routing_at or tx.at) + timedelta(seconds=corridor.wait_seconds)
+    return None if max(tick.now, tx.at) >= until else min(until, tick.now + timedelta(seconds=AGAIN_SECONDS))
 
 
 def _chosen(tick: Tick, tx: Transaction, corridor: routing.Corridor) -> routing.Choice:
@@ -125,10 +136,6 @@ def _wait(
         return
     tx.retry_at = min(until, tick.now + timedelta(seconds=AGAIN_SECONDS))
     tick.rearm(tx, at.partition, tx.retry_at)
-
-
-def _give_up(tick: Tick, at: Input, tx: Transaction, reason: str) -> None:
-    ledgering.release(tick, at, tx, Fact.UNROUTABLE, reason, actor="svc_routes")
 
 
 def _weighed(tick: Tick, tx: Transaction, corridor: routing.Corridor, choice: routing.Choice) -> tuple[f.Weighed, ...]:

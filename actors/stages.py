@@ -21,6 +21,7 @@ from zentra.runtime.intents.vocabulary import SETTLED, Fact, IntentKind, State, 
 from zentra.runtime.messages import DeliverySettled, Due, LeafDue, TimerFired
 from zentra.runtime.partitions import log_key
 from zentra.runtime.policy import DEFAULT_RULES, Judging, VelocityKey, decide, is_plain, velocity_keys
+from zentra.runtime.rails import routing
 from zentra.runtime.reviews import asks_of, standing
 
 __all__ = ["HANDLERS", "LEAF_WAITS", "REGISTERED_TIMER", "close", "due", "fire"]
@@ -100,7 +101,10 @@ def ledger(tick: Tick, at: Input, event: Due) -> None:
         ledgering.post(tick, at, tx)
     elif tx.state is State.REFUSED:
         attempt = tx.attempts[-1]
-        ledgering.release(tick, at, tx, Fact.RELEASED, f"rail {attempt.rail}: {attempt.status}", actor="svc_ledger")
+        reason = f"rail {attempt.rail}: {attempt.status}"
+        if tx.unchosen == routing.NO_RAIL_NOW:
+            reason = f"{reason}, {routing.NO_RAIL_NOW}"
+        ledgering.release(tick, at, tx, Fact.RELEASED, reason, actor="svc_ledger")
 
 
 # What each kind of intent begins with once the policy has let it pass.

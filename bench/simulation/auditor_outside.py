@@ -82,8 +82,6 @@ class AuditedRails:
         told = (submission.minor, submission.currency, submission.destination)
         if told != (history.amount, history.currency, history.command["destination"]):
             raise Violation("A", f"{where} to pay {told}")
-        if history.attempts[number - 1].unsent:
-            raise Violation("O", f"{where}, of which its records say that nothing was sent")
         self._asked[reference] += 1
         if self._asked[reference] > 1 and settings is not None and not settings.idempotent_references:
             raise Violation("O", f"{where} once more, and each time is a payment of its own")
@@ -129,15 +127,15 @@ class AuditedRails:
             if word not in self._heard[facts["reference"]]:
                 raise Violation("N", f"{where} tells of what the rail has not said: {word}")
 
-    def finish(self, history: History, ignored: Collection[tuple[str, str, str]]) -> None:
-        """Object where the end of an intent is not what its rails have said; what was `ignored`, by reference, status
-        and trust, no intent has taken up."""
+    def finish(self, history: History, ignored: Collection[tuple[str, str, str, str]]) -> None:
+        """Object where the end of an intent is not what its rails have said; what was `ignored`, by rail, reference,
+        status and trust, no intent has taken up."""
         contradicted, named, claims = False, set(), False
         for number, attempt in enumerate(history.attempts, 1):
             heard = [
                 word
                 for word in self._words(attempt.rail, attempt.reference)
-                if (attempt.reference, word.status, word.trust) not in ignored
+                if (attempt.rail, attempt.reference, word.status, word.trust) not in ignored
             ]
             words = {
                 word.status

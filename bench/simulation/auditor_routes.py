@@ -114,11 +114,16 @@ class AuditedRoutes:
             return
         if corridor is None:
             raise Violation("R", f"{where} finds no rail of no corridor")
-        due = {self._word(route, (), configuration, history.command, now) for route in _routes(corridor)}
+        words = {route.rail: self._word(route, (), configuration, history.command, now) for route in _routes(corridor)}
+        due = set(words.values())
         if reason == "no_rail_now" and history.moment < _since(history) + timedelta(seconds=corridor.wait_seconds):
             raise Violation("T", f"{where} gives up before its time")
         if reason == "no_rail_left" and due & {"free", "draining", "maintenance"}:
             raise Violation("R", f"{where} gives up, and its rails are {sorted(due)}")
+        told = record.facts.get("unchosen", {}).get("considered", {})
+        for rail, word in words.items():
+            if told.get(rail) != word and not (word == "free" and told.get(rail) in _BY_HEALTH):
+                raise Violation("R", f"{where} says {told.get(rail)} of rail {rail}, which is {word}")
 
 
 def _resting(operation: RailOperation | None, now: datetime) -> str:

@@ -33,6 +33,7 @@ __all__ = [
     "ReviewTerms",
     "Routed",
     "Seen",
+    "Unchosen",
     "Unrouted",
     "VelocityUse",
     "Weighed",
@@ -146,6 +147,7 @@ class Booked(Struct, frozen=True, gc=False, tag_field="kind", tag="booked"):
     fees: FeesCharged | UnsetType = UNSET  # with the first entries of an intent that pays some
     priced: Priced | UnsetType = UNSET  # of a conversion
     approved_by: str | UnsetType = UNSET  # who let a reversal take the payee below its limit
+    unchosen: "Unchosen | UnsetType" = UNSET  # of a release because no rail could be asked
 
 
 class Refused(Struct, frozen=True, gc=False, tag_field="kind", tag="refused"):
@@ -198,6 +200,16 @@ class Unrouted(Struct, frozen=True, gc=False, tag_field="kind", tag="unrouted"):
     weighed: tuple[Weighed, ...] | UnsetType = UNSET
 
 
+class Unchosen(Struct, frozen=True, gc=False):
+    """Why no rail was asked, at all or after one that did not accept: what is known of each, as in a decision for one."""
+
+    corridor: str
+    reason: str
+    considered: dict[str, str]
+    version: int | UnsetType = UNSET
+    weighed: tuple[Weighed, ...] | UnsetType = UNSET
+
+
 class Reported(Struct, frozen=True, gc=False, tag_field="kind", tag="reported"):
     """What a rail said, and how far it can be trusted."""
 
@@ -214,6 +226,7 @@ class Reported(Struct, frozen=True, gc=False, tag_field="kind", tag="reported"):
     reason: str | None = None
     repeats: int = 0  # how often this outcome had been reported before
     said: str | None = None  # the words of this report, where `status` keeps what is known of the attempt
+    unchosen: Unchosen | UnsetType = UNSET  # where the intent fails because of it, and no other rail was asked
 
 
 class Decided(Struct, frozen=True, gc=False, tag_field="kind", tag="decided"):
@@ -282,6 +295,8 @@ class Delivered(Struct, frozen=True, gc=False, tag_field="kind", tag="delivery")
     error: str | None = None
     body_digest: str = ""
     signature: str = ""
+    reason: str | UnsetType = UNSET  # of an endpoint that was disabled or enabled: `asked`
+    by: str | UnsetType = UNSET  # who has asked for it
 
 
 class Closed(Struct, frozen=True, gc=False, tag_field="kind", tag="closed"):

@@ -115,6 +115,7 @@ class Fact(StrEnum):
     ROUTE_AWAITED = "route_awaited"
     RAIL_CLAIMED = "rail_claimed"
     ENDPOINT_DISABLED = "endpoint_disabled"
+    ENDPOINT_ENABLED = "endpoint_enabled"
 
 
 class Effect(StrEnum):
@@ -171,6 +172,7 @@ class Topic(StrEnum):
     HOLD_VOIDED = "hold.voided"
     HOLD_EXPIRED = "hold.expired"
     ENDPOINT_DISABLED = "webhook.endpoint_disabled"
+    ENDPOINT_ENABLED = "webhook.endpoint_enabled"
 
 
 class AccountType(StrEnum):

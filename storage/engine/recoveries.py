@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from zentra.runtime.webhooks.delivery import ENDPOINT_DISABLED, UNTOLD
+from zentra.runtime.webhooks.delivery import OF_ENDPOINTS, UNTOLD
 from zentra.runtime.webhooks.recovery import (
     PAGE_DELIVERIES_MAX,
     PAGE_EVENTS_MAX,
@@ -147,7 +147,7 @@ async def _missed(connection: Connection, recovery: Recovery, intents: Collectio
         return {}
     rows = await connection.fetch(
         _MISSED, sorted(intents), recovery.tenant, recovery.endpoint, recovery.since, recovery.before,
-        [f"{word}%" for word in UNTOLD], ENDPOINT_DISABLED,
+        [f"{word}%" for word in UNTOLD], list(OF_ENDPOINTS),
     )  # fmt: skip
     return {row[0]: tuple(row[1]) for row in rows}
 
@@ -215,7 +215,7 @@ _MISSED: Final = """
 select t.intent, array_agg(t.sequence order by t.sequence)
 from transitions t
 where t.intent = any($1::uuid[]) and t.tenant = $2 and t.at >= $4 and t.at < $5
-    and (t.event not like all($6::text[]) or t.event = $7)
+    and (t.event not like all($6::text[]) or t.event = any($7::text[]))
     and not exists (
         select from deliveries d
         where d.intent = t.intent and d.tenant = $2 and d.endpoint = $3 and d.sequence = t.sequence)

@@ -28,7 +28,7 @@ from tests.mutations.seeds import Found
 
 __all__ = ["INTENTS", "SEEDS", "Broken", "Verdict", "baseline", "copied", "plant", "prove", "run_tests", "simulated"]
 
-SEEDS: Final = 200
+SEEDS: Final = 250
 INTENTS: Final = 60
 TESTS_SECONDS_MAX: Final = 400.0
 SEEDS_SECONDS_MAX: Final = 400.0

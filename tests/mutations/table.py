@@ -11,6 +11,7 @@ from tests.mutations.holds import HOLD_MUTATIONS
 from tests.mutations.mutation import Edit, Mutation
 from tests.mutations.people import PEOPLE_MUTATIONS
 from tests.mutations.policies import POLICY_MUTATIONS
+from tests.mutations.routes import ROUTE_MUTATIONS
 
 __all__ = ["MUTATIONS"]
 
@@ -318,7 +319,7 @@ MUTATIONS: Final = (
     Mutation(
         "second-answer-believed", '"not accepted" counts although it may answer a repeated submission', "N",
         (Edit(_OUTCOMES,
-              'if not cause.startswith("submit/"):',
+              'if not cause.startswith(("submit/", "unsent/")):',
               "if cause:"),),
         (f"{_OUTCOME_TESTS}test_not_accepted_decides_unless_it_may_answer_a_second_submission",),
     ),
@@ -435,6 +436,7 @@ MUTATIONS: Final = (
     ),
     *CALLBACK_MUTATIONS,
     *HOLD_MUTATIONS,
+    *ROUTE_MUTATIONS,
     *PEOPLE_MUTATIONS,
     *POLICY_MUTATIONS,
     # Evidence and webhooks --------------------------------------------------------------------------------------------
