@@ -152,8 +152,7 @@ async def _build(
     partitions = await store.partitions()
     rules = make_rules(settings, partitions)
     memory = Memory(await store.configuration(), rules.partition_of)
-    policy = AddressPolicy(allow_private=settings.private_addresses)
-    webhooks = webhook_policy_of(settings)
+    policy, webhooks = AddressPolicy(allow_private=settings.private_addresses), webhook_policy_of(settings)
     secrets, rails_now = RailSecrets(settings.secret_bytes()), lambda: memory.configuration.rails
     rails, sender = open_ways_out(
         policy, webhooks, rails_now, opened, secrets=secrets, spans=spans, instruments=instruments

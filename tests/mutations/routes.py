@@ -200,7 +200,7 @@ ROUTE_MUTATIONS: Final = (
     Mutation(
         "rail-secret-plain", "a rail is stored as it was given, and its secrets with it", "M",
         (Edit(_SECRETS, "        rail = secrets.sealed(rail, known)\n", "        secrets.sealed(rail, known)\n"),
-         Edit("storage/administration.py", "not (settings.secret or settings.secrets)", "settings")),
+         Edit("storage/rails.py", "not (settings.secret or settings.secrets)", "settings")),
         (f"{_SECRET_TESTS}test_what_is_in_the_row_does_not_hold_the_secret",),
         _GATEWAY,
     ),
