@@ -201,7 +201,7 @@ class Unrouted(Struct, frozen=True, gc=False, tag_field="kind", tag="unrouted"):
 
 
 class Unchosen(Struct, frozen=True, gc=False):
-    """Why no rail was asked, at all or after one that did not accept: what is known of each, as in a decision for one."""
+    """Why no rail was asked, at all or after one that did not accept: what is known of each, as where one is."""
 
     corridor: str
     reason: str

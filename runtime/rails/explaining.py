@@ -61,7 +61,7 @@ class CorridorShown(Struct, frozen=True):
 class RouteDecision(Struct, frozen=True):
     """One decision. `same` says whether it comes out the same again, null where its version is not known; `until` is
     the end of the time that is waited for a rail. The event `provider.callback` is that of a rail which did not accept,
-    after which no other one could be asked, `ledger.released` that of an intent for which none could be asked at all."""
+    after which no other one could be asked, `ledger.released` that of an intent for which none could be at all."""
 
     sequence: int
     at: str

@@ -160,6 +160,7 @@ ROUTE_MUTATIONS: Final = (
         "given-up-unexplained", "the release for want of a rail does not say what was known of each", "R",
         (Edit("actors/ledgering.py", "f.Booked(entries, reason, unchosen=unchosen)", "f.Booked(entries, reason)"),),
         (f"{_ROUTE_TESTS}test_that_no_rail_is_left_is_recorded_with_each_and_why",),
+        "hardly any of its intents is given up for want of a rail",
     ),
     Mutation(
         "alternatives-unrecorded", "a decision does not say why the other rails were not asked", "R",
