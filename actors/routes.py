@@ -48,13 +48,15 @@ def route(tick: Tick, at: Input, event: Due) -> None:
         ledgering.release(tick, at, tx, Fact.UNROUTABLE, choice.reason, actor="svc_routes", unchosen=unchosen)
 
 
-def try_next_rail(tick: Tick, at: Input, tx: Transaction) -> f.Unchosen | None:
-    """Start an attempt on the next rail after one that did not accept; where none can be asked now, return why."""
+def try_next_rail(tick: Tick, at: Input, tx: Transaction, told: f.Reported, cause: str) -> f.Unchosen | None:
+    """Start an attempt on the next rail after one that did not accept, and record before it what that one has `told`;
+    where none can be asked now, return why."""
     corridor = routing.find_corridor(tick.configuration.corridors.get(tx.tenant, ()), tx.command)
     if corridor is None:
         return f.Unchosen("", "no_corridor", {one.rail: one.status for one in tx.attempts})
     choice = _chosen(tick, tx, corridor)
     if choice.rail is not None:
+        tick.move(tx, Fact.RAIL_NOTED, told, at, actor="svc_routes", cause=cause)
         _start(tick, at, tx, corridor, choice, Fact.FAILED_OVER)
         return None
     return _unchosen(tick, tx, corridor, choice)

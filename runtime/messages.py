@@ -28,6 +28,7 @@ __all__ = [
     "Opening",
     "RailReported",
     "TimerFired",
+    "callback_cause",
     "decode_frame",
     "decode_load",
     "encode_frame",
@@ -63,6 +64,11 @@ class RailReported(Struct, frozen=True, gc=False, array_like=True, tag="rail"):
 
     outcome: RailOutcome
     cause: str
+
+
+def callback_cause(event_id: str) -> str:
+    """Return what a callback is called as the cause of records: partners choose their ids, and none is ours."""
+    return f"callback/{event_id}"
 
 
 class CommandGiven(Struct, frozen=True, gc=False, array_like=True, tag="command"):

@@ -70,6 +70,8 @@ class Attempt(Struct):
     said: set[str] = msgspec.field(default_factory=set)
     callbacks: set[str] = msgspec.field(default_factory=set)
     unsent: bool = False  # nothing was sent: its rail may be asked as if it never had been
+    deadline: datetime | None = None
+    words: set[str] = msgspec.field(default_factory=set)  # all that was recorded of it, whoever said so
 
 
 _decode = msgspec.json.Decoder(Record).decode
@@ -372,7 +374,8 @@ class History:
                 raise Violation("O", f"{where} starts attempt {facts['attempt']} as {facts['reference']}")
             if facts.get("unsent"):
                 self.attempts[-1].unsent = True
-            self.attempts.append(Attempt(facts["rail"], facts["reference"]))
+            deadline = datetime.fromisoformat(facts["deadline"])
+            self.attempts.append(Attempt(facts["rail"], facts["reference"], deadline=deadline))
             return
         if record.event == "provider.awaited":
             return
@@ -384,7 +387,13 @@ class History:
             raise Violation("I", f"{where} records callback {facts['event_id']} once more")
         attempt.callbacks |= {facts["event_id"]} - {None}
         self.by_operator |= facts["trust"] == "operator"
-        if facts["trust"] in ("direct", "polled", "body_signed", "operator"):
+        attempt.words.add(said)
+        if said in ("succeeded", "declined", "not_accepted") and facts["trust"] in (
+            "direct",
+            "polled",
+            "body_signed",
+            "operator",
+        ):
             attempt.said.add(said)
         if self.state == self.before:
             return

@@ -227,6 +227,9 @@ class Reported(Struct, frozen=True, gc=False, tag_field="kind", tag="reported"):
     repeats: int = 0  # how often this outcome had been reported before
     said: str | None = None  # the words of this report, where `status` keeps what is known of the attempt
     unchosen: Unchosen | UnsetType = UNSET  # where the intent fails because of it, and no other rail was asked
+    ruled: str | UnsetType = (
+        UNSET  # "claims", "waits": where that does not follow from what it says and whose word it is
+    )
 
 
 class Decided(Struct, frozen=True, gc=False, tag_field="kind", tag="decided"):

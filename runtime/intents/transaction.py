@@ -20,7 +20,7 @@ from zentra.runtime.intents.terms import HoldTerms
 from zentra.runtime.intents.vocabulary import COMPOSED, PARTS, SETTLED, Fact, State
 from zentra.runtime.ledger.holds import Hold, folded, given_back
 from zentra.runtime.moments import timestamp
-from zentra.runtime.rails.ruling import DECIDES
+from zentra.runtime.rails.ruling import DECIDES, ENDS, Ruling
 from zentra.runtime.reviews import EXPIRES_AFTER, Desk, known_digest
 
 __all__ = [
@@ -78,6 +78,8 @@ class Attempt(Struct, frozen=True, gc=False):
     said: tuple[str, ...] = ()  # every distinct word of the rail that was recorded: see `word_of`
     claims: tuple[str, ...] = ()  # words that were said in its name, and do not decide
     claimed_at: datetime | None = None  # when the last of them was recorded
+    doubted: bool = False  # it had not accepted; then it was said to have the payment, and has not answered that
+    waits: f.Reported | None = None  # that it was not paid, to be done when rails that were left have answered
     unsent: bool = False  # nothing was sent under its reference, and nothing ever will be
 
 
@@ -152,6 +154,13 @@ class Transaction(Struct, kw_only=True, gc=False):
     def review(self) -> Desk:
         """Return the open review; one that was opened without terms has those of then."""
         return self.desk or Desk((self.referred_at or self.at) + EXPIRES_AFTER)
+
+    @property
+    def unanswered(self) -> tuple[Attempt, ...]:
+        """Return the attempts that were left and may have been paid after all, as far as their rails have said."""
+        if len(self.attempts) < 2:
+            return ()
+        return tuple([one for one in self.attempts[:-1] if one.doubted])
 
     @property
     def attempt(self) -> Attempt | None:
@@ -356,12 +365,15 @@ def _absorb_unrouted(tx: Transaction, facts: f.Unrouted, topic: str) -> None:
     tx.awaits_rail = True
 
 
+_UNPAID: Final = frozenset({"declined", "not_accepted", "not_found"})
+
+
 def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
     changed = []
     for attempt in tx.attempts:
         if attempt.number == facts.attempt:
             # A rail that takes back itself that it had not accepted may have paid: nothing is released after that.
-            said, decides = facts.said or facts.status, facts.trust in DECIDES
+            said, decides = facts.said or facts.status, facts.trust in DECIDES and facts.ruled != Ruling.CLAIMS
             broken = attempt.status == "not_accepted" and said == "succeeded" and decides
             status = "contradicted" if broken else facts.status
             events = attempt.event_ids if facts.event_id is None else (*attempt.event_ids, facts.event_id)
@@ -370,10 +382,18 @@ def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
             if decides:
                 words = words if word in words else (*words, word)
             else:
-                claims, claimed_at = claims if word in claims else (*claims, word), tx.at
+                claims = claims if word in claims else (*claims, word)
+                claimed_at = tx.at if said in ENDS else claimed_at
+            doubted = attempt.doubted
+            if attempt.status == "not_accepted":
+                if said not in _UNPAID:
+                    doubted, claimed_at = not broken, tx.at
+                elif decides:
+                    doubted = False
             attempt = Attempt(
                 attempt.number, attempt.rail, attempt.reference, attempt.at, status, events, facts.repeats, words,
-                claims, claimed_at, attempt.unsent,
+                claims, claimed_at, doubted, facts if facts.ruled == Ruling.WAITS else attempt.waits,
+                attempt.unsent,
             )  # fmt: skip
         changed.append(attempt)
     tx.attempts = tuple(changed)

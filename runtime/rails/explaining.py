@@ -77,7 +77,9 @@ class RouteDecision(Struct, frozen=True):
 
 
 class AttemptShown(Struct, frozen=True):
-    """An attempt: when it was committed as started, the last word of its rail, and when that was recorded."""
+    """An attempt: when it was committed as started, what is known of it, and when that was recorded.
+
+    `trust`, `reason`, `event_id` and `digest` (of the raw bytes) are of the report that is known by."""
 
     attempt: int
     rail: str
@@ -87,6 +89,10 @@ class AttemptShown(Struct, frozen=True):
     outcome: str
     ended_at: str | None = None
     reports: int = 0
+    trust: str | None = None
+    reason: str | None = None
+    event_id: str | None = None
+    digest: str | None = None
 
 
 class RouteShown(Struct, frozen=True):
@@ -128,7 +134,8 @@ def explain_route(records: Sequence[bytes], documents: Mapping[int, Any]) -> Rou
 
 
 def _left(attempt: AttemptShown, facts: f.Routed | f.Unrouted | f.Unchosen, at: str) -> AttemptShown:
-    """Return an attempt as the decision for another one tells of it: what the rail said has no record of its own."""
+    """Return an attempt as the decision for another one tells of it: what its rail said has no record of its own
+    in histories of before."""
     outcome = attempt.outcome
     if isinstance(facts, f.Routed) and facts.unsent is True and attempt.attempt == facts.attempt - 1:
         outcome = _UNSENT
@@ -138,7 +145,12 @@ def _left(attempt: AttemptShown, facts: f.Routed | f.Unrouted | f.Unchosen, at: 
 
 
 def _told(attempt: AttemptShown, facts: f.Reported, at: str) -> AttemptShown:
-    return msgspec.structs.replace(attempt, outcome=facts.status, ended_at=at, reports=attempt.reports + 1)
+    if facts.status == attempt.outcome:
+        return msgspec.structs.replace(attempt, reports=attempt.reports + 1)
+    return msgspec.structs.replace(
+        attempt, outcome=facts.status, ended_at=at, reports=attempt.reports + 1, trust=facts.trust,
+        reason=facts.reason, event_id=facts.event_id, digest=facts.digest,
+    )  # fmt: skip
 
 
 def _decision(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -83,6 +84,30 @@ def a_second_call_to_a_rail_that_pays_each_time(tape: Tape) -> None:
     tape.put_before(at, "asked", submission)
 
 
+@plant("N")
+def a_second_call_to_a_rail_after_the_deadline(tape: Tape) -> None:
+    at, submission = asked_of(tape, "happy")
+
+    def much_later(auditor: Auditor) -> None:
+        attempt = auditor.histories[tape.names["happy"]].attempts[0]
+        assert attempt.deadline is not None
+        auditor.rails.now = attempt.deadline + timedelta(seconds=1)
+
+    tape.put_before(at + 1, "asked", submission)
+    tape.put_before(at + 1, "then", much_later)
+
+
+@plant("N")
+def a_second_call_to_a_rail_beside_the_case_about_it(tape: Tape) -> None:
+    at, submission = asked_of(tape, "happy")
+
+    def a_person_is_asked(auditor: Auditor) -> None:
+        auditor.histories[tape.names["happy"]].cases["a" * 32] = "provider_outcome_unknown"
+
+    tape.put_before(at + 1, "asked", submission)
+    tape.put_before(at + 1, "then", a_person_is_asked)
+
+
 @plant("O")
 def a_payment_that_nobody_asked_for(tape: Tape) -> None:
     tape.put_before(0, "paid", "alpha", reference_of(tape, "happy"), 125_000)
@@ -144,6 +169,12 @@ def a_second_rail_while_nothing_is_known_of_the_first(tape: Tape) -> None:
 def a_second_rail_after_the_first_has_paid(tape: Tape) -> None:
     at, submission = asked_of(tape, "left")
     tape.put_before(at + 1, "paid", submission.rail, submission.reference, submission.minor)
+
+
+@plant("N")
+def a_second_rail_because_of_a_refusal_that_may_be_of_a_second_submission(tape: Tape) -> None:
+    at, submission = asked_of(tape, "left")
+    tape.put_before(at + 1, "asked", submission)
 
 
 @plant("N")
