@@ -64,7 +64,8 @@ class AuditedCallbacks:
         for name, outcome in self._taken.items():
             if name not in claimed and (outcome.rail, outcome.reference) not in told:
                 raise Violation("T", f"callback {name[1]} of {outcome.rail} for {outcome.reference} is forgotten")
-            self._recorded(outcome, histories)
+            if name in claimed:
+                self._recorded(outcome, histories)
         for history in histories.values():
             if history.id in self._strange and "provider_contradiction" not in history.opened:
                 raise Violation("I", f"{history.id} has no case of a word that nobody knows, after its end")

@@ -101,5 +101,5 @@ PLANTED = [
 @pytest.mark.parametrize(("target", "planted"), [row[1:] for row in PLANTED], ids=[row[0] for row in PLANTED])
 async def test_a_rule_that_is_another_is_noticed(monkeypatch: pytest.MonkeyPatch, target: str, planted: Any) -> None:
     monkeypatch.setattr(target, planted)
-    played = await permutations_on_twin(11, 200)
+    played = await permutations_on_twin(11, 600)
     assert played.wrong != []

@@ -116,6 +116,8 @@ def a_word_that_nobody_knows_after_the_end_without_a_case(tape: Tape) -> None:
         auditor.callbacks._strange.add(history.id)
         auditor.callbacks.finish(tape.fleet.store, {history.id: history}, auditor.desk.claimed, tape.now)
 
+    tape.add("then", finished)
+
 
 @plant("T")
 def a_word_of_another_rail_without_a_case(tape: Tape) -> None:

@@ -161,8 +161,19 @@ def say(tape: Tape, at: int, who: str, status: str, **changes: Any) -> None:
 
 
 @plant("N")
+def a_record_of_a_refusal_that_no_rail_has_said(tape: Tape) -> None:
+    silence(tape, "left")
+
+
+@plant("N")
 def a_second_rail_while_nothing_is_known_of_the_first(tape: Tape) -> None:
     silence(tape, "left")
+    say(tape, asked_of(tape, "left")[0] + 1, "left", "unknown", minor=None, currency=None)
+    writes = tape.at("left", "provider.failover")
+    at = next(i for i, t in enumerate(writes.transitions) if tape._is(t, "left", "provider.failover"))
+    facts = {"said": "unknown", "status": "started", "minor": None, "currency": None, "trust": "direct"}
+    told = writes.transitions[at - 1] = tape._sealed(writes.transitions[at - 1], facts, {})
+    writes.transitions[at] = tape._sealed(writes.transitions[at], {}, {}, after=told.hash)
 
 
 @plant("N")
@@ -226,7 +237,8 @@ def an_attempt_under_the_reference_of_another(tape: Tape) -> None:
 @plant("I")
 def a_callback_that_is_recorded_twice(tape: Tape) -> None:
     rows = tape.fleet.store.rows.transitions[tape.names["twice"]]
-    first, again = [row for row in rows if row.event == "provider.callback"][:2]
+    told = [row for row in rows if row.event == "provider.callback"]
+    first, again = [row for row in told if json.loads(row.record)["facts"]["event_id"] is not None][:2]
     facts = {"event_id": json.loads(first.record)["facts"]["event_id"]}
     writes = tape.commit(lambda writes: again in writes.transitions)
     writes.transitions[writes.transitions.index(again)] = tape._sealed(again, facts, {})
