@@ -7,6 +7,7 @@ attempt closes the case that asked for it. Nothing is submitted again that a per
 from datetime import datetime, timedelta
 from typing import Final
 
+from zentra.actors import routes
 from zentra.actors.limits import wait_max
 from zentra.actors.tick import Input, Poll, Tick
 from zentra.runtime.intents import facts as f
@@ -20,6 +21,7 @@ __all__ = ["UNKNOWN_OUTCOME", "ask_now", "end_case", "look_after", "submit_again
 UNKNOWN_OUTCOME: Final = frozenset({"provider_outcome_unknown", "rail_unknown"})
 """The kinds of cases that an answer of the rail closes."""
 _CONTRADICTION: Final = "provider_contradiction"
+_SUBMITTED_AGAIN: Final = ("", "no_capacity")  # what may be said of a rail that is asked again: that many wait for it
 _UNSET_UP: Final = timedelta(minutes=5)  # between two looks at a rail that is not set up any more
 
 
@@ -109,9 +111,11 @@ def submit_again(tick: Tick, at: Input, tx: Transaction, attempt: Attempt) -> No
     if tick.now >= attempt.at + timedelta(seconds=settings.deadline_seconds - _call_seconds_max(settings)):
         return
     if tick.now >= attempt.at + timedelta(seconds=settings.not_found_lies_seconds):
-        if not tick.resting(attempt.rail):
+        if routes.word_against(tick, attempt.rail) in _SUBMITTED_AGAIN:
             tx.resubmitted = True
-        tick.submit(tx, at.partition, first=False)
+            tick.submit(tx, at.partition, first=False)
+        else:  # it is not asked a second time; polls go on
+            tick.rearm(tx, at.partition, tick.now + timedelta(seconds=settings.poll_after_seconds))
 
 
 def _call_seconds_max(settings: RailSettings) -> float:

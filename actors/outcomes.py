@@ -17,7 +17,7 @@ from zentra.actors.tick import Input, Tick
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.transaction import Attempt, Transaction, word_of
 from zentra.runtime.intents.vocabulary import Fact, State
-from zentra.runtime.messages import RailReported
+from zentra.runtime.messages import UNSENT, RailReported
 from zentra.runtime.rails import routing
 from zentra.runtime.rails.port import UNRECOGNISED, OutcomeStatus, RailOutcome, Trust
 from zentra.runtime.rails.ruling import KNOWN, Known, Ruling, Said, asks_the_rail, belied, decides, rule
@@ -25,6 +25,7 @@ from zentra.runtime.rails.ruling import KNOWN, Known, Ruling, Said, asks_the_rai
 __all__ = ["callback"]
 
 WORDS_AGAIN_MAX: Final = 100  # callbacks of one attempt that are recorded; past it only one that says something new is
+UNSENT_MAX: Final = 8  # attempts under which nothing was sent, past which the rail has not accepted like any other
 CLAIMS_MAX: Final = 8  # distinct words of one attempt that do not decide; past it only a status that nobody has named
 
 _FACTS: Final = {
@@ -64,12 +65,23 @@ def report(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
     if status is OutcomeStatus.NOT_FOUND and outcome.event_id is None and not attempt.doubted:
         asking.submit_again(tick, at, tx, attempt)
         return
-    if outcome.trust == "direct" and _may_be_of_second(tick, tx, attempt, outcome):
+    unsent = _was_not_sent(tick, at, outcome, cause)
+    if outcome.trust == "direct" and not unsent and _may_be_of_second(tick, tx, attempt, outcome):
         return  # it answers a second submission and says nothing of the first; the timer goes on polling
     took = status is OutcomeStatus.PENDING and latest and tx.state is State.SUBMITTED
     gone = status is OutcomeStatus.NOT_FOUND and _may_be_believed(tick, attempt)
     if status.final or took or gone or outcome.event_id is not None or _differs(tx, outcome):
-        _apply(tick, at, tx, attempt, outcome, cause)
+        _apply(tick, at, tx, attempt, outcome, cause, unsent=unsent)
+
+
+def _was_not_sent(tick: Tick, at: Input, outcome: RailOutcome, cause: str) -> bool:
+    """Return whether a worker says itself that it did not send a first submission, and has held the partition ever
+    since: then nobody else can have sent another, whatever was asked for."""
+    how, _, rest = cause.partition("/")
+    epoch = tick.batch.epochs.get(at.partition)
+    if outcome.status is not OutcomeStatus.NOT_ACCEPTED or outcome.event_id is not None:
+        return False
+    return how == UNSENT and rest.partition("/")[0] == str(epoch)
 
 
 def _may_be_believed(tick: Tick, attempt: Attempt) -> bool:
@@ -105,9 +117,11 @@ def _may_be_of_second(tick: Tick, tx: Transaction, attempt: Attempt, outcome: Ra
     return tick.now >= attempt.at + timedelta(seconds=max(polled, settings.not_found_lies_seconds))
 
 
-def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: RailOutcome, cause: str) -> None:
+def _apply(
+    tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: RailOutcome, cause: str, *, unsent: bool = False
+) -> None:
     status = outcome.status
-    second = status is OutcomeStatus.NOT_ACCEPTED and _may_be_of_second(tick, tx, attempt, outcome)
+    second = not unsent and status is OutcomeStatus.NOT_ACCEPTED and _may_be_of_second(tick, tx, attempt, outcome)
     strange = outcome.event_id is not None and outcome.reason == UNRECOGNISED
     said = Said(status, outcome.trust, _differs(tx, outcome), second, strange)
     ruling = rule(said, _known(tx, attempt))
@@ -135,7 +149,7 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
     )
     if ruling not in KNOWN:
         if ruling is Ruling.FAILS_OVER:
-            unchosen = _fail_over(tick, at, tx, facts, cause)
+            unchosen = _fail_over(tick, at, tx, facts, cause, unsent=unsent)
             if unchosen is None:
                 return
             facts = msgspec.structs.replace(facts, unchosen=unchosen)
@@ -235,16 +249,26 @@ def _already_noted(attempt: Attempt, outcome: RailOutcome, said: Said) -> bool:
     return word in words or (not said.differs and any(one.startswith(f"{outcome.status}/") for one in attempt.said))
 
 
-def _fail_over(tick: Tick, at: Input, tx: Transaction, told: f.Reported, cause: str) -> f.Unchosen | None:
+def _fail_over(
+    tick: Tick, at: Input, tx: Transaction, told: f.Reported, cause: str, *, unsent: bool
+) -> f.Unchosen | None:
     """Start the next rail of the corridor after one that did not accept; where there is none, return why.
 
     The case of the rail that has answered is closed first: the next rail has its own. What was `told` is recorded
-    before the switch that it leads to."""
+    before the switch that it leads to.
+
+    Where nothing was sent, that may be the same rail; and where none can be asked now, the intent waits for one as long
+    as it would have in routing. The worker tells again what it did not send when the rail is to be asked."""
     asking.end_case(tick, at, tx, asking.UNKNOWN_OUTCOME, "answered", cause)
     rejected = tx.attempts[-1]
-    marked = msgspec.structs.replace(rejected, status="not_accepted")
+    unsent = unsent and sum(attempt.unsent for attempt in tx.attempts) < UNSENT_MAX
+    marked = msgspec.structs.replace(rejected, status="not_accepted", unsent=unsent)
     tx.attempts = (*tx.attempts[:-1], marked)
     unchosen = routes.try_next_rail(tick, at, tx, told, cause)
     if unchosen is not None:
         tx.attempts = (*tx.attempts[:-1], rejected)
+        again_at = routes.looks_again_at(tick, tx, unchosen.reason) if unsent else None
+        if again_at is not None:
+            tick.rearm(tx, at.partition, again_at)
+            return None
     return unchosen

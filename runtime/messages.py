@@ -15,6 +15,7 @@ from zentra.runtime.webhooks.standard import AttemptResult
 
 __all__ = [
     "STAGES",
+    "UNSENT",
     "AttemptReported",
     "CommandGiven",
     "DeliveryDue",
@@ -35,6 +36,11 @@ __all__ = [
 ]
 
 STAGES: Final = ("policy", "ledger", "route", "callback", "command", "webhook", "sync", "evidence", "log")
+
+
+UNSENT: Final = "unsent"
+"""What the cause of a report begins with where the worker itself says that a first submission was not sent; the epoch
+of its partition follows: as long as that is in force nobody else can have submitted it either."""
 
 
 class Opening(Struct, frozen=True, gc=False, array_like=True):

@@ -69,6 +69,7 @@ class Attempt(Struct):
     reference: str
     said: set[str] = msgspec.field(default_factory=set)
     callbacks: set[str] = msgspec.field(default_factory=set)
+    unsent: bool = False  # nothing was sent: its rail may be asked as if it never had been
     deadline: datetime | None = None
     words: set[str] = msgspec.field(default_factory=set)  # all that was recorded of it, whoever said so
 
@@ -371,6 +372,8 @@ class History:
             number = len(self.attempts) + 1
             if (facts["attempt"], facts["reference"]) != (number, f"{self.id}{number:02d}"):
                 raise Violation("O", f"{where} starts attempt {facts['attempt']} as {facts['reference']}")
+            if facts.get("unsent"):
+                self.attempts[-1].unsent = True
             deadline = datetime.fromisoformat(facts["deadline"])
             self.attempts.append(Attempt(facts["rail"], facts["reference"], deadline=deadline))
             return

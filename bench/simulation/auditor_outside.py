@@ -66,6 +66,7 @@ class AuditedRails:
         self._asked: defaultdict[str, int] = defaultdict(int)
         self._paid: dict[str, str] = {}  # by intent: the reference that was paid
         self._heard: defaultdict[str, set[Heard]] = defaultdict(set)
+        self._unsent: set[str] = set()  # references that a worker has told of that it sent nothing under them
         self._before: dict[str, frozenset[Heard]] = {}  # what had been heard when a reference was asked for again
         self.now: datetime | None = None  # of the last commit: it is later by now
 
@@ -112,6 +113,8 @@ class AuditedRails:
 
     def said(self, outcome: RailOutcome) -> None:
         """Follow a report on its way to a worker."""
+        if (outcome.status, outcome.reason, outcome.event_id) == ("not_accepted", "not_sent", None):
+            self._unsent.add(outcome.reference)
         if outcome.status in (*_FINAL, "pending", "unknown") or outcome.event_id is not None:
             word = Heard(outcome.rail, str(outcome.status), outcome.minor, outcome.currency, outcome.trust)
             self._heard[outcome.reference].add(word)
@@ -124,6 +127,8 @@ class AuditedRails:
             words = self._words(before.rail, before.reference)
             if not any(heard.status == "not_accepted" and not heard.claim for heard in words):
                 raise Violation("N", f"{where} leaves rail {before.rail}, whose outcome is unknown")
+            if before.unsent and (before.reference not in self._unsent or self._asked[before.reference]):
+                raise Violation("N", f"{where} says that nothing was sent to rail {before.rail}, and it was asked")
             if "pending" in before.words:
                 raise Violation("N", f"{where} leaves rail {before.rail}, which had taken the payment")
             second = self._before.get(before.reference)

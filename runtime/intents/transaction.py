@@ -80,6 +80,7 @@ class Attempt(Struct, frozen=True, gc=False):
     claimed_at: datetime | None = None  # when the last of them was recorded
     doubted: bool = False  # it had not accepted; then it was said to have the payment, and has not answered that
     waits: f.Reported | None = None  # that it was not paid, to be done when rails that were left have answered
+    unsent: bool = False  # nothing was sent under its reference, and nothing ever will be
 
 
 class Transition(Struct, frozen=True, gc=False):
@@ -353,7 +354,9 @@ def _absorb_routed(tx: Transaction, facts: f.Routed, topic: str) -> None:
     for attempt in tx.attempts:
         # only a rail that did not accept is left, whether or not its corridor names it by now
         word = "not_accepted" if attempt.status == "started" else attempt.status
-        known.append(msgspec.structs.replace(attempt, status=words.get(attempt.rail, word)))
+        unsent = attempt.unsent or (attempt.number == facts.attempt - 1 and facts.unsent is True)
+        word = word if unsent else words.get(attempt.rail, word)
+        known.append(msgspec.structs.replace(attempt, status=word, unsent=unsent))
     tx.attempts = (*known, Attempt(facts.attempt, facts.rail, facts.reference, tx.at))
     tx.heard, tx.resubmitted = "", None
 
@@ -390,6 +393,7 @@ def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
             attempt = Attempt(
                 attempt.number, attempt.rail, attempt.reference, attempt.at, status, events, facts.repeats, words,
                 claims, claimed_at, doubted, facts if facts.ruled == Ruling.WAITS else attempt.waits,
+                attempt.unsent,
             )  # fmt: skip
         changed.append(attempt)
     tx.attempts = tuple(changed)

@@ -125,6 +125,7 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     tracestate: str = ""
     sequence: int = 0  # of the record that asks for it: the span that the call follows from
     first: bool = False  # nothing was ever asked under this reference before
+    epoch: int = 0  # of the lease of its partition when it was committed
 
 
 class Backoff(msgspec.Struct, frozen=True):

@@ -331,6 +331,48 @@ def test_not_accepted_decides_unless_it_may_answer_a_second_submission(
     assert [a.rail for a in fleet.transaction(intent).attempts] == (["alpha", "beta"] if counts else ["alpha"])
 
 
+# fmt: off
+UNSENT = [
+    # of the epoch, a callback, the worker     counts
+    ("unsent/{}", 0, False,  "same",           True),
+    ("unsent/{}", 0, False,  "forgetful",      True),   # nobody else has submitted it either
+    ("unsent/{}", 0, False,  "resubmitted",    True),   # nothing was sent, whatever was asked for
+    ("unsent/{}", 1, False,  "resubmitted",    False),  # somebody else had the partition, and may have sent it
+    ("unsent/{}", 1, False,  "forgetful",      False),
+    ("submit/{}", 0, False,  "forgetful",      False),
+    ("unsent/{}", 0, True,   "same",           False),  # a partner may name its callback anything
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("cause", "ago", "callback", "worker", "counts"), UNSENT)
+def test_that_nothing_was_sent_decides_whatever_is_known_of_a_second_submission(
+    make_fleet: MakeFleet, cause: str, ago: int, callback: bool, worker: str, counts: bool
+) -> None:
+    fleet = make_fleet()
+    fleet.effects_lost = True
+    intent = fleet.submit(transfer())
+    fleet.run_until_idle()
+    fleet.now += timedelta(seconds=5)
+    memory, reference = fleet.workers[0].engine.memory, f"{intent}01"
+    if worker == "forgetful":
+        memory.distrust()
+    elif worker == "resubmitted":
+        fleet.report(outcome(intent, "not_found", trust="polled", minor=None, currency=None), f"poll/{reference}/1")
+        fleet.run_until_idle()
+    told = f"{cause.format(epoch_of(fleet, intent) - ago)}/{reference}/9"
+    unsent = outcome(intent, "not_accepted", reason="not_sent", minor=None, currency=None)
+    fleet.report(structs.replace(unsent, event_id=told, trust="none") if callback else unsent, told)
+    fleet.run_until_idle()
+    assert money(fleet) == HELD
+    assert [a.unsent for a in fleet.transaction(intent).attempts] == ([True, False] if counts else [False])
+
+
+def epoch_of(fleet: Fleet, intent: str) -> int:
+    """Return the epoch of the partition of an intent."""
+    return fleet.workers[0].leases[fleet.partition_of(intent)].epoch
+
+
 def test_a_submission_that_was_lost_is_sent_again_under_the_same_reference_and_paid_once(
     make_fleet: MakeFleet,
 ) -> None:
