@@ -115,8 +115,8 @@ class DeliverySettled(Struct, frozen=True, gc=False, array_like=True, tag="settl
 
 
 class LeafDue(Struct, frozen=True, gc=False, array_like=True, tag="leaf"):
-    """A packet was sealed: its leaf belongs into the tenant's log. One that is handed over `again` is there already, unless
-    the frame that brought it was lost."""
+    """A packet was sealed: its leaf belongs into the tenant's log. One that is handed over `again` is there already,
+    unless the frame that brought it was lost."""
 
     tenant: str
     intent: str
