@@ -274,7 +274,7 @@ class Tick:
         return known is not None and known.begun
 
     def is_logged(self, leaf: LeafDue) -> bool:
-        """Return whether a leaf is in its log. The store refuses a second: it is asked then, or if a leaf comes again."""
+        """Return whether a leaf is in its log. The store refuses a second; it is asked then, or if one comes again."""
         if leaf.data in self._met:
             return True
         self._met.add(leaf.data)
