@@ -32,6 +32,7 @@ _FACTS: Final = {
     Ruling.CLAIMS: Fact.RAIL_CLAIMED,
     Ruling.REPEATS: Fact.RAIL_REPEATED,
     Ruling.CONTRADICTS: Fact.RAIL_CONTRADICTED,
+    Ruling.CLEARS: Fact.RAIL_CLEARED,
 }
 
 
@@ -86,16 +87,21 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
         outcome.currency is not None and outcome.currency != command.currency
     )
     said = Said(status, outcome.trust, differs)
-    ruling = rule(said, _known(tx, attempt))
+    known = _known(tx, attempt)
+    ruling = rule(said, known)
     if ruling in KNOWN:
         if _already_recorded(attempt, outcome, ruling):
             return
         if ruling is Ruling.CONTRADICTS:
             asking.end_case(tick, at, tx, asking.UNKNOWN_OUTCOME, "superseded", cause)
+            if known.open and status != OutcomeStatus.SUCCEEDED:
+                asking.open_doubt(tick, at, tx)  # where it waits for another rail, that one is to be looked at
     else:
         if ruling is Ruling.FAILS_OVER and _failed_over(tick, at, tx, cause):
             return
         _settle_cases(tick, at, tx, attempt, outcome, cause)
+        if known.doubted:
+            asking.open_doubt(tick, at, tx)  # two rails may have paid, whatever somebody has made of that before
     facts = f.Reported(
         rail=outcome.rail,
         attempt=attempt.number,
@@ -153,7 +159,7 @@ def _settle_cases(
             "rail": outcome.rail, "reference": outcome.reference, "attempt": str(attempt.number),
             "claimed": ", ".join(sorted(claimed)), "said": str(outcome.status), "trust": outcome.trust,
         }  # fmt: skip
-        tick.open_case(tx, "provider_contradiction", detail, at)
+        tick.open_case(tx, "provider_contradiction", detail, at, attempt)
 
 
 def _already_recorded(attempt: Attempt, outcome: RailOutcome, ruling: Ruling) -> bool:

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from zentra.actors.commands import CaseResolution
+from zentra.actors.resolving import CaseResolution
 from zentra.actors.tick import derived_id
 from zentra.gateway.production import assert_production, nats_tls
 from zentra.gateway.settings import Settings

@@ -116,6 +116,9 @@ class AuditedRails:
             given = commands.get(record.cause)
             if given is None or given.kind != "resolve_case" or given.principal != record.actor:
                 raise Violation("N", f"{where} is an operator's word that nobody gave")
+            about = history.about.get(msgspec.json.decode(given.body)["case"], len(history.attempts))
+            if facts["attempt"] != about:
+                raise Violation("N", f"{where} is a word on attempt {about}, and taken for one on {facts['attempt']}")
         elif record.event == "provider.callback":
             minor = None if facts["minor"] is None else int(facts["minor"])
             word = Heard(facts["rail"], facts["said"] or facts["status"], minor, facts["currency"], facts["trust"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from zentra.actors.commands import CaseResolution
+from zentra.actors.resolving import CaseResolution
 from zentra.gateway.doors.commands import CommandDoor, Order
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission

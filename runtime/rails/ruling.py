@@ -8,6 +8,8 @@ The invariants kept here:
 - The first outcome that decides is final. Whatever says otherwise, before or after, trusted or not, is a contradiction
   and moves nothing. "Declined" and "not accepted" say the same of the money: it was not paid.
 - Another rail is tried only where nobody has ever said that this one took the payment.
+- An attempt that nobody knows the end of although another one has settled the intent may still end as not paid; that it
+  was paid is a contradiction.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class Ruling(StrEnum):
     CLAIMS = "claims"  # recorded, and the rail is asked
     REPEATS = "repeats"  # what is known already
     CONTRADICTS = "contradicts"  # recorded beside what is known; a case
+    CLEARS = "clears"  # it was not paid, and the money is where another attempt has put it
 
 
 class Said(NamedTuple):
@@ -56,6 +59,7 @@ class Known(NamedTuple):
 KNOWN: Final = frozenset({Ruling.REPEATS, Ruling.CONTRADICTS, Ruling.CLAIMS})
 """Rulings that leave the attempt as it was."""
 
+_STARTED: Final = "started"
 _PAID: Final = OutcomeStatus.SUCCEEDED
 _DECLINED: Final = OutcomeStatus.DECLINED
 _REFUSED: Final = OutcomeStatus.NOT_ACCEPTED
@@ -74,7 +78,9 @@ def rule(said: Said, known: Known) -> Ruling:
         return Ruling.CONTRADICTS
     if status == known.status or (status in _UNPAID and known.status in _UNPAID):
         return Ruling.REPEATS
-    if not known.open:
+    if not known.open and known.status == _STARTED and status in _UNPAID:
+        return Ruling.CLEARS if said.trust in DECIDES else Ruling.CLAIMS
+    if not known.open or known.status != _STARTED:
         return Ruling.CONTRADICTS
     if said.trust not in DECIDES:
         return Ruling.CLAIMS

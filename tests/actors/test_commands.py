@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tests.actors.world import MakeFleet, balances, last_facts, outcome, transfer, verdict
-from zentra.actors.commands import CaseResolution
+from zentra.actors.resolving import CaseResolution
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents.vocabulary import IntentKind, State
 from zentra.runtime.messages import CommandGiven
