@@ -1,4 +1,5 @@
-"""Commands on what exists: cancel, reverse, capture or void a hold, decide a review, resolve a case, replay a delivery.
+"""Commands on what exists: cancel, reverse, capture or void a hold, decide a review, resolve a case, replay a delivery,
+tell of what was done to an endpoint.
 
 A command was committed as a fact before it came here and is answered by one outcome row, accepted or refused with a
 code. It acts at most once: what it did is part of the fold of its object."""
@@ -9,7 +10,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Struct
 
-from zentra.actors import holding, journaling, ledgering, recovering, resolving, reviewing, webhooks
+from zentra.actors import holding, journaling, ledgering, monitoring, recovering, resolving, reviewing, webhooks
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.errors import Refusal
 from zentra.runtime.intents import facts as f
@@ -18,6 +19,7 @@ from zentra.runtime.intents.vocabulary import Fact, IntentKind, State
 from zentra.runtime.ledger.book import Objection
 from zentra.runtime.ledger.money import parse_minor
 from zentra.runtime.messages import CommandGiven
+from zentra.runtime.webhooks.delivery import TELL_OF_ENDPOINT, EndpointSwitched
 
 __all__ = ["COMMAND_CODES", "ON_TRANSACTION", "Reversal", "command"]
 
@@ -96,6 +98,19 @@ def _reverse(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str
     return "done"
 
 
+def _tell_of_endpoint(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str:
+    """Tell of an endpoint that somebody disabled or enabled: it was done in the commit of the command."""
+    body = msgspec.json.decode(event.body, type=EndpointSwitched)
+    facts = f.Delivered(
+        body.delivery, body.endpoint, body.event, body.attempts, body.status_code, body.error, reason="asked",
+        by=event.principal,
+    )  # fmt: skip
+    fact = Fact.ENDPOINT_ENABLED if body.enabled else Fact.ENDPOINT_DISABLED
+    tick.move(tx, fact, facts, at, actor=event.principal, cause=event.command)
+    monitoring.seal_later(tick, tx, at)  # the other endpoints hear of it
+    return "done"
+
+
 COMMAND_CODES: Final[Mapping[str, tuple[str, ...]]] = {
     "cancel": ("not_cancellable", "permission_denied"),
     "reverse": (
@@ -107,6 +122,7 @@ COMMAND_CODES: Final[Mapping[str, tuple[str, ...]]] = {
     "resolve_case": resolving.RESOLUTION_CODES,
     "replay_delivery": ("delivery_under_way",),
     "recover_deliveries": recovering.RECOVERY_CODES,
+    TELL_OF_ENDPOINT: (),
     "capture_hold": holding.CAPTURE_CODES,
     "void_hold": holding.VOID_CODES,
 }  # fmt: skip
@@ -118,4 +134,5 @@ ON_TRANSACTION: Final[Mapping[str, Callable[[Tick, Input, CommandGiven, Transact
     **reviewing.ON_REVIEW,
     "capture_hold": holding.capture,
     "void_hold": holding.void,
+    TELL_OF_ENDPOINT: _tell_of_endpoint,
 }

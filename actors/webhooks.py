@@ -20,7 +20,15 @@ from zentra.runtime.ledger.holds import Hold
 from zentra.runtime.messages import AttemptReported, DeliveryDue
 from zentra.runtime.partitions import lane_key
 from zentra.runtime.ports import Endpoint, EndpointDisabled
-from zentra.runtime.webhooks.delivery import ENDPOINT_DISABLED, Delivery, DeliveryFact, DeliveryState, is_told, move
+from zentra.runtime.webhooks.delivery import (
+    ENDPOINT_DISABLED,
+    OF_ENDPOINTS,
+    Delivery,
+    DeliveryFact,
+    DeliveryState,
+    is_told,
+    move,
+)
 from zentra.runtime.webhooks.standard import (
     BODY_BYTES_MAX,
     OURS,
@@ -83,14 +91,14 @@ def _delivery_id(intent: str, sequence: int, endpoint: str) -> str:
 def _body(tx: Transaction, transition: Transition | Told, mode: str = "full") -> bytes:
     """Return the bytes that every endpoint of a mode gets for this transition, on each try."""
     data = _data(tx, transition)
+    if transition.event in OF_ENDPOINTS:
+        data["endpoint"] = _switched(transition)
     if mode != THIN:
         full: dict[str, Any] = {**data, "metadata": tx.command.metadata}
         if tx.tracestate:
             full["tracestate"] = tx.tracestate
         if tx.hold is not None:
             full["hold"] = _hold(tx, tx.hold)
-        if transition.event == ENDPOINT_DISABLED:
-            full["endpoint"] = _disabled(transition)
         body = _encoded(transition, full)
         if len(body) <= BODY_BYTES_MAX:
             return body
@@ -120,10 +128,13 @@ def _data(tx: Transaction, transition: Transition | Told) -> dict[str, Any]:
     }
 
 
-def _disabled(transition: Transition | Told) -> dict[str, Any]:
-    """Return which endpoint was disabled, why, and what it answered to which delivery."""
+def _switched(transition: Transition | Told) -> dict[str, Any]:
+    """Return which endpoint was disabled or enabled, why, who has asked for it where somebody has, and what it last
+    answered to which delivery."""
     facts = msgspec.json.decode(transition.record)["facts"]
     told = {name: facts.get(name) for name in ("delivery", "event", "attempts", "status_code", "error")}
+    if "by" in facts:
+        return {"id": facts["endpoint"], "reason": facts["reason"], "by": facts["by"], **told}
     return {"id": facts["endpoint"], "reason": GONE if told["status_code"] == 410 else FAILING, **told}
 
 

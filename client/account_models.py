@@ -6,6 +6,8 @@ from datetime import datetime
 
 from msgspec import Struct, field
 
+from zentra.client.models import Page
+
 __all__ = [
     "AccountChange",
     "AccountChanged",
@@ -88,16 +90,21 @@ class AccountMonitor(Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
-class Figures(Struct, frozen=True, kw_only=True):
-    """The figures of an account at one moment, and the counters that they come from."""
+class RunningBalance(Struct, frozen=True, kw_only=True):
+    """The figures after an entry."""
 
     posted: int
     pending: int
     available: int
+
+
+class Figures(RunningBalance, frozen=True, kw_only=True):
+    """The figures of an account at one moment, and the counters that they come from."""
+
     counters: dict[str, int] = {}
 
 
-class BalanceAt(Struct, frozen=True, kw_only=True):
+class BalanceAt(Figures, frozen=True, kw_only=True):
     """The balance of an account as all entries before `at` leave it; `final` says that none can come before it."""
 
     account_id: str
@@ -106,18 +113,6 @@ class BalanceAt(Struct, frozen=True, kw_only=True):
     by: str
     final: bool
     entries: int
-    posted: int
-    pending: int
-    available: int
-    counters: dict[str, int] = {}
-
-
-class RunningBalance(Struct, frozen=True, kw_only=True):
-    """The figures after an entry."""
-
-    posted: int
-    pending: int
-    available: int
 
 
 class StatementLine(Struct, frozen=True, kw_only=True):
@@ -138,7 +133,7 @@ class StatementLine(Struct, frozen=True, kw_only=True):
     balance: RunningBalance
 
 
-class StatementPage(Struct, frozen=True, kw_only=True):
+class StatementPage(Page[StatementLine], frozen=True, kw_only=True):
     """A page of a statement; opening, closing and interval are the same on all pages."""
 
     account_id: str
@@ -148,9 +143,6 @@ class StatementPage(Struct, frozen=True, kw_only=True):
     to: datetime
     opening: Figures
     closing: Figures
-    data: tuple[StatementLine, ...]
-    has_more: bool = False
-    next_cursor: str | None = None
 
 
 class Book(Struct, frozen=True, kw_only=True):
@@ -162,25 +154,18 @@ class Book(Struct, frozen=True, kw_only=True):
     created_at: datetime | None = None
 
 
-class ChartNode(Struct, frozen=True, kw_only=True):
+class ChartNode(Figures, frozen=True, kw_only=True):
     """A node of the chart of accounts in one currency: sums of the accounts at it and below, credits positive."""
 
     node: str
     currency: str
     accounts: int
     deeper: bool
-    posted: int
-    pending: int
-    available: int
-    counters: dict[str, int] = {}
 
 
-class ChartPage(Struct, frozen=True, kw_only=True):
+class ChartPage(Page[ChartNode], frozen=True, kw_only=True):
     """Nodes of the chart in order of their names."""
 
     book: str
     prefix: str
     depth: int
-    data: tuple[ChartNode, ...]
-    has_more: bool = False
-    next_cursor: str | None = None

@@ -30,7 +30,6 @@ from zentra.client.models import (
     Quote,
     Version,
 )
-from zentra.client.policies import BacktestReport, Explanation, PolicyVersion
 from zentra.client.terms import Time, spelled
 
 __all__ = [
@@ -39,13 +38,10 @@ __all__ = [
     "Filters",
     "PageCall",
     "Time",
-    "backtest_policy",
     "cancel_intent",
     "capture_hold",
     "create_intent",
     "create_intents",
-    "draft_policy",
-    "explain_intent",
     "get_case",
     "get_command",
     "get_error",
@@ -53,7 +49,6 @@ __all__ = [
     "get_fee_schedule",
     "get_hold",
     "get_intent",
-    "get_policy",
     "get_version",
     "list_cases",
     "list_deliveries",
@@ -61,9 +56,7 @@ __all__ = [
     "list_fee_schedules",
     "list_holds",
     "list_intents",
-    "list_policies",
     "look_seconds",
-    "move_policy",
     "pages",
     "put_fee_schedule",
     "quote",
@@ -96,10 +89,6 @@ _holds: Final = json_of(Page[Hold])
 _cases: Final = json_of(Page[Case])
 _denials: Final = json_of(Page[Denial])
 _deliveries: Final = json_of(Page[Delivery])
-_policy: Final = json_of(PolicyVersion)
-_policies: Final = json_of(Page[PolicyVersion])
-_report: Final = json_of(BacktestReport)
-_explanations: Final = json_of(Page[Explanation])
 _quote: Final = json_of(Quote)
 _fee_schedule: Final = json_of(FeeSchedule)
 _fee_schedules: Final = json_of(Page[FeeSchedule])
@@ -298,45 +287,6 @@ def put_fee_schedule(rules: Sequence[Mapping[str, object]], idempotency_key: str
     """Put fees in force."""
     body = {"rules": [dict(rule) for rule in rules]}
     return body_call(_fee_schedule, "fee-schedules", body=body, idempotency_key=idempotency_key)
-
-
-# Policies.
-
-
-def draft_policy(
-    document: Mapping[str, object], note: str | None, idempotency_key: str | None
-) -> Call[PolicyVersion]:  # fmt: skip
-    """Write the next version."""
-    return body_call(_policy, "policies", body={"document": document, "note": note}, idempotency_key=idempotency_key)
-
-
-def list_policies(page_size: int | None) -> PageCall[PolicyVersion]:
-    """List versions, the newest first."""
-    return pages(_policies, "policies", page_size=page_size, filters={})
-
-
-def get_policy(version: int) -> Call[PolicyVersion]:
-    """Look at a version."""
-    return get_call(_policy, "policies", str(version))
-
-
-def move_policy(
-    version: int, step: Literal["validate", "promote", "rollback"], idempotency_key: str | None
-) -> Call[PolicyVersion]:  # fmt: skip
-    """Take a version one step on."""
-    return body_call(_policy, "policies", str(version), step, body={}, idempotency_key=idempotency_key)
-
-
-def backtest_policy(version: int, since: Time | None, until: Time | None, limit: int | None) -> Call[BacktestReport]:
-    """Ask a version about the past."""
-    times = {name: None if at is None else spelled(at) for name, at in (("from", since), ("to", until))}
-    body = {**times, "limit": limit}
-    return body_call(_report, "policies", str(version), "backtest", body=body, idempotency_key=None)
-
-
-def explain_intent(id: str) -> PageCall[Explanation]:
-    """Ask why an intent was decided on as it was."""
-    return pages(_explanations, "runtime", "intents", id, "decisions", page_size=None, filters={})
 
 
 # What people decide.

@@ -65,6 +65,7 @@ class Code(StrEnum):
     ACCOUNT_EXISTS = "account_exists"
     PARTY_EXISTS = "party_exists"
     ENDPOINT_EXISTS = "endpoint_exists"
+    ENDPOINTS_TOO_MANY = "endpoints_too_many"
     ENDPOINT_CHANGED = "endpoint_changed"
     ENDPOINT_STATUS_CONFLICT = "endpoint_status_conflict"
     SECRETS_TOO_MANY = "secrets_too_many"
@@ -140,6 +141,10 @@ class Code(StrEnum):
     EXPIRES_AT_IN_PAST = "expires_at_in_past"
     KYC_MOVE_REFUSED = "kyc_move_refused"
     EVIDENCE_NOT_SEALED = "evidence_not_sealed"
+    EXPORTS_TOO_MANY = "exports_too_many"
+    EXPORT_RANGE_EMPTY = "export_range_empty"
+    EXPORT_NOT_DONE = "export_not_done"
+    EXPORT_EXPIRED = "export_expired"
     CHECKPOINT_UNKNOWN = "checkpoint_unknown"
     EVIDENCE_KEY_ABSENT = "evidence_key_absent"
     SIGNATURE_MISSING = "signature_missing"
@@ -157,6 +162,8 @@ RETRYABLE: Final = frozenset(
         Code.DELIVERY_UNDER_WAY,
         Code.EVIDENCE_KEY_ABSENT,
         Code.EVIDENCE_NOT_SEALED,
+        Code.EXPORT_NOT_DONE,
+        Code.EXPORTS_TOO_MANY,
         Code.IDEMPOTENCY_IN_FLIGHT,
         Code.NOTHING_TO_CLAIM,
         Code.OVERLOADED,

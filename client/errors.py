@@ -210,7 +210,7 @@ def status_error(
     if kind is None:
         kind = InternalServerError if status >= 500 else APIStatusError
     said = ": ".join(part for part in (problem.code, problem.title, problem.detail) if part)
-    fields = ", ".join(f"{error.pointer} {error.code}" for error in problem.errors)
+    fields = "; ".join(": ".join(filter(None, (f"{one.pointer} {one.code}", one.detail))) for one in problem.errors)
     retryable = problem.retryable
     if retryable is None:
         retryable = status in _RETRYABLE or status >= 500

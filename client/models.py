@@ -447,7 +447,7 @@ class WebhookIntent(Struct, frozen=True, kw_only=True):
     tracestate: str = ""
     hold: dict[str, str] | None = None
     fetch: str | None = None  # where the whole is, of an event that is told in short
-    endpoint: dict[str, Any] | None = None  # of `webhook.endpoint_disabled`: which one, why, and what it answered
+    endpoint: dict[str, Any] | None = None  # of events about one: which, why, by whom, what it answered
 
 
 class WebhookEvent(Struct, frozen=True, kw_only=True):

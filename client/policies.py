@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
+
+from zentra.client.versions import DocumentEvent, DocumentVersion, DocumentViolation
 
 __all__ = [
     "BacktestReport", "ChangedDecision", "Explanation", "PolicyEvent", "PolicyVersion", "PolicyViolation", "RuleAnswer",
 ]  # fmt: skip
 
 
-class PolicyViolation(Struct, frozen=True, kw_only=True):
-    """One thing that is wrong with a document: where (a JSON pointer), a code, and what was expected."""
-
-    pointer: str
-    code: str
-    detail: str
+PolicyViolation = DocumentViolation
+PolicyEvent = DocumentEvent
 
 
-class PolicyEvent(Struct, frozen=True, kw_only=True):
-    """Who did what with a version, when."""
-
-    version: int
-    action: str
-    principal: str
-    at: datetime
-    detail: Any = None
-
-
-class PolicyVersion(Struct, frozen=True, kw_only=True):
+class PolicyVersion(DocumentVersion, frozen=True, kw_only=True):
     """A version of a policy; lists leave out its document, and only `get` brings its events."""
-
-    version: int
-    state: str
-    digest: str
-    note: str
-    created_by: str
-    created_at: datetime
-    document: dict[str, Any] | None = None
-    violations: tuple[PolicyViolation, ...] = ()
-    links: dict[str, str] = {}
-    events: tuple[PolicyEvent, ...] = ()
 
 
 class ChangedDecision(Struct, frozen=True, kw_only=True):

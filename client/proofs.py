@@ -4,23 +4,30 @@ Checkpoints and proofs come as the bytes that a verifier takes: keep them as the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 from msgspec import Struct
 
 from zentra.client.answers import Answer
-from zentra.client.calls import Filters, PageCall, pages
-from zentra.client.core import Call, get_call, json_of
+from zentra.client.calls import Filters, PageCall, Time, pages
+from zentra.client.core import Call, body_call, get_call, json_of
 from zentra.client.models import Page
+from zentra.client.terms import spelled
 
 __all__ = [
     "EvidenceExport",
     "EvidenceKey",
     "EvidenceKeys",
+    "ExportJob",
+    "ask_export",
     "get_checkpoint",
     "get_consistency",
+    "get_export",
+    "get_export_content",
     "get_inclusion",
+    "list_export_jobs",
     "list_exports",
     "list_keys",
 ]
@@ -58,12 +65,38 @@ class EvidenceExport(Struct, frozen=True, kw_only=True):
     manifest: str
 
 
+class ExportJob(Struct, frozen=True, kw_only=True):
+    """An export that was asked for: `waiting`, `running`, `done`, `failed` or `expired`; digests are in hex."""
+
+    id: str
+    actor: str
+    role: str
+    at: datetime
+    since: datetime | None
+    until: datetime
+    types: list[str] | None
+    state: str
+    leaves_done: int
+    leaves: int
+    entries: int
+    first_leaf: int | None = None
+    log_size: int | None = None
+    manifest: str | None = None
+    sha256: str | None = None
+    bytes: int | None = None
+    error: str | None = None
+    finished_at: datetime | None = None
+    expires_at: datetime | None = None
+
+
 def _bytes(answer: Answer) -> bytes:
     return answer.body
 
 
 _exports: Final = json_of(Page[EvidenceExport])
 _keys: Final = json_of(EvidenceKeys)
+_job: Final = json_of(ExportJob)
+_jobs: Final = json_of(Page[ExportJob])
 
 
 def get_checkpoint(size: int | None) -> Call[bytes]:
@@ -90,3 +123,29 @@ def list_keys() -> Call[EvidenceKeys]:
 def list_exports(page_size: int | None, filters: Filters) -> PageCall[EvidenceExport]:
     """List who exported what."""
     return pages(_exports, "evidence", "exports", page_size=page_size, filters=filters)
+
+
+def ask_export(
+    since: Time | None, until: Time | None, types: Sequence[str] | None, idempotency_key: str | None
+) -> Call[ExportJob]:
+    """Have a range exported."""
+    body = {
+        "since": None if since is None else spelled(since), "until": None if until is None else spelled(until),
+        "types": None if types is None else list(types),
+    }  # fmt: skip
+    return body_call(_job, "evidence", "exports", body=body, idempotency_key=idempotency_key)
+
+
+def get_export(id: str) -> Call[ExportJob]:
+    """Look at an export that was asked for."""
+    return get_call(_job, "evidence", "exports", id)
+
+
+def get_export_content(id: str) -> Call[bytes]:
+    """Fetch the file of an export."""
+    return get_call(_bytes, "evidence", "exports", id, "content")
+
+
+def list_export_jobs(page_size: int | None, filters: Filters) -> PageCall[ExportJob]:
+    """List what was asked for."""
+    return pages(_jobs, "evidence", "exports", "jobs", page_size=page_size, filters=filters)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from msgspec import Struct
 
-from zentra.client.policies import PolicyViolation
+from zentra.client.versions import DocumentEvent, DocumentVersion
 
 __all__ = [
     "Maintenance", "Rail", "RailLimits", "Route", "RouteAttempt", "RouteCorridor", "RouteDecision", "RouteRail",
@@ -15,29 +14,11 @@ __all__ = [
 ]  # fmt: skip
 
 
-class RoutesEvent(Struct, frozen=True, kw_only=True):
-    """Who did what with a version, when."""
-
-    version: int
-    action: str
-    principal: str
-    at: datetime
-    detail: Any = None
+RoutesEvent = DocumentEvent
 
 
-class RoutesVersion(Struct, frozen=True, kw_only=True):
+class RoutesVersion(DocumentVersion, frozen=True, kw_only=True):
     """A version of a tenant's corridors; lists leave out its document, and only `get` brings its events."""
-
-    version: int
-    state: str
-    digest: str
-    note: str
-    created_by: str
-    created_at: datetime
-    document: dict[str, Any] | None = None
-    violations: tuple[PolicyViolation, ...] = ()
-    links: dict[str, str] = {}
-    events: tuple[RoutesEvent, ...] = ()
 
 
 class RouteRail(Struct, frozen=True, kw_only=True):

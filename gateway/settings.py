@@ -53,7 +53,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     rate_read: str = "100000/10"
     private_addresses: bool = False  # whether webhooks and rails may be on private or loopback addresses
     webhook_networks: str = ""  # CIDR, by commas: private networks that webhooks may go to; see docs/deliveries.md
+    webhook_proxy: str = ""  # http://proxy:4750: webhooks go through it, and it resolves and judges their names
     webhook_names: str = ""  # by commas: names that may lead to private addresses; `.internal` for all below it
+    endpoints_max: int = 100  # webhook endpoints of one tenant, deleted ones not counted; each costs every event a body
     risk_scorers: str = ""  # name=module:function, by commas: scorers of one's own; see docs/policy.md
     log_format: str = "json"
     log_level: str = "INFO"

@@ -21,6 +21,7 @@ from zentra.actors.supervisor import Supervisor
 from zentra.actors.tick import Rules
 from zentra.actors.worker import Worker, WorkerSettings
 from zentra.gateway.anchoring import AnchorService
+from zentra.gateway.exporting import ExportService
 from zentra.gateway.feeding import copy_feeds
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp, webhook_policy_of
 from zentra.gateway.outward.lookups import SharedLookups
@@ -183,6 +184,8 @@ async def _build(
     anchor_http = OutwardHttp(webhooks, connections_max=16)
     opened.push_async_callback(anchor_http.aclose)
     supervisor.add("anchors", AnchorService(pool, anchor_http, lambda: 0 in worker.leases, instruments).run)
+    exports = ExportService(settings.postgres_writer_url, pool, evidence_keys_of(settings), instruments)
+    supervisor.add("exports", exports.run)
     supervisor.add("upkeep", Upkeep(worker, store, relay, client, instruments).run)
     return worker, supervisor
 

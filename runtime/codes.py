@@ -84,6 +84,7 @@ _ROWS: Final = (
     ("account_exists",              409, _NO,  "an account has this account_id",                       "use a new account_id"),
     ("party_exists",                409, _NO,  "a party has this party_id",                            "use a new party_id"),
     ("endpoint_exists",             409, _NO,  "an endpoint has this id",                              "use a new id"),
+    ("endpoints_too_many",          409, _NO,  "the tenant has as many endpoints as it may",           "delete one that is not used; or raise ZENTRA_ENDPOINTS_MAX"),
     ("endpoint_changed",            409, _NO,  "the endpoint is not the one that was looked at",       "look at it again, and ask with a new key"),
     ("endpoint_status_conflict",    409, _NO,  "the endpoint is in that state already",                "look at the endpoint"),
     ("secrets_too_many",            409, _NO,  "the endpoint has as many live secrets as it may",      "wait until one expires, or rotate with overlap_seconds 0"),
@@ -160,6 +161,10 @@ _ROWS: Final = (
     ("expires_at_in_past",          422, _NO,  "the approval would have run out already",              "send a time to come"),
     ("kyc_move_refused",            409, _NO,  "the party does not go from its state to this one",     "look at the party"),
     ("evidence_not_sealed",         409, _YES, "the packet is not sealed yet",                         "ask again after retry-after"),
+    ("exports_too_many",            409, _YES, "too many exports wait, run or are kept",                "ask again when one of them has ended"),
+    ("export_range_empty",          422, _NO,  "there is nothing between the two times",                "send a since that is before until, and two minutes ago"),
+    ("export_not_done",             409, _YES, "the export is not done",                                "look at the export; ask again when it is done"),
+    ("export_expired",              410, _NO,  "the file of the export has expired",                    "ask for the same range again: it comes out the same"),
     ("checkpoint_unknown",          404, _NO,  "the log has no checkpoint of this size",               "leave the size out for the latest one"),
     ("evidence_key_absent",         503, _YES, "this gateway lacks the key that this takes",           "take the packet as it is, which needs none; or give the gateway ZENTRA_EVIDENCE_KEY"),
     # Provider callbacks; the reasons of zentra.runtime.rails.port.
@@ -267,6 +272,7 @@ FIELD_CODES: Final = frozenset(
         "time_malformed",
         "which_unknown",
         "url_malformed",
+        "url_refused",
         "verdict_unknown",
         "wait_malformed",
     }

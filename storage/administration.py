@@ -30,13 +30,13 @@ from zentra.runtime.names import is_principal, is_tenant
 from zentra.runtime.policy import PolicyRules
 from zentra.runtime.policy.document import document_of, rules_of
 from zentra.runtime.rails.document import spelled
-from zentra.runtime.rails.polling import flaw_of as polling_flaw
-from zentra.runtime.rails.port import RailSettings, is_network
+from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.rails.routing import Corridor, routes_of
 from zentra.runtime.roles import ROLES, unknown_scopes
 from zentra.storage.errors import translated
 from zentra.storage.policies import POLICIES, install_policy
 from zentra.storage.pool import Connection, Pool, tenant_transaction, transaction
+from zentra.storage.rails import put_rail
 from zentra.storage.routes import ROUTES, corridors_in_force
 
 __all__ = ["Administration", "ApiKey", "Certificate", "IssuedKey", "Mode", "Principal", "RateLimit", "Tenant"]
@@ -45,7 +45,6 @@ Mode = Literal["test", "live"]
 NAME_LENGTH_MAX: Final = 100
 IDENTITY_LENGTH_MAX: Final = 255
 OVERLAP_MAX: Final = timedelta(days=30)  # a key that is being replaced for longer is not being replaced
-RAIL_SECONDS_MAX: Final = 30 * 86_400  # whatever takes longer is no deadline but a mistake
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z", re.ASCII)
 
 
@@ -316,38 +315,9 @@ class Administration:
             )
         return [RateLimit(RouteClass(row[0]), Per(row[1]), row[2], row[3]) for row in rows]
 
-    async def put_rail(self, settings: RailSettings) -> bool:
-        """Set a rail up or change it; return whether anything is different now.
-
-        Refuses `rail_malformed`, `rail_unsealed` (plain secrets), `rail_mode_fixed` (it is in the other world)."""
-        _check(not (settings.secret or settings.secrets), "rail_unsealed", f"the secrets of {settings.name} are plain")
-        _check(_NAME.match(settings.name), "rail_malformed", f"{settings.name!r}: 1 to 63 of a-z 0-9 . _ -")
-        for name in msgspec.structs.fields(RailSettings):
-            if name.type is float:
-                seconds = getattr(settings, name.name)
-                _check(0 <= seconds <= RAIL_SECONDS_MAX, "rail_malformed", f"{name.name}: 0 to {RAIL_SECONDS_MAX}")
-        _check(settings.concurrency_max >= 1, "rail_malformed", "concurrency_max: 1 or more")
-        flaw = polling_flaw(settings)
-        _check(flaw is None, "rail_malformed", flaw or "")
-        for network in settings.callback_networks:
-            _check(
-                is_network(network), "rail_malformed", f"callback_networks: {network!r} is no network in CIDR notation"
-            )
-        counts = (settings.burst, settings.waiting_max, settings.health_calls_min, settings.probes_max)
-        _check(min(counts) >= 0 and settings.probes_max, "rail_malformed", "counts are 0 or more, probes_max 1 or more")
-        _check(0 <= settings.bad_percent_max <= 100, "rail_malformed", "bad_percent_max: 0 to 100, 0 for never")
-        _check(settings.health_window_seconds >= 1, "rail_malformed", "health_window_seconds: 1 or more")
-        async with transaction(self._pool) as connection:
-            row = await connection.fetchval("select settings from rails where name = $1", settings.name)
-            known = msgspec.json.decode(row, type=RailSettings).mode if row is not None else settings.mode
-            _check(known == settings.mode, "rail_mode_fixed", f"{settings.name} is a {known} rail; choose another name")
-            return await _made(
-                connection,
-                "insert into rails as known (name, settings) values ($1, $2) on conflict (name) do update"
-                " set settings = excluded.settings where known.settings <> excluded.settings",
-                settings.name,
-                msgspec.json.encode(settings).decode(),
-            )
+    async def put_rail(self, settings: RailSettings, *, moved: bool = False) -> bool:
+        """Set a rail up or change it; return whether anything is different now. See `zentra.storage.rails.put_rail`."""
+        return await put_rail(self._pool, settings, moved=moved)
 
     async def seal_rail(self, seen: RailSettings, sealed: RailSettings) -> bool:
         """Put sealed secrets in the place of the plain ones that were seen; return whether those still stood there."""

@@ -331,8 +331,7 @@ class Shelf:
         return await rerun(pool, tenant, run)
 
     async def _next_version(self, connection: Connection, tenant: str) -> tuple[int, datetime]:
-        row = await connection.fetchrow(self._next, tenant)
-        assert row is not None
+        [row] = await connection.fetch(self._next, tenant)
         return row[0], row[1]
 
     async def _version(self, connection: Connection, tenant: str, version: int) -> VersionView | None:

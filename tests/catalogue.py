@@ -89,7 +89,8 @@ MEANINGS: Final[Mapping[Topic, str]] = {
     Topic.HOLD_CAPTURED:          "what was held has moved, or a part of it; the last capture gives back the rest",
     Topic.HOLD_VOIDED:            "what was held still was given back, because somebody asked for it",
     Topic.HOLD_EXPIRED:           "the time of a hold is over; what was held still was given back",
-    Topic.ENDPOINT_DISABLED:      "an endpoint was disabled: it is gone, or has taken nothing for too long",
+    Topic.ENDPOINT_DISABLED:      "an endpoint was disabled: it is gone, took nothing for too long, or somebody asked",
+    Topic.ENDPOINT_ENABLED:       "somebody enabled an endpoint again",
 }
 # fmt: on
 

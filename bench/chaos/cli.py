@@ -15,16 +15,18 @@ __all__ = ["chaos_app"]
 
 chaos_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-_FAULTS = "\n".join(f"  {kind.fault:<18} {kind.says}" for kind in KINDS.values())
+_FAULTS = "\n".join(f"  {kind.fault:<20} {kind.says}" for kind in KINDS.values())
 _HELP = f"""
 Hit the processes of a whole installation under load, one fault after another, and check what is left.
 
 \b
-An installation with two workers, two rails that keep their own record, and a webhook consumer is started for the
-run and ends with it. Clients ask for intents over HTTP and NATS at a fixed rate; balances are read all the while,
-and must sum to zero in every reading. Afterwards every intent that was acknowledged has to be accounted for, the
-rails must have paid each once, deliveries and evidence are checked, and the report says for each fault how long it
-took until an intent completed again.
+An installation with two workers, two sandbox rails, two simulated banks and a webhook consumer is started for the
+run and ends with it. Every corridor leads over all four rails, which keep records of their own. Clients ask for
+intents over HTTP and NATS at a fixed rate; balances are read all the while, and must sum to zero in every reading.
+Operators reverse, decide reviews, promote routes, rotate webhook secrets and the evidence key, recover webhooks and
+take exports meanwhile. Afterwards every intent that was acknowledged has to be accounted for, all rails together must
+have paid each once, contradictions must be cases, no delivery may be missing, exports must verify offline, and the
+report says for each fault how long it took until an intent completed again.
 Faults, moments and load are drawn from the seed; 300 seconds hold every kind, 60 seconds a drawn part of them.
 
 \b

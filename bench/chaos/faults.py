@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -18,21 +19,39 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from zentra.bench.chaos.consumer import Mood
+from zentra.bench.chaos.moods import RailMood
 from zentra.bench.chaos.plan import Fault, Planned
-from zentra.bench.chaos.site import RAILS, Site
+from zentra.bench.chaos.rail import BANKS, SANDBOXES
+from zentra.bench.chaos.site import Site
 from zentra.gateway.devstack.processes import ServerProcess
+from zentra.runtime.rails.operating import Maintenance
 from zentra.runtime.subjects import COMMANDS
 from zentra.storage.errors import translated
+from zentra.storage.operations import drain_rail, lift_maintenance, set_maintenance
 from zentra.streams.connection import connect
 
 __all__ = ["Hit", "inject"]
 
+MOODS: Final[Mapping[Fault, RailMood]] = {
+    Fault.BANK_HANGS: RailMood.HANGS,
+    Fault.BANK_FAILS: RailMood.FAILS,
+    Fault.BANK_REFUSES: RailMood.REFUSES,
+    Fault.CALLBACKS_LOST: RailMood.LOSES,
+    Fault.CALLBACKS_DOUBLED: RailMood.DOUBLES,
+    Fault.CALLBACKS_DISORDERED: RailMood.DISORDERS,
+    Fault.CALLBACKS_EARLY: RailMood.HURRIES,
+    Fault.CALLBACKS_FORGED: RailMood.FORGES,
+    Fault.CALLBACKS_CONTRADICT: RailMood.CONTRADICTS,
+}
+REST_SECONDS: Final = 1.5  # until what was decided before has been sent
+RESTING: Final = frozenset({Fault.RAIL_DRAINED, Fault.RAIL_MAINTAINED})
 MEMBERS_EXPIRED_EVERY_SECONDS: Final = 0.3  # far below the third of a lease in which members renew themselves
 ADMIN_SECONDS_MAX: Final = 5.0
 
 
 class Hit(Struct, kw_only=True):
-    """What was done: unix times of the hit and of its end, and the worker or rail that it concerned, if any."""
+    """What was done: unix times of the hit and of its end, and the worker or rail that it concerned, if any; `wrong` is
+    what may not have happened meanwhile."""
 
     fault: Fault
     hit_at: float
@@ -41,6 +60,7 @@ class Hit(Struct, kw_only=True):
     rail: str = ""
     partitions: tuple[int, ...] = ()
     note: str = ""
+    wrong: str = ""
 
 
 async def inject(site: Site, planned: Planned) -> Hit:
@@ -48,6 +68,12 @@ async def inject(site: Site, planned: Planned) -> Hit:
     hit = Hit(fault=planned.fault, hit_at=time.time(), ended_at=0.0)
     await _FAULTS[planned.fault](site, planned, hit)
     hit.ended_at = time.time()
+    if planned.fault in MOODS:
+        taken = await asyncio.to_thread(site.rails.taken, hit.rail, hit.hit_at, hit.ended_at)
+        hit.note = f"it took {taken} payments meanwhile"
+    if planned.fault in RESTING:
+        late = await asyncio.to_thread(site.rails.taken, hit.rail, hit.hit_at + REST_SECONDS, hit.ended_at)
+        hit.wrong = f"it was sent {late} payments while it rested" if late else ""
     return hit
 
 
@@ -71,8 +97,41 @@ async def _process_killed(site: Site, name: str, seconds: float) -> None:
 
 
 async def _rail_killed(site: Site, planned: Planned, hit: Hit) -> None:
-    hit.rail = tuple(RAILS)[planned.victim - 1]
+    hit.rail = tuple(SANDBOXES)[planned.victim - 1]
     await _server_killed(site.rails.servers[hit.rail], planned.lasts)
+
+
+async def _bank_killed(site: Site, planned: Planned, hit: Hit) -> None:
+    hit.rail = tuple(BANKS)[planned.victim - 1]
+    await _server_killed(site.rails.servers[hit.rail], planned.lasts)
+
+
+async def _bank_moody(site: Site, planned: Planned, hit: Hit) -> None:
+    hit.rail = tuple(BANKS)[planned.victim - 1]
+    await asyncio.to_thread(site.rails.feel, hit.rail, MOODS[planned.fault])
+    try:
+        await asyncio.sleep(planned.lasts)
+    finally:
+        await asyncio.to_thread(site.rails.feel, hit.rail, RailMood.WELL)
+
+
+async def _rail_drained(site: Site, planned: Planned, hit: Hit) -> None:
+    hit.rail = tuple(BANKS)[planned.victim - 1]
+    await drain_rail(site.pool, hit.rail, draining=True, reason="chaos", by="chaos")
+    try:
+        await asyncio.sleep(planned.lasts)
+    finally:
+        await drain_rail(site.pool, hit.rail, draining=False, reason="chaos", by="chaos")
+
+
+async def _rail_maintained(site: Site, planned: Planned, hit: Hit) -> None:
+    hit.rail = tuple(BANKS)[planned.victim - 1]
+    now = datetime.now(UTC)
+    await set_maintenance(site.pool, hit.rail, Maintenance(now, now + timedelta(hours=1), "chaos"), by="chaos")
+    try:
+        await asyncio.sleep(planned.lasts)
+    finally:
+        await lift_maintenance(site.pool, hit.rail, by="chaos")
 
 
 async def _nats_killed(site: Site, planned: Planned, hit: Hit) -> None:
@@ -239,4 +298,8 @@ _FAULTS: Final[Mapping[Fault, Callable[[Site, Planned, Hit], Awaitable[None]]]] 
     Fault.WEBHOOK_FAILS: _webhook_fails,
     Fault.NATS_ROLLED_BACK: _nats_rolled_back,
     Fault.STREAM_FULL: _stream_full,
+    Fault.BANK_KILLED: _bank_killed,
+    Fault.RAIL_DRAINED: _rail_drained,
+    Fault.RAIL_MAINTAINED: _rail_maintained,
+    **dict.fromkeys(MOODS, _bank_moody),
 }

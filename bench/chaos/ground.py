@@ -8,16 +8,17 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import Struct, field
 
 from zentra.bench.chaos.bank import Readings
 from zentra.bench.chaos.consumer import Arrived
 from zentra.bench.chaos.load import Asked
 from zentra.bench.chaos.rail import RailPayment
-from zentra.runtime.evidence.heads import TreeHead, head_flaw
+from zentra.runtime.evidence.heads import TreeHead
+from zentra.runtime.evidence.keyring import KeyRing, head_flaw_in
 from zentra.runtime.evidence.merkle import Frontier, leaf_hash
 from zentra.runtime.intents.transaction import timestamp
+from zentra.runtime.rails.routing import NOT_NOW
 from zentra.runtime.subjects import EVENTS, event_filter
 from zentra.storage.audit import Audit
 from zentra.storage.errors import translated
@@ -38,6 +39,7 @@ __all__ = [
     "read_deliveries",
     "read_feed",
     "read_intents",
+    "read_routing",
 ]
 
 READ_SECONDS_MAX: Final = 5.0
@@ -111,12 +113,14 @@ class Ground(Struct, kw_only=True):
     arrived: dict[str, Arrived]
     feed: FeedRead
     audit: Audit
-    readings: Readings
+    readings: Readings = field(default_factory=Readings)
     operators: dict[str, int] = field(default_factory=dict)
     read_back: dict[str, bool] = field(default_factory=dict)
     plain_rails: frozenset[str] = frozenset()
     evidence_flaws: list[str] = field(default_factory=list)
     packets: int = 0
+    exports: int = 0
+    routing: dict[str, int] = field(default_factory=dict)
     history_calls: int = 0
     history_wrongs: list[str] = field(default_factory=list)
     unsettled_seconds: float | None = None
@@ -178,6 +182,19 @@ async def read_deliveries(pool: Pool) -> list[Delivered]:
     return [Delivered(*row) for row in rows]
 
 
+async def read_routing(pool: Pool) -> dict[str, int]:
+    """Return how often a rail was left out of a decision, by the word for it, and how often another followed one that
+    did not accept; raises Unavailable."""
+    with translated():
+        rows = await pool.fetch(
+            "select rail.value, count(*) from transitions t, lateral"
+            " json_each_text(convert_from(t.record, 'UTF8')::json -> 'facts' -> 'considered') rail"
+            " where t.event in ('provider.routed', 'provider.failover', 'provider.awaited') group by rail.value"
+        )
+        failovers = await pool.fetchval("select count(*) from transitions where event = 'provider.failover'")
+    return {**{word: count for word, count in rows if word in NOT_NOW}, "failover": failovers}
+
+
 async def read_commands(pool: Pool) -> list[Command]:
     """Return every command and what became of it; raises Unavailable."""
     with translated():
@@ -188,7 +205,7 @@ async def read_commands(pool: Pool) -> list[Command]:
     return [Command(*row) for row in rows]
 
 
-async def logs_flaws(pool: Pool, public_key: Ed25519PublicKey) -> list[str]:
+async def logs_flaws(pool: Pool, ring: KeyRing) -> list[str]:
     """Return what is wrong with the evidence logs: every leaf hash, every root and every signature is made anew."""
     flaws: list[str] = []
     async with transaction(pool, snapshot=True) as connection:
@@ -210,7 +227,7 @@ async def logs_flaws(pool: Pool, public_key: Ed25519PublicKey) -> list[str]:
                 tenant=tenant, size=size, root=head["root"].hex(), at=timestamp(head["at"]), key_id=head["key_id"],
                 signature=head["signature"].hex(),
             )  # fmt: skip
-            flaw = head_flaw(public_key, signed)
+            flaw = head_flaw_in(ring, signed)
             if flaw is not None:
                 flaws.append(f"{tenant} head of {size} leaves: {flaw[1]}")
         for tenant, frontier in frontiers.items():

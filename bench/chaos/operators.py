@@ -63,7 +63,7 @@ class Operators:
             elif isinstance(heard, BaseException):
                 raise heard
             else:
-                self.heard[f"reverse {heard.status}"] += 1
+                self.heard[f"reverse {heard.status} {heard.code}".strip()] += 1
 
     async def _decide(self) -> None:
         tenant = self._draw.choice(("acme", "globex"))
@@ -78,7 +78,7 @@ class Operators:
         body = {"reason": "chaos", "request_hash": review["request_hash"]}
         path = f"/reviews/{review['id']}/{verdict}"
         heard = await self._door.ask("POST", path, tenant, "ops", key=self._key(), body=body)
-        self.heard[f"{verdict} {heard.status}"] += 1
+        self.heard[f"{verdict} {heard.status} {heard.code}".strip()] += 1
 
     def _key(self) -> str:
         self._number += 1

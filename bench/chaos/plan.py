@@ -31,6 +31,18 @@ class Fault(StrEnum):
     WEBHOOK_FAILS = "webhook-fails"
     NATS_ROLLED_BACK = "nats-rolled-back"
     STREAM_FULL = "stream-full"
+    BANK_KILLED = "bank-killed"
+    BANK_HANGS = "bank-hangs"
+    BANK_FAILS = "bank-fails"
+    BANK_REFUSES = "bank-refuses"
+    CALLBACKS_LOST = "callbacks-lost"
+    CALLBACKS_DOUBLED = "callbacks-doubled"
+    CALLBACKS_DISORDERED = "callbacks-disordered"
+    CALLBACKS_EARLY = "callbacks-early"
+    CALLBACKS_FORGED = "callbacks-forged"
+    CALLBACKS_CONTRADICT = "callbacks-contradict"
+    RAIL_DRAINED = "rail-drained"
+    RAIL_MAINTAINED = "rail-maintained"
 
 
 class Kind(Struct, frozen=True):
@@ -49,27 +61,39 @@ class Kind(Struct, frozen=True):
 # A table is read down its columns.
 # fmt: off
 KINDS: Final = {kind.fault: kind for kind in (
-    #    fault                    lasts       calm  bound  what is done
-    Kind(Fault.GATEWAY_KILLED,     0.2,  1.5,  4.0, 10.0, "kill -9 of the gateway, and a start"),
-    Kind(Fault.WORKER_KILLED,      0.2,  3.0,  4.0, 10.0, "kill -9 of a worker, and a start"),
-    Kind(Fault.RAIL_KILLED,        0.5,  3.0,  4.0, 10.0, "kill -9 of a rail, and a start; it keeps its own record"),
-    Kind(Fault.NATS_KILLED,        0.2,  2.0,  4.0, 10.0, "kill -9 of NATS, and a start"),
-    Kind(Fault.POSTGRES_KILLED,    0.2,  2.0,  6.0, 20.0, "kill -9 of Postgres, and a start"),
-    Kind(Fault.WORKER_STOPPED,    12.0, 14.0,  4.0, 10.0, "SIGSTOP of a worker past its lease, then SIGCONT"),
-    Kind(Fault.WORKERS_FIGHT,      8.0, 10.0,  4.0, 10.0, "members expired by hand: workers take partitions in turn"),
-    Kind(Fault.REDIS_EMPTIED,      0.0,  0.0,  2.0, 10.0, "FLUSHALL"),
-    Kind(Fault.REDIS_STOPPED,      1.0,  4.0,  2.0, 10.0, "kill -9 of Redis, and a start, empty"),
-    Kind(Fault.WEBHOOK_HANGS,      5.0,  8.0,  3.0, 10.0, "the consumer takes calls and never answers"),
-    Kind(Fault.WEBHOOK_TIMES_OUT, 16.5, 18.0,  3.0, 10.0, "the consumer answers after the sender gave up (15 s)"),
-    Kind(Fault.WEBHOOK_FAILS,      3.0,  5.0,  3.0, 10.0, "the consumer answers 500"),
-    Kind(Fault.NATS_ROLLED_BACK,   2.0,  4.0,  8.0, 10.0, "the NATS store replaced by a copy of some seconds ago"),
-    Kind(Fault.STREAM_FULL,        3.0,  5.0,  4.0, 10.0, "ZC refuses every message for want of room"),
+    #    fault                       lasts       calm  bound  what is done
+    Kind(Fault.GATEWAY_KILLED,        0.2,  1.5,  4.0, 10.0, "kill -9 of the gateway, and a start"),
+    Kind(Fault.WORKER_KILLED,         0.2,  3.0,  4.0, 10.0, "kill -9 of a worker, and a start"),
+    Kind(Fault.RAIL_KILLED,           0.5,  3.0,  4.0, 10.0, "kill -9 of a rail, and a start; it keeps its own record"),
+    Kind(Fault.NATS_KILLED,           0.2,  2.0,  4.0, 10.0, "kill -9 of NATS, and a start"),
+    Kind(Fault.POSTGRES_KILLED,       0.2,  2.0,  6.0, 20.0, "kill -9 of Postgres, and a start"),
+    Kind(Fault.WORKER_STOPPED,       12.0, 14.0,  4.0, 10.0, "SIGSTOP of a worker past its lease, then SIGCONT"),
+    Kind(Fault.WORKERS_FIGHT,         8.0, 10.0,  4.0, 10.0, "members expired by hand: partitions change hands"),
+    Kind(Fault.REDIS_EMPTIED,         0.0,  0.0,  2.0, 10.0, "FLUSHALL"),
+    Kind(Fault.REDIS_STOPPED,         1.0,  4.0,  2.0, 10.0, "kill -9 of Redis, and a start, empty"),
+    Kind(Fault.WEBHOOK_HANGS,         5.0,  8.0,  3.0, 10.0, "the consumer takes calls and never answers"),
+    Kind(Fault.WEBHOOK_TIMES_OUT,    16.5, 18.0,  3.0, 10.0, "the consumer answers after the sender gave up (15 s)"),
+    Kind(Fault.WEBHOOK_FAILS,         3.0,  5.0,  3.0, 10.0, "the consumer answers 500"),
+    Kind(Fault.NATS_ROLLED_BACK,      2.0,  4.0,  8.0, 10.0, "the NATS store replaced by a copy of some seconds ago"),
+    Kind(Fault.STREAM_FULL,           3.0,  5.0,  4.0, 10.0, "ZC refuses every message for want of room"),
+    Kind(Fault.BANK_KILLED,           0.5,  3.0,  3.0, 10.0, "kill -9 of a bank, and a start; it keeps its own record"),
+    Kind(Fault.BANK_HANGS,            3.0,  4.0,  3.0, 10.0, "a bank takes everything and answers nothing"),
+    Kind(Fault.BANK_FAILS,            2.0,  3.0,  3.0, 10.0, "a bank takes everything and answers 500"),
+    Kind(Fault.BANK_REFUSES,          2.0,  3.0,  2.0, 10.0, "a bank accepts nothing: another rail has to carry it"),
+    Kind(Fault.CALLBACKS_LOST,        2.0,  3.0,  2.0, 10.0, "a bank calls nobody back"),
+    Kind(Fault.CALLBACKS_DOUBLED,     2.0,  3.0,  2.0, 10.0, "a bank calls back three times, once under another id"),
+    Kind(Fault.CALLBACKS_DISORDERED,  2.0,  3.0,  2.0, 10.0, "a bank tells of the end before the beginning"),
+    Kind(Fault.CALLBACKS_EARLY,       2.0,  3.0,  2.0, 10.0, "a bank calls back before it answers the submit"),
+    Kind(Fault.CALLBACKS_FORGED,      2.0,  3.0,  2.0, 10.0, "somebody without the secret says the opposite first"),
+    Kind(Fault.CALLBACKS_CONTRADICT,  2.0,  3.0,  2.0, 10.0, "a bank calls paid what it has called failed"),
+    Kind(Fault.RAIL_DRAINED,          4.0,  5.0,  2.0, 10.0, "an operator drains a bank, and resumes it"),
+    Kind(Fault.RAIL_MAINTAINED,       4.0,  5.0,  2.0, 10.0, "an operator plans maintenance of a bank, and lifts it"),
 )}
 # fmt: on
 
 WARM_SECONDS: Final = 2.0  # of load before the first fault, so that there is something to lose
 GAP_SECONDS: Final = (0.3, 2.0)  # between two faults: drawn, so that they meet the load anywhere
-VICTIMS: Final = 2  # workers and rails of a chaos installation
+VICTIMS: Final = 2  # workers, sandbox rails and banks of a chaos installation
 
 
 class Planned(Struct, frozen=True):

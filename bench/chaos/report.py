@@ -30,10 +30,16 @@ class Injected(Struct, frozen=True, kw_only=True):
     recovery_seconds: float | None
     recovery_seconds_max: float
     note: str
+    wrong: str = ""
     hit_at: float
     ended_at: float
     silent_seconds: float = 0.0
     caught_up_seconds: float = 0.0
+
+    @property
+    def well(self) -> bool:
+        """Return whether nothing was wrong while it lasted and recovery stayed within its bound."""
+        return not self.wrong and self.in_time
 
     @property
     def in_time(self) -> bool:
@@ -52,6 +58,7 @@ class Report(Struct, frozen=True, kw_only=True):
     states: dict[str, int]
     cases: dict[str, int]
     operators: dict[str, int]
+    routing: dict[str, int]
     deliveries: int
     webhook_calls: int
     rail_payments: int
@@ -62,6 +69,7 @@ class Report(Struct, frozen=True, kw_only=True):
     settled_seconds: float | None
     history_calls: int
     packets_verified: int
+    exports_verified: int
     records: int
     feed_repeats: int
     invariants: list[Verdict]
@@ -73,7 +81,7 @@ def make_report(seed: int, seconds: float, injected: Sequence[Injected], ground:
     held = all(one.verdict != "violated" for one in invariants)
     readings = ground.readings
     return Report(
-        ok=held and all(one.in_time for one in injected),
+        ok=held and all(one.well for one in injected),
         seed=seed,
         seconds=seconds,
         faults=[_felt(one, ground.intents) for one in injected],
@@ -81,6 +89,7 @@ def make_report(seed: int, seconds: float, injected: Sequence[Injected], ground:
         states=_counts(one.state for one in ground.intents),
         cases=_counts(f"{kind} {word}" for one in ground.intents for kind, word in one.cases),
         operators=ground.operators,
+        routing=ground.routing,
         deliveries=len(ground.deliveries),
         webhook_calls=sum(one.calls for one in ground.arrived.values()),
         rail_payments=len(ground.payments),
@@ -97,6 +106,7 @@ def make_report(seed: int, seconds: float, injected: Sequence[Injected], ground:
         settled_seconds=ground.unsettled_seconds,
         history_calls=ground.history_calls,
         packets_verified=ground.packets,
+        exports_verified=ground.exports,
         records=ground.audit.records,
         feed_repeats=sum(count - 1 for count in ground.feed.told.values()),
         invariants=invariants,
@@ -135,12 +145,13 @@ def as_text(report: Report) -> str:
 
 def _lines(report: Report) -> Iterator[str]:
     yield f"seed {report.seed}, {report.seconds:g} s: {'everything held' if report.ok else 'NOT EVERYTHING HELD'}"
-    yield f"\n  {'at':>7}  {'fault':<18} {'victim':<9} {'lasted':>7} {'recovery':>9} {'silence':>8} {'caught up':>10}"
+    yield f"\n  {'at':>7}  {'fault':<20} {'victim':<14} {'lasted':>7} {'recovery':>9} {'silence':>8} {'caught up':>10}"
     for one in report.faults:
         recovery = "none" if one.recovery_seconds is None else f"{one.recovery_seconds:.2f} s"
         late = "" if one.in_time else f"  OVER ITS BOUND of {one.recovery_seconds_max:g} s"
+        late += f"  WRONG: {one.wrong}" if one.wrong else ""
         yield (
-            f"  {one.at:5.1f} s  {one.fault:<18} {one.victim:<9} {one.lasted:5.1f} s {recovery:>9}"
+            f"  {one.at:5.1f} s  {one.fault:<20} {one.victim:<14} {one.lasted:5.1f} s {recovery:>9}"
             f" {one.silent_seconds:6.2f} s {one.caught_up_seconds:8.2f} s{late}  {one.note}".rstrip()
         )
     settled = "not in time" if report.settled_seconds is None else f"in {report.settled_seconds:g} s"
@@ -149,11 +160,13 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"intents     {_counted(report.states)}"
     yield f"cases       {_counted(report.cases)}"
     yield f"operators   {_counted(report.operators)}"
+    yield f"routing     {_counted(report.routing)}"
     yield f"rails       {report.rail_payments} payments, {report.rail_repeats} asked again"
     yield f"webhooks    {report.deliveries} deliveries, {report.webhook_calls} calls"
     yield f"readings    {_counted(report.readings)}"
     yield f"settled     {settled}"
-    yield f"evidence    {report.records} records, {report.packets_verified} packets verified"
+    proved = f"{report.packets_verified} packets and {report.exports_verified} exports verified"
+    yield f"evidence    {report.records} records, {proved}"
     yield f"history     {report.history_calls} calls checked"
     yield f"feed        {report.feed_repeats} repeats"
     yield "\ninvariants"

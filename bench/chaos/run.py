@@ -19,19 +19,29 @@ from zentra.bench.chaos.bank import Bank
 from zentra.bench.chaos.consumer import Consumer
 from zentra.bench.chaos.doors import Creates, NatsDoor, RecordedDoor
 from zentra.bench.chaos.faults import Hit, inject
-from zentra.bench.chaos.ground import Ground, logs_flaws, read_commands, read_deliveries, read_feed, read_intents
+from zentra.bench.chaos.ground import (
+    Ground,
+    logs_flaws,
+    read_commands,
+    read_deliveries,
+    read_feed,
+    read_intents,
+    read_routing,
+)
+from zentra.bench.chaos.keeping import EvidenceKept
 from zentra.bench.chaos.load import Load
 from zentra.bench.chaos.operators import Operators
 from zentra.bench.chaos.plan import KINDS, VICTIMS, Fault, Planned, make_plan
+from zentra.bench.chaos.rail import RAILS
 from zentra.bench.chaos.report import Injected, Report, make_report
 from zentra.bench.chaos.settling import packets_flaws, resolve, wait_recovered, wait_settled
-from zentra.bench.chaos.site import RAILS, Rails, Site, set_up
+from zentra.bench.chaos.site import Rails, Site, set_up
+from zentra.bench.chaos.stewards import Stewards
 from zentra.bench.histories.recording import Recorder
 from zentra.bench.histories.verifying import verify
 from zentra.gateway.installation.installation import Installation
 from zentra.gateway.installation.seed import TENANTS
 from zentra.gateway.listening import listening
-from zentra.runtime.evidence.heads import load_public_key
 from zentra.runtime.partitions import partition_of
 from zentra.storage.audit import audit_installation
 from zentra.storage.migrate import PARTITIONS
@@ -61,16 +71,25 @@ def run_chaos(options: Options, say: Say) -> Report:
     plan = make_plan(options.seed, options.seconds, options.faults)
     say(f"starting an installation with {VICTIMS} workers; {len(plan)} faults are planned")
     with (
-        Installation(workers=VICTIMS, sandbox=False, log_dir=options.logs) as installation,
-        tempfile.TemporaryDirectory(prefix="zentra-chaos-") as scratch,
-        Rails(Path(scratch)) as rails,
-    ):
-        run = partial(_run, options, plan, installation, rails, Path(scratch), say)
+        tempfile.TemporaryDirectory(prefix="zentra-chaos-") as made,
+        Rails(scratch := Path(made)) as rails,
+        Installation(
+            workers=VICTIMS, sandbox=False, log_dir=options.logs,
+            overrides={"evidence_key": (kept := EvidenceKept(scratch)).setting},
+        ) as installation,
+    ):  # fmt: skip
+        run = partial(_run, options, plan, installation, rails, kept, scratch, say)
         return anyio.run(run, backend_options={"use_uvloop": True})
 
 
 async def _run(
-    options: Options, plan: Sequence[Planned], installation: Installation, rails: Rails, scratch: Path, say: Say
+    options: Options,
+    plan: Sequence[Planned],
+    installation: Installation,
+    rails: Rails,
+    kept: EvidenceKept,
+    scratch: Path,
+    say: Say,
 ) -> Report:
     consumer = Consumer()
     async with AsyncExitStack() as opened:
@@ -79,6 +98,7 @@ async def _run(
         nats_urls = {tenant: installation.nats_url(tenant) for tenant in TENANTS}
         nats = await opened.enter_async_context(NatsDoor(nats_urls))
         await set_up(site, hook)
+        await kept.anchor(site.pool)
         recorder = opened.enter_context(Recorder(options.history or scratch / "history.jsonl"))
         doors: dict[str, Creates] = {
             name: RecordedDoor(name, door, recorder) for name, door in (("http", site.http), ("nats", nats))
@@ -86,13 +106,15 @@ async def _run(
         load = Load(options.seed, options.rate, doors)
         bank = Bank(site.pool, site.http, lambda: load.asked, options.seed)
         operators = Operators(site.http, lambda: load.asked, options.seed)
+        stewards = Stewards(site, kept, options.seed)
         say(f"load runs at {options.rate:g} intents per second")
-        injected = await _under_fire(site, (load, bank, operators), options, plan, say)
+        injected = await _under_fire(site, (load, bank, operators, stewards), options, plan, say)
         say("faults are over; what was not acknowledged is looked up")
         read_back = await resolve(load, site.http, options.seed)
         settled = await wait_settled(site, _telling(say))
         say("reading the books, the rails' records and the feed")
-        ground = await _ground(site, load, bank, operators, read_back, settled, options.seed)
+        ground = await _ground(site, kept, load, read_back, settled, options.seed)
+        ground.readings, ground.operators = bank.readings, dict(sorted((operators.heard + stewards.heard).items()))
         say("checking the history of both doors against the store")
         history = await verify(installation, recorder)
         ground.history_calls = history.calls
@@ -147,9 +169,10 @@ async def _one(site: Site, planned: Planned, begun: float, say: Say) -> Injected
         recovery_seconds_max=KINDS[hit.fault].recovery_seconds_max,
         victim=hit.worker or hit.rail,
         note=hit.note,
+        wrong=hit.wrong,
     )
     recovered = "no recovery" if recovery is None else f"recovered in {recovery:.2f} s"
-    say(f"{done.at:7.1f} s  {done.fault:<18} {done.victim:<9} lasted {done.lasted:5.1f} s  {recovered}  {done.note}")
+    say(f"{done.at:7.1f} s  {done.fault:<20} {done.victim:<14} lasted {done.lasted:5.1f} s  {recovered}  {done.note}")
     return done
 
 
@@ -166,24 +189,19 @@ def _telling(say: Say) -> Callable[[tuple[int, ...]], None]:
     def told(left: tuple[int, ...]) -> None:
         if any(left) and time.monotonic() - said[0] >= 2:
             said[0] = time.monotonic()
-            names = ("intents", "messages", "deliveries", "leaves")
+            names = ("intents", "messages", "deliveries", "leaves", "contradictions and recoveries")
             say("not settled: " + ", ".join(f"{count} {name}" for name, count in zip(names, left, strict=True)))
 
     return told
 
 
 async def _ground(
-    site: Site,
-    load: Load,
-    bank: Bank,
-    operators: Operators,
-    read_back: dict[str, bool],
-    settled: float | None,
-    seed: int,
+    site: Site, kept: EvidenceKept, load: Load, read_back: dict[str, bool], settled: float | None, seed: int
 ) -> Ground:
-    packets, flaws = await packets_flaws(site, load.asked, seed)
-    public_key = load_public_key(site.installation.public_key_path.read_bytes())
-    flaws += await logs_flaws(site.pool, public_key)
+    ring = await kept.ring(site.pool)
+    packets, flaws = await packets_flaws(site, ring, load.asked, seed)
+    flaws += await logs_flaws(site.pool, ring) + await kept.rotated(site.pool)
+    flaws += await kept.flaws(site.installation.environment_path)
     client = await connect(site.installation.settings.nats_url, name="chaos reader")
     try:
         feed = await read_feed(client)
@@ -198,12 +216,12 @@ async def _ground(
         arrived=site.consumer.arrived,
         feed=feed,
         audit=await audit_installation(site.pool),
-        readings=bank.readings,
-        operators=dict(sorted(operators.heard.items())),
         read_back=read_back,
-        plain_rails=frozenset(name for name, idempotent in RAILS.items() if not idempotent),
+        plain_rails=frozenset(name for name, kind in RAILS.items() if not kind.idempotent),
         evidence_flaws=flaws,
         packets=packets,
+        exports=len(kept.exports),
+        routing=await read_routing(site.pool),
         unsettled_seconds=settled,
         given_up=site.installation.processes.given_up or "",
     )

@@ -2,7 +2,8 @@
 
 - A request without an answer is looked up by the intent_id that the client gave it; a drawn half of those that are not
   there is asked once more with the same key, as a client would that still wants it.
-- A delivery that waits for its next try in minutes is replayed over the API, as support would do after an outage.
+- What the consumer missed is recovered by one command for each endpoint, as support would do after an outage.
+- Contradictions of rails are resolved by the operator of the tenant.
 - Waiting has a bound; what has not settled by then is for the verdict to name."""
 
 import asyncio
@@ -14,7 +15,7 @@ from zentra.bench.chaos.doors import HttpDoor, Unanswered
 from zentra.bench.chaos.load import Asked, Load
 from zentra.bench.chaos.site import Site
 from zentra.runtime.errors import Unavailable
-from zentra.runtime.evidence.heads import load_public_key
+from zentra.runtime.evidence.keyring import KeyRing
 from zentra.runtime.evidence.packet import verify_packet
 from zentra.storage.errors import translated
 
@@ -23,7 +24,7 @@ __all__ = ["packets_flaws", "resolve", "wait_recovered", "wait_settled"]
 SETTLE_SECONDS_MAX: Final = 180.0  # an attempt whose report was lost is made again within 80 s
 ASK_SECONDS_MAX: Final = 30.0
 POLL_SECONDS: Final = 0.25
-REPLAY_SECONDS: Final = 5.0
+TIDY_SECONDS: Final = 5.0
 PACKETS: Final = 25
 
 UNSETTLED: Final = """
@@ -39,13 +40,23 @@ select
     (select count(*) from deliveries d left join delivery_states s on s.delivery = d.id
         where s.status is distinct from 'delivered'),
     (select count(*) from log_leaves) - (select coalesce(sum(size), 0) from (
-        select max(size) as size from log_heads group by tenant) as heads)
+        select max(size) as size from log_heads group by tenant) as heads),
+    (select count(*) from cases where status = 'open' and kind = 'provider_contradiction')
+        + (select count(*) from recoveries where status = 'running')
+        + (select count(*) from endpoints e where not exists (
+            select from recoveries r where r.endpoint = e.id and r.created_at > to_timestamp($2)
+                and r.which = 'undelivered' and r.status <> 'stopped'))
 """
 SETTLED: Final = ["SUCCESSFUL", "FAILED", "RECONCILED", "REVERSED"]
-WAITING: Final = """
-select tenant, delivery from delivery_states
-where status = 'exhausted' or (status = 'retrying' and next_at > now() + interval '10 seconds')
+# Each endpoint once from its beginning, whatever it seems to have had, and again where something waits for minutes.
+MISSED: Final = """
+select e.tenant, e.id, e.created_at from endpoints e where not exists (
+    select from recoveries r where r.endpoint = e.id and r.created_at > to_timestamp($1) and r.which = 'undelivered')
+union select e.tenant, e.id, e.created_at from endpoints e
+join deliveries d on d.endpoint = e.id join delivery_states s on s.delivery = d.id
+where s.status = 'exhausted' or (s.status = 'retrying' and s.next_at > now() + interval '10 seconds')
 """
+CONTRADICTED: Final = "select tenant, id from cases where status = 'open' and kind = 'provider_contradiction' limit 200"
 COMPLETED: Final = """
 select i.id, extract(epoch from t.at)::float8 from intents i join transitions t on t.intent = i.id
 where i.created_at >= to_timestamp($1) and t.state = 'SUCCESSFUL' and t.event = 'ledger.posted'
@@ -113,36 +124,42 @@ async def wait_settled(site: Site, told: Any, seconds_max: float = SETTLE_SECOND
     """Wait until intents, outbox, deliveries and log have settled; return the seconds, or None where they have not.
 
     `told` is given what is left at each look. Raises what the store raises."""
-    begun = time.monotonic()
-    replayed_at = 0.0
+    begun, since = time.monotonic(), time.time()
+    tidied_at = 0.0
     while (seconds := time.monotonic() - begun) < seconds_max:
         with translated():
-            row = await site.pool.fetchrow(UNSETTLED, SETTLED)
+            row = await site.pool.fetchrow(UNSETTLED, SETTLED, since)
         left = tuple(int(count) for count in row or (1,))
         told(left)
         if not any(left):
             return round(seconds, 2)
-        if seconds - replayed_at >= REPLAY_SECONDS or not replayed_at:
-            replayed_at = seconds or 0.001
-            await _replay(site)
+        if seconds - tidied_at >= TIDY_SECONDS or not tidied_at:
+            tidied_at = seconds or 0.001
+            await _tidy(site, since)
         await asyncio.sleep(POLL_SECONDS)
     return None
 
 
-async def _replay(site: Site) -> None:
-    """Replay what the consumer missed."""
+async def _tidy(site: Site, since: float) -> None:
+    """Have what consumers missed sent again, and resolve what rails have contradicted."""
     with translated():
-        rows = await site.pool.fetch(WAITING)
-    for tenant, delivery in rows:
-        key = f"replay-{delivery}-{time.monotonic_ns()}"
-        await site.http.ask("POST", f"/webhooks/deliveries/{delivery}/replay", tenant, "ops", key=key, body={})
+        missed, contradicted = await site.pool.fetch(MISSED, since), await site.pool.fetch(CONTRADICTED)
+    for tenant, endpoint, made_at in missed:
+        body = {"since": made_at.isoformat(), "which": "undelivered"}
+        await _asked_for(site, tenant, f"/webhooks/endpoints/{endpoint}/recover", body)
+    for tenant, case in contradicted:
+        body = {"resolution": "dismissed", "reason": "the bank's desk confirms its last word"}
+        await _asked_for(site, tenant, f"/cases/{case}/resolve", body)
 
 
-async def packets_flaws(site: Site, asked: list[Asked], seed: int) -> tuple[int, list[str]]:
+async def _asked_for(site: Site, tenant: str, path: str, body: dict[str, str]) -> None:
+    await site.http.ask("POST", path, tenant, "ops", key=f"tidy-{time.monotonic_ns()}", body=body)
+
+
+async def packets_flaws(site: Site, ring: KeyRing, asked: list[Asked], seed: int) -> tuple[int, list[str]]:
     """Export the packets of some settled intents and verify them offline; return how many, and what is wrong.
 
     Raises Unanswered where the API does not answer."""
-    key = load_public_key(site.installation.public_key_path.read_bytes())
     accepted = [one for one in asked if one.outcome == "accepted"]
     drawn = random.Random(f"packets/{seed}").sample(accepted, min(PACKETS, len(accepted)))  # noqa: S311  # no secret
     flaws: list[str] = []
@@ -154,6 +171,6 @@ async def packets_flaws(site: Site, asked: list[Asked], seed: int) -> tuple[int,
                 flaws.append(f"the packet of {one.intent_id} was answered {answer.status} {answer.code}")
             continue
         count += 1
-        verdict = verify_packet(answer.body, key)
+        verdict = verify_packet(answer.body, ring)
         flaws += [f"{one.intent_id} {problem.where}: {problem.detail}" for problem in verdict.problems]
     return count, flaws

@@ -1,7 +1,8 @@
-"""What a chaos run happens on: an installation of its own, two journalled rails, a webhook consumer, and a look inside.
+"""What a chaos run happens on: an installation of its own, journalled rails, a webhook consumer, and a look inside.
 
-- The rails are processes of their own, tied to this one; the first takes a reference twice as one payment, the second
-  would pay twice, so that a runtime that asks twice is caught.
+- The rails are processes of their own, tied to this one: two sandbox rails and two banks that speak their own dialects
+  and call back in them. Half of them would pay a reference twice, so that a runtime that asks twice is caught.
+- Every corridor leads over all of them, so that one that does not accept is followed by another.
 - Everything the run reads past the doors goes through one pool of a superuser, which survives its server."""
 
 import http.client
@@ -21,28 +22,43 @@ import msgspec
 from zentra.bench.chaos.consumer import Consumer
 from zentra.bench.chaos.doors import HttpDoor
 from zentra.bench.chaos.load import CURRENCY, TIGHT
-from zentra.bench.chaos.rail import RailPayment, read_journal
+from zentra.bench.chaos.moods import RailMood
+from zentra.bench.chaos.rail import (
+    CLIENT_ID,
+    MOOD_PATH,
+    RAILS,
+    RailConfig,
+    RailPayment,
+    read_journal,
+)
 from zentra.gateway.devstack.directory import LOOPBACK, free_port, write_private
 from zentra.gateway.devstack.processes import ServerProcess, ServerSpec
 from zentra.gateway.installation.installation import Installation
-from zentra.gateway.installation.seed import TENANTS
+from zentra.gateway.installation.seed import TENANTS, Keys
+from zentra.gateway.outward.rail_kinds import rail_kind
 from zentra.gateway.outward.rail_secrets import RailSecrets, put_rail
 from zentra.runtime.rails.port import RailSettings
-from zentra.runtime.rails.routing import Corridor
+from zentra.runtime.rails.routing import Corridor, RailRoute
 from zentra.runtime.webhooks.standard import parse_secret
 from zentra.storage.administration import Administration
 from zentra.storage.pool import Pool, open_pool
 
-__all__ = ["RAILS", "Rails", "Site", "SiteFailed", "set_up"]
+__all__ = ["CORRIDORS", "PROMOTER", "Rails", "Site", "SiteFailed", "set_up"]
 
-RAILS: Final = {"chaos_1": True, "chaos_2": False}
-"""The rails, and whether the same reference twice is one payment there."""
-
-# A silent rail has to be given up within a run; the rest is as in production.
-TIMING: Final = {"submit_timeout_seconds": 1.0, "poll_after_seconds": 0.5, "deadline_seconds": 10.0}
-CORRIDORS: Final = {"transfer": ("chaos_1", "chaos_2"), "payment": ("chaos_2", "chaos_1")}
+# A silent rail has to be given up within a run, and a circuit to close again; the rest is as in production.
+TIMING: Final[dict[str, Any]] = {
+    "submit_timeout_seconds": 1.0, "poll_after_seconds": 0.5, "deadline_seconds": 10.0, "open_seconds": 1.0,
+    "health_window_seconds": 3.0, "health_calls_min": 5,
+}  # fmt: skip
+CORRIDORS: Final = {
+    # kind -> rail, priority, weight
+    "transfer": (("chaos_gtbank", 1, 3), ("chaos_providus", 1, 3), ("chaos_1", 1, 3), ("chaos_2", 2, 1)),
+    "payment": (("chaos_2", 1, 2), ("chaos_providus", 1, 1), ("chaos_gtbank", 1, 1), ("chaos_1", 2, 1)),
+}
+PROMOTER: Final = "ops2"
+"""The second operator of each tenant: whoever drafts routes does not put them in force."""
 READ_SECONDS_MAX: Final = 120.0  # the readings after the run walk every row
-NOBODY_ANSWERS: Final = http.client.NOT_FOUND  # a rail that runs knows no such reference
+FEEL_SECONDS_MAX: Final = 5.0
 
 
 class SiteFailed(Exception):
@@ -62,18 +78,18 @@ class Rails:
     def __enter__(self) -> Self:
         """Start every rail; raises DevStackError where one does not come up."""
         try:
-            for name, idempotent in RAILS.items():
+            for name in RAILS:
                 self.ports[name] = free_port(None, self.ports.values())
-                secret = self._directory / f"{name}.secret"
-                write_private(secret, self.secrets[name])
-                arguments = (name, str(self.ports[name]), str(self.journal(name)), str(secret))
-                references = "idempotent" if idempotent else "plain"
+                told = self._directory / f"{name}.json"
+                secret = self.secrets[name]
+                config = RailConfig(name, self.ports[name], str(self.journal(name)), secret, secret)
+                write_private(told, msgspec.json.encode(config).decode())
                 spec = ServerSpec(
                     name=name,
-                    command=(sys.executable, "-m", "zentra.bench.chaos.rail", *arguments, references),
+                    command=(sys.executable, "-m", "zentra.bench.chaos.rail", str(told)),
                     log=self._directory / f"{name}.log",
                     port=self.ports[name],
-                    answers=partial(_answers, self.ports[name], name),
+                    answers=partial(_answers, self.ports[name]),
                     stop_signal=signal.SIGTERM,
                 )
                 self.servers[name] = ServerProcess(spec, self._spawner, lambda: None)
@@ -98,9 +114,41 @@ class Rails:
         """Return what the rails' own records say."""
         return [
             payment
-            for name, idempotent in RAILS.items()
-            for payment in read_journal(name, self.journal(name), idempotent=idempotent)
+            for name, kind in RAILS.items()
+            for payment in read_journal(name, self.journal(name), idempotent=kind.idempotent)
         ]
+
+    def taken(self, name: str, since: float, until: float) -> int:
+        """Return how many payments a rail's own record has of a time."""
+        found = read_journal(name, self.journal(name), idempotent=RAILS[name].idempotent)
+        return sum(since <= payment.at < until for payment in found)
+
+    def feel(self, name: str, mood: RailMood) -> None:
+        """Put a bank into a mood; raises OSError where it does not answer."""
+        connection = http.client.HTTPConnection(LOOPBACK, self.ports[name], timeout=FEEL_SECONDS_MAX)
+        try:
+            connection.request("PUT", MOOD_PATH, mood)
+            if connection.getresponse().status != http.client.OK:
+                raise OSError(f"{name} was not put into the mood {mood}")
+        finally:
+            connection.close()
+
+    def settings(self, name: str, base_url: str) -> RailSettings:
+        """Return how an installation whose gateway is at `base_url` reaches a rail."""
+        dialect, secret = RAILS[name].dialect, self.secrets[name]
+        root = f"http://{LOOPBACK}:{self.ports[name]}"
+        settings = RailSettings(
+            name=name,
+            kind=dialect,
+            base_url=root if dialect == "sandbox" else f"{root}/partners/{name}",
+            secret=secret,
+            callback_url=f"{base_url}/providers/{name}/callbacks",
+            idempotent_references=RAILS[name].idempotent,
+            not_found_lies_seconds=rail_kind(dialect).declaration.not_found_lies_seconds,
+            options={} if dialect == "sandbox" else {"client_id": CLIENT_ID, "simulator": "true"},
+            secrets={"client_secret": secret} if dialect == "gtbank" else {},
+        )
+        return msgspec.structs.replace(settings, **TIMING)
 
     def _end(self) -> None:
         for server in self.servers.values():
@@ -116,6 +164,8 @@ class Site:
     ) -> None:
         self.installation, self.rails, self.consumer = installation, rails, consumer
         self.http, self.pool = http_door, pool
+        self.endpoints: dict[str, str] = {}
+        """The webhook endpoint of each tenant."""
 
     @classmethod
     @asynccontextmanager
@@ -128,7 +178,8 @@ class Site:
             transaction_seconds_max=READ_SECONDS_MAX,
         )
         try:
-            async with HttpDoor(installation.base_url, installation.keys) as door:
+            keys = await _with_promoters(Administration(pool), installation.keys)
+            async with HttpDoor(installation.base_url, keys) as door:
                 yield cls(installation, rails, consumer, door, pool)
         finally:
             await pool.close()
@@ -139,24 +190,31 @@ async def set_up(site: Site, hook: str) -> None:
 
     Raises SiteFailed where a door refuses, Unanswered where none answers, and what the store raises."""
     administration = Administration(site.pool)
-    for name, idempotent in RAILS.items():
-        settings = RailSettings(
-            name=name,
-            kind="sandbox",
-            base_url=f"http://{LOOPBACK}:{site.rails.ports[name]}",
-            secret=site.rails.secrets[name],
-            callback_url=f"{site.installation.base_url}/providers/{name}/callbacks",
-            idempotent_references=idempotent,
-        )
-        sealing = RailSecrets(site.installation.settings.secret_bytes())
-        await put_rail(administration, msgspec.structs.replace(settings, **TIMING), sealing)
+    sealing = RailSecrets(site.installation.settings.secret_bytes())
+    for name in RAILS:
+        await put_rail(administration, site.rails.settings(name, site.installation.base_url), sealing)
     for tenant in TENANTS:
         for kind, rails in CORRIDORS.items():
-            await administration.put_corridor(Corridor(tenant, f"ng-{kind}", CURRENCY, kind, rails))
+            routes = tuple([RailRoute(rail, priority, weight) for rail, priority, weight in rails])
+            names = tuple([rail for rail, _, _ in rails])
+            corridor = Corridor(tenant, f"ng-{kind}", CURRENCY, kind, names, routes=routes)
+            await administration.put_corridor(corridor)
         account = {"account_id": TIGHT, "owner": "chaos", "type": "customer", "currency": CURRENCY}
         await _made(site, tenant, "/accounts", f"open-{TIGHT}", account)
-        endpoint = await _made(site, tenant, "/webhooks/endpoints", "chaos-endpoint", {"url": f"{hook}/{tenant}"})
-        site.consumer.secrets.append(parse_secret(endpoint["secret"]))
+        asked = {"url": f"{hook}/{tenant}", "signatures": ["v1", "v1a"]}
+        endpoint = await _made(site, tenant, "/webhooks/endpoints", "chaos-endpoint", asked)
+        site.endpoints[tenant] = endpoint["id"]
+        site.consumer.trust_secret(tenant, parse_secret(endpoint["secret"]), 0.0)
+        site.consumer.trust_keys(tenant, [one["key"] for one in endpoint["public_keys"]], 0.0)
+
+
+async def _with_promoters(administration: Administration, keys: Keys) -> Keys:
+    """Return the keys with that of a second operator for each tenant."""
+    made: Keys = {}
+    for tenant, known in keys.items():
+        await administration.create_principal(tenant, PROMOTER, name="Second operator", role="operator")
+        made[tenant] = {**known, PROMOTER: (await administration.create_api_key(tenant, PROMOTER)).text}
+    return made
 
 
 async def _made(site: Site, tenant: str, path: str, key: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -167,11 +225,11 @@ async def _made(site: Site, tenant: str, path: str, key: str, body: dict[str, An
     return made
 
 
-def _answers(port: int, rail: str) -> bool:
+def _answers(port: int) -> bool:
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=1)
     try:
-        connection.request("GET", f"/rails/{rail}/payments/nobody")
-        return connection.getresponse().status == NOBODY_ANSWERS
+        connection.request("GET", "/")
+        return connection.getresponse().status == http.client.NOT_FOUND
     except http.client.HTTPException as error:
         raise OSError("answer broke off") from error
     finally:

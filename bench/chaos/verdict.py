@@ -11,6 +11,9 @@ from msgspec import Struct
 
 from zentra.bench.chaos.ground import Ground, Intent
 from zentra.bench.chaos.load import REVIEWED_MINOR, Asked
+from zentra.bench.chaos.moods import RailMood
+from zentra.bench.chaos.rail import BANKS, RailPayment
+from zentra.gateway.http.endpoint_fields import EVENTS_DEFAULT
 from zentra.runtime.intents.machine import INITIAL, MOVES
 from zentra.runtime.rails.routing import parse_reference
 
@@ -18,7 +21,11 @@ __all__ = ["ELSEWHERE", "ENDED", "Verdict", "accounted", "judge"]
 
 SHOWN_MAX: Final = 10  # wrongs named per invariant; the count says how many there are
 
+CONTRADICTION: Final = "provider_contradiction"
 UNKNOWN_OUTCOME: Final = "provider_outcome_unknown"  # the case of a rail that stays silent, whatever it says later
+QUIET: Final = frozenset({"success", "decline", "reject", "duplicate_callback", "out_of_order", "late_success"})
+"""What rails are told to play that contradicts nothing."""
+SIGNING: Final = frozenset(name for name, kind in BANKS.items() if kind.dialect == "gtbank")
 ENDED: Final = frozenset({"SUCCESSFUL", "FAILED", "RECONCILED", "REVERSED"})
 CHAINS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
     # lifecycle -> what may stand in the ledger: over a rail, or as a book transfer
@@ -119,31 +126,64 @@ def changes_are_refused(ground: Ground) -> Wrongs:
             yield f"{one.intent_id} asks for {intent.command['minor']}, the client for {one.body['amount']}"
 
 
-def rails_agree(ground: Ground) -> Wrongs:
-    """I, N: whom the rail paid is not given back, and whom it did not pay is not posted, unless a case says so."""
-    paid: Counter[str] = Counter()
+def _of_intents(ground: Ground) -> dict[str, list[RailPayment]]:
+    """Return what all rails together have of each intent, by its uuid."""
+    found: dict[str, list[RailPayment]] = defaultdict(list)
     for payment in ground.payments:
         named = parse_reference(payment.reference)
-        if named is not None and payment.paid:
-            paid[named[0]] += 1
+        if named is not None:
+            found[named[0]].append(payment)
+    return found
+
+
+def _contradicts(payment: RailPayment) -> bool:
+    """Return whether the rail called failed what it has paid."""
+    return payment.mood is RailMood.CONTRADICTS or payment.scenario == "contradictory_status"
+
+
+def settled_as_paid(ground: Ground) -> Wrongs:
+    """N, I: over all rails together, what is settled was paid exactly once, what is released was not paid, and nothing
+    was paid twice. Only of what a rail itself called failed may the release stand, and a case says so."""
+    payments = _of_intents(ground)
     for intent in ground.intents:
+        mine = payments.get(intent.id, [])
+        times = sum(payment.paid for payment in mine)
+        rails = ", ".join(payment.rail for payment in mine if payment.paid) or "no rail"
         over_rail = intent.command["kind"] != "book_transfer"
-        if over_rail and intent.state == "SUCCESSFUL" and not paid[intent.id] and not intent.cases:
-            yield f"{intent.intent_id} is SUCCESSFUL and no rail paid it"
-        if intent.state == "FAILED" and paid[intent.id] and not intent.cases:
-            yield f"{intent.intent_id} is FAILED and a rail paid it"
+        if times > 1:
+            yield f"{intent.intent_id} was paid {times} times, by {rails}"
+        if times and not over_rail:
+            yield f"{intent.intent_id} is no payout and was paid by {rails}"
+        if over_rail and intent.state in ("SUCCESSFUL", "REVERSED") and not times:
+            yield f"{intent.intent_id} is {intent.state} and no rail paid it"
+        belied = any(map(_contradicts, mine)) and any(kind == CONTRADICTION for kind, _ in intent.cases)
+        if intent.state == "FAILED" and times and not belied:
+            yield f"{intent.intent_id} is FAILED and {rails} paid it"
 
 
-def contradictions_open_one_case(ground: Ground) -> Wrongs:
-    """I: a rail that contradicts itself leaves one case; one that repeats itself leaves none."""
+def contradictions_are_cases(ground: Ground) -> Wrongs:
+    """I: a rail that contradicts itself leaves one case, which somebody resolves; one that repeats itself, or in whose
+    name somebody else speaks, leaves none."""
+    payments = _of_intents(ground)
     for intent in ground.intents:
         scenario = intent.command.get("metadata", {}).get("sandbox_scenario", "")
-        submitted = any(step.event == "provider.routed" for step in intent.steps)
+        mine = payments.get(intent.id, [])
         kinds = [kind for kind, _ in intent.cases if kind != UNKNOWN_OUTCOME]
-        if scenario.startswith("contradictory_") and submitted and len(kinds) > 1:
+        belied = scenario.startswith("contradictory_") or any(map(_contradicts, mine))
+        if belied and mine and len(kinds) > 1:
             yield f"{intent.intent_id} ({scenario}) has the cases {', '.join(kinds)}"
-        if scenario in ("duplicate_callback", "out_of_order") and kinds:
-            yield f"{intent.intent_id} ({scenario}) has the cases {', '.join(kinds)}"
+        if scenario in QUIET and kinds and not belied:
+            moods = ", ".join(payment.mood for payment in mine)
+            yield f"{intent.intent_id} ({scenario}, {moods}) has the cases {', '.join(kinds)}"
+        if any(_must_be_seen(payment) for payment in mine) and CONTRADICTION not in kinds:
+            yield f"{intent.intent_id} was called failed and then paid, and has no case"
+        if (CONTRADICTION, "open") in intent.cases:
+            yield f"{intent.intent_id} has a contradiction that nobody resolved"
+
+
+def _must_be_seen(payment: RailPayment) -> bool:
+    """Return whether a payment's contradiction has to have been noticed: both words were signed, and came in time."""
+    return payment.mood is RailMood.CONTRADICTS and payment.rail in SIGNING and payment.scenario == "success"
 
 
 def moves_are_of_the_table(ground: Ground) -> Wrongs:
@@ -173,12 +213,8 @@ def reversals_are_done_once(ground: Ground) -> Wrongs:
 
 def no_second_rail(ground: Ground) -> Wrongs:
     """N: no intent was taken by a rail while another one may have paid it."""
-    rails: dict[str, set[str]] = defaultdict(set)
-    for payment in ground.payments:
-        named = parse_reference(payment.reference)
-        if named is not None and payment.scenario != "reject":
-            rails[named[0]].add(payment.rail)
-    for intent, names in rails.items():
+    for intent, payments in _of_intents(ground).items():
+        names = {payment.rail for payment in payments if payment.scenario != "reject"}
         if len(names) > 1:
             yield f"{intent} was taken by {', '.join(sorted(names))}"
 
@@ -215,8 +251,8 @@ def paid_once(ground: Ground) -> Wrongs:
         intent = intents.get(named[0])
         if intent is None:
             yield f"{payment.rail} was asked to pay {payment.reference}, which no intent asked for"
-        elif payment.amount != int(intent.command["minor"]):
-            yield f"{payment.rail} was asked for {payment.amount} for {intent.intent_id}"
+        elif (payment.amount, payment.currency) != (int(intent.command["minor"]), intent.command["currency"]):
+            yield f"{payment.rail} was asked for {payment.currency} {payment.amount} for {intent.intent_id}"
     for intent_id, times in paid.items():
         if times > 1:
             yield f"{intents[intent_id].intent_id if intent_id in intents else intent_id} was paid {times} times"
@@ -262,6 +298,16 @@ def evidence_verifies(ground: Ground) -> Wrongs:
             yield f"{intent.intent_id} is {intent.state} with {intent.sealed} packets in the log"
 
 
+def nothing_is_missing(ground: Ground) -> Wrongs:
+    """T: every event that an endpoint wants has one delivery, also where it was disabled meanwhile."""
+    made = Counter((one.intent, one.event) for one in ground.deliveries)
+    for intent in ground.intents:
+        wanted = Counter(step.event for step in intent.steps if step.event in EVENTS_DEFAULT)
+        for event, count in wanted.items():
+            if made[intent.id, event] != count:
+                yield f"{intent.intent_id} has {made[intent.id, event]} deliveries for {count} events {event}"
+
+
 def all_come_to_an_end(ground: Ground) -> Wrongs:
     """T: every intent ended, waits for a person or has a case, every delivery is settled, in bounded time."""
     if ground.unsettled_seconds is None:
@@ -298,12 +344,12 @@ CHECKS: Final[Mapping[str, tuple[str, tuple[Check, ...]]]] = {
     "H": ("repeats with changed content", (changes_are_refused,)),
     "I": (
         "rails' own records; repeated, unordered, contradictory callbacks",
-        (rails_agree, contradictions_open_one_case),
+        (settled_as_paid, contradictions_are_cases),
     ),
     "J": ("every record against the machine's table", (moves_are_of_the_table,)),
     "L": ("audit; accepted reversals against postings", (reversals_are_done_once,)),
     "M": ("reads of other tenants' intents during the run", ()),
-    "N": ("rails' own records", (no_second_rail,)),
+    "N": ("the own records of all rails together", (no_second_rail, settled_as_paid)),
     "O": (
         "acknowledged intents, rails' own records, the history of both doors",
         (acknowledged_is_there, paid_once, history_is_explained),
@@ -311,5 +357,5 @@ CHECKS: Final[Mapping[str, tuple[str, tuple[Check, ...]]]] = {
     "P": ("the feed against the records", (told_once,)),
     "Q": ("intents above the review limit", (reviews_hold_back,)),
     "S": ("audit; logs and heads made anew; packets verified offline", (evidence_verifies,)),
-    "T": ("everything settled after the last fault", (all_come_to_an_end,)),
+    "T": ("everything settled after the last fault", (all_come_to_an_end, nothing_is_missing)),
 }

@@ -15,6 +15,7 @@ from zentra.runtime.rails.port import (
     Ack,
     CallbackCode,
     CallbackRejected,
+    CallbackUnreadable,
     OutcomeStatus,
     Rail,
     RailOutcome,
@@ -111,10 +112,29 @@ async def events(ground: Ground) -> None:
 
 
 async def unreadable(ground: Ground) -> None:
-    """Who has the secret may still write rubbish."""
+    """Who has the secret may write rubbish, or a new version of the old words: it is kept, so it is told apart."""
     for raw in UNREADABLE:
-        refused = _tried(ground.rail, raw, ground.specimen.prove(ground.settings, raw, NOW))
-        expect(refused is CallbackCode.BODY_MALFORMED, f"a callback of {raw[:30]!r}: {_shown(refused)}")
+        try:
+            seen = _shown(ground.rail.verify_callback(raw, ground.specimen.prove(ground.settings, raw, NOW), NOW))
+        except CallbackUnreadable:
+            continue
+        except CallbackRejected as rejected:
+            seen = f"refused as {rejected.reason}"
+        expect(False, f"an authentic callback of {raw[:30]!r}: {seen}")
+
+
+async def rubbish(ground: Ground) -> None:
+    """What nobody has proved is never said to be authentic, or strangers could fill the store."""
+    if ground.rail.declaration.callback_trust == "none":
+        return
+    for raw in (*UNREADABLE, ground.callback(Said("succeeded", reference="a\x00b"))):
+        try:
+            seen = _shown(ground.rail.verify_callback(raw, {}, NOW))
+        except CallbackUnreadable:
+            seen = "said to be authentic"
+        except CallbackRejected:
+            continue
+        expect(False, f"a callback of {raw[:30]!r} without a proof is {seen}")
 
 
 async def misspelt(ground: Ground) -> None:
@@ -238,7 +258,8 @@ CALLBACK_RULES: Final = tuple(
         (proved, "E2.11", "a callback without its proof, or with a wrong one, is refused"),
         (without_secret, "E2.11", "a rail without a secret believes nobody"),
         (events, "E2.11", "one event has one id, another event another"),
-        (unreadable, "E2.11", "what cannot be read is refused as malformed, never an error of ours"),
+        (unreadable, "E2.11", "an authentic callback that cannot be read is CallbackUnreadable, and no error of ours"),
+        (rubbish, "E2.11", "without a proof nothing is told of what can be read"),
         (misspelt, "E2.12", "a success whose amount cannot be read is not believed"),
         (texts, "E2.11", "an id that is no printable text of at most 200 characters is refused, or not taken over"),
         (secrets, "E2.11", "no secret is in what a callback is taken to say, wherever the partner repeats it"),

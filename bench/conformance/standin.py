@@ -81,14 +81,16 @@ class StandIn:
         assert task is not None
         self._tasks.add(task)
         try:
-            await self._serve(reader, writer)
+            while await self._served(reader, writer):
+                pass
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass  # whoever asked has gone, or the rule is over
         finally:
             self._tasks.discard(task)
             writer.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _served(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request; return whether the connection is kept for another."""
         request = await _read(reader)
         try:
             asked = self._specimen.asked(request)
@@ -97,12 +99,12 @@ class StandIn:
             told = f"the specimen cannot read {request.method} {request.path}: {type(error).__name__}: {error}"
             self.fault = self.fault or told  # the first is the one to mend
             self._arrived.set()
-            return
+            return False
         if asked is None:
             if beside is not None:
                 writer.write(_encoded(beside))
             await writer.drain()
-            return
+            return beside is not None
         self.asked.append(asked)
         self.requests.append(request)
         self._arrived.set()
@@ -123,6 +125,7 @@ class StandIn:
             case Reply():
                 writer.write(_encoded(answer))
         await writer.drain()
+        return isinstance(answer, Reply)
 
 
 async def _read(reader: asyncio.StreamReader) -> Request:
@@ -135,6 +138,6 @@ async def _read(reader: asyncio.StreamReader) -> Request:
 
 
 def _encoded(reply: Reply) -> bytes:
-    lines = [f"HTTP/1.1 {reply.status} Said", f"content-length: {len(reply.body)}", "connection: close"]
+    lines = [f"HTTP/1.1 {reply.status} Said", f"content-length: {len(reply.body)}"]
     lines += [f"{name}: {value}" for name, value in reply.headers]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + reply.body

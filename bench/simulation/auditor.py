@@ -191,7 +191,7 @@ class Auditor:
         self.rebuild(store)
         self.messages.consumed((), (), store.rows.outbox)
         self.messages.finish([key for key, row in store.rows.outbox.items() if row.sent_at is None])
-        self.deliveries.finish(store.current.endpoints_held)
+        self.deliveries.finish(store.current.endpoints_held, self.messages.commands)
         self.reviews.finish(now)
         self.desk.finish(store, self.histories, now)
         self.callbacks.finish(store, self.histories, self.desk.claimed, now)
@@ -279,7 +279,7 @@ class Auditor:
         self.callbacks.moved(history, record)
         self.rails.grounds(history, record, self.messages.commands)
         self.routes.moved(history, record, configuration, ground.now)
-        self.deliveries.moved(history, record, configuration.endpoints.get(history.tenant, ()))
+        self.deliveries.moved(history, record, configuration.endpoints.get(history.tenant, ()), self.messages.commands)
         return history, record
 
     def _source_type(self, history: History) -> str | None:

@@ -9,7 +9,7 @@ from typing import Final
 from zentra.bench.simulation.auditor_endpoints import AuditedEndpoints
 from zentra.bench.simulation.auditor_histories import History, Record
 from zentra.bench.simulation.auditor_outside import Given
-from zentra.bench.simulation.auditor_recoveries import AuditedRecoveries, Place, untold
+from zentra.bench.simulation.auditor_recoveries import OF_ENDPOINTS, AuditedRecoveries, Place, untold
 from zentra.bench.simulation.auditor_words import Violation, matches_filter
 from zentra.bench.twins.store import StoreTwin
 from zentra.runtime.ports import Configuration, Endpoint, TickWrites
@@ -19,7 +19,6 @@ from zentra.runtime.webhooks.standard import WebhookCall
 
 __all__ = ["AuditedDeliveries"]
 
-_DISABLED: Final = "webhook.endpoint_disabled"
 _ENDED: Final = ("delivered", "exhausted")
 
 
@@ -39,10 +38,12 @@ class AuditedDeliveries:
         self._open: dict[tuple[str, str], dict[str, int]] = {}  # by endpoint: what has not ended, with its number
         self.endpoints = AuditedEndpoints()
 
-    def moved(self, history: History, record: Record, endpoints: Collection[Endpoint]) -> None:
+    def moved(
+        self, history: History, record: Record, endpoints: Collection[Endpoint], commands: Mapping[str, Given]
+    ) -> None:
         """Note who is to hear of a record."""
-        if record.event == _DISABLED:
-            self.endpoints.told(history.tenant, record.facts)
+        if record.event in OF_ENDPOINTS:
+            self.endpoints.told(history.tenant, record, commands)
         elif untold(record.event):
             return
         if "events" not in history.command["primitives"]:
@@ -195,10 +196,10 @@ class AuditedDeliveries:
         if stored != self._stands or rows.delivery_attempts.keys() != self._attempts:
             raise Violation("P", "the stored states or attempts of deliveries are not those that were committed")
 
-    def finish(self, held: Collection[tuple[str, str]]) -> None:
+    def finish(self, held: Collection[tuple[str, str]], commands: Mapping[str, Given]) -> None:
         """Object where a delivery has not ended: none is lost, whatever was disabled in between. What is for an
         endpoint that is disabled in the end is kept."""
         for key, made in self._made.items():
             if self._stands.get(key, ("", 0))[0] not in _ENDED and (made.tenant, made.endpoint) not in held:
                 raise Violation("T", f"delivery {key} has not ended: {self._stands.get(key)}")
-        self.endpoints.finish()
+        self.endpoints.finish(commands)

@@ -1,10 +1,13 @@
 """The auditor's own book of endpoints: for how long each has failed, which were disabled and why, and who was told."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from zentra.bench.simulation.auditor_histories import Record
+from zentra.bench.simulation.auditor_outside import Given
 from zentra.bench.simulation.auditor_words import Violation
 from zentra.runtime.ports import Configuration, EndpointDisabled
 from zentra.runtime.webhooks.delivery import Delivery
@@ -25,6 +28,7 @@ class AuditedEndpoints:
         self._lasted: dict[Lane, float] = {}  # seconds of nothing but failures, seen in this commit
         self._disabled: Counter[Lane] = Counter()
         self._told: Counter[Lane] = Counter()
+        self._switches: set[str] = set()  # commands by which somebody had it told that they did it
 
     def attempted(self, made: Delivery, row: tuple[Any, ...], began: datetime, now: datetime) -> None:
         """Follow an attempt that has ended: (delivery, number, tenant, trigger, at, status, error, ...)."""
@@ -74,14 +78,27 @@ class AuditedEndpoints:
         if spared:
             raise Violation("J", f"{sorted(spared)} said that they are gone and are called still")
 
-    def told(self, tenant: str, facts: Any) -> None:
-        """Follow a record that tells of an endpoint that was disabled."""
-        lane = tenant, facts["endpoint"]
+    def told(self, tenant: str, record: Record, commands: Mapping[str, Given]) -> None:
+        """Follow a record that tells of an endpoint that was disabled or enabled: by the runtime, or by somebody."""
+        lane = tenant, record.facts["endpoint"]
+        by = record.facts.get("by")
+        if by is not None or record.event != "webhook.endpoint_disabled":
+            given = commands.get(record.cause)
+            said = {} if given is None or given.kind != "tell_of_endpoint" else json.loads(given.body)
+            if given is None or said.get("endpoint") != lane[1] or {by, record.actor} != {given.principal}:
+                raise Violation("P", f"it was told that {by} did {record.event} to {lane}, which nobody has said")
+            if said["enabled"] is not (record.event == "webhook.endpoint_enabled") or record.cause in self._switches:
+                raise Violation("P", f"{record.event} of {lane} is told again, or the other way round")
+            self._switches.add(record.cause)
+            return
         self._told[lane] += 1
         if self._told[lane] > self._disabled[lane]:
             raise Violation("P", f"it was told that {lane} was disabled once more than it was")
 
-    def finish(self) -> None:
-        """Object where nobody was told that an endpoint was disabled."""
+    def finish(self, commands: Mapping[str, Given]) -> None:
+        """Object where nobody was told that an endpoint was disabled, or what somebody did to it."""
+        silent = {key for key, given in commands.items() if given.kind == "tell_of_endpoint"} - self._switches
+        if silent:
+            raise Violation("P", f"what the commands {sorted(silent)[:3]} did to endpoints was not told of")
         if self._told != self._disabled:
             raise Violation("P", f"told of as disabled {dict(self._told)}, disabled {dict(self._disabled)}")

@@ -11,17 +11,18 @@ from zentra.bench.simulation.auditor_words import Violation, matches_filter
 from zentra.runtime.ports import Endpoint
 from zentra.runtime.webhooks.recovery import Recovery
 
-__all__ = ["AuditedRecoveries", "Place", "untold"]
+__all__ = ["OF_ENDPOINTS", "AuditedRecoveries", "Place", "untold"]
 
 Place = tuple[str, str, int]
 """An endpoint, an intent, and the version that it is told of."""
 _UNTOLD: Final = ("webhook.", "money_runtime.", "evidence.", "review.closed", "ingress.")
+OF_ENDPOINTS: Final = ("webhook.endpoint_disabled", "webhook.endpoint_enabled")
 _COUNTS: Final = ("found", "replayed", "made", "skipped")
 
 
 def untold(event: str) -> bool:
     """Return whether no endpoint ever hears of an event."""
-    return event.startswith(_UNTOLD) and event != "webhook.endpoint_disabled"
+    return event.startswith(_UNTOLD) and event not in OF_ENDPOINTS
 
 
 class AuditedRecoveries:

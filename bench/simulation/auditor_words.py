@@ -98,7 +98,7 @@ SIGNS: Final[dict[str, tuple[tuple[int, int], ...]]] = {
 
 _ANYWHERE: Final = frozenset(
     {"case.opened", "case.resolved", "balance.crossed", "webhook.delivered", "webhook.retrying", "webhook.exhausted",
-     "webhook.endpoint_disabled"}
+     "webhook.endpoint_disabled", "webhook.endpoint_enabled"}
 )  # fmt: skip
 _ONCE_SETTLED: Final = frozenset({"money_runtime.synchronized", "review.closed", "evidence.amended"})
 

@@ -256,6 +256,13 @@ class Border:
         event = CommandGiven(key, tenant, kind, subject, self._asking, role, msgspec.json.encode(body))
         self.emit(self._simulation.partition_of(owner), "command", event)
 
+    def give(self, tenant: str, kind: str, intent: str, body: object) -> None:
+        """Let an operator ask something of an intent, beside what is asked at random."""
+        event = CommandGiven(
+            _id("command", self._next()), tenant, kind, intent, PEOPLE[0], "operator", msgspec.json.encode(body)
+        )  # fmt: skip
+        self.emit(self._simulation.partition_of(intent), "command", event)
+
     def _cancel(self) -> Any:
         request = self._recent()
         return request and (request.tenant, "cancel", request.intent, request.intent, {})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from zentra.runtime.ports import Configuration, Endpoint
+from zentra.runtime.webhooks.delivery import TELL_OF_ENDPOINT, EndpointSwitched
 from zentra.runtime.webhooks.terms import rotated
 
 if TYPE_CHECKING:
@@ -25,15 +26,18 @@ def change(simulation: Simulation) -> None:
     members, held = list(current.endpoints[tenant]), current.endpoints_held
     mine = sorted(lane for lane in held if lane[0] == tenant)
     spare = simulation.spare_endpoints.setdefault(tenant, [])
+    switched: tuple[str, bool] | None = None
     match random.randrange(5):
         case 0 if spare:
             members.append(spare.pop())
         case 1 if members:
             spare.append(members.pop(random.randrange(len(members))))
         case 2 if members:
-            held |= {(tenant, members.pop(random.randrange(len(members))).id)}
+            switched = members.pop(random.randrange(len(members))).id, False
+            held |= {(tenant, switched[0])}
         case 3 | 0 if mine:
             lane = random.choice(mine)
+            switched = lane[1], True
             held -= {lane}
             members.append(_enabled(simulation, lane))
         case 4 if members:
@@ -47,6 +51,20 @@ def change(simulation: Simulation) -> None:
     endpoints = {**current.endpoints, tenant: tuple(members)}
     store.configure(structs.replace(current, endpoints=endpoints, endpoints_held=held))
     _know(simulation)
+    if switched is not None:
+        _tell(simulation, tenant, *switched)
+
+
+def _tell(simulation: Simulation, tenant: str, endpoint: str, enabled: bool) -> None:
+    """Have what somebody did to an endpoint told of on the intent of the delivery that was made for it last."""
+    made = [
+        one for one in simulation.store.rows.deliveries.values() if (one.tenant, one.endpoint) == (tenant, endpoint)
+    ]
+    if made:
+        last = made[-1]
+        stands = simulation.store.rows.delivery_states.get(last.id)
+        body = EndpointSwitched(endpoint, enabled, last.id, last.event, 0 if stands is None else stands.attempts)
+        simulation.border.give(tenant, TELL_OF_ENDPOINT, last.intent, body)
 
 
 def enable_all(simulation: Simulation) -> None:

@@ -277,7 +277,7 @@ class StoreTwin(HealthTwin):
     async def recovery_page(self, recovery: Recovery) -> RecoveryPage:
         """See Store.recovery_page."""
         self._meet("recovery_page")
-        return page_of(self.rows, recovery)
+        return page_of(self.rows, recovery, self.current.endpoints.get(recovery.tenant, ()))
 
     async def lane(self, tenant: str, endpoint: str) -> LaneRow:
         """See Store.lane."""

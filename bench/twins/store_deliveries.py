@@ -5,12 +5,14 @@ Walking intents it finds all of them at once: that the store's three walks miss 
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from zentra.bench.twins.store_rows import Rows
+from zentra.runtime.ports import Endpoint
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState, is_told
 from zentra.runtime.webhooks.recovery import MissedIntent, Phase, Recovery, RecoveryPage, RecoveryStatus, states_of
+from zentra.runtime.webhooks.standard import matches
 
 __all__ = ["delivery_of", "page_of", "running_by"]
 
@@ -38,13 +40,14 @@ def running_by(rows: Rows, tenants: Collection[str]) -> dict[str, dict[str, str]
     return found
 
 
-def page_of(rows: Rows, recovery: Recovery) -> RecoveryPage:
-    """Return what lies behind the place of a recovery."""
+def page_of(rows: Rows, recovery: Recovery, endpoints: Sequence[Endpoint]) -> RecoveryPage:
+    """Return what lies behind the place of a recovery to one of a tenant's endpoints."""
+    filters = next((one.events for one in endpoints if one.id == recovery.endpoint), ("*",))
     if recovery.phase is Phase.DELIVERIES:
         return _deliveries(rows, recovery)
     if recovery.phase is not Phase.BEGUN:
         return RecoveryPage(recovery.place, True)
-    found = [missed for intent in sorted(rows.transitions) if (missed := _missed(rows, recovery, intent))]
+    found = [missed for intent in sorted(rows.transitions) if (missed := _missed(rows, recovery, intent, filters))]
     behind = [missed for missed in found if missed.intent > recovery.place]
     page = tuple(behind[:INTENTS_MAX])
     place = page[-1].intent if page else recovery.place
@@ -71,8 +74,8 @@ def _state(rows: Rows, key: str) -> DeliveryState:
     return DeliveryState.PENDING if row is None else row.state
 
 
-def _missed(rows: Rows, recovery: Recovery, intent: str) -> MissedIntent | None:
-    """Return the events of an intent within the time that the endpoint has no delivery of."""
+def _missed(rows: Rows, recovery: Recovery, intent: str, filters: Sequence[str]) -> MissedIntent | None:
+    """Return the events of an intent within the time that the endpoint wants and has no delivery of."""
     transitions = rows.transitions[intent]
     if transitions[0].tenant != recovery.tenant:
         return None
@@ -85,7 +88,8 @@ def _missed(rows: Rows, recovery: Recovery, intent: str) -> MissedIntent | None:
         one.sequence
         for one in transitions
         if recovery.since <= one.at < recovery.before and one.sequence not in told and is_told(one.event)
-    )
+        and recovery.wants(one.event) and matches(filters, one.event)
+    )  # fmt: skip
     if not sequences:
         return None
     return MissedIntent(intent, sequences, tuple((one.record, one.hash) for one in transitions[: sequences[-1]]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncio import sleep
+from collections.abc import Sequence
 from time import monotonic
 
 from zentra.client import calls, proofs
@@ -11,7 +12,7 @@ from zentra.client.calls import Time
 from zentra.client.errors import ConflictError
 from zentra.client.evidence import Verdict, verify_packet
 from zentra.client.models import Case, Command, Denial, ErrorPage, Version
-from zentra.client.proofs import EvidenceExport, EvidenceKeys
+from zentra.client.proofs import EvidenceExport, EvidenceKeys, ExportJob
 
 __all__ = [
     "AsyncCases",
@@ -126,6 +127,51 @@ class AsyncEvidence:
         """Return who exported which part of the log, the latest first."""
         filters = {"actor": actor, "created_from": created_from, "created_before": created_before}
         return AsyncPages(self._transport, proofs.list_exports(page_size, filters))
+
+    async def export(
+        self,
+        *,
+        since: Time | None = None,
+        until: Time | None = None,
+        types: Sequence[str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> ExportJob:
+        """Have a range of the log exported as a bundle, from the beginning to now where it is not said, and return how
+        far that is; `wait_export` waits for it. `types` are kinds of intents, all where they are left out."""
+        return await self._transport.send(proofs.ask_export(since, until, types, idempotency_key))
+
+    async def get_export(self, id: str) -> ExportJob:
+        """Return an export that was asked for, and how far it is."""
+        return await self._transport.send(proofs.get_export(id))
+
+    async def get_export_content(self, id: str) -> bytes:
+        """Return the bundle of an export that is done, all of it in memory; its SHA-256 is the `sha256` of the export.
+
+        Raises APIError (ConflictError `export_not_done`, and `export_expired` a day after it was made)."""
+        return await self._transport.send(proofs.get_export_content(id))
+
+    def export_jobs(
+        self,
+        *,
+        state: str | None = None,
+        actor: str | None = None,
+        created_from: Time | None = None,
+        created_before: Time | None = None,
+        page_size: int | None = None,
+    ) -> AsyncPages[ExportJob]:
+        """Return the exports that were asked for, the latest first."""
+        filters = {"state": state, "actor": actor, "created_from": created_from, "created_before": created_before}
+        return AsyncPages(self._transport, proofs.list_export_jobs(page_size, filters))
+
+    async def wait_export(self, id: str, timeout: float) -> ExportJob:  # noqa: ASYNC109 - tells how long to ask
+        """Return an export once nothing more is done about it, or as it is after `timeout` seconds."""
+        end = monotonic() + timeout
+        while True:
+            job = await self._transport.send(proofs.get_export(id))
+            left = end - monotonic()
+            if job.state not in ("waiting", "running") or left <= 0:
+                return job
+            await sleep(min(SEAL_PAUSE_SECONDS, left))
 
     async def wait(self, id: str, timeout: float) -> bytes:  # noqa: ASYNC109 - tells how long to ask
         """Return the packet once it is sealed, at most a minute after the intent has settled.

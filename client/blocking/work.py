@@ -4,6 +4,7 @@ Made from its twin in `client/asynchronous` by `python -m tests.catalogue`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import monotonic, sleep
 
 from zentra.client import calls, proofs
@@ -12,7 +13,7 @@ from zentra.client.calls import Time
 from zentra.client.errors import ConflictError
 from zentra.client.evidence import Verdict, verify_packet
 from zentra.client.models import Case, Command, Denial, ErrorPage, Version
-from zentra.client.proofs import EvidenceExport, EvidenceKeys
+from zentra.client.proofs import EvidenceExport, EvidenceKeys, ExportJob
 
 __all__ = [
     "Cases",
@@ -127,6 +128,51 @@ class Evidence:
         """Return who exported which part of the log, the latest first."""
         filters = {"actor": actor, "created_from": created_from, "created_before": created_before}
         return Pages(self._transport, proofs.list_exports(page_size, filters))
+
+    def export(
+        self,
+        *,
+        since: Time | None = None,
+        until: Time | None = None,
+        types: Sequence[str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> ExportJob:
+        """Have a range of the log exported as a bundle, from the beginning to now where it is not said, and return how
+        far that is; `wait_export` waits for it. `types` are kinds of intents, all where they are left out."""
+        return self._transport.send(proofs.ask_export(since, until, types, idempotency_key))
+
+    def get_export(self, id: str) -> ExportJob:
+        """Return an export that was asked for, and how far it is."""
+        return self._transport.send(proofs.get_export(id))
+
+    def get_export_content(self, id: str) -> bytes:
+        """Return the bundle of an export that is done, all of it in memory; its SHA-256 is the `sha256` of the export.
+
+        Raises APIError (ConflictError `export_not_done`, and `export_expired` a day after it was made)."""
+        return self._transport.send(proofs.get_export_content(id))
+
+    def export_jobs(
+        self,
+        *,
+        state: str | None = None,
+        actor: str | None = None,
+        created_from: Time | None = None,
+        created_before: Time | None = None,
+        page_size: int | None = None,
+    ) -> Pages[ExportJob]:
+        """Return the exports that were asked for, the latest first."""
+        filters = {"state": state, "actor": actor, "created_from": created_from, "created_before": created_before}
+        return Pages(self._transport, proofs.list_export_jobs(page_size, filters))
+
+    def wait_export(self, id: str, timeout: float) -> ExportJob:
+        """Return an export once nothing more is done about it, or as it is after `timeout` seconds."""
+        end = monotonic() + timeout
+        while True:
+            job = self._transport.send(proofs.get_export(id))
+            left = end - monotonic()
+            if job.state not in ("waiting", "running") or left <= 0:
+                return job
+            sleep(min(SEAL_PAUSE_SECONDS, left))
 
     def wait(self, id: str, timeout: float) -> bytes:
         """Return the packet once it is sealed, at most a minute after the intent has settled.

@@ -12,12 +12,12 @@ import asyncio
 import gc
 import json
 from collections.abc import Callable, Coroutine, Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import typer
 
+from zentra.gateway.bundle_texts import bundle_texts
 from zentra.gateway.cli.evidence import EPILOG, OwnCommand, evidence_app, is_tar, read_file, refused
 from zentra.gateway.cli.progress import shown_progress
 from zentra.gateway.cli.support import JSON_OPTION, explained, say, say_json, settings
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from zentra.storage.pool import Pool
     from zentra.storage.verification.bundling import BundleMade
 
-__all__ = ["BUNDLE_TEXTS", "asked_of", "bundle_texts", "signing_now"]
+__all__ = ["asked_of", "signing_now"]
 
 T = TypeVar("T")
 
@@ -40,35 +40,6 @@ OUT: Final = typer.Option(..., "--out", metavar="FILE", help="The file to write.
 KEYS: Final = typer.Option(
     [], "--key", metavar="PUB.pem", help="A public key of earlier heads that the installation has forgotten."
 )
-BUNDLE_TEXTS: Final = ("README.txt", "verify.py")
-
-_README: Final = """\
-Evidence of Zentra: a range of one tenant's log, with everything that it takes to verify it.
-
-  manifest.json           every other file, with its SHA-256; manifest.sig.json has the signature over it (DSSE 1.0.0)
-  checkpoints/            the signed heads of the log at both ends of the range (C2SP signed notes)
-  proofs.json             what joins the two: the subtrees of the log at the beginning (RFC 6962)
-  leaves/                 one line per leaf of the log: its exact bytes, its place, the hashes of the records it seals
-  entries/                one line per record, exactly as it was sealed, in the order of the leaves
-  denials/                what was refused to whom, by the minute
-  exports/                who exported evidence, and when
-  keys.json               the public keys, for convenience
-  verify.py               a verifier that needs nothing but Python
-
-To verify, get the public key and, where you have one, a checkpoint that you kept, by another way than this file:
-
-  python3 verify.py BUNDLE.tar pub.pem --anchor kept.checkpoint
-  zentra evidence verify BUNDLE.tar --key pub.pem --anchor kept.checkpoint
-
-0: nothing was changed and nothing is missing. 1: something was changed. 2: something is missing. What no checkpoint of
-yours covers could have been cut off at the end before it was exported: keep one from time to time.
-"""
-
-
-def bundle_texts() -> dict[str, bytes]:
-    """Return the files that every bundle has, by their names."""
-    verifier = files("zentra.gateway.cli").joinpath("standalone.py").read_bytes()
-    return dict(zip(BUNDLE_TEXTS, (_README.encode(), verifier), strict=True))
 
 
 @evidence_app.command(cls=OwnCommand, epilog=EPILOG)

@@ -20,13 +20,13 @@ def add_sealing(rails_app: typer.Typer) -> None:
     rails_app.command("seal")(seal)
 
 
-def put(rail: RailSettings) -> bool:
+def put(rail: RailSettings, *, moved: bool = False) -> bool:
     """Store a rail, sealed; return whether anything is different now. Raises SettingsError without ZENTRA_SECRET where
     there is a secret to seal, and as the store does."""
     from zentra.gateway.outward.rail_secrets import at_rest, put_rail
 
     secrets = _secrets() if at_rest(rail) == "plain" else None
-    return administered(lambda administration: put_rail(administration, rail, secrets))
+    return administered(lambda administration: put_rail(administration, rail, secrets, moved=moved))
 
 
 def seal(as_json: bool = JSON_OPTION) -> None:

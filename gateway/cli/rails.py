@@ -45,12 +45,17 @@ def create_rail(
     ),
     network: list[str] = typer.Option([], metavar="CIDR", help="Whence callbacks may come; anywhere by default."),
     live: bool = typer.Option(False, help="For live tenants instead of test ones, for ever."),
+    moved: bool = typer.Option(
+        False, help="The same partner at another address: it knows of the payments that are under way."
+    ),
     file: Path | None = typer.Option(None, help="JSON with further settings, such as deadline_seconds."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Set a rail up, or change it.
+    """Set a rail up, or change it: then what is not given stays as it is.
 
     \b
+    While payments are under way over a rail, its kind and its address are fixed (rail_in_use): drain it first with
+    `zentra rails drain`, or set another rail up. Where the same partner has moved, say so with --moved.
     Examples:
       zentra rails create sandbox_a --base-url http://sandbox:8090 \\
         --callback-url https://pay.example/providers/sandbox_a/callbacks --secret-file sandbox_a.secret
@@ -78,8 +83,8 @@ def create_rail(
         "callback_networks": network,
         "mode": "live" if live else "",
     }
-    rail = _rail({"kind": "sandbox"} | further | {key: value for key, value in given.items() if value} | {"name": name})
-    changed = put(rail)
+    asked = further | {key: value for key, value in given.items() if value} | {"name": name}
+    changed = put(_rail(_present(name, str(asked.get("kind", ""))) | asked), moved=moved)
     if as_json:
         say_json({"rail": name, "changed": changed})
     else:
@@ -135,6 +140,16 @@ def list_kinds(as_json: bool = JSON_OPTION) -> None:
         "refused",
     )
     table([_told(row) for row in rows], shown, "no kinds")
+
+
+def _present(name: str, kind: str) -> dict[str, Any]:
+    """Return what is set up under a name and stays so unless it is given; of another kind nothing does."""
+    from zentra.gateway.outward.rail_kinds import rail_kind
+
+    rail_kind(kind or "sandbox")  # refuses one that is not there
+    rails = administered(lambda administration: administration.rails())
+    known = next((rail for rail in rails if rail.name == name and kind in ("", rail.kind)), None)
+    return {"kind": "sandbox"} if known is None else msgspec.to_builtins(known)
 
 
 def _rail(asked: dict[str, Any]) -> RailSettings:

@@ -12,17 +12,18 @@ import json
 import re
 import sys
 import tarfile
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Log", "load_key", "main", "signature_holds", "verify"]
+__all__ = ["grow", "load_key", "main", "root", "signature_holds", "verify"]
 
 P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
-D = -121665 * pow(121666, -1, P) % P
-OWN, TYPE = ("manifest.json", "manifest.sig.json"), b"application/vnd.zentra.evidence-manifest+json"
+D, BASE = -121665 * pow(121666, -1, P) % P, (4 * pow(5, -1, P) % P).to_bytes(32, "little")
+OWN, ENDS = ("manifest.json", "manifest.sig.json"), ("checkpoints/opening.txt", "checkpoints/closing.txt")
+TYPE = b"application/vnd.zentra.evidence-manifest+json"
 NOTE = re.compile(r"zentra\.evidence/(?P<tenant>.+)\n(?P<size>0|[1-9]\d{0,15})\n(?P<root>.+)\nat (?P<at>.+)\n")
 Problems = list[tuple[str, str]]
-Seals = dict[str, tuple[int, str, bool]]
 
 
 def sha(*parts: bytes) -> bytes:
@@ -31,8 +32,7 @@ def sha(*parts: bytes) -> bytes:
 
 def added(a: Any, b: Any) -> Any:  # two points of the curve, RFC 8032, 5.1.4, without the detour by projective ones
     t = D * a[0] * b[0] * a[1] * b[1] % P
-    x, y = a[0] * b[1] + b[0] * a[1], a[1] * b[1] + a[0] * b[0]
-    return x * pow(1 + t, -1, P) % P, y * pow(1 - t, -1, P) % P
+    return (a[0] * b[1] + b[0] * a[1]) * pow(1 + t, -1, P) % P, (a[1] * b[1] + a[0] * b[0]) * pow(1 - t, -1, P) % P
 
 
 def times(scalar: int, point: Any) -> Any:
@@ -53,8 +53,7 @@ def point_of(raw: bytes) -> Any:  # RFC 8032, 5.1.3
 def signature_holds(public: bytes, message: bytes, signature: bytes) -> bool:  # RFC 8032, 5.1.7
     scalar = int.from_bytes(signature[32:], "little")
     challenge = int.from_bytes(hashlib.sha512(signature[:32] + public + message).digest(), "little") % L
-    base = point_of((4 * pow(5, -1, P) % P).to_bytes(32, "little"))
-    x, y = added(times(scalar, base), times(L - challenge, point_of(public)))
+    x, y = added(times(scalar, point_of(BASE)), times(L - challenge, point_of(public)))
     return len(signature) == 64 and scalar < L and signature[:32] == (y | (x & 1) << 255).to_bytes(32, "little")
 
 
@@ -65,23 +64,15 @@ def load_key(pem: str) -> bytes:
     return der[12:]
 
 
-class Log:
-    """A Merkle tree that only grows (RFC 6962, 2.1): the roots of its complete subtrees, the largest first."""
+def grow(nodes: list[bytes], size: int, data: bytes) -> None:  # RFC 6962, 2.1: complete subtrees, the largest first
+    node, rest = sha(b"\0", data), size
+    while rest & 1:
+        node, rest = sha(b"\1", nodes.pop(), node), rest >> 1
+    nodes.append(node)
 
-    def __init__(self, size: int, nodes: list[bytes]) -> None:
-        self.size, self.nodes = size, nodes
 
-    def append(self, data: bytes) -> None:
-        node, rest = sha(b"\0", data), self.size
-        while rest & 1:
-            node, rest = sha(b"\1", self.nodes.pop(), node), rest >> 1
-        self.nodes, self.size = [*self.nodes, node], self.size + 1
-
-    def root(self) -> bytes:
-        node = self.nodes[-1] if self.nodes else sha()
-        for left in reversed(self.nodes[:-1]):
-            node = sha(b"\1", left, node)
-        return node
+def root(nodes: list[bytes]) -> bytes:
+    return reduce(lambda right, left: sha(b"\1", left, right), nodes[::-1]) if nodes else sha()
 
 
 def checkpoint(data: bytes, keys: list[bytes]) -> dict[str, Any]:
@@ -108,13 +99,12 @@ def manifest_of(files: dict[str, bytes], names: list[str], keys: list[bytes], ba
     manifest: dict[str, Any] = json.loads(data)
     named = {file["name"]: (file["bytes"], file["sha256"]) for file in manifest["files"]}
     here = {name: (len(content), sha(content).hex()) for name, content in files.items()}
-    bad += [("file_unexpected", name) for name in names if name not in {*named, *OWN}]
-    bad += [("file_unexpected", f"{name} is there twice") for name in sorted(set(names)) if names.count(name) > 1]
+    bad += [("file_unexpected", name) for name in sorted(set(names)) if names.count(name) > (name in {*named, *OWN})]
     bad += [("file_differs", name) for name, known in named.items() if here.get(name) != known]
     return manifest
 
 
-def records(sealed: dict[str, Any], line: dict[str, Any], rows: list[bytes], bad: Problems, seals: Seals) -> None:
+def records(sealed: dict[str, Any], line: dict[str, Any], rows: list[bytes], bad: Problems, seals: Any) -> None:
     """Verify the records of a leaf: they go on where the leaf of their intent before it ends, and it seals the last."""
     hashes, after, who = line["hashes"], line["after"], (sealed["tenant"], sealed["intent"])
     sequence, link, at = sealed["records"] - len(hashes), bytes.fromhex(after) or bytes(32), ""
@@ -138,42 +128,52 @@ def records(sealed: dict[str, Any], line: dict[str, Any], rows: list[bytes], bad
 
 def verify(path: Path, keys: list[bytes], anchors: list[dict[str, Any]]) -> tuple[Problems, int]:
     """Return all that is wrong with a bundle, the first thing first, and how many entries it has."""
-    bad, seals = Problems(), Seals()
+    bad, early = Problems(), dict[str, Any]()
     with tarfile.open(path, "r:") as archive:
-        plain = reversed([one for one in archive if one.isreg()])
-        files = {one.name: file.read() for one in plain if (file := archive.extractfile(one))}
+        files = {one.name: file.read() for one in archive if one.isreg() and (file := archive.extractfile(one))}
         manifest = manifest_of(files, archive.getnames(), keys, bad)
     if bad:
         return bad, 0
-    notes = [files.get(f"checkpoints/{name}.txt") for name in ("opening", "closing")]
-    first, closing = (None if note is None else checkpoint(note, keys) for note in notes)
+    first, closing = (checkpoint(files[name], keys) if name in files else None for name in ENDS)
     tenant, nodes = manifest["tenant"], [bytes.fromhex(one) for one in json.loads(files["proofs.json"])["frontier"]]
-    log = Log(first["size"] if first else 0, nodes)
-    if len(nodes) != bin(log.size).count("1") or (first and log.root() != first["root"]):
-        bad.append(("root_differs", "the opening checkpoint"))
-    roots, entries, sizes = {log.size: log.root()}, 0, {one["size"] for one in anchors}
-    seals |= {} if log.size else {"": (0, "", True)}
+    size, opening = (first["size"], first["root"]) if first else (0, sha())
+    bad += [("root_differs", "opening checkpoint")] * (len(nodes) != bin(size).count("1") or root(nodes) != opening)
+    *lines, end = b"".join(files[name] for name in sorted(files) if name.startswith("earlier/")).split(b"\n")
+    for line in map(
+        json.loads, [*lines, end] if end else lines
+    ):  # what addenda follow from before the range: RFC 9162, 2.1.3.2
+        sealed, place, last, node = json.loads(line["data"]), line["index"], size - 1, sha(b"\0", line["data"].encode())
+        fits = len(line) == 3 and 0 <= place <= last and sealed["tenant"] == tenant and sealed["intent"] not in early
+        for sibling in map(bytes.fromhex, line["proof"]):
+            while place == last and last and not place & 1:
+                place, last = place >> 1, last >> 1
+            node = sha(b"\1", sibling, node) if place & 1 else sha(b"\1", node, sibling)
+            place, last = place >> 1, last >> 1
+        bad += [("proof_invalid", f"earlier {line['index']}")] * (not fits or (last, node, end) != (0, opening, b""))
+        early[sealed["intent"]] = sealed["records"], sealed["chain"], True
+    roots, entries, sizes = {size: opening}, 0, {one["size"] for one in anchors}
+    seals = {**early, **({} if size else {"": (0, "", True)})}
     for name in sorted(name for name in files if name.startswith("leaves/")):
         rows, place = files[name.replace("leaves", "entries")].split(b"\n")[:-1], 0
         for line in map(json.loads, files[name].split(b"\n")[:-1]):
-            sealed, count = json.loads(line["data"]), len(line["hashes"])
-            if (line["index"], sealed["tenant"]) != (log.size, tenant):
-                bad.append(("leaf_missing", f"leaf {log.size}, the next one is leaf {line['index']}"))
-            if (sealed["kind"] == "addendum") != bool(line["after"]) or not (count or manifest["types"]):
-                bad.append(("records_missing", f"leaf {line['index']}"))
-            log.append(line["data"].encode())
+            sealed, count, index = json.loads(line["data"]), len(line["hashes"]), line["index"]
+            fits = (index, sealed["tenant"], len(line)) == (size, tenant, 4) and (count or manifest["types"])
+            wrong = not fits or (sealed["kind"] == "addendum") != bool(line["after"])
+            bad += [("leaf_differs", f"leaf {size}")] * wrong
+            grow(nodes, size, line["data"].encode())
             records(sealed, line, rows[place : place + count], bad, seals)
-            place, entries = place + count, entries + count
-            roots |= {log.size: log.root()} if log.size in sizes else {}
+            place, entries, size = place + count, entries + count, size + 1
+            roots |= {size: root(nodes)} if size in sizes else {}
         bad += [("records_unsealed", name)] if place != len(rows) else []
-    if closing is None or (log.size, log.root()) != (closing["size"], closing["root"]):
+    bad += [("leaf_unexpected", f"earlier leaf, intent {who}") for who, seal in early.items() if seals[who] is seal]
+    if closing is None or (size, root(nodes)) != (closing["size"], closing["root"]):
         bad.append(("root_differs", "not what the closing checkpoint covers") if closing else ("not_sealed", "no head"))
-    for size, root, one in [(one["size"], one["root"], one) for one in (first, closing, *anchors) if one]:
-        bad += [("not_covered", f"anchor of {size} leaves, which are before the range")] * (size < min(roots))
-        bad += [("anchor_beyond", f"leaves {log.size} to {size - 1} are missing")] * (size > log.size)
-        bad += [("anchor_differs", f"of {size} leaves")] * ((one["tenant"], roots.get(size, root)) != (tenant, root))
-        if closing and (one["at"] < closing["at"] if size > log.size else one["at"] > closing["at"]):
-            bad.append(("time_broken", f"the checkpoint of {size} leaves is of {one['at']}"))
+    for many, kept, one in [(one["size"], one["root"], one) for one in (first, closing, *anchors) if one]:
+        bad += [("not_covered", f"anchor of {many} leaves, which are before the range")] * (many < min(roots))
+        bad += [("anchor_beyond", f"leaves {size} to {many - 1} are missing")] * (many > size)
+        bad += [("anchor_differs", f"of {many} leaves")] * ((one["tenant"], roots.get(many, kept)) != (tenant, kept))
+        if closing and (one["at"] < closing["at"] if many > size else one["at"] > closing["at"]):
+            bad.append(("time_broken", f"the checkpoint of {many} leaves is of {one['at']}"))
     return bad, entries
 
 
@@ -190,8 +190,8 @@ def main(arguments: list[str]) -> int:
         bad, entries = [("malformed", str(error))], 0
     codes = {one for one, _ in bad} - {"not_covered"}
     code = 0 if not codes else 2 if codes <= {"not_sealed", "anchor_beyond", "beginning_missing"} else 1
-    said = f"evidence: {('verified', 'FAILED (tampered)', 'FAILED (incomplete)')[code]}, {entries} entries"
-    print("\n".join([said, *(f"  {where}: {one}" for one, where in bad[:20])]))
+    print(f"evidence: {('verified', 'FAILED (tampered)', 'FAILED (incomplete)')[code]}, {entries} entries")
+    print("".join(f"  {where}: {one}\n" for one, where in bad[:20]), end="")
     return code
 
 

@@ -19,6 +19,7 @@ import typer
 
 from zentra.gateway.cli.reviews import KEY, URL, asked
 from zentra.gateway.cli.support import JSON_OPTION, InputError, say, say_json, table
+from zentra.gateway.cli.webhook_endpoints import endpoints_app
 from zentra.gateway.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -38,12 +39,13 @@ _AGO: Final = re.compile(r"(\d{1,6})([smhd])\Z")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 webhooks_app = typer.Typer(
-    help="Webhooks: what was sent, and sending it again.", no_args_is_help=True, rich_markup_mode=None
+    help="Webhooks: where they go, what was sent, and sending it again.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
 def add_webhooks(app: typer.Typer) -> None:
     """Add the group, and `listen`, to `app`."""
+    webhooks_app.add_typer(endpoints_app, name="endpoints")
     app.add_typer(webhooks_app, name="webhooks")
     app.command("listen")(listen)
 

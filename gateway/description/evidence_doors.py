@@ -7,8 +7,8 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from zentra.gateway.description.door import Door, Media, Query
-from zentra.gateway.description.rows import list_row
+from zentra.gateway.description.door import Door, Media, Query, schema_of_fields
+from zentra.gateway.description.rows import REPLAYED, list_row
 from zentra.gateway.description.words import Hash, Uuid
 from zentra.gateway.http.fields import SCHEMAS, Check
 from zentra.gateway.routes.evidence import (
@@ -21,9 +21,11 @@ from zentra.gateway.routes.evidence import (
     PACKET_QUERY,
 )
 from zentra.gateway.routes.evidence_keys import JWK_SET_TYPE
+from zentra.gateway.routes.exports import EXPORT, JOB_FILTERS, TAR_TYPE
+from zentra.storage.intake.export_jobs import ExportJob
 from zentra.storage.reads.proofs import ExportView
 
-__all__ = ["EVIDENCE_DOORS", "ConsistencyShown", "EvidenceKeys", "Exports", "InclusionShown"]
+__all__ = ["EVIDENCE_DOORS", "ConsistencyShown", "EvidenceKeys", "ExportJobs", "Exports", "InclusionShown"]
 
 Note = Annotated[str, Meta(description="a C2SP signed note: origin, size, root, time, signature")]
 _SAID: Final[Mapping[str, str]] = {
@@ -57,6 +59,27 @@ class Exports(Struct, frozen=True):
     """Exports, the latest first."""
 
     data: list[ExportView]
+    has_more: bool
+    next_cursor: str | None
+
+
+class ExportLinks(Struct, frozen=True, omit_defaults=True):
+    """Where the export is, and its file once there is one."""
+
+    self: str
+    content: str = ""
+
+
+class ExportShown(ExportJob, frozen=True, kw_only=True):
+    """An export that was asked for. It is `waiting`, `running`, `done`, `failed` or `expired`."""
+
+    links: ExportLinks
+
+
+class ExportJobs(Struct, frozen=True):
+    """Exports that were asked for, the latest first."""
+
+    data: list[ExportShown]
     has_more: bool
     next_cursor: str | None
 
@@ -135,6 +158,24 @@ EVIDENCE_DOORS: Final[Mapping[str, Door]] = {
             304: Media("", "as the etag says"),
         },
         headers=("etag",), codes=("evidence_key_absent",),
+    ),
+    "POST /evidence/exports": Door(
+        name="ask_export", tag="evidence", summary="Have a range of the log exported: a worker makes the bundle.",
+        answers={202: ExportShown}, takes=schema_of_fields(EXPORT), key="once", headers=("location", *REPLAYED),
+        codes=("exports_too_many", "export_range_empty"),
+    ),
+    "GET /evidence/exports/jobs": list_row(
+        "list_export_jobs", "evidence", "The exports that were asked for and how far they are, the latest first.",
+        ExportJobs, JOB_FILTERS,
+    ),
+    "GET /evidence/exports/{id}": Door(
+        name="show_export", tag="evidence", summary="An export that was asked for, and how far it is.",
+        answers={200: ExportShown}, codes=("not_found",),
+    ),
+    "GET /evidence/exports/{id}/content": Door(
+        name="download_export", tag="evidence", summary="The finished bundle; the etag is its SHA-256.",
+        answers={200: Media(TAR_TYPE, "a tar file; `zentra evidence verify` checks it offline")},
+        headers=("etag", "content-disposition"), codes=("not_found", "export_not_done", "export_expired"),
     ),
     "GET /evidence/exports": list_row(
         "list_exports", "evidence", "Who exported which part of the log, the latest first.", Exports, EXPORT_FILTERS

@@ -27,7 +27,7 @@ HOOK_DOORS: Final[Mapping[str, Door]] = {
     "POST /webhooks/endpoints": Door(
         name="create_endpoint", tag="webhooks", summary="Set up an endpoint and show its secret, once.",
         answers={201: hook_shapes.EndpointMade}, takes=schema_of_fields(ENDPOINT), key="once", headers=REPLAYED,
-        codes=("endpoint_exists",),
+        codes=("endpoint_exists", "endpoints_too_many"),
     ),
     "GET /webhooks/endpoints": Door(
         name="list_endpoints", tag="webhooks", summary="The tenant's endpoints, without secrets.",

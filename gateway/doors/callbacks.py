@@ -1,12 +1,13 @@
 """Provider callbacks on their way to the store: those that arrive while a commit runs ride the next one.
 
 - Nobody is told "ok" before the commit that holds the raw bytes.
-- One callback that the store refuses harms no other: its group is halved until it stands alone."""
+- One callback that the store refuses harms no other: its group is halved until it stands alone.
+- What waits is bounded in number and in bytes, and is somebody's: whoever gives up takes theirs along."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import itertools
 from typing import Final
 
 from zentra.gateway.doors.pressure import Cause, Overloaded
@@ -19,6 +20,7 @@ __all__ = ["CallbackIntake"]
 
 GROUP_MAX: Final = 256
 QUEUE_MAX: Final = 10_000  # a rail that is told to come back does
+QUEUE_BYTES_MAX: Final = 64 * 2**20  # of bodies: so much of a gateway's memory a store that hangs may cost
 RETRY_SECONDS: Final = 2
 
 _Waiting = tuple[Callback, asyncio.Future[Taken]]
@@ -29,20 +31,30 @@ class CallbackIntake:
 
     def __init__(self, pool: Pool, sending: Sending, *, partitions: int) -> None:
         self._pool, self._sending, self._partitions = pool, sending, partitions
-        self._queue: deque[_Waiting] = deque()
+        self._queue: dict[int, _Waiting] = {}  # in the order of their coming
+        self._bytes = self._came = 0
         self._runner: asyncio.Task[None] | None = None
 
     async def submit(self, callback: Callback) -> Taken:
         """Return, after the commit, what the callback was to the store.
 
+        One whose caller gives up while it waits for its turn is forgotten: the provider was told to send it again.
+
         Raises Overloaded, Unavailable, or DataError where the store refuses it."""
-        if len(self._queue) >= QUEUE_MAX:
+        size = len(callback.body)
+        if len(self._queue) >= QUEUE_MAX or self._bytes + size > QUEUE_BYTES_MAX:
             raise Overloaded(Cause.REQUESTS, RETRY_SECONDS)
         done: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
-        self._queue.append((callback, done))
+        self._came += 1
+        place, self._bytes = self._came, self._bytes + size
+        self._queue[place] = callback, done
         if self._runner is None or self._runner.done():
             self._runner = asyncio.create_task(self._run(), name="callbacks")
-        return await done
+        try:
+            return await done
+        finally:
+            self._queue.pop(place, None)
+            self._bytes -= size
 
     async def aclose(self) -> None:
         """Return when everything submitted is answered."""
@@ -51,7 +63,7 @@ class CallbackIntake:
 
     async def _run(self) -> None:
         while self._queue:
-            group = [self._queue.popleft() for _ in range(min(len(self._queue), GROUP_MAX))]
+            group = [self._queue.pop(place) for place in list(itertools.islice(self._queue, GROUP_MAX))]
             try:
                 await self._register(group)
             except BaseException as error:  # a bug or a cancelled runner: nobody may wait for ever

@@ -37,7 +37,7 @@ from zentra.gateway.http.streaming import Streams
 from zentra.gateway.http.waiting import CommandWaiters, IntentWaiters
 from zentra.gateway.listening import BACKLOG, Receive, Scope, Send, quiet_config
 from zentra.gateway.metrics import Metrics
-from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
+from zentra.gateway.outward.http import AddressGuard, AddressPolicy, OutwardHttp, webhook_policy_of
 from zentra.gateway.outward.rail_secrets import RailSecrets
 from zentra.gateway.production import assert_production, nats_tls
 from zentra.gateway.quoting import Quotes
@@ -53,6 +53,7 @@ from zentra.gateway.routes.description import DescriptionRoutes
 from zentra.gateway.routes.events import EventRoutes, NatsEvents
 from zentra.gateway.routes.evidence import EvidenceRoutes
 from zentra.gateway.routes.evidence_keys import KeyRoutes
+from zentra.gateway.routes.exports import ExportRoutes
 from zentra.gateway.routes.fees import FeeRoutes
 from zentra.gateway.routes.health import HealthRoutes
 from zentra.gateway.routes.holds import HoldRoutes
@@ -212,7 +213,6 @@ class _Builder:
 
     async def build(self) -> GatewayApp:
         settings, stack, metrics = self.settings, self.stack, self.metrics
-        sealer = Sealer(settings.secret_bytes())
         tenant_pool, writer_pool = await self._pools()
         client, publisher = await self._streams()
         cache = RedisIdempotency.open(settings.redis_url)
@@ -254,7 +254,7 @@ class _Builder:
             *_desk(tenant_pool, writer_pool, commands, lists, denials),
             *PartyRoutes(tenant_pool, lists).routes(),
             *_ruled(tenant_pool, writer_pool, settings, lists),
-            *_webhooks(tenant_pool, commands, sealer, lists),
+            *_webhooks(tenant_pool, writer_pool, settings, commands, sending, lists, partitions),
             *callbacks.routes(),
             *health.routes(),
         ]
@@ -368,7 +368,11 @@ class _Server(uvicorn.Server):
 def _evidence(tenant_pool: Pool, lists: Lists, settings: Settings) -> list[Route]:
     """Return the doors to evidence; without keys a gateway signs nothing by itself."""
     keys = evidence_keys_of(settings) if settings.evidence_key else ()
-    return [*EvidenceRoutes(tenant_pool, lists, keys).routes(), *KeyRoutes(tenant_pool).routes()]
+    return [
+        *EvidenceRoutes(tenant_pool, lists, keys).routes(),
+        *ExportRoutes(tenant_pool, lists).routes(),
+        *KeyRoutes(tenant_pool).routes(),
+    ]
 
 
 def _books(
@@ -387,12 +391,21 @@ def _books(
     ]
 
 
-def _webhooks(tenant_pool: Pool, commands: CommandDoor, sealer: Sealer, lists: Lists) -> list[Route]:
+def _webhooks(
+    tenant_pool: Pool,
+    writer_pool: Pool,
+    settings: Settings,
+    commands: CommandDoor,
+    sending: Sending,
+    lists: Lists,
+    partitions: int,
+) -> list[Route]:
     """Return the doors to endpoints and to what is sent to them."""
-    return [
-        *WebhookRoutes(tenant_pool, sealer).routes(),
-        *DeliveryRoutes(tenant_pool, commands, lists).routes(),
-    ]
+    endpoints = WebhookRoutes(
+        tenant_pool, writer_pool, Sealer(settings.secret_bytes()), sending, AddressGuard(webhook_policy_of(settings)),
+        partitions=partitions, endpoints_max=settings.endpoints_max,
+    )  # fmt: skip
+    return [*endpoints.routes(), *DeliveryRoutes(tenant_pool, commands, lists).routes()]
 
 
 def _desk(

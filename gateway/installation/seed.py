@@ -64,7 +64,7 @@ async def seed_configuration(
     start, are put as planned. Raises Refusal and Unavailable as the store does."""
     keys: Keys = {tenant: dict(known.get(tenant, {})) for tenant in TENANTS}
     for rail in plan.rails:
-        await put_rail(administration, rail, secrets)
+        await put_rail(administration, rail, secrets, moved=True)
     present = {tenant.id for tenant in await administration.tenants()}
     for tenant, name in TENANTS.items():
         if tenant not in present:

@@ -6,17 +6,20 @@ The invariants kept here:
   used, and the socket that connects is checked once more. There is no second lookup and no cache of names. The name
   stays what it was in `Host` and in TLS.
 - What cloud machines are told about themselves is never asked for, whatever else is allowed, unless its address is.
+- Where a proxy is set, it alone is dialled: it resolves names and judges addresses. URLs are judged here all the same.
 - Redirects are never followed, proxies of the environment never used, cookies never kept, bodies never unpacked.
 - At most `RESPONSE_BYTES_MAX` of an answer are read; a longer answer is cut and its connection is dropped.
 """
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, ThreadedResolver
@@ -33,6 +36,7 @@ __all__ = [
     "AddressRefused",
     "Answer",
     "OutwardHttp",
+    "refusal_told",
     "webhook_policy",
     "webhook_policy_of",
 ]
@@ -45,12 +49,22 @@ TUNNELS = tuple(
     ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "192.88.99.0/24")
 )
 CARRIER_NAT = ip_network("100.64.0.0/10")
+DOCUMENTATION = ip_network("3fff::/20")  # RFC 9637, which the standard library does not know yet
+ISATAP = (0x00005EFE, 0x02005EFE)  # begin an interface identifier whose other half is an address of IPv4 (RFC 5214)
 # Where clouds answer what a machine may know of itself, keys included. All but link-local ones: those are shut anyway.
 METADATA = frozenset(
-    ip_address(text) for text in ("169.254.169.254", "fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192")
+    ip_address(text)
+    for text in (
+        "169.254.169.254", "fd00:ec2::254", "fd20:ce::254", "fd00:42::42", "100.100.100.200", "192.0.0.192",
+        "168.63.129.16",
+    )
+)  # fmt: skip
+METADATA_NAMES = frozenset(
+    {"metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"}
 )
-METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "metadata.goog", "instance-data"})
 WEBHOOK_PORTS = (443, 8443)
+_PROXY = re.compile(r"http://[^/?#\s]+/?")
+_AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\]")
 
 
 class AddressRefused(Refusal):
@@ -77,6 +91,8 @@ class AddressPolicy(msgspec.Struct, frozen=True):
     ports: tuple[int, ...] = ()  # that may be named; none for all
     literals: bool = True  # whether an address may stand where a name does; one in `allowed` always may
     names: tuple[str, ...] = ()
+    # The one address that is ever dialled: it resolves the names, and judges what they lead to. URLs are judged here.
+    proxy: str = ""
 
 
 def webhook_policy(*, allow_private: bool, https_only: bool, allowed: str = "", names: str = "") -> AddressPolicy:
@@ -99,7 +115,26 @@ def webhook_policy_of(settings: Settings) -> AddressPolicy:
         AddressGuard(policy)
     except ValueError as error:
         raise SettingsError(f"ZENTRA_WEBHOOK_NETWORKS: {error}; write networks like 10.1.0.0/16") from error
-    return policy
+    if settings.webhook_proxy and not _PROXY.fullmatch(settings.webhook_proxy):
+        raise SettingsError("ZENTRA_WEBHOOK_PROXY is a URL without a path, like http://proxy.internal:4750")
+    return msgspec.structs.replace(policy, proxy=settings.webhook_proxy)
+
+
+def refusal_told(refused: AddressRefused) -> str:
+    """Return what to do about a URL of a webhook that is refused, in a sentence."""
+    match refused.reason:
+        case "scheme":
+            return "this installation calls https only: give an https URL"
+        case "port":
+            return f"give port {' or '.join(map(str, WEBHOOK_PORTS))}, or have the name put into ZENTRA_WEBHOOK_NAMES"
+        case "userinfo":
+            return "a URL without a user; whoever is called knows Zentra by its signature"
+        case "literal" | "not_an_address":
+            return "give a name in the place of the address, or have its network put into ZENTRA_WEBHOOK_NETWORKS"
+        case "url_malformed":
+            return "an http or https URL that every reader reads in the same way"
+        case reason:
+            return f"webhooks do not go there ({reason}); a network may be opened by ZENTRA_WEBHOOK_NETWORKS"
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -124,9 +159,13 @@ class AddressGuard:
             return "not_an_address"
         if any(ip in network for network in self._allowed):
             return None
-        if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
-            return "mapped"
-        return _objection(ip, self._policy.allow_private or named)
+        zone = None
+        if isinstance(ip, IPv6Address):
+            if ip.ipv4_mapped is not None:
+                return "mapped"
+            zone, ip = ip.scope_id, IPv6Address(int(ip))  # with its zone an address equals no other
+        reason = _objection(ip, self._policy.allow_private or named)
+        return "zone" if reason is None and zone is not None else reason
 
     def names(self, host: str) -> bool:
         """Return whether a host is one of the names that are allowed."""
@@ -142,6 +181,7 @@ class AddressGuard:
         literal that must not be dialled.
         """
         try:
+            authority = _authority(url)
             parsed = URL(url)
             host, asked, _ = parsed.host, parsed.raw_host, parsed.port
         except ValueError:
@@ -152,7 +192,7 @@ class AddressGuard:
             raise AddressRefused(host, "url_malformed")
         if parsed.scheme not in ("http", "https") or (self._policy.https_only and parsed.scheme != "https"):
             raise AddressRefused(host, "scheme")
-        if parsed.user is not None or parsed.password is not None:
+        if "@" in authority:
             raise AddressRefused(host, "userinfo")
         if (reason := self._host_objection(host)) is not None:
             raise AddressRefused(host, reason)
@@ -181,17 +221,30 @@ def _objection(ip: IPv4Address | IPv6Address, allow_private: bool) -> str | None
         return "link_local"
     if ip in METADATA:
         return "metadata"
-    if any(ip in network for network in TUNNELS):
+    if any(ip in network for network in TUNNELS) or (ip.version == 6 and int(ip) >> 32 & 0xFFFFFFFF in ISATAP):
         return "tunnel"
     if ip.is_loopback:
         return None if allow_private else "loopback"
-    if ip.is_reserved or (isinstance(ip, IPv6Address) and ip.is_site_local):
+    if ip.is_reserved or ip in DOCUMENTATION or (isinstance(ip, IPv6Address) and ip.is_site_local):
         return "reserved"
     if ip in CARRIER_NAT:
         return None if allow_private else "carrier_nat"
     if ip.is_private or not ip.is_global:
         return None if allow_private else "private"
     return None
+
+
+def _authority(url: str) -> str:
+    """Return what stands between the slashes; raise ValueError for what is read in different ways by different readers:
+    blanks and controls, a backslash, an escaped host, a port that is not of plain digits."""
+    if _AMBIGUOUS.search(url):
+        raise ValueError("blanks, controls or backslashes")
+    authority = urlsplit(url).netloc
+    named = authority.rpartition("@")[2].rpartition("]")[2]  # without an address in brackets, whose zone has a %
+    port = named.partition(":")[2]
+    if "%" in named or (port and not (port.isascii() and port.isdigit())):
+        raise ValueError("an escaped host, or a port that is no number")
+    return authority
 
 
 def _looks_numeric(host: str) -> bool:
@@ -259,7 +312,9 @@ class OutwardHttp:
         self.guard = AddressGuard(policy)
         self._urls: dict[str, URL] = {}
         self._connect_timeout_seconds = connect_timeout_seconds
-        self._resolver = VettingResolver(self.guard, resolver or ThreadedResolver())
+        self._proxy = URL(policy.proxy) if policy.proxy else None
+        inner = resolver or ThreadedResolver()
+        self._resolver = inner if self._proxy else VettingResolver(self.guard, inner)
         self._session = ClientSession(
             connector=TCPConnector(
                 resolver=self._resolver,
@@ -267,7 +322,7 @@ class OutwardHttp:
                 limit=connections_max,
                 limit_per_host=connections_per_host_max,
                 keepalive_timeout=KEEPALIVE_SECONDS,
-                socket_factory=self._vetted_socket,
+                socket_factory=None if self._proxy else self._vetted_socket,
             ),
             cookie_jar=DummyCookieJar(),
             timeout=self.timeout(total_timeout_seconds),
@@ -275,6 +330,9 @@ class OutwardHttp:
             auto_decompress=False,
             headers={"user-agent": "zentra", "accept-encoding": "identity"},
         )
+        # Of its own accord aiohttp sends a PUT or DELETE again over a connection that was dropped: that may be a second
+        # payment. There is no public switch for it; a rule of the conformance suite watches this one.
+        self._session._retry_connection = False
 
     def timeout(self, total_seconds: float) -> ClientTimeout:
         """Return a timeout for `request` with another total than the pool's own."""
@@ -299,7 +357,7 @@ class OutwardHttp:
         vetted = self._vetted_url(url)
         _named.set(self.guard.names(vetted.host or ""))
         async with self._session.request(
-            method, vetted, data=body, headers=headers, allow_redirects=False, **options
+            method, vetted, data=body, headers=headers, allow_redirects=False, proxy=self._proxy, **options
         ) as response:
             content = response.content
             received = await content.read(RESPONSE_BYTES_MAX)

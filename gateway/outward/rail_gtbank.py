@@ -102,6 +102,18 @@ class Event(msgspec.Struct, rename="camel"):
     data: Transfer
 
 
+class Named(msgspec.Struct):
+    """What a transfer has to say at the least, for the bank to be asked about it."""
+
+    reference: str
+
+
+class About(msgspec.Struct):
+    """A callback of which nothing but its transfer can be read."""
+
+    data: Named
+
+
 class Granted(msgspec.Struct):
     """The answer of the token's door."""
 
@@ -119,6 +131,7 @@ class Token(NamedTuple):
 transfer_decoder = msgspec.json.Decoder(Transfer)
 refused_decoder = msgspec.json.Decoder(Refused)
 event_decoder = msgspec.json.Decoder(Event)
+about_decoder = msgspec.json.Decoder(About)
 granted_decoder = msgspec.json.Decoder(Granted)
 
 
@@ -171,7 +184,8 @@ class GtbankRail(HttpRail):
         self.require_hmac(self.settings.secret, raw, headers.get(SIGNATURE_HEADER), "sha512")
         event = json_body(event_decoder, raw)
         if event is None or not event.event_id or not event.data.reference:
-            raise self.malformed()
+            about = json_body(about_decoder, raw)
+            raise self.malformed(about.data.reference if about else None)
         return self._stated(event.data, "body_signed", raw, event.event_id)
 
     def ack(self, verdict: Verdict) -> Ack:

@@ -36,6 +36,7 @@ from zentra.runtime.rails.port import (
     Ack,
     CallbackCode,
     CallbackRejected,
+    CallbackUnreadable,
     Cause,
     Declaration,
     OutcomeStatus,
@@ -320,14 +321,14 @@ class HttpRail(ABC):
     ) -> RailOutcome:
         """Return what the rail said of a reference; `status` is None where the adapter's table lacks its word.
 
-        What cannot be believed as it stands is `unknown`, with the reason. Raises `CallbackRejected` for a callback
-        whose reference or event id is no text that can be kept (`plain_text`), and for a reference with a secret in it;
-        an event id with one is left out, so that the digest of the body stands for it."""
+        What cannot be believed as it stands is `unknown`, with the reason. Raises `CallbackUnreadable` for a callback
+        whose reference or event id is no text that can be kept (`plain_text`), and `CallbackRejected` for a reference
+        with a secret in it; an event id with one is left out, so that the digest of the body stands for it."""
         if trust not in ("direct", "polled"):
             if not plain_text(reference) or not (event_id is None or plain_text(event_id)):
                 raise self.malformed()
             if self._hidden(reference) != reference:
-                raise self.malformed()
+                raise CallbackRejected(self._settings.name, CallbackCode.BODY_MALFORMED)
             if event_id is not None and self._hidden(event_id) != event_id:
                 event_id = None
         currency = currency if currency is not None and is_currency(currency) else None
@@ -364,9 +365,10 @@ class HttpRail(ABC):
         if not secret or not same_text(hmac.digest(secret.encode(), signed, digest).hex(), shown.lower()):
             raise CallbackRejected(self._settings.name, CallbackCode.SIGNATURE_INVALID)
 
-    def malformed(self) -> CallbackRejected:
-        """Return the refusal of a callback that cannot be read."""
-        return CallbackRejected(self._settings.name, CallbackCode.BODY_MALFORMED)
+    def malformed(self, reference: str | None = None) -> CallbackUnreadable:
+        """Return what is raised for an authentic callback that cannot be read; `reference` is what it is about."""
+        known = plain_text(reference)
+        return CallbackUnreadable(self._settings.name, known if known and self._hidden(known) == known else None)
 
 
 def json_body(decoder: msgspec.json.Decoder[_T], raw: bytes) -> _T | None:

@@ -87,7 +87,7 @@ def _loaded(point: EntryPoint) -> Kind:
 
 def objections(settings: RailSettings, declaration: Declaration) -> list[str]:
     """Return why an adapter cannot work with these settings; nothing where it can."""
-    known = settings.secrets | {"callback": settings.secret}
+    known = settings.sealed | settings.secrets | ({"callback": settings.secret} if settings.secret else {})
     found = [f"option {name} is missing" for name in declaration.options if not settings.options.get(name)]
     found += [f"secret {name} is missing" for name in declaration.secrets if not known.get(name)]
     if settings.idempotent_references and not declaration.idempotent_references:

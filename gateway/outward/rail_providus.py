@@ -102,7 +102,14 @@ class Statement(msgspec.Struct, rename="camel"):
     settlement_id: str | None = None
 
 
+class About(msgspec.Struct, rename="camel"):
+    """A callback of which nothing but its transfer can be read."""
+
+    transaction_reference: str
+
+
 statement_decoder = msgspec.json.Decoder(Statement)
+about_decoder = msgspec.json.Decoder(About)
 
 
 class ProvidusRail(HttpRail):
@@ -153,7 +160,8 @@ class ProvidusRail(HttpRail):
         self.require_secret(self.signature, headers.get("x-auth-signature", "").lower())
         said = json_body(statement_decoder, raw)
         if said is None or not said.settlement_id or not said.transaction_reference:
-            raise self.malformed()
+            about = json_body(about_decoder, raw)
+            raise self.malformed(about.transaction_reference if about else None)
         _, status = CODES.get(said.response_code, (None, None))
         if status is _S.NOT_FOUND:
             status = _S.UNKNOWN  # only an answer can say that there is nothing

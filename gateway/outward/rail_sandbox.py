@@ -23,6 +23,7 @@ from zentra.gateway.outward.rail_http import Call, HttpRail, json_body, without_
 from zentra.runtime.rails.port import (
     CallbackCode,
     CallbackRejected,
+    CallbackUnreadable,
     Declaration,
     OutcomeStatus,
     RailOutcome,
@@ -119,11 +120,13 @@ def verify_sandbox_callback(rail: str, secret: str, raw: bytes, headers: Mapping
     try:
         body = callback_decoder.decode(raw)
     except ValueError:  # MsgspecError is one, and so is what bytes that are not UTF-8 raise
-        raise CallbackRejected(rail, CallbackCode.BODY_MALFORMED) from None
+        raise CallbackUnreadable(rail) from None
     minor = minor_from_text(body.amount)
     names = (body.event_id, body.reference)
-    if not all(plain_text(name) and without_secrets(name, (secret,)) == name for name in names) or minor is None:
+    if not all(without_secrets(name, (secret,)) == name for name in names):
         raise CallbackRejected(rail, CallbackCode.BODY_MALFORMED)
+    if not all(plain_text(name) for name in names) or minor is None:
+        raise CallbackUnreadable(rail, plain_text(body.reference))
     status = STATUSES.get(body.status)
     return RailOutcome(
         rail=rail,

@@ -88,13 +88,15 @@ def at_rest(settings: RailSettings) -> str:
     return "plain" if _plain(settings) else "sealed" if settings.sealed else ""
 
 
-async def put_rail(administration: Administration, rail: RailSettings, secrets: RailSecrets | None) -> bool:
+async def put_rail(
+    administration: Administration, rail: RailSettings, secrets: RailSecrets | None, *, moved: bool = False
+) -> bool:
     """Set a rail up or change it, sealed; return whether anything is different now. A rail without plain secrets needs
-    no `secrets`. Raises Refusal and Unavailable as the store does."""
+    no `secrets`; `moved` says that its partner has another address. Raises Refusal and Unavailable as the store."""
     if secrets is not None:
         known = next((one for one in await administration.rails() if one.name == rail.name), None)
         rail = secrets.sealed(rail, known)
-    return await administration.put_rail(rail)
+    return await administration.put_rail(rail, moved=moved)
 
 
 async def seal_rails(administration: Administration, secrets: RailSecrets) -> dict[str, str]:

@@ -179,6 +179,8 @@ def _classified(error: AddressRefused | aiohttp.ClientError | OSError) -> Attemp
             return AttemptError.TLS_FAILED
         case aiohttp.ConnectionTimeoutError():
             return AttemptError.CONNECT_TIMEOUT
+        case aiohttp.ClientHttpProxyError():
+            return AttemptError.PROXY_REFUSED
         case aiohttp.ClientConnectorError():
             return AttemptError.CONNECT_FAILED
         case TimeoutError():

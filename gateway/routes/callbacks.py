@@ -1,7 +1,8 @@
 """The door for provider callbacks: the rail's proof instead of an API key.
 
 - Nothing is stored and nothing changes before the proof over the raw bytes was verified.
-- The raw bytes are committed before the provider hears "ok"; a repeat hears it too, and is counted.
+- The raw bytes are committed before the provider hears "ok"; a repeat hears it too, and is counted. So are those of an
+  authentic callback that cannot be read: what a partner said is not lost because it says it in another way than before.
 - The provider is answered in its own words, within two seconds: where the store takes longer it is to send the callback
   again, and a repeat of what was kept meanwhile does no harm.
 - A rail that was set up a moment ago is known within two seconds. While the rails cannot be read those known before are
@@ -26,12 +27,14 @@ from zentra.gateway.outward.rails import RailBook
 from zentra.runtime.errors import Unavailable
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.rails.port import (
-    CallbackCode,
     CallbackRejected,
+    CallbackUnreadable,
+    OutcomeStatus,
     Rail,
     RailOutcome,
     RailSettings,
     Verdict,
+    plain_text,
     raw_digest,
 )
 from zentra.storage.intake.callbacks import Callback, Taken
@@ -45,6 +48,7 @@ ANSWER_SECONDS_MAX: Final = 1.8  # partners give up after two to five seconds, a
 PATIENCE_SECONDS: Final = 0.4  # from the start of a reading of the rails, until those known before are served
 READING_SECONDS_MAX: Final = 10.0  # then another one is begun
 CALLBACK_BYTES_MAX: Final = 64 * 1024  # thirty times what any partner sends
+UNREADABLE: Final = "callback_unreadable"  # why nothing is known from a callback, and how such ones are counted
 NAME_CHARACTERS_MAX: Final = 255  # of event ids and references: they are keys of rows
 
 
@@ -81,7 +85,7 @@ class CallbackRoutes:
         client = request.scope.get("client")
         peer = client[0] if client else None
         try:
-            outcome = _checked(rail.verify_callback(request.body, headers, time.time(), peer))
+            outcome = _verified(rail, request.body, headers, peer)
         except CallbackRejected as rejected:
             self._count(rail, rejected.reason)
             logger.warning(
@@ -98,7 +102,7 @@ class CallbackRoutes:
             self._count(rail, "put_off")
             late = Unavailable("the store takes too long") if isinstance(error, TimeoutError) else error
             return _answered(rail, Verdict.TRY_AGAIN, late)
-        self._count(rail, str(taken))
+        self._count(rail, UNREADABLE if outcome.reason == UNREADABLE else str(taken))
         new = taken is Taken.NEW
         verdict = Verdict.TAKEN if new else Verdict.DUPLICATE
         return _answered(rail, verdict, json_reply(200, {"received": True, "new": new}))
@@ -138,11 +142,25 @@ class CallbackRoutes:
             self._known = self._current = True
 
 
-def _checked(outcome: RailOutcome) -> RailOutcome:
-    """Return an outcome whose names fit into the store; raise CallbackRejected for another."""
-    for name in (outcome.event_id, outcome.reference, outcome.provider_reference, outcome.currency, outcome.reason):
-        if name is not None and (len(name) > NAME_CHARACTERS_MAX or "\x00" in name):
-            raise CallbackRejected(outcome.rail, CallbackCode.BODY_MALFORMED)
+def _verified(rail: Rail, body: bytes, headers: Mapping[str, str], peer: str | None) -> RailOutcome:
+    """Return what an authentic callback says; one that cannot be read says that its rail has to be asked, and no more.
+
+    Raises CallbackRejected for one that is not authentic; where nothing stands behind a rail's callbacks, that is every
+    one that cannot be read."""
+    try:
+        outcome = rail.verify_callback(body, headers, time.time(), peer)
+        for name in (outcome.event_id, outcome.reference, outcome.provider_reference, outcome.currency, outcome.reason):
+            if name is not None and (len(name) > NAME_CHARACTERS_MAX or "\x00" in name):
+                raise CallbackUnreadable(outcome.rail, plain_text(outcome.reference))
+    except CallbackUnreadable as unreadable:
+        name, trust, digest = rail.settings.name, rail.declaration.callback_trust, raw_digest(body)
+        if trust == "none":
+            raise
+        logger.warning("a callback cannot be read", extra={"rail": name, "digest": digest, "peer": peer or ""})
+        about = unreadable.reference or f"unreadable-{digest[:32]}"
+        return RailOutcome(
+            name, about, OutcomeStatus.UNKNOWN, reason=UNREADABLE, trust=trust, raw_digest=digest
+        )  # fmt: skip
     return outcome
 
 

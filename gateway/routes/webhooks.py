@@ -5,7 +5,7 @@
   is shown to nobody; the public one stands at an address that everybody may read.
 - Whoever names the `version` that they have seen changes that one or nothing.
 - What is for an endpoint that is disabled is kept, and goes out when it is enabled; the answer says since when it was
-  not called, so that what was not even made for it can be asked for.
+  not called, so that what was not even made for it can be asked for. The others hear who has done it.
 """
 
 from __future__ import annotations
@@ -19,22 +19,25 @@ import msgspec
 
 from zentra.gateway.doors.commands import replayed
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
-from zentra.gateway.http.auth import Permission
+from zentra.gateway.http.auth import Permission, Principal
 from zentra.gateway.http.endpoint_fields import AMENDMENT, ENDPOINT, EVENTS_DEFAULT, NOT_GIVEN, ROTATION, terms_of
 from zentra.gateway.http.fields import NOTHING, read_fields
 from zentra.gateway.http.problems import Problem, of_violations, refusals_answered
+from zentra.gateway.http.sending import Sending
+from zentra.gateway.outward.http import AddressGuard, AddressRefused, refusal_told
 from zentra.gateway.sealing import Sealer
 from zentra.runtime.errors import Refusal
 from zentra.runtime.idempotency import StoredKey
 from zentra.runtime.intents.command import Violation, digest_of
 from zentra.runtime.names import is_tenant
+from zentra.runtime.stream_ports import Outgoing
 from zentra.runtime.webhooks.standard import generate_secret, parse_secret, public_key_text
 from zentra.runtime.webhooks.terms import SECRETS_MAX, TERMS, EndpointTerms, rotated
 from zentra.storage.identifiers import Uuid7
 from zentra.storage.intake import endpoints as intake
 from zentra.storage.intake.commands import KeyedAnswer
 from zentra.storage.intake.configuration import NewEndpoint, create_endpoint
-from zentra.storage.intake.endpoints import Amended
+from zentra.storage.intake.endpoints import Amended, Switch
 from zentra.storage.pool import Pool
 from zentra.storage.reads import endpoints as reads
 from zentra.storage.reads.endpoints import EndpointRow
@@ -50,8 +53,19 @@ _Write = Callable[[KeyedAnswer], Awaitable[StoredKey | None]]
 class WebhookRoutes:
     """The handlers and their routes."""
 
-    def __init__(self, pool: Pool, sealer: Sealer) -> None:
-        self._pool, self._sealer = pool, sealer
+    def __init__(
+        self,
+        pool: Pool,
+        writer_pool: Pool,
+        sealer: Sealer,
+        sending: Sending,
+        guard: AddressGuard,
+        *,
+        partitions: int,
+        endpoints_max: int,
+    ) -> None:
+        self._pool, self._writer_pool, self._sealer, self._sending = pool, writer_pool, sealer, sending
+        self._guard, self._partitions, self._endpoints_max = guard, partitions, endpoints_max
         self._new_id = Uuid7()
 
     def routes(self) -> list[Route]:
@@ -72,6 +86,7 @@ class WebhookRoutes:
     async def create(self, request: Request) -> Reply:
         """Set up an endpoint and show its secret, once."""
         values, in_body = read_fields(request.json, ENDPOINT)
+        self._vet(values["url"])
         key, asker = request.idempotency_key(in_body), request.principal
         secret, endpoint = generate_secret(secrets.token_bytes(SECRET_BYTES)), f"ep_{self._new_id()}"
         terms = terms_of(values, TERMS)
@@ -93,7 +108,7 @@ class WebhookRoutes:
             created_by=asker.id, terms=terms, keys=keys,
         )  # fmt: skip
         with refusals_answered():
-            stored = await create_endpoint(self._pool, keyed, made)
+            stored = await create_endpoint(self._pool, keyed, made, endpoints_max=self._endpoints_max)
         if stored is None:
             return json_reply(201, {**shown, "secret": secret})
         return replayed(digest, stored)
@@ -115,6 +130,7 @@ class WebhookRoutes:
         given = {name: value for name, value in values.items() if value is not NOT_GIVEN}
         if not given.keys() - {"version"}:
             raise of_violations([Violation("", "field_missing", "name at least one field to change")])
+        self._vet(given.get("url"))
         seen = await self._seen(request)
         terms = terms_of(values, seen.terms)
         keys = seen.keys or ((self._new_key(),) if terms.asymmetric else ())
@@ -144,23 +160,23 @@ class WebhookRoutes:
         )  # fmt: skip
 
         async def write(keyed: KeyedAnswer) -> StoredKey | None:
-            return await intake.disable_endpoint(self._pool, keyed, seen, asker.id)
+            return self._told(await intake.disable_endpoint(self._writer_pool, keyed, seen, self._switch(asker)))
 
         return await self._give(request, in_body, "disable", {}, self._shown(asker.tenant, after), write)
 
     async def enable(self, request: Request) -> Reply:
         """Call an endpoint again, what was kept for it first; say since when it was not called."""
         _, in_body = read_fields(request.json, NOTHING)
-        seen, tenant = await self._seen(request), request.principal.tenant
+        seen, asker = await self._seen(request), request.principal
         after = msgspec.structs.replace(
             seen, status="enabled", version=seen.version + 1, disabled_at=None, disabled_reason=None, disabled_by=None
         )  # fmt: skip
-        shown = self._shown(tenant, after)
+        shown = self._shown(asker.tenant, after)
         if seen.disabled_at is not None:
             shown["recover"] = {"endpoint": seen.id, "since": seen.disabled_at}
 
         async def write(keyed: KeyedAnswer) -> StoredKey | None:
-            return await intake.enable_endpoint(self._pool, keyed, seen)
+            return self._told(await intake.enable_endpoint(self._writer_pool, keyed, seen, self._switch(asker)))
 
         return await self._give(request, in_body, "enable", {}, shown, write)
 
@@ -230,6 +246,25 @@ class WebhookRoutes:
         if stored is None:
             return json_reply(200, shown if secret is None else {**shown, "secret": secret})
         return replayed(digest, stored)
+
+    def _vet(self, url: str | None) -> None:
+        """Object to a URL that no attempt would ever be let call; what its name leads to shows when it is called."""
+        if url is None:
+            return
+        try:
+            self._guard.vet_url(url)
+        except AddressRefused as refused:
+            raise of_violations([Violation("/url", "url_refused", refusal_told(refused))]) from None
+
+    def _switch(self, asker: Principal) -> Switch:
+        return Switch(command=self._new_id(), by=asker.id, role=asker.role, partitions=self._partitions)
+
+    def _told(self, done: StoredKey | tuple[Outgoing, ...]) -> StoredKey | None:
+        """Publish what tells of an endpoint, where something was done now."""
+        if isinstance(done, StoredKey):
+            return done
+        self._sending.send_nowait(done)
+        return None
 
     def _new_key(self) -> bytes:
         return self._sealer.seal(secrets.token_bytes(SECRET_BYTES))

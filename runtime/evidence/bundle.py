@@ -2,6 +2,8 @@
 
 - Files hold what was stored, byte for byte: a line of `entries/` is a record, a leaf's line carries the leaf's bytes.
 - Leaves and their entries stand in files of equal number, so each pair can be verified without the others.
+- What an addendum of the range follows may lie before the range: that leaf is in `earlier/`, with the proof that the
+  opening checkpoint covers it. There is no such file where there is no such leaf.
 - The manifest names every other file with its digest and is signed, so denials and exports are covered too.
 - No clock, name or order of the machine that made it gets in: equal rows give equal bytes. Tar headers are POSIX ustar
   with owner 0, mode 0644 and time 0.
@@ -17,7 +19,7 @@ from zentra.runtime.evidence import canonical
 
 __all__ = [
     "BUNDLE_FORMAT", "CHECKPOINTS", "KEYS", "MANIFEST", "MANIFEST_SIGNATURE", "PROOFS", "BundleBuilder", "BundleFile",
-    "BundleKey", "BundleManifest", "Counts", "LeafLine", "LogProofs", "numbered",
+    "BundleKey", "BundleManifest", "Counts", "EarlierLine", "LeafLine", "LogProofs", "numbered",
 ]  # fmt: skip
 
 BUNDLE_FORMAT: Final = "zentra.evidence-bundle/1"
@@ -32,7 +34,7 @@ PART_BYTES_MAX: Final = 16 * 2**20  # of one kind of lines: what a verifier hold
 _BLOCK: Final = 512
 _RECORD: Final = 20 * _BLOCK  # tar files end at a multiple of this
 
-Kind = Literal["denials", "entries", "exports", "leaves"]
+Kind = Literal["denials", "earlier", "entries", "exports", "leaves"]
 
 
 class BundleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,6 +84,15 @@ class LeafLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False
     index: int
 
 
+class EarlierLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A leaf from before the range that an addendum follows: its bytes, its place, and its audit path up to the root
+    of the opening checkpoint (RFC 6962, 2.1.1), in hex, the lowest first."""
+
+    data: str
+    index: int
+    proof: list[str]
+
+
 class LogProofs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What joins the two checkpoints: the roots of the complete subtrees of the opening log, the largest first, in hex.
 
@@ -107,7 +118,9 @@ class BundleBuilder:
         """`write` takes the bytes of the tar file, in order; what it raises comes out of every method."""
         self._write = write
         self._written = 0
-        self._lines: dict[Kind, list[bytes]] = {"denials": [], "entries": [], "exports": [], "leaves": []}
+        self._lines: dict[Kind, list[bytes]] = {
+            "denials": [], "earlier": [], "entries": [], "exports": [], "leaves": []
+        }  # fmt: skip
         self._held: dict[Kind, int] = dict.fromkeys(self._lines, 0)
         self._parts: dict[Kind, int] = dict.fromkeys(self._lines, 0)
         self.counts = Counts()
@@ -123,6 +136,12 @@ class BundleBuilder:
         if len(self._lines["leaves"]) >= PART_LEAVES_MAX or self._held["entries"] >= PART_BYTES_MAX:
             self._flush("leaves")
             self._flush("entries")
+
+    def earlier(self, line: EarlierLine) -> None:
+        """Add a leaf from before the range: each that an addendum of the range follows, once, and no other."""
+        self._add("earlier", canonical.encode(line))
+        if self._held["earlier"] >= PART_BYTES_MAX:
+            self._flush("earlier")
 
     def denial(self, line: bytes) -> None:
         """Add a refusal, as a line of canonical JSON."""

@@ -7,8 +7,9 @@
 - Whoever signs the manifest vouches for refusals and exports, which no log covers: a key that was retired by the end
   of what the bundle holds does not count.
 - A part is verified by itself, so parts can be shared out. Of a record that was changed that very record is named.
-- An addendum is held to the leaf that it follows, across parts. Where that leaf lies before the range, nobody can tell
-  here whether records between the two are missing: that is incomplete, and said.
+- An addendum is held to the leaf that it follows, across parts. Where that leaf lies before the range, its proof under
+  the opening checkpoint has to be here: without it nobody can tell whether records between the two are missing, and
+  that is incomplete, and said.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,7 +36,7 @@ from zentra.runtime.evidence.heads import TreeHead
 from zentra.runtime.evidence.keyring import KeyRing
 from zentra.runtime.evidence.notes import NoteFlaw, read_note
 from zentra.runtime.evidence.packet import Problem
-from zentra.runtime.evidence.seals import Link, Seal, Seals
+from zentra.runtime.evidence.seals import Link, Seal, Sealed, Seals, decode_sealed
 
 __all__ = ["INCOMPLETE", "BundleVerdict", "Part", "PartJob", "check_bundle", "check_part"]
 
@@ -91,14 +92,6 @@ class Part(msgspec.Struct, frozen=True):
     seals: Seals
 
 
-class _Sealed(msgspec.Struct, frozen=True, gc=False):
-    chain: str
-    intent: str
-    kind: str
-    records: int
-    tenant: str
-
-
 class _Record(msgspec.Struct, frozen=True, gc=False, rename={"from_": "from"}):
     at: str
     event: str
@@ -110,7 +103,6 @@ class _Record(msgspec.Struct, frozen=True, gc=False, rename={"from_": "from"}):
 
 
 _decode_leaf: Final = msgspec.json.Decoder(LeafLine).decode
-_decode_sealed: Final = msgspec.json.Decoder(_Sealed).decode
 _decode_record: Final = msgspec.json.Decoder(_Record).decode
 
 
@@ -139,7 +131,7 @@ def check_part(job: PartJob, leaves: bytes, entries: bytes) -> Part:
     for row in rows:
         try:
             line = _decode_leaf(row)
-            sealed = _decode_sealed(line.data)
+            sealed = decode_sealed(line.data)
             link = bytes.fromhex(line.after) if line.after else GENESIS
         except _UNREADABLE as error:
             problems.add("leaf_malformed", f"leaf {index}", error)
@@ -176,7 +168,7 @@ def check_part(job: PartJob, leaves: bytes, entries: bytes) -> Part:
     return Part(bytes(hashes), min(place, len(lines)), left_out, problems.kept, problems.count, seals)
 
 
-def _check_records(problems: _Problems, line: LeafLine, sealed: _Sealed, link: bytes, records: list[bytes]) -> None:
+def _check_records(problems: _Problems, line: LeafLine, sealed: Sealed, link: bytes, records: list[bytes]) -> None:
     """Verify the records of one leaf: each follows the one before it."""
     sequence = sealed.records - len(line.hashes)
     intent, tenant = sealed.intent, sealed.tenant
@@ -400,6 +392,7 @@ class _Bundle:
             number += 1
         roots, entries, wanted = {frontier.size: frontier.root().hex()}, 0, list(sizes)
         seals, whole = Seals(), frontier.size == 0
+        self._earlier(seals, frontier)
         for part in parts(jobs):
             hashes = [part.hashes[start : start + 32] for start in range(0, len(part.hashes), 32)]
             while wanted and wanted[0] <= frontier.size + len(hashes):
@@ -414,12 +407,24 @@ class _Bundle:
             self.problems.count += part.problems_in_all
             for code, index, detail in seals.join(part.seals, whole=whole):
                 self.problems.add(code, f"leaf {index}" if index >= 0 else "log", detail)
+        for flaw in seals.needless():
+            self.problems.add(*flaw)
         roots[frontier.size] = frontier.root().hex()
         roots[-1] = roots[frontier.size]
         if frontier.size != manifest.size:
             detail = f"the leaves end at {frontier.size}, the closing checkpoint is of {manifest.size}"
             self.problems.add("leaf_missing" if frontier.size < manifest.size else "root_differs", "log", detail)
         return roots, entries
+
+    def _earlier(self, seals: Seals, opening: merkle.Frontier) -> None:
+        """Take in the leaves from before the range, as far as the log at its beginning proves them."""
+        assert self.manifest is not None
+        for name in sorted(name for name in self.names if name.startswith("earlier/")):
+            lines = self.read(name).split(b"\n")
+            if lines.pop():
+                self.problems.add("leaf_malformed", name, "its last line does not end")
+            for flaw in seals.earlier(lines, self.manifest.tenant, opening.size, opening.root()):
+                self.problems.add(*flaw)
 
     def _anchor(self, closing: TreeHead | None, roots: Mapping[int, str]) -> None:
         assert self.manifest is not None

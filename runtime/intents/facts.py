@@ -282,6 +282,8 @@ class Delivered(Struct, frozen=True, gc=False, tag_field="kind", tag="delivery")
     error: str | None = None
     body_digest: str = ""
     signature: str = ""
+    reason: str | UnsetType = UNSET  # of an endpoint that was disabled or enabled: `asked`
+    by: str | UnsetType = UNSET  # who has asked for it
 
 
 class Closed(Struct, frozen=True, gc=False, tag_field="kind", tag="closed"):

@@ -113,6 +113,7 @@ MOVES: Final[Mapping[tuple[State, Fact], Move]] = {
     **_family(State,        F.DELIVERY_RETRYING,  T.WEBHOOK_RETRYING),
     **_family(State,        F.DELIVERY_EXHAUSTED, T.WEBHOOK_EXHAUSTED),
     **_family(State,        F.ENDPOINT_DISABLED,  T.ENDPOINT_DISABLED),
+    **_family(State,        F.ENDPOINT_ENABLED,   T.ENDPOINT_ENABLED),
     **_family(SETTLED,      F.SYNCHRONIZED,       T.SYNCHRONIZED),
     **_family(SETTLED,      F.SEALED,             T.REVIEW_CLOSED),
     **_family(SETTLED,      F.AMENDED,            T.EVIDENCE_AMENDED),

@@ -424,6 +424,8 @@ def told_as(topic: str, facts: f.Delivered) -> str:
 
 
 def _absorb_delivery(tx: Transaction, facts: f.Delivered, topic: str) -> None:
+    if facts.by is not UNSET:
+        return  # it tells of the endpoint: the delivery stands as it stood
     if topic in ("webhook.delivered", "webhook.exhausted"):
         tx.deliveries_open = tx.deliveries_open - {facts.delivery}
     tx.deliveries_told = {**tx.deliveries_told, told_as(topic, facts): facts.attempts}

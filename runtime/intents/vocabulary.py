@@ -116,6 +116,7 @@ class Fact(StrEnum):
     RAIL_CLAIMED = "rail_claimed"
     RAIL_CLEARED = "rail_cleared"
     ENDPOINT_DISABLED = "endpoint_disabled"
+    ENDPOINT_ENABLED = "endpoint_enabled"
 
 
 class Effect(StrEnum):
@@ -172,6 +173,7 @@ class Topic(StrEnum):
     HOLD_VOIDED = "hold.voided"
     HOLD_EXPIRED = "hold.expired"
     ENDPOINT_DISABLED = "webhook.endpoint_disabled"
+    ENDPOINT_ENABLED = "webhook.endpoint_enabled"
 
 
 class AccountType(StrEnum):

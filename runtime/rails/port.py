@@ -30,6 +30,7 @@ __all__ = [
     "Backoff",
     "CallbackCode",
     "CallbackRejected",
+    "CallbackUnreadable",
     "Cause",
     "Declaration",
     "OutcomeStatus",
@@ -185,7 +186,7 @@ class Verdict(StrEnum):
 
     TAKEN = "taken"  # verified, new, and committed
     DUPLICATE = "duplicate"  # verified, and known already; the partner may rest
-    REJECTED = "rejected"  # not authentic, or unreadable; to send it again is of no use
+    REJECTED = "rejected"  # not authentic; to send it again is of no use
     TRY_AGAIN = "try_again"  # nothing was kept: the partner has to send it again
 
 
@@ -215,6 +216,17 @@ class CallbackRejected(Refusal):
     def __init__(self, rail: str, reason: CallbackCode) -> None:
         super().__init__(reason, f"a callback of rail {rail}")
         self.rail = rail
+
+
+class CallbackUnreadable(CallbackRejected):
+    """Raised for an authentic callback that cannot be read: its bytes are kept all the same, and say nothing of money.
+
+    `reference` is the one that it is about, where that much could be made out: that attempt is asked about at the rail.
+    Without it a person has to look."""
+
+    def __init__(self, rail: str, reference: str | None = None) -> None:
+        super().__init__(rail, CallbackCode.BODY_MALFORMED)
+        self.reference = reference
 
 
 class Rail(Protocol):
@@ -247,7 +259,8 @@ class Rail(Protocol):
         the connection came from (None where nobody knows). The event id is the partner's own; where the partner gives
         none it is None, and the digest of the raw bytes takes its place. It is pure: no I/O, and the same answer for
         the same arguments. Raises `CallbackRejected` when the callback shows no proof, a wrong one, is too old, too
-        new, unreadable, or from a network that is not the partner's.
+        new, or from a network that is not the partner's; and `CallbackUnreadable` when all of that is in order and what
+        it says cannot be read.
         """
         ...
 

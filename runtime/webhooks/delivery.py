@@ -17,7 +17,20 @@ from msgspec import Struct
 
 from zentra.runtime.errors import IllegalFact
 
-__all__ = ["ENDPOINT_DISABLED", "OPEN", "UNTOLD", "Delivery", "DeliveryFact", "DeliveryState", "is_told", "move"]
+__all__ = [
+    "ENDPOINT_DISABLED",
+    "ENDPOINT_ENABLED",
+    "OF_ENDPOINTS",
+    "OPEN",
+    "TELL_OF_ENDPOINT",
+    "UNTOLD",
+    "Delivery",
+    "DeliveryFact",
+    "DeliveryState",
+    "EndpointSwitched",
+    "is_told",
+    "move",
+]
 
 
 class DeliveryState(StrEnum):
@@ -44,7 +57,9 @@ S, F = DeliveryState, DeliveryFact
 # They tell of deliveries and packets themselves: an endpoint that got them would be told of being told. And whoever
 # asked for an intent was answered that it is accepted.
 UNTOLD: Final = ("webhook.", "money_runtime.", "evidence.", "review.closed", "ingress.")
-ENDPOINT_DISABLED: Final = "webhook.endpoint_disabled"  # the one that the tenant's other endpoints have to hear of
+ENDPOINT_DISABLED: Final = "webhook.endpoint_disabled"
+ENDPOINT_ENABLED: Final = "webhook.endpoint_enabled"
+OF_ENDPOINTS: Final = (ENDPOINT_DISABLED, ENDPOINT_ENABLED)  # what the tenant's other endpoints have to hear of
 OPEN: Final = frozenset({S.PENDING, S.DELIVERING, S.RETRYING})
 
 # A table is read down its columns.
@@ -83,9 +98,25 @@ class Delivery(Struct, kw_only=True):
     next_at: datetime | None = None  # before that it is not tried again; None where it is not waiting for a time
 
 
+TELL_OF_ENDPOINT: Final = "tell_of_endpoint"
+"""The command, on the intent that the endpoint was last told of, that tells of what somebody did to the endpoint."""
+
+
+class EndpointSwitched(Struct, frozen=True):
+    """The body of that command: the endpoint, whether it is called now, and what it last met, of which delivery."""
+
+    endpoint: str
+    enabled: bool
+    delivery: str
+    event: str
+    attempts: int
+    status_code: int | None = None
+    error: str | None = None
+
+
 def is_told(topic: str) -> bool:
     """Return whether endpoints hear of events of this topic."""
-    return not topic.startswith(UNTOLD) or topic == ENDPOINT_DISABLED
+    return not topic.startswith(UNTOLD) or topic in OF_ENDPOINTS
 
 
 def move(state: DeliveryState, fact: DeliveryFact) -> DeliveryState:

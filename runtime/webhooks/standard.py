@@ -95,6 +95,7 @@ class AttemptError(StrEnum):
     CONNECT_FAILED = "connect_failed"
     CONNECT_TIMEOUT = "connect_timeout"
     TLS_FAILED = "tls_failed"
+    PROXY_REFUSED = "proxy_refused"  # the proxy that webhooks go through does not let it pass, or cannot get there
     TIMEOUT = "timeout"
     CONNECTION_DROPPED = "connection_dropped"
     ANSWER_MALFORMED = "answer_malformed"

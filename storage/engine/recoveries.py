@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from zentra.runtime.webhooks.delivery import ENDPOINT_DISABLED, UNTOLD
+from zentra.runtime.webhooks.delivery import OF_ENDPOINTS, UNTOLD
 from zentra.runtime.webhooks.recovery import (
     PAGE_DELIVERIES_MAX,
     PAGE_EVENTS_MAX,
@@ -142,14 +142,23 @@ async def _sealed(connection: Connection, recovery: Recovery) -> tuple[_Walked, 
 
 
 async def _missed(connection: Connection, recovery: Recovery, intents: Collection[str]) -> dict[str, tuple[int, ...]]:
-    """Return the sequences of events within the time that have no delivery to the endpoint, by intent."""
+    """Return the sequences of events within the time that the endpoint wants and has no delivery of, by intent: what it
+    does not want would only fill pages."""
     if not intents:
         return {}
+    wanted = await connection.fetchval(_WANTED, recovery.tenant, recovery.endpoint)
     rows = await connection.fetch(
         _MISSED, sorted(intents), recovery.tenant, recovery.endpoint, recovery.since, recovery.before,
-        [f"{word}%" for word in UNTOLD], ENDPOINT_DISABLED,
+        [f"{word}%" for word in UNTOLD], list(OF_ENDPOINTS),
+        _patterns(wanted or ANY), _patterns(recovery.events or ANY),
     )  # fmt: skip
     return {row[0]: tuple(row[1]) for row in rows}
+
+
+def _patterns(filters: Collection[str]) -> list[str]:
+    """Return filters as patterns of LIKE, which let pass what they do, and perhaps more: whoever makes deliveries
+    looks again."""
+    return [f"{one.removesuffix('*')}%" if one.endswith("*") else one for one in filters]
 
 
 async def _records(
@@ -175,6 +184,7 @@ def _recovery(row: Any) -> Recovery:
     )  # fmt: skip
 
 
+ANY: Final = ("*",)
 _WALKS: Final = {Phase.BEGUN: _begun, Phase.OPEN: _open, Phase.SEALED: _sealed}
 _FIND: Final = """
 select id, tenant, endpoint, which, since, before, events, principal, dry_run, status, phase, place, found, replayed,
@@ -211,11 +221,13 @@ _LEAVES_BEFORE: Final = """
 select size from log_heads where tenant = $1 and at < $2 order by size desc limit 1
 """
 _SEALED: Final = "select index, intent from log_leaves where tenant = $1 and index >= $2 order by index limit $3"
+_WANTED: Final = "select events from endpoints where tenant = $1 and id = $2"
 _MISSED: Final = """
 select t.intent, array_agg(t.sequence order by t.sequence)
 from transitions t
 where t.intent = any($1::uuid[]) and t.tenant = $2 and t.at >= $4 and t.at < $5
-    and (t.event not like all($6::text[]) or t.event = $7)
+    and (t.event not like all($6::text[]) or t.event = any($7::text[]))
+    and t.event like any($8::text[]) and t.event like any($9::text[])
     and not exists (
         select from deliveries d
         where d.intent = t.intent and d.tenant = $2 and d.endpoint = $3 and d.sequence = t.sequence)

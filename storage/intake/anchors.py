@@ -139,8 +139,8 @@ async def record_failure(pool: Pool, failed: Sequence[AnchorDue], error: str) ->
 async def read_backlog(pool: Pool) -> Backlog:
     """Return what waits; raises Unavailable."""
     async with transaction(pool, one_statement=True) as connection:
-        row = await connection.fetchrow(_BACKLOG)
-    return Backlog(row[0], row[1])  # type: ignore[index]  # one row, always
+        [row] = await connection.fetch(_BACKLOG)
+    return Backlog(row[0], row[1])
 
 
 async def _named(pool: Pool, statement: str, name: str) -> None:

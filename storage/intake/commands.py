@@ -24,8 +24,8 @@ from zentra.storage.outbox import command_frames, write_outbox
 from zentra.storage.pool import Connection, Pool, tenant_transaction
 
 __all__ = [
-    "Command", "Decision", "KeyedAnswer", "bind_key", "claim_key", "known_key", "once", "register_command", "rerun",
-    "stored_key",
+    "Command", "Decision", "KeyedAnswer", "bind_key", "claim_key", "give_command", "known_key", "once",
+    "register_command", "rerun", "stored_key",
 ]  # fmt: skip
 
 RUNS_MAX: Final = 4
@@ -81,7 +81,7 @@ async def register_command(pool: Pool, keyed: KeyedAnswer, command: Command) -> 
 
     async def register(connection: Connection) -> StoredKey | Outgoing:
         stored = await claim_key(connection, keyed)
-        return stored if stored is not None else await _write(connection, keyed.tenant, command)
+        return stored if stored is not None else await give_command(connection, keyed.tenant, command)
 
     return await rerun(pool, keyed.tenant, register)
 
@@ -148,7 +148,10 @@ async def stored_key(pool: Pool, tenant: str, key: str) -> StoredKey | None:
             return await known_key(connection, tenant, key)
 
 
-async def _write(connection: Connection, tenant: str, command: Command) -> Outgoing:
+async def give_command(connection: Connection, tenant: str, command: Command) -> Outgoing:
+    """Store the command and its frame within the caller's transaction and return its message, to publish after it.
+
+    Raises AlreadyDecided and Contended as `register_command` does."""
     if command.also is not None:
         await command.also(connection)
     created: datetime = await connection.fetchval(

@@ -91,12 +91,22 @@ async def create_account(pool: Pool, keyed: KeyedAnswer, account: NewAccount) ->
     return await once(pool, keyed, open_it)
 
 
-async def create_endpoint(pool: Pool, keyed: KeyedAnswer, endpoint: NewEndpoint) -> StoredKey | None:
+async def create_endpoint(
+    pool: Pool, keyed: KeyedAnswer, endpoint: NewEndpoint, *, endpoints_max: int
+) -> StoredKey | None:
     """Set up the endpoint and return None, or what the key has stored already.
 
-    Raises Refusal `endpoint_exists`; Unavailable and DataError as the store does."""
+    Those of one tenant are set up one after the other, so that no two find the last place free; deleted ones have none.
+    Raises Refusal `endpoint_exists`, `endpoints_too_many`; Unavailable and DataError as the store does."""
 
     async def set_up(connection: Connection) -> None:
+        await connection.execute(_ENDPOINTS_LOCK, keyed.tenant)
+        held = await connection.fetchval(_ENDPOINTS_HELD, keyed.tenant)
+        if held >= endpoints_max:
+            raise Refusal(
+                "endpoints_too_many",
+                f"there are {held} and {endpoints_max} may be; delete one, or have ZENTRA_ENDPOINTS_MAX raised",
+            )  # fmt: skip
         try:
             await connection.execute(
                 "insert into endpoints (tenant, id, url, events, secrets, created_by, terms, keys)"
@@ -144,5 +154,7 @@ select count(distinct type) from accounts
 where tenant = $1 and type = any($2::text[]) and currency = $3 and book = $4
     and type in ('settlement', 'fee', 'suspense', 'liquidity')
 """
+_ENDPOINTS_LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('zentra/endpoints/' || $1, 0))"
+_ENDPOINTS_HELD: Final = "select count(*) from endpoints where tenant = $1 and status <> 'deleted'"
 _BOOK: Final = "select true from books where tenant = $1 and id = $2"
 _BALANCE: Final = "insert into balances (account, stripe, tenant) values ($1, 0, $2)"

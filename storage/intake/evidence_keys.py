@@ -102,7 +102,7 @@ async def rotate_key(
             raise Misconfigured(
                 "evidence_key_unknown", f"the last key is {last.key_id}, and it has to sign; give it with --old OLD.pem"
             )
-        now, newest = await connection.fetchrow(_MOMENTS)  # type: ignore[misc]  # one row, always
+        [(now, newest)] = await connection.fetch(_MOMENTS)
         if last.since > timestamp(now):
             raise Misconfigured("evidence_key_pending", f"key {last.key_id} follows at {last.since}; wait for that")
         kid = key_id(new.public_key())

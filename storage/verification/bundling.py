@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -40,11 +40,13 @@ from zentra.storage.intake.evidence import ExportRow, kept_signature, record_exp
 from zentra.storage.pool import Connection, Pool
 from zentra.storage.reads.evidence import tree_head
 from zentra.storage.verification.checking import Progress
+from zentra.storage.verification.predecessors import Predecessors
 from zentra.storage.verification.snapshot import taken_snapshot
 
 __all__ = ["README", "BundleAsked", "BundleMade", "make_bundle"]
 
 LEAVES_AT_ONCE: Final = 2_000
+Keep = Callable[[Pool, ExportRow], Awaitable[None]]
 SETTLED_AFTER: Final = timedelta(seconds=90)  # refusals are counted by the minute, and written within seconds
 README: Final = "README.txt"
 
@@ -78,6 +80,12 @@ where tenant = $1 and ($2::timestamptz is null or at >= $2) and at < $3 order by
 """
 
 
+_ASKS: Final = """
+select actor, true as asked, at, id, role, since, types, until from export_jobs
+where tenant = $1 and ($2::timestamptz is null or at >= $2) and at < $3 order by at, id
+"""
+
+
 class BundleAsked(Struct, frozen=True, kw_only=True):
     """What is asked for, and by whom; `types` are kinds of intents, None for all."""
 
@@ -106,19 +114,31 @@ class _SealedCount(Struct, frozen=True):
     records: int
 
 
+class _Seal(Struct, frozen=True, gc=False):
+    """What a leaf seals: records beyond the first `before`, as far as `records`; and the leaf of its intent before it,
+    as (index, bytes)."""
+
+    before: int
+    records: int
+    follows: tuple[int, bytes] | None
+
+
+_NO_SEAL: Final = _Seal(0, 0, None)
+
+
 async def make_bundle(
     url: str, pool: Pool, path: Path, asked: BundleAsked, *, key: Ed25519PrivateKey, ring: KeyRing, texts:
-    Mapping[str, bytes], progress: Progress,
+    Mapping[str, bytes], progress: Progress, keep: Keep = record_export,
 ) -> BundleMade:  # fmt: skip
     """Write the bundle that is asked for into `path` and return what it is.
 
-    `url` is of a role that sees every tenant, `pool` writes the record of the export, `key` signs the manifest, `ring`
-    has the keys of the heads, `texts` are files that every bundle has. Raises Misconfigured where `ring` lacks a key
-    or the role sees only some tenants, Unavailable and OSError."""
+    `url` is of a role that sees every tenant, `pool` writes the record of the export by `keep`, `key` signs the
+    manifest, `ring` has the keys of the heads, `texts` are files that every bundle has. Raises Misconfigured where
+    `ring` lacks a key or the role sees only some tenants, Unavailable and OSError."""
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as file:
-            made = await _written(url, pool, file, asked, key, ring, texts, progress)
+            made = await _written(url, pool, file, asked, key, ring, texts, progress, keep)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -127,7 +147,7 @@ async def make_bundle(
 
 async def _written(
     url: str, pool: Pool, file: IO[bytes], asked: BundleAsked, key: Ed25519PrivateKey, ring: KeyRing,
-    texts: Mapping[str, bytes], progress: Progress,
+    texts: Mapping[str, bytes], progress: Progress, keep: Keep,
 ) -> BundleMade:  # fmt: skip
     whole, size = sha256(), 0
 
@@ -157,7 +177,7 @@ async def _written(
     kept = await kept_signature(pool, asked.tenant, sha256(pae(MANIFEST_TYPE, manifest)).digest(), signing)
     builder.close(manifest, envelope_of(MANIFEST_TYPE, b"", [kept or signing]))
     digest = sha256(manifest)
-    await record_export(
+    await keep(
         pool,
         ExportRow(
             tenant=asked.tenant, actor=asked.actor, role=asked.role, since=asked.since, until=asked.until,
@@ -209,15 +229,21 @@ class _Reading:
 
     async def write(self, builder: BundleBuilder, progress: Progress) -> None:
         """Write leaves with their records, refusals and exports."""
+        before = Predecessors(self._connection, self._tenant, self.first)
         async for leaves in self._leaves():
             intents = list({intent for _, intent, _ in leaves})
             sealed = await self._sealed_before(intents)
             records = await self._records(await self._of_types(intents))
             for index, intent, data in leaves:
-                line, chosen = _line(index, data, sealed.get((intent, index), (0, 0)), records.get(intent, {}))
+                seal = sealed.get((intent, index), _NO_SEAL)
+                line, chosen = _line(index, data, (seal.before, seal.records), records.get(intent, {}))
                 builder.leaf(line, chosen)
+                if line.hashes and line.after and seal.follows is not None and seal.follows[0] < self.first:
+                    earlier = await before.line(*seal.follows)
+                    if earlier is not None:
+                        builder.earlier(earlier)
             progress("leaves", builder.counts.leaves, self.size - self.first)
-        for statement, add in ((_DENIALS, builder.denial), (_EXPORTS, builder.export)):
+        for statement, add in ((_DENIALS, builder.denial), (_EXPORTS, builder.export), (_ASKS, builder.export)):
             await self._rows(statement, add)
 
     async def _leaves(self) -> AsyncIterator[list[tuple[int, str, bytes]]]:
@@ -231,18 +257,18 @@ class _Reading:
         if some:
             yield some
 
-    async def _sealed_before(self, intents: Sequence[str]) -> dict[tuple[str, int], tuple[int, int]]:
-        """Return, of each leaf, how many records those before it seal, and how many it seals."""
-        found: dict[tuple[str, int], tuple[int, int]] = {}
-        last, before = "", 0
+    async def _sealed_before(self, intents: Sequence[str]) -> dict[tuple[str, int], _Seal]:
+        """Return what each leaf of these intents seals, by intent and index."""
+        found: dict[tuple[str, int], _Seal] = {}
+        last, before, follows = "", 0, None
         for intent, index, data in await self._connection.fetch(_LEAVES_OF, self._tenant, intents):
-            before = before if intent == last else 0
+            before, follows = (before, follows) if intent == last else (0, None)
             try:
                 count = msgspec.json.decode(data, type=_SealedCount).records
             except msgspec.MsgspecError:
                 count = before
-            found[intent, index] = before, count
-            last, before = intent, count
+            found[intent, index] = _Seal(before, count, follows)
+            last, before, follows = intent, count, (index, data)
         return found
 
     async def _of_types(self, intents: Sequence[str]) -> Sequence[str]:

@@ -29,7 +29,7 @@ def with_accounts(fleet: Fleet, names: list[str]) -> None:
         fleet.store.book(funds, fleet.store.open_account(account(1_000 + number, name, "customer")), 1_000)
 
 
-def counted(fleet: Fleet) -> list[int]:
+def counted(fleet: Fleet, patched: pytest.MonkeyPatch) -> list[int]:
     """Return a list whose only number is how often a commit is tried from now on."""
     attempts, real = [0], fleet.store.commit
 
@@ -37,13 +37,15 @@ def counted(fleet: Fleet) -> list[int]:
         attempts[0] += 1
         return await real(*named, **more)
 
-    fleet.store.commit = commit  # type: ignore[method-assign]
+    patched.setattr(fleet.store, "commit", commit)
     return attempts
 
 
 @pytest.mark.parametrize("cold", [False, True], ids=["warm", "cold"])
 @pytest.mark.parametrize("way", ["capture_hold", "void_hold", "expiry", "reverse", "reverse_hold", "cancel"])
-def test_a_crowd_of_commands_or_timers_takes_a_few_commits(make_fleet: MakeFleet, way: str, cold: bool) -> None:
+def test_a_crowd_of_commands_or_timers_takes_a_few_commits(
+    make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch, way: str, cold: bool
+) -> None:
     fleet = make_fleet()
     names = [f"c{number}" for number in range(CROWD)]
     with_accounts(fleet, names)
@@ -59,7 +61,7 @@ def test_a_crowd_of_commands_or_timers_takes_a_few_commits(make_fleet: MakeFleet
     if cold:
         fleet.replace_worker("fresh")
         fleet.run_until_idle()
-    attempts = counted(fleet)
+    attempts = counted(fleet, monkeypatch)
     if way == "expiry":
         fleet.advance(61)
     else:
@@ -73,7 +75,9 @@ def test_a_crowd_of_commands_or_timers_takes_a_few_commits(make_fleet: MakeFleet
     audited(fleet)
 
 
-def test_what_is_wide_is_given_back_by_a_worker_that_knows_none_of_its_accounts(make_fleet: MakeFleet) -> None:
+def test_what_is_wide_is_given_back_by_a_worker_that_knows_none_of_its_accounts(
+    make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fleet = make_fleet()
     names = [f"c{number}" for number in range(2 * WIDE)]
     with_accounts(fleet, names)
@@ -87,7 +91,7 @@ def test_what_is_wide_is_given_back_by_a_worker_that_knows_none_of_its_accounts(
     fleet.run_until_idle()
     fleet.replace_worker("fresh")
     given = [fleet.command("reverse", intent, {}) for intent in (journal, spread)]
-    attempts = counted(fleet)
+    attempts = counted(fleet, monkeypatch)
     fleet.run_until_idle()
     assert [verdict(fleet, command) for command in given] == ["done", "done"]
     assert fleet.cases() == []

@@ -13,7 +13,7 @@ from zentra.bench.twins.fleet import Fleet
 from zentra.bench.twins.transport import ScriptedReply
 from zentra.runtime.messages import LaneOpened
 from zentra.runtime.ports import Endpoint
-from zentra.runtime.webhooks.delivery import DeliveryState
+from zentra.runtime.webhooks.delivery import TELL_OF_ENDPOINT, DeliveryState, EndpointSwitched
 from zentra.runtime.webhooks.standard import BODY_BYTES_MAX, AttemptError, verify
 from zentra.runtime.webhooks.terms import EndpointTerms
 
@@ -92,6 +92,40 @@ def test_what_an_endpoint_that_is_gone_was_to_get_is_kept_until_it_is_enabled(
     enable(fleet, *hooks)
     assert states(fleet) == [D.DELIVERED] * 4
     assert sorted(told(fleet)) == sorted([first, *fleet.store.rows.transitions])
+
+
+@pytest.mark.parametrize(("topic", "enabled"), [(DISABLED, False), ("webhook.endpoint_enabled", True)])
+@pytest.mark.parametrize("mode", ["full", "thin"])
+def test_what_somebody_did_to_an_endpoint_is_told_to_the_others_by_name_as_often_as_it_was_done(
+    make_fleet: MakeFleet, topic: str, enabled: bool, mode: str
+) -> None:
+    hooks = (endpoint("hook"), structs.replace(endpoint("ops", "webhook.*"), terms=EndpointTerms(mode=mode)))
+    fleet = make_fleet(configuration(endpoints=hooks))
+    (intent,) = book(fleet, 1)
+    fleet.run_until_idle()
+    (delivery,) = fleet.store.rows.deliveries
+    body = EndpointSwitched("hook", enabled, delivery, "ledger.posted", 1, 200)
+    for _ in range(2):
+        given = fleet.command(TELL_OF_ENDPOINT, intent, body, principal="ada", role="developer")
+        fleet.run_until_idle()
+        assert verdict(fleet, given) == "done"
+    heard = [msgspec.json.decode(one.body) for one in fleet.endpoints.received if one.url == hook("ops")]
+    assert [(one["type"], one["data"]["id"]) for one in heard] == [(topic, intent)] * 2
+    assert heard[0]["data"]["endpoint"] == {
+        "id": "hook", "reason": "asked", "by": "ada", "delivery": delivery, "event": "ledger.posted", "attempts": 1,
+        "status_code": 200, "error": None,
+    }  # fmt: skip
+    assert fleet.events(intent).count(topic) == 2
+
+
+def test_nobody_tells_of_an_endpoint_on_the_intent_of_another_tenant(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(configuration(endpoints=(endpoint("ops", "webhook.*"),)))
+    (intent,) = book(fleet, 1)
+    body = EndpointSwitched("hook", False, "0" * 32, "ledger.posted", 1)
+    given = fleet.command(TELL_OF_ENDPOINT, intent, body, tenant="globex")
+    fleet.run_until_idle()
+    assert verdict(fleet, given) == "not_found"
+    assert DISABLED not in fleet.events(intent)
 
 
 # fmt: off

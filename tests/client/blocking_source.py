@@ -77,6 +77,7 @@ BLOCKING_PAGES: Final[Mapping[str, Callable[[], str]]] = {
         "policies.py",
         "routes.py",
         "transport.py",
+        "versions.py",
         "work.py",
     )
 }

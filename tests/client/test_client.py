@@ -238,7 +238,7 @@ def test_an_error_tells_what_the_problem_says(run: Run) -> None:
     error = run(Script(problem(422, "validation_failed", False, errors=fields, detail="one rule")), create)
     assert (error.status, error.code, error.request_id, error.retryable) == (422, "validation_failed", "req_1", False)
     assert [(field.pointer, field.code) for field in error.errors] == [("/amount", "amount_zero")]
-    assert "one rule (/amount amount_zero)" in str(error)
+    assert "one rule (/amount amount_zero: d)" in str(error)
 
 
 def test_the_tree_of_errors_is_the_one_drawn() -> None:

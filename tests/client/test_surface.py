@@ -18,7 +18,18 @@ from msgspec import Struct
 from tests.architecture import ROOT
 from tests.client import servers
 from tests.client.servers import Script
-from zentra.client import account_models, delivery_models, endpoints, holds, models, people, policies, proofs, routes
+from zentra.client import (
+    account_models,
+    delivery_models,
+    endpoints,
+    holds,
+    models,
+    people,
+    policies,
+    proofs,
+    routes,
+    versions,
+)
 from zentra.client.api import AsyncZentra, Condition, Leg, NewDecision, NewIntent, Zentra
 from zentra.client.asynchronous.transport import AsyncEventStream, AsyncPages
 from zentra.client.blocking.transport import EventStream, Pages
@@ -145,6 +156,11 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "list_evidence_keys": lambda api: api.evidence.keys(),
     "list_exports": lambda api: api.evidence.exports(
         actor="a", created_from=AT, created_before="2026-05-01T00:00:00Z", page_size=2).page("c"),
+    "ask_export": lambda api: api.evidence.export(
+        since=AT, until="2026-05-01T00:00:00Z", types=["hold"], idempotency_key="k"),
+    "show_export": lambda api: api.evidence.get_export("x"),
+    "download_export": lambda api: api.evidence.get_export_content("x"),
+    "list_export_jobs": lambda api: api.evidence.export_jobs(state="s", actor="a", **CREATED).page("c"),
     "stream_intent_events": lambda api: api.runtime.intents.events("x", last_id="1"),
     "stream_events": lambda api: api.runtime.events.stream(last_id="1"),
     "show_command": lambda api: api.runtime.commands.get("x"),
@@ -365,11 +381,10 @@ SCHEMAS: dict[type[Struct], list[str]] = {
     policies.BacktestReport: ["BacktestReport"],
     policies.ChangedDecision: ["Changed"],
     policies.Explanation: ["Explanation"],
-    policies.PolicyEvent: ["PolicyEvent"],
     policies.PolicyVersion: ["PolicySummary", "PolicyVersion", "PolicyShown"],
     policies.RuleAnswer: ["Answer"],
     routes.RoutesVersion: ["PolicySummary", "RoutesVersion", "RoutesShown"],
-    routes.RoutesEvent: ["VersionEvent"],
+    versions.DocumentEvent: ["PolicyEvent", "VersionEvent"],
     routes.Route: ["RouteShown"],
     routes.RouteDecision: ["RouteDecision"],
     routes.RouteRail: ["Considered"],

@@ -33,7 +33,7 @@ class Stage(Protocol):
 
     async def callbacks(self, count: int) -> list[RailOutcome]: ...
 
-    async def until_ended(self) -> None: ...
+    def end(self) -> None: ...
 
 
 class Inbox:
@@ -63,9 +63,9 @@ class RealStage:
         assert self._inbox.raw.empty()
         return [self.rail.verify_callback(raw, headers, time.time()) for raw, headers in arrived]
 
-    async def until_ended(self) -> None:
-        while any(payment.ends_at > time.time() for payment in self.book):
-            await asyncio.sleep(0.005)
+    def end(self) -> None:
+        for payment in self.book:
+            payment.ends_at = min(payment.ends_at, time.time())
 
 
 class TwinStage:
@@ -81,7 +81,7 @@ class TwinStage:
         assert self.rail.next_callback_at() is None
         return [self.rail.verify_callback(one.raw, one.headers, self.now) for one in taken]
 
-    async def until_ended(self) -> None:
+    def end(self) -> None:
         self.now += 1.0
 
 
@@ -155,7 +155,7 @@ async def test_a_scenario_answers_calls_back_and_is_polled_as_its_table_says(
     assert (answered.status, answered.trust, answered.reference) == (submitted, "direct", "ref-1")
     callbacks = await stage.callbacks(len(told))
     assert [(one.status, (one.minor or 0) - 125_000) for one in callbacks] == told
-    await stage.until_ended()
+    stage.end()
     found = await stage.rail.poll("ref-1")
     assert (found.status, found.trust, found.minor, found.currency) == (polled, "polled", 125_000, "NGN")
     assert {one.trust for one in callbacks} <= {"body_signed"}
@@ -188,7 +188,7 @@ async def test_a_reference_submitted_again_is_the_same_payment_and_is_paid_once(
 
 async def test_a_timed_out_submit_made_again_meets_the_payment_it_made(stage: Stage) -> None:
     assert (await stage.rail.submit(submission("timeout_then_success"))).status is S.UNKNOWN
-    await stage.until_ended()
+    stage.end()
     assert (await stage.rail.submit(submission("timeout_then_success"))).status is S.SUCCEEDED
     (payment,) = stage.book
     assert payment.paid(payment.ends_at) == 1

@@ -62,6 +62,24 @@ class Unguarded(ProvidusRail):
         return super().verify_callback(raw, headers, now, None)
 
 
+class Hasty(ProvidusRail):
+    """It reads first, and asks for the proof of what it could read."""
+
+    def verify_callback(
+        self, raw: bytes, headers: Mapping[str, str], now: float, peer: str | None = None
+    ) -> RailOutcome:
+        if not raw.startswith(b"{"):
+            raise self.malformed()
+        return super().verify_callback(raw, headers, now, peer)
+
+
+class Putting(ProvidusRail):
+    """Its partner's door is a PUT, which clients of HTTP like to send again."""
+
+    def submit_call(self, submission: Submission) -> Call:
+        return super().submit_call(submission)._replace(method="PUT")
+
+
 class Unconfined(ProvidusRail):
     """It forgets the networks, and asks the partner while it verifies."""
 
@@ -398,6 +416,7 @@ PLANTS = [
     ("callback_events",         Providus,   Later),
     ("callback_events",         Providus,   changing(callbacks=lambda o: changed(o, event_id="always"))),
     ("callback_unreadable",     Providus,   Crashing),
+    ("callback_rubbish",        Providus,   Hasty),
     ("callback_misspelt",       Providus,   changing(callbacks=when(S.UNKNOWN, status=S.SUCCEEDED))),
     ("callback_texts",          Providus,   Verbatim),
     ("callback_pure",           Providus,   Later),
@@ -415,6 +434,11 @@ async def test_a_rule_finds_an_adapter_that_breaks_it(name: str, partner: type[S
     (rule,) = [rule for rule in rules_for(specimen) if rule.name == name]
     with pytest.raises((Broken, ValueError, RuntimeError)):
         await check(rule, specimen)
+
+
+async def test_a_put_is_sent_once_whatever_the_client_of_http_thinks_of_it() -> None:
+    (rule,) = [rule for rule in RULES if rule.name == "once"]
+    await check(rule, type("Put", (Providus,), {"make": lambda self, settings: Putting(settings)})())
 
 
 @pytest.mark.parametrize("name", ["words", "turns", "silence", "secrets"])

@@ -8,11 +8,12 @@ import pytest
 from msgspec import structs
 
 from tests.contracts.test_store_contract import AT, COMMAND, World, pools, uuid, world
+from zentra.bench.twins.store import StoreTwin
 from zentra.runtime.evidence.merkle import Frontier, leaf_hash
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.transaction import Transition, advance, register, restore
 from zentra.runtime.intents.vocabulary import Fact
-from zentra.runtime.ports import LogHead, TickWrites, Timer
+from zentra.runtime.ports import Endpoint, LogHead, TickWrites, Timer
 from zentra.runtime.webhooks.delivery import Delivery, DeliveryState
 from zentra.runtime.webhooks.recovery import Phase, Recovery, RecoveryStatus, Which, begun, turned
 from zentra.storage.engine import recoveries as recoveries_module
@@ -86,6 +87,20 @@ class Shelf:
         await self._world.commit(write)
         return one.id
 
+    async def hears(self, *events: str) -> None:
+        """Set the endpoint up, with these filters."""
+        if self._admin is not None:
+            await self._admin.execute(
+                "insert into endpoints (tenant, id, url, events, secrets, created_by)"
+                " values ('acme', $1, 'https://x.test', $2, array['s'::bytea], 'dev')",
+                self.endpoint, list(events),
+            )  # fmt: skip
+        else:
+            assert isinstance(self.store, StoreTwin)
+            made = Endpoint("acme", self.endpoint, "https://x.test", events, (b"s",))
+            current = self.store.current
+            self.store.configure(structs.replace(current, endpoints={**current.endpoints, "acme": (made,)}))
+
     def recovery(self, which: Which, since: datetime = SINCE, before: datetime = BEFORE) -> Recovery:
         """Return a recovery of the endpoint that has looked at nothing."""
         return begun(
@@ -142,6 +157,28 @@ async def test_pages_are_bounded_and_miss_nothing(shelf: Shelf, monkeypatch: pyt
     far = datetime.max.replace(tzinfo=AT.tzinfo, year=9000)
     deliveries, events = await shelf.walk(shelf.recovery(Which.UNDELIVERED, before=far))
     assert (sorted(deliveries), events) == (sorted(made), [])
+
+
+@pytest.mark.parametrize(
+    ("hears", "asked", "found"),
+    [
+        (("ledger.posted", "policy.*"), (), 0),
+        (("case.opened",), (), 3),
+        (("case.*",), (), 3),
+        (("*",), (), 3),
+        (("*",), ("ledger.*",), 0),
+        (("*",), ("case.opened",), 3),
+    ],
+)
+async def test_what_the_endpoint_does_not_want_fills_no_page(
+    shelf: Shelf, hears: tuple[str, ...], asked: tuple[str, ...], found: int
+) -> None:
+    await shelf.hears(*hears)
+    for _ in range(3):
+        await shelf.intent(WITHIN, WITHIN)
+    recovery = structs.replace(shelf.recovery(Which.MISSING), events=asked)
+    _, events = await shelf.walk(recovery)
+    assert len(events) == found
 
 
 @pytest.mark.parametrize(

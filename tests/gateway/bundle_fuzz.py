@@ -19,7 +19,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.runtime.test_bundle import files_of, made
+from tests.runtime.test_bundle import files_of, made, ranged
 from tests.runtime.test_evidence import KEY
 from zentra.gateway.cli import standalone
 from zentra.runtime.evidence.bundle import MANIFEST, MANIFEST_SIGNATURE
@@ -36,13 +36,14 @@ WORDS: Final = ("verified", "tampered", "incomplete")
 def compare(rounds: int, seed: int) -> Counter[str]:
     """Return how often both said what; raises AssertionError where they differ."""
     chance, said = random.Random(seed), Counter[str]()
-    data, head = made()
+    whole, later = made(), ranged()
     public, ring = KEY.public_key(), ring_of([KEY.public_key()])
     with tempfile.TemporaryDirectory(prefix="zentra-fuzz-") as folder:
         key, kept, bundle = (Path(folder) / name for name in ("key.pem", "kept", "bundle.tar"))
         key.write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-        kept.write_text(signed_note(public, head), encoding="utf-8")
         for number in range(rounds):
+            data, head = later if number % 4 > 1 else whole
+            kept.write_text(signed_note(public, head), encoding="utf-8")
             # What somebody does to the file; and what an exporter signs who reads rows that somebody changed.
             bundle.write_bytes(_changed(chance, data) if number % 2 else _signed_over(chance, files_of(data)))
             found = verify_bundle(bundle, ring, [head], lambda *_: None)

@@ -10,11 +10,14 @@ import asyncio
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
+from msgspec import structs
 
+from tests.gateway.test_webhook_sender import self_signed
 from zentra.gateway.outward.http import AddressPolicy, AddressRefused, OutwardHttp, webhook_policy, webhook_policy_of
 from zentra.gateway.outward.webhooks import WebhookSender
 from zentra.gateway.settings import Settings, SettingsError
@@ -76,6 +79,44 @@ URLS: Sequence[tuple[str, AttemptError, str]] = (
     ("https://１２７.0.0.1/", ADDRESS, "loopback"),
     ("https://①②⑦.0.0.1/", ADDRESS, "loopback"),
     ("https://metadata。google。internal/", ADDRESS, "metadata"),
+    ("gopher://hooks.example/", URL, "scheme"),
+    ("file:///etc/passwd", URL, "url_malformed"),
+    ("https:///hooks", URL, "url_malformed"),
+    ("https://@hooks.example/", URL, "userinfo"),
+    ("https://:@hooks.example/", URL, "userinfo"),
+    ("https://hooks.example\\@127.0.0.1/", URL, "url_malformed"),
+    ("https://127.0.0.1#@hooks.example/", ADDRESS, "loopback"),
+    ("https://127.0.0.1\t.hooks.example/", URL, "url_malformed"),
+    ("https://hooks.exa\nmple/", URL, "url_malformed"),
+    (" https://hooks.example/", URL, "url_malformed"),
+    ("https://127.0.0.1%00.hooks.example/", URL, "url_malformed"),
+    ("https://%31%32%37.0.0.1/", URL, "url_malformed"),
+    ("https://127%2e0.0.1/", URL, "url_malformed"),
+    ("https://hooks.example:0/", URL, "port"),
+    ("https://hooks.example:4４3/", URL, "url_malformed"),
+    ("https://hooks.example:+443/", URL, "url_malformed"),
+    ("https://hooks.example../", URL, "url_malformed"),
+    ("https://127.0.0.0x1/", ADDRESS, "not_an_address"),
+    ("https://1.2.3.4.5/", ADDRESS, "not_an_address"),
+    ("https://00000177.0.0.1/", ADDRESS, "not_an_address"),
+    ("https://0.1.2.3/", ADDRESS, "private"),
+    ("https://192.88.99.1/", ADDRESS, "tunnel"),
+    ("https://192.0.0.192/opc/v2/", ADDRESS, "metadata"),
+    ("https://168.63.129.16/machine", ADDRESS, "metadata"),
+    ("https://[fd00:42::42]/conf", ADDRESS, "metadata"),
+    ("https://[fd00:ec2::254%25eth0]/", ADDRESS, "metadata"),
+    ("https://[fe80::1%25eth0]/", ADDRESS, "link_local"),
+    ("https://[::1%25lo]/", ADDRESS, "loopback"),
+    ("https://[2606:2800:220:1::1%25eth0]/", ADDRESS, "zone"),
+    ("https://[::ffff:0:127.0.0.1]/", ADDRESS, "reserved"),
+    ("https://[64:ff9b:1:ffff::1]/", ADDRESS, "tunnel"),
+    ("https://[2606:2800:220:1:0:5efe:7f00:1]/", ADDRESS, "tunnel"),
+    ("https://[2606:2800:220:1:200:5efe:a00:1]/", ADDRESS, "tunnel"),
+    ("https://[fec0::1]/", ADDRESS, "reserved"),
+    ("https://[3fff::1]/", ADDRESS, "reserved"),
+    ("https://[2001:db8::1]/", ADDRESS, "private"),
+    ("https://[v1.fe80::1]/", ADDRESS, "not_an_address"),
+    ("https://instance-data.ec2.internal/", ADDRESS, "metadata"),
 )  # fmt: skip
 
 # What a name leads to: refused where any address is.
@@ -96,6 +137,21 @@ NAMED: Sequence[tuple[tuple[str, ...], str]] = (
     (("224.0.0.251",), "multicast"),
     (("192.0.2.1",), "private"),
     (("198.18.0.1",), "private"),
+    (("0.1.2.3",), "private"),
+    (("93.184.216.34", "2606:2800:220:1::1", "::1"), "loopback"),
+    (("168.63.129.16",), "metadata"),
+    (("192.0.0.192",), "metadata"),
+    (("fd00:42::42",), "metadata"),
+    (("fd00:ec2::254%2",), "metadata"),
+    (("fe80::1%2",), "link_local"),
+    (("2606:2800:220:1::1%2",), "zone"),
+    (("64:ff9b:1::a00:1",), "tunnel"),
+    (("2606:2800:220:1:0:5efe:a00:1",), "tunnel"),
+    (("::10.0.0.1",), "reserved"),
+    (("::ffff:0:10.0.0.1",), "reserved"),
+    (("192.88.99.1",), "tunnel"),
+    (("3fff::1",), "reserved"),
+    (("fec0::1",), "reserved"),
 )
 
 
@@ -239,7 +295,7 @@ def test_the_policy_of_webhooks_is_what_the_settings_say() -> None:
 
 async def test_a_name_that_is_allowed_does_not_lead_to_metadata() -> None:
     policy = webhook_policy(allow_private=False, https_only=True, names=".internal")
-    for address in ("169.254.169.254", "fd00:ec2::254", "224.0.0.1"):
+    for address in ("169.254.169.254", "fd00:ec2::254", "fd00:ec2::254%2", "fd00:42::42", "168.63.129.16", "224.0.0.1"):
         result = await attempt("https://hooks.internal/", policy, Names((address,)))
         assert result.error is AttemptError.ADDRESS_REFUSED, address
     assert (await attempt("https://metadata.google.internal/", policy)).error is AttemptError.ADDRESS_REFUSED
@@ -255,6 +311,69 @@ async def test_networks_that_are_allowed_open_their_addresses_and_nothing_else()
     http = OutwardHttp(policy)
     assert http.guard.objection("10.1.2.3") is None
     await http.aclose()
+
+
+async def test_where_there_is_a_proxy_it_alone_is_dialled_and_urls_are_judged_as_ever() -> None:
+    async with serving("127.0.0.1", FINE) as (proxy, port):
+        policy = structs.replace(
+            webhook_policy(allow_private=False, https_only=False), proxy=f"http://proxy.internal:{port}"
+        )
+        names = Names(("127.0.0.1",))
+        taken = await attempt("http://hooks.example:443/hooks", policy, names)
+        for url, error, _ in URLS:
+            if not url.startswith("http:"):
+                assert (await attempt(url, policy, names)).error is error, url
+    assert (taken.status, taken.error) == (200, None)
+    (request,) = proxy.requests
+    assert request.startswith(b"POST http://hooks.example:443/hooks HTTP/1.1\r\n")
+    assert b"Host: hooks.example:443\r\n" in request
+    assert names.asked == 1  # for the proxy: the name of the endpoint is asked for by nobody here
+
+
+async def test_a_proxy_that_lets_nothing_pass_is_named_in_the_attempt() -> None:
+    async with serving("127.0.0.1", b"HTTP/1.1 407 Denied\r\ncontent-length: 0\r\n\r\n") as (proxy, port):
+        policy = structs.replace(LIVE, proxy=f"http://127.0.0.1:{port}")
+        refused = await attempt("https://hooks.example/", policy)
+    assert (refused.status, refused.error) == (None, AttemptError.PROXY_REFUSED)
+    assert proxy.requests[0].startswith(b"CONNECT hooks.example:443 HTTP/1.1\r\n")
+    gone = await attempt("https://hooks.example/", policy)
+    assert gone.error is AttemptError.CONNECT_FAILED
+
+
+async def test_through_a_proxy_tls_is_with_the_endpoint_by_its_name(tmp_path: Path) -> None:
+    """The proxy opens the tunnel and is then the endpoint itself, whose certificate nobody vouches for."""
+    context, asked = self_signed(tmp_path), list[str | None]()
+    context.sni_callback = lambda handshake, name, _: asked.append(name)
+
+    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        with suppress(OSError):
+            await writer.start_tls(context)
+        writer.close()
+
+    async with await asyncio.start_server(tunnel, "127.0.0.1", 0) as server:
+        policy = structs.replace(LIVE, proxy=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        result = await attempt("https://hooks.example/", policy)
+    assert (result.error, asked) == (AttemptError.TLS_FAILED, ["hooks.example"])
+
+
+@pytest.mark.parametrize(
+    ("proxy", "fits"),
+    [
+        ("http://proxy.internal:4750", True),
+        ("proxy.internal:4750", False),
+        ("https://proxy.internal", False),
+        ("http://proxy.internal/x", False),
+        ("socks5://proxy.internal", False),
+    ],
+)
+def test_a_proxy_that_is_none_is_refused_by_name(proxy: str, fits: bool) -> None:
+    if fits:
+        assert webhook_policy_of(Settings(webhook_proxy=proxy)).proxy == proxy
+        return
+    with pytest.raises(SettingsError, match="ZENTRA_WEBHOOK_PROXY"):
+        webhook_policy_of(Settings(webhook_proxy=proxy))
 
 
 async def _print_table() -> None:

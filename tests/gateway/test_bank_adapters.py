@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,11 +14,11 @@ import pytest
 from zentra.bench.conformance.suite import Reply, Request
 from zentra.gateway.listening import Receive, Scope, Send, answer, listening, read_body
 from zentra.gateway.outward.http import Answer
-from zentra.gateway.outward.rail_gtbank import ERRORS, NO_TOKEN_SECONDS, WORDS, GtbankRail, Token
+from zentra.gateway.outward.rail_gtbank import ERRORS, NO_TOKEN_SECONDS, SIGNATURE_HEADER, WORDS, GtbankRail, Token
 from zentra.gateway.outward.rail_http import Unanswered
 from zentra.gateway.outward.rail_providus import CODES, ProvidusRail
 from zentra.runtime.rails.health import is_bad
-from zentra.runtime.rails.port import OutcomeStatus, RailOutcome, RailSettings, Submission
+from zentra.runtime.rails.port import CallbackUnreadable, OutcomeStatus, RailOutcome, RailSettings, Submission
 
 S = OutcomeStatus
 REFERENCE = "ref-1"
@@ -73,6 +74,34 @@ def test_an_error_code_counts_with_a_client_error_alone(code: str, status: int) 
     if status != 404:
         expected = expected[0], S.UNKNOWN
     assert both(gtbank(), told(status, {"code": code})) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "reference"),
+    [
+        ({"eventId": "E1", "data": {"reference": REFERENCE, "amount": 1250.5, "status": "COMPLETED"}}, REFERENCE),
+        ({"eventId": "E1", "data": {"reference": REFERENCE, "transactionId": 77, "status": "COMPLETED"}}, REFERENCE),
+        ({"eventId": 77, "data": {"reference": REFERENCE, "status": "COMPLETED"}}, REFERENCE),
+        ({"eventId": "", "data": {"reference": REFERENCE, "status": "COMPLETED"}}, REFERENCE),
+        ({"eventId": "E1", "data": {"reference": 5}}, None),
+        ({"eventId": "E1", "transfer": {"reference": REFERENCE}}, None),
+        (["E1"], None),
+    ],
+)
+def test_of_a_signed_callback_in_other_words_the_reference_is_made_out(said: Any, reference: str | None) -> None:
+    raw = json.dumps(said).encode()
+    proof = {SIGNATURE_HEADER: hmac.digest(b"s", raw, "sha512").hex()}
+    with pytest.raises(CallbackUnreadable) as unreadable:
+        gtbank().verify_callback(raw, proof, 0.0)
+    assert unreadable.value.reference == reference
+
+
+@pytest.mark.parametrize("changes", [{"transactionAmount": 1250.5}, {"settlementId": 7}, {"settlementId": None}])
+def test_of_a_callback_with_the_secret_in_other_words_the_reference_is_made_out(changes: dict[str, Any]) -> None:
+    rail, said = providus(), {**statement("00", settlementId="S1"), **changes}
+    with pytest.raises(CallbackUnreadable) as unreadable:
+        rail.verify_callback(json.dumps(said).encode(), {"x-auth-signature": rail.signature}, 0.0)
+    assert unreadable.value.reference == REFERENCE
 
 
 @pytest.mark.parametrize("word", sorted(WORDS))

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from typer.testing import CliRunner
 
 from tests.runtime.test_bundle import made
+from zentra.gateway.bundle_texts import BUNDLE_TEXTS, bundle_texts
 from zentra.gateway.cli.evidence import evidence_app
-from zentra.gateway.cli.evidence_export import BUNDLE_TEXTS, bundle_texts
 from zentra.runtime.evidence import canonical, heads, merkle
 from zentra.runtime.evidence import packet as evidence
 from zentra.runtime.evidence.chain import GENESIS, chain

@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.test_cli import Zentra, answer, fresh, zentra
-
-__all__ = ["fresh", "zentra"]
+from tests.gateway.commanding import Zentra, answer
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.gateway.test_cli import Zentra, fresh, zentra
-
-__all__ = ["fresh", "zentra"]
+from tests.gateway.commanding import Zentra
 
 SDN = '101,"VORANSKY, Jorunn","individual","XA",-0- ,-0- ,-0- ,-0- ,-0- ,-0- ,-0- ,-0-\n'
 ALT = '101,7,"aka","Йорунн Воранский",-0-\n'

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from tests.gateway.test_cli import Zentra, fresh, zentra
+from tests.gateway.commanding import Zentra
 from tests.services import Database, admin_pool, database, database_template
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
 from zentra.gateway.outward.rail_secrets import RailSecrets, RailSecretUnreadable, at_rest, put_rail, seal_rails
@@ -19,7 +19,7 @@ from zentra.runtime.rails.port import OutcomeStatus, RailSettings, Submission
 from zentra.storage.administration import Administration
 from zentra.storage.pool import Pool
 
-__all__ = ["Database", "admin_pool", "database", "database_template", "fresh", "zentra"]
+__all__ = ["Database", "admin_pool", "database", "database_template"]
 
 HUSH, KEY = "hush-of-the-callback", "key-of-the-api"
 OURS, THEIRS = RailSecrets(b"o" * 32), RailSecrets(b"t" * 32)
@@ -195,3 +195,22 @@ def test_the_commands_store_nothing_plain(fresh: Zentra, tmp_path: Path) -> None
     assert (code, "sealed is no setting" in err) == (3, True)
     code, _, err = fresh(create, ZENTRA_SECRET="")
     assert (code, "ZENTRA_SECRET is not set" in err) == (3, True)
+
+
+def test_what_is_not_given_stays_as_it_was_set_up(fresh: Zentra, tmp_path: Path) -> None:
+    given = tmp_path / "secret"
+    given.write_text(HUSH)
+    assert fresh("migrate --json")[0] == 0
+    code, _, err = fresh("rails create bank --kind providus --base-url https://bank.example")
+    assert (code, "client_id is missing" in err, "secret callback is missing" in err) == (3, True, True)
+    first = f"rails create bank --kind providus --option client_id=c --secret-file {given} --network 192.0.2.0/24"
+    assert fresh(first)[0] == 0
+    assert fresh("rails polling bank --deadline 60")[0] == 0
+    assert fresh("rails create bank --base-url https://bank.example")[0] == 0
+    [shown] = json.loads(fresh("rails list --json")[1])
+    kept = {name: shown[name] for name in ("kind", "base_url", "secret", "callback_networks", "deadline_seconds")}
+    assert kept == {
+        "kind": "providus", "base_url": "https://bank.example", "secret": "***",
+        "callback_networks": ["192.0.2.0/24"], "deadline_seconds": 60.0,
+    }  # fmt: skip
+    assert shown["options"] == {"client_id": "c"}

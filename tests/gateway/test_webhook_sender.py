@@ -58,6 +58,13 @@ ADDRESSES = [
     ("169.254.169.254",           "link_local",    "link_local",    None),
     ("fe80::1",                   "link_local",    "link_local",    "link_local"),
     ("fe80::1%eth0",              "link_local",    "link_local",    "link_local"),
+    ("fd00:ec2::254",             "metadata",      "metadata",      None),
+    ("fd20:ce::254%eth0",         "metadata",      "metadata",      None),
+    ("::1%lo",                    "loopback",      "zone",          "loopback"),
+    ("2606:2800:220:1::1%eth0",   "zone",          "zone",          "zone"),
+    ("168.63.129.16",             "metadata",      "metadata",      "metadata"),
+    ("3fff::1",                   "reserved",      "reserved",      "reserved"),
+    ("2606:2800:220:1:0:5efe:7f00:1", "tunnel",    "tunnel",        "tunnel"),
     ("0.0.0.0",                   "unspecified",   "unspecified",   "unspecified"),
     ("::",                        "unspecified",   "unspecified",   "unspecified"),
     ("224.0.0.1",                 "multicast",     "multicast",     "multicast"),
@@ -303,12 +310,15 @@ async def test_a_certificate_nobody_vouches_for_is_a_failure_of_tls(tmp_path: Pa
     async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         raise AssertionError("a request was sent to a server without a trusted certificate")
 
-    async with await asyncio.start_server(never, "127.0.0.1", 0, ssl=self_signed(tmp_path)) as server:
+    context, asked = self_signed(tmp_path), list[str | None]()
+    context.sni_callback = lambda handshake, name, _: asked.append(name)
+    async with await asyncio.start_server(never, "127.0.0.1", 0, ssl=context) as server:
         port = server.sockets[0].getsockname()[1]
         http = OutwardHttp(DEV, resolver=Names("127.0.0.1"))
         result = await WebhookSender(http).send(call(f"https://hooks.example:{port}/"))
         await http.aclose()
     assert (result.status, result.error) == (None, AttemptError.TLS_FAILED)
+    assert asked == ["hooks.example"]  # the name, whatever address it led to
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.runtime.test_evidence import INTENT, KEY, RECORDS
 from zentra.gateway.cli import standalone
 from zentra.runtime.evidence import bundle, canonical, heads, merkle
-from zentra.runtime.evidence.bundle import BundleBuilder, LeafLine, LogProofs
+from zentra.runtime.evidence.bundle import BundleBuilder, EarlierLine, LeafLine, LogProofs
 from zentra.runtime.evidence.bundle_check import BundleVerdict, PartJob, check_bundle, check_part
 from zentra.runtime.evidence.chain import GENESIS, chain
 from zentra.runtime.evidence.envelopes import MANIFEST_TYPE, envelope_of, sign_payload
@@ -25,6 +25,7 @@ from zentra.runtime.evidence.packet import leaf_data
 from zentra.runtime.evidence.seals import Seals
 
 AT = "2026-11-21T02:42:00.000000Z"
+BEFORE, AFTER = "2026-11-21T02:41:59.000000Z", "2026-11-21T02:42:00.000001Z"
 RING = ring_of([KEY.public_key()])
 HASHES = [GENESIS]
 for one in RECORDS:
@@ -39,6 +40,7 @@ def line(start: int, end: int, index: int) -> LeafLine:
     return LeafLine(after, data.decode(), [link.hex() for link in HASHES[start + 1 : end + 1]], index)
 
 
+PACKET, ADDENDUM = line(0, 8, 0), line(8, 10, 1)
 LINES = [line(0, 8, 0), line(8, 9, 1), line(9, 10, 2)]
 PARTS = [RECORDS[0:8], RECORDS[8:9], RECORDS[9:10]]
 
@@ -62,6 +64,36 @@ def made(
     )
     builder.close(manifest, envelope_of(MANIFEST_TYPE, b"", [sign_payload(KEY, MANIFEST_TYPE, manifest)]))
     return out.getvalue(), head
+
+
+def ranged(lines: Sequence[LeafLine] = (), parts: Sequence[Sequence[bytes]] = ()) -> tuple[bytes, TreeHead]:
+    """A bundle of the third of five leaves and on, of an intent whose packet is the second; and its closing head."""
+    out = io.BytesIO()
+    builder = BundleBuilder(out.write)
+    strangers = [
+        leaf_data(tenant="acme", intent=f"{n:032x}", kind="packet", chain=HASHES[1], records=1) for n in range(5)
+    ]
+    before = [strangers[0], PACKET.data.encode(), *strangers[1:]]
+    opening, _ = merkle.Frontier().append([merkle.leaf_hash(data) for data in before])
+    own = [msgspec.structs.replace(one, index=one.index + 5) for one in (line(8, 9, 1), line(9, 10, 2))]
+    for one, records in zip(lines or own, parts or [RECORDS[8:9], RECORDS[9:10]], strict=True):
+        builder.leaf(one, records)
+    proof = merkle.inclusion_proof(1, 6, lambda _, start, count: list(map(merkle.leaf_hash, before))[start:][:count])
+    builder.earlier(EarlierLine(PACKET.data, 1, [node.hex() for node in proof]))
+    closing, _ = opening.append([merkle.leaf_hash(one.data.encode()) for one in lines or own])
+    ends = [
+        heads.sign_head(KEY, tenant="acme", size=one.size, root=one.root(), at=at)
+        for one, at in ((opening, BEFORE), (closing, AT))
+    ]
+    for name, head in zip(bundle.CHECKPOINTS, ends, strict=True):
+        builder.file(name, heads.signed_note(KEY.public_key(), head).encode())
+    builder.file(bundle.PROOFS, canonical.encode(LogProofs([node.hex() for node in opening.hashes])))
+    builder.end_of_lines()
+    manifest = builder.manifest(
+        tenant="acme", first=opening.size, size=closing.size, since=BEFORE, until=None, settled_until=AT, types=None
+    )
+    builder.close(manifest, envelope_of(MANIFEST_TYPE, b"", [sign_payload(KEY, MANIFEST_TYPE, manifest)]))
+    return out.getvalue(), ends[1]
 
 
 def files_of(data: bytes) -> dict[str, bytes]:
@@ -98,6 +130,16 @@ def test_it_verifies_up_to_its_anchor() -> None:
     assert (found.denials, found.exports, found.anchored, found.unanchored) == (1, 1, (0, 3), None)
 
 
+def test_a_range_stands_on_the_leaves_before_it() -> None:
+    data, head = ranged()
+    found = verdict_of(files_of(data), [head])
+    assert (found.ok, found.problems, found.entries, found.anchored) == (True, (), 2, (6, 8))
+    lost_one = [msgspec.structs.replace(lost(8, 10, 1), index=6)]
+    assert [one.code for one in verdict_of(files_of(ranged(lost_one, [RECORDS[9:]])[0])).problems] == [
+        "records_missing"
+    ]
+
+
 def test_full_parts_are_cut_and_stay_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle, "PART_LEAVES_MAX", 2)
     data, _ = made()
@@ -108,7 +150,6 @@ def test_full_parts_are_cut_and_stay_pairs(monkeypatch: pytest.MonkeyPatch) -> N
     assert verdict_of(files).ok
 
 
-BEFORE, AFTER = "2026-11-21T02:41:59.000000Z", "2026-11-21T02:42:00.000001Z"
 NEXT = Ed25519PrivateKey.from_private_bytes(bytes([7]) * 32)
 MANIFESTS: dict[str, tuple[Ed25519PrivateKey, str | None, str | None, dict[str, str], str | None]] = {
     # who signs; until when its own key and the next one are good; what the manifest says; what is said of it
@@ -154,7 +195,6 @@ def bare(of: LeafLine) -> LeafLine:
     return msgspec.structs.replace(of, after="00" * 32 if of.after else "", hashes=[])
 
 
-PACKET, ADDENDUM = line(0, 8, 0), line(8, 10, 1)
 GOING_ON: dict[str, tuple[list[LeafLine], Sequence[Sequence[bytes]], list[str] | None, set[str]]] = {
     "sound": ([PACKET, ADDENDUM], [RECORDS[:8], RECORDS[8:]], None, set()),
     "a record dropped between": ([PACKET, lost(8, 10, 1)], [RECORDS[:8], RECORDS[9:]], None, {"records_missing"}),

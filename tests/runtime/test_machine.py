@@ -87,6 +87,7 @@ STAYS: dict[str, set[str]] = {
     "delivery_retrying": _ANYWHERE,
     "delivery_exhausted": _ANYWHERE,
     "endpoint_disabled": _ANYWHERE,
+    "endpoint_enabled": _ANYWHERE,
     "synchronized": _SETTLED,
     "sealed": _SETTLED,
     "amended": _SETTLED,

@@ -116,6 +116,8 @@ def facts_for(tx: Transaction, fact: Fact, pick: int) -> f.Facts:
             return f.CaseNoted(f"case{pick % 3}", "kind", resolution="dismissed")
         case Fact.DELIVERED | Fact.DELIVERY_RETRYING | Fact.DELIVERY_EXHAUSTED | Fact.ENDPOINT_DISABLED:
             return f.Delivered(f"d{pick % 3}", "hook", "ledger.posted", 1 + pick % 4)
+        case Fact.ENDPOINT_ENABLED:
+            return f.Delivered(f"d{pick % 3}", "hook", "ledger.posted", pick % 4, reason="asked", by="ada")
         case Fact.SEALED | Fact.AMENDED:
             return f.Closed(tx.sequence, tx.hash.hex())
         case _:

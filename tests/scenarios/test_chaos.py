@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,13 @@ from zentra.bench.chaos.consumer import Arrived
 from zentra.bench.chaos.doors import Answer, Unanswered
 from zentra.bench.chaos.ground import Command, Delivered, FeedRead, Ground, Intent, Step
 from zentra.bench.chaos.load import REVIEWED_MINOR, Asked, Load, outcome_of
+from zentra.bench.chaos.moods import RailMood
 from zentra.bench.chaos.plan import KINDS, Fault, make_plan, parse_kinds
-from zentra.bench.chaos.rail import JournalBook, RailPayment, read_journal
+from zentra.bench.chaos.rail import RailPayment
 from zentra.bench.chaos.report import Injected, as_text, make_report
 from zentra.bench.chaos.run import Options, run_chaos
 from zentra.bench.chaos.verdict import judge
-from zentra.gateway.sandbox.scenarios import Order, RailProfile, ReplyKind
+from zentra.gateway.http.endpoint_fields import EVENTS_DEFAULT
 from zentra.runtime.ledger.invariants import Breach
 from zentra.storage.audit import Audit
 
@@ -151,50 +151,6 @@ def test_every_answer_has_a_word(answer: Answer, outcome: str) -> None:
     assert outcome_of(answer) == outcome
 
 
-# The rail's own record.
-
-
-def order(reference: str, scenario: str | None = None) -> Order:
-    return Order(reference, "500", "NGN", "merchant-1", "http://127.0.0.1:1/", scenario)
-
-
-@pytest.mark.parametrize(("idempotent", "paid"), [(True, 1), (False, 2)])
-def test_a_killed_rail_remembers_what_it_took(tmp_path: Path, idempotent: bool, paid: int) -> None:
-    journal = tmp_path / "journal"
-    profile = RailProfile("secret", idempotent=idempotent)
-    with closing(JournalBook("r", profile, journal)) as book:
-        assert book.submit(order("a"), 1.0).kind is ReplyKind.TAKEN
-    with closing(JournalBook("r", profile, journal)) as again:
-        assert list(again.untold) == ["a"]
-        assert again.submit(order("a"), 2.0).kind is ReplyKind.REPEATED
-    (payment,) = read_journal("r", journal, idempotent=idempotent)
-    assert (payment.submits, payment.paid, payment.at) == (2, paid, 1.0)
-    assert sum(one.paid(99.0) for one in again) == paid
-
-
-def test_a_killed_rail_calls_back_only_for_what_it_has_not_told(tmp_path: Path) -> None:
-    journal = tmp_path / "journal"
-    with closing(JournalBook("r", RailProfile("secret"), journal)) as book:
-        told, untold = (book.submit(order(name), 1.0).payment for name in ("told", "untold"))
-        assert told is not None
-        assert untold is not None
-        book.finish(told)
-    with closing(JournalBook("r", RailProfile("secret"), journal)) as again:
-        assert list(again.untold) == ["untold"]
-
-
-def test_a_torn_line_is_no_payment_and_harms_no_later_one(tmp_path: Path) -> None:
-    journal = tmp_path / "journal"
-    with closing(JournalBook("r", RailProfile("secret"), journal)) as book:
-        book.submit(order("a", "decline"), 1.0)
-    with journal.open("ab") as file:
-        file.write(b'{"type":"submitted","at":2.0,"or')
-    with closing(JournalBook("r", RailProfile("secret"), journal)) as again:
-        again.submit(order("b"), 3.0)
-    read = read_journal("r", journal, idempotent=True)
-    assert [(payment.reference, payment.paid) for payment in read] == [("a", 0), ("b", 1)]
-
-
 # The readings.
 
 
@@ -263,6 +219,10 @@ POSTINGS = {
 }
 
 
+def wanted(intents: list[Intent]) -> list[tuple[Intent, Step]]:
+    return [(intent, step) for intent in intents for step in intent.steps if step.event in EVENTS_DEFAULT]
+
+
 def good_ground() -> Ground:
     """A run in which everything held, as small as it can show everything."""
     intents, asked = [], []
@@ -273,7 +233,7 @@ def good_ground() -> Ground:
         intents.append(
             Intent(
                 id=uuid, tenant="acme", intent_id=name, key=f"key-{name}", created_at=0.5, steps=steps,
-                command={"minor": str(minor), "kind": kind}, postings=list(POSTINGS[name]),
+                command={"minor": str(minor), "currency": "NGN", "kind": kind}, postings=list(POSTINGS[name]),
                 cases=[("provider_outcome_unknown", "open")] if name == "silent" else [],
                 review="open" if name == "referred" else "",
                 sealed=int(steps[-1].state in ("SUCCESSFUL", "FAILED")),
@@ -295,8 +255,11 @@ def good_ground() -> Ground:
             RailPayment("chaos_1", f"{UUIDS['silent']}01", 500, "silent", 2.0, 1, 0),
         ],
         commands=[],
-        deliveries=[Delivered("d1", UUIDS["paid"], "ledger.posted", "delivered")],
-        arrived={"msg_d1": Arrived(calls=2, accepted=1)},
+        deliveries=[
+            Delivered(f"d{number}", intent.id, step.event, "delivered")
+            for number, (intent, step) in enumerate(wanted(intents), 1)
+        ],
+        arrived={f"msg_d{number}": Arrived(calls=2, accepted=1) for number, _ in enumerate(wanted(intents), 1)},
         feed=FeedRead(Counter((one.id, step.sequence) for one in intents for step in one.steps), whole=True),
         audit=Audit((), 5, 7, 24, 2),
         readings=Readings(),
@@ -331,12 +294,33 @@ def give_back(ground: Ground, *minors: int, state: str = "SUCCESSFUL", accepted:
     intent.postings += [("reversal", 0, minor) for minor in minors]
     ground.commands += [Command(f"c{number}", "reverse", intent.id, True) for number in range(accepted)]
     intent.steps.append(Step(len(intent.steps) + 1, state, "ledger.reversal", True, 9.0))
+    ground.deliveries.append(Delivered("d1", intent.id, "ledger.reversal", "delivered"))
     ground.feed.told[intent.id, len(intent.steps)] = 1
 
 
 def open_cases(ground: Ground, scenario: str, count: int) -> None:
     of(ground, "paid").command["metadata"] = {"sandbox_scenario": scenario}
     of(ground, "paid").cases += [("provider_contradiction", "open")] * count
+
+
+def belie(ground: Ground, *cases: str) -> None:
+    """Have a bank call failed what it has paid."""
+    payment = ground.payments[1]
+    payment.rail, payment.scenario, payment.mood, payment.paid = "chaos_gtbank", "success", RailMood.CONTRADICTS, 1
+    of(ground, "declined").cases = [("provider_contradiction", status) for status in cases]
+
+
+def forge(ground: Ground) -> None:
+    """Have somebody speak in the name of a bank, and be believed."""
+    ground.payments[0].mood = RailMood.FORGES
+    of(ground, "paid").command["metadata"] = {"sandbox_scenario": "success"}
+    of(ground, "paid").cases = [("provider_contradiction", "resolved")]
+
+
+def test_what_a_bank_itself_called_failed_may_stand_released_where_a_case_says_so() -> None:
+    ground = good_ground()
+    belie(ground, "resolved")
+    assert {verdict.letter for verdict in judge(ground) if verdict.verdict == "violated"} == set()
 
 
 def replace_step(ground: Ground, name: str, place: int, **changes: Any) -> None:
@@ -363,8 +347,19 @@ PLANTED: list[tuple[str, Callable[[Ground], object], str]] = [
     ("two intents of one key", lambda g: setattr(of(g, "booked"), "key", "key-paid"), "G"),
     ("changed content was accepted", lambda g: setattr(g.asked[5], "changed", True), "H"),
     ("another amount than asked for", lambda g: of(g, "booked").command.update(minor="501"), "H"),
-    ("success without a payment", lambda g: setattr(g.payments[0], "paid", 0), "I"),
-    ("failure of what was paid", lambda g: setattr(g.payments[1], "paid", 1), "I"),
+    ("success without a payment", lambda g: setattr(g.payments[0], "paid", 0), "IN"),
+    ("failure of what was paid", lambda g: setattr(g.payments[1], "paid", 1), "IN"),
+    ("a bank's record has a second payment", lambda g: setattr(g.payments[0], "paid", 2), "NO"),
+    ("two rails paid", lambda g: g.payments.append(
+        RailPayment("chaos_gtbank", f"{UUIDS['paid']}02", 500, "success", 3.0, 1, 1)), "NO"),
+    ("a book transfer was paid out", lambda g: g.payments.append(
+        RailPayment("chaos_gtbank", f"{UUIDS['booked']}01", 500, "success", 3.0, 1, 1)), "N"),
+    ("a release of what was called failed and paid, without a case", lambda g: belie(g), "IN"),
+    ("a contradiction that nobody resolved", lambda g: belie(g, "open"), "I"),
+    ("two cases for one that contradicts itself", lambda g: belie(g, "resolved", "resolved"), "I"),
+    ("a forged callback made a case", lambda g: forge(g), "I"),
+    ("another currency than asked for", lambda g: setattr(g.payments[0], "currency", "KES"), "O"),
+    ("an event without its delivery", lambda g: g.deliveries.pop(), "T"),
     ("a case for a repeated callback", lambda g: open_cases(g, "duplicate_callback", 1), "I"),
     ("two cases for one contradiction", lambda g: open_cases(g, "contradictory_amount", 2), "I"),
     ("a move that no table holds", lambda g: replace_step(g, "booked", 1, state="SUCCESSFUL"), "J"),
@@ -472,9 +467,9 @@ def test_wrong_usage_starts_nothing(arguments: list[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(150)
 def test_a_short_run_holds_every_invariant(tmp_path: Path) -> None:
-    faults = (Fault.GATEWAY_KILLED, Fault.NATS_KILLED, Fault.REDIS_EMPTIED)
+    faults = (Fault.GATEWAY_KILLED, Fault.BANK_HANGS, Fault.CALLBACKS_CONTRADICT, Fault.BANK_REFUSES)
     said: list[str] = []
-    options = Options(seed=1, seconds=18, faults=faults, history=tmp_path / "history.jsonl")
+    options = Options(seed=1, seconds=25, faults=faults, history=tmp_path / "history.jsonl")
     report = run_chaos(options, said.append)
     assert report.ok, "\n".join([*said, as_text(report)])
     struck = {fault.fault for fault in report.faults}  # on a slow machine the last one finds no time any more
@@ -486,3 +481,6 @@ def test_a_short_run_holds_every_invariant(tmp_path: Path) -> None:
     assert report.packets_verified > 0
     assert report.history_calls > 100
     assert report.rail_payments > 50
+    assert report.exports_verified >= 2
+    assert report.cases.get("provider_contradiction resolved", 0) > 0 or Fault.CALLBACKS_CONTRADICT not in struck
+    assert report.operators["evidence key rotated"] == 1

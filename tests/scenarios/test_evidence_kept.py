@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests.scenarios.people import Person, intent_body, until
 from tests.verification.databases import silent
-from zentra.gateway.cli.evidence_export import bundle_texts
+from zentra.gateway.bundle_texts import bundle_texts
 from zentra.gateway.installation.installation import Installation
 from zentra.runtime.evidence.anchors import read_anchors
 from zentra.runtime.evidence.envelopes import envelope_of, sign_payload

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +11,8 @@ from msgspec import structs
 from tests.simulation.auditor_plants import plant
 from tests.simulation.auditor_tape import Tape
 from zentra.bench.simulation.auditor import Auditor
+from zentra.bench.simulation.auditor_histories import Record
+from zentra.bench.simulation.auditor_outside import Given
 from zentra.runtime.ports import Configuration, EndpointDisabled, LaneRow
 from zentra.runtime.webhooks.delivery import Delivery
 from zentra.runtime.webhooks.terms import EndpointTerms
@@ -18,6 +20,10 @@ from zentra.runtime.webhooks.terms import EndpointTerms
 __all__: list[str] = []
 
 HOOK = ("acme", "hook")
+DISABLED, ENABLED = "webhook.endpoint_disabled", "webhook.endpoint_enabled"
+GIVEN: Mapping[str, Given] = {
+    "c1": Given("acme", "tell_of_endpoint", "i", "ada", "developer", b'{"endpoint":"hook","enabled":false}')
+}
 
 
 def in_the_end(tape: Tape, fault: Callable[[Auditor], object]) -> None:
@@ -55,6 +61,17 @@ def disabled(tape: Tape, reason: str, configuration: Configuration, at: int = 0)
     now = tape.now + timedelta(seconds=at)
     rows = {HOOK: EndpointDisabled(*HOOK, reason, now)} if reason else {}
     return lambda auditor: auditor.deliveries.endpoints.disabled(rows, configuration, now)
+
+
+def telling(event: str, *, by: str = "", commands: Mapping[str, Given] | None = None) -> Callable[[Auditor], None]:
+    """Return what lets the auditor read that an endpoint was disabled or enabled."""
+    facts = {"endpoint": "hook", **({"by": by} if by else {})}
+    record = Record(
+        actor=by or "svc_events", at="", cause="c1", event=event, facts=facts, from_=None, intent="", intent_id="",
+        scope="", sequence=1, step=None, tenant="acme", to="", trace="",
+    )  # fmt: skip
+    known = GIVEN if commands is None else commands
+    return lambda auditor: auditor.deliveries.endpoints.told("acme", record, known)
 
 
 @plant("P")
@@ -134,7 +151,38 @@ def an_endpoint_that_is_gone_and_called_still(tape: Tape) -> None:
 
 @plant("P")
 def an_endpoint_that_is_told_of_without_having_been_disabled(tape: Tape) -> None:
-    in_the_end(tape, lambda auditor: auditor.deliveries.endpoints.told("acme", {"endpoint": "hook"}))
+    in_the_end(tape, telling(DISABLED))
+
+
+@plant("P")
+def an_endpoint_that_somebody_is_said_to_have_disabled(tape: Tape) -> None:
+    in_the_end(tape, telling(DISABLED, by="ada", commands={}))
+
+
+@plant("P")
+def an_endpoint_that_another_one_is_said_to_have_disabled(tape: Tape) -> None:
+    in_the_end(tape, telling(DISABLED, by="bisi"))
+
+
+@plant("P")
+def an_endpoint_that_was_disabled_and_is_told_of_as_enabled(tape: Tape) -> None:
+    in_the_end(tape, telling(ENABLED, by="ada"))
+
+
+@plant("P")
+def an_endpoint_that_nobody_enabled(tape: Tape) -> None:
+    in_the_end(tape, telling(ENABLED))
+
+
+@plant("P")
+def an_endpoint_that_is_told_of_twice_as_disabled_by_one_command(tape: Tape) -> None:
+    in_the_end(tape, telling(DISABLED, by="ada"))
+    in_the_end(tape, telling(DISABLED, by="ada"))
+
+
+@plant("P")
+def an_endpoint_that_somebody_disabled_and_nobody_was_told(tape: Tape) -> None:
+    in_the_end(tape, lambda auditor: auditor.deliveries.endpoints.finish(GIVEN))
 
 
 @plant("P")

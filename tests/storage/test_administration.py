@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -19,6 +20,7 @@ from zentra.storage.administration import Administration
 from zentra.storage.intake.accounts import open_book
 from zentra.storage.intake.commands import KeyedAnswer
 from zentra.storage.intake.configuration import NewAccount, NewEndpoint, create_account, create_endpoint
+from zentra.storage.intake.endpoints import delete_endpoint
 from zentra.storage.policies import POLICIES
 from zentra.storage.pool import Pool
 
@@ -189,7 +191,39 @@ async def test_a_tenant_opens_no_account_of_its_own_making(
 async def test_a_tenant_sets_up_an_endpoint_once(administration: Administration, tenant_pool: Pool) -> None:
     endpoint = NewEndpoint(id="we_1", url="https://example.com", events=("*",), secret=b"sealed", created_by="ada")
     keyed = _keyed("hook", "endpoint/we_1", endpoint)
-    assert await create_endpoint(tenant_pool, keyed, endpoint) is None
-    assert await create_endpoint(tenant_pool, keyed, endpoint) is not None
+    assert await create_endpoint(tenant_pool, keyed, endpoint, endpoints_max=1) is None
+    assert await create_endpoint(tenant_pool, keyed, endpoint, endpoints_max=1) is not None
     with pytest.raises(Refusal, match="endpoint_exists"):
-        await create_endpoint(tenant_pool, _keyed("hook-2", "endpoint/we_1", endpoint), endpoint)
+        await create_endpoint(tenant_pool, _keyed("hook-2", "endpoint/we_1", endpoint), endpoint, endpoints_max=2)
+
+
+async def test_a_tenant_has_so_many_endpoints_and_no_more_however_many_are_set_up_at_once(
+    administration: Administration, tenant_pool: Pool
+) -> None:
+    def one(number: int) -> NewEndpoint:
+        return NewEndpoint(id=f"we_{number}", url="https://example.com", events=("*",), secret=b"s", created_by="ada")
+
+    def keyed(number: int) -> KeyedAnswer:
+        return msgspec.structs.replace(_keyed(f"many-{number}", f"endpoint/we_{number}", one(number)), tenant="crowd")
+
+    async def set_up(number: int) -> StoredKey | None:
+        return await create_endpoint(tenant_pool, keyed(number), one(number), endpoints_max=5)
+
+    await administration.create_tenant("crowd", "Crowd")
+    await administration.create_principal("crowd", "ada", name="Ada", role="developer")
+
+    answers = await asyncio.gather(*(set_up(number) for number in range(20)), return_exceptions=True)
+    refused = [answer for answer in answers if answer is not None]
+    assert len(refused) == 15
+    assert {getattr(answer, "reason", answer) for answer in refused} == {"endpoints_too_many"}
+    assert "5 may be" in str(refused[0])
+    assert "ZENTRA_ENDPOINTS_MAX" in str(refused[0])
+
+    taken = next(number for number, answer in enumerate(answers) if answer is None)
+    assert await set_up(taken) is not None  # what a key has done stands
+    with pytest.raises(Refusal, match="endpoints_too_many"):
+        await set_up(20)
+    assert await delete_endpoint(tenant_pool, "crowd", f"we_{taken}")  # one that is deleted has no place
+    assert await set_up(20) is None
+    with pytest.raises(Refusal, match="endpoints_too_many"):
+        await set_up(21)

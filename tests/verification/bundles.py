@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tarfile
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,9 +16,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.ledgers import KEY
 from tests.verification.databases import silent
+from zentra.gateway.bundle_texts import bundle_texts
 from zentra.gateway.cli import standalone
-from zentra.gateway.cli.evidence_export import bundle_texts
+from zentra.runtime.evidence.bundle import MANIFEST, MANIFEST_SIGNATURE
 from zentra.runtime.evidence.bundle_check import BundleVerdict
+from zentra.runtime.evidence.envelopes import MANIFEST_TYPE, envelope_of, sign_payload
 from zentra.runtime.evidence.heads import TreeHead, signed_note
 from zentra.runtime.evidence.keyring import KeyRing, ring_of
 from zentra.storage.pool import open_pool
@@ -29,15 +33,20 @@ __all__ = [
     "OTHER_KEY",
     "TAMPERED",
     "VERIFIED",
+    "Files",
     "both",
+    "changed_lines",
     "exported",
     "head_of",
     "members",
     "packed",
     "pem",
+    "resigned",
+    "without",
     "word_of",
 ]
 
+Files = dict[str, bytes]
 VERIFIED, TAMPERED, INCOMPLETE = "verified", "tampered", "incomplete"
 WORDS: Final = (VERIFIED, TAMPERED, INCOMPLETE)
 PUBLIC: Final = KEY.public_key()
@@ -113,3 +122,28 @@ def packed(path: Path, files: dict[str, bytes], change: Callable[[tarfile.TarInf
                 file.write(content)
                 file.seek(0)
                 archive.addfile(member, file)
+
+
+def changed_lines(files: Files, change: Callable[[list[bytes]], Any], name: str = "entries/00001.jsonl") -> Files:
+    """Return the files with the lines of one of them changed."""
+    lines = files[name].splitlines()
+    change(lines)
+    return files | {name: b"".join(line + b"\n" for line in lines)}
+
+
+def without(files: Files, *names: str) -> Files:
+    """Return the files without some."""
+    return {name: content for name, content in files.items() if name not in names}
+
+
+def resigned(files: Files, key: Ed25519PrivateKey, **changes: Any) -> Files:
+    """Return the files with a manifest that names them as they are, signed with this key."""
+    manifest = json.loads(files[MANIFEST])
+    manifest["files"] = [
+        {"bytes": len(content), "name": name, "sha256": sha256(content).hexdigest()}
+        for name, content in sorted(files.items())
+        if name not in (MANIFEST, MANIFEST_SIGNATURE)
+    ]
+    data = json.dumps(manifest | changes, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
+    signature = sign_payload(key, MANIFEST_TYPE, data)
+    return files | {MANIFEST: data, MANIFEST_SIGNATURE: envelope_of(MANIFEST_TYPE, b"", [signature])}

@@ -24,18 +24,21 @@ from tests.verification.bundles import (
     OTHER_KEY,
     TAMPERED,
     VERIFIED,
+    Files,
     both,
+    changed_lines,
     exported,
     head_of,
     members,
     packed,
     pem,
+    resigned,
+    without,
 )
 from tests.verification.databases import asked, changed, silent, spoil
 from zentra.gateway.cli.evidence import evidence_app
 from zentra.runtime.evidence.bundle import CHECKPOINTS, MANIFEST, MANIFEST_SIGNATURE
 from zentra.runtime.evidence.chain import GENESIS, chain
-from zentra.runtime.evidence.envelopes import MANIFEST_TYPE, envelope_of, sign_payload
 from zentra.runtime.evidence.heads import key_id, sign_head, signed_note
 from zentra.runtime.evidence.keyring import RingKey
 from zentra.runtime.evidence.merkle import Frontier, leaf_hash
@@ -355,14 +358,6 @@ def test_the_first_bad_record_is_named(copy: str, tmp_path: Path) -> None:
 
 # Attacks on the file.
 
-Files = dict[str, bytes]
-
-
-def _line(files: Files, change: Callable[[list[bytes]], Any], name: str = "entries/00001.jsonl") -> Files:
-    lines = files[name].splitlines()
-    change(lines)
-    return files | {name: b"".join(line + b"\n" for line in lines)}
-
 
 def _record_dropped(files: Files) -> Files:
     """The first record of an addendum left out, and the addendum said to follow it."""
@@ -376,24 +371,7 @@ def _record_dropped(files: Files) -> Files:
         raise AssertionError("the ledger has no addendum of two records")
     row["after"] = row["hashes"].pop(0)
     leaves = b"".join(json.dumps(one, separators=(",", ":"), sort_keys=True).encode() + b"\n" for one in rows)
-    return _line(files, lambda lines: lines.pop(place)) | {"leaves/00001.jsonl": leaves}
-
-
-def _without(files: Files, *names: str) -> Files:
-    return {name: content for name, content in files.items() if name not in names}
-
-
-def _resigned(files: Files, key: Ed25519PrivateKey, **changes: Any) -> Files:
-    """The files with a manifest that names them as they are, signed with this key."""
-    manifest = json.loads(files[MANIFEST])
-    manifest["files"] = [
-        {"bytes": len(content), "name": name, "sha256": sha256(content).hexdigest()}
-        for name, content in sorted(files.items())
-        if name not in (MANIFEST, MANIFEST_SIGNATURE)
-    ]
-    data = json.dumps(manifest | changes, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
-    signature = sign_payload(key, MANIFEST_TYPE, data)
-    return files | {MANIFEST: data, MANIFEST_SIGNATURE: envelope_of(MANIFEST_TYPE, b"", [signature])}
+    return changed_lines(files, lambda lines: lines.pop(place)) | {"leaves/00001.jsonl": leaves}
 
 
 def _older(files: Files) -> bytes:
@@ -403,27 +381,27 @@ def _older(files: Files) -> bytes:
 
 # fmt: off
 FILE_ATTACKS: dict[str, Callable[[Files], Files]] = {
-    "edit":                     lambda f: _line(f, lambda rows: rows.__setitem__(5, rows[5].replace(b"20", b"21"))),
-    "delete from the middle":   lambda f: _line(f, lambda lines: lines.pop(7)),
-    "delete the tail":          lambda f: _line(f, lambda lines: lines.pop()),
-    "delete the last leaf":     lambda f: _line(f, lambda lines: lines.pop(), "leaves/00001.jsonl"),
-    "reorder":                  lambda f: _line(f, lambda lines: lines.reverse()),
-    "insert":                   lambda f: _line(f, lambda lines: lines.insert(3, lines[3])),
+    "edit":                     lambda f: changed_lines(f, lambda at: at.__setitem__(5, at[5].replace(b"20", b"21"))),
+    "delete from the middle":   lambda f: changed_lines(f, lambda lines: lines.pop(7)),
+    "delete the tail":          lambda f: changed_lines(f, lambda lines: lines.pop()),
+    "delete the last leaf":     lambda f: changed_lines(f, lambda lines: lines.pop(), "leaves/00001.jsonl"),
+    "reorder":                  lambda f: changed_lines(f, lambda lines: lines.reverse()),
+    "insert":                   lambda f: changed_lines(f, lambda lines: lines.insert(3, lines[3])),
     "insert another file":      lambda f: f | {"entries/00002.jsonl": f["entries/00001.jsonl"]},
-    "leave a file out":         lambda f: _without(f, "entries/00001.jsonl"),
-    "leave the manifest out":   lambda f: _without(f, MANIFEST),
-    "leave the signature out":  lambda f: _without(f, MANIFEST_SIGNATURE),
+    "leave a file out":         lambda f: without(f, "entries/00001.jsonl"),
+    "leave the manifest out":   lambda f: without(f, MANIFEST),
+    "leave the signature out":  lambda f: without(f, MANIFEST_SIGNATURE),
     "leave everything out":     lambda f: {},
     "another manifest":         lambda f: f | {MANIFEST: f[MANIFEST].replace(b'"tenant":"acme"', b'"tenant":"acm2"')},
-    "sign it oneself":          lambda f: _resigned(_line(f, lambda lines: lines.pop(7)), OTHER_KEY),
+    "sign it oneself":          lambda f: resigned(changed_lines(f, lambda lines: lines.pop(7)), OTHER_KEY),
     "roll the clock back":      lambda f: f | {CHECKPOINTS[1]: _older(f)},
-    "replay an old checkpoint": lambda f: _without(f, CHECKPOINTS[1]),
-    "signed over an edit":      lambda f: _resigned(_line(f, lambda lines: lines.pop(7)), KEY),
-    "signed over a record dropped between a packet and its addendum": lambda f: _resigned(_record_dropped(f), KEY),
-    "signed over an old clock": lambda f: _resigned(f | {CHECKPOINTS[1]: _older(f)}, KEY),
-    "signed for another tenant": lambda f: _resigned(f, KEY, tenant="globex"),
-    "signed with a line more":  lambda f: _resigned(_line(f, lambda lines: lines.append(lines[0])), KEY),
-    "signed over loose lines":  lambda f: _resigned(f | {"leaves/00001.jsonl": b"{}\n"}, KEY),
+    "replay an old checkpoint": lambda f: without(f, CHECKPOINTS[1]),
+    "signed over an edit":      lambda f: resigned(changed_lines(f, lambda lines: lines.pop(7)), KEY),
+    "signed over a record dropped between a packet and its addendum": lambda f: resigned(_record_dropped(f), KEY),
+    "signed over an old clock": lambda f: resigned(f | {CHECKPOINTS[1]: _older(f)}, KEY),
+    "signed for another tenant": lambda f: resigned(f, KEY, tenant="globex"),
+    "signed with a line more":  lambda f: resigned(changed_lines(f, lambda lines: lines.append(lines[0])), KEY),
+    "signed over loose lines":  lambda f: resigned(f | {"leaves/00001.jsonl": b"{}\n"}, KEY),
 }
 # fmt: on
 
@@ -447,9 +425,9 @@ def test_a_file_that_was_changed_is_followed_to_the_record(bundle: Path, tmp_pat
 
 
 def test_a_checkpoint_alone_is_incomplete(bundle: Path, tmp_path: Path) -> None:
-    files = _without(members(bundle), CHECKPOINTS[1], "leaves/00001.jsonl", "entries/00001.jsonl")
+    files = without(members(bundle), CHECKPOINTS[1], "leaves/00001.jsonl", "entries/00001.jsonl")
     counts = {"denials": 0, "entries": 0, "exports": 0, "leaves": 0}
-    packed(tmp_path / "empty.tar", _resigned(files, KEY, size=0, counts=counts))
+    packed(tmp_path / "empty.tar", resigned(files, KEY, size=0, counts=counts))
     found, said, _ = both(tmp_path / "empty.tar")
     assert (said, [one.code for one in found.problems]) == (INCOMPLETE, ["not_sealed"])
 

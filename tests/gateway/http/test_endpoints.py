@@ -5,12 +5,17 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.gateway.asgi import Answer, call
-from tests.gateway.http.conftest import Api
+from tests.gateway.http.conftest import Api, Keys, intent_body
+from tests.gateway.http.test_deliveries import delivery_to
+from zentra.gateway.http.server import GatewayApp
+from zentra.gateway.outward.http import AddressGuard, AddressRefused, refusal_told, webhook_policy
 from zentra.gateway.sealing import Sealer
 from zentra.gateway.settings import Settings
+from zentra.runtime.webhooks.delivery import TELL_OF_ENDPOINT, EndpointSwitched
 from zentra.runtime.webhooks.standard import DELAYS_SECONDS, parse_secret, public_key_text
 from zentra.storage.engine.store import PostgresStore
 from zentra.storage.pool import Pool
@@ -159,3 +164,82 @@ async def test_a_deleted_endpoint_is_gone_with_its_secrets(api: Api, admin_pool:
     assert (row["secrets"], row["keys"]) == ([b""], [])
     found = await PostgresStore(writer_pool).configuration()
     assert ("acme", endpoint["id"]) not in found.endpoints_held
+
+
+async def test_who_disables_or_enables_an_endpoint_has_it_told_of_once_and_in_the_same_commit(
+    api: Api, admin_pool: Pool
+) -> None:
+    intents = [(await api.post("/runtime/intents", intent_body())).json for _ in range(3)]
+    endpoint = await made(api)
+    ages = ((200.0, (("automatic", 200),)), (100.0, (("automatic", 503), ("automatic", None))), (1.0, ()))
+    met = [
+        await delivery_to(admin_pool, endpoint["id"], intent, "retrying", age=age, attempts=attempts)
+        for intent, (age, attempts) in zip(intents, ages, strict=True)
+    ]
+    asked = [await order(api, endpoint, what) for what in ("disable", "enable")]
+    assert [answer.status for answer in asked] == [200, 200]
+    assert (await order(api, endpoint, "enable")).status == 409  # what is refused is not told of
+    given = await admin_pool.fetch(
+        "select subject, principal, role, body from zentra.commands"
+        " where tenant = 'acme' and kind = $1 and convert_from(body, 'utf8') like $2 order by created_at",
+        TELL_OF_ENDPOINT, f"%{endpoint['id']}%",
+    )  # fmt: skip
+    assert [(row["subject"], row["principal"], row["role"]) for row in given] == [
+        (intents[1]["id"], "developer", "developer")
+    ] * 2
+    bodies = [msgspec.json.decode(row["body"], type=EndpointSwitched) for row in given]
+    assert bodies == [
+        EndpointSwitched(endpoint["id"], enabled, met[1], "ledger.posted", 2, None, "timeout")
+        for enabled in (False, True)
+    ]
+
+
+async def test_an_endpoint_that_nothing_was_made_for_is_disabled_and_there_is_nothing_to_tell_of(
+    api: Api, admin_pool: Pool
+) -> None:
+    endpoint = await made(api)
+    assert (await order(api, endpoint, "disable")).json["disabled_by"] == "developer"
+    told = "select count(*) from zentra.commands where convert_from(body, 'utf8') like $1"
+    assert await admin_pool.fetchval(told, f"%{endpoint['id']}%") == 0
+
+
+async def test_one_endpoint_too_many_is_refused_with_the_limit_and_the_way_out(api: Api, admin_pool: Pool) -> None:
+    held = await admin_pool.fetchval(
+        "select count(*) from zentra.endpoints where tenant = 'acme' and status <> 'deleted'"
+    )
+    for _ in range(100 - held):
+        await made(api)
+    answer = await api.post(ENDPOINTS, {"url": "https://example.com/one-more"})
+    assert (answer.status, answer.json["code"]) == (409, "endpoints_too_many")
+    assert "100 may be" in answer.json["detail"]
+    assert "delete one" in answer.json["detail"]
+
+
+@pytest.mark.parametrize(("url", "says"), [
+    ("https://example.com:8080/hooks", "443 or 8443"),
+    ("https://93.184.216.34/hooks", "ZENTRA_WEBHOOK_NETWORKS"),
+    ("https://2130706433/hooks", "a name in the place of the address"),
+    ("https://10.2.0.1/hooks", "private"),
+    ("https://169.254.169.254/latest/meta-data", "link_local"),
+    ("https://metadata.google.internal/", "metadata"),
+])  # fmt: skip
+async def test_a_url_that_no_attempt_may_call_is_refused_when_it_is_given(
+    settings: Settings, keys: Keys, url: str, says: str
+) -> None:
+    live = msgspec.structs.replace(
+        settings, private_addresses=False, webhook_networks="10.1.0.0/16", webhook_names="hooks.internal"
+    )
+    async with GatewayApp.opened(live) as gateway:
+        api = Api(gateway, keys, "globex")
+        endpoint = await made(api, url="https://hooks.internal:9000/x")
+        assert (await made(api, url="https://10.1.2.3/x"))["status"] == "enabled"
+        for answer in (await api.post(ENDPOINTS, {"url": url}), await order(api, endpoint, "amend", {"url": url})):
+            (error,) = answer.json["errors"]
+            assert (answer.code, error["pointer"], error["code"]) == ("validation_failed", "/url", "url_refused")
+            assert says in error["detail"]
+
+
+def test_where_only_https_is_called_the_refusal_says_so() -> None:
+    with pytest.raises(AddressRefused) as caught:
+        AddressGuard(webhook_policy(allow_private=False, https_only=True)).vet_url("http://example.com/hooks")
+    assert "https only" in refusal_told(caught.value)

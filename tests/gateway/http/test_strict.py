@@ -32,6 +32,7 @@ SOUND: dict[str, dict[str, Any]] = {
     "POST /fee-schedules": {"rules": []},
     "POST /policies": {"document": {}},
     **{f"POST /policies/{{version}}/{step}": {} for step in ("validate", "backtest", "promote", "rollback")},
+    "POST /evidence/exports": {"since": "2026-01-01T00:00:00Z"},
     "POST /routes": {"document": {}},
     **{f"POST /routes/{{version}}/{step}": {} for step in ("validate", "promote", "rollback")},
     "POST /webhooks/endpoints/{id}/recover": {"since": "2026-01-01T00:00:00Z"},
