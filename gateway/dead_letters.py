@@ -117,8 +117,9 @@ class DeadLetters:
             event = _event(letter)
             rows.append(
                 Shown(
-                    letter.sequence, letter.at, where.status, letter.stage or NOBODY, letter.partition, owner_of(event)[0],
-                    type(event).__name__ if event is not None else NOBODY, letter.reason, letter.cause,
+                    letter.sequence, letter.at, where.status, letter.stage or NOBODY, letter.partition,
+                    owner_of(event)[0], type(event).__name__ if event is not None else NOBODY, letter.reason,
+                    letter.cause,
                     _names(letter)[1], where.by, where.at,
                 )
             )  # fmt: skip
