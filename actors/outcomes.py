@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Final
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from zentra.actors import asking, routes, strangers
 from zentra.actors.tick import Input, Tick
@@ -37,15 +38,18 @@ _FACTS: Final = {
 
 
 def callback(tick: Tick, at: Input, event: RailReported) -> None:
-    """Apply one report of a rail; one of a reference that nobody knows waits for it."""
+    """Apply one report of a rail; one of a reference that nobody knows waits for it, and of another rail's attempt no
+    rail decides anything."""
     outcome = event.outcome
     named = routing.parse_reference(outcome.reference)
     tx = tick.transaction(named[0]) if named else None
     attempt = tx.attempts[named[1] - 1] if tx and named and 0 < named[1] <= len(tx.attempts) else None
-    if tx is None or attempt is None or attempt.rail != outcome.rail:
-        strangers.met(tick, at, outcome, event.cause, hopeless=attempt is not None)
-        return
-    report(tick, at, tx, attempt, outcome, event.cause)
+    if tx is None or attempt is None:
+        strangers.met(tick, at, outcome, event.cause)
+    elif attempt.rail != outcome.rail:
+        strangers.astray(tick, at, tx, attempt, outcome, event.cause)
+    else:
+        report(tick, at, tx, attempt, outcome, event.cause)
 
 
 def report(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: RailOutcome, cause: str) -> None:
@@ -89,6 +93,7 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
     said = Said(status, outcome.trust, differs)
     known = _known(tx, attempt)
     ruling = rule(said, known)
+    unchosen: f.Unchosen | UnsetType = UNSET
     if ruling in KNOWN:
         if _already_recorded(attempt, outcome, ruling):
             return
@@ -97,8 +102,11 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
             if known.open and status != OutcomeStatus.SUCCEEDED:
                 asking.open_doubt(tick, at, tx)  # where it waits for another rail, that one is to be looked at
     else:
-        if ruling is Ruling.FAILS_OVER and _failed_over(tick, at, tx, cause):
-            return
+        if ruling is Ruling.FAILS_OVER:
+            left = _fail_over(tick, at, tx, cause)
+            if left is None:
+                return
+            unchosen = left
         _settle_cases(tick, at, tx, attempt, outcome, cause)
         if known.doubted:
             asking.open_doubt(tick, at, tx)  # two rails may have paid, whatever somebody has made of that before
@@ -117,6 +125,7 @@ def _apply(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
         digest=outcome.raw_digest,
         reason=outcome.reason,
         repeats=attempt.repeats + 1 if ruling is Ruling.REPEATS else attempt.repeats,
+        unchosen=unchosen,
     )
     tick.move(tx, _FACTS[ruling], facts, at, actor="svc_routes", cause=cause)
     if asks_the_rail(said, ruling):
@@ -174,16 +183,15 @@ def _already_recorded(attempt: Attempt, outcome: RailOutcome, ruling: Ruling) ->
     return len(attempt.event_ids) >= WORDS_AGAIN_MAX and (word in attempt.said or word in attempt.claims)
 
 
-def _failed_over(tick: Tick, at: Input, tx: Transaction, cause: str) -> bool:
-    """Start the next rail of the corridor after one that did not accept; return whether there was one.
+def _fail_over(tick: Tick, at: Input, tx: Transaction, cause: str) -> f.Unchosen | None:
+    """Start the next rail of the corridor after one that did not accept; where there is none, return why.
 
     The case of the rail that has answered is closed first: the next rail has its own."""
     asking.end_case(tick, at, tx, asking.UNKNOWN_OUTCOME, "answered", cause)
     rejected = tx.attempts[-1]
     marked = msgspec.structs.replace(rejected, status="not_accepted")
     tx.attempts = (*tx.attempts[:-1], marked)
-    corridor = routing.find_corridor(tick.configuration.corridors.get(tx.tenant, ()), tx.command)
-    if corridor is None or not routes.try_next_rail(tick, at, tx, corridor, Fact.FAILED_OVER):
+    unchosen = routes.try_next_rail(tick, at, tx)
+    if unchosen is not None:
         tx.attempts = (*tx.attempts[:-1], rejected)
-        return False
-    return True
+    return unchosen

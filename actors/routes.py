@@ -2,7 +2,8 @@
 
 An intent whose corridor has rails, but none that can be asked now (circuits are open, rails are in maintenance or
 full), waits: a record says so once, and it looks again every AGAIN_SECONDS. After the corridor's time it gives up, and
-since nothing was sent the hold is released. A rail that did not accept is left only for one that can be asked at once.
+since nothing was sent the hold is released. A rail that did not accept is left only for one that can be asked at once;
+where there is none, the record of its refusal says what was known of the others.
 
 Every decision keeps what it was made by, so it can be made again from its record."""
 
@@ -46,13 +47,17 @@ def route(tick: Tick, at: Input, event: Due) -> None:
         _give_up(tick, at, tx, choice.reason)
 
 
-def try_next_rail(tick: Tick, at: Input, tx: Transaction, corridor: routing.Corridor, fact: Fact) -> bool:
-    """Start an attempt on the next rail of the corridor; return whether there is one that can be asked now."""
+def try_next_rail(tick: Tick, at: Input, tx: Transaction) -> f.Unchosen | None:
+    """Start an attempt on the next rail after one that did not accept; where none can be asked now, return why."""
+    corridor = routing.find_corridor(tick.configuration.corridors.get(tx.tenant, ()), tx.command)
+    if corridor is None:
+        return f.Unchosen("", "no_corridor", {one.rail: one.status for one in tx.attempts})
     choice = _chosen(tick, tx, corridor)
-    if choice.rail is None:
-        return False
-    _start(tick, at, tx, corridor, choice, fact)
-    return True
+    if choice.rail is not None:
+        _start(tick, at, tx, corridor, choice, Fact.FAILED_OVER)
+        return None
+    weighed = _weighed(tick, tx, corridor, choice)
+    return f.Unchosen(corridor.name, choice.reason, choice.considered, corridor.version or UNSET, weighed)
 
 
 def _chosen(tick: Tick, tx: Transaction, corridor: routing.Corridor) -> routing.Choice:

@@ -21,6 +21,7 @@ from zentra.runtime.intents.vocabulary import SETTLED, Fact, IntentKind, State, 
 from zentra.runtime.messages import DeliverySettled, Due, LeafDue, TimerFired
 from zentra.runtime.partitions import log_key
 from zentra.runtime.policy import DEFAULT_RULES, Judging, VelocityKey, decide, is_plain, velocity_keys
+from zentra.runtime.rails import routing
 from zentra.runtime.reviews import asks_of, standing
 
 __all__ = ["HANDLERS", "LEAF_WAITS", "REGISTERED_TIMER", "close", "due", "fire"]
@@ -100,7 +101,10 @@ def ledger(tick: Tick, at: Input, event: Due) -> None:
         ledgering.post(tick, at, tx)
     elif tx.state is State.REFUSED:
         attempt = tx.attempts[-1]
-        ledgering.release(tick, at, tx, Fact.RELEASED, f"rail {attempt.rail}: {attempt.status}", actor="svc_ledger")
+        reason = f"rail {attempt.rail}: {attempt.status}"
+        if tx.unchosen == routing.NO_RAIL_NOW:
+            reason = f"{reason}, {routing.NO_RAIL_NOW}"
+        ledgering.release(tick, at, tx, Fact.RELEASED, reason, actor="svc_ledger")
 
 
 # What each kind of intent begins with once the policy has let it pass.
@@ -156,16 +160,20 @@ def close(tick: Tick, at: Input, tx: Transaction) -> None:
     """Write the closing record of what stands so far and hand its leaf to the tenant's log."""
     if tx.sealed == tx.sequence:
         return
-    kind: LeafKind = "addendum" if tx.sealed else "packet"
     fact = Fact.AMENDED if tx.sealed else Fact.SEALED
     facts = f.Closed(tx.sequence, tx.hash.hex(), len(tx.deliveries_open))
     tick.move(tx, fact, facts, at, actor="svc_evidence")
-    _hand_over(tick, tx, kind, tx.sequence, tx.hash)
+    _hand_over(tick, tx)
 
 
-def _hand_over(tick: Tick, tx: Transaction, kind: LeafKind, records: int, link: bytes) -> None:
-    leaf = leaf_data(tenant=tx.tenant, intent=tx.id, kind=kind, chain=link, records=records)
-    tick.send(tick.place_of(log_key(tx.tenant)), "log", LeafDue(tx.tenant, tx.id, leaf))
+def _hand_over(tick: Tick, tx: Transaction) -> None:
+    """Hand every leaf of a transaction to the log, which takes none twice: the frame of an earlier one may have been
+    lost, and whoever verifies the log reads them in their order."""
+    place = tick.place_of(log_key(tx.tenant))
+    for number, (records, link) in enumerate(tx.seals):
+        kind: LeafKind = "addendum" if number else "packet"
+        leaf = leaf_data(tenant=tx.tenant, intent=tx.id, kind=kind, chain=link, records=records)
+        tick.send(place, "log", LeafDue(tx.tenant, tx.id, leaf))
 
 
 def log(tick: Tick, at: Input, event: LeafDue) -> None:
@@ -187,8 +195,7 @@ def fire(tick: Tick, at: Input, event: TimerFired) -> None:
         return
     if event.name == "seal":
         if tx.state in SETTLED:
-            for number, (records, link) in enumerate(tx.seals):  # those that waited; the log takes none twice
-                _hand_over(tick, tx, "addendum" if number else "packet", records, link)
+            _hand_over(tick, tx)  # what waited
             close(tick, at, tx)
         return
     tx.timer_due = None

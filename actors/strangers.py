@@ -6,8 +6,13 @@ all that the actor is: when it fires, the rows are read and applied in the order
 known by then. Where it is not, the actor waits, longer each time, and after the rail's `stranger_wait_seconds` it opens
 a case and ends. Nothing on the way of a payment looks for strangers, so they cost nothing where there are none.
 
+One that names an attempt of ours on another rail waits for nothing. It is a case at once: beside the intent, where the
+tenant's corridors lead to the rail that spoke; of the installation where they do not, because what somebody else's
+partner says is not written into a tenant's books, and a tenant does not learn which rails others have.
+
 Invariants. A callback never puts a look off: the first arrival says when it is due, however many follow. Of the rows
-that one look cannot hold none is left behind."""
+that one look cannot hold none is left behind. A rail moves no money of another rail's attempt, and changes nothing
+that is known of it."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,23 +20,25 @@ from typing import Final
 
 from zentra.actors.memory import Missing, MissingGround
 from zentra.actors.tick import CASE_DEADLINE, Input, Tick, derived_id
+from zentra.runtime.intents.transaction import Attempt, Transaction
 from zentra.runtime.messages import RailReported, TimerFired
 from zentra.runtime.ports import STRANGERS_MORE, STRANGERS_OPEN_MAX, WAITING_MAX, CaseRow, WaitingCallback
 from zentra.runtime.rails.port import RailOutcome
 from zentra.runtime.rails.routing import parse_reference
 
-__all__ = ["KIND", "fire", "met", "named_by"]
+__all__ = ["KIND", "astray", "fire", "met", "named_by"]
 
 KIND: Final = "stranger"
 KIND_OF_CASE: Final = "unknown_reference"
+ASTRAY: Final = "provider_wrong_rail"
 FIRST_LOOK_SECONDS: Final = 0.5
 LOOK_SECONDS_MAX: Final = 15.0
 WAIT_SECONDS: Final = 30.0  # of a rail that is not set up any more
 
 
-def met(tick: Tick, at: Input, outcome: RailOutcome, cause: str, *, hopeless: bool) -> None:
-    """Let a report wait for its attempt; one that came with no callback, or is `hopeless`, is a case at once."""
-    if outcome.event_id is None or hopeless:
+def met(tick: Tick, at: Input, outcome: RailOutcome, cause: str) -> None:
+    """Let a report wait for its attempt; one that came with no callback is a case at once."""
+    if outcome.event_id is None:
         _open_case(tick, outcome.rail, outcome.reference, outcome.status, cause)
         return
     waiting = _waiting_for(tick, (outcome.rail, outcome.reference))
@@ -40,6 +47,32 @@ def met(tick: Tick, at: Input, outcome: RailOutcome, cause: str, *, hopeless: bo
     key = derived_id(KIND, outcome.rail, outcome.reference)
     due = waiting[0].at + timedelta(seconds=FIRST_LOOK_SECONDS)  # no timer of this actor is due before that
     tick.timer(KIND, key, f"{outcome.rail}/{outcome.reference}", at.partition, "-", due)
+
+
+def astray(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: RailOutcome, cause: str) -> None:
+    """Open a case for what a rail says of another rail's attempt, unless one is open; what was taken up before, and
+    comes again, opens none."""
+    if outcome.event_id is None or not _leads_to(tick, tx, outcome.rail):
+        _open_case(tick, outcome.rail, outcome.reference, outcome.status, cause)
+        return
+    waiting = _waiting_for(tick, (outcome.rail, outcome.reference))
+    claimed = {claim[:2] for claim in tick.writes.callbacks_claimed}
+    names = [(one.outcome.rail, one.outcome.event_id or "") for one in waiting]
+    fresh = [name for name in names if name not in claimed]
+    if not fresh:
+        return
+    tick.writes.callbacks_claimed += [(*name, tx.tenant, tx.id) for name in fresh]
+    detail = {
+        "rail": outcome.rail, "reference": outcome.reference, "attempt": str(attempt.number), "sent_to": attempt.rail,
+        "status": str(outcome.status), "trust": outcome.trust, "event_id": fresh[0][1],
+    }  # fmt: skip
+    tick.open_case(tx, ASTRAY, detail, at, attempt)
+
+
+def _leads_to(tick: Tick, tx: Transaction, rail: str) -> bool:
+    """Return whether a rail is one of the tenant's: a corridor leads there, or an attempt of this intent went there."""
+    corridors = tick.configuration.corridors.get(tx.tenant, ())
+    return any(rail in one.rails for one in corridors) or any(one.rail == rail for one in tx.attempts)
 
 
 def named_by(name: str) -> tuple[str, str]:
@@ -96,7 +129,11 @@ def _is_strange(tick: Tick, outcome: RailOutcome) -> bool:
     """Return whether a report is likely to wait: what it names is in nobody's memory."""
     named = parse_reference(outcome.reference)
     tx = tick.memory.transactions.get(named[0]) if named is not None else None
-    return outcome.event_id is not None and (tx is None or named is None or named[1] > len(tx.attempts))
+    if outcome.event_id is None:
+        return False
+    if tx is None or named is None or not 0 < named[1] <= len(tx.attempts):
+        return True
+    return tx.attempts[named[1] - 1].rail != outcome.rail
 
 
 def _attempt_known(tick: Tick, reference: str) -> bool:

@@ -4,7 +4,9 @@
   A file takes none twice; a receiver tells a repeat by tenant and size, which also stand in the idempotency key.
 - A file is only appended to, and synced before a checkpoint counts as kept. Half a line, where the disk was full, is
   taken back if the file lets that be, and counts as nothing.
-- Whatever fails is counted, kept with its reason, and tried again.
+- Whatever fails is counted, kept with its reason, and tried again. A checkpoint that is not taken holds up those of its
+  tenant, and no other's; a sink that cannot be reached is left alone for a while.
+- A file that keeps a checkpoint which contradicts another one takes no more of that tenant: there are two histories.
 """
 
 import logging
@@ -19,12 +21,14 @@ from typing import Final
 import aiohttp
 import anyio
 import anyio.to_thread
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from zentra.gateway.outward.http import AddressRefused, OutwardHttp
 from zentra.runtime.errors import Unavailable
-from zentra.runtime.evidence.anchors import anchor_line
+from zentra.runtime.evidence.anchors import AnchorLine, anchor_line, anchor_lines
 from zentra.runtime.evidence.heads import signed_note
+from zentra.runtime.evidence.notes import NoteFlaw
 from zentra.runtime.instruments import Instruments
 from zentra.storage.errors import Misconfigured
 from zentra.storage.intake.anchors import (
@@ -38,7 +42,7 @@ from zentra.storage.intake.anchors import (
 from zentra.storage.pool import Pool
 from zentra.storage.reads.proofs import evidence_keys
 
-__all__ = ["AnchorFile", "AnchorService", "SinkFailed"]
+__all__ = ["AnchorFile", "AnchorService", "SinkAway", "SinkContradicts", "SinkFailed"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +52,18 @@ LINES_KNOWN_MAX: Final = 10_000  # of a file; some two hundred at the most are h
 
 class SinkFailed(Exception):
     """Raised where a sink did not take a checkpoint; the sentence says why."""
+
+    outcome = "failed"
+
+
+class SinkAway(SinkFailed):
+    """Raised where a sink would take nothing else either."""
+
+
+class SinkContradicts(SinkFailed):
+    """Raised where a sink keeps a checkpoint that cannot be of the same history."""
+
+    outcome = "contradicted"
 
 
 class AnchorService:
@@ -85,8 +101,11 @@ class AnchorService:
         return sum(kept)
 
     async def _hand_over(self, anchors: Sequence[AnchorDue], kept: list[int]) -> None:
-        """Give a sink its checkpoints; the first that fails keeps the rest for later."""
+        """Give a sink its checkpoints. After one that fails those of its tenant are kept for later, in their order."""
+        held: set[str] = set()
         for place, one in enumerate(anchors):
+            if one.head.tenant in held:
+                continue
             try:
                 line = await self._line(one)
                 if one.kind == "file":
@@ -98,13 +117,19 @@ class AnchorService:
                 raise  # of our own store
             except Exception as error:
                 failed = error if isinstance(error, SinkFailed) else _fault(error)
-                self._instruments.count("anchor_attempts", {"kind": one.kind, "outcome": "failed"})
+                self._instruments.count("anchor_attempts", {"kind": one.kind, "outcome": failed.outcome})
                 logger.warning(
                     "a sink did not take a checkpoint",
                     extra={"sink": one.sink, "error": str(failed), "tries": one.attempts},
                 )
-                await record_failure(self._pool, anchors[place:], str(failed))
-                return
+                away = isinstance(failed, SinkAway)
+                later = [other for other in anchors[place:] if away or other.head.tenant == one.head.tenant]
+                untold = [other for other in later if other.head.tenant not in held]
+                await record_failure(self._pool, untold, str(failed))
+                if away:
+                    return
+                held.add(one.head.tenant)
+                continue
             await record_kept(self._pool, [one])
             self._instruments.count("anchor_attempts", {"kind": one.kind, "outcome": "kept"})
             kept.append(1)
@@ -124,11 +149,11 @@ class AnchorService:
         try:
             answer = await self._http.request("POST", one.target, body=line, headers=headers)
         except AddressRefused as refused:
-            raise SinkFailed(str(refused)) from refused
+            raise SinkAway(str(refused)) from refused
         except TimeoutError as error:
-            raise SinkFailed("the receiver did not answer in time") from error
+            raise SinkAway("the receiver did not answer in time") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise SinkFailed(f"the receiver cannot be reached: {error}") from error
+            raise SinkAway(f"the receiver cannot be reached: {error}") from error
         if not 200 <= answer.status < 300:
             raise SinkFailed(f"the receiver answered {answer.status}")
 
@@ -148,21 +173,36 @@ class AnchorFile:
         # Digests of its lines, the latest ones: what is handed over twice is what was kept last. A line is known by all
         # of its bytes, so nothing that somebody else has written stands for one of ours.
         self._known: dict[bytes, None] = {}
+        self._roots: dict[tuple[str, int], str] = {}  # by tenant and size, of the same lines
+        self._largest: dict[str, AnchorLine] = {}  # by tenant
 
     def keep(self, line: bytes) -> None:
-        """Append a line and sync it, unless the file has it; raise SinkFailed where it is not taken whole."""
+        """Append a line and sync it, unless the file has it; raise SinkFailed where it is not taken whole, and
+        SinkContradicts where the file keeps another history of the tenant."""
         try:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             descriptor = os.open(self._path, flags, 0o644)
             try:
                 torn = self._read_on(descriptor)
                 if sha256(line).digest() not in self._known:
+                    self._check(msgspec.json.decode(line, type=AnchorLine))
                     self._append(descriptor, (b"\n" if torn else b"") + line + b"\n")
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise SinkFailed(f"{self._path}: {error.strerror or error}") from error
+            raise SinkAway(f"{self._path}: {error.strerror or error}") from error
+
+    def _check(self, line: AnchorLine) -> None:
+        """A tree has one root at a size, and never gets smaller; a smaller one that is only late was signed before."""
+        root, largest = self._roots.get((line.tenant, line.size)), self._largest.get(line.tenant)
+        other = root is not None and root != _root(line)
+        shrunk = largest is not None and largest.size > line.size and largest.at < line.at
+        if other or shrunk:
+            kept = f"another root of size {line.size}" if other else "a larger tree of an earlier time"
+            raise SinkContradicts(
+                f"{self._path}: keeps {kept} for {line.tenant}; was this installation restored from a backup?"
+            )
 
     def _append(self, descriptor: int, data: bytes) -> None:
         written = os.write(descriptor, data)
@@ -178,14 +218,33 @@ class AnchorFile:
         """Learn what the file has beyond what was read; return whether its last line was cut off."""
         length = os.fstat(descriptor).st_size
         if length < self._seen:
-            self._seen, self._known = 0, {}
+            self._seen, self._known, self._roots, self._largest = 0, {}, {}, {}
         with os.fdopen(os.dup(descriptor), "rb") as file:
             file.seek(self._seen)
             for row in file:
                 if not row.endswith(b"\n"):
                     return True
                 self._seen += len(row)
-                self._known[sha256(row[:-1]).digest()] = None
-                if len(self._known) > LINES_KNOWN_MAX:
-                    del self._known[next(iter(self._known))]
+                self._learn(row[:-1])
         return False
+
+    def _learn(self, row: bytes) -> None:
+        self._known[sha256(row).digest()] = None
+        if len(self._known) > LINES_KNOWN_MAX:
+            del self._known[next(iter(self._known))]
+        try:
+            lines = list(anchor_lines(row))
+        except NoteFlaw:  # somebody else's line, or a damaged one: whoever verifies the file is told
+            return
+        for line in lines:
+            self._roots[line.tenant, line.size] = _root(line)
+            if len(self._roots) > LINES_KNOWN_MAX:
+                del self._roots[next(iter(self._roots))]
+            largest = self._largest.get(line.tenant)
+            if largest is None or largest.size < line.size:
+                self._largest[line.tenant] = line
+
+
+def _root(line: AnchorLine) -> str:
+    """Return the root that a note says: its third line. What is signed is not judged here."""
+    return "".join(line.checkpoint.split("\n")[2:3])

@@ -1,7 +1,7 @@
 """Exports of evidence that somebody asked for, made by a worker: one at a time, beside its ticks.
 
-- Any worker makes them. One that dies leaves its claim to run out within a minute; the next begins anew, and makes the
-  same bytes, because what is in them was fixed when they were asked for.
+- Any worker makes them. One that dies leaves its claim to run out within a minute; the next one begins anew, and makes
+  the same bytes, because what is in them was fixed when they were asked for.
 - A bundle is read and hashed in a thread of its own with an event loop of its own, so ticks do not wait for it; it is
   written to a temporary file, and stored in parts once it is whole.
 - What cannot be made is said (`failed`, with the reason); what a store that is away holds up is made later.

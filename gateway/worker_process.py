@@ -42,7 +42,7 @@ from zentra.runtime.rails.port import RailSettings
 from zentra.runtime.subjects import command_subject, dead_subject, event_subject
 from zentra.storage.engine.store import PostgresStore
 from zentra.storage.intake.evidence_keys import admit_keys
-from zentra.storage.pool import open_pool
+from zentra.storage.pool import Pool, open_pool
 from zentra.streams.connection import connect
 from zentra.streams.load import LoadReports
 from zentra.streams.publisher import Publisher
@@ -151,8 +151,7 @@ async def _build(
     partitions = await store.partitions()
     rules = make_rules(settings, partitions)
     memory = Memory(await store.configuration(), rules.partition_of)
-    policy = AddressPolicy(allow_private=settings.private_addresses)
-    webhooks = webhook_policy_of(settings)
+    policy, webhooks = AddressPolicy(allow_private=settings.private_addresses), webhook_policy_of(settings)
     secrets, rails_now = RailSecrets(settings.secret_bytes()), lambda: memory.configuration.rails
     rails, sender = open_ways_out(policy, webhooks, rails_now, opened, secrets=secrets, spans=spans)
     outward = Outward(rails.adapter, sender, publisher, rules.partition_of, command_subject, instruments, memory.rails)
@@ -163,13 +162,12 @@ async def _build(
     source = CommandSource(client, partitions)
     worker = Worker(limits, Engine(memory, rules), store, source, relay, outward, instruments)
     supervisor = Supervisor()
-    supervisor.add("outward", outward.run)
-    supervisor.add("ticks", worker.run_ticks)
-    supervisor.add("listen", worker.listen)
-    supervisor.add("timers", worker.watch_timers)
-    supervisor.add("leases", worker.keep_leases)
-    supervisor.add("marking", relay.keep_marking)
-    supervisor.add("sweeping", relay.keep_sweeping)
+    for name, run in (
+        ("outward", outward.run), ("ticks", worker.run_ticks), ("listen", worker.listen),
+        ("timers", worker.watch_timers), ("leases", worker.keep_leases),
+        ("marking", relay.keep_marking), ("sweeping", relay.keep_sweeping),
+    ):  # fmt: skip
+        supervisor.add(name, run)
     supervisor.add("load reports", Reporter(limits.name, lambda: worker.waiting, LoadReports(client), instruments).run)
     exchange = HealthExchange(memory.rails, store, limits.name, limits.lease_seconds, instruments)
     supervisor.add("rail health", exchange.run)
@@ -184,10 +182,13 @@ async def _build(
     anchor_http = OutwardHttp(webhooks, connections_max=16)
     opened.push_async_callback(anchor_http.aclose)
     supervisor.add("anchors", AnchorService(pool, anchor_http, lambda: 0 in worker.leases, instruments).run)
-    exports = ExportService(settings.postgres_writer_url, pool, evidence_keys_of(settings), instruments)
-    supervisor.add("exports", exports.run)
+    supervisor.add("exports", _exports(settings, pool, instruments).run)
     supervisor.add("upkeep", Upkeep(worker, store, relay, client, instruments).run)
     return worker, supervisor
+
+
+def _exports(settings: Settings, pool: Pool, instruments: Instruments) -> ExportService:
+    return ExportService(settings.postgres_writer_url, pool, evidence_keys_of(settings), instruments)
 
 
 async def _stop_on_signal(worker: Worker, supervisor: Supervisor) -> None:

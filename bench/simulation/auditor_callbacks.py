@@ -37,20 +37,21 @@ class AuditedCallbacks:
             where = f"{history.id}/{record.sequence}"
             raise Violation("N", f"{where} takes a claim for an outcome: {record.facts['trust']}")
 
-    def ignored(self, claimed: Collection[_Name]) -> set[tuple[str, str, str]]:
-        """Return (reference, status, trust) of what no intent has taken up under any event id: it came too early, or
-        for nobody."""
-        words: dict[tuple[str, str, str], bool] = {}
+    def ignored(self, claimed: Collection[_Name]) -> set[tuple[str, str, str, str]]:
+        """Return (rail, reference, status, trust) of what no intent has taken up under any event id: it came too early,
+        or for nobody."""
+        words: dict[tuple[str, str, str, str], bool] = {}
         for name, outcome in self._taken.items():
-            word = (outcome.reference, str(outcome.status), outcome.trust)
+            word = (outcome.rail, outcome.reference, str(outcome.status), outcome.trust)
             words[word] = words.get(word, False) or name in claimed
         return {word for word, taken_up in words.items() if not taken_up}
 
     def finish(
-        self, store: StoreTwin, histories: Mapping[str, History], claimed: Collection[_Name], now: datetime
+        self, store: StoreTwin, histories: Mapping[str, History], claimed: Mapping[_Name, _Name], now: datetime
     ) -> None:
         """Object to a callback that is forgotten, to two cases about one rail, to two payments without one, and to a
         rail that nobody asks."""
+        self._astray(histories, claimed)
         told = {
             (file.row.detail["rail"], file.row.detail["reference"])
             for file in store.rows.cases.values()
@@ -70,3 +71,13 @@ class AuditedCallbacks:
             waits = history.state == SUBMITTED and timer is not None
             if waits and timer is not None and (timer.due_at - now).total_seconds() > ASKED_WITHIN_SECONDS:
                 raise Violation("T", f"{history.id} waits for its rail, which nobody asks before {timer.due_at}")
+
+    def _astray(self, histories: Mapping[str, History], claimed: Mapping[_Name, _Name]) -> None:
+        """Object where an intent has taken up what a rail says of another rail's attempt, and no case tells of it."""
+        for name, (_, intent) in claimed.items():
+            outcome, history = self._taken.get(name), histories.get(intent)
+            if outcome is None or history is None:
+                continue
+            asked = [one.rail for one in history.attempts if one.reference == outcome.reference]
+            if asked != [outcome.rail] and "provider_wrong_rail" not in history.opened:
+                raise Violation("T", f"{intent} has no case of what {outcome.rail} says of the attempt of {asked}")

@@ -411,7 +411,7 @@ class History:
                 raise Violation("I", f"{where} opens a second case of kind {kind}")
             self.cases[case] = kind
             self.opened.append(kind)
-            if kind in ABOUT_RAILS:
+            if kind in ABOUT_RAILS or "attempt" in record.facts:
                 self._names_attempt(record, case, where)
         elif self.cases.pop(case, None) is None:
             raise Violation("I", f"{where} resolves a case that is not open")

@@ -125,15 +125,15 @@ class AuditedRails:
             if word not in self._heard[facts["reference"]]:
                 raise Violation("N", f"{where} tells of what the rail has not said: {word}")
 
-    def finish(self, history: History, ignored: Collection[tuple[str, str, str]]) -> None:
-        """Object where the end of an intent is not what its rails have said; what was `ignored`, by reference, status
-        and trust, no intent has taken up."""
+    def finish(self, history: History, ignored: Collection[tuple[str, str, str, str]]) -> None:
+        """Object where the end of an intent is not what its rails have said; what was `ignored`, by rail, reference,
+        status and trust, no intent has taken up."""
         contradicted, named, claims = False, set(), False
         for number, attempt in enumerate(history.attempts, 1):
             heard = [
                 word
                 for word in self._words(attempt.rail, attempt.reference)
-                if (attempt.reference, word.status, word.trust) not in ignored
+                if (attempt.rail, attempt.reference, word.status, word.trust) not in ignored
             ]
             words = {
                 word.status

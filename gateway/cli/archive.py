@@ -27,9 +27,9 @@ from zentra.gateway.cli.ledger import (
     url_of,
     verdict,
 )
-from zentra.gateway.cli.periods import BOOK, owner_pool
+from zentra.gateway.cli.periods import BOOK
 from zentra.gateway.cli.progress import shown_progress
-from zentra.gateway.cli.support import JSON_OPTION, TENANT, say, say_json
+from zentra.gateway.cli.support import JSON_OPTION, TENANT, opened_pool, say, say_json
 from zentra.gateway.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def make(
         if format not in FORMATS:
             raise SettingsError(f"--format {format}: {' or '.join(FORMATS)}")
         time, signing = moment(until, "--until"), signing_key(known)
-        async with owner_pool(known) as pool:
+        async with opened_pool(known) as pool:
             with shown_progress() as progress:
                 await make_archive(
                     url_of(known), output, signing, tenant=tenant, book=book, until=time,

@@ -6,23 +6,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Final
 
 import msgspec
 import typer
 
-from zentra.gateway.cli.support import JSON_OPTION, need, say, say_json, settings, table
-from zentra.gateway.production import assert_production
-
-if TYPE_CHECKING:
-    from zentra.storage.pool import Pool
+from zentra.gateway.cli.support import JSON_OPTION, pooled, say, say_json, table
 
 __all__ = ["add_cases"]
 
-T = TypeVar("T")
 COLUMNS: Final = ("id", "opened_at", "status", "kind", "rail", "reference", "said", "operator")
 _ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
@@ -46,7 +39,7 @@ def list_cases(
     """List cases that belong to no tenant: zentra cases list --open --kind unknown_reference"""
     from zentra.storage import installation_cases
 
-    found = _with_pool(lambda pool: installation_cases.list_cases(pool, limit, only_open=only_open, kind=kind))
+    found = pooled(lambda pool: installation_cases.list_cases(pool, limit, only_open=only_open, kind=kind))
     rows = msgspec.to_builtins(found)
     if as_json:
         say_json(rows)
@@ -82,26 +75,9 @@ def resolve_cases(
     from zentra.storage import installation_cases
 
     who = by or operator_name()
-    done = _with_pool(lambda pool: installation_cases.resolve_cases(pool, wanted, by=who, reason=reason))
+    done = pooled(lambda pool: installation_cases.resolve_cases(pool, wanted, by=who, reason=reason))
     if as_json:
         say_json({"resolved": list(done), "by": who, "reason": reason})
         return
     for one in dict.fromkeys(wanted):
         say(f"case {one} is resolved" if one in done else f"case {one} was resolved before")
-
-
-def _with_pool(work: Callable[[Pool], Coroutine[Any, Any, T]]) -> T:
-    """Return what `work` returns of the installation's store; raise as it does."""
-    known = settings()
-    need(known, "postgres_admin_url")
-    assert_production(known)
-    from zentra.storage.pool import open_pool
-
-    async def run() -> T:
-        pool = await open_pool(known.postgres_admin_url, name="zentra cli", connections_max=1)
-        try:
-            return await work(pool)
-        finally:
-            await pool.close()
-
-    return asyncio.run(run())

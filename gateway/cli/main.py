@@ -87,7 +87,13 @@ app.add_typer(config_app, name="config")
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def evidence(context: typer.Context) -> None:
     """Verify evidence offline by the public key alone, export it, make it readable."""
-    from zentra.gateway.cli import evidence_anchors, evidence_erasure, evidence_export, evidence_keys  # noqa: F401 - they add their commands
+    from zentra.gateway.cli import (  # noqa: F401 - they add their commands
+        evidence_anchors,
+        evidence_erasure,
+        evidence_export,
+        evidence_exports,
+        evidence_keys,
+    )
     from zentra.gateway.cli.evidence import evidence_app
 
     evidence_app(args=context.args, prog_name="zentra evidence")

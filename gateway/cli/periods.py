@@ -7,18 +7,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 import typer
 
 from zentra.gateway.cli.ledger import EPILOG, Answer, asked, moment, url_of, verdict
 from zentra.gateway.cli.progress import shown_progress
-from zentra.gateway.cli.support import JSON_OPTION, TENANT, need, say, say_json, settings, table
-from zentra.gateway.production import assert_production
+from zentra.gateway.cli.support import JSON_OPTION, TENANT, opened_pool, pooled, say, say_json, table
 from zentra.gateway.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,7 +22,7 @@ if TYPE_CHECKING:
     from zentra.storage.verification.checking import Check
     from zentra.storage.verification.periods import Period
 
-__all__ = ["add_periods", "owner_pool", "somebody"]
+__all__ = ["add_periods", "somebody"]
 
 T = TypeVar("T")
 
@@ -65,7 +61,7 @@ def close(
         from zentra.storage.verification.periods import close_period
 
         time = moment(until, "--until")
-        async with owner_pool(known) as pool:
+        async with opened_pool(known) as pool:
             with shown_progress() as progress:
                 return await close_period(
                     pool, url_of(known), tenant, time, book=book, by=by or somebody(), jobs=jobs, progress=progress
@@ -96,7 +92,7 @@ def list_all(
 
         return await list_periods(pool, tenant, book=book)
 
-    found = msgspec.to_builtins(_owned(work))
+    found = msgspec.to_builtins(pooled(work))
     if as_json:
         say_json(found)
         return
@@ -126,35 +122,11 @@ def reopen(
 
         return await reopen_period(pool, tenant, book=book, by=by or somebody(), reason=reason)
 
-    period = _owned(work)
+    period = pooled(work)
     if as_json:
         say_json(msgspec.to_builtins(period))
     else:
         say(f"book {book} of {tenant} is open again from the closing before {period.until} on")
-
-
-def _owned(work: Callable[[Pool], Coroutine[Any, Any, T]]) -> T:
-    """Return what `work` returns of the owner's pool; raise as it does."""
-
-    async def run() -> T:
-        async with owner_pool(settings()) as pool:
-            return await work(pool)
-
-    return asyncio.run(run())
-
-
-@asynccontextmanager
-async def owner_pool(known: Settings) -> AsyncIterator[Pool]:
-    """Yield a pool of the owner's; raise SettingsError where there is none."""
-    need(known, "postgres_admin_url")
-    assert_production(known)
-    from zentra.storage.pool import open_pool
-
-    pool = await open_pool(known.postgres_admin_url, name="zentra cli", connections_max=1)
-    try:
-        yield pool
-    finally:
-        await pool.close()
 
 
 def somebody() -> str:

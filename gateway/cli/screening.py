@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 import typer
 
-from zentra.gateway.cli.support import JSON_OPTION, ExitCode, need, say, say_json, settings, table
+from zentra.gateway.cli.support import JSON_OPTION, ExitCode, pooled, say, say_json, table
 from zentra.gateway.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def load(
             await activate_list(pool, name, version.version)
         return version, new
 
-    version, new = _with_pool("postgres_admin_url", work)
+    version, new = pooled(work)
     if as_json:
         say_json({**msgspec.to_builtins(version), "status": "active", "new": new})
     elif new:
@@ -102,7 +102,7 @@ def show(as_json: bool = JSON_OPTION) -> None:
 
         return await list_versions(pool)
 
-    found = msgspec.to_builtins(_with_pool("postgres_admin_url", work))
+    found = msgspec.to_builtins(pooled(work))
     if as_json:
         say_json(found)
         return
@@ -142,7 +142,7 @@ def check(
 
             return await ListShelf(pool).active()
 
-        lists = list(_with_pool("postgres_admin_url", work).values())
+        lists = list(pooled(work).values())
     if not lists:
         raise SettingsError("no list is loaded; load one first: zentra screening load FILE --name NAME")
     answer = answer_of_names(lists, (name,))
@@ -177,9 +177,7 @@ def rescreen(
 
     Asked are the rules in force. A tenant whose rules cannot be used is named, and the exit code is 1.
     """
-    looked_at, changed, unusable = _with_pool(
-        "postgres_writer_url", lambda pool: _rescreen(pool, tenant, wait, as_json)
-    )
+    looked_at, changed, unusable = pooled(lambda pool: _rescreen(pool, tenant, wait, as_json), "postgres_writer_url")
     if as_json:
         say_json({"looked_at": looked_at, "changed": changed, "unusable": unusable})
     else:
@@ -259,25 +257,6 @@ def _fetched(file: Path | None, given: str) -> datetime:
             raise typer.BadParameter(f"{given}: a time like 2026-04-01T12:00:00Z") from error
         return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
     return datetime.now(UTC) if file is None else datetime.fromtimestamp(file.stat().st_mtime, UTC)
-
-
-def _with_pool(url: str, work: Callable[[Pool], Coroutine[Any, Any, T]]) -> T:
-    """Return what `work` returns of the store behind a setting; raise as the store does."""
-    known = settings()
-    need(known, url)
-    from zentra.gateway.production import assert_production
-    from zentra.storage.pool import open_pool
-
-    assert_production(known)
-
-    async def run() -> T:
-        pool = await open_pool(getattr(known, url), name="zentra cli", connections_max=2)
-        try:
-            return await work(pool)
-        finally:
-            await pool.close()
-
-    return asyncio.run(run())
 
 
 class _Bar:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
@@ -38,6 +39,7 @@ __all__ = [
     "found",
     "json_of",
     "need",
+    "opened_pool",
     "pooled",
     "say",
     "say_json",
@@ -130,27 +132,38 @@ def _names(value: object, path: str = "") -> set[str]:
     }
 
 
-def administered(work: Callable[[Administration], Coroutine[Any, Any, T]]) -> T:
-    """Return what `work` returns of the installation behind ZENTRA_POSTGRES_ADMIN_URL; raise as the store does."""
-    known = settings()
-    need(known, "postgres_admin_url")
+@asynccontextmanager
+async def opened_pool(known: Settings, url: str = "postgres_admin_url") -> AsyncIterator[Pool]:
+    """Yield a pool of the store behind a setting; raise SettingsError where it has no value, and as the store does."""
+    need(known, url)
     assert_production(known)
-    from zentra.storage.administration import Administration
     from zentra.storage.pool import open_pool
 
+    async with await open_pool(getattr(known, url), name="zentra cli", connections_max=2) as pool:
+        yield pool
+
+
+def pooled(work: Callable[[Pool], Coroutine[Any, Any, T]], url: str = "postgres_admin_url") -> T:
+    """Return what `work` returns of the store behind a setting, over the owner's connection by default; raise as
+    `opened_pool`."""
+    known = settings()
+
     async def run() -> T:
-        pool = await open_pool(known.postgres_admin_url, name="zentra cli", connections_max=1)
-        try:
-            return await work(Administration(pool))
-        finally:
-            await pool.close()
+        async with opened_pool(known, url) as pool:
+            return await work(pool)
 
     return asyncio.run(run())
 
 
-def pooled(work: Callable[[Pool], Coroutine[Any, Any, T]]) -> T:
-    """Return what `work` returns over the owner's connection; raise as the store does."""
-    return administered(lambda administration: work(administration.pool))
+def administered(work: Callable[[Administration], Coroutine[Any, Any, T]]) -> T:
+    """Return what `work` returns of the installation behind ZENTRA_POSTGRES_ADMIN_URL; raise as `opened_pool`."""
+
+    async def run(pool: Pool) -> T:
+        from zentra.storage.administration import Administration
+
+        return await work(Administration(pool))
+
+    return pooled(run)
 
 
 def found(value: T | None, otherwise: str) -> T:

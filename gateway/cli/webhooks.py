@@ -13,6 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 import typer
@@ -231,7 +232,7 @@ def listen(
     for one in wanted:
         if not filter_is_valid(one):
             raise InputError(f"--events {one}: a topic, its beginning followed by .*, or *")
-    if not re.match(r"https?://[^/\s]", forward_to):
+    if not _may_be_called(forward_to):
         raise InputError(f"--forward-to {forward_to}: a URL like http://localhost:3000/hooks")
     secret = secret_of(key)
     if print_secret:
@@ -247,6 +248,15 @@ def listen(
             state.write_text(line.stream_id)
 
     asyncio.run(_listen(url, key, forward_to, secret, wanted, last_id, told))
+
+
+def _may_be_called(url: str) -> bool:
+    """Return whether something can listen at a URL; at another one every event would be held for ever."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and " " not in url
+    except ValueError:
+        return False
 
 
 async def _listen(

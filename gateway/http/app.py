@@ -122,6 +122,14 @@ class Request:
         self._principal = principal
 
     @property
+    def path_id(self) -> str:
+        """The id in the path; raises Problem `not_found` for a text that no id can be."""
+        given = self.params["id"]
+        if not given.isascii() or not given.isprintable():
+            raise Problem("not_found")
+        return given
+
+    @property
     def caller(self) -> Caller:
         """Who is asking, as far as is known."""
         known = self._principal

@@ -122,19 +122,8 @@ class PartnerServer:
         await answer(send, 200, self._statistics(partner))
 
     def _statistics(self, partner: Partner) -> bytes:
-        now, book = time.time(), partner.book
-        return msgspec.json.encode(
-            {
-                "kind": partner.profile.kind,
-                "available": book.available,
-                "scenario": partner.scenario,
-                "payments": len(book),
-                "submits": sum(payment.submits for payment in book),
-                "paid": sum(payment.paid(now) for payment in book),
-                "callbacks_delivered": self.crew.delivered[partner.name],
-                "callbacks_given_up": self.crew.given_up[partner.name],
-            }
-        )
+        shown = {"kind": partner.profile.kind, **self.crew.statistics(partner.book, time.time())}
+        return msgspec.json.encode({**shown, "scenario": partner.scenario})
 
 
 class Street:

@@ -27,7 +27,7 @@ from zentra.gateway.http.fields import (
 )
 from zentra.gateway.http.lists import Lists
 from zentra.gateway.http.problems import Problem, of_violations, refusals_answered
-from zentra.gateway.routes.accounts import account_of, number_name
+from zentra.gateway.routes.accounts import number_name
 from zentra.gateway.routes.packets import uuid_of
 from zentra.runtime.errors import Refusal
 from zentra.runtime.idempotency import StoredKey
@@ -110,7 +110,7 @@ class AccountOrderRoutes:
         """Who changed the account, when, why, from what and to what; the latest first."""
         asked = self._lists.asked(request, {}, ChangePlace)
         found = await reads.changes(
-            self._pool, asked.tenant, account_of(request), after=asked.after, limit=asked.limit
+            self._pool, asked.tenant, request.path_id, after=asked.after, limit=asked.limit
         )  # fmt: skip
         if found is None:
             raise Problem("not_found")
@@ -141,7 +141,7 @@ class AccountOrderRoutes:
 
     async def numbers(self, request: Request) -> Reply:
         """The numbers of an account, the oldest first."""
-        found = await reads.numbers(self._pool, request.principal.tenant, account_of(request))
+        found = await reads.numbers(self._pool, request.principal.tenant, request.path_id)
         if found is None:
             raise Problem("not_found")
         return json_reply(200, {"data": found, "has_more": False, "next_cursor": None})
@@ -155,7 +155,7 @@ class AccountOrderRoutes:
             raise Problem("not_found") from None
         await self._take(request, lambda tenant, by: intake.retire_number(
             self._pool, tenant, NewNumber(scheme, number), by))  # fmt: skip
-        return json_reply(200, {"account_id": account_of(request), "change": "number_retired", "number": named})
+        return json_reply(200, {"account_id": request.path_id, "change": "number_retired", "number": named})
 
     async def add_monitor(self, request: Request) -> Reply:
         """Be told whenever a figure of an account comes to meet a condition."""
@@ -172,7 +172,7 @@ class AccountOrderRoutes:
 
     async def monitors(self, request: Request) -> Reply:
         """The monitors of an account, the oldest first."""
-        found = await reads.monitors(self._pool, request.principal.tenant, account_of(request))
+        found = await reads.monitors(self._pool, request.principal.tenant, request.path_id)
         if found is None:
             raise Problem("not_found")
         shown = [{**msgspec.structs.asdict(one), "minor": str(one.minor)} for one in found]
@@ -182,14 +182,14 @@ class AccountOrderRoutes:
         """Take a monitor away."""
         monitor = uuid_of(request.params["monitor"])
         await self._take(request, lambda tenant, by: intake.remove_monitor(self._pool, tenant, monitor, by))
-        return json_reply(200, {"account_id": account_of(request), "change": "monitor_removed", "monitor": monitor})
+        return json_reply(200, {"account_id": request.path_id, "change": "monitor_removed", "monitor": monitor})
 
     async def _give(
         self, request: Request, in_body: str | None, kind: str, asked: Mapping[str, Any], shown: Mapping[str, Any],
         give: Give, status: int = 200,
     ) -> Reply:  # fmt: skip
         """Do one change under its key and return the answer, the stored one where the key is known."""
-        account_id, asker = account_of(request), request.principal
+        account_id, asker = request.path_id, request.principal
         key = request.idempotency_key(in_body)
         by = _by(request, account_id, asked["reason"])
         link = f"/accounts/{account_id}"
@@ -208,7 +208,7 @@ class AccountOrderRoutes:
 
     async def _take(self, request: Request, take: Callable[[str, ChangedBy], Awaitable[None]]) -> None:
         with refusals_answered():
-            await take(request.principal.tenant, _by(request, account_of(request), ""))
+            await take(request.principal.tenant, _by(request, request.path_id, ""))
 
 
 def _by(request: Request, account_id: str, reason: str) -> ChangedBy:

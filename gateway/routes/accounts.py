@@ -44,7 +44,7 @@ from zentra.storage.reads.lists import AccountPlace
 from zentra.storage.reads.tenant import AccountView
 
 __all__ = [
-    "ACCOUNT", "ACCOUNT_FILTERS", "ENTRY_FILTERS", "FORMULAS", "AccountRoutes", "account_of", "figures_shown",
+    "ACCOUNT", "ACCOUNT_FILTERS", "ENTRY_FILTERS", "FORMULAS", "AccountRoutes", "figures_shown",
     "number_name",
 ]  # fmt: skip
 
@@ -140,7 +140,7 @@ class AccountRoutes:
 
     async def show(self, request: Request) -> Reply:
         """An account, its balances and the counters they come from."""
-        account = await reads.account(self._pool, request.principal.tenant, account_of(request))
+        account = await reads.account(self._pool, request.principal.tenant, request.path_id)
         if account is None:
             raise Problem("not_found")
         return json_reply(200, _shown(account))
@@ -160,7 +160,7 @@ class AccountRoutes:
     async def entries(self, request: Request) -> Reply:
         """A page of an account's entries, newest first, as of the first page."""
         asked = self._lists.asked(request, ENTRY_FILTERS, EntryPlace)
-        account_id, filters = account_of(request), dict(asked.filters)
+        account_id, filters = request.path_id, dict(asked.filters)
         if "intent" in filters:
             filters["intent"] = (await find_intent(self._pool, asked.tenant, filters["intent"])).id
         found = await entries(
@@ -169,14 +169,6 @@ class AccountRoutes:
         if found is None:
             raise Problem("not_found")
         return asked.page([_entry(row) for row in found.rows], found.after)
-
-
-def account_of(request: Request) -> str:
-    """Return the account id in the path; raise Problem `not_found` for a text that no id can be."""
-    given = request.params["id"]
-    if not given.isascii() or not given.isprintable():
-        raise Problem("not_found")
-    return given
 
 
 def _shown(account: AccountView) -> dict[str, Any]:

@@ -42,10 +42,7 @@ class CorridorRoutes(VersionDoors):
 
     async def explain(self, request: Request) -> Reply:
         """Why an intent went by this rail and not by another."""
-        given = request.params["id"]
-        if not given.isascii() or not given.isprintable():
-            raise Problem("not_found")
-        found = await route_of(self._pool, request.principal.tenant, given)
+        found = await route_of(self._pool, request.principal.tenant, request.path_id)
         if found is None:
             raise Problem("not_found")
         return json_reply(200, found)

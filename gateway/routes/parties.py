@@ -181,7 +181,7 @@ class PartyRoutes:
 
     async def show(self, request: Request) -> Reply:
         """A party; its names for those who may see names."""
-        seen = await reads.party(self._pool, request.principal.tenant, _id_of(request), names=_sees_names(request))
+        seen = await reads.party(self._pool, request.principal.tenant, request.path_id, names=_sees_names(request))
         if seen is None:
             raise Problem("not_found")
         return json_reply(200, _shown(seen))
@@ -196,7 +196,7 @@ class PartyRoutes:
 
     async def history(self, request: Request) -> Reply:
         """Every change of a party, the latest first: who did it and why."""
-        found = await reads.history(self._pool, request.principal.tenant, _id_of(request))
+        found = await reads.history(self._pool, request.principal.tenant, request.path_id)
         if found is None:
             raise Problem("not_found")
         return json_reply(200, {"data": found})
@@ -205,7 +205,7 @@ class PartyRoutes:
         """Change what is said of a party: its identity is for review again, and it is screened anew."""
         values, in_body = read_fields(request.json, AMENDMENT)
         reason = values.pop("reason")
-        given, party = _given(values), _id_of(request)
+        given, party = _given(values), request.path_id
         if not given:
             raise of_violations([Violation("", "field_missing", "name at least one field to change")])
         actor = request.principal.id
@@ -219,7 +219,7 @@ class PartyRoutes:
         """Move the KYC state of a party: whoever created or amended it neither approves nor denies it."""
         values, in_body = read_fields(request.json, KYC)
         decision = KycDecision(
-            party_id=_id_of(request), state=Kyc(values["state"]), actor=request.principal.id, reason=values["reason"],
+            party_id=request.path_id, state=Kyc(values["state"]), actor=request.principal.id, reason=values["reason"],
             expires_at=values["expires_at"] or None,
         )  # fmt: skip
 
@@ -231,7 +231,7 @@ class PartyRoutes:
     async def rescreen(self, request: Request) -> Reply:
         """Have a party screened anew: the only way out of a true match."""
         values, in_body = read_fields(request.json, RESCREEN)
-        party, asker = _id_of(request), request.principal
+        party, asker = request.path_id, request.principal
 
         async def write(keyed: KeyedAnswer) -> StoredKey | None:
             return await intake.rescreen_party(self._pool, keyed, party, asker.id, values["reason"])
@@ -251,7 +251,7 @@ class PartyRoutes:
         write: _Write,
         state: str | None = None,
     ) -> Reply:
-        party = _id_of(request)
+        party = request.path_id
         shown = {"party_id": party, "done": what, "state": state, "links": {"self": f"/parties/{party}"}}
         body = {"party": party, **asked}
         return await _keyed(request, in_body, f"party/{what}", body, f"party/{party}", 200, shown, write)
@@ -305,13 +305,6 @@ async def _keyed(
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value != _NOT_GIVEN}
-
-
-def _id_of(request: Request) -> str:
-    given = request.params["id"]
-    if not given.isascii() or not given.isprintable():
-        raise Problem("not_found")
-    return given
 
 
 def _sees_names(request: Request) -> bool:

@@ -99,10 +99,7 @@ class PolicyRoutes(VersionDoors):
 
     async def decisions(self, request: Request) -> Reply:
         """Why an intent was let through, referred or refused."""
-        tenant, given = request.principal.tenant, request.params["id"]
-        if not given.isascii() or not given.isprintable():
-            raise Problem("not_found")
-        found = await explained(self._pool, tenant, given, self._scorers)
+        found = await explained(self._pool, request.principal.tenant, request.path_id, self._scorers)
         if found is None:
             raise Problem("not_found")
         return json_reply(200, {"data": found, "has_more": False, "next_cursor": None})

@@ -17,7 +17,7 @@ from zentra.gateway.http.fields import Check, one_of
 from zentra.gateway.http.lists import Lists, checked_query, time
 from zentra.gateway.http.problems import Problem
 from zentra.gateway.http.tables import Table, wants_csv
-from zentra.gateway.routes.accounts import account_of, figures_shown
+from zentra.gateway.routes.accounts import figures_shown
 from zentra.runtime.intents.command import Violation
 from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.ledger.book import Balance
@@ -57,7 +57,7 @@ class StatementRoutes:
         """The balance of an account as everything before a moment left it."""
         asked = checked_query(request, BALANCE_QUERY)
         order = asked.get("by", "recorded")
-        found = await balance_at(self._pool, request.principal.tenant, account_of(request), asked.get("at"), order)
+        found = await balance_at(self._pool, request.principal.tenant, request.path_id, asked.get("at"), order)
         if found is None:
             raise Problem("not_found")
         return json_reply(200, {
@@ -75,7 +75,7 @@ class StatementRoutes:
 
         async def page(after: StatementPlace | None, limit: int) -> Statement:
             found = await statement(
-                self._pool, asked.tenant, account_of(request), since=since, until=until, by=order, after=after,
+                self._pool, asked.tenant, request.path_id, since=since, until=until, by=order, after=after,
                 limit=limit,
             )  # fmt: skip
             if found is None:

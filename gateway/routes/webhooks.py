@@ -204,7 +204,7 @@ class WebhookRoutes:
 
     async def delete(self, request: Request) -> Reply:
         """Take an endpoint away for good; what still waits for it ends."""
-        endpoint = _id_of(request)
+        endpoint = request.path_id
         if not await intake.delete_endpoint(self._pool, request.principal.tenant, endpoint):
             raise Problem("not_found")
         return json_reply(200, {"id": endpoint, "status": "deleted"})
@@ -212,13 +212,13 @@ class WebhookRoutes:
     async def keys(self, request: Request) -> Reply:
         """The public keys of an endpoint, for whoever verifies its `v1a` signatures."""
         tenant = request.params["tenant"]
-        row = await reads.endpoint(self._pool, tenant, _id_of(request)) if is_tenant(tenant) else None
+        row = await reads.endpoint(self._pool, tenant, request.path_id) if is_tenant(tenant) else None
         if row is None or not row.keys:
             raise Problem("not_found")
         return json_reply(200, {"keys": self._public_keys(row)}, ((b"cache-control", b"public, max-age=300"),))
 
     async def _seen(self, request: Request) -> EndpointRow:
-        row = await reads.endpoint(self._pool, request.principal.tenant, _id_of(request))
+        row = await reads.endpoint(self._pool, request.principal.tenant, request.path_id)
         if row is None:
             raise Problem("not_found")
         return row
@@ -234,7 +234,7 @@ class WebhookRoutes:
         secret: str | None = None,
     ) -> Reply:
         """Do what was asked with its key, and answer; or answer as the key did before."""
-        endpoint = _id_of(request)
+        endpoint = request.path_id
         digest = digest_of(f"endpoint/{what}", {"endpoint": endpoint, **msgspec.to_builtins(asked)})
         keyed = KeyedAnswer(
             tenant=request.principal.tenant, key=request.idempotency_key(in_body), digest=digest,
@@ -308,10 +308,3 @@ def _links(tenant: str, endpoint: str) -> dict[str, str]:
         "self": f"/webhooks/endpoints/{endpoint}", "deliveries": f"/webhooks/deliveries?endpoint={endpoint}",
         "keys": KEYS_PATH.format(tenant=tenant, id=endpoint),
     }  # fmt: skip
-
-
-def _id_of(request: Request) -> str:
-    given = request.params["id"]
-    if not given.isascii() or not given.isprintable():
-        raise Problem("not_found")
-    return given

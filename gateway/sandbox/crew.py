@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import aiohttp
 
@@ -100,6 +100,18 @@ class CallbackCrew:
             return
         delay = errand.payment.taken_at + errand.notice.delay - time.time()
         asyncio.get_running_loop().call_later(max(0.0, delay), self._due.put_nowait, errand)
+
+    def statistics(self, book: PaymentBook, now: float) -> dict[str, Any]:
+        """Return what a rail has taken and told so far, as its `control` shows it."""
+        return {
+            "available": book.available,
+            "scenario": book.scenario,
+            "payments": len(book),
+            "submits": sum(payment.submits for payment in book),
+            "paid": sum(payment.paid(now) for payment in book),
+            "callbacks_delivered": self.delivered[book.rail],
+            "callbacks_given_up": self.given_up[book.rail],
+        }
 
     async def _deliver_for_ever(self, http: OutwardHttp) -> None:
         while True:

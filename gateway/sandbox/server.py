@@ -157,18 +157,7 @@ class SandboxServer:
         await answer(send, 200, self._statistics(book))
 
     def _statistics(self, book: PaymentBook) -> bytes:
-        now = time.time()
-        return msgspec.json.encode(
-            {
-                "available": book.available,
-                "scenario": book.scenario,
-                "payments": len(book),
-                "submits": sum(payment.submits for payment in book),
-                "paid": sum(payment.paid(now) for payment in book),
-                "callbacks_delivered": self.crew.delivered[book.rail],
-                "callbacks_given_up": self.crew.given_up[book.rail],
-            }
-        )
+        return msgspec.json.encode(self.crew.statistics(book, time.time()))
 
 
 def _signed(errand: Errand) -> tuple[bytes, Mapping[str, str]]:

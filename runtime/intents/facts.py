@@ -33,6 +33,7 @@ __all__ = [
     "ReviewTerms",
     "Routed",
     "Seen",
+    "Unchosen",
     "Unrouted",
     "VelocityUse",
     "Weighed",
@@ -195,6 +196,16 @@ class Unrouted(Struct, frozen=True, gc=False, tag_field="kind", tag="unrouted"):
     weighed: tuple[Weighed, ...] | UnsetType = UNSET
 
 
+class Unchosen(Struct, frozen=True, gc=False):
+    """Why no other rail was asked after one that did not accept: what is known of each, as in a decision for one."""
+
+    corridor: str
+    reason: str
+    considered: dict[str, str]
+    version: int | UnsetType = UNSET
+    weighed: tuple[Weighed, ...] | UnsetType = UNSET
+
+
 class Reported(Struct, frozen=True, gc=False, tag_field="kind", tag="reported"):
     """What a rail said, and how far it can be trusted."""
 
@@ -211,6 +222,7 @@ class Reported(Struct, frozen=True, gc=False, tag_field="kind", tag="reported"):
     reason: str | None = None
     repeats: int = 0  # how often this outcome had been reported before
     said: str | None = None  # the words of this report, where `status` keeps what is known of the attempt
+    unchosen: Unchosen | UnsetType = UNSET  # where the intent fails because of it, and no other rail was asked
 
 
 class Decided(Struct, frozen=True, gc=False, tag_field="kind", tag="decided"):

@@ -146,6 +146,7 @@ class Transaction(Struct, kw_only=True, gc=False):
     resubmitted: bool | None = None  # whether the latest attempt was; None: not known, by whoever read it; not folded
     routing_at: datetime | None = None  # since when a rail is looked for
     awaits_rail: bool = False  # whether a record says that there is none for now
+    unchosen: str = ""  # why no other rail was asked after one that did not accept
 
     @property
     def review(self) -> Desk:
@@ -376,6 +377,8 @@ def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
             )  # fmt: skip
         changed.append(attempt)
     tx.attempts = tuple(changed)
+    if facts.unchosen is not UNSET:
+        tx.unchosen = facts.unchosen.reason
 
 
 def _absorb_decided(tx: Transaction, facts: f.Decided, topic: str) -> None:

@@ -59,7 +59,8 @@ class CorridorShown(Struct, frozen=True):
 
 class RouteDecision(Struct, frozen=True):
     """One decision. `same` says whether it comes out the same again, null where its version is not known; `until` is
-    the end of the time that is waited for a rail."""
+    the end of the time that is waited for a rail. The event `provider.callback` is that of a rail which did not accept,
+    after which no other one could be asked."""
 
     sequence: int
     at: str
@@ -114,6 +115,8 @@ def explain_route(records: Sequence[bytes], documents: Mapping[int, Any]) -> Rou
             started = AttemptShown(facts.attempt, facts.rail, facts.reference, record.at, facts.deadline, "started")
             attempts.append(started)
         elif isinstance(facts, f.Reported):
+            if facts.unchosen is not UNSET:
+                decisions.append(_decision(record, facts.unchosen, command, attempts, documents))
             attempts = [_told(one, facts, record.at) if one.attempt == facts.attempt else one for one in attempts]
         elif isinstance(facts, f.Booked) and record.event == "ledger.released":
             ended = facts.reason
@@ -133,7 +136,7 @@ def _told(attempt: AttemptShown, facts: f.Reported, at: str) -> AttemptShown:
 
 def _decision(
     record: Record,
-    facts: f.Routed | f.Unrouted,
+    facts: f.Routed | f.Unrouted | f.Unchosen,
     command: IntentCommand,
     before: Sequence[AttemptShown],
     documents: Mapping[int, Any],
@@ -152,7 +155,7 @@ def _decision(
     )  # fmt: skip
 
 
-def _in_order(facts: f.Routed | f.Unrouted, weighed: Mapping[str, f.Weighed]) -> list[tuple[str, str]]:
+def _in_order(facts: f.Routed | f.Unrouted | f.Unchosen, weighed: Mapping[str, f.Weighed]) -> list[tuple[str, str]]:
     """Return rails and words in the order of the decision, where the record has it."""
     rest = [rail for rail in facts.considered if rail not in weighed]
     return [(rail, facts.considered[rail]) for rail in (*weighed, *rest)]
@@ -186,7 +189,7 @@ def _corridor(corridor: Corridor, command: IntentCommand, chosen: str) -> Corrid
 
 def _again(
     record: Record,
-    facts: f.Routed | f.Unrouted,
+    facts: f.Routed | f.Unrouted | f.Unchosen,
     command: IntentCommand,
     before: Sequence[AttemptShown],
     corridors: Sequence[Corridor],

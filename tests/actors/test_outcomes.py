@@ -147,7 +147,8 @@ def test_a_late_answer_settles_what_has_a_case(make_fleet: MakeFleet) -> None:
         ({"reference": "stranger-1"}, "unknown_reference"),
         ({"reference": "f" * 32 + "01"}, "unknown_reference"),
         ({"attempt": 2}, "unknown_reference"),
-        ({"rail": "beta"}, "unknown_reference"),
+        ({"rail": "beta"}, "provider_wrong_rail"),
+        ({"rail": "gamma"}, "unknown_reference"),
     ],
 )
 def test_a_report_that_names_no_attempt_is_one_case(make_fleet: MakeFleet, changes: dict[str, Any], kind: str) -> None:

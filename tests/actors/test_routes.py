@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from tests.actors.world import MakeFleet, balances, configuration, endpoint, hook, last_facts, outcome, transfer
+from tests.actors.world import (
+    MakeFleet,
+    balances,
+    configuration,
+    endpoint,
+    facts_of,
+    hook,
+    last_facts,
+    outcome,
+    transfer,
+)
 from zentra.actors.health import Standing
 from zentra.bench.twins.fleet import START, Fleet
 from zentra.bench.twins.transport import ScriptedReply
@@ -20,6 +30,7 @@ from zentra.runtime.rails.operating import Maintenance, RailOperation
 from zentra.runtime.rails.routing import Corridor, RailRoute
 
 ALPHA, BETA = RailRoute("alpha", 1, 3, 10, 25), RailRoute("beta", 2)
+SMALL = RailRoute("beta", 2, minor_max=1)
 DRAINED = RailOperation(draining=True, reason="moved")
 ILL = Standing(CircuitState.OPEN, Counts(20, 15), 0, "circuit_open")
 PROBED = Standing(CircuitState.HALF_OPEN, Counts(20, 15), 2, "circuit_open")
@@ -188,12 +199,47 @@ def test_who_waits_can_be_cancelled(make_fleet: MakeFleet) -> None:
     assert balances(fleet)["customer"] == (0, 0, 0, 5_000_000)
 
 
-def test_a_rail_that_did_not_accept_is_left_only_for_one_that_can_be_asked_at_once(make_fleet: MakeFleet) -> None:
-    fleet = make_fleet(setting(beta=DRAINED))
+# fmt: off
+NONE_LEFT: list[tuple[str, dict[str, Any], tuple[RailRoute, ...], dict[str, Standing], str, str]] = [
+    # the other rail                 operated          routes          stands         its word       and so it fails
+    ("is drained",                   {"beta": DRAINED}, (ALPHA, BETA), {},            "draining",    ", no_rail_now"),
+    ("is in maintenance",            {"beta": WINDOW},  (ALPHA, BETA), {},            "maintenance", ", no_rail_now"),
+    ("has an open circuit",          {},                (ALPHA, BETA), {"beta": ILL}, "circuit_open", ", no_rail_now"),
+    ("is full",                      {},                (ALPHA, BETA), {"beta": FULL}, "no_capacity", ", no_rail_now"),
+    ("does not take the amount",     {},                (ALPHA, SMALL), {},           "amount_mismatch", ""),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(
+    ("operated", "routes", "standings", "word", "more"),
+    [row[1:] for row in NONE_LEFT],
+    ids=[row[0] for row in NONE_LEFT],
+)
+def test_a_rail_that_did_not_accept_is_left_only_for_one_that_can_be_asked_at_once(
+    make_fleet: MakeFleet, operated: dict[str, Any], routes: tuple[RailRoute, ...], standings: dict[str, Standing],
+    word: str, more: str,
+) -> None:  # fmt: skip
+    """And where there is none the record says what was known of it, and the client whether it is worth coming back."""
+    fleet = make_fleet(setting(*routes, **operated))
+    stand(fleet, **standings)
     intent = fleet.submit(transfer(scenario="reject"))
     fleet.advance(5)
     assert "provider.failover" not in fleet.events(intent)
-    assert last_facts(fleet, intent, "ledger.released")["reason"] == "rail alpha: not_accepted"
+    assert last_facts(fleet, intent, "ledger.released")["reason"] == f"rail alpha: not_accepted{more}"
+    assert balances(fleet)["customer"] == (0, 0, 0, 5_000_000)
+    unchosen = last_facts(fleet, intent, "provider.callback")["unchosen"]
+    assert unchosen["considered"] == {"alpha": "not_accepted", "beta": word}
+    assert (unchosen["version"], [row["word"] for row in unchosen["weighed"]]) == (7, ["not_accepted", word])
+    records = [t.record for t in fleet.store.rows.transitions[intent]]
+    shown = explain_route(records, {7: spelled(fleet.store.current.corridors["acme"])})
+    assert [(one.event, one.rail, one.same) for one in shown.decisions] == [
+        ("provider.routed", "alpha", True), ("provider.callback", None, True),
+    ]  # fmt: skip
+    before = facts_of(fleet)
+    fleet.replace_worker("w2")
+    fleet.replay()
+    assert facts_of(fleet) == before
 
 
 def test_a_payment_is_not_submitted_again_to_a_rail_that_rests_but_is_polled(make_fleet: MakeFleet) -> None:
@@ -241,11 +287,12 @@ def test_each_decision_is_made_again_from_its_record_and_the_document_of_its_ver
     records = [t.record for t in fleet.store.rows.transitions[intent]]
     document = spelled(fleet.store.current.corridors["acme"])
     shown = explain_route(records, {7: document})
-    assert [one.same for one in shown.decisions] == [True] * len(shown.attempts)
+    decided = len(shown.attempts) + (scenario == "reject")  # and that no other rail is left
+    assert [one.same for one in shown.decisions] == [True] * decided
     assert [one.word for one in shown.decisions[0].corridors] == ["chosen"]
     changed = {"corridors": [{**document["corridors"][0], "rails": [{"rail": "beta"}]}]}
     assert not any(one.same for one in explain_route(records, {7: changed}).decisions)
-    assert [one.same for one in explain_route(records, {}).decisions] == [None] * len(shown.attempts)
+    assert [one.same for one in explain_route(records, {}).decisions] == [None] * decided
     last = {None: "succeeded", "reject": "not_accepted", "decline": "declined"}[scenario]
     assert shown.attempts[-1].outcome == last
     assert all(one.ended_at is not None for one in shown.attempts)

@@ -16,10 +16,11 @@ from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.messages import RailReported
 from zentra.runtime.partitions import callback_key
 from zentra.runtime.ports import STRANGERS_MORE, WAITING_MAX
-from zentra.runtime.rails.routing import parse_reference
+from zentra.runtime.rails.routing import Corridor, parse_reference
 
 WAITS = 30.0  # RailSettings.stranger_wait_seconds
 UNKNOWN = ["unknown_reference"]
+WRONG = ["provider_wrong_rail"]
 CLASH = ["provider_contradiction"]
 
 
@@ -55,14 +56,91 @@ def test_a_stranger_waits_a_bounded_time_and_is_one_case(
     assert (fleet.cases(), strangers(fleet)) == (UNKNOWN, [])
 
 
-@pytest.mark.parametrize(("changes", "trust"), [({"rail": "beta"}, "body_signed"), ({"rail": "beta"}, "shared_secret")])
-def test_the_reference_of_another_rails_attempt_is_a_case_at_once(
-    make_fleet: MakeFleet, changes: dict[str, Any], trust: str
+# fmt: off
+ASTRAY: list[tuple[str, str, str, list[str], str]] = [
+    # who speaks of an attempt of alpha     and says          with           opens     of
+    ("another rail of the corridor",        "succeeded",      "body_signed",   WRONG,   "acme"),
+    ("another rail of the corridor",        "declined",       "body_signed",   WRONG,   "acme"),
+    ("another rail of the corridor",        "not_accepted",   "body_signed",   WRONG,   "acme"),
+    ("another rail of the corridor",        "pending",        "body_signed",   WRONG,   "acme"),
+    ("whoever knows the secret of one",     "succeeded",      "shared_secret", WRONG,   "acme"),
+    ("a rail of other tenants",             "succeeded",      "body_signed",   UNKNOWN, "-"),
+    ("a rail that is not set up any more",  "succeeded",      "body_signed",   UNKNOWN, "-"),
+]
+# fmt: on
+SPEAKS = {"a rail of other tenants": "theirs", "a rail that is not set up any more": "nobody"}
+
+
+def shared(make_fleet: MakeFleet) -> tuple[Fleet, str]:
+    """Return a payment of acme over alpha, beside a rail that only another tenant has."""
+    current = configuration()
+    theirs = structs.replace(current.rails["beta"], name="theirs")
+    corridors = {**current.corridors, "globex": (Corridor("globex", "ng", "NGN", "transfer", ("theirs",)),)}
+    return awaiting(
+        make_fleet,
+        config=structs.replace(current, rails={**current.rails, "theirs": theirs}, corridors=corridors),
+    )
+
+
+@pytest.mark.parametrize(("who", "status", "trust", "kinds", "tenant"), ASTRAY)
+def test_what_a_rail_says_of_another_rails_attempt_is_a_case_at_once_and_nothing_else(
+    make_fleet: MakeFleet, who: str, status: str, trust: str, kinds: list[str], tenant: str
 ) -> None:
-    fleet, intent = awaiting(make_fleet)
-    fleet.report(outcome(intent, "succeeded", event="evt-1", trust=trust, **changes))
+    fleet, intent = shared(make_fleet)
+    before = structs.replace(fleet.transaction(intent))
+    for number in range(3):
+        said = outcome(intent, status, event=f"evt-{number}", trust=trust, rail=SPEAKS.get(who, "beta"), minor=1)
+        fleet.report(said)
+        fleet.run_until_idle()
+    assert (money(fleet), fleet.cases(), strangers(fleet)) == (HELD, kinds, [])
+    [file] = fleet.store.rows.cases.values()
+    after = fleet.transaction(intent)
+    assert (file.row.tenant, file.row.intent) == (tenant, intent if tenant == "acme" else None)
+    assert (after.state, after.attempts) == (before.state, before.attempts)
+    assert not fleet.rails["alpha"].polls
+    fleet.report(outcome(intent, "succeeded", event="evt-own"))
     fleet.run_until_idle()
-    assert (money(fleet), fleet.cases(), strangers(fleet)) == (HELD, UNKNOWN, [])
+    assert (money(fleet), fleet.cases()) == (PAID, kinds)
+
+
+def test_the_case_of_a_wrong_rail_says_who_spoke_and_who_was_asked(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    fleet.report(outcome(intent, "declined", event="evt-1", rail="beta"))
+    fleet.run_until_idle()
+    [file] = fleet.store.rows.cases.values()
+    assert file.row.detail == {
+        "rail": "beta", "sent_to": "alpha", "reference": f"{intent}01", "attempt": "1", "status": "declined",
+        "trust": "body_signed", "event_id": "evt-1",
+    }  # fmt: skip
+    assert fleet.store.rows.callbacks_claimed == {("beta", "evt-1"): ("acme", intent)}
+
+
+def test_a_wrong_rail_whose_words_come_again_opens_no_second_case(make_fleet: MakeFleet) -> None:
+    fleet, intent = awaiting(make_fleet)
+    said = [outcome(intent, "succeeded", event=f"evt-{number}", rail="beta") for number in range(2)]
+    for one in said:
+        fleet.report(one)
+    fleet.run_until_idle()
+    [case] = fleet.store.rows.cases
+    body = {"case": case, "resolution": "dismissed", "reason": "mixed up", "intent": intent, "kind": WRONG[0]}
+    fleet.command("resolve_case", intent, body)
+    fleet.run_until_idle()
+    before = facts_of(fleet)
+    for one in said:
+        fleet.emit(fleet.partition_of(intent), "callback", [RailReported(one, one.event_id or "")])
+    fleet.run_until_idle()
+    fleet.replay()
+    assert (facts_of(fleet), fleet.cases()) == (before, [])
+    fleet.report(outcome(intent, "succeeded", event="evt-2", rail="beta"))
+    fleet.run_until_idle()
+    assert fleet.cases() == WRONG
+
+
+def test_a_wrong_rail_that_outran_the_intent_is_a_case_beside_it(make_fleet: MakeFleet) -> None:
+    fleet, _ = outrun(make_fleet, ("succeeded", {"rail": "beta"}), ("declined", {"rail": "beta"}))
+    fleet.advance(16)
+    assert (money(fleet), fleet.cases(), strangers(fleet)) == (HELD, WRONG, [])
+    assert fleet.store.rows.callbacks_claimed.keys() == fleet.store.rows.callbacks.keys()
 
 
 def outrun(make_fleet: MakeFleet, *said: tuple[str, dict[str, Any]], after: float = 0.0) -> tuple[Fleet, str]:
@@ -272,7 +350,7 @@ def test_of_the_same_attempt_of_another_rail_a_fresh_case_is_opened_as_well(make
     fleet, intent = awaiting(make_fleet)
     for number in range(3):
         for again in range(2):
-            fleet.report(outcome(intent, "succeeded", event=f"evt-{number}-{again}", rail="beta"))
+            fleet.report(outcome(intent, "succeeded", event=f"evt-{number}-{again}", rail="theirs"))
             fleet.run_until_idle()
         assert fleet.cases() == UNKNOWN
         resolve(fleet)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from zentra.gateway import anchoring
-from zentra.gateway.anchoring import AnchorFile, SinkFailed
+from zentra.gateway.anchoring import AnchorFile, SinkContradicts, SinkFailed
 
 FIRST, SECOND, THIRD = (b'{"at":"t","checkpoint":"c","size":%d,"tenant":"acme"}' % size for size in (1, 2, 3))
 
@@ -100,3 +100,36 @@ def test_lines_are_remembered_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.
     for line in (FIRST, SECOND, SECOND):
         AnchorFile(path).keep(line)
     assert path.read_bytes().count(b"\n") == 2
+
+
+def line(size: int, root: str, at: int, tenant: str = "acme") -> bytes:
+    note = f"origin\\n{size}\\n{root}\\n\\n- signature\\n"
+    return b'{"at":"2026-01-%02d","checkpoint":"%b","size":%d,"tenant":"%b"}' % (
+        at,
+        note.encode(),
+        size,
+        tenant.encode(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("kept", "later", "taken"),
+    [
+        (line(5, "A", 1), line(5, "B", 2), False),
+        (line(5, "A", 1), line(4, "C", 2), False),
+        (line(5, "A", 2), line(4, "C", 1), True),  # late, but of the same history as far as anybody can see
+        (line(5, "A", 1), line(5, "A", 2), True),  # signed again, by another key perhaps
+        (line(5, "A", 1), line(6, "B", 2), True),
+        (line(5, "A", 1, "globex"), line(5, "B", 2), True),
+        (b"what somebody else has written", line(5, "B", 2), True),
+    ],
+)
+def test_a_file_takes_no_second_history(tmp_path: Path, kept: bytes, later: bytes, taken: bool) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(kept + b"\n")
+    if taken:
+        AnchorFile(path).keep(later)
+    else:
+        with pytest.raises(SinkContradicts, match="restored from a backup"):
+            AnchorFile(path).keep(later)
+    assert path.read_bytes() == kept + b"\n" + (later + b"\n" if taken else b"")

@@ -35,6 +35,8 @@ COMMANDS = (
     "ledger", "ledger check", "ledger trial-balance", "ledger chain",
     "archive", "archive make", "archive verify",
     "periods", "periods close", "periods list", "periods reopen", "rehearse",
+    "listen", "webhooks", "webhooks list", "webhooks recover", "webhooks endpoints", "webhooks endpoints list",
+    "webhooks endpoints add", "webhooks endpoints disable", "webhooks endpoints enable", "webhooks endpoints rotate",
 )  # fmt: skip
 HEAVY = (
     "uvicorn",

@@ -40,6 +40,7 @@ def test_dev_prints_a_curl_that_moves_money_and_ends_cleanly(number: signal.Sign
             lines.append(line)
             if line == "}\n":
                 break
+        assert lines, dev.stderr.read()
         facts = json.loads("".join(lines))
         for _ in range(2):
             with urllib.request.urlopen(_request(facts["curl"])) as given:

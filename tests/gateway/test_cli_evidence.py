@@ -13,12 +13,14 @@ from typer.testing import CliRunner
 
 from tests.runtime.test_bundle import made
 from zentra.gateway.bundle_texts import BUNDLE_TEXTS, bundle_texts
+from zentra.gateway.cli import evidence_export
 from zentra.gateway.cli.evidence import evidence_app
 from zentra.runtime.evidence import canonical, heads, merkle
 from zentra.runtime.evidence import packet as evidence
 from zentra.runtime.evidence.chain import GENESIS, chain
 from zentra.runtime.evidence.envelopes import PACKET_TYPE, envelope_of, sign_payload
 
+assert evidence_export.__all__  # its commands are there with it
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 INTENT = "0197a1b2c3d47e5f8a9b0c1d2e3f4a5b"

@@ -29,7 +29,7 @@ def test_retryable_codes_are_those_that_may_pass_with_time() -> None:
     assert {row.code for row in CODES.values() if row.retryable} == {
         "body_too_slow", "idempotency_in_flight", "delivery_under_way", "evidence_not_sealed", "overloaded",
         "evidence_key_absent", "unavailable", "rate_limited", "streams_too_many", "nothing_to_claim", "review_taken",
-        "recovery_under_way",
+        "recovery_under_way", "exports_too_many", "export_not_done",
     }  # fmt: skip
 
 

@@ -28,10 +28,10 @@ from tests.mutations.seeds import Found
 
 __all__ = ["INTENTS", "SEEDS", "Broken", "Verdict", "baseline", "copied", "plant", "prove", "run_tests", "simulated"]
 
-SEEDS: Final = 200
+SEEDS: Final = 250
 INTENTS: Final = 60
 TESTS_SECONDS_MAX: Final = 400.0
-SEEDS_SECONDS_MAX: Final = 400.0
+SEEDS_SECONDS_MAX: Final = 600.0
 ENDING_SECONDS_MAX: Final = 30.0
 TEST_SECONDS_MAX: Final = 30  # a fault may well let a test hang; then that is how it was caught
 _COPIED: Final = (*FOLDERS, "tests", "docs", ".ns", "pyproject.toml", "README.md")

@@ -11,6 +11,7 @@ from tests.mutations.holds import HOLD_MUTATIONS
 from tests.mutations.mutation import Edit, Mutation
 from tests.mutations.people import PEOPLE_MUTATIONS
 from tests.mutations.policies import POLICY_MUTATIONS
+from tests.mutations.routes import ROUTE_MUTATIONS
 
 __all__ = ["MUTATIONS"]
 
@@ -435,6 +436,7 @@ MUTATIONS: Final = (
     ),
     *CALLBACK_MUTATIONS,
     *HOLD_MUTATIONS,
+    *ROUTE_MUTATIONS,
     *PEOPLE_MUTATIONS,
     *POLICY_MUTATIONS,
     # Evidence and webhooks --------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from zentra.runtime.intents.command import IntentCommand
@@ -105,6 +105,7 @@ def test_what_was_counted_in_a_bucket_that_is_gone_is_gone_with_it() -> None:
     buckets=st.integers(1, 60),
     steps=st.lists(st.tuples(st.integers(0, 900), st.integers(1, 100), st.booleans()), max_size=40),
 )
+@example(seconds=10, buckets=1, steps=[(5, 1, False), (8, 1, False)])  # in the oldest bucket, and within the window
 def test_a_window_never_counts_less_than_what_happened_within_it(
     seconds: int, buckets: int, steps: list[tuple[int, int, bool]]
 ) -> None:

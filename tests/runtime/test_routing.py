@@ -1,7 +1,7 @@
 """Routing: which corridor fits, which rail is next, and that nothing is tried while an outcome is unknown."""
 
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pytest
@@ -12,6 +12,7 @@ from msgspec import structs
 from zentra.runtime.intents.command import IntentCommand
 from zentra.runtime.intents.transaction import Attempt
 from zentra.runtime.intents.vocabulary import IntentKind
+from zentra.runtime.rails.operating import Maintenance, RailOperation
 from zentra.runtime.rails.routing import (
     NOT_NOW,
     Corridor,
@@ -98,6 +99,8 @@ def test_the_next_rail_is_tried_only_after_one_that_did_not_accept(
 # fmt: off
 A, B, C = RailRoute("one", 1, 1), RailRoute("two", 1, 3), RailRoute("three", 2)
 SOME: Final = structs.replace(A, minor_max=99)
+JUST: Final = structs.replace(A, minor_max=100)
+HEAVY: Final = structs.replace(C, weight=10**6)
 THERE: Final = structs.replace(A, countries=("GH",))
 ASKED: list[tuple[tuple[RailRoute, ...], dict[str, str], str | None, str, str]] = [
     # rails      not asked now                 rail     reason          considered
@@ -111,6 +114,8 @@ ASKED: list[tuple[tuple[RailRoute, ...], dict[str, str], str | None, str, str]] 
     ((SOME,),    {},                           None,    LEFT,           "amount_mismatch"),
     ((SOME, C),  {"three": "maintenance"},     None,    "no_rail_now",  "amount_mismatch maintenance"),
     ((SOME,),    {"one": "maintenance"},       None,    LEFT,           "amount_mismatch"),
+    ((JUST, C),  {},                           "one",   FIRST,          "chosen not_needed"),
+    ((A, HEAVY), {},                           "one",   FIRST,          "chosen not_needed"),
 ]
 # fmt: on
 
@@ -200,3 +205,22 @@ def test_a_rail_that_was_tried_stands_in_the_decision_also_where_its_corridor_ha
     narrowed = structs.replace(ANYWHERE, rails=("two", "three"))
     choice = choose(narrowed, _attempts("not_accepted"), ALL)
     assert choice.considered == {"one": "not_accepted", "two": "chosen", "three": "not_needed"}
+
+
+HOUR: Final = timedelta(hours=1)
+FROM: Final = datetime(2026, 12, 1, 1, tzinfo=UTC)
+OPERATED: list[tuple[RailOperation, datetime, str]] = [
+    (RailOperation(), FROM, ""),
+    (RailOperation(maintenance=(Maintenance(FROM, FROM + HOUR),)), FROM - timedelta.resolution, ""),
+    (RailOperation(maintenance=(Maintenance(FROM, FROM + HOUR),)), FROM, "maintenance"),
+    (RailOperation(maintenance=(Maintenance(FROM, FROM + HOUR),)), FROM + HOUR - timedelta.resolution, "maintenance"),
+    (RailOperation(maintenance=(Maintenance(FROM, FROM + HOUR),)), FROM + HOUR, ""),
+    (RailOperation(draining=True), FROM, "draining"),
+]
+
+
+@pytest.mark.parametrize(("operation", "now", "word"), OPERATED)
+def test_a_rail_rests_from_the_first_instant_of_its_maintenance_to_before_the_last(
+    operation: RailOperation, now: datetime, word: str
+) -> None:
+    assert operation.resting(now) == word

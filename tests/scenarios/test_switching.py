@@ -98,6 +98,16 @@ async def test_whoever_switches_an_endpoint_is_named_to_the_others(installation:
 
 
 @pytest.mark.parametrize(
+    "to", ["localhost:3000", "http://:3000/x", "http://localhost:99999/x", "http://localhost:soon/x", "http://a b/"]
+)
+def test_listening_for_a_url_that_is_none_ends_at_once_and_says_how_one_looks(to: str) -> None:
+    environment = {"ZENTRA_BASE_URL": "http://127.0.0.1:9", "ZENTRA_API_KEY": "zk_test_x"}
+    refused = CliRunner().invoke(app, ["listen", "--forward-to", to, "--print-secret"], env=environment)
+    assert refused.exit_code != 0
+    assert f"--forward-to {to}: a URL like http://localhost:3000/hooks" in str(refused.exception)
+
+
+@pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (("add", "http://169.254.169.254/latest"), "/url url_refused: webhooks do not go there (link_local)"),

@@ -80,6 +80,20 @@ def a_rail_that_nobody_asks_any_more(tape: Tape) -> None:
     tape.add("then", finished)
 
 
+@plant("T")
+def a_word_of_another_rail_without_a_case(tape: Tape) -> None:
+    outcome = RailOutcome(
+        "beta", reference_of(tape, "happy"), OutcomeStatus.DECLINED, event_id="e9", trust="body_signed"
+    )
+
+    def finished(auditor: Auditor) -> None:
+        auditor.callbacks.said(outcome)
+        claimed = {**auditor.desk.claimed, ("beta", "e9"): ("acme", tape.names["happy"])}
+        auditor.callbacks.finish(tape.fleet.store, auditor.histories, claimed, tape.now)
+
+    tape.add("then", finished)
+
+
 # Cases, and the people who resolve them -------------------------------------------------------------------------------
 
 

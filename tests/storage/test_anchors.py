@@ -189,11 +189,13 @@ class Receiver:
 
     def __init__(self) -> None:
         self.status, self.taken = 200, list[tuple[str, bytes]]()
+        self.refuses = ""  # a tenant, whose checkpoints it answers with 409
         self.url = ""
 
     async def take(self, request: web.Request) -> web.Response:
         self.taken.append((request.headers["idempotency-key"], await request.read()))
-        return web.Response(status=self.status)
+        refused = self.refuses and json.loads(self.taken[-1][1])["tenant"] == self.refuses
+        return web.Response(status=409 if refused else self.status)
 
 
 @pytest.fixture
@@ -222,6 +224,19 @@ async def test_a_receiver_gets_each_checkpoint_until_it_says_yes(
     assert len({body for _, body in receiver.taken}) == 1
     assert [one.size for one in read_anchors(receiver.taken[0][1], RING)] == [64]
     assert json.loads(receiver.taken[0][1])["tenant"] == "acme"
+
+
+async def test_what_is_refused_of_one_tenant_holds_up_no_other(
+    writer_pool: Pool, admin_pool: Pool, service: AnchorService, receiver: Receiver
+) -> None:
+    await anchors.add_sink(writer_pool, anchors.Sink(name="auditor", kind="webhook", target=receiver.url))
+    for tenant in ("acme", "globex"):
+        await head(admin_pool, 64, tenant=tenant)
+    receiver.refuses = "acme"
+    assert await service.look() == 1
+    assert [name for name, _ in receiver.taken] == ["anchor-acme-64", "anchor-globex-64"]
+    rows = await admin_pool.fetch("select tenant, attempts, error from anchors order by tenant")
+    assert [tuple(row) for row in rows] == [("acme", 1, "the receiver answered 409"), ("globex", 1, None)]
 
 
 async def test_addresses_that_must_not_be_dialled_are_refused_and_told(

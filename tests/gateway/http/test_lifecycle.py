@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from tests.gateway.asgi import Answer
 from tests.gateway.http.conftest import intent_body
 from tests.gateway.http.described import assert_described
-from zentra.gateway.cli import evidence_export, standalone
+from zentra.gateway.cli import evidence_export, evidence_exports, standalone
 from zentra.gateway.cli.evidence import evidence_app
 from zentra.gateway.installation.installation import Installation
 from zentra.runtime.evidence.heads import load_public_key
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 QUICK = {"submit_timeout_seconds": 1.0, "poll_after_seconds": 0.5, "deadline_seconds": 2.0}
 REASON = {"reason": "checked"}
-assert evidence_export.__all__  # it is there with its commands
+assert evidence_export.__all__ + evidence_exports.__all__  # it is there with its commands
 
 
 class Said:
@@ -252,3 +252,19 @@ async def test_what_is_exported_of_a_running_installation_verifies(
     assert standalone.main([bundle, key, "--anchor", str(tmp_path / "kept")]) == 0
     listed = await Client(installation.base_url, dev.key, dev.session).get("/evidence/exports")
     assert [(one["actor"], one["role"]) for one in listed.json["data"]] == [("ada", "shell")]
+
+
+async def test_a_worker_makes_the_export_that_somebody_asks_for(
+    dev: Client, installation: Installation, tmp_path: Path
+) -> None:
+    await dev.sealed((await dev.create())["intent_id"])
+    words = ["exports", "ask", "--out", str(tmp_path / "b.tar"), "--url", installation.base_url, "--key", dev.key]
+    done = await asyncio.to_thread(CliRunner().invoke, evidence_app, words)
+    assert done.exit_code == 0, done.output
+    assert ": done, " in done.output
+    key = str(installation.public_key_path)
+    assert standalone.main([str(tmp_path / "b.tar"), key]) in (0, 2)  # what is younger than 90 s may not be in it yet
+    listed = await asyncio.to_thread(
+        CliRunner().invoke, evidence_app, ["exports", "list", "--url", installation.base_url, "--key", dev.key]
+    )
+    assert (listed.exit_code, "done" in listed.output) == (0, True), listed.output
