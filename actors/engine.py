@@ -165,8 +165,8 @@ class Engine:
             if tenant in memory.workloads:
                 memory.workloads[tenant].open = counts
         memory.forget_absent()
-        if tick.probes:
-            memory.rails.probed(tick.probes)
+        if tick.chosen:
+            memory.rails.probed(tick.chosen)
         if tick.lost:
             memory.drop_partitions(tick.lost)
 

@@ -7,11 +7,10 @@ is closed before its word counts, so what the word leads to may open another of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from zentra.actors import asking, journaling, stages
 from zentra.actors.tick import Input, Tick
@@ -19,6 +18,7 @@ from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.transaction import Attempt, Transaction
 from zentra.runtime.intents.vocabulary import Fact, State
 from zentra.runtime.messages import CommandGiven
+from zentra.runtime.rails.ruling import Ruling
 
 __all__ = ["RESOLUTION_CODES", "CaseResolution", "resolve"]
 
@@ -85,36 +85,34 @@ def _report(
     tick: Tick, at: Input, event: CommandGiven, tx: Transaction, attempt: Attempt, body: CaseResolution
 ) -> None:  # fmt: skip
     """Apply a person's proof of what became of an attempt, as a fact like any other."""
-    fact = _fact_of(tx, attempt, body.resolution)
-    contradicts = fact is Fact.RAIL_CONTRADICTED
+    fact, status, ruled = _ruled(tx, attempt, body.resolution)
     facts = f.Reported(
         rail=attempt.rail,
         attempt=attempt.number,
         reference=attempt.reference,
-        status=attempt.status if contradicts else body.resolution,
+        status=status,
         said=body.resolution,
         trust="operator",
         reason=body.reason,
+        ruled=ruled,
     )
-    if not contradicts:
+    if fact is not Fact.RAIL_CONTRADICTED:
         asking.end_case(tick, at, tx, asking.UNKNOWN_OUTCOME, "resolved", event.command)
     tick.move(tx, fact, facts, at, actor=event.principal, cause=event.command)
     if tx.state is not State.REFUSED:
         asking.go_on(tick, at, tx)
 
 
-_BY_WORD: Final[Mapping[tuple[bool, bool], Fact]] = {
-    # the intent waits for its rail, it was paid
-    (True, True): Fact.RAIL_CONFIRMED,
-    (True, False): Fact.RAIL_CLEARED,
-    (False, True): Fact.RAIL_CONTRADICTED,
-    (False, False): Fact.RAIL_CLEARED,
-}
-
-
-def _fact_of(tx: Transaction, attempt: Attempt, word: str) -> Fact:
-    fact = _BY_WORD[tx.state is State.SUBMITTED, word == "succeeded"]
-    others = (other for other in tx.attempts if other.number != attempt.number)
-    if fact is Fact.RAIL_CLEARED and tx.state is State.SUBMITTED and all(map(asking.is_unpaid, others)):
-        return Fact.RAIL_DECLINED
-    return fact
+def _ruled(tx: Transaction, attempt: Attempt, word: str) -> tuple[Fact, str, str | UnsetType]:
+    """Return the fact that a person's word makes, what is known of the attempt after it, and how it was ruled where the
+    record has to say so."""
+    awaits = tx.state is State.SUBMITTED
+    if word == "succeeded":
+        return (Fact.RAIL_CONFIRMED, word, UNSET) if awaits else (Fact.RAIL_CONTRADICTED, attempt.status, UNSET)
+    if not awaits:
+        return Fact.RAIL_NOTED, word, UNSET
+    if all(asking.is_unpaid(other) for other in tx.attempts if other.number != attempt.number):
+        return Fact.RAIL_DECLINED, word, UNSET
+    if attempt.number == len(tx.attempts):
+        return Fact.RAIL_NOTED, attempt.status, Ruling.WAITS
+    return Fact.RAIL_NOTED, "not_accepted", UNSET  # as it was before it said otherwise

@@ -173,7 +173,7 @@ def _hand_over(tick: Tick, tx: Transaction) -> None:
     for number, (records, link) in enumerate(tx.seals):
         kind: LeafKind = "addendum" if number else "packet"
         leaf = leaf_data(tenant=tx.tenant, intent=tx.id, kind=kind, chain=link, records=records)
-        tick.send(place, "log", LeafDue(tx.tenant, tx.id, leaf))
+        tick.send(place, "log", LeafDue(tx.tenant, tx.id, leaf, again=number < len(tx.seals) - 1))
 
 
 def log(tick: Tick, at: Input, event: LeafDue) -> None:

@@ -124,8 +124,8 @@ class Tick:
     def __init__(self, memory: Memory, rules: Rules, batch: Batch, ground: Ground) -> None:
         self.memory, self.rules, self.batch = memory, rules, batch
         self.configuration = memory.configuration
-        self.standings = memory.rails.standings  # one picture of the rails for the whole tick
-        self.probes: Counter[str] = Counter()  # submissions of this tick to rails that do not stand well
+        self.standings, self.rooms = memory.rails.standings, memory.rails.rooms()  # one picture for the whole tick
+        self.chosen: Counter[str] = Counter()  # submissions of this tick by rail
         self.now, self.lost = ground.now, ground.lost
         self.day = ground.now.date().isoformat()
         self._deadlines: dict[float, str] = {}  # the times that rails are given, by their seconds
@@ -274,11 +274,11 @@ class Tick:
         return known is not None and known.begun
 
     def is_logged(self, leaf: LeafDue) -> bool:
-        """Return whether a leaf is in its log; the store refuses a second one, and only then is it asked."""
+        """Return whether a leaf is in its log. The store refuses a second; it is asked then, or if one comes again."""
         if leaf.data in self._met:
             return True
         self._met.add(leaf.data)
-        if self.batch.trust_openings:
+        if self.batch.trust_openings and not leaf.again:
             return False
         link = (leaf.intent, leaf_hash(leaf.data))
         if link not in self.batch.asked:
@@ -379,13 +379,13 @@ class Tick:
     def submit(self, tx: Transaction, partition: int, *, first: bool) -> None:
         """Ask for the latest attempt to be sent to its rail, once it is committed as started."""
         attempt, command = tx.attempts[-1], tx.command
-        settings = self.configuration.rails[attempt.rail]
-        if not self.resting(attempt.rail):  # else it is not asked a second time; polls go on
-            self.submissions.append(Submission(
-                tx.tenant, attempt.rail, attempt.reference, command.amount, command.currency, command.destination,
-                command.metadata.get("sandbox_scenario"), tx.trace, tx.tracestate, tx.sequence, first,
-            ))  # fmt: skip
-        self.rearm(tx, partition, self.now + timedelta(seconds=settings.poll_after_seconds))
+        self.chosen[attempt.rail] += 1
+        self.submissions.append(Submission(
+            tx.tenant, attempt.rail, attempt.reference, command.amount, command.currency, command.destination,
+            command.metadata.get("sandbox_scenario"), tx.trace, tx.tracestate, tx.sequence, first,
+            self.batch.epochs.get(partition, 0),
+        ))  # fmt: skip
+        self.rearm(tx, partition, self.now + timedelta(0, self.configuration.rails[attempt.rail].poll_after_seconds))
 
     def resting(self, rail: str) -> str:
         """Return why nothing new may be sent to a rail now, draining or maintenance; "" where it may."""

@@ -67,7 +67,7 @@ _HELP: Final = {
     "fence_refusals": "Partitions of a tick that another worker owned by then",
     "webhook_attempts": "Webhook attempts by outcome; those not started came while too many calls were under way",
     "rail_calls": "Calls to rails by outcome",
-    "outward_faults": "Submissions, polls and webhooks that met a fault of this program; its log has the traceback",
+    "outward_faults": "Submissions, polls, webhooks and adapters that met a fault of a program; its log says which",
     "rail_circuit": "How this worker's circuit of a rail stands: 0 closed, 1 half open, 2 open",
     "rail_waiting": "Calls of this worker to a rail that wait for their turn",
     "poison_messages": "Events set aside because they could not be decided",

@@ -71,6 +71,9 @@ class Attempt(Struct):
     said: set[str] = msgspec.field(default_factory=set)
     callbacks: set[str] = msgspec.field(default_factory=set)
     word: str = ""
+    unsent: bool = False  # nothing was sent: its rail may be asked as if it never had been
+    deadline: datetime | None = None
+    words: set[str] = msgspec.field(default_factory=set)  # all that was recorded of it, whoever said so
 
 
 _decode = msgspec.json.Decoder(Record).decode
@@ -373,7 +376,10 @@ class History:
             number = len(self.attempts) + 1
             if (facts["attempt"], facts["reference"]) != (number, f"{self.id}{number:02d}"):
                 raise Violation("O", f"{where} starts attempt {facts['attempt']} as {facts['reference']}")
-            self.attempts.append(Attempt(facts["rail"], facts["reference"]))
+            if facts.get("unsent"):
+                self.attempts[-1].unsent = True
+            deadline = datetime.fromisoformat(facts["deadline"])
+            self.attempts.append(Attempt(facts["rail"], facts["reference"], deadline=deadline))
             return
         if record.event == "provider.awaited":
             return
@@ -385,7 +391,8 @@ class History:
             raise Violation("I", f"{where} records callback {facts['event_id']} once more")
         attempt.callbacks |= {facts["event_id"]} - {None}
         self.by_operator |= facts["trust"] == "operator"
-        if facts["trust"] in ("direct", "polled", "body_signed", "operator"):
+        attempt.words.add(said)
+        if said in ENDS and facts["trust"] in DECIDING:
             attempt.said.add(said)
             attempt.word = said
             twice = sum(other.word == "succeeded" for other in self.attempts) > 1
@@ -441,6 +448,8 @@ _ABSORBERS: Final = {
     "hold": History._hold,
     "evidence": History._evidence,
 }
+DECIDING: Final = ("direct", "polled", "body_signed", "operator")
+ENDS: Final = ("succeeded", "declined", "not_accepted")
 ABOUT_RAILS: Final = ("provider_contradiction", "provider_outcome_unknown", "rail_unknown")
 WAYS: Final = ("reversal", "forced_reversal")
 

@@ -28,7 +28,7 @@ from zentra.runtime.intents.facts import Judged
 from zentra.runtime.intents.terms import Counterparty, Deposit, FeeTerms, HoldTerms
 from zentra.runtime.intents.transaction import Record, register
 from zentra.runtime.intents.vocabulary import COMPOSED, IntentKind
-from zentra.runtime.messages import CommandGiven, Event, RailReported, encode_frame
+from zentra.runtime.messages import CommandGiven, Event, RailReported, callback_cause, encode_frame
 from zentra.runtime.partitions import callback_key, lane_key
 from zentra.runtime.ports import CaseRow, Timer
 from zentra.runtime.rails.port import CallbackRejected
@@ -418,7 +418,7 @@ class Border:
         assert outcome.event_id is not None
         simulation.store.take_callback(outcome)
         simulation.auditor.heard(outcome)
-        self.emit(simulation.partition_of(key), "callback", RailReported(outcome, outcome.event_id))
+        self.emit(simulation.partition_of(key), "callback", RailReported(outcome, callback_cause(outcome.event_id)))
         return True
 
     def emit_bytes(self, partition: int, stage: str, body: bytes) -> None:

@@ -88,6 +88,7 @@ MOVES: Final[Mapping[tuple[State, Fact], Move]] = {
     (S.SUBMITTED,  F.RAIL_CONFIRMED):    Move(S.CONFIRMED,  T.PROVIDER_CALLBACK),
     (S.SUBMITTED,  F.RAIL_DECLINED):     Move(S.REFUSED,    T.PROVIDER_CALLBACK),
     (S.SUBMITTED,  F.RAIL_CONTRADICTED): Move(S.SUBMITTED,  T.PROVIDER_CALLBACK, (E.OPEN_CASE,)),
+    (S.SUBMITTED,  F.RAIL_CLAIMED):      Move(S.SUBMITTED,  T.PROVIDER_CALLBACK),   # in its name, by whoever it was
 
     (S.CONFIRMED,  F.POSTED):            Move(S.SUCCESSFUL, T.LEDGER_POSTED),
     (S.CONFIRMED,  F.LEDGER_REFUSED):    Move(S.CONFIRMED,  T.LEDGER_REFUSED,    (E.OPEN_CASE,)),
@@ -102,8 +103,7 @@ MOVES: Final[Mapping[tuple[State, Fact], Move]] = {
 
     # A rail that repeats itself leaves a record and one state; one that contradicts itself opens a case.
     **_family([S.SUBMITTED, *_BEYOND_RAIL], F.RAIL_REPEATED, T.PROVIDER_CALLBACK),
-    **_family([S.SUBMITTED, *_BEYOND_RAIL], F.RAIL_CLAIMED,  T.PROVIDER_CALLBACK),   # in its name, by whoever it was
-    **_family([S.SUBMITTED, *_BEYOND_RAIL], F.RAIL_CLEARED,  T.PROVIDER_CALLBACK),   # of an attempt beside another one
+    **_family([S.SUBMITTED, *_BEYOND_RAIL], F.RAIL_NOTED, T.PROVIDER_CALLBACK),  # it took the payment, works on it
     **_family(_BEYOND_RAIL, F.RAIL_CONTRADICTED,  T.PROVIDER_CALLBACK, E.OPEN_CASE),
 
     **_family(State,        F.CASE_OPENED,        T.CASE_OPENED),

@@ -20,7 +20,7 @@ from zentra.runtime.intents.terms import HoldTerms
 from zentra.runtime.intents.vocabulary import COMPOSED, PARTS, SETTLED, Fact, State
 from zentra.runtime.ledger.holds import Hold, folded, given_back
 from zentra.runtime.moments import timestamp
-from zentra.runtime.rails.ruling import DECIDES
+from zentra.runtime.rails.ruling import DECIDES, ENDS, Ruling
 from zentra.runtime.reviews import EXPIRES_AFTER, Desk, known_digest
 
 __all__ = [
@@ -78,6 +78,9 @@ class Attempt(Struct, frozen=True, gc=False):
     said: tuple[str, ...] = ()  # every distinct word of the rail that was recorded: see `word_of`
     claims: tuple[str, ...] = ()  # words that were said in its name, and do not decide
     claimed_at: datetime | None = None  # when the last of them was recorded
+    doubted: bool = False  # it had not accepted; then it was said to have the payment, and has not answered that
+    waits: f.Reported | None = None  # that it was not paid, to be done when rails that were left have answered
+    unsent: bool = False  # nothing was sent under its reference, and nothing ever will be
 
 
 class Transition(Struct, frozen=True, gc=False):
@@ -152,6 +155,13 @@ class Transaction(Struct, kw_only=True, gc=False):
     def review(self) -> Desk:
         """Return the open review; one that was opened without terms has those of then."""
         return self.desk or Desk((self.referred_at or self.at) + EXPIRES_AFTER)
+
+    @property
+    def unanswered(self) -> tuple[Attempt, ...]:
+        """Return the attempts that were left and may have been paid after all, as far as their rails have said."""
+        if len(self.attempts) < 2:
+            return ()
+        return tuple([one for one in self.attempts[:-1] if one.doubted])
 
     @property
     def attempt(self) -> Attempt | None:
@@ -345,7 +355,9 @@ def _absorb_routed(tx: Transaction, facts: f.Routed, topic: str) -> None:
     for attempt in tx.attempts:
         # only a rail that did not accept is left, whether or not its corridor names it by now
         word = "not_accepted" if attempt.status == "started" else attempt.status
-        known.append(msgspec.structs.replace(attempt, status=words.get(attempt.rail, word)))
+        unsent = attempt.unsent or (attempt.number == facts.attempt - 1 and facts.unsent is True)
+        word = word if unsent else words.get(attempt.rail, word)
+        known.append(msgspec.structs.replace(attempt, status=word, unsent=unsent))
     tx.attempts = (*known, Attempt(facts.attempt, facts.rail, facts.reference, tx.at))
     tx.heard, tx.resubmitted = "", None
 
@@ -354,15 +366,17 @@ def _absorb_unrouted(tx: Transaction, facts: f.Unrouted, topic: str) -> None:
     tx.awaits_rail = True
 
 
+_UNPAID: Final = frozenset({"declined", "not_accepted", "not_found"})
+
+
 def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
     changed = []
     for attempt in tx.attempts:
         if attempt.number == facts.attempt:
-            # A rail that takes back itself that it had not accepted may have paid, and so may one of which a person
-            # knew otherwise: nothing is released after that.
-            said, decides = facts.said or facts.status, facts.trust in DECIDES
-            unpaid = facts.status == "not_accepted" or (facts.status == "declined" and tx.state is State.SUBMITTED)
-            broken = unpaid and said == "succeeded" and decides
+            # A rail that takes back itself that it had not accepted may have paid: nothing is released after that. The
+            # status is what a person has made of it, where one has.
+            said, decides = facts.said or facts.status, facts.trust in DECIDES and facts.ruled != Ruling.CLAIMS
+            broken = facts.status == "not_accepted" and said == "succeeded" and decides
             status = "contradicted" if broken else facts.status
             events = attempt.event_ids if facts.event_id is None else (*attempt.event_ids, facts.event_id)
             word = word_of(said, facts.minor, facts.currency)
@@ -370,10 +384,18 @@ def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
             if decides:
                 words = words if word in words else (*words, word)
             else:
-                claims, claimed_at = claims if word in claims else (*claims, word), tx.at
+                claims = claims if word in claims else (*claims, word)
+                claimed_at = tx.at if said in ENDS else claimed_at
+            doubted = attempt.doubted and facts.status != "succeeded"
+            if facts.status == "not_accepted":
+                if said not in _UNPAID:
+                    doubted, claimed_at = not broken, tx.at
+                elif decides:
+                    doubted = False
             attempt = Attempt(
                 attempt.number, attempt.rail, attempt.reference, attempt.at, status, events, facts.repeats, words,
-                claims, claimed_at,
+                claims, claimed_at, doubted, facts if facts.ruled == Ruling.WAITS else attempt.waits,
+                attempt.unsent,
             )  # fmt: skip
         changed.append(attempt)
     tx.attempts = tuple(changed)

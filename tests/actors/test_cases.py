@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from tests.actors.test_outcomes import HELD, KEPT, ONE_RAIL, PAID, awaiting, money
+from tests.actors.test_outcomes import HELD, KEPT, ONE_RAIL, PAID, awaiting, money, unheard
 from tests.actors.world import MakeFleet, configuration, last_facts, outcome, transfer, verdict
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents.vocabulary import State
@@ -18,8 +18,7 @@ CONTRADICTION, UNKNOWN = "provider_contradiction", "provider_outcome_unknown"
 def left_and_paid(make_fleet: MakeFleet) -> tuple[Fleet, str]:
     """Return an intent that went from alpha, which had not accepted it, to beta, and of which alpha then says that it
     has paid."""
-    fleet, intent = awaiting(make_fleet)
-    fleet.effects_lost = True
+    fleet, intent = unheard(make_fleet)
     fleet.report(outcome(intent, "not_accepted", event="evt-1", minor=None))
     fleet.run_until_idle()
     fleet.report(outcome(intent, "succeeded", event="evt-2"))
@@ -184,6 +183,47 @@ def test_the_word_of_a_person_on_the_second_rail_releases_nothing_while_the_firs
     assert last_facts(fleet, intent, "case.opened")["attempt"] == 2
     assert resolve(fleet, intent, "succeeded") == "done"
     assert (money(fleet), fleet.cases()) == (PAID, [])
+
+
+# fmt: off
+CLAIMED_OF_THE_FIRST = [
+    # what the rails say and whose case is resolved as not paid, in order; the money; the cases
+    (["pending", "declined by person"],                                                HELD, []),
+    (["pending", "second declines", "declined by person"],                             KEPT, []),
+    (["pending", "declined by person", "first not accepted"],                          KEPT, []),
+    (["pending", "declined by person", "second succeeds", "first not accepted"],       KEPT, [CONTRADICTION]),
+]
+# fmt: on
+
+
+@RESTARTED
+@pytest.mark.parametrize(("said", "expected", "cases"), CLAIMED_OF_THE_FIRST)
+def test_a_rail_that_was_left_and_works_on_it_after_all_has_to_answer_before_anything_is_released(
+    make_fleet: MakeFleet,
+    said: list[str],
+    expected: dict[str, tuple[int, int, int, int]],
+    cases: list[str],
+    restarted: bool,
+) -> None:
+    fleet, intent = unheard(make_fleet)
+    fleet.report(outcome(intent, "not_accepted", event="evt-1", minor=None))
+    fleet.run_until_idle()
+    for word in said:
+        forget(fleet, restarted)
+        if word == "pending":
+            fleet.report(outcome(intent, "pending", event="evt-2"))
+        elif word == "first not accepted":
+            fleet.report(outcome(intent, "not_accepted", event="evt-3"))
+        elif word.startswith("second"):
+            beta(fleet, intent, {"declines": "declined", "succeeds": "succeeded"}[word.split()[1]])
+        else:
+            fleet.advance(400)  # whose deadlines have passed by then
+            assert fleet.cases() == [UNKNOWN]
+            about = 1 if "second declines" in said else 2
+            assert last_facts(fleet, intent, "case.opened")["attempt"] == about
+            assert resolve(fleet, intent, "declined") == "done"
+        fleet.run_until_idle()
+    assert (money(fleet), [kind for kind in fleet.cases() if kind != UNKNOWN]) == (expected, cases)
 
 
 def test_a_second_payment_after_a_doubt_was_dismissed_is_a_case_again(make_fleet: MakeFleet) -> None:

@@ -319,7 +319,7 @@ MUTATIONS: Final = (
     Mutation(
         "second-answer-believed", '"not accepted" counts although it may answer a repeated submission', "N",
         (Edit(_OUTCOMES,
-              'if not cause.startswith("submit/"):',
+              'if not cause.startswith(("submit/", "unsent/")):',
               "if cause:"),),
         (f"{_OUTCOME_TESTS}test_not_accepted_decides_unless_it_may_answer_a_second_submission",),
     ),
