@@ -95,7 +95,7 @@ CALLBACK_MUTATIONS: Final = (
         "release-beside-the-unknown",
         "a person's word that one rail did not pay releases the hold while another one is unknown",
         "N",
-        (Edit(_RESOLVING, "all(map(asking.is_unpaid, others))", "others"),),
+        (Edit(_RESOLVING, "if all(asking.is_unpaid(other) for", "if all(other for"),),
         (f"{_CASE_TESTS}test_the_rail_that_was_left_has_not_paid_and_nothing_is_released_while_the_other_is_open",),
         _RARE,
     ),
