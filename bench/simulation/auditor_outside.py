@@ -5,7 +5,7 @@ plays the rail. Neither is what the runtime believes."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -24,8 +24,9 @@ from zentra.runtime.messages import AttemptReported, CommandGiven, Due, Event, R
 from zentra.runtime.rails.port import RailOutcome, RailSettings, Submission
 from zentra.runtime.stream_ports import Outgoing
 
-__all__ = ["AuditedMessages", "AuditedRails", "Given"]
+__all__ = ["LATE_MAX", "AuditedMessages", "AuditedRails", "Given"]
 
+LATE_MAX: Final = timedelta(seconds=65)  # between a commit and its call: no gate of a worker is played here
 _FINAL: Final = ("succeeded", "declined", "not_accepted")
 
 
@@ -98,7 +99,7 @@ class AuditedRails:
         deadline = history.attempts[number - 1].deadline
         if "provider_outcome_unknown" in history.cases.values():
             raise Violation("N", f"{where} once more beside the case that asks a person about it")
-        if self.now is not None and deadline is not None and self.now > deadline:
+        if self.now is not None and deadline is not None and self.now > deadline + LATE_MAX:
             raise Violation("N", f"{where} once more, {self.now - deadline} after its deadline")
 
     def paid(self, rail: str, reference: str, minor: int, history: History | None) -> None:

@@ -26,21 +26,33 @@ CALLBACK_MUTATIONS: Final = (
         "claim-decides",
         "what anybody could have said who knows a shared secret moves money",
         "N",
-        (Edit(_RULING, "    if said.trust not in DECIDES:\n        return Ruling.CLAIMS\n", ""),),
+        (Edit(_RULING, "    if said.trust not in DECIDES or said.second:\n        return Ruling.CLAIMS\n", ""),),
         (f"{_TRUST_TESTS}test_only_the_rails_own_answer_moves_money",),
     ),
     Mutation(
         "claim-forgotten",
         "that the rail gives the lie to a claim is no contradiction",
         "I",
-        (Edit(_RULING, "return any((claim == _PAID) != (status == _PAID) for claim in claimed)", "return False"),),
+        (
+            Edit(
+                _RULING,
+                "return any((claim == _PAID) != (status == _PAID) for claim in claimed if claim in ENDS)",
+                "return False",
+            ),
+        ),
         (f"{_TRUST_TESTS}test_only_the_rails_own_answer_moves_money",),
     ),
     Mutation(
         "claim-not-asked",
         "nobody asks the rail when somebody has spoken in its name",
         "T",
-        (Edit(_RULING, "return said.trust not in DECIDES and ruling is not Ruling.REPEATS", "return False"),),
+        (
+            Edit(
+                _RULING,
+                "return (said.trust not in DECIDES or said.second) and ruling in (Ruling.CLAIMS, Ruling.CONTRADICTS)",
+                "return False",
+            ),
+        ),
         (f"{_TRUST_TESTS}test_a_claim_is_recorded_with_its_digest_and_the_rail_is_asked_at_once",),
         "the timer asks as well, only later",
     ),

@@ -38,10 +38,11 @@ ROUTE_MUTATIONS: Final = (
     Mutation(
         "sticky-lost", "an unknown outcome is left for the next rail where its own is not well", "N",
         (Edit(_OUTCOMES,
-              "        tx.heard = str(outcome.status)\n",
-              "        tx.heard = str(outcome.status)\n"
-              "        if attempt.rail in tick.standings:\n"
-              "            _fail_over(tick, at, tx, cause, unsent=False)\n"),),
+              "    unsent = _was_not_sent(tick, at, outcome, cause)\n",
+              "    unsent = _was_not_sent(tick, at, outcome, cause)\n"
+              "    if status is OutcomeStatus.UNKNOWN and attempt.rail in tick.standings:\n"
+              "        status = OutcomeStatus.NOT_ACCEPTED\n"
+              "        outcome = msgspec.structs.replace(outcome, status=status)\n"),),
         (f"{_ROUTE_TESTS}test_an_unknown_outcome_stays_with_its_rail_whatever_its_health",),
     ),
     Mutation(
@@ -171,7 +172,7 @@ ROUTE_MUTATIONS: Final = (
     ),
     Mutation(
         "refusal-unexplained", "the record of a refusal does not say why no other rail was asked", "R",
-        (Edit(_OUTCOMES, "        unchosen=unchosen,\n", "        unchosen=UNSET,\n"),),
+        (Edit(_OUTCOMES, "facts = msgspec.structs.replace(facts, unchosen=unchosen)", "pass"),),
         (f"{_ROUTE_TESTS}test_a_rail_that_did_not_accept_is_left_only_for_one_that_can_be_asked_at_once",),
         "a refusal that is final is judged by what the rail has said",
     ),

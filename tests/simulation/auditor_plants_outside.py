@@ -91,7 +91,7 @@ def a_second_call_to_a_rail_after_the_deadline(tape: Tape) -> None:
     def much_later(auditor: Auditor) -> None:
         attempt = auditor.histories[tape.names["happy"]].attempts[0]
         assert attempt.deadline is not None
-        auditor.rails.now = attempt.deadline + timedelta(seconds=1)
+        auditor.rails.now = attempt.deadline + timedelta(seconds=66)
 
     tape.put_before(at + 1, "asked", submission)
     tape.put_before(at + 1, "then", much_later)

@@ -21,11 +21,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime
 from functools import partial
 
 import msgspec
 from msgspec import Struct
 
+from zentra.bench.simulation.auditor_outside import LATE_MAX
 from zentra.bench.simulation.faults import Fault
 from zentra.bench.simulation.simulation import Simulation, VirtualLoop
 from zentra.runtime.intents.transaction import timestamp
@@ -80,7 +82,7 @@ class WatchedSimulation(Simulation):
         self.submits[submission.reference] += 1
         if self.submits[submission.reference] > 1 and not settings.idempotent_references:
             self.against.append(f"{submission.reference} was submitted again to {submission.rail}")
-        if self.submits[submission.reference] > 1 and self.deadlines[submission.reference] < self.committed_at:
+        if self.submits[submission.reference] > 1 and self.committed_at > self.deadlines[submission.reference]:
             self.against.append(f"{submission.reference} was submitted again past its deadline")
         if self.submits[submission.reference] > 1 and submission.reference[:32] in self.asks_a_person:
             self.against.append(f"{submission.reference} was submitted again beside its case")
@@ -113,7 +115,8 @@ class WatchedSimulation(Simulation):
                 self.against.append(f"{known[-1]} is unknown, and {facts['rail']} is asked")
             if transition.event in ("provider.routed", "provider.failover"):
                 known.append(facts["reference"])
-                self.deadlines[facts["reference"]] = facts["deadline"]
+                late = datetime.fromisoformat(facts["deadline"]) + LATE_MAX
+                self.deadlines[facts["reference"]] = timestamp(late)
             if facts.get("reason") == "provider_outcome_unknown":
                 opened = transition.event == "case.opened"
                 (self.asks_a_person.add if opened else self.asks_a_person.discard)(transition.intent)
