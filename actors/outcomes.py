@@ -37,6 +37,7 @@ _FACTS: Final = {
     Ruling.CONTRADICTS: Fact.RAIL_CONTRADICTED,
     Ruling.NOTES: Fact.RAIL_NOTED,
     Ruling.WAITS: Fact.RAIL_NOTED,
+    Ruling.CLEARS: Fact.RAIL_NOTED,
 }
 
 
@@ -124,12 +125,15 @@ def _apply(
     second = not unsent and status is OutcomeStatus.NOT_ACCEPTED and _may_be_of_second(tick, tx, attempt, outcome)
     strange = outcome.event_id is not None and outcome.reason == UNRECOGNISED
     said = Said(status, outcome.trust, _differs(tx, outcome), second, strange)
-    ruling = rule(said, _known(tx, attempt))
+    known = _known(tx, attempt)
+    ruling = rule(said, known)
     if ruling in KNOWN:
         if _already_recorded(attempt, outcome, ruling) if status.final else _already_noted(attempt, outcome, said):
             return
         if ruling is Ruling.CONTRADICTS:
             asking.end_case(tick, at, tx, asking.UNKNOWN_OUTCOME, "superseded", cause)
+            if known.open and status != OutcomeStatus.SUCCEEDED:
+                asking.open_doubt(tick, at, tx)  # where it waits for another rail, that one is to be looked at
     facts = f.Reported(
         rail=outcome.rail,
         attempt=attempt.number,
@@ -154,6 +158,8 @@ def _apply(
                 return
             facts = msgspec.structs.replace(facts, unchosen=unchosen)
         _settle_cases(tick, at, tx, attempt, outcome, cause)
+        if known.doubted:
+            asking.open_doubt(tick, at, tx)  # two rails may have paid, whatever somebody has made of that before
     tick.move(tx, _FACTS[ruling], facts, at, actor="svc_routes", cause=cause)
     doubted = tx.attempts[attempt.number - 1].doubted and tx.state is State.SUBMITTED
     if asks_the_rail(said, ruling) or (doubted and outcome.event_id is not None):
@@ -217,7 +223,7 @@ def _settle_cases(
             "rail": outcome.rail, "reference": outcome.reference, "attempt": str(attempt.number),
             "claimed": ", ".join(sorted(claimed)), "said": str(outcome.status), "trust": outcome.trust,
         }  # fmt: skip
-        tick.open_case(tx, "provider_contradiction", detail, at)
+        tick.open_case(tx, "provider_contradiction", detail, at, attempt)
 
 
 def _already_recorded(attempt: Attempt, outcome: RailOutcome, ruling: Ruling) -> bool:

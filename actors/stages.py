@@ -190,6 +190,9 @@ def fire(tick: Tick, at: Input, event: TimerFired) -> None:
     tick.clear_timer("intent", event.key, event.name)
     if tx is None:
         return
+    if event.name == asking.BESIDE:
+        asking.ask_beside(tick, at, tx)
+        return
     if event.name == "seal":
         if tx.state in SETTLED:
             _hand_over(tick, tx)  # what waited
@@ -209,7 +212,7 @@ def fire(tick: Tick, at: Input, event: TimerFired) -> None:
             again = min(max((tick.now - tx.at).total_seconds(), timeout.seconds), ASKED_AGAIN_SECONDS_MAX)
             tick.rearm(tx, at.partition, tick.now + timedelta(seconds=again))
     elif tx.state is State.SUBMITTED:
-        asking.look_after(tick, at, tx)
+        tick.rearm(tx, at.partition, asking.look_after(tick, at, tx))
     elif tx.state is State.HELD:
         holding.run_out(tick, at, tx)
     elif tx.state is State.REVIEW:

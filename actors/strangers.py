@@ -66,7 +66,7 @@ def astray(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
         "rail": outcome.rail, "reference": outcome.reference, "attempt": str(attempt.number), "sent_to": attempt.rail,
         "status": str(outcome.status), "trust": outcome.trust, "event_id": fresh[0][1],
     }  # fmt: skip
-    tick.open_case(tx, ASTRAY, detail, at)
+    tick.open_case(tx, ASTRAY, detail, at, attempt)
 
 
 def _leads_to(tick: Tick, tx: Transaction, rail: str) -> bool:

@@ -25,7 +25,7 @@ from zentra.runtime.evidence.history import SignHead
 from zentra.runtime.evidence.merkle import leaf_hash
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.machine import ENTER, TIMEOUTS
-from zentra.runtime.intents.transaction import Transaction, Transition, advance, timestamp
+from zentra.runtime.intents.transaction import Attempt, Transaction, Transition, advance, timestamp
 from zentra.runtime.intents.vocabulary import SETTLED, Effect, Fact, State, Topic
 from zentra.runtime.ledger.book import AccountRef, Balance, Book
 from zentra.runtime.ledger.conversion import Quote
@@ -369,8 +369,8 @@ class Tick:
             assert isinstance(facts, f.Judged)
             reviewing.opened(self, tx, facts, at)
         elif effect is Effect.OPEN_CASE:
-            kind = "posting_refused" if isinstance(facts, f.Refused) else "provider_contradiction"
-            self.open_case(tx, kind, _described(facts), at)
+            about = tx.attempts[facts.attempt - 1] if isinstance(facts, f.Reported) else None
+            self.open_case(tx, "provider_contradiction" if about else "posting_refused", _described(facts), at, about)
 
     def send(self, partition: int, stage: str, event: Event) -> None:
         """Put an event into the frame of a partition and stage."""
@@ -443,15 +443,15 @@ class Tick:
         elif due_at < tx.timer_due:
             self.timers_soon[tx.id] = Timer("intent", tx.id, "state", partition, tx.tenant, due_at)
 
-    def open_case(self, tx: Transaction, kind: str, detail: dict[str, str], at: Input) -> None:
-        """Open a case of this kind beside a transaction, unless one is open."""
+    def open_case(
+        self, tx: Transaction, kind: str, detail: dict[str, str], at: Input, about: Attempt | None = None
+    ) -> None:
+        """Open a case of this kind beside a transaction, unless one is open; `about` is the attempt in question."""
         if kind in tx.cases_open.values():
             return
-        case = derived_id("case", tx.id, kind, tx.sequence)
-        self.writes.cases_opened.append(
-            CaseRow(case, tx.tenant, tx.id, tx.intent_id, kind, detail, self.now, self.now + CASE_DEADLINE)
-        )
-        noted = f.CaseNoted(case, kind, detail)
+        case, due = derived_id("case", tx.id, kind, tx.sequence), self.now + CASE_DEADLINE
+        self.writes.cases_opened.append(CaseRow(case, tx.tenant, tx.id, tx.intent_id, kind, detail, self.now, due))
+        noted = f.CaseNoted(case, kind, detail, None, *((about.rail, about.number) if about else ()))
         self.move(tx, Fact.CASE_OPENED, noted, at, actor="svc_runtime")
 
     def deny(self, tx: Transaction, action: str, reason: str) -> None:

@@ -40,6 +40,7 @@ _HELP: Final = {
     "reviews_oldest_seconds": "Age of the oldest of them",
     "approvals_open": "Approvals of what is no intent that wait for somebody",
     "cases_open": "Cases that wait for somebody",
+    "cases_overdue": "Those of them whose deadline has passed",
     "parties_screened": "Parties that were held against lists, for the first time or again",
     "parties_screening_changes": "Screening states that changed by that",
     "outbox_lag_seconds": "Age of the oldest frame that nobody has marked as sent",

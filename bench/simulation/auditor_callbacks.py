@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Final
 
-from zentra.bench.simulation.auditor_histories import History, Record
+from zentra.bench.simulation.auditor_histories import ABOUT_RAILS, History, Record
 from zentra.bench.simulation.auditor_words import CONFIRMED, REFUSED, SUBMITTED, Violation
 from zentra.bench.twins.store import StoreTwin
 from zentra.runtime.rails.port import RailOutcome
@@ -15,7 +15,6 @@ __all__ = ["TRUSTED", "AuditedCallbacks"]
 
 TRUSTED: Final = ("direct", "polled", "body_signed")
 """What only a rail itself can have said."""
-_ABOUT_RAILS: Final = ("provider_contradiction", "provider_outcome_unknown", "rail_unknown")
 ASKED_WITHIN_SECONDS: Final = 3_600.0  # the longest pause is ten minutes; clocks are set back now and then
 _Name = tuple[str, str]
 
@@ -54,7 +53,8 @@ class AuditedCallbacks:
     def finish(
         self, store: StoreTwin, histories: Mapping[str, History], claimed: Mapping[_Name, _Name], now: datetime
     ) -> None:
-        """Object to a callback that is forgotten, to two cases about one rail, and to a rail that nobody asks."""
+        """Object to a callback that is forgotten, to two cases about one rail, to two payments without one, and to a
+        rail that nobody asks."""
         self._astray(histories, claimed)
         told = {
             (file.row.detail["rail"], file.row.detail["reference"])
@@ -69,9 +69,12 @@ class AuditedCallbacks:
         for history in histories.values():
             if history.id in self._strange and "provider_contradiction" not in history.opened:
                 raise Violation("I", f"{history.id} has no case of a word that nobody knows, after its end")
-            open_ = [kind for kind in history.cases.values() if kind in _ABOUT_RAILS]
+            open_ = [kind for kind in history.cases.values() if kind in ABOUT_RAILS]
             if len(open_) > 1:
                 raise Violation("I", f"{history.id} has several open cases about its rail: {sorted(open_)}")
+            if history.doubled > history.looked and "provider_contradiction" not in open_:
+                paid = [attempt.reference for attempt in history.attempts if attempt.word == "succeeded"]
+                raise Violation("I", f"{history.id} was paid as {' and as '.join(paid)}, and nobody is told")
             timer = store.rows.timers.get(("intent", history.id, "state"))
             waits = history.state == SUBMITTED and timer is not None
             if waits and timer is not None and (timer.due_at - now).total_seconds() > ASKED_WITHIN_SECONDS:

@@ -65,6 +65,7 @@ class AuditedRails:
 
     def __init__(self) -> None:
         self._asked: defaultdict[str, int] = defaultdict(int)
+        self._proofs: set[tuple[str, int, str]] = set()  # what people have said of an attempt
         self._paid: dict[str, str] = {}  # by intent: the reference that was paid
         self._heard: defaultdict[str, set[Heard]] = defaultdict(set)
         self._unsent: set[str] = set()  # references that a worker has told of that it sent nothing under them
@@ -141,9 +142,15 @@ class AuditedRails:
             if self._paid.get(history.id) == before.reference:
                 raise Violation("N", f"{where} leaves rail {before.rail}, which has paid")
         elif record.event == "provider.callback" and facts["trust"] == "operator":
-            given = commands.get(record.cause)
+            given, proof = commands.get(record.cause), (history.id, facts["attempt"], facts["said"])
+            if record.actor == "svc_routes" and proof in self._proofs:
+                return  # what somebody has said before is done now that another rail has answered
+            self._proofs.add(proof)
             if given is None or given.kind != "resolve_case" or given.principal != record.actor:
                 raise Violation("N", f"{where} is an operator's word that nobody gave")
+            about = history.about.get(msgspec.json.decode(given.body)["case"], len(history.attempts))
+            if facts["attempt"] != about:
+                raise Violation("N", f"{where} is a word on attempt {about}, and taken for one on {facts['attempt']}")
         elif record.event == "provider.callback":
             minor = None if facts["minor"] is None else int(facts["minor"])
             word = Heard(facts["rail"], facts["said"] or facts["status"], minor, facts["currency"], facts["trust"])

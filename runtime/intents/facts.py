@@ -279,12 +279,15 @@ class Escalated(Struct, frozen=True, gc=False, tag_field="kind", tag="escalated"
 
 
 class CaseNoted(Struct, frozen=True, gc=False, tag_field="kind", tag="case"):
-    """A case that was opened or resolved beside the intent."""
+    """A case that was opened or resolved beside the intent; one about a rail names the attempt. One that was opened
+    before cases did is about the latest."""
 
     case: str
     reason: str
     detail: dict[str, str] = {}
     resolution: str | None = None
+    rail: str | UnsetType = UNSET
+    attempt: int | UnsetType = UNSET
 
 
 class Delivered(Struct, frozen=True, gc=False, tag_field="kind", tag="delivery"):

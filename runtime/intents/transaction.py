@@ -137,6 +137,7 @@ class Transaction(Struct, kw_only=True, gc=False):
     deliveries_open: frozenset[str] = frozenset()
     deliveries_told: dict[str, int] = {}
     cases_open: dict[str, str] = {}
+    cases_about: dict[str, int] = {}  # of the open cases that name one: the number of the attempt
     sealed: int = 0
     seals: tuple[tuple[int, bytes], ...] = ()  # of the packet and each addendum: how many records, and their hash
     settled_at: datetime | None = None
@@ -372,9 +373,10 @@ def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
     changed = []
     for attempt in tx.attempts:
         if attempt.number == facts.attempt:
-            # A rail that takes back itself that it had not accepted may have paid: nothing is released after that.
+            # A rail that takes back itself that it had not accepted may have paid: nothing is released after that. The
+            # status is what a person has made of it, where one has.
             said, decides = facts.said or facts.status, facts.trust in DECIDES and facts.ruled != Ruling.CLAIMS
-            broken = attempt.status == "not_accepted" and said == "succeeded" and decides
+            broken = facts.status == "not_accepted" and said == "succeeded" and decides
             status = "contradicted" if broken else facts.status
             events = attempt.event_ids if facts.event_id is None else (*attempt.event_ids, facts.event_id)
             word = word_of(said, facts.minor, facts.currency)
@@ -384,8 +386,8 @@ def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
             else:
                 claims = claims if word in claims else (*claims, word)
                 claimed_at = tx.at if said in ENDS else claimed_at
-            doubted = attempt.doubted
-            if attempt.status == "not_accepted":
+            doubted = attempt.doubted and facts.status != "succeeded"
+            if facts.status == "not_accepted":
                 if said not in _UNPAID:
                     doubted, claimed_at = not broken, tx.at
                 elif decides:
@@ -435,6 +437,10 @@ def _absorb_escalated(tx: Transaction, facts: f.Escalated, topic: str) -> None:
 def _absorb_case(tx: Transaction, facts: f.CaseNoted, topic: str) -> None:
     others = {case: kind for case, kind in tx.cases_open.items() if case != facts.case}
     tx.cases_open = others if facts.resolution is not None else {**others, facts.case: facts.reason}
+    if facts.attempt is not UNSET:
+        tx.cases_about = {**tx.cases_about, facts.case: facts.attempt}
+    elif facts.case in tx.cases_about:
+        tx.cases_about = {case: number for case, number in tx.cases_about.items() if case != facts.case}
 
 
 def told_as(topic: str, facts: f.Delivered) -> str:

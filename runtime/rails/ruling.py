@@ -10,6 +10,8 @@ The invariants kept here:
 - Another rail is tried only where nobody has ever said that this one took the payment: with an outcome, or "pending".
 - A word that is no outcome moves nothing. It is a contradiction where it names another amount, or where it comes after
   the end and is none that we know: the payment may have been returned.
+- An attempt that nobody knows the end of although another one has settled the intent may still end as not paid; that it
+  was paid is a contradiction.
 """
 
 from __future__ import annotations
@@ -35,8 +37,9 @@ class Ruling(StrEnum):
     CLAIMS = "claims"  # recorded, and the rail is asked
     REPEATS = "repeats"  # what is known already
     CONTRADICTS = "contradicts"  # recorded beside what is known; a case
-    NOTES = "notes"  # no outcome: recorded where it is new
+    NOTES = "notes"  # nothing that decides: recorded where it is new
     WAITS = "waits"  # it was not paid: recorded, and done when a rail that was left has answered what is said of it
+    CLEARS = "clears"  # it was not paid, and the money is where another attempt has put it
 
 
 class Said(NamedTuple):
@@ -66,6 +69,7 @@ class Known(NamedTuple):
 KNOWN: Final = frozenset({Ruling.REPEATS, Ruling.CONTRADICTS, Ruling.CLAIMS, Ruling.NOTES, Ruling.WAITS})
 """Rulings that leave the attempt as it was."""
 
+_STARTED: Final = "started"
 _PAID: Final = OutcomeStatus.SUCCEEDED
 _DECLINED: Final = OutcomeStatus.DECLINED
 _REFUSED: Final = OutcomeStatus.NOT_ACCEPTED
@@ -89,6 +93,8 @@ def rule(said: Said, known: Known) -> Ruling:
         return Ruling.CONTRADICTS if said.strange and not known.open else Ruling.NOTES
     if status == known.status or (status in _UNPAID and known.status in _UNPAID):
         return Ruling.REPEATS
+    if not known.open and known.status == _STARTED and status in _UNPAID:
+        return Ruling.CLEARS if said.trust in DECIDES else Ruling.NOTES
     if not known.open:
         return Ruling.CONTRADICTS
     if said.trust not in DECIDES or said.second:

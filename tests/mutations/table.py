@@ -405,9 +405,8 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "polls-once", "a rail without an answer is polled once and never again", "T",
-        (Edit(_ASKING,
-              "reference)\n    tick.rearm(tx, at.partition, tick.now + timedelta(seconds=seconds))\n",
-              "reference)\n"),),
+        (Edit("actors/stages.py", "tick.rearm(tx, at.partition, asking.look_after(tick, at, tx))",
+              "asking.look_after(tick, at, tx)"),),
         (f"{_TIMER_TESTS}test_polls_become_rarer_and_never_sleep_over_the_deadline",),
     ),
     Mutation(
