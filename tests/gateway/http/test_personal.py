@@ -292,6 +292,26 @@ async def test_personal_data_without_a_subject_is_refused_at_every_door(api: Api
         assert "personal_subject_missing" in many.body.decode(), many.body
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["Personal.name", "PERSONAL.name", "personal_name", "personalName", "personal", " personal.name", "personal-id"],
+)
+async def test_a_name_that_only_looks_personal_is_refused_at_every_door(api: Api, name: str) -> None:
+    for metadata in ({name: ADA}, personal("cust-9") | {name: ADA}):
+        body = intent_body(metadata=metadata)
+        alone = await api.post(INTENTS, body)
+        assert [(one["code"], one["pointer"]) for one in alone.json["errors"]] == [
+            ("personal_name_malformed", f"/metadata/{name}")
+        ]
+        many = await api.post(f"{INTENTS}/bulk", [{**body, "idempotency_key": uuid.uuid4().hex}], key=None)
+        assert "personal_name_malformed" in many.body.decode(), many.body
+
+
+@pytest.mark.parametrize("name", ["personality", "personalised", "PERSONALITY", "impersonal.name", "salesperson"])
+async def test_other_words_are_their_own(api: Api, name: str) -> None:
+    assert (await api.post(INTENTS, intent_body(metadata={name: "x"}))).status == 202
+
+
 async def test_the_same_value_of_two_tenants_has_nothing_in_common(writer_pool: Pool) -> None:
     subject = uuid.uuid4().hex
     data = PersonalData(writer_pool, bytes(32))
