@@ -222,6 +222,7 @@ def tell(tick: "Tick", delivery: Delivery, topic: str, result: AttemptResult | N
         status_code=result.status if result else None,
         error=str(result.error) if result and result.error else None if result else "endpoint_deleted",
         body_digest=hashlib.sha256(delivery.body).hexdigest(),
+        signature=dict(result.request_headers).get("webhook-signature", "") if result else "",
     )
     settled = DeliverySettled(delivery.intent, delivery.tenant, topic, facts)
     tick.send(tick.rules.partition_of(delivery.intent), "sync", settled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -50,6 +51,17 @@ async def test_what_waits_for_its_turn_follows_a_change(
         fleet.store.configure(structs.replace(fleet.store.current, endpoints={"acme": (change(SLOW),)}))
         await until(lambda: fleet.events(intent).count("webhook.delivered") == 5)
     assert [(call.url, signed_by(call)) for call in received[1:]] == [(url, {secret})] * 4
+
+
+async def test_the_record_has_the_signature_that_was_sent() -> None:
+    fleet = make_world(endpoints=(endpoint(),))
+    async with running(make_worker(fleet, "w")):
+        intent = fleet.submit(transfer())
+        await until(lambda: "webhook.delivered" in fleet.events(intent))
+    records = [json.loads(one.record) for one in fleet.store.rows.transitions[intent]]
+    told = next(record["facts"] for record in records if record["event"] == "webhook.delivered")
+    (call,) = fleet.endpoints.received
+    assert told["signature"] == call.headers["webhook-signature"]
 
 
 @pytest.mark.parametrize("disabled", [True, False])
