@@ -28,9 +28,9 @@ from zentra.storage.pool import Connection, Pool
 
 __all__ = ["ATTEMPT_COLUMNS", "attempt_row", "find_recoveries", "find_running", "next_page", "write_recoveries"]
 
-# An id has the time of the gateway that made it, its row that of the database. Behind, by more than the first, an intent
-# is found by its timer or its leaf; ahead, by as much as the second, by walking so much further: events are judged by
-# the time of their rows anyway.
+# An id has the time of the gateway that made it, its row that of the database. Behind, by more than the first, an
+# intent is found by its timer or its leaf; ahead, by as much as the second, by walking so much further: events are
+# judged by the time of their rows anyway.
 CLOCKS_APART: Final = timedelta(seconds=1)
 CLOCK_AHEAD_MAX: Final = timedelta(minutes=15)
 ATTEMPT_COLUMNS: Final = (
