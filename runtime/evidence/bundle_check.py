@@ -6,7 +6,7 @@
   missing here. What no anchor covers is said.
 - Whoever signs the manifest vouches for refusals and exports, which no log covers: a key that was retired by the end
   of what the bundle holds does not count.
-- A part is verified by itself, so parts can be shared out. Of a record that was changed that very record is named.
+- The verdict is of all problems, however many are shown.
 - An addendum is held to the leaf that it follows, across parts. Where that leaf lies before the range, its proof under
   the opening checkpoint has to be here: without it nobody can tell whether records between the two are missing, and
   that is incomplete, and said.
@@ -26,24 +26,27 @@ from zentra.runtime.evidence.bundle import (
     MANIFEST_SIGNATURE,
     PROOFS,
     BundleManifest,
-    LeafLine,
     LogProofs,
     numbered,
 )
-from zentra.runtime.evidence.chain import GENESIS
+from zentra.runtime.evidence.bundle_parts import (
+    INCOMPLETE,
+    UNREADABLE,
+    Part,
+    PartJob,
+    Problems,
+    check_part,
+    first_index,
+)
 from zentra.runtime.evidence.envelopes import MANIFEST_TYPE, envelope_flaw, open_envelope
 from zentra.runtime.evidence.heads import TreeHead
 from zentra.runtime.evidence.keyring import KeyRing
 from zentra.runtime.evidence.notes import NoteFlaw, read_note
 from zentra.runtime.evidence.packet import Problem
-from zentra.runtime.evidence.seals import Link, Seal, Sealed, Seals, decode_sealed
+from zentra.runtime.evidence.seals import Seals
 
-__all__ = ["INCOMPLETE", "BundleVerdict", "Part", "PartJob", "check_bundle", "check_part"]
+__all__ = ["BundleVerdict", "check_bundle"]
 
-_UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)  # whatever bytes can do to a decoder
-PROBLEMS_MAX: Final = 100  # kept of one part; the count says how many there are
-INCOMPLETE: Final = frozenset({"not_sealed", "anchor_beyond", "beginning_missing"})
-"""What says that something is missing, and nothing of what is there."""
 _MISSING: Final = INCOMPLETE | {"records_missing", "file_missing", "leaf_missing"}
 
 
@@ -70,140 +73,6 @@ class BundleVerdict(msgspec.Struct, frozen=True, kw_only=True):
     anchored: tuple[int, int] | None = None
     unanchored: tuple[int, int] | None = None
     not_covered: tuple[int, ...] = ()  # sizes of anchors from before the range, which nothing here can be held to
-
-
-class PartJob(msgspec.Struct, frozen=True):
-    """A pair of files to verify: what is known before they are read. `first` is the index of the first leaf."""
-
-    tenant: str
-    number: int
-    first: int
-    filtered: bool
-
-
-class Part(msgspec.Struct, frozen=True):
-    """What a pair of files holds. `hashes` are those of the leaves, one behind the other; `seals` joins parts."""
-
-    hashes: bytes
-    entries: int
-    left_out: int
-    problems: list[Problem]
-    problems_in_all: int
-    seals: Seals
-
-
-class _Record(msgspec.Struct, frozen=True, gc=False, rename={"from_": "from"}):
-    at: str
-    event: str
-    from_: str | None
-    intent: str
-    sequence: int
-    tenant: str
-    to: str
-
-
-_decode_leaf: Final = msgspec.json.Decoder(LeafLine).decode
-_decode_record: Final = msgspec.json.Decoder(_Record).decode
-
-
-class _Problems:
-    """Problems of a part: the first ones, and how many there are."""
-
-    def __init__(self) -> None:
-        self.kept: list[Problem] = []
-        self.count = 0
-
-    def add(self, code: str, where: str, detail: object) -> None:
-        self.count += 1
-        if len(self.kept) < PROBLEMS_MAX:
-            self.kept.append(Problem(code, where, str(detail)))
-
-
-def check_part(job: PartJob, leaves: bytes, entries: bytes) -> Part:
-    """Return what a pair of files holds and what is wrong with it; never raises for what they hold."""
-    problems, hashes, left_out, seals = _Problems(), bytearray(), 0, Seals()
-    lines = entries.split(b"\n")
-    if lines.pop():
-        problems.add("records_malformed", numbered("entries", job.number), "its last line does not end")
-    rows, place, index = leaves.split(b"\n"), 0, job.first
-    if rows.pop():
-        problems.add("leaf_malformed", numbered("leaves", job.number), "its last line does not end")
-    for row in rows:
-        try:
-            line = _decode_leaf(row)
-            sealed = decode_sealed(line.data)
-            link = bytes.fromhex(line.after) if line.after else GENESIS
-        except _UNREADABLE as error:
-            problems.add("leaf_malformed", f"leaf {index}", error)
-            hashes += merkle.leaf_hash(row)
-            index += 1
-            continue
-        if line.index != index:
-            missing = "leaf_missing" if line.index > index else "leaf_repeated"
-            problems.add(missing, f"leaf {index}", f"the next one in the file is leaf {line.index}")
-        hashes += merkle.leaf_hash(line.data.encode())
-        index += 1
-        if sealed.tenant != job.tenant:
-            problems.add("tenant_differs", f"leaf {line.index}", f"it is of {sealed.tenant!r}, not {job.tenant!r}")
-        if (sealed.kind == "addendum") != bool(line.after):
-            problems.add("leaf_differs", f"leaf {line.index}", f"it is of kind {sealed.kind!r}")
-        count = len(line.hashes)
-        after = Seal(sealed.records - count, line.after, not count)
-        seal, link_to = Seal(sealed.records, sealed.chain, not count), Link(line.index, after, sealed.records)
-        if (flaw := seals.add(sealed.intent, seal, link_to)) is not None:
-            problems.add(flaw[0], f"leaf {line.index}", flaw[1])
-        if not count:
-            left_out += 1
-            if not job.filtered:
-                problems.add("records_missing", f"leaf {line.index}", "its records are not here")
-            continue
-        _check_records(problems, line, sealed, link, lines[place : place + count])
-        place += count
-        if line.hashes[-1] != sealed.chain:
-            problems.add("leaf_differs", f"leaf {line.index}", "it does not seal the records that stand here")
-    if place < len(lines):
-        problems.add(
-            "records_unsealed", numbered("entries", job.number), f"{len(lines) - place} lines belong to no leaf"
-        )
-    return Part(bytes(hashes), min(place, len(lines)), left_out, problems.kept, problems.count, seals)
-
-
-def _check_records(problems: _Problems, line: LeafLine, sealed: Sealed, link: bytes, records: list[bytes]) -> None:
-    """Verify the records of one leaf: each follows the one before it."""
-    sequence = sealed.records - len(line.hashes)
-    intent, tenant = sealed.intent, sealed.tenant
-    state: str | None = None
-    at = ""
-    known = sequence == 0
-    if known is bool(line.after):
-        problems.add("sequence_broken", f"leaf {line.index}", f"it has {len(line.hashes)} of {sealed.records} records")
-    if len(records) < len(line.hashes):
-        missing = len(line.hashes) - len(records)
-        problems.add("records_missing", f"leaf {line.index}", f"{missing} of its records are not here")
-    for claimed, data in zip(line.hashes, records, strict=False):
-        sequence += 1
-        link = sha256(link + data).digest()
-        if link.hex() != claimed:
-            where = f"leaf {line.index}, intent {intent} record {sequence}"
-            problems.add("chain_broken", where, "its hash does not follow from its bytes and the record before it")
-            # Going on from the claimed hash names the record that was changed, and not all of those behind it.
-            link = bytes.fromhex(claimed) if len(claimed) == 64 and not claimed.strip("0123456789abcdef") else link
-        try:
-            record = _decode_record(data)
-        except _UNREADABLE as error:
-            problems.add("record_malformed", f"leaf {line.index}, intent {intent} record {sequence}", error)
-            continue
-        if (record.sequence, record.intent, record.tenant) != (sequence, intent, tenant):
-            where = f"leaf {line.index}, intent {intent} record {sequence}"
-            detail = f"it is record {record.sequence} of intent {record.intent} of {record.tenant}"
-            problems.add("sequence_broken", where, detail)
-        if known and record.from_ != state:
-            where = f"leaf {line.index}, intent {intent} record {sequence} ({record.event})"
-            problems.add("state_broken", where, f"it moves from {record.from_!r}, the intent stood at {state!r}")
-        if record.at <= at:
-            where = f"leaf {line.index}, intent {intent} record {sequence} ({record.event})"
-            problems.add("time_broken", where, f"its time {record.at} is not after {at}")
-        state, at, known = record.to, record.at, True
 
 
 def check_bundle(
@@ -237,7 +106,7 @@ class _Bundle:
         self, names: Sequence[str], read: Callable[[str], bytes], ring: KeyRing, anchors: Sequence[TreeHead]
     ) -> None:
         self.names, self.read, self.ring, self.anchors = names, read, ring, anchors
-        self.problems = _Problems()
+        self.problems = Problems()
         self.manifest: BundleManifest | None = None
         self.left_out = 0
         self.key_ids: list[str] = []
@@ -262,7 +131,7 @@ class _Bundle:
         try:
             canonical.decode(data)
             manifest = self.manifest = msgspec.json.decode(data, type=BundleManifest)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             self.problems.add("manifest_malformed", MANIFEST, error)
             return False
         if manifest.format != BUNDLE_FORMAT:
@@ -313,7 +182,7 @@ class _Bundle:
                 rows, lines = self.read(leaves), self.read(entries)
             except KeyError:
                 return
-            job = PartJob(self.manifest.tenant, int(number[:5]), _first_index(rows), self.manifest.types is not None)
+            job = PartJob(self.manifest.tenant, int(number[:5]), first_index(rows), self.manifest.types is not None)
             for one in check_part(job, rows, lines).problems[:3]:
                 self.problems.add(one.code, one.where, one.detail)
 
@@ -363,7 +232,7 @@ class _Bundle:
     def _proofs(self) -> LogProofs:
         try:
             return msgspec.json.decode(self.read(PROOFS), type=LogProofs)
-        except (KeyError, *_UNREADABLE) as error:
+        except (KeyError, *UNREADABLE) as error:
             self.problems.add("proof_invalid", PROOFS, error)
             return LogProofs([])
 
@@ -403,8 +272,7 @@ class _Bundle:
             frontier, _ = frontier.append(hashes)
             entries += part.entries
             self.left_out += part.left_out
-            self.problems.kept += part.problems[: PROBLEMS_MAX - len(self.problems.kept)]
-            self.problems.count += part.problems_in_all
+            self.problems.take(part)
             for code, index, detail in seals.join(part.seals, whole=whole):
                 self.problems.add(code, f"leaf {index}" if index >= 0 else "log", detail)
         for flaw in seals.needless():
@@ -448,7 +316,7 @@ class _Bundle:
                 self.problems.add("time_broken", where, f"it is of {anchor.at}, the closing one of {closing.at}")
 
     def verdict(self, closing: TreeHead | None = None) -> BundleVerdict:
-        codes = {problem.code for problem in self.problems.kept}
+        codes = self.problems.codes
         manifest, first = self.manifest, 0 if self.manifest is None else self.manifest.first
         found: dict[str, Any] = {}
         if manifest is not None:
@@ -465,10 +333,3 @@ class _Bundle:
             not_covered=tuple(self.not_covered),
             head_at=None if closing is None else closing.at, key_ids=tuple(sorted(set(self.key_ids))), **found,
         )  # fmt: skip
-
-
-def _first_index(rows: bytes) -> int:
-    try:
-        return _decode_leaf(rows.partition(b"\n")[0]).index
-    except _UNREADABLE:
-        return 0

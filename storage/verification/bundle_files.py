@@ -16,7 +16,8 @@ from typing import Final
 import msgspec
 
 from zentra.runtime.evidence.bundle import MANIFEST, numbered
-from zentra.runtime.evidence.bundle_check import BundleVerdict, Part, PartJob, check_bundle, check_part
+from zentra.runtime.evidence.bundle_check import BundleVerdict, check_bundle
+from zentra.runtime.evidence.bundle_parts import Part, PartJob, check_part
 from zentra.runtime.evidence.heads import TreeHead
 from zentra.runtime.evidence.keyring import KeyRing
 from zentra.runtime.evidence.packet import Problem
