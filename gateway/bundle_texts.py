@@ -5,9 +5,11 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Final
 
+from zentra.runtime.evidence.bundle import TEXTS
+
 __all__ = ["BUNDLE_TEXTS", "bundle_texts"]
 
-BUNDLE_TEXTS: Final = ("README.txt", "verify.py")
+BUNDLE_TEXTS: Final = TEXTS
 
 _README: Final = """\
 Evidence of Zentra: a range of one tenant's log, with everything that it takes to verify it.

@@ -17,6 +17,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET
 
 from zentra.runtime.evidence import canonical, merkle
 from zentra.runtime.evidence.bundle import (
@@ -26,7 +27,9 @@ from zentra.runtime.evidence.bundle import (
     MANIFEST_SIGNATURE,
     PROOFS,
     BundleManifest,
+    Counts,
     LogProofs,
+    name_flaws,
     numbered,
 )
 from zentra.runtime.evidence.bundle_parts import (
@@ -38,8 +41,10 @@ from zentra.runtime.evidence.bundle_parts import (
     check_part,
     first_index,
 )
-from zentra.runtime.evidence.envelopes import MANIFEST_TYPE, envelope_flaw, open_envelope
+from zentra.runtime.evidence.contradictions import contradictions
+from zentra.runtime.evidence.envelopes import MANIFEST_TYPE, envelope_flaw, envelope_signers, open_envelope
 from zentra.runtime.evidence.heads import TreeHead
+from zentra.runtime.evidence.history import KeyHistory
 from zentra.runtime.evidence.keyring import KeyRing
 from zentra.runtime.evidence.notes import NoteFlaw, read_note
 from zentra.runtime.evidence.packet import Problem
@@ -72,6 +77,7 @@ class BundleVerdict(msgspec.Struct, frozen=True, kw_only=True):
     key_ids: tuple[str, ...] = ()
     anchored: tuple[int, int] | None = None
     unanchored: tuple[int, int] | None = None
+    not_sealed: int | None = None  # intents open when it was made; None: it does not say
     not_covered: tuple[int, ...] = ()  # sizes of anchors from before the range, which nothing here can be held to
 
 
@@ -82,11 +88,13 @@ def check_bundle(
     ring: KeyRing,
     anchors: Sequence[TreeHead] = (),
     digests: Callable[[Sequence[str]], Mapping[str, tuple[int, str]]] | None = None,
+    history: KeyHistory | None = None,
 ) -> BundleVerdict:
     """Return the verdict about a bundle whose files have these `names`, in their order.
 
     `read` returns a file's bytes; `parts` verifies pairs of files, in order, by `check_part`; `digests` returns size
-    and SHA-256 of files, where there is a faster way than one by one. `anchors` are heads that were verified."""
+    and SHA-256 of files, where there is a faster way than one by one. `anchors` are heads that were verified,
+    `history` the keys as somebody was told them."""
     check = _Bundle(names, read, ring, anchors)
     if not check.manifest_holds():
         return check.verdict()
@@ -94,7 +102,11 @@ def check_bundle(
     if check.problems.count:
         return check.verdict()  # whatever else would be said would only be an echo of it
     opening, closing = (check.checkpoint(name) for name in CHECKPOINTS)
+    for flaw in contradictions([one for one in (opening, closing, *anchors) if one is not None]):
+        check.problems.add(*flaw)
     check.vouched(closing)
+    check.lines()
+    check.history(history, closing)
     check.log(opening, closing, parts)
     return check.verdict(closing)
 
@@ -118,6 +130,8 @@ class _Bundle:
         try:
             data = self.read(MANIFEST)
             signatures = open_envelope(self.read(MANIFEST_SIGNATURE))
+            if canonical.encode(signatures) != self.read(MANIFEST_SIGNATURE):
+                raise ValueError("the envelope has other members than those of an envelope, or is spelled otherwise")
             if (signatures.payload, signatures.payload_type) != ("", MANIFEST_TYPE):
                 raise ValueError("the envelope is not one of a manifest that stands beside it")
         except (KeyError, ValueError) as error:
@@ -127,7 +141,7 @@ class _Bundle:
         if flaw is not None:
             self.problems.add(flaw[0], MANIFEST, flaw[1])
             return False
-        self.key_ids.append(signatures.signatures[0].keyid)
+        self.key_ids += envelope_signers(self.ring, MANIFEST_TYPE, data, signatures.signatures)
         try:
             canonical.decode(data)
             manifest = self.manifest = msgspec.json.decode(data, type=BundleManifest)
@@ -150,6 +164,39 @@ class _Bundle:
             detail = f"it covers what was until {max(ends)}, when the key that signed it was retired"
             self.problems.add("key_out_of_time", MANIFEST, detail)
 
+    def lines(self) -> None:
+        """Count every line of every kind, and read those that no leaf covers."""
+        assert self.manifest is not None
+        counts = Counts()
+        for name in self.names:
+            kind = name.partition("/")[0]
+            if kind == "earlier" or not name.endswith(".jsonl"):
+                continue
+            *rows, end = self.read(name).split(b"\n")
+            setattr(counts, kind, getattr(counts, kind) + len(rows))
+            sound = not end and (kind not in ("denials", "exports") or all(map(_is_object, rows)))
+            if not sound:
+                self.problems.add("line_malformed", name, "not every line of it is a line of canonical JSON")
+        if counts != self.manifest.counts:
+            detail = f"the manifest says {_told(self.manifest.counts)}; there are {_told(counts)}"
+            self.problems.add("counts_differ", MANIFEST, detail)
+
+    def history(self, history: KeyHistory | None, closing: TreeHead | None) -> None:
+        """Hold the history of keys that somebody was told to the one that the manifest tells."""
+        assert self.manifest is not None
+        if history is None or self.manifest.keys is UNSET:
+            return
+        told, here = (
+            self.manifest.keys,
+            history.standing(self.manifest.settled_until if closing is None else closing.at),
+        )
+        if told.count > len(history.entries):
+            detail = f"it has {len(history.entries)} keys, the bundle was made when there were {told.count}"
+            self.problems.add("history_short", "history", detail)
+        elif here != (told.count, told.last):
+            detail = f"it is not the history of {told.count} keys that the bundle was made under"
+            self.problems.add("history_differs", "history", detail)
+
     def digests(self, names: Sequence[str]) -> Mapping[str, tuple[int, str]]:
         """Return size and digest of files."""
         found = ((name, self.read(name)) for name in names)
@@ -159,6 +206,8 @@ class _Bundle:
         """Hold every file to the manifest; of one that differs, name the first bad entry."""
         assert self.manifest is not None
         named = {file.name: file for file in self.manifest.files}
+        for flaw in name_flaws(self.names):
+            self.problems.add(*flaw)
         for name in self.names:
             if name not in named and name not in (MANIFEST, MANIFEST_SIGNATURE):
                 self.problems.add("file_unexpected", name, "the manifest does not name it")
@@ -217,12 +266,10 @@ class _Bundle:
                 f"the checkpoints are of {first} and {size} leaves, the manifest says {manifest.first}, {manifest.size}"
             )
             self.problems.add("root_differs", "checkpoints", detail)
-        if opening is not None and closing is not None and opening.at > closing.at:
-            self.problems.add("time_broken", CHECKPOINTS[1], f"{closing.at} is before the opening one, {opening.at}")
         frontier = self._opened(opening, proofs)
         sizes = sorted({one.size for one in self.anchors if first <= one.size <= size})
         roots, entries = self._grown(frontier, parts, sizes)
-        if manifest.counts.entries != entries:
+        if manifest.counts.entries > entries:
             self.problems.add("records_missing", MANIFEST, f"{entries} entries of {manifest.counts.entries} are here")
         if closing is not None and roots[-1] != closing.root:
             detail = f"the leaves come to the root {roots[-1]}, it says {closing.root}"
@@ -311,9 +358,6 @@ class _Bundle:
                     self.anchored_to = anchor.size
             else:
                 self.not_covered.append(anchor.size)
-            later = anchor.size > size
-            if closing is not None and (anchor.at < closing.at if later else anchor.at > closing.at):
-                self.problems.add("time_broken", where, f"it is of {anchor.at}, the closing one of {closing.at}")
 
     def verdict(self, closing: TreeHead | None = None) -> BundleVerdict:
         codes = self.problems.codes
@@ -326,6 +370,7 @@ class _Bundle:
                 "size": manifest.size, "entries": counts.entries, "leaves": counts.leaves, "denials": counts.denials,
                 "exports": counts.exports, "anchored": (first, to) if self.anchored_to and to > first else None,
                 "unanchored": (to, manifest.size) if manifest.size > to else None,
+                "not_sealed": None if manifest.open is UNSET else manifest.open,
             }  # fmt: skip
         return BundleVerdict(
             ok=not codes, integrity=codes <= INCOMPLETE, completeness=not codes & _MISSING,
@@ -333,3 +378,14 @@ class _Bundle:
             not_covered=tuple(self.not_covered),
             head_at=None if closing is None else closing.at, key_ids=tuple(sorted(set(self.key_ids))), **found,
         )  # fmt: skip
+
+
+def _is_object(row: bytes) -> bool:
+    try:
+        return isinstance(canonical.decode(row), dict)
+    except ValueError:
+        return False
+
+
+def _told(counts: Counts) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in msgspec.structs.asdict(counts).items())

@@ -1,7 +1,7 @@
 """A part of a bundle, which is a pair of files, verified by itself; so parts can be shared out.
 
 - Of a record that was changed that very record is named, and not all of those behind it.
-- The first problems are kept, and every code: a long list of one kind hides no other, and whoever judges by codes judges
+- The first problems are kept, and every code: a long list of one kind hides no other, and who judges by codes judges
   by all of them. What says that something was changed is told before what says that something is missing.
 """
 
@@ -21,7 +21,7 @@ __all__ = ["INCOMPLETE", "UNREADABLE", "Part", "PartJob", "Problems", "check_par
 UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 """Whatever bytes can do to a decoder."""
 PROBLEMS_MAX: Final = 100  # kept of one part; the count says how many there are, the codes which
-INCOMPLETE: Final = frozenset({"not_sealed", "anchor_beyond", "beginning_missing"})
+INCOMPLETE: Final = frozenset({"not_sealed", "anchor_beyond", "beginning_missing", "history_short"})
 """What says that something is missing, and nothing of what is there."""
 
 
