@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Struct
 
-from zentra.actors import holding, journaling, ledgering, monitoring, recovering, reviewing, stages, webhooks
+from zentra.actors import holding, journaling, ledgering, monitoring, recovering, resolving, reviewing, webhooks
 from zentra.actors.tick import Input, Tick
 from zentra.runtime.errors import Refusal
 from zentra.runtime.intents import facts as f
@@ -21,7 +21,7 @@ from zentra.runtime.ledger.money import parse_minor
 from zentra.runtime.messages import CommandGiven
 from zentra.runtime.webhooks.delivery import TELL_OF_ENDPOINT, EndpointSwitched
 
-__all__ = ["COMMAND_CODES", "ON_TRANSACTION", "CaseResolution", "Reversal", "command"]
+__all__ = ["COMMAND_CODES", "ON_TRANSACTION", "Reversal", "command"]
 
 
 class Reversal(Struct, frozen=True):
@@ -31,16 +31,6 @@ class Reversal(Struct, frozen=True):
     reason: str = ""
     force: bool = False  # let the payee go below its limit
     approved_by: str = ""  # who has let it; never whoever asks
-
-
-class CaseResolution(Struct, frozen=True):
-    """The body of a case resolution; `intent` is None for a case beside no intent."""
-
-    case: str
-    resolution: str  # succeeded, declined, retry, dismissed
-    reason: str
-    intent: str | None = None
-    kind: str = ""
 
 
 def command(tick: Tick, at: Input, event: CommandGiven) -> None:
@@ -53,7 +43,7 @@ def command(tick: Tick, at: Input, event: CommandGiven) -> None:
     elif event.kind == "recover_deliveries":
         code, detail = recovering.begin(tick, event)
     elif event.kind == "resolve_case":
-        code = _resolve(tick, at, event)
+        code = resolving.resolve(tick, at, event)
     else:
         tx = tick.transaction(event.subject)
         foreign = tx is None or tx.tenant != event.tenant
@@ -108,55 +98,6 @@ def _reverse(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str
     return "done"
 
 
-def _resolve(tick: Tick, at: Input, event: CommandGiven) -> str:
-    body = msgspec.json.decode(event.body, type=CaseResolution)
-    resolution = {"resolution": body.resolution, "reason": body.reason}
-    row = (body.case, event.principal, resolution, tick.now, event.tenant)
-    if body.intent is None:
-        tick.writes.cases_resolved.append(row)
-        return "done"
-    tx = tick.transaction(body.intent)
-    if tx is None or tx.tenant != event.tenant or body.case not in tx.cases_open:
-        return "case_not_open"
-    if body.resolution in ("succeeded", "declined"):
-        if tx.state is not State.SUBMITTED:
-            return "not_awaiting_provider"
-        _report(tick, at, event, tx, body)
-    elif body.resolution == "retry" and tx.state is not State.CONFIRMED and not _owes(tx):
-        return "nothing_to_retry"
-    kind = tx.cases_open[body.case]
-    facts = f.CaseNoted(body.case, kind, {"reason": body.reason}, body.resolution)
-    tick.move(tx, Fact.CASE_RESOLVED, facts, at, actor=event.principal, cause=event.command)
-    if _owes(tx):
-        if body.resolution == "retry":
-            journaling.settle_debt(tick, at, tx)
-    elif body.resolution == "retry" or tx.state in (State.CONFIRMED, State.REFUSED):
-        tick.send(at.partition, "ledger", stages.due(tx))
-    tick.writes.cases_resolved.append(row)
-    return "done"
-
-
-def _owes(tx: Transaction) -> bool:
-    """Return whether a transaction has failed with money posted that was to be given back."""
-    return tx.state is State.FAILED and tx.posted > tx.given_back
-
-
-def _report(tick: Tick, at: Input, event: CommandGiven, tx: Transaction, body: CaseResolution) -> None:
-    """Apply an operator's proof of what became of an attempt, as a fact like any other."""
-    attempt = tx.attempts[-1]
-    fact = Fact.RAIL_CONFIRMED if body.resolution == "succeeded" else Fact.RAIL_DECLINED
-    facts = f.Reported(
-        rail=attempt.rail,
-        attempt=attempt.number,
-        reference=attempt.reference,
-        status=body.resolution,
-        said=body.resolution,
-        trust="operator",
-        reason=body.reason,
-    )
-    tick.move(tx, fact, facts, at, actor=event.principal, cause=event.command)
-
-
 def _tell_of_endpoint(tick: Tick, at: Input, event: CommandGiven, tx: Transaction) -> str:
     """Tell of an endpoint that somebody disabled or enabled: it was done in the commit of the command."""
     body = msgspec.json.decode(event.body, type=EndpointSwitched)
@@ -178,7 +119,7 @@ COMMAND_CODES: Final[Mapping[str, tuple[str, ...]]] = {
         "account_closed", "account_frozen", "currency_mismatch", "insufficient_funds",
     ),
     **reviewing.REVIEW_CODES,
-    "resolve_case": ("case_not_open", "not_awaiting_provider", "nothing_to_retry"),
+    "resolve_case": resolving.RESOLUTION_CODES,
     "replay_delivery": ("delivery_under_way",),
     "recover_deliveries": recovering.RECOVERY_CODES,
     TELL_OF_ENDPOINT: (),

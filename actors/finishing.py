@@ -18,12 +18,12 @@ from zentra.actors.tick import CASE_DEADLINE, Input, Tick, derived_id
 from zentra.runtime.evidence.history import SignHead, in_force
 from zentra.runtime.evidence.merkle import Frontier, leaf_hash
 from zentra.runtime.intents.transaction import timestamp
-from zentra.runtime.messages import Due, LeafDue, encode_frame
+from zentra.runtime.messages import Due, Event, LeafDue, encode_frame
 from zentra.runtime.names import is_tenant
 from zentra.runtime.ports import CaseRow, LogHead, TickPlan, TickWrites
 from zentra.runtime.stream_ports import Outgoing
 
-__all__ = ["finish"]
+__all__ = ["finish", "owner_of"]
 
 _INTENT: Final = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
 
@@ -99,9 +99,7 @@ def _dead_letters(tick: Tick) -> list[tuple[int, str, bytes, Told]]:
         if entry.partition in tick.lost:
             continue
         body = entry.raw if entry.event is None else encode_frame([entry.event])
-        tenant, intent = getattr(entry.event, "tenant", "-"), getattr(entry.event, "intent", None)
-        if not (tenant == "-" or is_tenant(tenant)) or not (intent is None or _INTENT.match(intent)):
-            tenant, intent = "-", None  # whatever is wrong with it must not keep the case out of the store
+        tenant, intent = owner_of(entry.event)
         reason = reason.replace("\x00", "\ufffd")
         case = derived_id("poison", *_sameness(tick, entry, body, intent, reason))
         letter = {"reason": reason, "stage": entry.stage, "cause": entry.cause, "frame": body.hex(), "case": case}
@@ -112,6 +110,15 @@ def _dead_letters(tick: Tick) -> list[tuple[int, str, bytes, Told]]:
             CaseRow(case, tenant, intent, None, "poison_message", detail, tick.now, tick.now + CASE_DEADLINE)
         )
     return letters
+
+
+def owner_of(event: Event | None) -> tuple[str, str | None]:
+    """Return the tenant and the intent of what is set aside, "-" and None where it does not name them well: whatever is
+    wrong with it must not keep its case out of the store."""
+    tenant, intent = getattr(event, "tenant", "-"), getattr(event, "intent", None)
+    if not (tenant == "-" or is_tenant(tenant)) or not (intent is None or _INTENT.match(intent)):
+        return "-", None
+    return tenant, intent
 
 
 def _sameness(tick: Tick, entry: Input, body: bytes, intent: str | None, reason: str) -> tuple[str, ...]:

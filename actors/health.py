@@ -18,6 +18,7 @@ import anyio
 from msgspec import Struct
 from msgspec.structs import replace
 
+from zentra.actors.limits import room_of
 from zentra.runtime.errors import Unavailable
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.ports import RailCounts, Store
@@ -54,8 +55,25 @@ class RailBoard:
         self._proved_at: dict[str, float] = {}
         self._others: dict[str, Counts] = {}
         self._waiting: Counter[str] = Counter()
+        self._submitting: Counter[str] = Counter()  # those of them that are submissions
         self.workers = 1  # that are alive, this one among them
         self.standings: Mapping[str, Standing] = {}
+        self.room: Callable[[RailSettings], int | None] = room_of  # see `limits.RailGate.room`
+        self._trips: Counter[str] = Counter()  # how often the circuit of a rail has opened
+
+    def rooms(self) -> Mapping[str, int]:
+        """Return how many more submissions each rail may be given that has a limit to what waits for it."""
+        rails = self._settings()
+        return {rail: room for rail, settings in rails.items() if (room := self.room(settings)) is not None}
+
+    def trips(self, rail: str) -> int:
+        """Return a number that is another one once the circuit of a rail has opened."""
+        return self._trips[rail]
+
+    def tripped(self, rail: str, trips: int) -> bool:
+        """Return whether the circuit of a rail is open, or has been so since its `trips` were read: what was to be sent
+        before is not sent any more."""
+        return self._trips[rail] != trips or self.circuit(rail) is CircuitState.OPEN
 
     def heard(self, outcome: RailOutcome, how: str, seconds: float, now: float) -> None:
         """Count what a call to a rail has come to; `how` it was called is "submit" or "poll".
@@ -78,12 +96,16 @@ class RailBoard:
             self._move(rail, circuit.hear(failed or slow, settings.probes_max, now), now)
             self._show(now)
 
-    def waits(self, rail: str, more: int, now: float) -> None:
-        """Count calls of a rail that wait for their turn; fewer where `more` is below 0."""
+    def waits(self, rail: str, how: str, more: int, now: float) -> None:
+        """Count calls of a rail that wait for their turn; fewer where `more` is below 0. Polls fill no rail: they leave
+        a share of its turns to submissions, and most come when payments are not paid."""
         self._waiting[rail] += more
+        if how != "submit":
+            return
+        self._submitting[rail] += more
         settings = self._settings().get(rail)
         if settings is not None and settings.waiting_max:
-            full = self._waiting[rail] >= settings.waiting_max
+            full = self._submitting[rail] >= settings.waiting_max
             if full != (rail in self.standings):
                 self._show(now)
 
@@ -135,6 +157,8 @@ class RailBoard:
 
     def _move(self, rail: str, circuit: Circuit, now: float) -> None:
         if circuit.state is not CircuitState.CLOSED:
+            if circuit.state is CircuitState.OPEN and self.circuit(rail) is not CircuitState.OPEN:
+                self._trips[rail] += 1
             self._circuits[rail] = circuit
             return
         logger.warning("the circuit of a rail closes", extra={"rail": rail})
@@ -148,6 +172,7 @@ class RailBoard:
         if not trips(counts, settings):
             return False
         self._circuits[settings.name] = Circuit().move(Shift.TRIPPED, now)
+        self._trips[settings.name] += 1
         told = {"rail": settings.name, "calls": counts.calls, "bad": counts.bad}
         logger.warning("the circuit of a rail opens", extra=told)
         return True
@@ -178,7 +203,7 @@ class RailBoard:
             if circuit is not None:
                 probes = circuit.probes_left(settings.probes_max)
                 standings[rail] = Standing(circuit.state, self._counts(settings, now), probes, "circuit_open")
-            elif 0 < settings.waiting_max <= self._waiting[rail]:
+            elif 0 < settings.waiting_max <= self._submitting[rail]:
                 counts = self._counts(settings, now)
                 standings[rail] = Standing(CircuitState.CLOSED, counts, 0, "no_capacity")
         self.standings = standings

@@ -121,7 +121,15 @@ def post(tick: Tick, at: Input, tx: Transaction) -> None:
 
 
 def release(
-    tick: Tick, at: Input, tx: Transaction, fact: Fact, reason: str, *, actor: str, cause: str | None = None
+    tick: Tick,
+    at: Input,
+    tx: Transaction,
+    fact: Fact,
+    reason: str,
+    *,
+    actor: str,
+    cause: str | None = None,
+    unchosen: f.Unchosen | UnsetType = UNSET,
 ) -> None:
     """End the hold of a transaction without moving money, as part of `fact`."""
     _, settlement, source = _rail_path(tick, tx)
@@ -133,7 +141,7 @@ def release(
     if isinstance(done, Objection):
         raise AssertionError(f"a hold in state {tx.state} cannot be released: {done.code}")
     entries = tuple(posting.entry() for posting in done)
-    tick.move(tx, fact, f.Booked(entries, reason), at, actor=actor, cause=cause)
+    tick.move(tx, fact, f.Booked(entries, reason, unchosen=unchosen), at, actor=actor, cause=cause)
 
 
 def _refuse(tick: Tick, at: Input, tx: Transaction, objection: Objection) -> None:

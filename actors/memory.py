@@ -159,12 +159,14 @@ class Memory:
         if len(self.names) > NAMES_MAX:
             self.names.clear()
 
-    def awaits(self, reference: str) -> bool:
-        """Return whether an attempt is known to be the latest of its transaction, and to wait for its rail. One that is
-        not remembered any more may have ended."""
+    def awaits(self, reference: str) -> bool | None:
+        """Return whether an attempt is the latest of its transaction, and waits for its rail; None where nothing is
+        remembered of it: it may have ended."""
         named = parse_reference(reference)
         tx = self.transactions.get(named[0]) if named else None
-        return tx is not None and named is not None and tx.state is State.SUBMITTED and named[1] == len(tx.attempts)
+        if tx is None or named is None:
+            return None
+        return tx.state is State.SUBMITTED and named[1] == len(tx.attempts)
 
     def keep_deliveries(self, deliveries: Iterable[Delivery]) -> None:
         """Replace deliveries by what a committed tick made of them. One that has ended, or waits for a time, is read

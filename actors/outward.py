@@ -19,9 +19,11 @@ where `permitted` says, at the last moment, that its partition is still held. Wh
 successor's, which polls before it does anything; a late first submission would reach a rail that was given up. So a
 worker that gives a partition up in good order looks first whether anything `waits_in` it.
 
-Nor is a submission begun for an attempt that has ended meanwhile, or one that has waited for `limits.wait_max`. Of a
-first one it is known that nothing was sent, and that is reported: it was not accepted. For that to be true, nothing
-else is asked of a rail under a reference whose first submission waits here; later, a poll has it reported again."""
+Nor is a submission begun for an attempt that has ended meanwhile, or whose transaction is not remembered any more, or
+one that has waited for `limits.wait_max`, or whose rail's circuit has opened since. Of a first one whose attempt is not
+known to have ended, it is known that nothing was sent, and that is reported (`UNSENT`): it was not accepted. For that
+to be true, nothing else is asked of a rail under a reference whose first submission waits here; later, a poll has it
+reported again."""
 
 import hashlib
 import logging
@@ -35,10 +37,10 @@ import anyio.abc
 
 from zentra.actors.framing import frames_of
 from zentra.actors.health import RailBoard
-from zentra.actors.limits import RailGate, wait_max
+from zentra.actors.limits import How, RailGate, wait_max
 from zentra.actors.tick import Poll
 from zentra.runtime.instruments import Instruments
-from zentra.runtime.messages import AttemptReported, Event, RailReported
+from zentra.runtime.messages import UNSENT, AttemptReported, Event, RailReported
 from zentra.runtime.partitions import lane_key
 from zentra.runtime.rails.port import OutcomeStatus, Rail, RailOutcome, Submission, Trust
 from zentra.runtime.rails.routing import parse_reference
@@ -61,8 +63,9 @@ AGAIN_SECONDS: Final = 0.25  # between two tries of what a stream that is away d
 NEVER_BEGUN_MAX: Final = 4 * BACKLOG_MAX  # references that are remembered to be unknown to their rails
 UNSENT_MAX: Final = 4096  # frames of reports that wait for the stream; past it they are lost as with their process
 
-Permitted = Callable[[int, str], Awaitable[bool]]
-"""Whether an effect of a partition may begin; of a submission the reference is named, of others none is ("")."""
+Permitted = Callable[[int, str], Awaitable[bool | None]]
+"""Whether an effect of a partition may begin; of a submission the reference is named, of others none is (""). None:
+the partition is held, and nothing is remembered of what the reference names."""
 Lane = tuple[str, str]
 Asking = Callable[[Rail], Awaitable[RailOutcome]]
 
@@ -90,6 +93,7 @@ class Outward:
     ) -> None:
         self.board = board or RailBoard(dict)
         self._gate = RailGate(lambda: self.board.workers, self._wait_for)
+        self.board.room = self._gate.room
         self._rail_of, self._transport = rail_of, transport
         self._publisher, self._instruments = publisher, instruments
         self._partition_of, self._command_subject = partition_of, command_subject
@@ -101,7 +105,7 @@ class Outward:
         self._waiting: Counter[int] = Counter()  # effects by partition that were not yet allowed to begin
         self._begun = anyio.Event()
         self._firsts: set[str] = set()  # references whose first submission has not begun yet
-        self._never_begun: dict[str, Permitted] = {}  # those whose first submission never will
+        self._never_begun: dict[str, tuple[Permitted, int]] = {}  # those whose first never will, with its epoch
         self._asking = self._calling = 0  # effects on rails, and webhook calls, that wait or are under way
         self._open = 0  # calls that are under way
         self._called: Counter[Lane] = Counter()  # calls under way by endpoint
@@ -231,8 +235,8 @@ class Outward:
             del self._turns[next(iter(self._turns))]  # the one that has had no turn for longest
         await anyio.sleep(at - now)
 
-    def _wait_for(self, rail: str, more: int) -> None:
-        self.board.waits(rail, more, anyio.current_time())
+    def _wait_for(self, rail: str, how: How, more: int) -> None:
+        self.board.waits(rail, how, more, anyio.current_time())
 
     def _wait_in(self, reference: str) -> int:
         """Count an effect as waiting in the partition of its reference, and return that."""
@@ -252,13 +256,16 @@ class Outward:
             self._firsts.add(reference)
         return True
 
-    async def _begins(self, place: int, permitted: Permitted, reference: str = "") -> bool:
+    async def _begins(self, place: int, permitted: Permitted, reference: str = "") -> bool | None:
         """Return whether an effect may begin; it waits no more, either way."""
         try:
             return await permitted(place, reference)
         finally:
-            self._waiting[place] -= 1
-            self._begun.set()
+            self._waits_no_more(place)
+
+    def _waits_no_more(self, place: int) -> None:
+        self._waiting[place] -= 1
+        self._begun.set()
 
     def _is_inline(self, rail: str) -> bool:
         adapter = self._rail_of(rail)
@@ -271,7 +278,9 @@ class Outward:
                 rail = self._rail_of(submission.rail)
                 begins = await self._begins(place, permitted, submission.reference)
                 self._firsts.discard(submission.reference)
-                if begins and rail is not None:
+                if begins is None and submission.first:
+                    self._never_begins(submission, permitted)
+                elif begins and rail is not None:
                     asked = partial(_submitted, submission)
                     self._report_rail(await self._answer(rail, submission.reference, "submit", asked), "submit")
         finally:
@@ -281,45 +290,57 @@ class Outward:
         reference = submission.reference
         try:
             asked = partial(_submitted, submission)
-            late = await self._ask((submission.rail, reference), place, permitted, "submit", asked)
-            if late and submission.first:
-                self._never_begun[reference] = permitted
-                if len(self._never_begun) > NEVER_BEGUN_MAX:
-                    del self._never_begun[next(iter(self._never_begun))]
-                self._report_unsent(submission.rail, reference)
+            named = (submission.rail, reference)
+            unsent = await self._ask(named, place, permitted, "submit", asked, submission.tenant)
+            if unsent and submission.first:
+                self._never_begins(submission, permitted)
         finally:
             self._firsts.discard(reference)
 
+    def _never_begins(self, submission: Submission, permitted: Permitted) -> None:
+        """Report a first submission that was not sent, and remember that: the report may be lost."""
+        self._never_begun[submission.reference] = permitted, submission.epoch
+        if len(self._never_begun) > NEVER_BEGUN_MAX:
+            del self._never_begun[next(iter(self._never_begun))]
+        self._report_unsent(submission.rail, submission.reference, submission.epoch)
+
     async def _poll(self, poll: Poll, place: int, permitted: Permitted) -> None:
         first = self._never_begun.get(poll.reference)
-        if first is not None:
-            if await first(place, poll.reference):  # the report of it may have been lost
-                self._asking -= 1
-                self._waiting[place] -= 1
-                self._begun.set()
-                self._report_unsent(poll.rail, poll.reference)
-                return
-            self._never_begun.pop(poll.reference, None)
+        if first is not None and await self._reported_again(poll, *first, place):
+            self._asking -= 1
+            self._waits_no_more(place)
+            return
         named = (poll.rail, poll.reference)
         await self._ask(named, place, permitted, "poll", lambda rail: rail.poll(poll.reference, poll.cause))
 
-    async def _ask(self, named: tuple[str, str], place: int, permitted: Permitted, how: str, ask: Asking) -> bool:
-        """Ask a rail about a reference when it has a place free, and report what it says; return whether it was
-        permitted, but too late for that."""
+    async def _reported_again(self, poll: Poll, first: Permitted, epoch: int, place: int) -> bool:
+        """Answer a poll of what was not sent, of which the report may have been lost; return whether that holds."""
+        if await first(place, poll.reference) is False:
+            self._never_begun.pop(poll.reference, None)
+            return False
+        self._report_unsent(poll.rail, poll.reference, epoch)
+        return True
+
+    async def _ask(
+        self, named: tuple[str, str], place: int, permitted: Permitted, how: How, ask: Asking, tenant: str = ""
+    ) -> bool:
+        """Ask a rail about a reference when it has a place free, and report what it says; return whether nothing was
+        sent although the attempt may wait for it: it was too late for that, or nobody remembers."""
         name, reference = named
         submits = how == "submit"
         try:
             rail = self._rail_of(name)
             if rail is None:
                 logger.error("no adapter for a rail", extra={"rail": name})
-                self._waiting[place] -= 1
+                self._waits_no_more(place)
                 return False
-            until = anyio.current_time() + wait_max(rail.settings)
-            async with self._gate.turn(rail.settings, until) as given:
-                if not await self._begins(place, permitted, reference if submits else ""):
-                    return False
+            until, trips = anyio.current_time() + wait_max(rail.settings), self.board.trips(name)
+            async with self._gate.turn(rail.settings, until, how, tenant) as given:
+                begins = await self._begins(place, permitted, reference if submits else "")
+                if not begins:
+                    return begins is None
                 started = anyio.current_time()
-                if not given or started > until:
+                if not given or started > until or (submits and self.board.tripped(name, trips)):
                     return True
                 if submits:
                     self._firsts.discard(reference)
@@ -371,10 +392,11 @@ class Outward:
         finally:
             self._call_ended(lane)
 
-    def _report_unsent(self, rail: str, reference: str) -> None:
+    def _report_unsent(self, rail: str, reference: str, epoch: int) -> None:
         """Report that nothing was sent under a reference; it says nothing of the rail's health."""
         self._instruments.count("rail_calls", {"rail": rail, "outcome": "not_sent"})
-        self._report_outcome(RailOutcome(rail, reference, OutcomeStatus.NOT_ACCEPTED, reason="not_sent"), "submit")
+        outcome = RailOutcome(rail, reference, OutcomeStatus.NOT_ACCEPTED, reason="not_sent")
+        self._report_outcome(outcome, f"{UNSENT}/{epoch}")
 
     def _report_rail(self, outcome: RailOutcome, how: str, seconds: float = 0.0) -> None:
         self.board.heard(outcome, how, seconds, anyio.current_time())

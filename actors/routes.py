@@ -2,8 +2,8 @@
 
 An intent whose corridor has rails, but none that can be asked now (circuits are open, rails are in maintenance or
 full), waits: a record says so once, and it looks again every AGAIN_SECONDS. After the corridor's time it gives up, and
-since nothing was sent the hold is released. A rail that did not accept is left only for one that can be asked at once;
-where there is none, the record of its refusal says what was known of the others.
+since nothing was sent the hold is released. A rail that did not accept is left only for one that can be asked at once.
+Where no rail is left, the record of the refusal or of the release says what was known of each.
 
 Every decision keeps what it was made by, so it can be made again from its record."""
 
@@ -21,7 +21,7 @@ from zentra.runtime.intents.vocabulary import Fact, State
 from zentra.runtime.messages import Due
 from zentra.runtime.rails import routing
 
-__all__ = ["AGAIN_SECONDS", "route", "try_next_rail"]
+__all__ = ["AGAIN_SECONDS", "looks_again_at", "route", "try_next_rail", "word_against"]
 
 AGAIN_SECONDS: Final = 2.0
 _NOTHING: Final[Mapping[str, str]] = {}
@@ -34,7 +34,7 @@ def route(tick: Tick, at: Input, event: Due) -> None:
         return
     corridor = routing.find_corridor(tick.configuration.corridors.get(tx.tenant, ()), tx.command)
     if corridor is None:
-        _give_up(tick, at, tx, "no_corridor")
+        ledgering.release(tick, at, tx, Fact.UNROUTABLE, "no_corridor", actor="svc_routes")
         return
     choice = _chosen(tick, tx, corridor)
     if choice.rail is not None:
@@ -44,20 +44,37 @@ def route(tick: Tick, at: Input, event: Due) -> None:
     if choice.reason == routing.NO_RAIL_NOW and max(tick.now, tx.at) < until:
         _wait(tick, at, tx, corridor, choice, until)
     else:
-        _give_up(tick, at, tx, choice.reason)
+        unchosen = _unchosen(tick, tx, corridor, choice)
+        ledgering.release(tick, at, tx, Fact.UNROUTABLE, choice.reason, actor="svc_routes", unchosen=unchosen)
 
 
-def try_next_rail(tick: Tick, at: Input, tx: Transaction) -> f.Unchosen | None:
-    """Start an attempt on the next rail after one that did not accept; where none can be asked now, return why."""
+def try_next_rail(tick: Tick, at: Input, tx: Transaction, told: f.Reported, cause: str) -> f.Unchosen | None:
+    """Start an attempt on the next rail after one that did not accept, and record before it what that one has `told`;
+    where none can be asked now, return why."""
     corridor = routing.find_corridor(tick.configuration.corridors.get(tx.tenant, ()), tx.command)
     if corridor is None:
         return f.Unchosen("", "no_corridor", {one.rail: one.status for one in tx.attempts})
     choice = _chosen(tick, tx, corridor)
     if choice.rail is not None:
+        tick.move(tx, Fact.RAIL_NOTED, told, at, actor="svc_routes", cause=cause)
         _start(tick, at, tx, corridor, choice, Fact.FAILED_OVER)
         return None
+    return _unchosen(tick, tx, corridor, choice)
+
+
+def _unchosen(tick: Tick, tx: Transaction, corridor: routing.Corridor, choice: routing.Choice) -> f.Unchosen:
     weighed = _weighed(tick, tx, corridor, choice)
     return f.Unchosen(corridor.name, choice.reason, choice.considered, corridor.version or UNSET, weighed)
+
+
+def looks_again_at(tick: Tick, tx: Transaction, reason: str) -> datetime | None:
+    """Return when a rail is looked for again for what no attempt has sent, `reason` being why none is asked now; None
+    where that is of no use, or has lasted as long as it may."""
+    corridor = routing.find_corridor(tick.configuration.corridors.get(tx.tenant, ()), tx.command)
+    if corridor is None or reason != routing.NO_RAIL_NOW:
+        return None
+    until = (tx.routing_at or tx.at) + timedelta(seconds=corridor.wait_seconds)
+    return None if max(tick.now, tx.at) >= until else min(until, tick.now + timedelta(seconds=AGAIN_SECONDS))
 
 
 def _chosen(tick: Tick, tx: Transaction, corridor: routing.Corridor) -> routing.Choice:
@@ -70,17 +87,21 @@ def _chosen(tick: Tick, tx: Transaction, corridor: routing.Corridor) -> routing.
 
 def _blocked(tick: Tick, corridor: routing.Corridor) -> Mapping[str, str]:
     """Return the rails of a corridor that are not asked now, each with the reason."""
-    if not tick.standings and not tick.configuration.operations:
+    if not tick.standings and not tick.configuration.operations and not tick.rooms:
         return _NOTHING
-    blocked = {}
-    for rail in corridor.rails:
-        word = tick.resting(rail)
-        standing = tick.standings.get(rail)
-        if not word and standing is not None and tick.probes[rail] >= standing.probes:
-            word = standing.blocked
-        if word:
-            blocked[rail] = word
-    return blocked
+    return {rail: word for rail in corridor.rails if (word := word_against(tick, rail))}
+
+
+def word_against(tick: Tick, rail: str) -> str:
+    """Return why nothing more is submitted to a rail now, one of `routing.NOT_NOW`; "" where something may be. What
+    this tick submits counts."""
+    word = tick.resting(rail)
+    if word:
+        return word
+    standing, room = tick.standings.get(rail), tick.rooms.get(rail)
+    if standing is not None and tick.chosen[rail] >= standing.probes:
+        return standing.blocked
+    return "no_capacity" if room is not None and tick.chosen[rail] >= room else ""
 
 
 def _start(
@@ -88,8 +109,6 @@ def _start(
 ) -> None:
     rail = choice.rail
     assert rail is not None
-    if rail in tick.standings:
-        tick.probes[rail] += 1
     number = len(tx.attempts) + 1
     facts = f.Routed(
         corridor=corridor.name,
@@ -101,6 +120,7 @@ def _start(
         reason=choice.reason,
         version=corridor.version or UNSET,
         weighed=_weighed(tick, tx, corridor, choice) if corridor.version or tick.standings else UNSET,
+        unsent=True if tx.attempts and tx.attempts[-1].unsent else UNSET,
     )
     tick.move(tx, fact, facts, at, actor="svc_routes")
     tx.resubmitted = False
@@ -118,10 +138,6 @@ def _wait(
         return
     tx.retry_at = min(until, tick.now + timedelta(seconds=AGAIN_SECONDS))
     tick.rearm(tx, at.partition, tx.retry_at)
-
-
-def _give_up(tick: Tick, at: Input, tx: Transaction, reason: str) -> None:
-    ledgering.release(tick, at, tx, Fact.UNROUTABLE, reason, actor="svc_routes")
 
 
 def _weighed(tick: Tick, tx: Transaction, corridor: routing.Corridor, choice: routing.Choice) -> tuple[f.Weighed, ...]:

@@ -160,16 +160,20 @@ def close(tick: Tick, at: Input, tx: Transaction) -> None:
     """Write the closing record of what stands so far and hand its leaf to the tenant's log."""
     if tx.sealed == tx.sequence:
         return
-    kind: LeafKind = "addendum" if tx.sealed else "packet"
     fact = Fact.AMENDED if tx.sealed else Fact.SEALED
     facts = f.Closed(tx.sequence, tx.hash.hex(), len(tx.deliveries_open))
     tick.move(tx, fact, facts, at, actor="svc_evidence")
-    _hand_over(tick, tx, kind, tx.sequence, tx.hash)
+    _hand_over(tick, tx)
 
 
-def _hand_over(tick: Tick, tx: Transaction, kind: LeafKind, records: int, link: bytes) -> None:
-    leaf = leaf_data(tenant=tx.tenant, intent=tx.id, kind=kind, chain=link, records=records)
-    tick.send(tick.place_of(log_key(tx.tenant)), "log", LeafDue(tx.tenant, tx.id, leaf))
+def _hand_over(tick: Tick, tx: Transaction) -> None:
+    """Hand every leaf of a transaction to the log, which takes none twice: the frame of an earlier one may have been
+    lost, and whoever verifies the log reads them in their order."""
+    place = tick.place_of(log_key(tx.tenant))
+    for number, (records, link) in enumerate(tx.seals):
+        kind: LeafKind = "addendum" if number else "packet"
+        leaf = leaf_data(tenant=tx.tenant, intent=tx.id, kind=kind, chain=link, records=records)
+        tick.send(place, "log", LeafDue(tx.tenant, tx.id, leaf, again=number < len(tx.seals) - 1))
 
 
 def log(tick: Tick, at: Input, event: LeafDue) -> None:
@@ -186,10 +190,12 @@ def fire(tick: Tick, at: Input, event: TimerFired) -> None:
     tick.clear_timer("intent", event.key, event.name)
     if tx is None:
         return
+    if event.name == asking.BESIDE:
+        asking.ask_beside(tick, at, tx)
+        return
     if event.name == "seal":
         if tx.state in SETTLED:
-            for number, (records, link) in enumerate(tx.seals):  # those that waited; the log takes none twice
-                _hand_over(tick, tx, "addendum" if number else "packet", records, link)
+            _hand_over(tick, tx)  # what waited
             close(tick, at, tx)
         return
     tx.timer_due = None
@@ -206,7 +212,7 @@ def fire(tick: Tick, at: Input, event: TimerFired) -> None:
             again = min(max((tick.now - tx.at).total_seconds(), timeout.seconds), ASKED_AGAIN_SECONDS_MAX)
             tick.rearm(tx, at.partition, tick.now + timedelta(seconds=again))
     elif tx.state is State.SUBMITTED:
-        asking.look_after(tick, at, tx)
+        tick.rearm(tx, at.partition, asking.look_after(tick, at, tx))
     elif tx.state is State.HELD:
         holding.run_out(tick, at, tx)
     elif tx.state is State.REVIEW:

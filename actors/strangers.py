@@ -21,7 +21,7 @@ from typing import Final
 from zentra.actors.memory import Missing, MissingGround
 from zentra.actors.tick import CASE_DEADLINE, Input, Tick, derived_id
 from zentra.runtime.intents.transaction import Attempt, Transaction
-from zentra.runtime.messages import RailReported, TimerFired
+from zentra.runtime.messages import RailReported, TimerFired, callback_cause
 from zentra.runtime.ports import STRANGERS_MORE, STRANGERS_OPEN_MAX, WAITING_MAX, CaseRow, WaitingCallback
 from zentra.runtime.rails.port import RailOutcome
 from zentra.runtime.rails.routing import parse_reference
@@ -66,7 +66,7 @@ def astray(tick: Tick, at: Input, tx: Transaction, attempt: Attempt, outcome: Ra
         "rail": outcome.rail, "reference": outcome.reference, "attempt": str(attempt.number), "sent_to": attempt.rail,
         "status": str(outcome.status), "trust": outcome.trust, "event_id": fresh[0][1],
     }  # fmt: skip
-    tick.open_case(tx, ASTRAY, detail, at)
+    tick.open_case(tx, ASTRAY, detail, at, attempt)
 
 
 def _leads_to(tick: Tick, tx: Transaction, rail: str) -> bool:
@@ -93,7 +93,7 @@ def fire(tick: Tick, at: Input, event: TimerFired, apply: Callable[[Tick, Input,
     if _attempt_known(tick, place[1]):
         before = len(tick.writes.callbacks_claimed)
         for one in waiting:
-            apply(tick, at, RailReported(one.outcome, one.outcome.event_id or event.name))
+            apply(tick, at, RailReported(one.outcome, callback_cause(one.outcome.event_id or event.name)))
         if len(waiting) >= WAITING_MAX and len(tick.writes.callbacks_claimed) > before:  # there may be more of them
             tick.timer(KIND, event.key, event.name, at.partition, "-", tick.now)
         return
@@ -101,7 +101,7 @@ def fire(tick: Tick, at: Input, event: TimerFired, apply: Callable[[Tick, Input,
     waited = max((tick.now - waiting[0].at).total_seconds(), 0.0)
     if waited >= lasts:
         last = waiting[-1].outcome
-        cause = last.event_id or event.name
+        cause = callback_cause(last.event_id or event.name)
         _open_case(tick, *place, last.status, cause if len(waiting) < WAITING_MAX else f"{cause}/{tick.day}")
         return
     pause = min(max(waited, FIRST_LOOK_SECONDS), LOOK_SECONDS_MAX, lasts - waited)

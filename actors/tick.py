@@ -25,7 +25,7 @@ from zentra.runtime.evidence.history import SignHead
 from zentra.runtime.evidence.merkle import leaf_hash
 from zentra.runtime.intents import facts as f
 from zentra.runtime.intents.machine import ENTER, TIMEOUTS
-from zentra.runtime.intents.transaction import Transaction, Transition, advance, timestamp
+from zentra.runtime.intents.transaction import Attempt, Transaction, Transition, advance, timestamp
 from zentra.runtime.intents.vocabulary import SETTLED, Effect, Fact, State, Topic
 from zentra.runtime.ledger.book import AccountRef, Balance, Book
 from zentra.runtime.ledger.conversion import Quote
@@ -124,8 +124,8 @@ class Tick:
     def __init__(self, memory: Memory, rules: Rules, batch: Batch, ground: Ground) -> None:
         self.memory, self.rules, self.batch = memory, rules, batch
         self.configuration = memory.configuration
-        self.standings = memory.rails.standings  # one picture of the rails for the whole tick
-        self.probes: Counter[str] = Counter()  # submissions of this tick to rails that do not stand well
+        self.standings, self.rooms = memory.rails.standings, memory.rails.rooms()  # one picture for the whole tick
+        self.chosen: Counter[str] = Counter()  # submissions of this tick by rail
         self.now, self.lost = ground.now, ground.lost
         self.day = ground.now.date().isoformat()
         self._deadlines: dict[float, str] = {}  # the times that rails are given, by their seconds
@@ -274,11 +274,11 @@ class Tick:
         return known is not None and known.begun
 
     def is_logged(self, leaf: LeafDue) -> bool:
-        """Return whether a leaf is in its log; the store refuses a second one, and only then is it asked."""
+        """Return whether a leaf is in its log. The store refuses a second; it is asked then, or if one comes again."""
         if leaf.data in self._met:
             return True
         self._met.add(leaf.data)
-        if self.batch.trust_openings:
+        if self.batch.trust_openings and not leaf.again:
             return False
         link = (leaf.intent, leaf_hash(leaf.data))
         if link not in self.batch.asked:
@@ -369,8 +369,8 @@ class Tick:
             assert isinstance(facts, f.Judged)
             reviewing.opened(self, tx, facts, at)
         elif effect is Effect.OPEN_CASE:
-            kind = "posting_refused" if isinstance(facts, f.Refused) else "provider_contradiction"
-            self.open_case(tx, kind, _described(facts), at)
+            about = tx.attempts[facts.attempt - 1] if isinstance(facts, f.Reported) else None
+            self.open_case(tx, "provider_contradiction" if about else "posting_refused", _described(facts), at, about)
 
     def send(self, partition: int, stage: str, event: Event) -> None:
         """Put an event into the frame of a partition and stage."""
@@ -379,13 +379,13 @@ class Tick:
     def submit(self, tx: Transaction, partition: int, *, first: bool) -> None:
         """Ask for the latest attempt to be sent to its rail, once it is committed as started."""
         attempt, command = tx.attempts[-1], tx.command
-        settings = self.configuration.rails[attempt.rail]
-        if not self.resting(attempt.rail):  # else it is not asked a second time; polls go on
-            self.submissions.append(Submission(
-                tx.tenant, attempt.rail, attempt.reference, command.amount, command.currency, command.destination,
-                command.metadata.get("sandbox_scenario"), tx.trace, tx.tracestate, tx.sequence, first,
-            ))  # fmt: skip
-        self.rearm(tx, partition, self.now + timedelta(seconds=settings.poll_after_seconds))
+        self.chosen[attempt.rail] += 1
+        self.submissions.append(Submission(
+            tx.tenant, attempt.rail, attempt.reference, command.amount, command.currency, command.destination,
+            command.metadata.get("sandbox_scenario"), tx.trace, tx.tracestate, tx.sequence, first,
+            self.batch.epochs.get(partition, 0),
+        ))  # fmt: skip
+        self.rearm(tx, partition, self.now + timedelta(0, self.configuration.rails[attempt.rail].poll_after_seconds))
 
     def resting(self, rail: str) -> str:
         """Return why nothing new may be sent to a rail now, draining or maintenance; "" where it may."""
@@ -443,15 +443,15 @@ class Tick:
         elif due_at < tx.timer_due:
             self.timers_soon[tx.id] = Timer("intent", tx.id, "state", partition, tx.tenant, due_at)
 
-    def open_case(self, tx: Transaction, kind: str, detail: dict[str, str], at: Input) -> None:
-        """Open a case of this kind beside a transaction, unless one is open."""
+    def open_case(
+        self, tx: Transaction, kind: str, detail: dict[str, str], at: Input, about: Attempt | None = None
+    ) -> None:
+        """Open a case of this kind beside a transaction, unless one is open; `about` is the attempt in question."""
         if kind in tx.cases_open.values():
             return
-        case = derived_id("case", tx.id, kind, tx.sequence)
-        self.writes.cases_opened.append(
-            CaseRow(case, tx.tenant, tx.id, tx.intent_id, kind, detail, self.now, self.now + CASE_DEADLINE)
-        )
-        noted = f.CaseNoted(case, kind, detail)
+        case, due = derived_id("case", tx.id, kind, tx.sequence), self.now + CASE_DEADLINE
+        self.writes.cases_opened.append(CaseRow(case, tx.tenant, tx.id, tx.intent_id, kind, detail, self.now, due))
+        noted = f.CaseNoted(case, kind, detail, None, *((about.rail, about.number) if about else ()))
         self.move(tx, Fact.CASE_OPENED, noted, at, actor="svc_runtime")
 
     def deny(self, tx: Transaction, action: str, reason: str) -> None:

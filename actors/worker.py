@@ -391,9 +391,9 @@ class Worker(Owner):
         """Perform and publish what a commit made true."""
         epochs = tick.batch.epochs
 
-        async def permitted(partition: int, reference: str) -> bool:
+        async def permitted(partition: int, reference: str) -> bool | None:
             held = await self._holds(partition, epochs.get(partition))
-            return held and (not reference or self.engine.memory.awaits(reference))
+            return self.engine.memory.awaits(reference) if held and reference else held
 
         self.outward.perform(tick.submissions, tick.polls, tick.calls, permitted)
         await self.relay.publish([message for _, message in tick.writes.outbox])

@@ -220,6 +220,7 @@ class Case(Struct, frozen=True, kw_only=True):
     operator: str | None = None
     resolution: Any = None
     resolved_at: datetime | None = None
+    overdue: bool = False
 
 
 class Approval(Struct, frozen=True, kw_only=True):

@@ -16,13 +16,13 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from zentra.actors.commands import CaseResolution
+from zentra.actors.finishing import owner_of
+from zentra.actors.resolving import CaseResolution
 from zentra.actors.tick import derived_id
 from zentra.gateway.production import assert_production, nats_tls
 from zentra.gateway.settings import Settings
 from zentra.runtime.errors import Refusal
 from zentra.runtime.messages import Event, decode_frame
-from zentra.runtime.names import is_tenant
 from zentra.runtime.subjects import DEAD
 from zentra.storage.intake.commands import Command
 from zentra.storage.intake.dead_letters import Retrial, register_retrials
@@ -117,8 +117,9 @@ class DeadLetters:
             event = _event(letter)
             rows.append(
                 Shown(
-                    letter.sequence, letter.at, where.status, letter.stage or NOBODY, letter.partition, _tenant(event),
-                    type(event).__name__ if event is not None else NOBODY, letter.reason, letter.cause,
+                    letter.sequence, letter.at, where.status, letter.stage or NOBODY, letter.partition,
+                    owner_of(event)[0], type(event).__name__ if event is not None else NOBODY, letter.reason,
+                    letter.cause,
                     _names(letter)[1], where.by, where.at,
                 )
             )  # fmt: skip
@@ -157,14 +158,9 @@ def _event(letter: DeadLetter) -> Event | None:
     return events[0] if events else None
 
 
-def _tenant(event: Event | None) -> str:
-    tenant = getattr(event, "tenant", NOBODY)
-    return tenant if is_tenant(tenant) else NOBODY
-
-
 def _retrial(letter: DeadLetter, by: str, reason: str) -> Retrial:
     command, case = _names(letter)
-    tenant = _tenant(_event(letter))
+    tenant, _ = owner_of(_event(letter))  # whose case it is
     body = CaseResolution(case, "retry", reason, None, "poison_message")
     given = Command(
         id=command, kind="resolve_case", subject=case, principal=by, role="operator", body=msgspec.json.encode(body),

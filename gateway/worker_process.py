@@ -85,6 +85,7 @@ def open_ways_out(
     connections_max: int = CONNECTIONS_MAX,
     secrets: RailSecrets,
     spans: "Spans | None" = None,
+    instruments: Instruments = SILENCE,
 ) -> tuple[RailBook, WebhookSender]:
     """Return the rails and the webhook sender, each with a policy and at most `connections_max` connections of its own:
     whatever endpoints do, no rail has to wait for a connection. What was opened is closed with `opened`."""
@@ -97,7 +98,7 @@ def open_ways_out(
     ]
     for pool in pools:
         opened.push_async_callback(pool.aclose)
-    book = RailBook(rails, pools[0], spans, opened=secrets.opened)
+    book = RailBook(rails, pools[0], spans, opened=secrets.opened, instruments=instruments)
     opened.push_async_callback(book.aclose)
     return book, WebhookSender(pools[1], spans=spans)
 
@@ -153,7 +154,9 @@ async def _build(
     memory = Memory(await store.configuration(), rules.partition_of)
     policy, webhooks = AddressPolicy(allow_private=settings.private_addresses), webhook_policy_of(settings)
     secrets, rails_now = RailSecrets(settings.secret_bytes()), lambda: memory.configuration.rails
-    rails, sender = open_ways_out(policy, webhooks, rails_now, opened, secrets=secrets, spans=spans)
+    rails, sender = open_ways_out(
+        policy, webhooks, rails_now, opened, secrets=secrets, spans=spans, instruments=instruments
+    )
     outward = Outward(rails.adapter, sender, publisher, rules.partition_of, command_subject, instruments, memory.rails)
     relay = Relay(store, publisher, lambda: tuple(worker.leases), instruments)
     limits = WorkerSettings(

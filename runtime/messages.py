@@ -15,6 +15,7 @@ from zentra.runtime.webhooks.standard import AttemptResult
 
 __all__ = [
     "STAGES",
+    "UNSENT",
     "AttemptReported",
     "CommandGiven",
     "DeliveryDue",
@@ -27,6 +28,7 @@ __all__ = [
     "Opening",
     "RailReported",
     "TimerFired",
+    "callback_cause",
     "decode_frame",
     "decode_load",
     "encode_frame",
@@ -34,6 +36,11 @@ __all__ = [
 ]
 
 STAGES: Final = ("policy", "ledger", "route", "callback", "command", "webhook", "sync", "evidence", "log")
+
+
+UNSENT: Final = "unsent"
+"""What the cause of a report begins with where the worker itself says that a first submission was not sent; the epoch
+of its partition follows: as long as that is in force nobody else can have submitted it either."""
 
 
 class Opening(Struct, frozen=True, gc=False, array_like=True):
@@ -57,6 +64,11 @@ class RailReported(Struct, frozen=True, gc=False, array_like=True, tag="rail"):
 
     outcome: RailOutcome
     cause: str
+
+
+def callback_cause(event_id: str) -> str:
+    """Return what a callback is called as the cause of records: partners choose their ids, and none is ours."""
+    return f"callback/{event_id}"
 
 
 class CommandGiven(Struct, frozen=True, gc=False, array_like=True, tag="command"):
@@ -103,11 +115,13 @@ class DeliverySettled(Struct, frozen=True, gc=False, array_like=True, tag="settl
 
 
 class LeafDue(Struct, frozen=True, gc=False, array_like=True, tag="leaf"):
-    """A packet was sealed: its leaf belongs into the tenant's log."""
+    """A packet was sealed: its leaf belongs into the tenant's log. One that is handed over `again` is there already,
+    unless the frame that brought it was lost."""
 
     tenant: str
     intent: str
     data: bytes
+    again: bool = False
 
 
 class TimerFired(Struct, frozen=True, gc=False, array_like=True, tag="timer"):

@@ -31,6 +31,7 @@ class InstallationCase(Struct, frozen=True):
     operator: str | None
     resolution: dict[str, Any] | None
     resolved_at: datetime | None
+    overdue: bool = False  # open, and its deadline has passed
 
 
 async def list_cases(
@@ -60,12 +61,12 @@ async def resolve_cases(pool: Pool, ids: tuple[str, ...], *, by: str, reason: st
 def _case(row: Any) -> InstallationCase:
     resolution = None if row[7] is None else msgspec.json.decode(row[7])
     detail = msgspec.json.decode(row[5])
-    return InstallationCase(row[0], row[1], row[2], row[3], row[4], detail, row[6], resolution, row[8])
+    return InstallationCase(row[0], row[1], row[2], row[3], row[4], detail, row[6], resolution, row[8], row[9])
 
 
 _LIST: Final = """
 select id, kind, status, opened_at, deadline, detail::text, case when status = 'resolved' then operator end,
-    resolution::text, resolved_at
+    resolution::text, resolved_at, status = 'open' and deadline < clock_timestamp()
 from cases
 where tenant = '-' and (not $2 or status = 'open') and ($3::text is null or kind = $3)
 order by opened_at, id limit $1

@@ -395,7 +395,8 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 _CASE: Final = """
 insert into cases (id, tenant, intent, intent_id, kind, status, detail, opened_at, deadline, operator)
 values ($1, $2, null, null, $3, 'open', $4, now(), now() + interval '1 day',
-    (select id from principals p where tenant = $2 and role = 'operator' and id <> $5 and not exists (
+    (select id from principals p where tenant = $2 and role = 'operator' and disabled_at is null
+        and id <> $5 and not exists (
         select from party_changes c where c.tenant = $2 and c.party_id = $6 and c.what = 'amended' and c.actor = p.id
     ) order by id limit 1))
 """

@@ -74,7 +74,7 @@ MEANINGS: Final[Mapping[Topic, str]] = {
     Topic.LEDGER_REVERSAL:        "posted money was given back, in part or in full",
     Topic.PROVIDER_ROUTED:        "a corridor and a rail were chosen, and the payment is being sent",
     Topic.PROVIDER_FAILOVER:      "a rail surely did not take the payment; the next one is tried",
-    Topic.PROVIDER_CALLBACK:      "a rail told an outcome, for the first time or again",
+    Topic.PROVIDER_CALLBACK:      "a rail took the payment, or told its outcome, for the first time or again",
     Topic.PROVIDER_AWAITED:       "no rail can be asked now; the intent waits for one",
     Topic.RECONCILIATION_MATCHED: "the rail's statement agrees",
     Topic.CASE_OPENED:            "something needs a person; a case is open",

@@ -100,6 +100,7 @@ class Auditor:
     def committed(self, worker: str, plan: TickPlan, writes: TickWrites, ground: Ground) -> None:
         """Follow a commit that has happened."""
         self._fenced(worker, plan, ground)
+        self.rails.now = ground.now
         held = {fence.partition for fence in plan.fences} - ground.lost
         self.messages.consumed(plan.consumed, held, self._store.rows.outbox)
         self.ledger.read(ground.balances)

@@ -30,7 +30,7 @@ from zentra.bench.simulation.auditor_words import (
     is_move,
 )
 
-__all__ = ["Attempt", "FeeLine", "History", "Named", "Record", "gives_back", "known_of", "settles"]
+__all__ = ["ABOUT_RAILS", "Attempt", "FeeLine", "History", "Named", "Record", "gives_back", "known_of", "settles"]
 
 Leg = tuple[str, str, str, int, int]  # kind, debit, credit, pending, posted
 FeeLine = tuple[str, str, int, str, str, str]  # rule, who pays, minor, when charged, on failure, on reversal
@@ -63,12 +63,17 @@ class Record(Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "
 
 
 class Attempt(Struct):
-    """One submission as the records tell of it; `said` are the final words of the rail itself that were recorded."""
+    """One submission as the records tell of it; `said` are the final words of the rail itself that were recorded, a
+    person's with proof among them, and `word` is the last of them."""
 
     rail: str
     reference: str
     said: set[str] = msgspec.field(default_factory=set)
     callbacks: set[str] = msgspec.field(default_factory=set)
+    word: str = ""
+    unsent: bool = False  # nothing was sent: its rail may be asked as if it never had been
+    deadline: datetime | None = None
+    words: set[str] = msgspec.field(default_factory=set)  # all that was recorded of it, whoever said so
 
 
 _decode = msgspec.json.Decoder(Record).decode
@@ -123,6 +128,8 @@ class History:
         self.grounds: dict[str, tuple[str, str]] = {}  # of each waiver, when it was given
         self.cases: dict[str, str] = {}
         self.opened: list[str] = []  # kinds of all the cases there ever were
+        self.about: dict[str, int] = {}  # every case about a rail -> the attempt that it names
+        self.doubled = self.looked = 0  # the record since which two rails have paid; the last that a person dismissed
         self.by_operator = False
         self.given_up = False  # once it was counted, and is no longer
         self.seals: list[int] = []
@@ -369,7 +376,10 @@ class History:
             number = len(self.attempts) + 1
             if (facts["attempt"], facts["reference"]) != (number, f"{self.id}{number:02d}"):
                 raise Violation("O", f"{where} starts attempt {facts['attempt']} as {facts['reference']}")
-            self.attempts.append(Attempt(facts["rail"], facts["reference"]))
+            if facts.get("unsent"):
+                self.attempts[-1].unsent = True
+            deadline = datetime.fromisoformat(facts["deadline"])
+            self.attempts.append(Attempt(facts["rail"], facts["reference"], deadline=deadline))
             return
         if record.event == "provider.awaited":
             return
@@ -381,12 +391,20 @@ class History:
             raise Violation("I", f"{where} records callback {facts['event_id']} once more")
         attempt.callbacks |= {facts["event_id"]} - {None}
         self.by_operator |= facts["trust"] == "operator"
-        if facts["trust"] in ("direct", "polled", "body_signed", "operator"):
+        attempt.words.add(said)
+        if said in ENDS and facts["trust"] in DECIDING:
             attempt.said.add(said)
+            attempt.word = said
+            twice = sum(other.word == "succeeded" for other in self.attempts) > 1
+            self.doubled = (self.doubled or record.sequence) if twice else 0
         if self.state == self.before:
             return
-        if facts["attempt"] != len(self.attempts):
+        if facts["attempt"] != len(self.attempts) and facts["trust"] != "operator":
             raise Violation("N", f"{where} is settled by an attempt that it has left")
+        for number, other in enumerate(self.attempts, 1):
+            unknown = not other.word and number == len(self.attempts)
+            if self.state == REFUSED and other is not attempt and (unknown or other.word == "succeeded"):
+                raise Violation("N", f"{where} gives back what {other.reference} may have paid")
         if said != "succeeded" if self.state == CONFIRMED else said not in ("declined", "not_accepted"):
             raise Violation("N", f"{where} becomes {self.state} because the rail said {said}")
         differs = facts["minor"] not in (None, str(self.amount)) or facts["currency"] not in (None, self.currency)
@@ -400,8 +418,22 @@ class History:
                 raise Violation("I", f"{where} opens a second case of kind {kind}")
             self.cases[case] = kind
             self.opened.append(kind)
+            if kind in ABOUT_RAILS or "attempt" in record.facts:
+                self._names_attempt(record, case, where)
         elif self.cases.pop(case, None) is None:
             raise Violation("I", f"{where} resolves a case that is not open")
+        elif kind == "provider_contradiction" and record.facts["resolution"] == "dismissed":
+            self.looked = record.sequence
+
+    def _names_attempt(self, record: Record, case: str, where: str) -> None:
+        """Object to a case about a rail that does not say which attempt it is about, or one that said nothing."""
+        number, rail = record.facts.get("attempt", 0), record.facts.get("rail")
+        attempt = self.attempts[number - 1] if 0 < number <= len(self.attempts) else None
+        if attempt is None or attempt.rail != rail:
+            raise Violation("I", f"{where} is about attempt {number} over {rail}, which there is not")
+        if record.facts["reason"] == "provider_contradiction" and not (attempt.said or attempt.callbacks):
+            raise Violation("I", f"{where} is about {attempt.reference}, of which nobody has said anything")
+        self.about[case] = number
 
     def _evidence(self, record: Record, where: str) -> None:
         self.seals.append(record.sequence)
@@ -416,6 +448,9 @@ _ABSORBERS: Final = {
     "hold": History._hold,
     "evidence": History._evidence,
 }
+DECIDING: Final = ("direct", "polled", "body_signed", "operator")
+ENDS: Final = ("succeeded", "declined", "not_accepted")
+ABOUT_RAILS: Final = ("provider_contradiction", "provider_outcome_unknown", "rail_unknown")
 WAYS: Final = ("reversal", "forced_reversal")
 
 

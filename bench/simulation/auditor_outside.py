@@ -5,6 +5,7 @@ plays the rail. Neither is what the runtime believes."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -23,8 +24,9 @@ from zentra.runtime.messages import AttemptReported, CommandGiven, Due, Event, R
 from zentra.runtime.rails.port import RailOutcome, RailSettings, Submission
 from zentra.runtime.stream_ports import Outgoing
 
-__all__ = ["AuditedMessages", "AuditedRails", "Given"]
+__all__ = ["LATE_MAX", "AuditedMessages", "AuditedRails", "Given"]
 
+LATE_MAX: Final = timedelta(seconds=65)  # between a commit and its call: no gate of a worker is played here
 _FINAL: Final = ("succeeded", "declined", "not_accepted")
 
 
@@ -40,7 +42,7 @@ class Given(Struct, frozen=True):
 
 
 class Heard(Struct, frozen=True):
-    """One final word about a reference, of a rail or in its name."""
+    """One word about a reference, of a rail or in its name."""
 
     rail: str
     status: str
@@ -63,8 +65,12 @@ class AuditedRails:
 
     def __init__(self) -> None:
         self._asked: defaultdict[str, int] = defaultdict(int)
+        self._proofs: set[tuple[str, int, str]] = set()  # what people have said of an attempt
         self._paid: dict[str, str] = {}  # by intent: the reference that was paid
         self._heard: defaultdict[str, set[Heard]] = defaultdict(set)
+        self._unsent: set[str] = set()  # references that a worker has told of that it sent nothing under them
+        self._before: dict[str, frozenset[Heard]] = {}  # what had been heard when a reference was asked for again
+        self.now: datetime | None = None  # of the last commit: it is later by now
 
     def asked(self, submission: Submission, history: History | None, settings: RailSettings | None) -> None:
         """Follow a call to a rail: it needs an attempt that was committed as started."""
@@ -84,6 +90,17 @@ class AuditedRails:
         self._asked[reference] += 1
         if self._asked[reference] > 1 and settings is not None and not settings.idempotent_references:
             raise Violation("O", f"{where} once more, and each time is a payment of its own")
+        if self._asked[reference] > 1:
+            self._before.setdefault(reference, frozenset(self._heard[reference]))
+            self._again(history, number, where)
+
+    def _again(self, history: History, number: int, where: str) -> None:
+        """Object to a submission that is repeated when a person may have decided about it."""
+        deadline = history.attempts[number - 1].deadline
+        if "provider_outcome_unknown" in history.cases.values():
+            raise Violation("N", f"{where} once more beside the case that asks a person about it")
+        if self.now is not None and deadline is not None and self.now > deadline + LATE_MAX:
+            raise Violation("N", f"{where} once more, {self.now - deadline} after its deadline")
 
     def paid(self, rail: str, reference: str, minor: int, history: History | None) -> None:
         """Follow the money outside: at most one payment for an intent, and only one that was asked for."""
@@ -98,7 +115,9 @@ class AuditedRails:
 
     def said(self, outcome: RailOutcome) -> None:
         """Follow a report on its way to a worker."""
-        if outcome.status in _FINAL:
+        if (outcome.status, outcome.reason, outcome.event_id) == ("not_accepted", "not_sent", None):
+            self._unsent.add(outcome.reference)
+        if outcome.status in (*_FINAL, "pending", "unknown") or outcome.event_id is not None:
             word = Heard(outcome.rail, str(outcome.status), outcome.minor, outcome.currency, outcome.trust)
             self._heard[outcome.reference].add(word)
 
@@ -110,12 +129,28 @@ class AuditedRails:
             words = self._words(before.rail, before.reference)
             if not any(heard.status == "not_accepted" and not heard.claim for heard in words):
                 raise Violation("N", f"{where} leaves rail {before.rail}, whose outcome is unknown")
+            if before.unsent and (before.reference not in self._unsent or self._asked[before.reference]):
+                raise Violation("N", f"{where} says that nothing was sent to rail {before.rail}, and it was asked")
+            if "pending" in before.words:
+                raise Violation("N", f"{where} leaves rail {before.rail}, which had taken the payment")
+            second = self._before.get(before.reference)
+            if second is not None and not any(
+                heard.status == "not_accepted" and (heard.trust == "polled" or (heard in second and not heard.claim))
+                for heard in words
+            ):
+                raise Violation("N", f"{where} leaves rail {before.rail}, whose refusal may be of a second submission")
             if self._paid.get(history.id) == before.reference:
                 raise Violation("N", f"{where} leaves rail {before.rail}, which has paid")
         elif record.event == "provider.callback" and facts["trust"] == "operator":
-            given = commands.get(record.cause)
+            given, proof = commands.get(record.cause), (history.id, facts["attempt"], facts["said"])
+            if record.actor == "svc_routes" and proof in self._proofs:
+                return  # what somebody has said before is done now that another rail has answered
+            self._proofs.add(proof)
             if given is None or given.kind != "resolve_case" or given.principal != record.actor:
                 raise Violation("N", f"{where} is an operator's word that nobody gave")
+            about = history.about.get(msgspec.json.decode(given.body)["case"], len(history.attempts))
+            if facts["attempt"] != about:
+                raise Violation("N", f"{where} is a word on attempt {about}, and taken for one on {facts['attempt']}")
         elif record.event == "provider.callback":
             minor = None if facts["minor"] is None else int(facts["minor"])
             word = Heard(facts["rail"], facts["said"] or facts["status"], minor, facts["currency"], facts["trust"])
@@ -135,17 +170,20 @@ class AuditedRails:
             words = {
                 word.status
                 for word in heard
-                if not word.claim and (word.status == "not_accepted" or not word.differs(history))
+                if word.status in _FINAL
+                and not word.claim
+                and (word.status == "not_accepted" or not word.differs(history))
             }
             words |= attempt.said
-            differs = any(word.differs(history) for word in heard if word.status != "not_accepted")
+            tells = [word for word in heard if word.status not in ("not_accepted", "not_found")]
+            differs = any(word.differs(history) for word in tells)
             left = number < len(history.attempts)
             ways = {word == "succeeded" for word in words}  # declined or not accepted: it was not paid
             # a "not accepted" that may answer a second submission says nothing of the first, and is not recorded
             counts = {word == "succeeded" for word in words if word != "not_accepted" or word in attempt.said}
             contradicted |= differs or len(counts) > 1 or (left and True in counts)
             named |= {f"{number}/{word}" for word in words if not left or word == "succeeded"}
-            claimed = {word.status for word in heard if word.claim}
+            claimed = {word.status for word in heard if word.claim and word.status in _FINAL}
             claims |= bool(claimed)
             if words and not history.by_operator:  # what was claimed is measured by what the rail has said
                 contradicted |= not {word == "succeeded" for word in claimed} <= ways

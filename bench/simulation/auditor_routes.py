@@ -48,9 +48,8 @@ class AuditedRoutes:
         weighed = {row["rail"]: row for row in facts.get("weighed", ())}
         if corridor.version and list(weighed) != [route.rail for route in corridor.routes]:
             raise Violation("R", f"{where} does not say what it weighed: {sorted(weighed)}")
-        tried = [attempt.rail for attempt in history.attempts]
-        if record.event != "provider.awaited":
-            tried.pop()
+        before = history.attempts if record.event == "provider.awaited" else history.attempts[:-1]
+        tried = [attempt.rail for attempt in before if not attempt.unsent]
         words = facts["considered"]
         if words.keys() != {*tried, *(route.rail for route in _routes(corridor))}:
             raise Violation("R", f"{where} has words for {sorted(words)}, {tried} were tried before")
@@ -115,11 +114,16 @@ class AuditedRoutes:
             return
         if corridor is None:
             raise Violation("R", f"{where} finds no rail of no corridor")
-        due = {self._word(route, (), configuration, history.command, now) for route in _routes(corridor)}
+        words = {route.rail: self._word(route, (), configuration, history.command, now) for route in _routes(corridor)}
+        due = set(words.values())
         if reason == "no_rail_now" and history.moment < _since(history) + timedelta(seconds=corridor.wait_seconds):
             raise Violation("T", f"{where} gives up before its time")
         if reason == "no_rail_left" and due & {"free", "draining", "maintenance"}:
             raise Violation("R", f"{where} gives up, and its rails are {sorted(due)}")
+        told = record.facts.get("unchosen", {}).get("considered", {})
+        for rail, word in words.items():
+            if told.get(rail) != word and not (word == "free" and told.get(rail) in _BY_HEALTH):
+                raise Violation("R", f"{where} says {told.get(rail)} of rail {rail}, which is {word}")
 
 
 def _resting(operation: RailOperation | None, now: datetime) -> str:

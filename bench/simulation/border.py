@@ -28,9 +28,9 @@ from zentra.runtime.intents.facts import Judged
 from zentra.runtime.intents.terms import Counterparty, Deposit, FeeTerms, HoldTerms
 from zentra.runtime.intents.transaction import Record, register
 from zentra.runtime.intents.vocabulary import COMPOSED, IntentKind
-from zentra.runtime.messages import CommandGiven, Event, RailReported, encode_frame
+from zentra.runtime.messages import CommandGiven, Event, RailReported, callback_cause, encode_frame
 from zentra.runtime.partitions import callback_key, lane_key
-from zentra.runtime.ports import Timer
+from zentra.runtime.ports import CaseRow, Timer
 from zentra.runtime.rails.port import CallbackRejected
 from zentra.runtime.rails.routing import find_corridor, parse_reference
 from zentra.runtime.reviews import known_digest, request_hash
@@ -357,17 +357,21 @@ class Border:
         if not files:
             return None
         row = self._random.choice(files).row
-        resolution = self._random.choice(("retry", "dismissed", self._proof(row.intent)))
+        resolution = self._random.choice(("retry", "dismissed", self._proof(row)))
         body = {"case": row.id, "resolution": resolution, "reason": "seen", "intent": row.intent, "kind": row.kind}
         return row.tenant, "resolve_case", row.id, row.intent, body
 
-    def _proof(self, intent: str | None) -> str:
-        """Return what an operator learns at the partner about the latest attempt of an intent."""
+    def _proof(self, row: CaseRow) -> str:
+        """Return what an operator learns at the partner about the attempt that a case is about. A partner that was left
+        as it had not accepted, and says that it has paid, may have a statement of that, or take it back."""
         simulation = self._simulation
-        found = [t for t in simulation.store.rows.transitions.get(intent or "", ()) if t.event in ROUTED]
+        found = [t for t in simulation.store.rows.transitions.get(row.intent or "", ()) if t.event in ROUTED]
         if not found:
             return "dismissed"
-        facts = msgspec.json.decode(found[-1].record)["facts"]
+        number = int(row.detail.get("attempt", len(found)))
+        if number < len(found):
+            return self._random.choice(("succeeded", "declined"))
+        facts = msgspec.json.decode(found[number - 1].record)["facts"]
         return simulation.rails[facts["rail"]].truth(facts["reference"]) or "dismissed"
 
     def _replay(self) -> Any:
@@ -414,7 +418,7 @@ class Border:
         assert outcome.event_id is not None
         simulation.store.take_callback(outcome)
         simulation.auditor.heard(outcome)
-        self.emit(simulation.partition_of(key), "callback", RailReported(outcome, outcome.event_id))
+        self.emit(simulation.partition_of(key), "callback", RailReported(outcome, callback_cause(outcome.event_id)))
         return True
 
     def emit_bytes(self, partition: int, stage: str, body: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from zentra.actors.asking import BESIDE
 from zentra.bench.twins.store_rows import Rows
 from zentra.runtime.intents.vocabulary import State
 from zentra.runtime.webhooks.delivery import OPEN
@@ -29,8 +30,10 @@ def waits_for_people(rows: Rows, calmed: Mapping[str, datetime]) -> set[str]:
             continue
         state = rows.transitions[key][-1].state
         asked = name != "state" or calmed.get(key) != timer.due_at
-        if state is State.REVIEW or (
-            key in cases and (state is State.CONFIRMED or (asked and state is State.SUBMITTED))
+        if (
+            state is State.REVIEW
+            or (name == BESIDE and key in cases)
+            or (key in cases and (state is State.CONFIRMED or (asked and state is State.SUBMITTED)))
         ):
             people.add(key)
     return people

@@ -100,7 +100,9 @@ class SimulatedOutward(Outward):
         permitted: Permitted = _always,
     ) -> None:
         """See Outward.perform."""
-        effects: list[Effect] = [*submissions, *polls, *calls]
+        may_wait = [submission for submission in submissions if self._may_wait(submission)]
+        asked = [poll for poll in polls if poll.reference not in self._firsts]
+        effects: list[Effect] = [*may_wait, *asked, *calls]
         self.effects += [(effect, permitted) for effect in effects]
 
     async def carry_out(self, effect: Effect, permitted: Permitted) -> None:
@@ -114,7 +116,15 @@ class SimulatedOutward(Outward):
                     self.heard_of_endpoint(tenant, endpoint, result)
             return
         asks = isinstance(effect, Submission)
-        if not await permitted(self._place(effect), effect.reference if asks else ""):
+        begins = await permitted(self._place(effect), effect.reference if asks else "")
+        if isinstance(effect, Submission) and effect.first:
+            self._firsts.discard(effect.reference)
+            if begins is None:
+                self._never_begins(effect, permitted)
+        first = None if asks else self._never_begun.get(effect.reference)
+        if isinstance(effect, Poll) and begins and first is not None:
+            begins = not await self._reported_again(effect, *first, self._place(effect))
+        if not begins:
             return
         rail = simulation.rails[effect.rail]
         outcome = rail.submit(effect) if isinstance(effect, Submission) else rail.poll(effect.reference)

@@ -285,7 +285,7 @@ class Fleet:
             return
         named = parse_reference(outcome.reference)
         key = named[0] if named else callback_key(outcome.rail, outcome.reference)
-        reported = m.RailReported(outcome, cause or outcome.event_id or f"report/{self._next()}")
+        reported = m.RailReported(outcome, cause or m.callback_cause(outcome.event_id or f"{self._next()}"))
         self.emit(self.partition_of(key), "callback", [reported])
 
     def emit(self, partition: int, stage: str, events: list[m.Event]) -> None:

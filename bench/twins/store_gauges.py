@@ -28,4 +28,5 @@ def gauges(rows: Rows, refs: Iterable[AccountRef], now: datetime) -> dict[str, f
         "outbox_lag_seconds": max(unsent, default=0.0),
         **reviews_told(rows, now),
         "cases_open": float(sum(case.status == "open" for case in rows.cases.values())),
+        "cases_overdue": float(sum(case.status == "open" and case.row.deadline < now for case in rows.cases.values())),
     }

@@ -325,7 +325,7 @@ def _apply_desk(rows: Rows, writes: TickWrites) -> None:
         rows.cases.setdefault(case.id, CaseFile(case))
     for key, operator, resolution, _, tenant in writes.cases_resolved:
         file = rows.cases.get(key)
-        if file is not None and file.status == "open" and file.row.tenant in (tenant, "-"):
+        if file is not None and file.status == "open" and file.row.tenant == tenant:
             file.status, file.operator, file.resolution = "resolved", operator, resolution
     for outcome in writes.command_outcomes:
         rows.command_outcomes.setdefault(outcome[0], outcome[1:])

@@ -46,6 +46,7 @@ def list_cases(
         return
     for row in rows:
         detail = row["detail"]
+        row["status"] = "overdue" if row["overdue"] else row["status"]
         row |= {name: detail.get(name, "-") for name in ("rail", "reference")}
         row["said"] = detail.get("status") or " ".join(detail.get("reason", "-").split())[:40]
     table(rows, COLUMNS, "no cases")

@@ -154,8 +154,8 @@ def _present(name: str, kind: str) -> dict[str, Any]:
 
 def _rail(asked: dict[str, Any]) -> RailSettings:
     """Return the settings that were asked for, on top of what the adapter declares. Raises SettingsError where the
-    adapter cannot work with them, and AdapterRefused where there is none."""
-    from zentra.gateway.outward.rail_kinds import objections, rail_kind
+    adapter cannot work with them, and AdapterRefused where there is none or it cannot be made with them."""
+    from zentra.gateway.outward.rail_kinds import adapter_of, objections, rail_kind
     from zentra.runtime.rails.port import RailSettings
 
     declaration = rail_kind(str(asked["kind"])).declaration
@@ -167,6 +167,7 @@ def _rail(asked: dict[str, Any]) -> RailSettings:
     wrong = objections(rail, declaration)
     if wrong:
         raise SettingsError(f"a rail of kind {rail.kind}: {'; '.join(wrong)}")
+    adapter_of(rail)  # it opens nothing before its first call, so nothing is to be closed
     return rail
 
 

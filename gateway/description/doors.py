@@ -238,7 +238,7 @@ DOORS: Final[Mapping[str, Door]] = {
         name="show_case", tag="cases", summary="One case.", answers={200: shapes.CaseView}, codes=("not_found",),
     ),
     "POST /cases/{id}/resolve": _command(
-        "resolve_case", "cases", "End a case with a fact.", RESOLUTION, "self_approval", *COMMAND_CODES["resolve_case"]
+        "resolve_case", "cases", "End a case with a fact.", RESOLUTION, *COMMAND_CODES["resolve_case"]
     ),
     "POST /parties": Door(
         name="create_party", tag="parties", summary="Create a party: somebody behind accounts.",

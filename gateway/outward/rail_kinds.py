@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from zentra.gateway.outward.http import OutwardHttp
 from zentra.gateway.outward.rail_gtbank import GtbankRail
+from zentra.gateway.outward.rail_http import without_secrets
 from zentra.gateway.outward.rail_inline import InlineRail
 from zentra.gateway.outward.rail_providus import ProvidusRail
 from zentra.gateway.outward.rail_sandbox import SandboxRail
@@ -28,14 +29,15 @@ from zentra.runtime.rails.port import Declaration, Rail, RailSettings
 if TYPE_CHECKING:
     from zentra.gateway.spans import Spans
 
-__all__ = ["ENTRY_POINTS", "AdapterRefused", "Kind", "known_kinds", "objections", "rail_kind"]
+__all__ = ["ENTRY_POINTS", "AdapterRefused", "Kind", "adapter_of", "known_kinds", "objections", "rail_kind"]
 
 ENTRY_POINTS: Final = "zentra.rails"
 _KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 class AdapterRefused(Refusal):
-    """Raised for a kind of rail without a usable adapter: `kind_unknown`, `kind_claimed_twice` or `kind_unusable`."""
+    """Raised for a kind of rail without a usable adapter: `kind_unknown`, `kind_claimed_twice` or `kind_unusable`; and
+    for one whose adapter cannot be made with the settings of a rail: `adapter_unusable`."""
 
     code = "rail_kind_refused"
 
@@ -83,6 +85,23 @@ def _loaded(point: EntryPoint) -> Kind:
     if not callable(made) or not isinstance(declaration, Declaration):
         raise AdapterRefused("kind_unusable", f"{point.value} is no adapter: it has no declaration")
     return Kind(declaration, made)
+
+
+def adapter_of(settings: RailSettings, http: OutwardHttp | None = None, spans: Spans | None = None) -> Rail:
+    """Return the adapter of a rail, whose secrets are open. Raises `AdapterRefused`, whatever another package's class
+    may raise: its sentence says what, without the secrets."""
+    kind = rail_kind(settings.kind)
+    try:
+        made = kind.make(settings, http, spans)
+        if made.settings.name != settings.name:
+            raise ValueError(f"it is of rail {made.settings.name!r}")
+    except Exception as error:
+        secrets = [settings.secret, *settings.secrets.values()]
+        why = without_secrets(f"{type(error).__name__}: {error}", secrets)
+        raise AdapterRefused(
+            "adapter_unusable", f"rail {settings.name}: its adapter of kind {settings.kind} cannot be made: {why}"
+        ) from error
+    return made
 
 
 def objections(settings: RailSettings, declaration: Declaration) -> list[str]:

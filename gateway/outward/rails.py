@@ -1,8 +1,9 @@
 """The rails that an installation has: one adapter per configured rail, made when it is first asked for.
 
 - A rail whose settings change gets a new adapter; the old one is closed with the book.
-- A rail whose adapter is not installed here, or whose secrets do not open here, stays a rail: it takes nothing, so that
-  another one may be tried, and of what it may have taken elsewhere it knows nothing.
+- A rail whose adapter is not installed here or cannot be made, or whose secrets do not open here, stays a rail: it
+  takes nothing, so that another one may be tried, and of what it may have taken elsewhere it knows nothing. Whatever
+  the class of another package raises when it is made, `adapter` raises nothing.
 - Secrets are open in the adapters alone: the settings that are handed around hold them sealed."""
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from zentra.gateway.outward.http import OutwardHttp
-from zentra.gateway.outward.rail_kinds import AdapterRefused, rail_kind
+from zentra.gateway.outward.rail_kinds import AdapterRefused, adapter_of
 from zentra.gateway.outward.rail_secrets import RailSecretUnreadable, at_rest
 from zentra.runtime.errors import Unavailable
+from zentra.runtime.instruments import SILENCE, Instruments
 from zentra.runtime.rails.port import (
     UNKNOWN_CAUSE,
     Cause,
@@ -46,8 +48,10 @@ class RailBook:
         spans: Spans | None = None,
         *,
         opened: Callable[[RailSettings], RailSettings],
+        instruments: Instruments = SILENCE,
     ) -> None:
         self._settings, self._http, self._spans, self._opened = settings, http, spans, opened
+        self._instruments = instruments
         self._adapters: dict[str, tuple[RailSettings, Rail]] = {}  # with the settings that each was made of
         self._retired: list[Rail] = []
 
@@ -69,14 +73,17 @@ class RailBook:
         if at_rest(wanted) == "plain":
             logger.warning("secrets of a rail are stored in plain text: zentra rails seal", extra={"rail": wanted.name})
         try:
-            kind = rail_kind(wanted.kind)
-            return kind.make(self._opened(wanted), self._http, self._spans)
+            return adapter_of(self._opened(wanted), self._http, self._spans)
         except AdapterRefused as refused:
             logger.error("rail has no adapter", extra={"rail": wanted.name, "kind": wanted.kind, "why": str(refused)})
-            return MissingRail(wanted)
+            missing = MissingRail(wanted)
+            if refused.reason == "adapter_unusable":
+                missing = MissingRail(wanted, refused.reason, f"the adapter of rail {wanted.name} cannot be made here")
         except RailSecretUnreadable as unreadable:
             logger.error("rail has no secrets", extra={"rail": wanted.name, "why": unreadable.detail})
-            return MissingRail(wanted, unreadable.reason, unreadable.detail)
+            missing = MissingRail(wanted, unreadable.reason, unreadable.detail)
+        self._instruments.count("outward_faults", {"call": "adapter"})
+        return missing
 
     async def aclose(self) -> None:
         """Close every adapter that was made."""
@@ -85,7 +92,8 @@ class RailBook:
 
 
 class MissingRail:
-    """A rail that is set up and cannot be asked from here: its adapter is not installed, or its secrets do not open."""
+    """A rail that is set up and cannot be asked from here: its adapter is not installed or cannot be made, or its
+    secrets do not open."""
 
     declaration = Declaration(callback_trust="none")
 

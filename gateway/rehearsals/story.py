@@ -177,8 +177,9 @@ def _done(answered: tuple[int, Any], what: str) -> Answer:
 
 
 def callbacks_of(seen: Answer) -> list[Answer]:
-    """Return the provider's reports among the events of an intent."""
-    return [event for event in seen["event_stream"] if event["event"] == "provider.callback"]
+    """Return the outcomes that the provider has reported, among the events of an intent."""
+    told = [event for event in seen["event_stream"] if event["event"] == "provider.callback"]
+    return [event for event in told if event["facts"]["said"] not in ("pending", "unknown")]
 
 
 def tell_timeline(story: Story, seen: Answer) -> None:

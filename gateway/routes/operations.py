@@ -1,6 +1,7 @@
 """The doors for people who look after what went wrong: cases, and what was refused.
 
 - A case is resolved with a word and a reason; what follows from it goes through the state machine like any other fact.
+- Whoever made an intent resolves no case of it: a door refuses them, and so does the intent's actor.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from zentra.actors.commands import CaseResolution
+from zentra.actors.resolving import CaseResolution
 from zentra.gateway.doors.commands import CommandDoor, Order
 from zentra.gateway.http.app import Reply, Request, Route, json_reply
 from zentra.gateway.http.auth import Permission
@@ -83,6 +84,8 @@ class OperationRoutes:
             return await resolve_match(self._pool, request, in_body, seen.id, values["resolution"], values["reason"])
         # A message that was set aside is not of its intent's history, even where it names the intent.
         intent = None if seen.kind == POISON else seen.intent
+        if intent is not None and await work_reads.made_by(self._pool, asker.tenant, seen.id) == asker.id:
+            raise Problem("self_approval")
         body = CaseResolution(seen.id, values["resolution"], values["reason"], intent, seen.kind)
         order = Order(
             kind="resolve_case", subject=seen.id, owner=seen.intent or seen.id, body=body, asked=values,

@@ -147,6 +147,7 @@ class Booked(Struct, frozen=True, gc=False, tag_field="kind", tag="booked"):
     fees: FeesCharged | UnsetType = UNSET  # with the first entries of an intent that pays some
     priced: Priced | UnsetType = UNSET  # of a conversion
     approved_by: str | UnsetType = UNSET  # who let a reversal take the payee below its limit
+    unchosen: "Unchosen | UnsetType" = UNSET  # of a release because no rail could be asked
 
 
 class Refused(Struct, frozen=True, gc=False, tag_field="kind", tag="refused"):
@@ -183,6 +184,9 @@ class Routed(Struct, frozen=True, gc=False, tag_field="kind", tag="routed"):
     reason: str = ""
     version: int | UnsetType = UNSET  # of the routing document; left out where the corridor is of none
     weighed: tuple[Weighed, ...] | UnsetType = UNSET
+    unsent: bool | UnsetType = (
+        UNSET  # nothing was sent under the attempt before this one, so its rail counts as not asked
+    )
 
 
 class Unrouted(Struct, frozen=True, gc=False, tag_field="kind", tag="unrouted"):
@@ -197,7 +201,7 @@ class Unrouted(Struct, frozen=True, gc=False, tag_field="kind", tag="unrouted"):
 
 
 class Unchosen(Struct, frozen=True, gc=False):
-    """Why no other rail was asked after one that did not accept: what is known of each, as in a decision for one."""
+    """Why no rail was asked, at all or after one that did not accept: what is known of each, as where one is."""
 
     corridor: str
     reason: str
@@ -223,6 +227,9 @@ class Reported(Struct, frozen=True, gc=False, tag_field="kind", tag="reported"):
     repeats: int = 0  # how often this outcome had been reported before
     said: str | None = None  # the words of this report, where `status` keeps what is known of the attempt
     unchosen: Unchosen | UnsetType = UNSET  # where the intent fails because of it, and no other rail was asked
+    ruled: str | UnsetType = (
+        UNSET  # "claims", "waits": where that does not follow from what it says and whose word it is
+    )
 
 
 class Decided(Struct, frozen=True, gc=False, tag_field="kind", tag="decided"):
@@ -272,12 +279,15 @@ class Escalated(Struct, frozen=True, gc=False, tag_field="kind", tag="escalated"
 
 
 class CaseNoted(Struct, frozen=True, gc=False, tag_field="kind", tag="case"):
-    """A case that was opened or resolved beside the intent."""
+    """A case that was opened or resolved beside the intent; one about a rail names the attempt. One that was opened
+    before cases did is about the latest."""
 
     case: str
     reason: str
     detail: dict[str, str] = {}
     resolution: str | None = None
+    rail: str | UnsetType = UNSET
+    attempt: int | UnsetType = UNSET
 
 
 class Delivered(Struct, frozen=True, gc=False, tag_field="kind", tag="delivery"):

@@ -103,6 +103,7 @@ MOVES: Final[Mapping[tuple[State, Fact], Move]] = {
 
     # A rail that repeats itself leaves a record and one state; one that contradicts itself opens a case.
     **_family([S.SUBMITTED, *_BEYOND_RAIL], F.RAIL_REPEATED, T.PROVIDER_CALLBACK),
+    **_family([S.SUBMITTED, *_BEYOND_RAIL], F.RAIL_NOTED, T.PROVIDER_CALLBACK),  # it took the payment, works on it
     **_family(_BEYOND_RAIL, F.RAIL_CONTRADICTED,  T.PROVIDER_CALLBACK, E.OPEN_CASE),
 
     **_family(State,        F.CASE_OPENED,        T.CASE_OPENED),

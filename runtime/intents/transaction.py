@@ -20,7 +20,7 @@ from zentra.runtime.intents.terms import HoldTerms
 from zentra.runtime.intents.vocabulary import COMPOSED, PARTS, SETTLED, Fact, State
 from zentra.runtime.ledger.holds import Hold, folded, given_back
 from zentra.runtime.moments import timestamp
-from zentra.runtime.rails.ruling import DECIDES
+from zentra.runtime.rails.ruling import DECIDES, ENDS, Ruling
 from zentra.runtime.reviews import EXPIRES_AFTER, Desk, known_digest
 
 __all__ = [
@@ -78,6 +78,9 @@ class Attempt(Struct, frozen=True, gc=False):
     said: tuple[str, ...] = ()  # every distinct word of the rail that was recorded: see `word_of`
     claims: tuple[str, ...] = ()  # words that were said in its name, and do not decide
     claimed_at: datetime | None = None  # when the last of them was recorded
+    doubted: bool = False  # it had not accepted; then it was said to have the payment, and has not answered that
+    waits: f.Reported | None = None  # that it was not paid, to be done when rails that were left have answered
+    unsent: bool = False  # nothing was sent under its reference, and nothing ever will be
 
 
 class Transition(Struct, frozen=True, gc=False):
@@ -134,6 +137,7 @@ class Transaction(Struct, kw_only=True, gc=False):
     deliveries_open: frozenset[str] = frozenset()
     deliveries_told: dict[str, int] = {}
     cases_open: dict[str, str] = {}
+    cases_about: dict[str, int] = {}  # of the open cases that name one: the number of the attempt
     sealed: int = 0
     seals: tuple[tuple[int, bytes], ...] = ()  # of the packet and each addendum: how many records, and their hash
     settled_at: datetime | None = None
@@ -151,6 +155,13 @@ class Transaction(Struct, kw_only=True, gc=False):
     def review(self) -> Desk:
         """Return the open review; one that was opened without terms has those of then."""
         return self.desk or Desk((self.referred_at or self.at) + EXPIRES_AFTER)
+
+    @property
+    def unanswered(self) -> tuple[Attempt, ...]:
+        """Return the attempts that were left and may have been paid after all, as far as their rails have said."""
+        if len(self.attempts) < 2:
+            return ()
+        return tuple([one for one in self.attempts[:-1] if one.doubted])
 
     @property
     def attempt(self) -> Attempt | None:
@@ -344,7 +355,9 @@ def _absorb_routed(tx: Transaction, facts: f.Routed, topic: str) -> None:
     for attempt in tx.attempts:
         # only a rail that did not accept is left, whether or not its corridor names it by now
         word = "not_accepted" if attempt.status == "started" else attempt.status
-        known.append(msgspec.structs.replace(attempt, status=words.get(attempt.rail, word)))
+        unsent = attempt.unsent or (attempt.number == facts.attempt - 1 and facts.unsent is True)
+        word = word if unsent else words.get(attempt.rail, word)
+        known.append(msgspec.structs.replace(attempt, status=word, unsent=unsent))
     tx.attempts = (*known, Attempt(facts.attempt, facts.rail, facts.reference, tx.at))
     tx.heard, tx.resubmitted = "", None
 
@@ -353,13 +366,17 @@ def _absorb_unrouted(tx: Transaction, facts: f.Unrouted, topic: str) -> None:
     tx.awaits_rail = True
 
 
+_UNPAID: Final = frozenset({"declined", "not_accepted", "not_found"})
+
+
 def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
     changed = []
     for attempt in tx.attempts:
         if attempt.number == facts.attempt:
-            # A rail that takes back itself that it had not accepted may have paid: nothing is released after that.
-            said, decides = facts.said or facts.status, facts.trust in DECIDES
-            broken = attempt.status == "not_accepted" and said == "succeeded" and decides
+            # A rail that takes back itself that it had not accepted may have paid: nothing is released after that. The
+            # status is what a person has made of it, where one has.
+            said, decides = facts.said or facts.status, facts.trust in DECIDES and facts.ruled != Ruling.CLAIMS
+            broken = facts.status == "not_accepted" and said == "succeeded" and decides
             status = "contradicted" if broken else facts.status
             events = attempt.event_ids if facts.event_id is None else (*attempt.event_ids, facts.event_id)
             word = word_of(said, facts.minor, facts.currency)
@@ -367,10 +384,18 @@ def _absorb_reported(tx: Transaction, facts: f.Reported, topic: str) -> None:
             if decides:
                 words = words if word in words else (*words, word)
             else:
-                claims, claimed_at = claims if word in claims else (*claims, word), tx.at
+                claims = claims if word in claims else (*claims, word)
+                claimed_at = tx.at if said in ENDS else claimed_at
+            doubted = attempt.doubted and facts.status != "succeeded"
+            if facts.status == "not_accepted":
+                if said not in _UNPAID:
+                    doubted, claimed_at = not broken, tx.at
+                elif decides:
+                    doubted = False
             attempt = Attempt(
                 attempt.number, attempt.rail, attempt.reference, attempt.at, status, events, facts.repeats, words,
-                claims, claimed_at,
+                claims, claimed_at, doubted, facts if facts.ruled == Ruling.WAITS else attempt.waits,
+                attempt.unsent,
             )  # fmt: skip
         changed.append(attempt)
     tx.attempts = tuple(changed)
@@ -412,6 +437,10 @@ def _absorb_escalated(tx: Transaction, facts: f.Escalated, topic: str) -> None:
 def _absorb_case(tx: Transaction, facts: f.CaseNoted, topic: str) -> None:
     others = {case: kind for case, kind in tx.cases_open.items() if case != facts.case}
     tx.cases_open = others if facts.resolution is not None else {**others, facts.case: facts.reason}
+    if facts.attempt is not UNSET:
+        tx.cases_about = {**tx.cases_about, facts.case: facts.attempt}
+    elif facts.case in tx.cases_about:
+        tx.cases_about = {case: number for case, number in tx.cases_about.items() if case != facts.case}
 
 
 def told_as(topic: str, facts: f.Delivered) -> str:

@@ -114,6 +114,7 @@ class Fact(StrEnum):
     LAPSED_REST = "lapsed_rest"
     ROUTE_AWAITED = "route_awaited"
     RAIL_CLAIMED = "rail_claimed"
+    RAIL_NOTED = "rail_noted"
     ENDPOINT_DISABLED = "endpoint_disabled"
     ENDPOINT_ENABLED = "endpoint_enabled"
 

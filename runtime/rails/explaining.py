@@ -32,6 +32,7 @@ WORDS: Final[Mapping[str, str]] = {
     "not_accepted": "it had been asked, and did not accept",
 }
 """What can be said of a rail in a decision, and what each word means."""
+_UNSENT: Final = "not_sent"  # the outcome of an attempt under which nothing was sent
 _DECISIONS: Final = ("provider.routed", "provider.failover", "provider.awaited")
 
 
@@ -60,7 +61,7 @@ class CorridorShown(Struct, frozen=True):
 class RouteDecision(Struct, frozen=True):
     """One decision. `same` says whether it comes out the same again, null where its version is not known; `until` is
     the end of the time that is waited for a rail. The event `provider.callback` is that of a rail which did not accept,
-    after which no other one could be asked."""
+    after which no other one could be asked, `ledger.released` that of an intent for which none could be at all."""
 
     sequence: int
     at: str
@@ -76,7 +77,9 @@ class RouteDecision(Struct, frozen=True):
 
 
 class AttemptShown(Struct, frozen=True):
-    """An attempt: when it was committed as started, the last word of its rail, and when that was recorded."""
+    """An attempt: when it was committed as started, what is known of it, and when that was recorded.
+
+    `trust`, `reason`, `event_id` and `digest` (of the raw bytes) are of the report that is known by."""
 
     attempt: int
     rail: str
@@ -86,6 +89,10 @@ class AttemptShown(Struct, frozen=True):
     outcome: str
     ended_at: str | None = None
     reports: int = 0
+    trust: str | None = None
+    reason: str | None = None
+    event_id: str | None = None
+    digest: str | None = None
 
 
 class RouteShown(Struct, frozen=True):
@@ -111,7 +118,7 @@ def explain_route(records: Sequence[bytes], documents: Mapping[int, Any]) -> Rou
         if isinstance(facts, f.Routed | f.Unrouted) and record.event in _DECISIONS:
             decisions.append(_decision(record, facts, command, attempts, documents))
         if isinstance(facts, f.Routed):
-            attempts = [_left(one, facts.considered, record.at) for one in attempts]
+            attempts = [_left(one, facts, record.at) for one in attempts]
             started = AttemptShown(facts.attempt, facts.rail, facts.reference, record.at, facts.deadline, "started")
             attempts.append(started)
         elif isinstance(facts, f.Reported):
@@ -120,18 +127,30 @@ def explain_route(records: Sequence[bytes], documents: Mapping[int, Any]) -> Rou
             attempts = [_told(one, facts, record.at) if one.attempt == facts.attempt else one for one in attempts]
         elif isinstance(facts, f.Booked) and record.event == "ledger.released":
             ended = facts.reason
+            if facts.unchosen is not UNSET:
+                decisions.append(_decision(record, facts.unchosen, command, attempts, documents))
     last = read[-1]
     return RouteShown(first.intent_id, first.intent, last.to, tuple(decisions), tuple(attempts), ended)
 
 
-def _left(attempt: AttemptShown, considered: Mapping[str, str], at: str) -> AttemptShown:
-    """Return an attempt as the decision for another rail tells of it: what the rail said has no record of its own."""
-    outcome = considered.get(attempt.rail, "not_accepted" if attempt.outcome == "started" else attempt.outcome)
+def _left(attempt: AttemptShown, facts: f.Routed | f.Unrouted | f.Unchosen, at: str) -> AttemptShown:
+    """Return an attempt as the decision for another one tells of it: what its rail said has no record of its own
+    in histories of before."""
+    outcome = attempt.outcome
+    if isinstance(facts, f.Routed) and facts.unsent is True and attempt.attempt == facts.attempt - 1:
+        outcome = _UNSENT
+    elif outcome != _UNSENT:
+        outcome = facts.considered.get(attempt.rail, "not_accepted" if outcome == "started" else outcome)
     return msgspec.structs.replace(attempt, outcome=outcome, ended_at=attempt.ended_at or at)
 
 
 def _told(attempt: AttemptShown, facts: f.Reported, at: str) -> AttemptShown:
-    return msgspec.structs.replace(attempt, outcome=facts.status, ended_at=at, reports=attempt.reports + 1)
+    if facts.status == attempt.outcome:
+        return msgspec.structs.replace(attempt, reports=attempt.reports + 1)
+    return msgspec.structs.replace(
+        attempt, outcome=facts.status, ended_at=at, reports=attempt.reports + 1, trust=facts.trust,
+        reason=facts.reason, event_id=facts.event_id, digest=facts.digest,
+    )  # fmt: skip
 
 
 def _decision(
@@ -198,9 +217,11 @@ def _again(
     corridor = find_corridor(corridors, command)
     if corridor is None or corridor.name != facts.corridor:
         return False
-    tried = {one.rail: _left(one, facts.considered, record.at).outcome for one in before}
-    at = datetime.fromisoformat(record.at)
-    attempts = [Attempt(one.attempt, one.rail, one.reference, at, tried[one.rail]) for one in before]
+    at, left = datetime.fromisoformat(record.at), [_left(one, facts, record.at) for one in before]
+    tried = {one.rail: one.outcome for one in left if one.outcome != _UNSENT}
+    attempts = [
+        Attempt(one.attempt, one.rail, one.reference, at, one.outcome, unsent=one.outcome == _UNSENT) for one in left
+    ]
     words = facts.considered
     choice = choose(
         corridor, attempts, [rail for rail, word in words.items() if word != "unavailable"], intent=record.intent,

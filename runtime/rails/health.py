@@ -31,7 +31,14 @@ __all__ = ["MOVES", "UNREACHED", "Circuit", "CircuitState", "Counts", "Shift", "
 
 BUCKETS: Final = 10  # that a window is counted in: its edge is as sharp as a tenth of it
 UNREACHED: Final = frozenset(
-    {"connect_failed", "address_refused", "unavailable", "adapter_missing", "rail_secret_unreadable"}
+    {
+        "connect_failed",
+        "address_refused",
+        "unavailable",
+        "adapter_missing",
+        "adapter_unusable",
+        "rail_secret_unreadable",
+    }
 )
 """Reasons of `not_accepted` that say nothing of the payment: the rail was not there to take it."""
 LET_NOBODY_IN: Final = "token_"  # what such reasons begin with where the rail let nobody in

@@ -26,6 +26,7 @@ from zentra.runtime.errors import Refusal
 
 __all__ = [
     "UNKNOWN_CAUSE",
+    "UNRECOGNISED",
     "Ack",
     "Backoff",
     "CallbackCode",
@@ -59,6 +60,8 @@ Trust = Literal["body_signed", "polled", "direct", "shared_secret", "none"]
 signed (`body_signed`), one that only shows a secret we share (`shared_secret`), or one that shows nothing (`none`)."""
 
 MINOR_MAX = 2**63 - 1  # what the ledger's signed 64-bit columns hold
+UNRECOGNISED: Final = "status_unrecognised"
+"""The reason of what is `unknown` because the adapter does not know the partner's word for it."""
 TEXT_MAX = 200  # of ids that partners give; what is longer is no id
 DIGITS = re.compile(r"[0-9]{1,19}")  # 2**63 - 1 has 19 digits
 
@@ -122,6 +125,7 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     tracestate: str = ""
     sequence: int = 0  # of the record that asks for it: the span that the call follows from
     first: bool = False  # nothing was ever asked under this reference before
+    epoch: int = 0  # of the lease of its partition when it was committed
 
 
 class Backoff(msgspec.Struct, frozen=True):

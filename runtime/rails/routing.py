@@ -4,6 +4,7 @@ A corridor lists rails with a priority, a weight and a price. Of the rails that 
 priority share the intents by their weights, or the cheapest of them takes all. Invariants:
 
 - A rail is tried after another only when that one said "not accepted"; while any attempt is unknown no rail is chosen.
+  One to which nothing was sent may be chosen again.
 - What `choose` is given decides: the same corridor, attempts, amount and standing of the rails choose the same rail,
   for a lot that is drawn from the intent's id.
 - The decision names every rail that it looked at, with a word for why, and what it would have cost; and every rail that
@@ -136,7 +137,7 @@ def choose(
 
     `available` are the rails that this installation runs, `blocked` those that are not asked now, each with one of
     NOT_NOW."""
-    tried = {attempt.rail: attempt.status for attempt in attempts}
+    tried = {attempt.rail: attempt.status for attempt in attempts if not attempt.unsent}
     unknown = any(status != "not_accepted" for status in tried.values())
     considered = dict(tried)
     able: list[RailRoute] = []
@@ -160,7 +161,8 @@ def choose(
     if able:
         chosen = able[0] if len(able) == 1 else _drawn(corridor, able, minor, f"{intent}/{len(tried)}")
         considered[chosen.rail] = CHOSEN
-        return Choice(chosen.rail, "the rail before it did not accept" if tried else "first rail", considered)
+        first = "nothing was sent before" if attempts else "first rail"
+        return Choice(chosen.rail, "the rail before it did not accept" if tried else first, considered)
     waits = not NOT_NOW.isdisjoint(considered.values())
     return Choice(None, NO_RAIL_NOW if waits else "no_rail_left", considered)
 

@@ -7,7 +7,11 @@ The invariants kept here:
   rail is asked at once, and its answer decides.
 - The first outcome that decides is final. Whatever says otherwise, before or after, trusted or not, is a contradiction
   and moves nothing. "Declined" and "not accepted" say the same of the money: it was not paid.
-- Another rail is tried only where nobody has ever said that this one took the payment.
+- Another rail is tried only where nobody has ever said that this one took the payment: with an outcome, or "pending".
+- A word that is no outcome moves nothing. It is a contradiction where it names another amount, or where it comes after
+  the end and is none that we know: the payment may have been returned.
+- An attempt that nobody knows the end of although another one has settled the intent may still end as not paid; that it
+  was paid is a contradiction.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from typing import Final, NamedTuple
 
 from zentra.runtime.rails.port import OutcomeStatus
 
-__all__ = ["DECIDES", "KNOWN", "Known", "Ruling", "Said", "asks_the_rail", "belied", "decides", "rule"]
+__all__ = ["DECIDES", "ENDS", "KNOWN", "Known", "Ruling", "Said", "asks_the_rail", "belied", "decides", "rule"]
 
 DECIDES: Final = frozenset({"direct", "polled", "body_signed", "operator"})
 """Whose word moves money. Any other, and one that is not known here, is a claim."""
@@ -33,14 +37,21 @@ class Ruling(StrEnum):
     CLAIMS = "claims"  # recorded, and the rail is asked
     REPEATS = "repeats"  # what is known already
     CONTRADICTS = "contradicts"  # recorded beside what is known; a case
+    NOTES = "notes"  # nothing that decides: recorded where it is new
+    WAITS = "waits"  # it was not paid: recorded, and done when a rail that was left has answered what is said of it
+    CLEARS = "clears"  # it was not paid, and the money is where another attempt has put it
 
 
 class Said(NamedTuple):
-    """A final report. `differs` says that it names another amount or currency than the intent."""
+    """A report. `differs`: it names another amount or currency than the intent. `second`: it may be about a second
+    submission of the same reference, so it is a claim, whoever has said it. `strange`: it is a word of a callback that
+    its adapter does not know."""
 
     status: str
     trust: str
     differs: bool
+    second: bool = False
+    strange: bool = False
 
 
 class Known(NamedTuple):
@@ -50,16 +61,22 @@ class Known(NamedTuple):
     open: bool  # it is the latest attempt of an intent that waits for its rail
     paid_otherwise: bool = False  # the rail has said that it paid another amount
     doubted: bool = False  # some rail of this intent that had not accepted has said itself that it paid
-    claimed: frozenset[str] = frozenset()  # outcomes that were only claimed
+    claimed: frozenset[str] = frozenset()  # what was only claimed
+    taken: bool = False  # the rail has said that it took the payment
+    unanswered: bool = False  # somebody says that a rail which was left has paid, and it has not answered that
 
 
-KNOWN: Final = frozenset({Ruling.REPEATS, Ruling.CONTRADICTS, Ruling.CLAIMS})
+KNOWN: Final = frozenset({Ruling.REPEATS, Ruling.CONTRADICTS, Ruling.CLAIMS, Ruling.NOTES, Ruling.WAITS})
 """Rulings that leave the attempt as it was."""
 
+_STARTED: Final = "started"
 _PAID: Final = OutcomeStatus.SUCCEEDED
 _DECLINED: Final = OutcomeStatus.DECLINED
 _REFUSED: Final = OutcomeStatus.NOT_ACCEPTED
 _UNPAID: Final[frozenset[str]] = frozenset({_DECLINED, _REFUSED})
+ENDS: Final[frozenset[str]] = frozenset({_PAID, _DECLINED, _REFUSED})
+"""The outcomes."""
+_TOOK: Final[frozenset[str]] = frozenset({_PAID, _DECLINED, OutcomeStatus.PENDING})
 
 
 def decides(trust: str) -> bool:
@@ -68,32 +85,38 @@ def decides(trust: str) -> bool:
 
 
 def rule(said: Said, known: Known) -> Ruling:
-    """Return what a final report does; the first line that fits is the answer."""
+    """Return what a report does; the first line that fits is the answer."""
     status = said.status
     if said.differs and status != _REFUSED:
         return Ruling.CONTRADICTS
+    if status not in ENDS:
+        return Ruling.CONTRADICTS if said.strange and not known.open else Ruling.NOTES
     if status == known.status or (status in _UNPAID and known.status in _UNPAID):
         return Ruling.REPEATS
+    if not known.open and known.status == _STARTED and status in _UNPAID:
+        return Ruling.CLEARS if said.trust in DECIDES else Ruling.NOTES
     if not known.open:
         return Ruling.CONTRADICTS
-    if said.trust not in DECIDES:
+    if said.trust not in DECIDES or said.second:
         return Ruling.CLAIMS
     if status == _PAID:
         return Ruling.CONFIRMS
     if known.doubted:
         return Ruling.CONTRADICTS  # another rail may have paid: a person decides whether the hold is released
+    if known.unanswered:
+        return Ruling.WAITS
     if status == _DECLINED:
         return Ruling.DECLINES
     if known.paid_otherwise:
         return Ruling.CONTRADICTS  # no other rail is asked, and nothing released
-    return Ruling.DECLINES if known.claimed - {_REFUSED} else Ruling.FAILS_OVER
+    return Ruling.DECLINES if known.taken or known.claimed & _TOOK else Ruling.FAILS_OVER
 
 
 def belied(status: str, claimed: Iterable[str]) -> bool:
     """Return whether an outcome that decides gives the lie to what was claimed before."""
-    return any((claim == _PAID) != (status == _PAID) for claim in claimed)
+    return any((claim == _PAID) != (status == _PAID) for claim in claimed if claim in ENDS)
 
 
 def asks_the_rail(said: Said, ruling: Ruling) -> bool:
     """Return whether the rail is asked at once: where somebody said in its name what is not known."""
-    return said.trust not in DECIDES and ruling is not Ruling.REPEATS
+    return (said.trust not in DECIDES or said.second) and ruling in (Ruling.CLAIMS, Ruling.CONTRADICTS)

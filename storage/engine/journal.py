@@ -132,13 +132,13 @@ update reviews set status = $2, decided_by = $3, decided_at = $4, reason = $5 wh
 """
 _CASE_OPENED: Final = """
 insert into cases (id, tenant, intent, intent_id, kind, status, detail, opened_at, deadline, operator)
-values ($1, $2, $3, $4, $5, 'open', $6, $7, $8,
-    (select id from principals where tenant = $2 and role = 'operator' order by id limit 1))
+values ($1, $2, $3, $4, $5, 'open', $6, $7, $8, (select id from principals where tenant = $2 and role = 'operator'
+    and disabled_at is null order by id is not distinct from (select principal from intents where id = $3), id limit 1))
 on conflict (id) do nothing
 """
 _CASE_RESOLVED: Final = """
 update cases set status = 'resolved', operator = $2, resolution = $3, resolved_at = $4
-where id = $1 and tenant in ($5, '-') and status = 'open'
+where id = $1 and tenant = $5 and status = 'open'
 """
 _DELIVERY_STATE: Final = """
 update delivery_states d set status = c.status, attempts = c.attempts, tries = c.tries, trigger = c.trigger,

@@ -168,7 +168,8 @@ select
     (select coalesce(extract(epoch from clock_timestamp() - min(opened_at)), 0)::float8
         from reviews where status = 'open') as reviews_oldest_seconds,
     (select count(*)::float8 from approvals where status = 'open' and expires_at > clock_timestamp()) as approvals_open,
-    (select count(*)::float8 from cases where status = 'open') as cases_open
+    (select count(*)::float8 from cases where status = 'open') as cases_open,
+    (select count(*)::float8 from cases where status = 'open' and deadline < clock_timestamp()) as cases_overdue
 """
 
 
@@ -483,18 +484,7 @@ def _endpoint(row: Any) -> Endpoint:
 def _delivery(row: Any) -> Delivery:
     begun = row[6] is not None
     return Delivery(
-        id=row[0],
-        tenant=row[1],
-        endpoint=row[2],
-        intent=row[3],
-        event=row[4],
-        body=row[5],
-        state=DeliveryState(row[6]) if begun else DeliveryState.PENDING,
-        attempts=row[7] or 0,
-        tries=row[8] or 0,
-        trigger=row[9] or "automatic",
-        begun=begun,
-        sequence=row[10] or 0,
-        next_at=row[11],
-        actor=row[12] or "",
-    )
+        id=row[0], tenant=row[1], endpoint=row[2], intent=row[3], event=row[4], body=row[5],
+        state=DeliveryState(row[6]) if begun else DeliveryState.PENDING, attempts=row[7] or 0, tries=row[8] or 0,
+        trigger=row[9] or "automatic", begun=begun, sequence=row[10] or 0, next_at=row[11], actor=row[12] or "",
+    )  # fmt: skip

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from zentra.runtime.errors import Contended
-from zentra.runtime.messages import Event, RailReported
+from zentra.runtime.messages import Event, RailReported, callback_cause
 from zentra.runtime.partitions import callback_key, partition_of
 from zentra.runtime.ports import WaitingCallback
 from zentra.runtime.rails.port import OutcomeStatus, RailOutcome
@@ -145,7 +145,7 @@ def _frames(group: Sequence[Callback], partitions: int) -> list[Row]:
         outcome = structs.replace(callback.outcome, event_id=callback.event_id)
         known = parse_reference(outcome.reference)
         key = known[0] if known is not None else callback_key(outcome.rail, outcome.reference)
-        event = RailReported(outcome, callback.event_id)
+        event = RailReported(outcome, callback_cause(callback.event_id))
         by_partition.setdefault(partition_of(key, partitions), []).append((event, 256))
     return [row for partition, events in by_partition.items() for row in command_frames(partition, "callback", events)]
 

@@ -21,7 +21,7 @@ from zentra.storage.reads.border import DenialView
 from zentra.storage.reads.holds import EXPIRED_UNBOOKED
 from zentra.storage.reads.tenant import AccountView, IntentState
 from zentra.storage.reads.walking import EXAMINED_MAX, Filters, Slice, Terms, walk
-from zentra.storage.reads.work import CaseView, DeliveryView, case_view, deliveries_by_id
+from zentra.storage.reads.work import CASE_COLUMNS, CaseView, DeliveryView, case_view, deliveries_by_id
 
 __all__ = [
     "AccountPlace", "DeliveryPlace", "DenialPlace", "IntentPlace", "IntentRow", "WorkPlace", "accounts", "cases",
@@ -165,7 +165,8 @@ async def cases(
     Filters: `created_from`, `created_before` (of the opening), `status`, `intent_id`, `kind`. Raises Unavailable."""
     async with tenant_transaction(pool, tenant) as connection:
         rows, end = await walk(
-            connection, tenant, table="cases", columns=_CASE, order=_WORK_ORDER, known=_WORK_FILTERS, filters=filters,
+            connection, tenant, table="cases", columns=CASE_COLUMNS, order=_WORK_ORDER, known=_WORK_FILTERS,
+            filters=filters,
             after=None if after is None else (after.opened_at, after.id), limit=limit,
         )  # fmt: skip
     return Slice([case_view(dict(row)) for row in rows], None if end is None else WorkPlace(*end))
@@ -278,7 +279,6 @@ select account, sum(debits_pending)::bigint as debits_pending, sum(credits_pendi
        {EXPIRED_UNBOOKED.format(account="balances.account")} as expired_unbooked
 from balances where tenant = $1 and account = any($2::bigint[]) group by account
 """  # noqa: S608 - of constants
-_CASE: Final = "id, intent, intent_id, kind, status, detail, opened_at, deadline, operator, resolution, resolved_at"
 _WORK_ORDER: Final = {"opened_at": "timestamptz", "id": "uuid"}
 _WORK_FILTERS: Final[Mapping[str, str]] = {
     "created_from": "opened_at >= {}",

@@ -14,6 +14,7 @@ from msgspec import Raw, Struct
 from zentra.storage.pool import Connection, Pool, tenant_transaction
 
 __all__ = [
+    "CASE_COLUMNS",
     "AttemptView",
     "CallbackView",
     "CaseView",
@@ -26,6 +27,7 @@ __all__ = [
     "command",
     "deliveries_by_id",
     "deliveries_of",
+    "made_by",
 ]
 
 PAGE_MAX: Final = 200  # deliveries shown with an intent; the list of deliveries has all of them
@@ -45,6 +47,7 @@ class CaseView(Struct, frozen=True, kw_only=True):
     operator: str | None
     resolution: Raw | None
     resolved_at: datetime | None
+    overdue: bool  # open, and its deadline has passed
 
 
 class CallbackView(Struct, frozen=True):
@@ -113,6 +116,13 @@ async def case(pool: Pool, tenant: str, id: str) -> CaseView | None:
     return case_view(dict(row)) if row is not None else None
 
 
+async def made_by(pool: Pool, tenant: str, case: str) -> str | None:
+    """Return who made the intent that a case is beside, None where there is none; raises Unavailable."""
+    async with tenant_transaction(pool, tenant) as connection:
+        found = await connection.fetchval(_MADE_BY, tenant, case)
+    return None if found is None else str(found)
+
+
 async def cases_of(connection: Connection, tenant: str, *, intent: str) -> tuple[CaseView, ...]:
     """Return the cases of an intent within the caller's transaction, oldest first."""
     rows = await connection.fetch(_CASES + " and intent = $2 order by opened_at", tenant, intent)
@@ -160,9 +170,14 @@ def _raw(text: object) -> Raw | None:
     return Raw(str(text).encode()) if text is not None else None
 
 
-_CASES: Final = """
-select id, intent, intent_id, kind, status, detail, opened_at, deadline, operator, resolution, resolved_at
-from cases where tenant = $1"""
+CASE_COLUMNS: Final = """
+id, intent, intent_id, kind, status, detail, opened_at, deadline, operator, resolution, resolved_at,
+(status = 'open' and deadline < clock_timestamp()) as overdue"""
+_CASES: Final = f"select {CASE_COLUMNS} from cases where tenant = $1"  # noqa: S608 - of constants
+_MADE_BY: Final = """
+select i.principal from cases k join intents i on i.id = k.intent and i.tenant = k.tenant
+where k.tenant = $1 and k.id = $2
+"""
 _CALLBACKS: Final = """
 select c.rail, c.event_id, c.reference, c.body, c.digest, c.received_at, coalesce(r.count, 0), c.status, c.trust,
     c.same_as

@@ -89,6 +89,8 @@ PLANTED = [
     ("a decline is a claim",             "zentra.actors.outcomes.rule",         _a_decline_waits),
     ("nobody remembers claims",          "zentra.actors.outcomes.belied",       lambda status, claimed: False),
     ("the rail is not asked at once",    "zentra.actors.outcomes.asks_the_rail", lambda said, ruling: False),
+    ("what was taken is forgotten",      "zentra.actors.outcomes._TAKEN",       "nothing/"),
+    ("a strange word is nothing",        "zentra.actors.outcomes.UNRECOGNISED", "nothing"),
     ("an answered case stays open",      "zentra.actors.asking.end_case",       lambda *args: None),
     ("strangers are forgotten",          "zentra.actors.strangers.met",         lambda *args, **kwargs: None),
     ("strangers never find their intent", "zentra.actors.strangers._attempt_known", lambda *args: False),
@@ -99,5 +101,5 @@ PLANTED = [
 @pytest.mark.parametrize(("target", "planted"), [row[1:] for row in PLANTED], ids=[row[0] for row in PLANTED])
 async def test_a_rule_that_is_another_is_noticed(monkeypatch: pytest.MonkeyPatch, target: str, planted: Any) -> None:
     monkeypatch.setattr(target, planted)
-    played = await permutations_on_twin(11, 200)
+    played = await permutations_on_twin(11, 600)
     assert played.wrong != []

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tests.actors.world import MakeFleet, balances, last_facts, outcome, transfer, verdict
-from zentra.actors.commands import CaseResolution
+from zentra.actors.resolving import CaseResolution
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.intents.vocabulary import IntentKind, State
 from zentra.runtime.messages import CommandGiven
@@ -244,8 +244,10 @@ def test_a_case_beside_no_intent_is_resolved_once_and_by_its_tenant(make_fleet: 
     fleet.run_until_idle()
     case = next(iter(fleet.store.rows.cases))
     body = {"case": case, "resolution": "dismissed", "reason": "seen"}
-    _run(fleet, "resolve_case", case, body, principal="first")
-    _run(fleet, "resolve_case", case, body, principal="second")
+    _run(fleet, "resolve_case", case, body, principal="stranger")  # of a tenant, and the case is of none
+    assert fleet.cases() == ["poison_message"]
+    for principal in ("first", "second"):
+        _run(fleet, "resolve_case", case, body, principal=principal, tenant="-")
     assert [(file.status, file.operator) for file in fleet.store.rows.cases.values()] == [("resolved", "first")]
 
 

@@ -39,7 +39,7 @@ def test_after_a_rest_a_burst_goes_at_once() -> None:
 @pytest.mark.parametrize(("workers", "seconds"), [(1, 0.9), (3, 2.7)])
 @in_virtual_time
 async def test_each_worker_spends_an_even_share_of_the_rate(workers: int, seconds: float) -> None:
-    gate, done = RailGate(lambda: workers, lambda rail, more: None), list[float]()
+    gate, done = RailGate(lambda: workers, lambda rail, how, more: None), list[float]()
     settings = structs.replace(ALPHA, rate_per_second=10.0)
     started = anyio.current_time()
 
@@ -57,7 +57,7 @@ async def test_each_worker_spends_an_even_share_of_the_rate(workers: int, second
 async def test_so_many_calls_have_a_place_and_the_rest_is_told_to_wait() -> None:
     waiting: Counter[str] = Counter()
     gate, most, inside, end = (
-        RailGate(lambda: 1, lambda rail, more: waiting.update({rail: more})),
+        RailGate(lambda: 1, lambda rail, how, more: waiting.update({rail: more})),
         [0],
         [0],
         anyio.Event(),

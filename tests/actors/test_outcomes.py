@@ -22,11 +22,20 @@ HELD = {"customer": (125_000, 0, 0, 5_000_000), "merchant": (0, 0, 0, 0)}
 
 
 def awaiting(make_fleet: MakeFleet, scenario: str = "silent", **options: Any) -> tuple[Fleet, str]:
-    """Return a fleet with one intent that waits for a rail which says nothing by itself."""
+    """Return a fleet with one intent that waits for a rail which has taken it and says nothing by itself."""
     fleet = make_fleet(**options)
     intent = fleet.submit(transfer(scenario=scenario))
     fleet.run_until_idle()
     assert fleet.transaction(intent).state is State.SUBMITTED
+    return fleet, intent
+
+
+def unheard(make_fleet: MakeFleet, **options: Any) -> tuple[Fleet, str]:
+    """Return a fleet with one intent that waits for a rail which has said nothing at all, and whom nobody asks."""
+    fleet = make_fleet(**options)
+    fleet.effects_lost = True
+    intent = fleet.submit(transfer(scenario="silent"))
+    fleet.run_until_idle()
     return fleet, intent
 
 
@@ -100,9 +109,10 @@ def test_a_repeat_is_recorded_with_its_number_and_moves_nothing(make_fleet: Make
 
 def test_the_same_callback_delivered_again_leaves_no_record(make_fleet: MakeFleet) -> None:
     fleet, intent = awaiting(make_fleet, repeats=3)
+    before = fleet.events(intent).count("provider.callback")
     fleet.report(outcome(intent, "succeeded", event="evt-1"))
     fleet.run_until_idle()
-    assert fleet.events(intent).count("provider.callback") == 1
+    assert fleet.events(intent).count("provider.callback") == before + 1
 
 
 def test_the_sandbox_duplicate_is_one_mutation_and_one_replay_record(make_fleet: MakeFleet) -> None:
@@ -161,7 +171,7 @@ def test_a_report_that_names_no_attempt_is_one_case(make_fleet: MakeFleet, chang
 
 
 def test_a_success_of_the_rail_that_was_left_contradicts(make_fleet: MakeFleet) -> None:
-    fleet, intent = awaiting(make_fleet)
+    fleet, intent = unheard(make_fleet)
     fleet.report(outcome(intent, "not_accepted", event="evt-1", minor=None))
     fleet.run_until_idle()
     assert [a.rail for a in fleet.transaction(intent).attempts] == ["alpha", "beta"]
@@ -181,8 +191,13 @@ OF_THE_RAIL_THAT_WAS_LEFT = [
     ("declined",     "body_signed",   False, None,           True,  []),
     ("declined",     "body_signed",   True,  None,           True,  ["provider_contradiction"]),
     ("not_accepted", "shared_secret", False, None,           True,  []),
-    ("succeeded",    "shared_secret", False, None,           True,  ["provider_contradiction"]),
-    ("succeeded",    "none",          True,  None,           True,  ["provider_contradiction"]),
+    ("succeeded",    "shared_secret", False, None,           False, ["provider_contradiction"]),
+    ("succeeded",    "none",          True,  None,           False, ["provider_contradiction"]),
+    ("succeeded",    "shared_secret", False, "unknown",      False, ["provider_contradiction"]),
+    ("succeeded",    "shared_secret", False, "pending",      False, ["provider_contradiction"]),
+    ("succeeded",    "shared_secret", False, "not_found",    True,  ["provider_contradiction"]),
+    ("pending",      "body_signed",   False, None,           False, []),
+    ("pending",      "shared_secret", False, "not_accepted", True,  []),
     ("succeeded",    "shared_secret", False, "not_accepted", True,  ["provider_contradiction"]),
     ("succeeded",    "shared_secret", False, "declined",     True,  ["provider_contradiction"]),
     ("succeeded",    "shared_secret", False, "succeeded",    False, ["provider_contradiction"]),
@@ -194,7 +209,7 @@ OF_THE_RAIL_THAT_WAS_LEFT = [
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["the same worker", "another worker"])
 @pytest.mark.parametrize(("status", "trust", "differs", "polled", "released", "cases"), OF_THE_RAIL_THAT_WAS_LEFT)
-def test_only_the_word_of_the_rail_that_was_left_that_it_paid_keeps_the_hold_when_the_next_declines(
+def test_what_the_rail_that_was_left_may_have_paid_keeps_the_hold_when_the_next_declines(
     make_fleet: MakeFleet,
     status: str,
     trust: str,
@@ -204,13 +219,13 @@ def test_only_the_word_of_the_rail_that_was_left_that_it_paid_keeps_the_hold_whe
     cases: list[str],
     restarted: bool,
 ) -> None:
-    fleet, intent = awaiting(make_fleet)
-    fleet.effects_lost = True
+    fleet, intent = unheard(make_fleet)
     fleet.report(outcome(intent, "not_accepted", event="left", minor=None, currency=None))
     fleet.run_until_idle()
     fleet.report(outcome(intent, status, event="later", trust=trust, minor=1 if differs else 125_000))
     fleet.run_until_idle()
     if polled is not None:
+        fleet.now += timedelta(seconds=1)
         fleet.report(outcome(intent, polled, trust="polled"), f"poll/{intent}01")
         fleet.run_until_idle()
     if restarted:
@@ -227,8 +242,7 @@ def test_declined_and_not_accepted_agree_that_it_was_not_paid(
     make_fleet: MakeFleet, statuses: tuple[str, str], trust: str, polled: bool
 ) -> None:
     base = configuration()
-    fleet, intent = awaiting(make_fleet, config=structs.replace(base, corridors={"acme": ONE_RAIL}))
-    fleet.effects_lost = True
+    fleet, intent = unheard(make_fleet, config=structs.replace(base, corridors={"acme": ONE_RAIL}))
     for number, status in enumerate(statuses):
         fleet.report(outcome(intent, status, event=f"evt-{number}", trust=trust if number else "body_signed"))
         fleet.run_until_idle()
@@ -245,8 +259,7 @@ ONE_RAIL = (Corridor("acme", "ng", "NGN", "transfer", ("alpha",)),)
 
 
 def test_the_case_of_a_rail_that_has_answered_is_closed_when_another_is_asked(make_fleet: MakeFleet) -> None:
-    fleet, intent = awaiting(make_fleet)
-    fleet.effects_lost = True
+    fleet, intent = unheard(make_fleet)
     fleet.advance(400)
     assert fleet.cases() == ["provider_outcome_unknown"]
     fleet.report(outcome(intent, "not_accepted", trust="polled", minor=None, currency=None), f"poll/{intent}01")
@@ -316,6 +329,48 @@ def test_not_accepted_decides_unless_it_may_answer_a_second_submission(
     fleet.run_until_idle()
     assert money(fleet) == HELD
     assert [a.rail for a in fleet.transaction(intent).attempts] == (["alpha", "beta"] if counts else ["alpha"])
+
+
+# fmt: off
+UNSENT = [
+    # of the epoch, a callback, the worker     counts
+    ("unsent/{}", 0, False,  "same",           True),
+    ("unsent/{}", 0, False,  "forgetful",      True),   # nobody else has submitted it either
+    ("unsent/{}", 0, False,  "resubmitted",    True),   # nothing was sent, whatever was asked for
+    ("unsent/{}", 1, False,  "resubmitted",    False),  # somebody else had the partition, and may have sent it
+    ("unsent/{}", 1, False,  "forgetful",      False),
+    ("submit/{}", 0, False,  "forgetful",      False),
+    ("unsent/{}", 0, True,   "same",           False),  # a partner may name its callback anything
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("cause", "ago", "callback", "worker", "counts"), UNSENT)
+def test_that_nothing_was_sent_decides_whatever_is_known_of_a_second_submission(
+    make_fleet: MakeFleet, cause: str, ago: int, callback: bool, worker: str, counts: bool
+) -> None:
+    fleet = make_fleet()
+    fleet.effects_lost = True
+    intent = fleet.submit(transfer())
+    fleet.run_until_idle()
+    fleet.now += timedelta(seconds=5)
+    memory, reference = fleet.workers[0].engine.memory, f"{intent}01"
+    if worker == "forgetful":
+        memory.distrust()
+    elif worker == "resubmitted":
+        fleet.report(outcome(intent, "not_found", trust="polled", minor=None, currency=None), f"poll/{reference}/1")
+        fleet.run_until_idle()
+    told = f"{cause.format(epoch_of(fleet, intent) - ago)}/{reference}/9"
+    unsent = outcome(intent, "not_accepted", reason="not_sent", minor=None, currency=None)
+    fleet.report(structs.replace(unsent, event_id=told, trust="none") if callback else unsent, told)
+    fleet.run_until_idle()
+    assert money(fleet) == HELD
+    assert [a.unsent for a in fleet.transaction(intent).attempts] == ([True, False] if counts else [False])
+
+
+def epoch_of(fleet: Fleet, intent: str) -> int:
+    """Return the epoch of the partition of an intent."""
+    return fleet.workers[0].leases[fleet.partition_of(intent)].epoch
 
 
 def test_a_submission_that_was_lost_is_sent_again_under_the_same_reference_and_paid_once(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from inspect import signature
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import pytest
@@ -17,7 +18,9 @@ from zentra.actors.framing import FRAME_BYTES_MAX
 from zentra.actors.lanes import ATTEMPT_LOST_AFTER
 from zentra.actors.outward import BACKLOG_MAX, CALL_WAITS_MAX, CALLS_MAX, Outward
 from zentra.actors.tick import Poll
+from zentra.gateway.outward import rail_kinds
 from zentra.gateway.outward.rail_inline import InlineRail
+from zentra.gateway.outward.rails import RailBook
 from zentra.gateway.outward.webhooks import WebhookSender
 from zentra.runtime.instruments import SILENCE, Instruments, Silence
 from zentra.runtime.messages import AttemptReported, RailReported, decode_frame
@@ -26,6 +29,9 @@ from zentra.runtime.rails.routing import reference_of
 from zentra.runtime.stream_ports import Outgoing, StreamError
 from zentra.runtime.subjects import command_subject
 from zentra.runtime.webhooks.standard import AttemptError, AttemptResult, WebhookCall, WebhookTransport
+
+if TYPE_CHECKING:
+    from zentra.gateway.outward.http import OutwardHttp
 
 AWAY_SECONDS = 30.0
 
@@ -171,6 +177,41 @@ class FaultyEndpoints(Endpoints):
         if call.delivery.startswith("bad"):
             raise OverflowError("date value out of range")
         return await super().send(call)
+
+
+class Porter(InlineRail):
+    """An adapter whose constructor has a fault."""
+
+    def __init__(self, settings: RailSettings, http: object, spans: object) -> None:
+        super().__init__(settings)
+        self.port = int(settings.options["port"])
+
+
+@pytest.mark.parametrize("how", ["submit", "poll"])
+@in_virtual_time
+async def test_an_adapter_that_cannot_be_made_ends_nothing_but_its_own_calls(
+    monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setitem(rail_kinds.BUILT_IN, "porter", rail_kinds.Kind(Porter.declaration, Porter))
+    broken = RailSettings("alpha", "porter", options={"port": "five"})
+    settings = {"alpha": broken, "beta": RailSettings("beta", "inline")}
+    http = cast("OutwardHttp", None)  # no rail here makes calls
+    book, stream = RailBook(lambda: settings, http, opened=lambda rail: rail), AwayStream(0.0)
+    outward = Outward(book.adapter, Endpoints(), stream, lambda key: 0, command_subject, SILENCE)
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        healthy = structs.replace(submission(2), rail="beta")
+        if how == "submit":
+            outward.perform([submission(1), healthy], [], [])
+        else:
+            outward.perform([healthy], [Poll("alpha", submission(1).reference, UNKNOWN_CAUSE)], [])
+        await passed(1)
+        assert outward.backlog == 0
+        group.cancel_scope.cancel()
+    events = [event for message in stream.taken for event in decode_frame(message.body)]
+    told = {e.outcome.rail: e.outcome.reason or str(e.outcome.status) for e in events if isinstance(e, RailReported)}
+    assert told == {"alpha": "adapter_unusable", "beta": "succeeded"}
 
 
 class FaultyRail(InlineRail):

@@ -114,9 +114,9 @@ def test_what_others_have_counted_opens_a_circuit_and_who_has_proved_it_well_goe
 def test_a_rail_that_many_calls_wait_for_has_no_capacity() -> None:
     known = board()
     for _ in range(3):
-        known.waits("alpha", 1, 100.0)
+        known.waits("alpha", "submit", 1, 100.0)
     assert known.standings["alpha"].blocked == "no_capacity"
-    known.waits("alpha", -1, 100.5)
+    known.waits("alpha", "submit", -1, 100.5)
     assert dict(known.standings) == {}
 
 

@@ -20,6 +20,7 @@ from tests.actors.world import (
     transfer,
 )
 from zentra.actors.health import Standing
+from zentra.actors.limits import room_of
 from zentra.bench.twins.fleet import START, Fleet
 from zentra.bench.twins.transport import ScriptedReply
 from zentra.runtime.ports import Configuration
@@ -134,6 +135,67 @@ def test_no_more_probes_are_sent_than_a_turn_has(make_fleet: MakeFleet) -> None:
     intents = [fleet.submit(transfer(100)) for _ in range(5)]
     fleet.run_until_idle()
     assert [routed(fleet, intent)[0] for intent in intents].count("alpha") == 2
+
+
+# fmt: off
+ROOM = [
+    # settings of the rail                         of 30 intents in a tick may be sent
+    ({"waiting_max": 4, "rate_per_second": 1.0},   5),   # one goes at once
+    ({"waiting_max": 4, "concurrency_max": 2},     6),
+    ({"rate_per_second": 0.2},                     13),  # as many as have their turn within a minute
+    ({},                                           30),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("changes", "sent"), ROOM)
+def test_no_more_intents_of_one_tick_go_to_a_rail_than_may_wait_for_it(
+    make_fleet: MakeFleet, changes: dict[str, Any], sent: int
+) -> None:
+    config = setting(ALPHA)
+    alpha = structs.replace(config.rails["alpha"], **changes)
+    fleet = make_fleet(structs.replace(config, rails={**config.rails, "alpha": alpha}))
+    fleet.effects_lost = True
+    for worker in fleet.workers:
+        worker.engine.memory.rails.room = lambda rail: room_of(rail) if len(fleet.performed.submissions) == 0 else 0
+    intents = [fleet.submit(transfer(100)) for _ in range(30)]
+    fleet.run_until_idle()
+    assert sum(bool(fleet.transaction(intent).attempts) for intent in intents) == sent
+    waiting = [intent for intent in intents if not fleet.transaction(intent).attempts]
+    assert [words(last_facts(fleet, intent, "provider.awaited")) for intent in waiting] == [
+        {"alpha": "no_capacity"} for _ in waiting
+    ]
+
+
+# fmt: off
+AGAIN = [
+    # how the rail stands     of 5 payments that it does not know are sent again
+    ({},                      5),
+    ({"alpha": ILL},          0),
+    ({"alpha": PROBED},       2),
+    ({"alpha": FULL},         5),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("standings", "sent"), AGAIN)
+def test_a_payment_is_submitted_again_only_as_a_probe_to_a_rail_that_does_not_stand_well(
+    make_fleet: MakeFleet, standings: dict[str, Standing], sent: int
+) -> None:
+    fleet = make_fleet(setting(ALPHA))
+    fleet.effects_lost = True
+    intents = [fleet.submit(transfer(100)) for _ in range(5)]
+    fleet.run_until_idle()
+    fleet.performed.submissions.clear()
+    stand(fleet, **standings)
+    fleet.now += timedelta(seconds=3)
+    for intent in intents:
+        fleet.report(outcome(intent, "not_found", trust="polled", minor=None, currency=None), f"poll/{intent}01/1")
+    fleet.run_until_idle()
+    assert len(fleet.performed.submissions) == sent
+    fleet.performed.polls.clear()
+    fleet.advance(10)
+    assert {poll.reference for poll in fleet.performed.polls} == {f"{intent}01" for intent in intents}
 
 
 def test_an_intent_waits_for_a_rail_and_goes_when_it_can_be_asked(make_fleet: MakeFleet) -> None:
@@ -304,11 +366,54 @@ def test_an_explanation_tells_of_waiting_and_of_giving_up(make_fleet: MakeFleet)
     fleet.advance(40)
     records = [t.record for t in fleet.store.rows.transitions[intent]]
     shown = explain_route(records, {7: spelled(fleet.store.current.corridors["acme"])})
-    (decision,) = shown.decisions
-    assert (shown.ended, shown.attempts, decision.rail, decision.same) == ("no_rail_now", (), None, True)
-    assert [(one.word, one.means) for one in decision.rails] == [
-        ("draining", "an operator had stopped new submissions to it")
+    assert (shown.ended, shown.attempts) == ("no_rail_now", ())
+    assert [(one.event, one.rail, one.same) for one in shown.decisions] == [
+        ("provider.awaited", None, True),
+        ("ledger.released", None, True),
     ]
+    for decision in shown.decisions:
+        assert [(one.word, one.means) for one in decision.rails] == [
+            ("draining", "an operator had stopped new submissions to it")
+        ]
+
+
+# fmt: off
+NO_RAIL = [
+    # routes                                                            standings        words
+    ((RailRoute("alpha", minor_max=10), RailRoute("beta", countries=("GH",))), {},
+     {"alpha": "amount_mismatch", "beta": "country_mismatch"}, "no_rail_left"),
+    ((RailRoute("alpha", minor_max=10), RailRoute("gone")), {},
+     {"alpha": "amount_mismatch", "gone": "unavailable"}, "no_rail_left"),
+    ((RailRoute("alpha", minor_max=10), RailRoute("beta")), {"beta": ILL},
+     {"alpha": "amount_mismatch", "beta": "circuit_open"}, "no_rail_now"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("routes", "standings", "said", "reason"), NO_RAIL)
+def test_that_no_rail_is_left_is_recorded_with_each_and_why(
+    make_fleet: MakeFleet,
+    routes: tuple[RailRoute, ...],
+    standings: dict[str, Standing],
+    said: dict[str, str],
+    reason: str,
+) -> None:
+    fleet = make_fleet(setting(*routes, wait_seconds=0))
+    stand(fleet, **standings)
+    intent = fleet.submit(transfer())
+    fleet.run_until_idle()
+    released = last_facts(fleet, intent, "ledger.released")
+    unchosen = released["unchosen"]
+    assert (released["reason"], unchosen["reason"], unchosen["corridor"], unchosen["version"]) == (
+        reason,
+        reason,
+        "ng",
+        7,
+    )
+    assert (unchosen["considered"], words(unchosen)) == (said, said)
+    records = [row.record for row in fleet.store.rows.transitions[intent]]
+    (one,) = explain_route(records, {7: spelled(fleet.store.current.corridors["acme"])}).decisions
+    assert (one.rail, one.reason, one.same, {row.rail: row.word for row in one.rails}) == (None, reason, True, said)
 
 
 # fmt: off

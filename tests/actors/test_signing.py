@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+import pytest
 from msgspec import structs
 
 from tests.actors.world import MakeFleet, audited, transfer
@@ -11,6 +13,7 @@ from zentra.bench.twins.fleet import START, Fleet
 from zentra.runtime.evidence.history import SigningKey
 from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.intents.vocabulary import IntentKind, State
+from zentra.runtime.stream_ports import Outgoing
 
 
 def book(fleet: Fleet, count: int) -> list[str]:
@@ -83,6 +86,34 @@ def test_a_packet_and_its_addendum_that_both_waited_are_both_logged_in_their_ord
     assert len(fleet.transaction(intent).seals) == 2
     assert not fleet.store.rows.leaves
     holding(fleet, "key0")
+    fleet.advance(60)
+    fleet.run_until_idle()
+    leaves = [data for _, (_, data, _) in sorted(fleet.store.rows.leaves.items())]
+    assert [b'"kind":"packet"' in data for data in leaves] == [True, False]
+    audited(fleet)
+
+
+def test_an_addendum_that_overtakes_its_packet_is_logged_behind_it(
+    make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = make_fleet()
+    lost: list[Outgoing] = []
+    publish = fleet.publish
+
+    def lossy(messages: Sequence[Outgoing]) -> None:
+        """Publish everything but the first leaf, as a stream does that has rolled back."""
+        first = [one for one in messages if one.subject.endswith(".log") and not lost]
+        lost.extend(first)
+        publish([one for one in messages if one not in first])
+
+    monkeypatch.setattr(fleet, "publish", lossy)
+    intent = book(fleet, 1)[0]
+    fleet.run_until_idle()
+    fleet.command("reverse", intent, {"amount": "full", "reason": "returned"})
+    fleet.run_until_idle()
+    assert [len(lost), len(fleet.transaction(intent).seals)] == [1, 2]
+    publish(lost)
+    fleet.run_until_idle()
     fleet.advance(60)
     fleet.run_until_idle()
     leaves = [data for _, (_, data, _) in sorted(fleet.store.rows.leaves.items())]

@@ -17,9 +17,11 @@ SENT = [*BEGUN, "ledger.reserved", "provider.routed"]
 BOOK = IntentKind.BOOK_TRANSFER
 OK, NO = "SUCCESSFUL", "FAILED"
 
+TOOK = [*SENT, "provider.callback"]  # its first word: that it took the payment, or did not
+
 # fmt: off
 PATHS = [
-    ("transfer",           transfer(),                          [*SENT, "provider.callback", "ledger.posted"],   OK),
+    ("transfer",           transfer(),                          [*TOOK, "provider.callback", "ledger.posted"],   OK),
     ("book transfer",      transfer(kind=BOOK),                 [*BEGUN, "ledger.posted"],                       OK),
     ("over the limit",     transfer(10_000_001),                [BEGUN[0], "policy.started", "policy.denied"],   NO),
     ("over a day's limit", transfer(2_000_001),                 [BEGUN[0], "policy.started", "policy.denied"],   NO),
@@ -29,8 +31,8 @@ PATHS = [
     ("no such target",     transfer(destination="nobody"),      [*BEGUN, "ledger.refused"],                      NO),
     ("onto itself",        transfer(destination="customer"),    [*BEGUN, "ledger.refused"],                      NO),
     ("no corridor",        transfer(kind=IntentKind.PAYMENT),   [*BEGUN, "ledger.reserved", "ledger.released"],  NO),
-    ("declined",           transfer(scenario="decline"),        [*SENT, "provider.callback", "ledger.released"], NO),
-    ("not accepted",       transfer(scenario="reject"),         [*SENT, "provider.failover", "provider.callback",
+    ("declined",           transfer(scenario="decline"),        [*TOOK, "provider.callback", "ledger.released"], NO),
+    ("not accepted",       transfer(scenario="reject"),         [*TOOK, "provider.failover", "provider.callback",
                                                                  "ledger.released"],                             NO),
     ("late success",       transfer(scenario="timeout_then_success"),
                                                                 [*SENT, "provider.callback", "ledger.posted"],   OK),

@@ -187,7 +187,7 @@ def test_a_callback_that_outruns_the_intent_is_applied_when_it_is_there(
 
 
 def test_one_that_outran_the_attempt_of_a_second_rail_is_applied_to_it(make_fleet: MakeFleet) -> None:
-    fleet, intent = awaiting(make_fleet)
+    fleet, intent = awaiting(make_fleet, "never_answers")
     fleet.report(outcome(intent, "succeeded", event="evt-1", attempt=2, rail="beta"))
     fleet.run_until_idle()
     assert strangers(fleet) == [f"beta/{intent}02"]
@@ -257,7 +257,7 @@ def test_a_day_later_the_same_callback_changes_nothing(make_fleet: MakeFleet) ->
 
 
 def _reported(intent: str) -> Any:
-    return RailReported(outcome(intent, "succeeded", event="evt-1"), "evt-1")
+    return RailReported(outcome(intent, "succeeded", event="evt-1"), "callback/evt-1")
 
 
 def test_a_stranger_that_keeps_coming_is_looked_at_and_a_case_in_time(make_fleet: MakeFleet) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from tests.actors.test_outcomes import HELD, KEPT, PAID, awaiting, money
+from tests.actors.test_outcomes import HELD, KEPT, PAID, awaiting, money, unheard
 from tests.actors.world import MakeFleet, configuration, facts_of, last_facts, outcome, transfer
 from zentra.actors.outcomes import CLAIMS_MAX
 from zentra.bench.twins.fleet import Fleet
@@ -114,7 +114,7 @@ def test_a_forger_who_repeats_himself_is_recorded_no_more_than_so_often(
     make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zentra.actors.outcomes.WORDS_AGAIN_MAX", 5)
-    fleet, intent = awaiting(make_fleet)
+    fleet, intent = unheard(make_fleet)
     for number in range(20):
         fleet.report(claim(intent, "succeeded", number))
         fleet.run_until_idle()
@@ -179,7 +179,7 @@ def test_a_claim_that_repeats_what_is_known_keeps_no_other_from_being_asked_abou
 
 
 def test_a_claim_of_what_was_left_leads_nowhere_else(make_fleet: MakeFleet) -> None:
-    fleet, intent = awaiting(make_fleet)
+    fleet, intent = unheard(make_fleet)
     fleet.report(outcome(intent, "not_accepted", event="evt-1", minor=None))
     fleet.run_until_idle()
     assert [a.rail for a in fleet.transaction(intent).attempts] == ["alpha", "beta"]
@@ -204,15 +204,16 @@ def test_a_claim_survives_a_takeover_and_a_replay(make_fleet: MakeFleet) -> None
 
 @pytest.mark.parametrize("status", ["pending", "unknown"])
 def test_what_says_nothing_of_the_money_is_no_claim(make_fleet: MakeFleet, status: str) -> None:
-    fleet, intent = awaiting(make_fleet)
+    fleet, intent = awaiting(make_fleet, "never_answers")
     before = asked(fleet)
-    fleet.report(claim(intent, status, 1))
-    fleet.run_until_idle()
-    assert (asked(fleet), fleet.events(intent).count("provider.callback")) == (before, 0)
+    for number in range(3):
+        fleet.report(claim(intent, status, number))
+        fleet.run_until_idle()
+    assert (asked(fleet), fleet.events(intent).count("provider.callback")) == (before, 1)
 
 
 def test_a_claim_of_a_rail_that_is_not_set_up_any_more_is_kept(make_fleet: MakeFleet) -> None:
-    fleet, intent = awaiting(make_fleet)
+    fleet, intent = awaiting(make_fleet, "never_answers")
     current = configuration()
     fleet.store.configure(structs.replace(current, rails={"beta": current.rails["beta"]}))
     fleet.report(claim(intent, OutcomeStatus.SUCCEEDED, 1))

@@ -8,13 +8,18 @@ import anyio
 import pytest
 from msgspec import structs
 
-from tests.actors.test_outward import AwayStream, make_outward, passed, submission
+from tests.actors.test_outward import AwayStream, Endpoints, make_outward, passed, submission
 from tests.actors.test_supervisor import in_virtual_time
 from zentra.actors.health import RailBoard
+from zentra.actors.limits import SHARES
+from zentra.actors.outward import Outward
 from zentra.actors.tick import Poll
 from zentra.gateway.outward.rail_inline import InlineRail
+from zentra.runtime.instruments import SILENCE
 from zentra.runtime.messages import RailReported, decode_frame
-from zentra.runtime.rails.port import UNKNOWN_CAUSE, Cause, RailOutcome, RailSettings, Submission
+from zentra.runtime.rails.health import CircuitState
+from zentra.runtime.rails.port import UNKNOWN_CAUSE, Cause, OutcomeStatus, RailOutcome, RailSettings, Submission
+from zentra.runtime.subjects import command_subject
 
 
 class PacedRail(InlineRail):
@@ -39,7 +44,8 @@ def answers(stream: AwayStream) -> Counter[str]:
     """Return what was reported of rails, by status and reason."""
     events = [event for message in stream.taken for event in decode_frame(message.body)]
     told = [event for event in events if isinstance(event, RailReported)]
-    assert all(event.cause.startswith("submit/") for event in told)
+    assert all(event.cause.startswith(("submit/", "unsent/")) for event in told)
+    assert all((event.outcome.reason == "not_sent") == event.cause.startswith("unsent/") for event in told)
     return Counter(event.outcome.reason or str(event.outcome.status) for event in told)
 
 
@@ -135,6 +141,36 @@ async def test_nothing_else_is_asked_under_a_reference_that_waits_or_was_reporte
 
 @pytest.mark.parametrize("kind", ["inline", "sandbox"])
 @in_virtual_time
+async def test_a_first_submission_whose_attempt_nobody_remembers_is_reported_unsent(kind: str) -> None:
+    rail, stream = PacedRail(kind, rate_per_second=0.1), AwayStream(0.0)
+    outward = make_outward(stream, rail=rail)
+    forgotten = [kind == "inline"]
+
+    async def permitted(place: int, reference: str) -> bool | None:
+        return None if reference and forgotten[0] else True
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        later = structs.replace(submission(9), first=False)
+        outward.perform([submission(number) for number in range(1, 7)], [], [], permitted)
+        await passed(1)
+        forgotten[0] = True
+        await passed(60)
+        sent = len(rail.asked)
+        assert answers(stream) == Counter({"succeeded": sent, "not_sent": 6 - sent})
+        assert (sent, outward.backlog, outward.waits_in(0)) == (kind != "inline", 0, False)
+        asked = {reference for reference, _ in rail.asked}
+        unsent = next(s.reference for s in map(submission, range(1, 7)) if s.reference not in asked)
+        outward.perform([later], [Poll("alpha", unsent, UNKNOWN_CAUSE)], [], permitted)
+        await passed(1)
+        group.cancel_scope.cancel()
+    assert len(rail.asked) == sent, "nothing was sent, and a poll is answered with that"
+    assert answers(stream) == Counter({"succeeded": sent, "not_sent": 7 - sent})
+
+
+@pytest.mark.parametrize("kind", ["inline", "sandbox"])
+@in_virtual_time
 async def test_an_attempt_that_ended_while_its_submission_waited_is_not_sent(kind: str) -> None:
     rail, stream = PacedRail(kind, rate_per_second=1), AwayStream(0.0)
     outward = make_outward(stream, rail=rail)
@@ -152,6 +188,104 @@ async def test_an_attempt_that_ended_while_its_submission_waited_is_not_sent(kin
         group.cancel_scope.cancel()
     assert {reference for reference, _ in rail.asked} == {submission(1).reference, submission(3).reference}
     assert answers(stream) == {"succeeded": 2}
+
+
+@in_virtual_time
+async def test_new_payments_are_sent_while_many_unknown_ones_are_polled_and_both_go_on() -> None:
+    rail, stream = PacedRail(rate_per_second=1), AwayStream(0.0)
+    outward = make_outward(stream, rail=rail)
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        for minute in range(5):
+            outward.perform([], [Poll("alpha", submission(1000 + n).reference, UNKNOWN_CAUSE) for n in range(100)], [])
+            await passed(2)
+            outward.perform([submission(10 * minute + n) for n in range(5)], [], [])
+            await passed(58)
+        await passed(70)
+        group.cancel_scope.cancel()
+    polled = [name for name, _ in rail.asked if name.startswith("poll")]
+    assert len(rail.asked) - len(polled) == 25, "each new payment was sent"
+    assert len(polled) >= 250, "what submissions do not need is for polls"
+
+
+@in_virtual_time
+async def test_while_both_kinds_wait_turns_are_shared_out_and_polls_get_theirs() -> None:
+    rail, stream = PacedRail(rate_per_second=1), AwayStream(0.0)
+    outward = make_outward(stream, rail=rail)
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        outward.perform([submission(number) for number in range(100)], [], [])
+        outward.perform([], [Poll("alpha", submission(1000 + n).reference, UNKNOWN_CAUSE) for n in range(100)], [])
+        await passed(40.5)
+        polled = sum(name.startswith("poll") for name, _ in rail.asked)
+        assert len(rail.asked) == 41
+        assert polled == pytest.approx(41 * SHARES["poll"] / sum(SHARES.values()), abs=1)
+        group.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_the_payments_of_one_tenant_do_not_keep_those_of_another_waiting() -> None:
+    rail, stream = PacedRail(rate_per_second=1), AwayStream(0.0)
+    outward = make_outward(stream, rail=rail)
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        outward.perform([submission(number) for number in range(200)], [], [])
+        await passed(1.5)
+        few = [structs.replace(submission(1000 + number), tenant="globex") for number in range(3)]
+        outward.perform(few, [], [])
+        await passed(7)
+        assert {one.reference for one in few} <= {reference for reference, _ in rail.asked}
+        assert len(rail.asked) == 9, "and the others go on"
+        group.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_what_waits_while_the_circuit_of_its_rail_opens_is_given_back_and_probes_go() -> None:
+    rail, stream = PacedRail(rate_per_second=1, health_calls_min=1, open_seconds=5.0), AwayStream(0.0)
+    outward = make_outward(stream, rail=rail)
+    outward.board = board = RailBoard(lambda: {"alpha": rail.settings})
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        again = [structs.replace(submission(100 + number), first=False) for number in range(10)]
+        outward.perform([submission(number) for number in range(20)] + again, [], [])
+        await passed(2.5)
+        sent = len(rail.asked)
+        bad = RailOutcome("alpha", submission(1).reference, OutcomeStatus.UNKNOWN)
+        for _ in range(20):
+            board.heard(bad, "submit", 1.0, anyio.current_time())
+        await passed(6)
+        board.look(anyio.current_time())
+        assert board.circuit("alpha") is CircuitState.HALF_OPEN
+        await passed(30)
+        assert len(rail.asked) == sent, "what was chosen before the circuit opened is no probe"
+        probe = submission(200)
+        outward.perform([probe], [], [])
+        await passed(1)
+        group.cancel_scope.cancel()
+    assert rail.asked[-1][0] == probe.reference
+    told = answers(stream)
+    assert told["succeeded"] == sent + 1
+    assert told["not_sent"] == 20 - sum(reference in FIRST_TWENTY for reference, _ in rail.asked)
+
+
+FIRST_TWENTY = {submission(number).reference for number in range(20)}
+
+
+@in_virtual_time
+async def test_a_submission_to_a_rail_without_an_adapter_lets_a_worker_drain() -> None:
+    outward = Outward(lambda name: None, Endpoints(), AwayStream(0.0), lambda key: 0, command_subject, SILENCE)
+    async with anyio.create_task_group() as group:
+        group.start_soon(outward.run)
+        await anyio.wait_all_tasks_blocked()
+        outward.perform([submission(1)], [Poll("alpha", submission(2).reference, UNKNOWN_CAUSE)], [])
+        with anyio.fail_after(5):
+            await outward.wait_begun()
+        assert outward.backlog == 0
+        group.cancel_scope.cancel()
 
 
 @in_virtual_time

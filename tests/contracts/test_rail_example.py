@@ -11,15 +11,17 @@ from types import ModuleType
 import msgspec
 import pytest
 
+from tests.actors.test_outward import Faults
 from tests.architecture import ROOT
 from zentra.bench.conformance.suite import Rule, check
 from zentra.gateway.outward import rail_kinds
 from zentra.gateway.outward.http import AddressPolicy, OutwardHttp
 from zentra.gateway.outward.rail_gtbank import GtbankRail
-from zentra.gateway.outward.rail_kinds import AdapterRefused, known_kinds, objections, rail_kind
+from zentra.gateway.outward.rail_kinds import AdapterRefused, adapter_of, known_kinds, objections, rail_kind
 from zentra.gateway.outward.rail_secrets import RailSecrets
 from zentra.gateway.outward.rails import RailBook
 from zentra.runtime.errors import Unavailable
+from zentra.runtime.rails.health import is_bad
 from zentra.runtime.rails.port import Declaration, OutcomeStatus, RailSettings, Submission
 
 EXAMPLES = ROOT / "docs/examples"
@@ -121,6 +123,57 @@ async def test_a_rail_whose_adapter_is_missing_takes_nothing_and_knows_nothing(
     with pytest.raises(Unavailable, match="not installed here"):
         rail.verify_callback(b"{}", {}, 0.0)
     assert "rail has no adapter" in caplog.text
+    await book.aclose()
+    await http.aclose()
+
+
+FAULTY = """
+from flutter import FlutterRail
+
+class Porter(FlutterRail):
+    def __init__(self, settings, http=None, spans=None):
+        super().__init__(settings, http, spans)
+        self.port = int(settings.options["port"])
+
+class Keyed(FlutterRail):
+    def __init__(self, settings, http=None, spans=None):
+        raise RuntimeError(f"no key but {settings.secrets['api_key']}")
+
+class Nameless(FlutterRail):
+    settings = None
+"""
+
+
+@pytest.mark.parametrize(
+    ("points", "why"),
+    [
+        ("faulty:Porter", "KeyError: 'port'"),
+        ("faulty:Keyed", "RuntimeError: no key but [redacted]"),
+        ("faulty:Nameless", "AttributeError"),
+    ],
+)
+async def test_a_rail_whose_adapter_cannot_be_made_takes_nothing_and_says_why(
+    plugged: Path, caplog: pytest.LogCaptureFixture, points: str, why: str
+) -> None:
+    (plugged / "faulty.py").write_text(FAULTY)
+    install(plugged, "faulty", f"faulty = {points}")
+    settings = RailSettings("bad", "faulty", "http://127.0.0.1:9", "hash", secrets={"api_key": "opensesame"})
+    with pytest.raises(AdapterRefused) as refused:
+        adapter_of(settings)
+    assert (refused.value.reason, why in str(refused.value)) == ("adapter_unusable", True)
+    http = OutwardHttp(AddressPolicy())
+    stored = SECRETS.sealed(settings)
+    book = RailBook(lambda: {"bad": stored}, http, opened=SECRETS.opened, instruments=(counted := Faults()))
+    rail = book.adapter("bad")
+    assert (rail is not None, rail is book.adapter("bad")) == (True, True)
+    assert rail is not None
+    taken = await rail.submit(Submission("acme", "bad", "ref", 5, "NGN", "1"))
+    assert (taken.status, taken.reason, is_bad(taken)) == (OutcomeStatus.NOT_ACCEPTED, "adapter_unusable", True)
+    assert (await rail.poll("ref")).status is OutcomeStatus.UNKNOWN
+    with pytest.raises(Unavailable, match="cannot be made here"):
+        rail.verify_callback(b"{}", {}, 0.0)
+    assert [why in getattr(record, "why", "") for record in caplog.records] == [True]
+    assert ("opensesame" in caplog.text, counted.faults) == (False, {"adapter": 1})
     await book.aclose()
     await http.aclose()
 

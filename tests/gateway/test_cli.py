@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.commanding import Zentra
+from zentra.gateway.outward import rail_kinds
+from zentra.gateway.outward.rail_inline import InlineRail
 from zentra.runtime.keys import RANDOM_BYTES, make_key
+from zentra.runtime.rails.port import RailSettings
 
 COMMANDS = (
     "", "dev", "demo", "bench", "gateway", "worker", "sandbox", "migrate", "nats-config", "evidence", "evidence verify",
@@ -58,6 +61,21 @@ def test_every_command_explains_itself(zentra: Zentra, command: str) -> None:
     assert (code, err) == (0, "")
     assert "Usage: zentra" in out
     assert len(out) > 100
+
+
+def test_an_adapter_that_cannot_be_made_is_refused_before_its_rail_is_stored(
+    zentra: Zentra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Porter(InlineRail):
+        def __init__(self, settings: RailSettings, http: object, spans: object) -> None:
+            super().__init__(settings)
+            self.port = int(settings.options["port"])
+
+    monkeypatch.setitem(rail_kinds.BUILT_IN, "porter", rail_kinds.Kind(Porter.declaration, Porter))
+    code, _, err = zentra("rails create x --kind porter --option port=five")
+    assert (code, "adapter_unusable" in err, "ValueError" in err, "Traceback" in err) == (1, True, True, False)
+    code, _, err = zentra("rails create x --kind porter --option port=5")
+    assert (code, "ADMIN_URL is not set" in err) == (3, True)
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -178,7 +178,8 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "callback-dedupe", "a callback that is delivered again is recorded again", "I",
-        (Edit(_OUTCOMES, "    if outcome.event_id in attempt.event_ids:\n        return True\n", ""),),
+        (Edit(_OUTCOMES, "    if outcome.event_id in attempt.event_ids:\n        return True\n    if not",
+              "    if not"),),
         (f"{_OUTCOME_TESTS}test_replaying_the_stream_after_one_callback_changes_nothing",),
     ),
     Mutation(
@@ -319,8 +320,8 @@ MUTATIONS: Final = (
     Mutation(
         "second-answer-believed", '"not accepted" counts although it may answer a repeated submission', "N",
         (Edit(_OUTCOMES,
-              'if not cause.startswith("submit/"):',
-              "if cause:"),),
+              'if outcome.status is not OutcomeStatus.NOT_ACCEPTED or outcome.trust == "polled":',
+              "if outcome:"),),
         (f"{_OUTCOME_TESTS}test_not_accepted_decides_unless_it_may_answer_a_second_submission",),
     ),
     Mutation(
@@ -343,7 +344,8 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "not-found-believed", "a rail that does not know a payment yet is asked to pay at once again", "O",
-        (Edit(_ASKING, "if settings is None or not settings.idempotent_references:", "if settings is None:"),
+        (Edit(_ASKING, "if settings is None or not settings.idempotent_references or tx.cases_open:",
+              "if settings is None or tx.cases_open:"),
          Edit(_ASKING,
               "    if tick.now >= attempt.at + timedelta(seconds=settings.not_found_lies_seconds):\n",
               "    if settings:\n")),
@@ -403,9 +405,8 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "polls-once", "a rail without an answer is polled once and never again", "T",
-        (Edit(_ASKING,
-              "reference)\n    tick.rearm(tx, at.partition, tick.now + timedelta(seconds=seconds))\n",
-              "reference)\n"),),
+        (Edit("actors/stages.py", "tick.rearm(tx, at.partition, asking.look_after(tick, at, tx))",
+              "asking.look_after(tick, at, tx)"),),
         (f"{_TIMER_TESTS}test_polls_become_rarer_and_never_sleep_over_the_deadline",),
     ),
     Mutation(

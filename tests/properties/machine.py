@@ -17,7 +17,7 @@ from msgspec import Struct, field, structs
 
 from tests.actors.world import ACCOUNTS, configuration, transfer
 from tests.auditor import AccountFile, Claim, Row, audit
-from zentra.actors.commands import CaseResolution
+from zentra.actors.resolving import CaseResolution
 from zentra.bench.twins.fleet import Fleet
 from zentra.runtime.fees.schedule import FeeMatch, FeeRule, FeeSchedule
 from zentra.runtime.intents.terms import HoldTerms, Leg

@@ -72,6 +72,7 @@ STAYS: dict[str, set[str]] = {
     "captured": {"PROCESSING/held"},
     "rail_claimed": {"AWAITING_PROVIDER/submitted"},
     "rail_repeated": _AT_RAIL,
+    "rail_noted": _AT_RAIL,
     "rail_contradicted": _AT_RAIL,
     "ledger_refused": {"AWAITING_PROVIDER/confirmed"},
     "reversed_in_part": {"SUCCESSFUL", "RECONCILED"},
@@ -94,7 +95,7 @@ STAYS: dict[str, set[str]] = {
 
 RAIL_FACTS = {
     Fact.RAIL_CONFIRMED, Fact.RAIL_DECLINED, Fact.RAIL_REPEATED, Fact.RAIL_CONTRADICTED, Fact.RAIL_CLAIMED,
-    Fact.FAILED_OVER,
+    Fact.RAIL_NOTED, Fact.FAILED_OVER,
 }  # fmt: skip
 HOLDS = {State.ROUTING, State.SUBMITTED, State.CONFIRMED, State.REFUSED, State.HELD}
 

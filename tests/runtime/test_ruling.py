@@ -57,6 +57,7 @@ TABLE = [
     ("declined",     "polled",        False,   OPEN._replace(claimed=frozenset({"succeeded"})),     R.DECLINES),
     ("succeeded",    "polled",        False,   OPEN._replace(claimed=frozenset({"declined"})),      R.CONFIRMS),
 ]
+SECOND = [(OPEN, R.CLAIMS, True), (PAID, R.CONTRADICTS, True), (LEFT, R.REPEATS, False), (REFUSED, R.REPEATS, False)]
 # fmt: on
 GRID = [
     (Said(status, trust, differs), Known(known, open_, otherwise, doubted, frozenset(claimed)))
@@ -102,6 +103,12 @@ def test_the_rail_is_asked_at_once_where_something_new_was_said_in_its_name() ->
     for said, known in GRID:
         ruling = rule(said, known)
         assert asks_the_rail(said, ruling) == (not decides(said.trust) and ruling in (R.CLAIMS, R.CONTRADICTS))
+
+
+@pytest.mark.parametrize(("known", "ruling", "asks"), SECOND)
+def test_a_refusal_that_may_be_of_a_second_submission_is_a_claim(known: Known, ruling: Ruling, asks: bool) -> None:
+    said = Said("not_accepted", "body_signed", False, second=True)
+    assert (rule(said, known), asks_the_rail(said, ruling)) == (ruling, asks)
 
 
 def test_a_word_of_trust_that_is_not_known_decides_nothing() -> None:

@@ -80,6 +80,45 @@ def a_rail_that_nobody_asks_any_more(tape: Tape) -> None:
     tape.add("then", finished)
 
 
+def called_back(tape: Tape, who: str, status: str) -> RailOutcome:
+    """Return what a callback says of the first attempt of an intent."""
+    return RailOutcome("alpha", reference_of(tape, who), OutcomeStatus(status), event_id="e9", trust="body_signed")
+
+
+@plant("T")
+def a_callback_that_says_pending_and_leaves_no_trace(tape: Tape) -> None:
+    outcome = called_back(tape, "happy", "pending")
+
+    def finished(auditor: Auditor) -> None:
+        auditor.callbacks.said(outcome)
+        history = auditor.histories[tape.names["happy"]]
+        history.attempts[0].words.discard("pending")
+        claimed = {**auditor.desk.claimed, ("alpha", "e9"): ("acme", history.id)}
+        auditor.callbacks.finish(tape.fleet.store, {history.id: history}, claimed, tape.now)
+
+    tape.add("then", finished)
+
+
+@plant("N")
+def a_second_rail_after_the_first_took_the_payment(tape: Tape) -> None:
+    left = tape.names["left"]
+    at = tape.place(
+        "committed",
+        lambda w, p, writes, g: any((t.intent, t.event) == (left, "provider.failover") for t in writes.transitions),
+    )
+    tape.put_before(at, "then", lambda auditor: auditor.histories[left].attempts[0].words.add("pending"))
+
+
+@plant("I")
+def a_word_that_nobody_knows_after_the_end_without_a_case(tape: Tape) -> None:
+    def finished(auditor: Auditor) -> None:
+        history = auditor.histories[tape.names["happy"]]
+        auditor.callbacks._strange.add(history.id)
+        auditor.callbacks.finish(tape.fleet.store, {history.id: history}, auditor.desk.claimed, tape.now)
+
+    tape.add("then", finished)
+
+
 @plant("T")
 def a_word_of_another_rail_without_a_case(tape: Tape) -> None:
     outcome = RailOutcome(
@@ -92,3 +131,45 @@ def a_word_of_another_rail_without_a_case(tape: Tape) -> None:
         auditor.callbacks.finish(tape.fleet.store, auditor.histories, claimed, tape.now)
 
     tape.add("then", finished)
+
+
+# Cases, and the people who resolve them -------------------------------------------------------------------------------
+
+
+@plant("I")
+def two_payments_that_nobody_is_told_of(tape: Tape) -> None:
+    def finished(auditor: Auditor) -> None:
+        history = auditor.histories[tape.names["clash"]]
+        history.cases, history.doubled = {}, history.looked + 1
+        auditor.callbacks.finish(tape.fleet.store, {history.id: history}, auditor.desk.claimed, tape.now)
+
+    tape.add("then", finished)
+
+
+@plant("N")
+def a_release_on_the_word_about_a_rail_that_was_left_while_the_next_is_unknown(tape: Tape) -> None:
+    facts = {"attempt": 1, "rail": "alpha", "reference": reference_of(tape, "left"), "trust": "operator"}
+    tape.rewrite("left", "provider.callback", facts)
+
+
+@plant("N")
+def a_persons_word_about_another_attempt_than_the_case(tape: Tape) -> None:
+    def elsewhere(auditor: Auditor) -> None:
+        auditor.histories[tape.names["stuck"]].about[tape.names["case"]] = 2
+
+    stuck = tape.names["stuck"]
+    at = tape.place(
+        "committed",
+        lambda w, p, writes, g: any((t.intent, t.event) == (stuck, "provider.callback") for t in writes.transitions),
+    )
+    tape.put_before(at, "then", elsewhere)
+
+
+@plant("I")
+def a_case_about_an_attempt_that_there_is_not(tape: Tape) -> None:
+    tape.rewrite("stuck", "case.opened", {"attempt": 2})
+
+
+@plant("I")
+def a_contradiction_of_which_nobody_has_said_anything(tape: Tape) -> None:
+    tape.rewrite("stuck", "case.opened", {"reason": "provider_contradiction"})

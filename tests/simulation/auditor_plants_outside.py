@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -83,6 +84,30 @@ def a_second_call_to_a_rail_that_pays_each_time(tape: Tape) -> None:
     tape.put_before(at, "asked", submission)
 
 
+@plant("N")
+def a_second_call_to_a_rail_after_the_deadline(tape: Tape) -> None:
+    at, submission = asked_of(tape, "happy")
+
+    def much_later(auditor: Auditor) -> None:
+        attempt = auditor.histories[tape.names["happy"]].attempts[0]
+        assert attempt.deadline is not None
+        auditor.rails.now = attempt.deadline + timedelta(seconds=66)
+
+    tape.put_before(at + 1, "asked", submission)
+    tape.put_before(at + 1, "then", much_later)
+
+
+@plant("N")
+def a_second_call_to_a_rail_beside_the_case_about_it(tape: Tape) -> None:
+    at, submission = asked_of(tape, "happy")
+
+    def a_person_is_asked(auditor: Auditor) -> None:
+        auditor.histories[tape.names["happy"]].cases["a" * 32] = "provider_outcome_unknown"
+
+    tape.put_before(at + 1, "asked", submission)
+    tape.put_before(at + 1, "then", a_person_is_asked)
+
+
 @plant("O")
 def a_payment_that_nobody_asked_for(tape: Tape) -> None:
     tape.put_before(0, "paid", "alpha", reference_of(tape, "happy"), 125_000)
@@ -136,14 +161,31 @@ def say(tape: Tape, at: int, who: str, status: str, **changes: Any) -> None:
 
 
 @plant("N")
+def a_record_of_a_refusal_that_no_rail_has_said(tape: Tape) -> None:
+    silence(tape, "left")
+
+
+@plant("N")
 def a_second_rail_while_nothing_is_known_of_the_first(tape: Tape) -> None:
     silence(tape, "left")
+    say(tape, asked_of(tape, "left")[0] + 1, "left", "unknown", minor=None, currency=None)
+    writes = tape.at("left", "provider.failover")
+    at = next(i for i, t in enumerate(writes.transitions) if tape._is(t, "left", "provider.failover"))
+    facts = {"said": "unknown", "status": "started", "minor": None, "currency": None, "trust": "direct"}
+    told = writes.transitions[at - 1] = tape._sealed(writes.transitions[at - 1], facts, {})
+    writes.transitions[at] = tape._sealed(writes.transitions[at], {}, {}, after=told.hash)
 
 
 @plant("N")
 def a_second_rail_after_the_first_has_paid(tape: Tape) -> None:
     at, submission = asked_of(tape, "left")
     tape.put_before(at + 1, "paid", submission.rail, submission.reference, submission.minor)
+
+
+@plant("N")
+def a_second_rail_because_of_a_refusal_that_may_be_of_a_second_submission(tape: Tape) -> None:
+    at, submission = asked_of(tape, "left")
+    tape.put_before(at + 1, "asked", submission)
 
 
 @plant("N")
@@ -195,7 +237,8 @@ def an_attempt_under_the_reference_of_another(tape: Tape) -> None:
 @plant("I")
 def a_callback_that_is_recorded_twice(tape: Tape) -> None:
     rows = tape.fleet.store.rows.transitions[tape.names["twice"]]
-    first, again = [row for row in rows if row.event == "provider.callback"][:2]
+    told = [row for row in rows if row.event == "provider.callback"]
+    first, again = [row for row in told if json.loads(row.record)["facts"]["event_id"] is not None][:2]
     facts = {"event_id": json.loads(first.record)["facts"]["event_id"]}
     writes = tape.commit(lambda writes: again in writes.transitions)
     writes.transitions[writes.transitions.index(again)] = tape._sealed(again, facts, {})

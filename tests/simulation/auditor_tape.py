@@ -186,8 +186,12 @@ class Tape:
 
     def at(self, who: str, event: str) -> TickWrites:
         """Return the writes of the commit that holds the first record of this event of an intent, to be changed."""
-        intent = self.names[who]
-        return self.commit(lambda writes: any((t.intent, t.event) == (intent, event) for t in writes.transitions))
+        return self.commit(lambda writes: any(self._is(t, who, event) for t in writes.transitions))
+
+    def _is(self, transition: Transition, who: str, event: str) -> bool:
+        """Return whether a record is of this event of an intent; of what its rail says, the one that settles it."""
+        settles = event != "provider.callback" or transition.state is not transition.before
+        return settles and (transition.intent, transition.event) == (self.names[who], event)
 
     def posting(self, who: str, kind: str) -> tuple[TickWrites, int]:
         """Return the commit and the index of the first posting of a kind of an intent."""
@@ -200,8 +204,7 @@ class Tape:
     def rewrite(self, who: str, which: str, facts: dict[str, Any] | None = None, **envelope: Any) -> TickWrites:
         """Change a record and seal it anew; return the writes of its commit."""
         writes = self.at(who, which)
-        intent = self.names[who]
-        at = next(i for i, t in enumerate(writes.transitions) if (t.intent, t.event) == (intent, which))
+        at = next(i for i, t in enumerate(writes.transitions) if self._is(t, who, which))
         writes.transitions[at] = self._sealed(writes.transitions[at], facts or {}, envelope)
         return writes
 

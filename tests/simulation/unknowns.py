@@ -5,7 +5,10 @@ as often as usual. What is watched here is counted beside the auditor and by les
 published, and the records as they are committed. While no final word on an attempt has been published,
 
 - nothing is released and no second rail is asked,
-- the attempt is not submitted again where its rail takes a second submission for a second payment.
+- the attempt is not submitted again where its rail takes a second submission for a second payment,
+- nor, anywhere, past its deadline or beside the case that asks a person about it.
+
+Once an attempt was submitted again, "not accepted" is final only as the answer to a poll.
 
 Ends with 1 where that, or any invariant of the auditor, is violated."""
 
@@ -18,13 +21,16 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime
 from functools import partial
 
 import msgspec
 from msgspec import Struct
 
+from zentra.bench.simulation.auditor_outside import LATE_MAX
 from zentra.bench.simulation.faults import Fault
 from zentra.bench.simulation.simulation import Simulation, VirtualLoop
+from zentra.runtime.intents.transaction import timestamp
 from zentra.runtime.messages import RailReported, decode_frame
 from zentra.runtime.ports import Ground, TickPlan, TickWrites
 from zentra.runtime.rails.port import OutcomeStatus, RailOutcome, Submission
@@ -63,6 +69,9 @@ class WatchedSimulation(Simulation):
         self.answered: set[str] = set()  # references whose submission was answered with something that says anything
         self.words: dict[str, set[str]] = {}
         self.references: dict[str, list[str]] = {}  # by intent, in order
+        self.deadlines: dict[str, str] = {}  # by reference
+        self.asks_a_person: set[str] = set()  # intents of which a person is asked what became of them
+        self.committed_at = ""
         self.waited = 0
         self.against: list[str] = []
         for rail in self.rails.values():
@@ -73,6 +82,10 @@ class WatchedSimulation(Simulation):
         self.submits[submission.reference] += 1
         if self.submits[submission.reference] > 1 and not settings.idempotent_references:
             self.against.append(f"{submission.reference} was submitted again to {submission.rail}")
+        if self.submits[submission.reference] > 1 and self.committed_at > self.deadlines[submission.reference]:
+            self.against.append(f"{submission.reference} was submitted again past its deadline")
+        if self.submits[submission.reference] > 1 and submission.reference[:32] in self.asks_a_person:
+            self.against.append(f"{submission.reference} was submitted again beside its case")
         return submit(submission)
 
     def append(self, message: Outgoing) -> StreamError | None:
@@ -81,14 +94,16 @@ class WatchedSimulation(Simulation):
         if failure is None and message.subject.endswith(".callback"):
             for event in _reports(message.body):
                 status, reference = event.outcome.status, event.outcome.reference
-                if status.final:
+                second = self.submits[reference] > 1 and status is OutcomeStatus.NOT_ACCEPTED
+                if status.final and (not second or event.outcome.trust == "polled"):
                     self.words.setdefault(reference, set()).add(str(status))
-                if event.cause.startswith("submit/") and status is not OutcomeStatus.UNKNOWN:
+                if event.outcome.trust == "direct" and status is not OutcomeStatus.UNKNOWN:
                     self.answered.add(reference)
         return failure
 
     def committed(self, plan: TickPlan, writes: TickWrites, ground: Ground) -> None:
         """Hold each record to what rails have said by now."""
+        self.committed_at = timestamp(ground.now)
         for transition in writes.transitions:
             record = msgspec.json.decode(transition.record)
             known, facts = self.references.setdefault(transition.intent, []), record["facts"]
@@ -100,6 +115,11 @@ class WatchedSimulation(Simulation):
                 self.against.append(f"{known[-1]} is unknown, and {facts['rail']} is asked")
             if transition.event in ("provider.routed", "provider.failover"):
                 known.append(facts["reference"])
+                late = datetime.fromisoformat(facts["deadline"]) + LATE_MAX
+                self.deadlines[facts["reference"]] = timestamp(late)
+            if facts.get("reason") == "provider_outcome_unknown":
+                opened = transition.event == "case.opened"
+                (self.asks_a_person.add if opened else self.asks_a_person.discard)(transition.intent)
             refused = self.words.get(known[-1], set()) & {"declined", "not_accepted"} if known else {"never sent"}
             if transition.event == "ledger.released" and not refused:
                 self.against.append(f"{known[-1]} is unknown, and its hold is released")

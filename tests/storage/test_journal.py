@@ -257,7 +257,8 @@ async def test_a_decision_that_was_refused_gives_its_seat_back(writer_pool: Pool
 RESOLUTIONS = [
     ("its tenant",     "acme", "acme",   "resolved"),
     ("another tenant", "acme", "globex", "open"),
-    ("nobody's case",  "-",    "acme",   "resolved"),
+    ("nobody's case",  "-",    "acme",   "open"),
+    ("for nobody",     "-",    "-",      "resolved"),
 ]
 # fmt: on
 
@@ -278,6 +279,39 @@ async def test_a_case_is_opened_once_and_resolved_once_by_its_tenant(
     assert found["status"] == status
     assert msgspec.json.decode(found["detail"]) == {"reason": "x"}
     assert (found["operator"] == "first") == (status == "resolved")
+
+
+# fmt: off
+OPERATORS = [
+    # who may work, who made the intent, whose the case is
+    ((),                 "dev",  "op-a"),
+    ((),                 "op-a", "op-b"),
+    ((),                 None,   "op-a"),
+    (("op-a",),          "dev",  "op-b"),
+    (("op-b",),          "op-a", "op-a"),  # there is nobody else
+    (("op-a", "op-b"),   "dev",  None),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("disabled", "made_by", "operator"), OPERATORS)
+async def test_a_case_is_given_to_an_operator_who_may_work_and_did_not_make_the_intent(
+    writer_pool: Pool, admin_pool: Pool, disabled: tuple[str, ...], made_by: str | None, operator: str | None
+) -> None:
+    key, intent = uuid(), uuid()
+    if made_by is not None:
+        await admin_pool.execute(
+            "insert into intents (id, tenant, intent_id, digest, command, principal, role, key, trace, created_at)"
+            " values ($1, 'acme', $3, '', '', $2, 'operator', '', '', now())",
+            intent, made_by, intent,
+        )  # fmt: skip
+    await admin_pool.execute("update principals set disabled_at = now() where id = any($1)", list(disabled))
+    case = CaseRow(key, "acme", intent, "i", "rail_unknown", {"rail": "x"}, AT, AT)
+    try:
+        await commit(writer_pool, adding("cases_opened", case))
+    finally:
+        await admin_pool.execute("update principals set disabled_at = null where id = any($1)", list(disabled))
+    assert await admin_pool.fetchval("select operator from cases where id = $1", key) == operator
 
 
 async def test_a_second_outcome_of_a_command_is_refused(writer_pool: Pool, admin_pool: Pool) -> None:

@@ -380,7 +380,9 @@ async def test_a_callback_is_stored_once_and_every_repeat_reaches_the_actor(writ
     for done, events in ((first, 2), (again, 1)):
         (message,) = done.outgoing
         assert message.subject == f"zc.{partition_of(intent, PARTITIONS)}.callback"
-        assert decode_frame(message.body) == [RailReported(_callback("e-1", reference).outcome, "e-1")] * events
+        assert (
+            decode_frame(message.body) == [RailReported(_callback("e-1", reference).outcome, "callback/e-1")] * events
+        )
     row = await writer_pool.fetchrow(
         "select body, headers, count from callbacks join callback_repeats using (rail, event_id) where event_id = 'e-1'"
     )

@@ -10,7 +10,7 @@ import uuid
 import pytest
 
 from tests.gateway.asgi import Answer
-from tests.gateway.http.conftest import Api
+from tests.gateway.http.conftest import Api, intent_body
 from zentra.runtime.messages import CommandGiven, decode_frame
 from zentra.storage.pool import Pool
 
@@ -120,6 +120,32 @@ async def test_a_case_is_resolved_with_a_word_and_a_reason(api: Api, admin_pool:
     await worker
     assert (answer.status, answer.json["resolution"]) == (200, "dismissed")
     assert (await operator.get(f"/cases/{case}")).json["kind"] == "poison"
+
+
+@pytest.mark.parametrize(
+    ("who", "kind", "status"),
+    [("developer", "rail_unknown", 403), ("operator", "rail_unknown", 403), ("operator", "poison_message", 200)],
+)
+async def test_whoever_made_an_intent_does_not_resolve_its_case(
+    api: Api, admin_pool: Pool, who: str, kind: str, status: int
+) -> None:
+    made = (await api.as_("operator").post("/runtime/intents", intent_body())).json
+    case = await open_case(admin_pool, made["id"], kind)
+    worker = asyncio.create_task(answer_as_a_worker(admin_pool, case, "done")) if status == 200 else None
+    answer = await api.as_(who).post(f"/cases/{case}/resolve", {"resolution": "dismissed", **REASON})
+    if worker is not None:
+        await worker
+    codes = {("operator", 403): "self_approval", ("developer", 403): "permission_denied"}
+    assert (answer.status, answer.code if status == 403 else None) == (status, codes.get((who, status)))
+
+
+async def test_a_case_says_whether_its_deadline_has_passed(api: Api, admin_pool: Pool) -> None:
+    late, soon = await open_case(admin_pool), await open_case(admin_pool)
+    await admin_pool.execute("update zentra.cases set deadline = now() + interval '1 day' where id = $1", soon)
+    listed = {one["id"]: one["overdue"] for one in (await api.get("/cases?status=open&limit=100")).json["data"]}
+    assert (listed[late], listed[soon]) == (True, False)
+    await admin_pool.execute("update zentra.cases set status = 'resolved' where id = $1", late)
+    assert (await api.get(f"/cases/{late}")).json["overdue"] is False
 
 
 @pytest.mark.parametrize(("kind", "told"), [("unknown_outcome", True), ("poison_message", False)])
