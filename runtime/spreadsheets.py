@@ -14,7 +14,7 @@ _BREAKS: Final = ("\t", "\r", "\n")
 
 
 def safe_cell(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula: one that begins with = + - @ (of full width as well), a tab
+    """Return a text that no spreadsheet takes for a formula: one that begins with = + - @ (of full width, too), a tab
     or a line end gets an apostrophe before it (OWASP, CSV injection). Spaces and what is not printed are no beginning,
     because some programs drop them. A number is a number, below zero too, and stays as it is."""
     if _NUMBER.match(text):

@@ -87,7 +87,7 @@ def manifest_of(files: dict[str, bytes], names: list[str], keys: list[bytes], ba
     named = {file["name"]: (file["bytes"], file["sha256"]) for file in manifest["files"] if len(file) == 3}
     parts = {f"{kind}/{n + 1:05d}.jsonl" for kind in KINDS for n in range(sum(one.startswith(kind) for one in names))}
     good = {*named, *OWN} & {*parts, *FILES}
-    bad += [("file_unexpected", name) for name in sorted({*names, *named}) if names.count(name) != 1 or name not in good]
+    bad += [("file_unexpected", n) for n in sorted({*names, *named}) if names.count(n) != 1 or n not in good]
     bad += [("file_missing", "leaves or entries")] * (sum((n[:1] == "l") - (n[:2] == "en") for n in names) != 0)
     bad += [("file_differs", n) for n, it in named.items() if (len(o := files.get(n, b"")), sha(o).hex()) != it]
     bad += [("line_malformed", name) for name in parts if files.get(name, b"")[-1:] not in (b"", b"\n")]

@@ -29,6 +29,8 @@ from zentra.runtime.evidence.key_files import history_file, pem_bundle
 from zentra.runtime.evidence.keyring import ring_of
 from zentra.runtime.evidence.packet import leaf_data
 from zentra.runtime.evidence.proofs import CONSISTENCY_FORMAT, ConsistencyProof, Edge
+from zentra.runtime.evidence.renderings import html_of
+from zentra.runtime.spreadsheets import safe_cell
 
 Files = dict[str, bytes]
 PUBLIC = KEY.public_key()
@@ -339,3 +341,24 @@ def test_the_history_of_keys_is_held_to_the_one_of_the_making(asked: Asked) -> N
     words = ("--history", asked.file("history.json", msgspec.json.encode(history_file(full))))
     assert "history_" not in asked.zentra(data, more=words)[1]
     assert f"of 2 keys, the last since {at(500)}" in asked.zentra(data, more=words)[1]
+
+
+# What is made readable.
+
+
+@pytest.mark.parametrize(
+    "text", ["=1", "\uff1d1+1", "\uff0b1", "\uff0d1+1", "\uff20x", " =1", "\u200b=1", "\x00=1", "\ufeff@x", "\t"]
+)
+def test_no_cell_is_a_formula(text: str) -> None:
+    assert safe_cell(text) == "'" + text
+
+
+@pytest.mark.parametrize("text", ["-5", "1.5", "Ada", " Ada", "a=b", ""])
+def test_other_cells_stay_as_they_are(text: str) -> None:
+    assert safe_cell(text) == text
+
+
+def test_a_page_shows_marks_of_direction() -> None:
+    page = "".join(html_of("t", {"note": "paid \u202e000,1\u202c \u2066x\x1b"}, ()))
+    assert "\\u202e000,1\\u202c \\u2066x\\x1b" in page
+    assert all(one.isprintable() or one == "\n" for one in page)
