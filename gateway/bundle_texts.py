@@ -31,7 +31,8 @@ To verify, get the public key and, where you have one, a checkpoint that you kep
   zentra evidence verify BUNDLE.tar --key pub.pem --anchor kept.checkpoint
 
 0: nothing was changed and nothing is missing. 1: something was changed. 2: something is missing. What no checkpoint of
-yours covers could have been cut off at the end before it was exported: keep one from time to time.
+yours covers could have been cut off at the end before it was exported: keep one from time to time. Intents that had not
+settled stand in no log yet; the verdict says how many there were (not sealed).
 """
 
 
