@@ -28,6 +28,7 @@ from zentra.actors.memory import Memory, Missing, MissingGround, Needs
 from zentra.actors.tick import Batch, Input, Rules, Tick
 from zentra.runtime import messages as m
 from zentra.runtime.errors import DataError
+from zentra.runtime.evidence.merkle import leaf_hash
 from zentra.runtime.intents.transaction import Transaction, restore
 from zentra.runtime.intents.vocabulary import COMPOSED, IntentKind, State
 from zentra.runtime.ledger.book import AccountRef
@@ -316,9 +317,12 @@ class Engine:
             missing.lanes.add((event.tenant, event.endpoint))
 
     def _look_leaf(self, batch: Batch, entry: Input, missing: Missing, needs: Needs) -> None:
-        assert isinstance(entry.event, m.LeafDue)
-        if entry.event.tenant not in self.memory.logs:
-            missing.logs.add(entry.event.tenant)
+        event = entry.event
+        assert isinstance(event, m.LeafDue)
+        if event.tenant not in self.memory.logs:
+            missing.logs.add(event.tenant)
+        if event.again and (link := (event.intent, leaf_hash(event.data))) not in batch.asked:
+            missing.leaves.add(link)  # all at once: a batch may have many
 
     def _look_timer(self, batch: Batch, entry: Input, missing: Missing, needs: Needs) -> None:
         assert isinstance(entry.event, m.TimerFired)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Final
 
+from zentra.runtime.evidence.bundle import TEXTS
+
 __all__ = ["BUNDLE_TEXTS", "bundle_texts"]
 
-BUNDLE_TEXTS: Final = ("README.txt", "verify.py")
+BUNDLE_TEXTS: Final = TEXTS
 
 _README: Final = """\
 Evidence of Zentra: a range of one tenant's log, with everything that it takes to verify it.
@@ -29,7 +31,8 @@ To verify, get the public key and, where you have one, a checkpoint that you kep
   zentra evidence verify BUNDLE.tar --key pub.pem --anchor kept.checkpoint
 
 0: nothing was changed and nothing is missing. 1: something was changed. 2: something is missing. What no checkpoint of
-yours covers could have been cut off at the end before it was exported: keep one from time to time.
+yours covers could have been cut off at the end before it was exported: keep one from time to time. Intents that had not
+settled stand in no log yet; the verdict says how many there were (not sealed).
 """
 
 

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from zentra.gateway.bundle_texts import bundle_texts
 from zentra.gateway.signing import key_for
 from zentra.runtime.errors import Unavailable
+from zentra.runtime.evidence.history import KeyHistory
 from zentra.runtime.evidence.keyring import KeyRing, RingKey
 from zentra.runtime.instruments import Instruments
 from zentra.storage.errors import Misconfigured
@@ -103,7 +104,7 @@ class ExportService:
             history.ring()
         )
         try:
-            await self._make(claim, key, ring)
+            await self._make(claim, key, ring, history)
         except (Misconfigured, OSError, _TooLarge) as error:
             logger.warning("an export cannot be made", extra={"export": claim.id, "error": str(error)})
             await fail_export(self._pool, claim, str(error))
@@ -111,11 +112,11 @@ class ExportService:
             logger.warning("an export was taken by another worker", extra={"export": claim.id})
         return True
 
-    async def _make(self, claim: JobClaim, key: Ed25519PrivateKey, ring: KeyRing) -> None:
+    async def _make(self, claim: JobClaim, key: Ed25519PrivateKey, ring: KeyRing, history: KeyHistory) -> None:
         standing, failure = _Standing(), None
         with tempfile.TemporaryDirectory(prefix="zentra-export-") as folder:
             path = Path(folder) / "bundle.tar"
-            work = partial(_made, self._url, path, claim, key, ring, standing)
+            work = partial(_made, self._url, path, claim, key, ring, history, standing)
             async with anyio.create_task_group() as group:
                 group.start_soon(self._tell, claim, standing)
                 try:
@@ -159,8 +160,9 @@ class ExportService:
 
 
 def _made(
-    url: str, path: Path, claim: JobClaim, key: Ed25519PrivateKey, ring: KeyRing, standing: _Standing
-) -> BundleMade:
+    url: str, path: Path, claim: JobClaim, key: Ed25519PrivateKey, ring: KeyRing, history: KeyHistory,
+    standing: _Standing,
+) -> BundleMade:  # fmt: skip
     """Make the bundle of a job, in this thread."""
 
     async def work() -> BundleMade:
@@ -171,7 +173,7 @@ def _made(
         async with await open_pool(url, name="zentra export", connections_max=1) as pool:
             return await make_bundle(
                 url, pool, path, asked, key=key, ring=ring, texts=bundle_texts(), progress=standing.progress,
-                keep=_recorded_later,
+                keep=_recorded_later, history=history,
             )  # fmt: skip
 
     return asyncio.run(work())

@@ -6,6 +6,7 @@
 - `export` and `consistency` read the installation, and leave with the same codes: 0 done, 3 it could not be done.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
@@ -16,14 +17,15 @@ import msgspec
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from zentra.gateway.cli.printable import printable
 from zentra.runtime.evidence.anchors import is_anchor_file, read_anchors, torn_rows
 from zentra.runtime.evidence.bundle_check import BundleVerdict
 from zentra.runtime.evidence.heads import ORIGIN, TreeHead
-from zentra.runtime.evidence.history import HistoryFlaw, ring_with
+from zentra.runtime.evidence.history import HistoryFlaw, KeyHistory, ring_with
 from zentra.runtime.evidence.key_files import history_of_file, key_ring_of_file
 from zentra.runtime.evidence.keyring import KeyRing, RingKey, head_flaw_in
 from zentra.runtime.evidence.notes import NoteFlaw, read_note
-from zentra.runtime.evidence.packet import Problem, Verdict
+from zentra.runtime.evidence.packet import Verdict
 from zentra.runtime.evidence.personal import personal_in
 from zentra.runtime.evidence.verifying import packet_of_envelope, verify_text
 
@@ -115,27 +117,25 @@ def verify(
       zentra evidence verify acme.tar --key first.pem --history evidence-keys.json --anchor anchors.jsonl
       zentra evidence verify consistency.json --key pub.pem --json
     """
-    ring = _ring(key, history)
-    try:
-        anchors = [head for one in anchor for head in _anchors(one, ring, file)]
-    except NoteFlaw as flaw:
-        problem = Problem(flaw.code, "anchor", str(flaw))
-        verdict: Verdict | BundleVerdict = Verdict(ok=False, integrity=False, completeness=False, problems=(problem,))
-    else:
-        verdict = _verified(file, ring, anchors, jobs)
+    keys = None if history is None else _history(history)
+    ring = _ring(key, keys, history)
+    anchors = [head for one in anchor for head in _anchors(one, ring, file)]
+    verdict = _verified(file, ring, anchors, jobs, keys)
     code = _exit_code(verdict)
     if as_json:
-        typer.echo(msgspec.json.encode(verdict).decode())
+        typer.echo(json.dumps(msgspec.to_builtins(verdict), separators=(",", ":")).replace("\x7f", "\\u007f"))
     else:
-        for line in _report(verdict, code):
-            typer.echo(line)
+        lines = [*_report(verdict, code), *(() if keys is None else _told_history(keys))]
         if verdict.ok and not is_tar(file):
-            for line in _told_personal(read_file(file)):
-                typer.echo(line)
+            lines += _told_personal(read_file(file))
+        for line in lines:
+            typer.echo(printable(line))
     raise typer.Exit(code)
 
 
-def _verified(file: Path, ring: KeyRing, anchors: Sequence[TreeHead], jobs: int) -> Verdict | BundleVerdict:
+def _verified(
+    file: Path, ring: KeyRing, anchors: Sequence[TreeHead], jobs: int, history: KeyHistory | None
+) -> Verdict | BundleVerdict:
     if not is_tar(file):
         return verify_text(read_file(file), ring, anchors)
     from zentra.gateway.cli.progress import shown_progress
@@ -143,7 +143,7 @@ def _verified(file: Path, ring: KeyRing, anchors: Sequence[TreeHead], jobs: int)
 
     try:
         with shown_progress() as progress:
-            return verify_bundle(file, ring, anchors, progress, jobs=jobs)
+            return verify_bundle(file, ring, anchors, progress, jobs=jobs, history=history)
     except OSError as error:
         raise refused(f"{file}: {error.strerror or error}") from error
 
@@ -182,12 +182,17 @@ def _exit_code(verdict: Verdict | BundleVerdict) -> ExitCode:
 def _report(verdict: Verdict | BundleVerdict, code: ExitCode) -> Iterator[str]:
     if verdict.ok:
         yield "evidence: verified"
-        yield from _told_bundle(verdict) if isinstance(verdict, BundleVerdict) else _told(verdict)
+        if isinstance(verdict, BundleVerdict):
+            yield from _told_bundle(verdict)
+        else:
+            yield from _told(verdict)
+            yield from _told_uncovered(verdict, "which are of other sizes")
         return
     yield f"evidence: FAILED ({code.name.lower()})"
     if isinstance(verdict, BundleVerdict):
         yield f"  integrity     {'nothing was changed' if verdict.integrity else 'BROKEN'}"
         yield f"  completeness  {'nothing is missing' if verdict.completeness else 'SOMETHING IS MISSING'}"
+        yield from _told_unseen(verdict)
         yield from _told_uncovered(verdict)
     for problem in verdict.problems[:PROBLEMS_SHOWN_MAX]:
         yield f"  {problem.where}: {problem.code}: {problem.detail}"
@@ -232,13 +237,13 @@ class _Personal(msgspec.Struct, frozen=True):
 
 def _told_bundle(verdict: BundleVerdict) -> Iterator[str]:
     yield "  integrity     nothing was changed"
-    yield "  completeness  nothing is missing of the range, as far as anchors reach"
+    but = ", but for what the filter left out" if verdict.left_out else ""
+    yield f"  completeness  nothing is missing of the range{but}, as far as anchors reach"
     yield f"  tenant        {verdict.tenant}"
     yield f"  range         leaves {verdict.first} to {verdict.size} of the log ({verdict.since or 'the beginning'} to"
     yield f"                {verdict.until or verdict.head_at})"
     yield f"  entries       {verdict.entries} under {verdict.leaves} leaves"
-    if verdict.left_out:
-        yield f"  left out      the entries of {verdict.left_out} leaves, by the filter of the export"
+    yield from _told_unseen(verdict)
     yield f"  refusals      {verdict.denials}; earlier exports {verdict.exports}"
     yield f"  anchored      {_range(verdict.anchored)}"
     yield f"  unanchored    {_range(verdict.unanchored)}"
@@ -246,13 +251,29 @@ def _told_bundle(verdict: BundleVerdict) -> Iterator[str]:
     yield f"  keys          {', '.join(verdict.key_ids)}"
 
 
-def _told_uncovered(verdict: BundleVerdict) -> Iterator[str]:
-    """Say which anchors are of a time before the range, so that nobody takes them for compared."""
+def _told_unseen(verdict: BundleVerdict) -> Iterator[str]:
+    """Say what the bundle cannot show: leaves without records have no kind, so nobody can check the filter; and intents
+    that were open stand in no log yet."""
+    if verdict.left_out:
+        yield f"  not shown     {verdict.left_out} leaves left out by filter; nothing proves of which kind they are"
+    if verdict.not_sealed is not None:
+        yield f"  not sealed    {verdict.not_sealed} intents that were open when it was made; nothing here covers them"
+    elif verdict.tenant is not None:
+        yield "  not sealed    the bundle does not say how many intents were open when it was made"
+
+
+def _told_history(history: KeyHistory) -> Iterator[str]:
+    """Say how far the history goes: a copy that was cut off at its end contradicts nothing in itself."""
+    yield f"  history       of {len(history.entries)} keys, the last since {history.entries[-1].since}"
+
+
+def _told_uncovered(verdict: Verdict | BundleVerdict, why: str = "which are before the range") -> Iterator[str]:
+    """Say which anchors nothing was held to, so that nobody takes them for compared."""
     if verdict.not_covered:
         sizes = ", ".join(map(str, verdict.not_covered[:ANCHORS_SHOWN_MAX]))
         more = len(verdict.not_covered) - ANCHORS_SHOWN_MAX
         others = f" and {more} more" if more > 0 else ""
-        yield f"  not covered   anchors of {sizes}{others} leaves, which are before the range"
+        yield f"  not covered   anchors of {sizes}{others} leaves, {why}"
 
 
 def _range(leaves: tuple[int, int] | None) -> str:
@@ -267,7 +288,14 @@ def read_file(path: Path) -> bytes:
         raise refused(f"{path}: {error.strerror or error}") from error
 
 
-def _ring(paths: Sequence[Path], history: Path | None = None) -> KeyRing:
+def _history(path: Path) -> KeyHistory:
+    try:
+        return history_of_file(read_file(path))
+    except HistoryFlaw as flaw:
+        raise refused(f"{path}: {flaw.code}: {flaw}") from flaw
+
+
+def _ring(paths: Sequence[Path], history: KeyHistory | None, told: Path | None) -> KeyRing:
     ring: dict[str, RingKey] = {}
     for path in paths:
         try:
@@ -277,14 +305,22 @@ def _ring(paths: Sequence[Path], history: Path | None = None) -> KeyRing:
     if history is None:
         return ring
     try:
-        return ring_with(ring, history_of_file(read_file(history)))
+        return ring_with(ring, history)
     except HistoryFlaw as flaw:
-        raise refused(f"{history}: {flaw.code}: {flaw}") from flaw
+        raise refused(f"{told}: {flaw.code}: {flaw}") from flaw
 
 
 def _anchors(path: Path, ring: KeyRing, about: Path) -> list[TreeHead]:
-    """Return what a file keeps: of many checkpoints those that concern whose evidence `about` is."""
+    """Return what a file keeps: of many checkpoints those that concern whose evidence `about` is; leave with 3 where it
+    keeps none, because that says nothing about the evidence."""
     data = read_file(path)
+    try:
+        return _kept(data, path, ring, about)
+    except NoteFlaw as flaw:
+        raise refused(f"{path}: {flaw.code}: {flaw}; it is no checkpoint to compare with") from flaw
+
+
+def _kept(data: bytes, path: Path, ring: KeyRing, about: Path) -> list[TreeHead]:
     if not is_anchor_file(data):
         return [anchor_of(data, ring)]
     if torn := torn_rows(data):
@@ -314,5 +350,5 @@ class _Whose(msgspec.Struct, frozen=True):
 
 def refused(reason: str) -> typer.Exit:
     """Say why the question could not be asked; return what leaves with 3."""
-    typer.echo(f"evidence: {reason}", err=True)
+    typer.echo(f"evidence: {printable(reason)}", err=True)
     return typer.Exit(ExitCode.USAGE)

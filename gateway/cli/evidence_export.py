@@ -71,6 +71,7 @@ def export(
     async def work(known: Settings, url: str, pool: Pool) -> BundleMade:
         from zentra.gateway.cli.ledger import moment
         from zentra.gateway.cli.periods import somebody
+        from zentra.storage.intake.evidence_keys import key_history
         from zentra.storage.verification.bundling import BundleAsked, make_bundle
 
         asked = BundleAsked(
@@ -82,7 +83,7 @@ def export(
         with shown_progress() as progress:
             return await make_bundle(
                 url, pool, out, asked, key=await signing_now(pool, known), ring=await _ring(pool, known, key),
-                texts=bundle_texts(), progress=progress,
+                texts=bundle_texts(), progress=progress, history=await key_history(pool),
             )  # fmt: skip
 
     made = asked_of(work)

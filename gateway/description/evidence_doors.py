@@ -128,13 +128,13 @@ EVIDENCE_DOORS: Final[Mapping[str, Door]] = {
         name="show_evidence", tag="intents", summary="The sealed packet, as the bytes that a verifier takes.",
         answers={200: Media(FORMS["packet"], "the packet; `zentra evidence verify` checks it offline")},
         forms=tuple(Media(media, "another form of it") for form, media in FORMS.items() if form != "packet"),
-        query=_query(PACKET_QUERY), headers=("etag",),
+        query=_query(PACKET_QUERY), headers=("etag", "x-content-type-options"),
         codes=("not_found", "evidence_not_sealed", "checkpoint_unknown", "evidence_key_absent"),
     ),
     "GET /evidence/checkpoint": Door(
         name="show_checkpoint", tag="evidence", summary="A signed head of the tenant's log, as a C2SP checkpoint.",
         answers={200: Media(NOTE_TYPE, "a signed note; keep it where nobody can change it")},
-        query=_query(CHECKPOINT_QUERY), headers=("etag",), codes=("checkpoint_unknown", "evidence_key_absent"),
+        query=_query(CHECKPOINT_QUERY), headers=("etag", "x-content-type-options"), codes=("checkpoint_unknown", "evidence_key_absent"),
     ),
     "GET /evidence/consistency": Door(
         name="show_consistency", tag="evidence", summary="That the tenant's log only grew between two sizes.",

@@ -48,6 +48,7 @@ _HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "content-disposition": {"description": "the name of the file", "schema": {"type": "string"}},
     "location": {"description": "where to look for what was made", "schema": {"type": "string"}},
     "link": {"description": "the next page, where there is one", "schema": {"type": "string"}},
+    "x-content-type-options": {"description": "nosniff: it is what it says", "schema": {"type": "string"}},
     "etag": {"description": "names these very bytes", "schema": {"type": "string"}},
     "preference-applied": {"description": "how long the client was held at most", "schema": {"type": "string"}},
     "idempotent-replayed": {"description": "this is the answer of an earlier request", "schema": {"const": "true"}},

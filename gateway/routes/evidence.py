@@ -190,7 +190,8 @@ def _accepted(accept: bytes | None) -> str:
 
 def _tagged(body: bytes, kind: str) -> Reply:
     """Return bytes under the tag that names them: their SHA-256."""
-    return Reply(200, body, ((b"etag", b'"%b"' % sha256(body).hexdigest().encode()),), kind.encode())
+    tag = b'"%b"' % sha256(body).hexdigest().encode()
+    return Reply(200, body, ((b"etag", tag), (b"x-content-type-options", b"nosniff")), kind.encode())
 
 
 def _pem(raw: bytes) -> str:

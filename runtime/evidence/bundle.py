@@ -9,17 +9,19 @@
   with owner 0, mode 0644 and time 0.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from zentra.runtime.evidence import canonical
 
 __all__ = [
-    "BUNDLE_FORMAT", "CHECKPOINTS", "KEYS", "MANIFEST", "MANIFEST_SIGNATURE", "PROOFS", "BundleBuilder", "BundleFile",
-    "BundleKey", "BundleManifest", "Counts", "EarlierLine", "LeafLine", "LogProofs", "numbered",
+    "BUNDLE_FORMAT", "CHECKPOINTS", "KEYS", "MANIFEST", "MANIFEST_SIGNATURE", "PROOFS", "TEXTS", "BundleBuilder",
+    "BundleFile", "BundleHistory", "BundleKey", "BundleManifest", "Counts", "EarlierLine", "LeafLine", "LogProofs",
+    "name_flaws", "numbered",
 ]  # fmt: skip
 
 BUNDLE_FORMAT: Final = "zentra.evidence-bundle/1"
@@ -27,6 +29,7 @@ MANIFEST: Final = "manifest.json"
 MANIFEST_SIGNATURE: Final = "manifest.sig.json"
 PROOFS: Final = "proofs.json"
 KEYS: Final = "keys.json"
+TEXTS: Final = ("README.txt", "verify.py")
 CHECKPOINTS: Final = ("checkpoints/opening.txt", "checkpoints/closing.txt")
 PART_LEAVES_MAX: Final = 10_000
 PART_BYTES_MAX: Final = 16 * 2**20  # of one kind of lines: what a verifier holds in memory at once
@@ -54,11 +57,20 @@ class Counts(msgspec.Struct, forbid_unknown_fields=True):
     leaves: int = 0
 
 
+class BundleHistory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The history of keys as it stood: how many entries, and the SHA-256 of the payload of the last one, in hex."""
+
+    count: int
+    last: str
+
+
 class BundleManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a bundle holds: the leaves from `first` on, as far as the head of `size` covers them.
 
     `since` and `until` are what was asked for; refusals and exports are those before `settled_until`, in minutes that
-    nothing is added to any more. With `types`, only intents of these kinds have entries."""
+    nothing is added to any more. With `types`, only intents of these kinds have entries. `open` counts intents that
+    were accepted before `settled_until` and that no leaf up to `size` seals: nothing in the bundle shows them. `keys`
+    is the history of keys as it stood at the end. Earlier releases told neither."""
 
     counts: Counts
     files: list[BundleFile]
@@ -70,6 +82,8 @@ class BundleManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     tenant: str
     types: list[str] | None
     until: str | None
+    keys: BundleHistory | UnsetType = UNSET
+    open: int | UnsetType = UNSET
 
 
 class LeafLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -173,14 +187,14 @@ class BundleBuilder:
 
     def manifest(
         self, *, tenant: str, first: int, size: int, since: str | None, until: str | None, settled_until: str,
-        types: Sequence[str] | None,
+        types: Sequence[str] | None, open: int | UnsetType = UNSET, keys: BundleHistory | UnsetType = UNSET,
     ) -> bytes:  # fmt: skip
         """Return the manifest of all that was added."""
         return canonical.encode(
             BundleManifest(
                 counts=self.counts, files=sorted(self.files, key=lambda one: one.name), first=first,
                 format=BUNDLE_FORMAT, settled_until=settled_until, since=since, size=size, tenant=tenant,
-                types=None if types is None else sorted(set(types)), until=until,
+                types=None if types is None else sorted(set(types)), until=until, keys=keys, open=open,
             )
         )  # fmt: skip
 
@@ -211,6 +225,21 @@ class BundleBuilder:
 def numbered(kind: str, number: int) -> str:
     """Return the name of a part, counted from 1."""
     return f"{kind}/{number:05d}.jsonl"
+
+
+def name_flaws(names: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield (stable code, name, sentence) of what is not named as files of a bundle are: parts are counted from 1
+    without a gap, and each file of leaves has one of entries. What nobody reads must not look verified."""
+    kinds = get_args(Kind)
+    parts = {kind: sum(name.startswith(f"{kind}/") for name in names) for kind in kinds}
+    good = {numbered(kind, number + 1) for kind in kinds for number in range(parts[kind])}
+    good |= {MANIFEST, MANIFEST_SIGNATURE, PROOFS, KEYS, *CHECKPOINTS, *TEXTS}
+    for name in names:
+        if name not in good:
+            yield "file_unexpected", name, "no file of a bundle has this name"
+    if parts["leaves"] != parts["entries"]:
+        said = f"there are {parts['leaves']} files of leaves and {parts['entries']} of entries"
+        yield "file_missing", "leaves and entries", said
 
 
 def _header(name: str, size: int) -> bytes:

@@ -6,7 +6,7 @@
   missing here. What no anchor covers is said.
 - Whoever signs the manifest vouches for refusals and exports, which no log covers: a key that was retired by the end
   of what the bundle holds does not count.
-- A part is verified by itself, so parts can be shared out. Of a record that was changed that very record is named.
+- The verdict is of all problems, however many are shown.
 - An addendum is held to the leaf that it follows, across parts. Where that leaf lies before the range, its proof under
   the opening checkpoint has to be here: without it nobody can tell whether records between the two are missing, and
   that is incomplete, and said.
@@ -17,6 +17,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET
 
 from zentra.runtime.evidence import canonical, merkle
 from zentra.runtime.evidence.bundle import (
@@ -26,24 +27,31 @@ from zentra.runtime.evidence.bundle import (
     MANIFEST_SIGNATURE,
     PROOFS,
     BundleManifest,
-    LeafLine,
+    Counts,
     LogProofs,
+    name_flaws,
     numbered,
 )
-from zentra.runtime.evidence.chain import GENESIS
-from zentra.runtime.evidence.envelopes import MANIFEST_TYPE, envelope_flaw, open_envelope
+from zentra.runtime.evidence.bundle_parts import (
+    INCOMPLETE,
+    UNREADABLE,
+    Part,
+    PartJob,
+    Problems,
+    check_part,
+    first_index,
+)
+from zentra.runtime.evidence.contradictions import contradictions
+from zentra.runtime.evidence.envelopes import MANIFEST_TYPE, envelope_flaw, envelope_signers, open_envelope
 from zentra.runtime.evidence.heads import TreeHead
+from zentra.runtime.evidence.history import KeyHistory
 from zentra.runtime.evidence.keyring import KeyRing
 from zentra.runtime.evidence.notes import NoteFlaw, read_note
 from zentra.runtime.evidence.packet import Problem
-from zentra.runtime.evidence.seals import Link, Seal, Sealed, Seals, decode_sealed
+from zentra.runtime.evidence.seals import Seals
 
-__all__ = ["INCOMPLETE", "BundleVerdict", "Part", "PartJob", "check_bundle", "check_part"]
+__all__ = ["BundleVerdict", "check_bundle"]
 
-_UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)  # whatever bytes can do to a decoder
-PROBLEMS_MAX: Final = 100  # kept of one part; the count says how many there are
-INCOMPLETE: Final = frozenset({"not_sealed", "anchor_beyond", "beginning_missing"})
-"""What says that something is missing, and nothing of what is there."""
 _MISSING: Final = INCOMPLETE | {"records_missing", "file_missing", "leaf_missing"}
 
 
@@ -69,141 +77,8 @@ class BundleVerdict(msgspec.Struct, frozen=True, kw_only=True):
     key_ids: tuple[str, ...] = ()
     anchored: tuple[int, int] | None = None
     unanchored: tuple[int, int] | None = None
+    not_sealed: int | None = None  # intents open when it was made; None: it does not say
     not_covered: tuple[int, ...] = ()  # sizes of anchors from before the range, which nothing here can be held to
-
-
-class PartJob(msgspec.Struct, frozen=True):
-    """A pair of files to verify: what is known before they are read. `first` is the index of the first leaf."""
-
-    tenant: str
-    number: int
-    first: int
-    filtered: bool
-
-
-class Part(msgspec.Struct, frozen=True):
-    """What a pair of files holds. `hashes` are those of the leaves, one behind the other; `seals` joins parts."""
-
-    hashes: bytes
-    entries: int
-    left_out: int
-    problems: list[Problem]
-    problems_in_all: int
-    seals: Seals
-
-
-class _Record(msgspec.Struct, frozen=True, gc=False, rename={"from_": "from"}):
-    at: str
-    event: str
-    from_: str | None
-    intent: str
-    sequence: int
-    tenant: str
-    to: str
-
-
-_decode_leaf: Final = msgspec.json.Decoder(LeafLine).decode
-_decode_record: Final = msgspec.json.Decoder(_Record).decode
-
-
-class _Problems:
-    """Problems of a part: the first ones, and how many there are."""
-
-    def __init__(self) -> None:
-        self.kept: list[Problem] = []
-        self.count = 0
-
-    def add(self, code: str, where: str, detail: object) -> None:
-        self.count += 1
-        if len(self.kept) < PROBLEMS_MAX:
-            self.kept.append(Problem(code, where, str(detail)))
-
-
-def check_part(job: PartJob, leaves: bytes, entries: bytes) -> Part:
-    """Return what a pair of files holds and what is wrong with it; never raises for what they hold."""
-    problems, hashes, left_out, seals = _Problems(), bytearray(), 0, Seals()
-    lines = entries.split(b"\n")
-    if lines.pop():
-        problems.add("records_malformed", numbered("entries", job.number), "its last line does not end")
-    rows, place, index = leaves.split(b"\n"), 0, job.first
-    if rows.pop():
-        problems.add("leaf_malformed", numbered("leaves", job.number), "its last line does not end")
-    for row in rows:
-        try:
-            line = _decode_leaf(row)
-            sealed = decode_sealed(line.data)
-            link = bytes.fromhex(line.after) if line.after else GENESIS
-        except _UNREADABLE as error:
-            problems.add("leaf_malformed", f"leaf {index}", error)
-            hashes += merkle.leaf_hash(row)
-            index += 1
-            continue
-        if line.index != index:
-            missing = "leaf_missing" if line.index > index else "leaf_repeated"
-            problems.add(missing, f"leaf {index}", f"the next one in the file is leaf {line.index}")
-        hashes += merkle.leaf_hash(line.data.encode())
-        index += 1
-        if sealed.tenant != job.tenant:
-            problems.add("tenant_differs", f"leaf {line.index}", f"it is of {sealed.tenant!r}, not {job.tenant!r}")
-        if (sealed.kind == "addendum") != bool(line.after):
-            problems.add("leaf_differs", f"leaf {line.index}", f"it is of kind {sealed.kind!r}")
-        count = len(line.hashes)
-        after = Seal(sealed.records - count, line.after, not count)
-        seal, link_to = Seal(sealed.records, sealed.chain, not count), Link(line.index, after, sealed.records)
-        if (flaw := seals.add(sealed.intent, seal, link_to)) is not None:
-            problems.add(flaw[0], f"leaf {line.index}", flaw[1])
-        if not count:
-            left_out += 1
-            if not job.filtered:
-                problems.add("records_missing", f"leaf {line.index}", "its records are not here")
-            continue
-        _check_records(problems, line, sealed, link, lines[place : place + count])
-        place += count
-        if line.hashes[-1] != sealed.chain:
-            problems.add("leaf_differs", f"leaf {line.index}", "it does not seal the records that stand here")
-    if place < len(lines):
-        problems.add(
-            "records_unsealed", numbered("entries", job.number), f"{len(lines) - place} lines belong to no leaf"
-        )
-    return Part(bytes(hashes), min(place, len(lines)), left_out, problems.kept, problems.count, seals)
-
-
-def _check_records(problems: _Problems, line: LeafLine, sealed: Sealed, link: bytes, records: list[bytes]) -> None:
-    """Verify the records of one leaf: each follows the one before it."""
-    sequence = sealed.records - len(line.hashes)
-    intent, tenant = sealed.intent, sealed.tenant
-    state: str | None = None
-    at = ""
-    known = sequence == 0
-    if known is bool(line.after):
-        problems.add("sequence_broken", f"leaf {line.index}", f"it has {len(line.hashes)} of {sealed.records} records")
-    if len(records) < len(line.hashes):
-        missing = len(line.hashes) - len(records)
-        problems.add("records_missing", f"leaf {line.index}", f"{missing} of its records are not here")
-    for claimed, data in zip(line.hashes, records, strict=False):
-        sequence += 1
-        link = sha256(link + data).digest()
-        if link.hex() != claimed:
-            where = f"leaf {line.index}, intent {intent} record {sequence}"
-            problems.add("chain_broken", where, "its hash does not follow from its bytes and the record before it")
-            # Going on from the claimed hash names the record that was changed, and not all of those behind it.
-            link = bytes.fromhex(claimed) if len(claimed) == 64 and not claimed.strip("0123456789abcdef") else link
-        try:
-            record = _decode_record(data)
-        except _UNREADABLE as error:
-            problems.add("record_malformed", f"leaf {line.index}, intent {intent} record {sequence}", error)
-            continue
-        if (record.sequence, record.intent, record.tenant) != (sequence, intent, tenant):
-            where = f"leaf {line.index}, intent {intent} record {sequence}"
-            detail = f"it is record {record.sequence} of intent {record.intent} of {record.tenant}"
-            problems.add("sequence_broken", where, detail)
-        if known and record.from_ != state:
-            where = f"leaf {line.index}, intent {intent} record {sequence} ({record.event})"
-            problems.add("state_broken", where, f"it moves from {record.from_!r}, the intent stood at {state!r}")
-        if record.at <= at:
-            where = f"leaf {line.index}, intent {intent} record {sequence} ({record.event})"
-            problems.add("time_broken", where, f"its time {record.at} is not after {at}")
-        state, at, known = record.to, record.at, True
 
 
 def check_bundle(
@@ -213,11 +88,13 @@ def check_bundle(
     ring: KeyRing,
     anchors: Sequence[TreeHead] = (),
     digests: Callable[[Sequence[str]], Mapping[str, tuple[int, str]]] | None = None,
+    history: KeyHistory | None = None,
 ) -> BundleVerdict:
     """Return the verdict about a bundle whose files have these `names`, in their order.
 
     `read` returns a file's bytes; `parts` verifies pairs of files, in order, by `check_part`; `digests` returns size
-    and SHA-256 of files, where there is a faster way than one by one. `anchors` are heads that were verified."""
+    and SHA-256 of files, where there is a faster way than one by one. `anchors` are heads that were verified,
+    `history` the keys as somebody was told them."""
     check = _Bundle(names, read, ring, anchors)
     if not check.manifest_holds():
         return check.verdict()
@@ -225,7 +102,11 @@ def check_bundle(
     if check.problems.count:
         return check.verdict()  # whatever else would be said would only be an echo of it
     opening, closing = (check.checkpoint(name) for name in CHECKPOINTS)
+    for flaw in contradictions([one for one in (opening, closing, *anchors) if one is not None]):
+        check.problems.add(*flaw)
     check.vouched(closing)
+    check.lines()
+    check.history(history, closing)
     check.log(opening, closing, parts)
     return check.verdict(closing)
 
@@ -237,7 +118,7 @@ class _Bundle:
         self, names: Sequence[str], read: Callable[[str], bytes], ring: KeyRing, anchors: Sequence[TreeHead]
     ) -> None:
         self.names, self.read, self.ring, self.anchors = names, read, ring, anchors
-        self.problems = _Problems()
+        self.problems = Problems()
         self.manifest: BundleManifest | None = None
         self.left_out = 0
         self.key_ids: list[str] = []
@@ -249,6 +130,8 @@ class _Bundle:
         try:
             data = self.read(MANIFEST)
             signatures = open_envelope(self.read(MANIFEST_SIGNATURE))
+            if canonical.encode(signatures) != self.read(MANIFEST_SIGNATURE):
+                raise ValueError("the envelope has other members than those of an envelope, or is spelled otherwise")
             if (signatures.payload, signatures.payload_type) != ("", MANIFEST_TYPE):
                 raise ValueError("the envelope is not one of a manifest that stands beside it")
         except (KeyError, ValueError) as error:
@@ -258,11 +141,11 @@ class _Bundle:
         if flaw is not None:
             self.problems.add(flaw[0], MANIFEST, flaw[1])
             return False
-        self.key_ids.append(signatures.signatures[0].keyid)
+        self.key_ids += envelope_signers(self.ring, MANIFEST_TYPE, data, signatures.signatures)
         try:
             canonical.decode(data)
             manifest = self.manifest = msgspec.json.decode(data, type=BundleManifest)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             self.problems.add("manifest_malformed", MANIFEST, error)
             return False
         if manifest.format != BUNDLE_FORMAT:
@@ -281,6 +164,39 @@ class _Bundle:
             detail = f"it covers what was until {max(ends)}, when the key that signed it was retired"
             self.problems.add("key_out_of_time", MANIFEST, detail)
 
+    def lines(self) -> None:
+        """Count every line of every kind, and read those that no leaf covers."""
+        assert self.manifest is not None
+        counts = Counts()
+        for name in self.names:
+            kind = name.partition("/")[0]
+            if kind == "earlier" or not name.endswith(".jsonl"):
+                continue
+            *rows, end = self.read(name).split(b"\n")
+            setattr(counts, kind, getattr(counts, kind) + len(rows))
+            sound = not end and (kind not in ("denials", "exports") or all(map(_is_object, rows)))
+            if not sound:
+                self.problems.add("line_malformed", name, "not every line of it is a line of canonical JSON")
+        if counts != self.manifest.counts:
+            detail = f"the manifest says {_told(self.manifest.counts)}; there are {_told(counts)}"
+            self.problems.add("counts_differ", MANIFEST, detail)
+
+    def history(self, history: KeyHistory | None, closing: TreeHead | None) -> None:
+        """Hold the history of keys that somebody was told to the one that the manifest tells."""
+        assert self.manifest is not None
+        if history is None or self.manifest.keys is UNSET:
+            return
+        told, here = (
+            self.manifest.keys,
+            history.standing(self.manifest.settled_until if closing is None else closing.at),
+        )
+        if told.count > len(history.entries):
+            detail = f"it has {len(history.entries)} keys, the bundle was made when there were {told.count}"
+            self.problems.add("history_short", "history", detail)
+        elif here != (told.count, told.last):
+            detail = f"it is not the history of {told.count} keys that the bundle was made under"
+            self.problems.add("history_differs", "history", detail)
+
     def digests(self, names: Sequence[str]) -> Mapping[str, tuple[int, str]]:
         """Return size and digest of files."""
         found = ((name, self.read(name)) for name in names)
@@ -290,6 +206,8 @@ class _Bundle:
         """Hold every file to the manifest; of one that differs, name the first bad entry."""
         assert self.manifest is not None
         named = {file.name: file for file in self.manifest.files}
+        for flaw in name_flaws(self.names):
+            self.problems.add(*flaw)
         for name in self.names:
             if name not in named and name not in (MANIFEST, MANIFEST_SIGNATURE):
                 self.problems.add("file_unexpected", name, "the manifest does not name it")
@@ -313,7 +231,7 @@ class _Bundle:
                 rows, lines = self.read(leaves), self.read(entries)
             except KeyError:
                 return
-            job = PartJob(self.manifest.tenant, int(number[:5]), _first_index(rows), self.manifest.types is not None)
+            job = PartJob(self.manifest.tenant, int(number[:5]), first_index(rows), self.manifest.types is not None)
             for one in check_part(job, rows, lines).problems[:3]:
                 self.problems.add(one.code, one.where, one.detail)
 
@@ -348,12 +266,10 @@ class _Bundle:
                 f"the checkpoints are of {first} and {size} leaves, the manifest says {manifest.first}, {manifest.size}"
             )
             self.problems.add("root_differs", "checkpoints", detail)
-        if opening is not None and closing is not None and opening.at > closing.at:
-            self.problems.add("time_broken", CHECKPOINTS[1], f"{closing.at} is before the opening one, {opening.at}")
         frontier = self._opened(opening, proofs)
         sizes = sorted({one.size for one in self.anchors if first <= one.size <= size})
         roots, entries = self._grown(frontier, parts, sizes)
-        if manifest.counts.entries != entries:
+        if manifest.counts.entries > entries:
             self.problems.add("records_missing", MANIFEST, f"{entries} entries of {manifest.counts.entries} are here")
         if closing is not None and roots[-1] != closing.root:
             detail = f"the leaves come to the root {roots[-1]}, it says {closing.root}"
@@ -363,7 +279,7 @@ class _Bundle:
     def _proofs(self) -> LogProofs:
         try:
             return msgspec.json.decode(self.read(PROOFS), type=LogProofs)
-        except (KeyError, *_UNREADABLE) as error:
+        except (KeyError, *UNREADABLE) as error:
             self.problems.add("proof_invalid", PROOFS, error)
             return LogProofs([])
 
@@ -403,8 +319,7 @@ class _Bundle:
             frontier, _ = frontier.append(hashes)
             entries += part.entries
             self.left_out += part.left_out
-            self.problems.kept += part.problems[: PROBLEMS_MAX - len(self.problems.kept)]
-            self.problems.count += part.problems_in_all
+            self.problems.take(part)
             for code, index, detail in seals.join(part.seals, whole=whole):
                 self.problems.add(code, f"leaf {index}" if index >= 0 else "log", detail)
         for flaw in seals.needless():
@@ -443,12 +358,9 @@ class _Bundle:
                     self.anchored_to = anchor.size
             else:
                 self.not_covered.append(anchor.size)
-            later = anchor.size > size
-            if closing is not None and (anchor.at < closing.at if later else anchor.at > closing.at):
-                self.problems.add("time_broken", where, f"it is of {anchor.at}, the closing one of {closing.at}")
 
     def verdict(self, closing: TreeHead | None = None) -> BundleVerdict:
-        codes = {problem.code for problem in self.problems.kept}
+        codes = self.problems.codes
         manifest, first = self.manifest, 0 if self.manifest is None else self.manifest.first
         found: dict[str, Any] = {}
         if manifest is not None:
@@ -458,6 +370,7 @@ class _Bundle:
                 "size": manifest.size, "entries": counts.entries, "leaves": counts.leaves, "denials": counts.denials,
                 "exports": counts.exports, "anchored": (first, to) if self.anchored_to and to > first else None,
                 "unanchored": (to, manifest.size) if manifest.size > to else None,
+                "not_sealed": None if manifest.open is UNSET else manifest.open,
             }  # fmt: skip
         return BundleVerdict(
             ok=not codes, integrity=codes <= INCOMPLETE, completeness=not codes & _MISSING,
@@ -467,8 +380,12 @@ class _Bundle:
         )  # fmt: skip
 
 
-def _first_index(rows: bytes) -> int:
+def _is_object(row: bytes) -> bool:
     try:
-        return _decode_leaf(rows.partition(b"\n")[0]).index
-    except _UNREADABLE:
-        return 0
+        return isinstance(canonical.decode(row), dict)
+    except ValueError:
+        return False
+
+
+def _told(counts: Counts) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in msgspec.structs.asdict(counts).items())

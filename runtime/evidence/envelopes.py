@@ -25,6 +25,7 @@ __all__ = [
     "EnvelopeSignature",
     "envelope_flaw",
     "envelope_of",
+    "envelope_signers",
     "open_envelope",
     "pae",
     "sign_payload",
@@ -86,18 +87,29 @@ def envelope_flaw(
     """Return why no key of `ring` vouches for `body` as `payload_type`, as (stable code, sentence), or None.
 
     One good signature is enough, whatever stands beside it; which one it is no key id decides."""
-    message = pae(payload_type, body)
-    for signature in signatures:
-        for known in ring.values():
-            try:
-                known.public.verify(_bytes_of(signature.sig), message)
-            except (InvalidSignature, ValueError):
-                continue
-            return None
+    if envelope_signers(ring, payload_type, body, signatures):
+        return None
     named = [one.keyid for one in signatures]
     if not any(one in ring for one in named):
         return "key_differs", f"it names keys {', '.join(map(repr, named)) or 'none'}, the keys given are others"
     return "signature_invalid", "no signature is one of the given keys' over this payload and its type"
+
+
+def envelope_signers(
+    ring: KeyRing, payload_type: str, body: bytes, signatures: Sequence[EnvelopeSignature]
+) -> list[str]:
+    """Return the ids of the keys of `ring` that have signed `body` as `payload_type`, found by their signatures: the
+    key ids beside these are anybody's word."""
+    message = pae(payload_type, body)
+    found = []
+    for signature in signatures:
+        for kid, known in ring.items():
+            try:
+                known.public.verify(_bytes_of(signature.sig), message)
+            except (InvalidSignature, ValueError):
+                continue
+            found.append(kid)
+    return found
 
 
 def _bytes_of(text: str) -> bytes:

@@ -78,6 +78,12 @@ class KeyHistory(msgspec.Struct, frozen=True):
         count = max(1, sum(entry.since <= at for entry in self.entries))
         return KeyHistory(self.entries[:count], self.envelopes[:count])
 
+    def standing(self, at: str) -> tuple[int, str]:
+        """Return how many entries were in force at a time, and the digest of the last of them, which covers all; a
+        history that has an entry."""
+        there = self.until(at)
+        return len(there.entries), _digest(there.envelopes[-1])
+
 
 class SigningKey(msgspec.Struct, frozen=True):
     """A key that is in force from `since` on, RFC 3339, as a worker has to know it."""

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from zentra.runtime.evidence import canonical, merkle
 from zentra.runtime.evidence.chain import GENESIS, chain
+from zentra.runtime.evidence.contradictions import contradictions, uncovered
 from zentra.runtime.evidence.heads import TreeHead
 from zentra.runtime.evidence.keyring import KeyRing, head_flaw_in, ring_of
 
@@ -49,8 +50,8 @@ _HEX32: Final = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\Z", re.ASCII)
 _INTEGER: Final = re.compile(r"(0|-?[1-9]\d*)\Z", re.ASCII)
 # A packet without a seal may be true, and one that lacks records is both changed and incomplete.
-_UNCHANGED: Final = frozenset({"not_sealed", "anchor_unproven"})
-_INCOMPLETE: Final = frozenset({"not_sealed", "records_missing", "anchor_unproven"})
+_UNCHANGED: Final = frozenset({"not_sealed"})
+_INCOMPLETE: Final = frozenset({"not_sealed", "records_missing"})
 
 
 class Leaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,6 +129,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     head_size: int | None = None
     head_at: str | None = None
     key_id: str | None = None
+    not_covered: tuple[int, ...] = ()  # sizes of anchors that nothing here can be held to
 
 
 class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename={"from_": "from"}):
@@ -227,7 +229,8 @@ def build_packet(
 def verify_packet(data: bytes, keys: Ed25519PublicKey | KeyRing, *, anchors: Sequence[TreeHead] = ()) -> Verdict:
     """Return whether `data` is a packet that nobody has changed since the owner of one of `keys` signed its log.
 
-    `anchors` are heads that were verified and kept elsewhere: the packet's head must not contradict one of its size.
+    `anchors` are heads that were verified and kept elsewhere: the packet's head must not contradict one. Those of
+    other sizes cover nothing of it, which the verdict tells (`not_covered`).
     It never raises for what `data` holds. Problems stand in the order of the packet: the first bad record comes first.
     """
     try:
@@ -254,6 +257,7 @@ def verify_packet(data: bytes, keys: Ed25519PublicKey | KeyRing, *, anchors: Seq
         head_size=head.size if head else None,
         head_at=head.at if head else None,
         key_id=head.key_id if head else None,
+        not_covered=uncovered(anchors, [] if head is None else [head]),
     )
 
 
@@ -385,17 +389,15 @@ class _Check:
 
 
 def _anchored(packet: Packet, anchors: Sequence[TreeHead]) -> Iterator[Problem]:
-    """Hold the packet's head to heads that somebody kept: of two heads of one size, one is a lie."""
+    """Hold the packet's head to heads that somebody kept, and these to each other."""
     head = packet.head
+    heads = [one for one in anchors if head is not None and one.tenant == head.tenant]
+    for code, where, detail in contradictions([*heads, head] if head is not None else heads):
+        yield Problem(code, where, detail)
     for anchor in anchors if head is not None else ():
         assert head is not None
         if anchor.tenant != head.tenant:
             yield _problem("tenant_differs", "anchor", f"it is of {anchor.tenant!r}, not {head.tenant!r}")
-        elif anchor.size == head.size and anchor.root != head.root:
-            yield _problem("anchor_differs", "head", f"the head that was kept of {anchor.size} leaves has another root")
-        elif anchor.size != head.size:
-            detail = f"it is of {head.size} leaves, the one kept of {anchor.size}; ask for the packet under that one"
-            yield _problem("anchor_unproven", "head", detail)
 
 
 # Helpers.

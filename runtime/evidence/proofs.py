@@ -10,6 +10,7 @@ from typing import Final, Literal
 import msgspec
 
 from zentra.runtime.evidence import merkle
+from zentra.runtime.evidence.contradictions import contradictions, uncovered
 from zentra.runtime.evidence.heads import TreeHead
 from zentra.runtime.evidence.keyring import KeyRing
 from zentra.runtime.evidence.notes import NoteFlaw, read_note
@@ -52,7 +53,7 @@ class InclusionProof(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 def verify_proof(data: bytes, ring: KeyRing, *, anchors: Sequence[TreeHead] = ()) -> Verdict:
     """Return whether a document holds a proof that stands under checkpoints signed by a key of `ring`.
 
-    `anchors` are heads that were kept elsewhere: none of the same size may have another root. Never raises."""
+    `anchors` are heads that were kept elsewhere: none may contradict a head of it. Never raises."""
     try:
         format = msgspec.json.decode(data, type=_Format).format
         read: InclusionProof | ConsistencyProof
@@ -63,16 +64,17 @@ def verify_proof(data: bytes, ring: KeyRing, *, anchors: Sequence[TreeHead] = ()
         proof = [bytes.fromhex(node) for node in read.proof]
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         return Verdict(ok=False, integrity=False, completeness=False, problems=(_problem("malformed", "proof", error),))
-    check = _Check(read.tenant, ring, anchors)
+    check = _Check(read.tenant, ring)
     made = check.inclusion(read, proof) if isinstance(read, InclusionProof) else check.consistency(read, proof)
-    problems = tuple(made)
+    found = list(made)
+    problems = (*(Problem(*flaw) for flaw in contradictions([*anchors, *check.heads])), *found)
     codes = {problem.code for problem in problems}
     head = check.head
     return Verdict(
         ok=not problems, integrity=codes <= {"not_sealed"}, completeness="not_sealed" not in codes, problems=problems,
         tenant=read.tenant, intent=read.intent if isinstance(read, InclusionProof) else None,
         head_size=head.size if head else None, head_at=head.at if head else None,
-        key_id=head.key_id if head else None,
+        key_id=head.key_id if head else None, not_covered=uncovered(anchors, check.heads),
     )  # fmt: skip
 
 
@@ -88,9 +90,10 @@ class _Named(msgspec.Struct, frozen=True):
 class _Check:
     """One look at a proof; `head` is the latest one that it speaks of."""
 
-    def __init__(self, tenant: str, ring: KeyRing, anchors: Sequence[TreeHead]) -> None:
-        self._tenant, self._ring, self._anchors = tenant, ring, anchors
+    def __init__(self, tenant: str, ring: KeyRing) -> None:
+        self._tenant, self._ring = tenant, ring
         self.head: TreeHead | None = None
+        self.heads: list[TreeHead] = []
 
     def inclusion(self, read: InclusionProof, proof: list[bytes]) -> Iterator[Problem]:
         yield from self._note(read.checkpoint, "checkpoint")
@@ -108,7 +111,6 @@ class _Check:
 
     def consistency(self, read: ConsistencyProof, proof: list[bytes]) -> Iterator[Problem]:
         roots: list[bytes] = []
-        heads: list[TreeHead] = []
         for name, edge in (("first", read.first), ("second", read.second)):
             if edge.checkpoint is None:
                 if edge.size == 0 and name == "first":
@@ -123,11 +125,6 @@ class _Check:
             if self.head.size != edge.size:
                 yield _problem("proof_invalid", name, f"its checkpoint is of {self.head.size} leaves, not {edge.size}")
             roots.append(bytes.fromhex(self.head.root))
-            heads.append(self.head)
-        if len(heads) == 2 and heads[0].at > heads[1].at:
-            yield _problem(
-                "time_broken", "second", f"it was signed at {heads[1].at}, before the first at {heads[0].at}"
-            )
         if not merkle.verify_consistency(read.first.size, roots[0], read.second.size, roots[1], proof):
             detail = f"the log of {read.second.size} leaves does not begin with the one of {read.first.size}"
             yield _problem("proof_invalid", "proof", detail)
@@ -140,12 +137,8 @@ class _Check:
             return
         if head.tenant != self._tenant:
             yield _problem("tenant_differs", where, f"the head is of {head.tenant!r}, not {self._tenant!r}")
-        for anchor in self._anchors:
-            if (anchor.tenant, anchor.size) == (head.tenant, head.size) and anchor.root != head.root:
-                yield _problem(
-                    "anchor_differs", where, f"the head that was kept of {anchor.size} leaves has another root"
-                )
         self.head = head
+        self.heads.append(head)
 
 
 def _problem(code: str, where: str, detail: object) -> Problem:

@@ -115,7 +115,9 @@ def _aligned(column: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return a text as it may stand in an element or a quoted attribute."""
+    """Return a text as it may stand in an element or a quoted attribute: control characters and marks of direction are
+    shown, because the page would not look like what was sealed."""
+    text = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
     for sign, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("'", "&#39;")):
         text = text.replace(sign, name)
     return text

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from zentra.runtime.evidence.contradictions import contradictions, uncovered
 from zentra.runtime.evidence.envelopes import PACKET_TYPE, Envelope, envelope_flaw, open_envelope
 from zentra.runtime.evidence.heads import ORIGIN, TreeHead
 from zentra.runtime.evidence.keyring import KeyRing
@@ -86,14 +87,10 @@ def _verify_note(data: bytes, ring: KeyRing, anchors: Sequence[TreeHead]) -> Ver
         head = read_note(data, ring)
     except NoteFlaw as flaw:
         return _refused(Problem(flaw.code, "checkpoint", str(flaw)))
-    problems = tuple(
-        Problem("anchor_differs", "checkpoint", f"the head that was kept of {anchor.size} leaves has another root")
-        for anchor in anchors
-        if (anchor.tenant, anchor.size) == (head.tenant, head.size) and anchor.root != head.root
-    )
+    problems = tuple(Problem(*flaw) for flaw in contradictions([*anchors, head]))
     return Verdict(
         ok=not problems, integrity=not problems, completeness=True, problems=problems, tenant=head.tenant,
-        head_size=head.size, head_at=head.at, key_id=head.key_id,
+        head_size=head.size, head_at=head.at, key_id=head.key_id, not_covered=uncovered(anchors, [head]),
     )  # fmt: skip
 
 

@@ -16,14 +16,17 @@ from typing import Final
 import msgspec
 
 from zentra.runtime.evidence.bundle import MANIFEST, numbered
-from zentra.runtime.evidence.bundle_check import BundleVerdict, Part, PartJob, check_bundle, check_part
+from zentra.runtime.evidence.bundle_check import BundleVerdict, check_bundle
+from zentra.runtime.evidence.bundle_parts import Part, PartJob, check_part
 from zentra.runtime.evidence.heads import TreeHead
+from zentra.runtime.evidence.history import KeyHistory
 from zentra.runtime.evidence.keyring import KeyRing
 from zentra.runtime.evidence.packet import Problem
 from zentra.storage.verification.checking import Progress
 
 __all__ = ["BundleReader", "tenant_of_bundle", "verify_bundle"]
 
+_BLOCK: Final = 2**16
 _SHARED_BYTES_MIN: Final = 32 * 2**20  # below it, processes take longer to start than to work
 
 
@@ -41,6 +44,7 @@ class BundleReader:
                     self.names.append(member.name)
                     if member.isreg() and not member.issparse():
                         self._places.setdefault(member.name, (member.offset_data, member.size))
+                self._end = archive.offset
         except tarfile.TarError as error:
             raise ValueError(f"not a tar file: {error}") from error
 
@@ -50,6 +54,12 @@ class BundleReader:
         with self.path.open("rb") as file:
             file.seek(place)
             return file.read(size)
+
+    def ends(self) -> bool:
+        """Return whether nothing but zeros stands behind the last member; raise OSError."""
+        with self.path.open("rb") as file:
+            file.seek(self._end)
+            return not any(any(block) for block in iter(partial(file.read, _BLOCK), b""))
 
     @property
     def bytes(self) -> int:
@@ -70,18 +80,21 @@ class BundleReader:
 
 
 def verify_bundle(
-    path: Path, ring: KeyRing, anchors: Sequence[TreeHead], progress: Progress, *, jobs: int = 1
-) -> BundleVerdict:
+    path: Path, ring: KeyRing, anchors: Sequence[TreeHead], progress: Progress, *, jobs: int = 1,
+    history: KeyHistory | None = None,
+) -> BundleVerdict:  # fmt: skip
     """Return the verdict about a bundle in a file, found by `jobs` processes; raises OSError."""
     try:
         reader = BundleReader(path)
+        if not reader.ends():
+            raise ValueError("there are bytes behind the end of the archive")
     except ValueError as error:
         problem = Problem("malformed", "bundle", str(error))
         return BundleVerdict(ok=False, integrity=False, completeness=False, problems=(problem,), problems_in_all=1)
     if jobs == 1 or reader.bytes < _SHARED_BYTES_MIN:
-        return _verified(reader, ring, anchors, progress, None)
+        return _verified(reader, ring, anchors, progress, None, history)
     with ProcessPoolExecutor(jobs) as pool:
-        return _verified(reader, ring, anchors, progress, pool)
+        return _verified(reader, ring, anchors, progress, pool, history)
 
 
 def _verified(
@@ -90,6 +103,7 @@ def _verified(
     anchors: Sequence[TreeHead],
     progress: Progress,
     pool: ProcessPoolExecutor | None,
+    history: KeyHistory | None,
 ) -> BundleVerdict:
     mapped = map if pool is None else pool.map
 
@@ -101,7 +115,7 @@ def _verified(
     def digests(names: Sequence[str]) -> Mapping[str, tuple[int, str]]:
         return dict(zip(names, mapped(partial(_digest, reader), names), strict=True))
 
-    return check_bundle(reader.names, reader.read, parts, ring, anchors, digests)
+    return check_bundle(reader.names, reader.read, parts, ring, anchors, digests, history)
 
 
 def _part(reader: BundleReader, job: PartJob) -> Part:

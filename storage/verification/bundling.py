@@ -17,7 +17,7 @@ from typing import IO, Any, Final
 import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from zentra.runtime.evidence import canonical
 from zentra.runtime.evidence.bundle import (
@@ -25,6 +25,7 @@ from zentra.runtime.evidence.bundle import (
     KEYS,
     PROOFS,
     BundleBuilder,
+    BundleHistory,
     BundleKey,
     Counts,
     LeafLine,
@@ -32,6 +33,7 @@ from zentra.runtime.evidence.bundle import (
 )
 from zentra.runtime.evidence.envelopes import MANIFEST_TYPE, envelope_of, pae, sign_payload
 from zentra.runtime.evidence.heads import ORIGIN, TreeHead, key_id, signed_note
+from zentra.runtime.evidence.history import KeyHistory
 from zentra.runtime.evidence.keyring import KeyRing
 from zentra.runtime.evidence.notes import verifier_key
 from zentra.runtime.intents.transaction import timestamp
@@ -72,6 +74,10 @@ where tenant = $1 and id = any($2::uuid[]) and convert_from(command, 'UTF8')::js
 _DENIALS: Final = """
 select action, actor, count, first_at, last_at, minute, reason, request_id, role from denials
 where tenant = $1 and ($2::timestamptz is null or minute >= $2) and minute < $3 order by minute, actor, action, reason
+"""
+_OPEN: Final = """
+select count(*) from intents i where tenant = $1 and created_at < $2 and not exists (
+    select from log_leaves l where l.intent = i.id and l.tenant = $1 and l."index" < $3)
 """
 _EXPORTS: Final = """
 select actor, at, entries, first_leaf, id, log_size, encode(manifest, 'hex') as manifest, role, since, types, until
@@ -128,17 +134,20 @@ _NO_SEAL: Final = _Seal(0, 0, None)
 
 async def make_bundle(
     url: str, pool: Pool, path: Path, asked: BundleAsked, *, key: Ed25519PrivateKey, ring: KeyRing, texts:
-    Mapping[str, bytes], progress: Progress, keep: Keep = record_export,
+    Mapping[str, bytes], progress: Progress, keep: Keep = record_export, history: KeyHistory | None = None,
 ) -> BundleMade:  # fmt: skip
     """Write the bundle that is asked for into `path` and return what it is.
 
     `url` is of a role that sees every tenant, `pool` writes the record of the export by `keep`, `key` signs the
-    manifest, `ring` has the keys of the heads, `texts` are files that every bundle has. Raises Misconfigured where
-    `ring` lacks a key or the role sees only some tenants, Unavailable and OSError."""
+    manifest, `ring` has the keys of the heads, `texts` are files that every bundle has, `history` is that of the keys.
+    Raises Misconfigured where `ring` lacks a key, the role sees only some tenants, the tenant is unknown or the range
+    ends before it begins; Unavailable and OSError."""
+    if asked.since is not None and asked.until is not None and asked.since > asked.until:
+        raise Misconfigured("range_backwards", f"it begins at {asked.since} and ends at {asked.until}, before that")
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as file:
-            made = await _written(url, pool, file, asked, key, ring, texts, progress, keep)
+            made = await _written(url, pool, file, asked, key, ring, texts, progress, keep, history)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -147,7 +156,7 @@ async def make_bundle(
 
 async def _written(
     url: str, pool: Pool, file: IO[bytes], asked: BundleAsked, key: Ed25519PrivateKey, ring: KeyRing,
-    texts: Mapping[str, bytes], progress: Progress, keep: Keep,
+    texts: Mapping[str, bytes], progress: Progress, keep: Keep, history: KeyHistory | None,
 ) -> BundleMade:  # fmt: skip
     whole, size = sha256(), 0
 
@@ -159,6 +168,7 @@ async def _written(
     builder = BundleBuilder(write)
     async with taken_snapshot(url) as snapshot:
         reading = _Reading(snapshot.connection, asked, snapshot.at)
+        await reading.assert_tenant()
         await reading.heads()
         for name, content in texts.items():
             builder.file(name, content)
@@ -168,10 +178,11 @@ async def _written(
                 builder.file(name, signed_note(_public(ring, head.key_id), head).encode())
         builder.file(PROOFS, canonical.encode(reading.proofs()))
         await reading.write(builder, progress)
+        opened = await reading.open_intents()
     builder.end_of_lines()
     manifest = builder.manifest(
         tenant=asked.tenant, first=reading.first, size=reading.size, since=_text(asked.since), until=_text(asked.until),
-        settled_until=timestamp(reading.settled_until), types=asked.types,
+        settled_until=timestamp(reading.settled_until), types=asked.types, open=opened, keys=reading.keys(history),
     )  # fmt: skip
     signing = sign_payload(key, MANIFEST_TYPE, manifest)
     kept = await kept_signature(pool, asked.tenant, sha256(pae(MANIFEST_TYPE, manifest)).digest(), signing)
@@ -222,6 +233,22 @@ class _Reading:
         if since is not None and (row := await self._connection.fetchrow(_HEAD, self._tenant, since)) is not None:
             self.opening = tree_head(self._tenant, *row)
             self._frontier = await self._connection.fetchval(_FRONTIER, self._tenant, self.opening.size)
+
+    async def assert_tenant(self) -> None:
+        """Raise Misconfigured where there is no such tenant."""
+        if not await self._connection.fetchval("select exists (select from tenants where id = $1)", self._tenant):
+            raise Misconfigured("tenant_unknown", f"there is no tenant {self._tenant!r}")
+
+    async def open_intents(self) -> int:
+        """Return how many intents were accepted by the end of the range and are sealed by no leaf of it or before."""
+        return int(await self._connection.fetchval(_OPEN, self._tenant, self.settled_until, self.size))
+
+    def keys(self, history: KeyHistory | None) -> BundleHistory | UnsetType:
+        """Return how the history of keys stood at the end, so that no later key makes another bundle."""
+        if history is None or not history.entries:
+            return UNSET
+        at = timestamp(self.settled_until) if self.closing is None else self.closing.at
+        return BundleHistory(*history.standing(at))
 
     def proofs(self) -> LogProofs:
         """Return what joins both heads."""

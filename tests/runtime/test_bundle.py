@@ -16,7 +16,8 @@ from tests.runtime.test_evidence import INTENT, KEY, RECORDS
 from zentra.gateway.cli import standalone
 from zentra.runtime.evidence import bundle, canonical, heads, merkle
 from zentra.runtime.evidence.bundle import BundleBuilder, EarlierLine, LeafLine, LogProofs
-from zentra.runtime.evidence.bundle_check import BundleVerdict, PartJob, check_bundle, check_part
+from zentra.runtime.evidence.bundle_check import BundleVerdict, check_bundle
+from zentra.runtime.evidence.bundle_parts import PartJob, check_part
 from zentra.runtime.evidence.chain import GENESIS, chain
 from zentra.runtime.evidence.envelopes import MANIFEST_TYPE, envelope_of, sign_payload
 from zentra.runtime.evidence.heads import TreeHead

@@ -226,7 +226,7 @@ PROOFS: list[tuple[Callable[[], bytes], str, bool]] = [
     (lambda: consistency(3, 9, first={"checkpoint": None, "size": 3}),           "not_sealed",        True),
     (lambda: consistency(3, 9, first={"checkpoint": note_of(4, root_of(4)), "size": 3}), "proof_invalid", False),
     (lambda: consistency(3, 9, first={"checkpoint": note_of(3, root_of(3), at="2027" + AT[4:]), "size": 3}),
-                                                                                 "time_broken",       False),
+                                                                                 "heads_contradict",       False),
     (lambda: consistency(3, 9, tenant="globex"),                                 "tenant_differs",    False),
     (lambda: consistency(3, 9, second={"checkpoint": note_of(9, root_of(9), OTHER_KEY), "size": 9}),
                                                                                  "key_differs",       False),
@@ -250,14 +250,14 @@ def test_a_proof_that_was_changed_does_not_hold(made: Callable[[], bytes], code:
 def test_an_anchor_of_the_same_size_must_be_of_the_same_log() -> None:
     kept = heads.sign_head(KEY, tenant="acme", size=9, root=bytes(32), at=AT)
     for made in (consistency(3, 9), inclusion(3), note_of(9, root_of(9)).encode()):
-        assert [one.code for one in verify_text(made, RING, [kept]).problems] == ["anchor_differs"]
+        assert [one.code for one in verify_text(made, RING, [kept]).problems] == ["heads_contradict"]
     fitting = heads.sign_head(KEY, tenant="acme", size=9, root=root_of(9), at=AT)
     assert verify_text(consistency(3, 9), RING, [fitting]).ok
 
 
 @pytest.mark.parametrize(
     ("size", "root", "tenant", "code"),
-    [(None, None, "acme", None), (None, bytes(32), "acme", "anchor_differs"), (99, None, "acme", "anchor_unproven"),
+    [(None, None, "acme", None), (None, bytes(32), "acme", "heads_contradict"), (99, None, "acme", None),
      (None, None, "globex", "tenant_differs")],
 )  # fmt: skip
 def test_a_packet_is_held_to_an_anchor(size: int | None, root: bytes | None, tenant: str, code: str | None) -> None:
@@ -266,7 +266,7 @@ def test_a_packet_is_held_to_an_anchor(size: int | None, root: bytes | None, ten
     kept = heads.sign_head(KEY, tenant=tenant, size=size or head["size"], root=made, at=AT)
     verdict = verify_packet(packet(), KEY.public_key(), anchors=[kept])
     assert [one.code for one in verdict.problems] == ([] if code is None else [code])
-    assert verdict.integrity is (code in (None, "anchor_unproven"))
+    assert verdict.integrity is (code is None)
 
 
 # Renderings.

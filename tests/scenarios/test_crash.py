@@ -22,6 +22,7 @@ from zentra.gateway.installation.installation import Installation
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(120)]
 
+DEADLINE_SECONDS = 60.0  # of a rail: nothing is submitted again past it, and what was lost here has to be
 RECOVERY_SECONDS_MAX = 20.0  # a lease of a dead worker runs out in a few; the rest is work that has waited
 SECOND_TRY_SECONDS_MAX = 30.0
 RETRY_AFTER_SECONDS = 1.0  # what those refusals ask for
@@ -50,7 +51,7 @@ select count(*) from (
 @pytest.fixture(scope="module")
 def installation() -> Iterator[Installation]:
     """An installation of its own: what these tests break, no other test has to live with."""
-    with Installation(rail_timing=QUICK) as running:
+    with Installation(rail_timing=QUICK | {"deadline_seconds": DEADLINE_SECONDS}) as running:
         yield running
 
 

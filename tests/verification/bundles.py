@@ -60,11 +60,12 @@ def pem(public: Ed25519PublicKey) -> bytes:
 def exported(
     url: str, path: Path, *, since: datetime | None = None, until: datetime | None = None,
     types: Sequence[str] | None = None, key: Ed25519PrivateKey = KEY, ring: KeyRing | None = None,
+    tenant: str = "acme",
 ) -> BundleMade:  # fmt: skip
     """Export acme's evidence, as somebody would."""
 
     async def run() -> BundleMade:
-        asked = BundleAsked(tenant="acme", actor="ada", role="shell", since=since, until=until, types=types)
+        asked = BundleAsked(tenant=tenant, actor="ada", role="shell", since=since, until=until, types=types)
         async with await open_pool(url, name="test", connections_max=1) as pool:
             return await make_bundle(
                 url, pool, path, asked, key=key, ring=ring or ring_of([PUBLIC, OTHER_KEY.public_key()]),

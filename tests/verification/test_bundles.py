@@ -120,6 +120,28 @@ def test_the_same_range_is_the_same_bytes_under_the_next_key_too(copy: str, tmp_
     assert verify_bundle(tmp_path / "again.tar", rotated, [], silent).ok
 
 
+def test_intents_that_are_not_sealed_are_counted_as_of_the_end(copy: str, tmp_path: Path) -> None:
+    until = _time_of(copy, HALF).replace(tzinfo=UTC)
+    spoil(copy, "update intents set created_at = '2020-01-01' where tenant = 'acme'")
+    exported(copy, tmp_path / "half.tar", until=until)
+    sealed = asked(
+        copy, f"select count(distinct intent) from log_leaves where tenant = 'acme' and index < {_size_of(copy, HALF)}"
+    )
+    found, said, _ = both(tmp_path / "half.tar")
+    expected = asked(copy, "select count(*) from intents where tenant = 'acme'") - sealed
+    assert (said, found.not_sealed) == (VERIFIED, expected)
+    assert expected > 0
+
+
+def test_what_cannot_be_exported_writes_nothing(ledger: str, tmp_path: Path) -> None:
+    early, late = _time_of(ledger, 3).replace(tzinfo=UTC), _time_of(ledger, HALF).replace(tzinfo=UTC)
+    with pytest.raises(Misconfigured, match="before that"):
+        exported(ledger, tmp_path / "x.tar", since=late, until=early)
+    with pytest.raises(Misconfigured, match="no tenant"):
+        exported(ledger, tmp_path / "x.tar", tenant="nosuch")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_ranges_join_without_gap_or_overlap(copy: str, tmp_path: Path) -> None:
     middle = _time_of(copy, HALF).replace(tzinfo=UTC)
     whole = exported(copy, tmp_path / "whole.tar")
