@@ -160,7 +160,7 @@ def a_persons_word_about_another_attempt_than_the_case(tape: Tape) -> None:
     stuck = tape.names["stuck"]
     at = tape.place(
         "committed",
-        lambda w, p, writes, g: any((t.intent, t.event) == (stuck, "provider.callback") for t in writes.transitions),
+        lambda w, p, writes, g: any((t.intent, t.event) == (stuck, "case.resolved") for t in writes.transitions),
     )
     tape.put_before(at, "then", elsewhere)
 
