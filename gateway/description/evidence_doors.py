@@ -134,7 +134,8 @@ EVIDENCE_DOORS: Final[Mapping[str, Door]] = {
     "GET /evidence/checkpoint": Door(
         name="show_checkpoint", tag="evidence", summary="A signed head of the tenant's log, as a C2SP checkpoint.",
         answers={200: Media(NOTE_TYPE, "a signed note; keep it where nobody can change it")},
-        query=_query(CHECKPOINT_QUERY), headers=("etag", "x-content-type-options"), codes=("checkpoint_unknown", "evidence_key_absent"),
+        query=_query(CHECKPOINT_QUERY), headers=("etag", "x-content-type-options"),
+        codes=("checkpoint_unknown", "evidence_key_absent"),
     ),
     "GET /evidence/consistency": Door(
         name="show_consistency", tag="evidence", summary="That the tenant's log only grew between two sizes.",
