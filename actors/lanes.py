@@ -10,15 +10,17 @@ for its next try everything behind it waits too. The lane of an endpoint that is
 has; that of one that was deleted ends it."""
 
 import hashlib
-from collections.abc import Iterable
-from datetime import timedelta
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from zentra.actors.memory import LANE_WAITING_MAX, Lane, Missing, MissingGround
 from zentra.runtime.intents.facts import Delivered
 from zentra.runtime.messages import DeliverySettled, LaneOpened, TimerFired
-from zentra.runtime.ports import Endpoint
+from zentra.runtime.ports import Configuration, Endpoint
 from zentra.runtime.webhooks.delivery import OPEN, Delivery, DeliveryFact, DeliveryState, move
 from zentra.runtime.webhooks.standard import AttemptResult, WebhookCall
 from zentra.runtime.webhooks.terms import live, width_of
@@ -34,6 +36,7 @@ __all__ = [
     "fire",
     "narrower",
     "open_lane",
+    "renewed",
     "tell",
     "wait",
 ]
@@ -41,6 +44,9 @@ __all__ = [
 # From the commit that starts an attempt: it waits up to 40 s for its place and 15 s for its answer, or is not made.
 # A report that comes still later counts where it says that the endpoint has taken it.
 ATTEMPT_LOST_AFTER: Final = timedelta(seconds=60)
+
+Opened = Callable[[bytes], bytes]
+"""Returns what was sealed, as it is used."""
 
 
 def endpoint_of(tick: "Tick", tenant: str, endpoint: str) -> Endpoint | None:
@@ -171,22 +177,39 @@ def _give_up(tick: "Tick", lane: Lane) -> None:
 
 def _call(tick: "Tick", endpoint: Endpoint, delivery: Delivery) -> WebhookCall:
     """Return the attempt to be made, with what signs it now."""
-    opened, terms = tick.rules.open_secret, endpoint.terms
-    keys = live(endpoint.keys, endpoint.keys_until, tick.now) if terms.asymmetric else ()
+    secrets, keys = _signing(endpoint, tick.rules.open_secret, tick.now)
     return WebhookCall(
         endpoint.url,
         f"msg_{delivery.id}",
         delivery.body,
-        tuple(opened(secret) for secret in live(endpoint.secrets, endpoint.secrets_until, tick.now)),
+        secrets,
         delivery.attempts,
         delivery.id,
         endpoint.id,
-        keys=tuple(opened(key) for key in keys),
-        version=terms.version,
+        keys=keys,
+        version=endpoint.terms.version,
         sequence=delivery.sequence,
-        per_second=terms.per_second,
+        per_second=endpoint.terms.per_second,
         tenant=endpoint.tenant,
     )
+
+
+def _signing(endpoint: Endpoint, opened: Opened, now: datetime) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """Return the secrets and the keys that sign for an endpoint `now`."""
+    secrets = live(endpoint.secrets, endpoint.secrets_until, now)
+    keys = live(endpoint.keys, endpoint.keys_until, now) if endpoint.terms.asymmetric else ()
+    return tuple(map(opened, secrets)), tuple(map(opened, keys))
+
+
+def renewed(call: WebhookCall, configuration: Configuration, opened: Opened, now: datetime) -> WebhookCall | None:
+    """Return an attempt that has waited, as its endpoint is set up `now`: where it goes to, and what signs it; None
+    where the endpoint is disabled or is no more."""
+    endpoints = configuration.endpoints.get(call.tenant, ())
+    endpoint = next((one for one in endpoints if one.id == call.endpoint), None)
+    if endpoint is None:
+        return None
+    secrets, keys = _signing(endpoint, opened, now)
+    return replace(call, url=endpoint.url, secrets=secrets, keys=keys)
 
 
 def tell(tick: "Tick", delivery: Delivery, topic: str, result: AttemptResult | None) -> None:
@@ -199,6 +222,7 @@ def tell(tick: "Tick", delivery: Delivery, topic: str, result: AttemptResult | N
         status_code=result.status if result else None,
         error=str(result.error) if result and result.error else None if result else "endpoint_deleted",
         body_digest=hashlib.sha256(delivery.body).hexdigest(),
+        signature=dict(result.request_headers).get("webhook-signature", "") if result else "",
     )
     settled = DeliverySettled(delivery.intent, delivery.tenant, topic, facts)
     tick.send(tick.rules.partition_of(delivery.intent), "sync", settled)

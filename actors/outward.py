@@ -19,6 +19,9 @@ where `permitted` says, at the last moment, that its partition is still held. Wh
 successor's, which polls before it does anything; a late first submission would reach a rail that was given up. So a
 worker that gives a partition up in good order looks first whether anything `waits_in` it.
 
+What was committed about an endpoint may have changed while its call waited, and a secret may have leaked. So whoever
+committed it says at the last moment, by `renew`, where the call goes and what signs it, or that there is none any more.
+
 Nor is a submission begun for an attempt that has ended meanwhile, or whose transaction is not remembered any more, or
 one that has waited for `limits.wait_max`, or whose rail's circuit has opened since. Of a first one whose attempt is not
 known to have ended, it is known that nothing was sent, and that is reported (`UNSENT`): it was not accepted. For that
@@ -67,6 +70,8 @@ Permitted = Callable[[int, str], Awaitable[bool | None]]
 """Whether an effect of a partition may begin; of a submission the reference is named, of others none is (""). None:
 the partition is held, and nothing is remembered of what the reference names."""
 Lane = tuple[str, str]
+Renew = Callable[[WebhookCall], Awaitable[WebhookCall | None]]
+"""A call as its endpoint is set up now, or None where it takes none."""
 Asking = Callable[[Rail], Awaitable[RailOutcome]]
 
 
@@ -76,6 +81,10 @@ async def _submitted(submission: Submission, rail: Rail) -> RailOutcome:
 
 async def _always(_: int, __: str) -> bool:
     return True
+
+
+async def _as_committed(call: WebhookCall) -> WebhookCall | None:
+    return call
 
 
 class Outward:
@@ -92,6 +101,7 @@ class Outward:
         board: RailBoard | None = None,
     ) -> None:
         self.board = board or RailBoard(dict)
+        self.renew: Renew = _as_committed
         self._gate = RailGate(lambda: self.board.workers, self._wait_for)
         self.board.room = self._gate.room
         self._rail_of, self._transport = rail_of, transport
@@ -381,12 +391,13 @@ class Outward:
             if call.per_second:  # who waits for its turn keeps no partition from being given up: a successor sends it
                 await self._wait_turn(lane, call.per_second, until)
                 self._waiting[place] += 1
+            current = await self.renew(call)
             if not await self._begins(place, permitted):
                 return
-            if anyio.current_time() > until:
+            if current is None or anyio.current_time() > until:
                 self._not_started()
                 return
-            result = await self._send_call(lane, call)
+            result = await self._send_call(lane, current)
             self._instruments.count("webhook_attempts", {"outcome": str(result.error or result.status)})
             self._report(place, "webhook", AttemptReported(*lane, result))
         finally:

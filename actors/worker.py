@@ -9,12 +9,14 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from datetime import datetime, timedelta
 
 import anyio
 import anyio.abc
 
 from zentra.actors.committing import Committer
 from zentra.actors.engine import Engine
+from zentra.actors.lanes import renewed
 from zentra.actors.memory import Lane
 from zentra.actors.outward import Outward
 from zentra.actors.owning import Owner
@@ -30,6 +32,7 @@ from zentra.runtime.messages import LaneOpened
 from zentra.runtime.partitions import lane_key
 from zentra.runtime.ports import Configuration, Lease, Store, TickPlan
 from zentra.runtime.stream_ports import CommandSource, Position
+from zentra.runtime.webhooks.standard import WebhookCall
 
 __all__ = ["Worker", "WorkerSettings", "elapsed"]
 
@@ -39,6 +42,9 @@ _SET_UP = "set up"  # the cause of looking after an endpoint that is new, or ena
 LANES_EVERY_SECONDS = 20.0  # how often lanes are searched for attempts that never reported
 # A consumer that is silent counts as broken after half of this, so a source at its end has seen what is older.
 LOST_AFTER_SECONDS = 10.0
+# A call begins under what its endpoint was set up as no longer ago than this, and is not made where no commit has said
+# so within the other.
+KNOWN_SECONDS_MAX, KNOWING_SECONDS_MAX = 0.25, 2.0
 
 
 def _endpoints_of(configuration: Configuration) -> set[tuple[str, str]]:
@@ -78,6 +84,8 @@ class Worker(Owner):
         self._outdated: set[int] = set()  # rewound while a commit was on its way, which names a place that is gone
         self._arrivals = Arrivals()
         self._started_at = -math.inf  # the last tick
+        self._known: tuple[float, datetime] = (-math.inf, datetime.max)  # the last commit here, and what it took as now
+        self._knows = anyio.Event()
         self._wake = anyio.Event()
         self._room = anyio.Event()
         self._draining = False
@@ -85,15 +93,14 @@ class Worker(Owner):
         self._committer = Committer(
             engine, store, self.leases, drop=self._drop, committed=self._committed, send=self._send
         )
+        outward.renew = self._call_now
 
     # Ownership ----------------------------------------------------------------------------------------------------
 
     async def _look_after(self) -> None:
         self._advance_idle()
-        if self.ticks == self._ticks_seen and self.leases:  # a tick over nothing hears of what was set up anew
-            partition, lease = next(iter(self.leases.items()))
-            self._checkpoint.setdefault(partition, lease.position)
-            self._wake.set()
+        if self.ticks == self._ticks_seen:
+            self._check_set_up()
         self._ticks_seen = self.ticks
         await self._look_for_lost()
         if anyio.current_time() - self._lanes_at >= LANES_EVERY_SECONDS:
@@ -398,6 +405,30 @@ class Worker(Owner):
         self.outward.perform(tick.submissions, tick.polls, tick.calls, permitted)
         await self.relay.publish([message for _, message in tick.writes.outbox])
 
+    def renewed_now(self, call: WebhookCall) -> WebhookCall | None:
+        """Return a call as its endpoint is set up as far as is known, or None where it takes none."""
+        at, now = self._known
+        since = timedelta(seconds=max(0.0, anyio.current_time() - at))
+        return renewed(call, self.engine.memory.configuration, self.engine.rules.open_secret, now + since)
+
+    async def _call_now(self, call: WebhookCall) -> WebhookCall | None:
+        """Return a call as its endpoint is set up now: as of a commit that is not older than that, over nothing where
+        there is no other; None too where there comes none."""
+        since = anyio.current_time() - KNOWN_SECONDS_MAX
+        with anyio.move_on_after(KNOWING_SECONDS_MAX):
+            while self._known[0] < since:
+                self._check_set_up()
+                await self._knows.wait()
+            return self.renewed_now(call)
+        return None
+
+    def _check_set_up(self) -> None:
+        """Let a tick over nothing hear of what was set up anew."""
+        idle = next((p for p in self.leases if p not in self._flying), None)
+        if idle is not None:
+            self._checkpoint.setdefault(idle, self.leases[idle].position)
+            self._wake.set()
+
     def _committed(self, plan: TickPlan, tick: Tick) -> None:
         """Follow a commit. What was given up while it was on its way is not remembered: others write there by now."""
         gone = set()
@@ -413,6 +444,9 @@ class Worker(Owner):
             self.instruments.count("poison_messages", by=len(tick.batch.poisoned))
         if self.engine.memory.configuration is not self._configuration:
             self._follow_configuration()
+        self._known = (anyio.current_time(), tick.now)
+        self._knows.set()
+        self._knows = anyio.Event()
         self.timers.follow(tick, anyio.current_time())
         if tick.lost:
             self.instruments.count("fence_refusals", by=len(tick.lost))

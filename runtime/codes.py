@@ -256,6 +256,7 @@ FIELD_CODES: Final = frozenset(
         "number_malformed",
         "number_out_of_range",
         "parameter_unknown",
+        "personal_name_malformed",
         "personal_subject_missing",
         "order_unknown",
         "primitive_unknown",

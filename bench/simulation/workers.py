@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -90,6 +90,7 @@ class SimulatedOutward(Outward):
             simulation.partition_of, command_subject, SILENCE,
         )  # fmt: skip
         self._simulation = simulation
+        self.current: Callable[[WebhookCall], WebhookCall | None] = lambda call: call
         self.effects: list[tuple[Effect, Permitted]] = []
 
     def perform(
@@ -110,8 +111,9 @@ class SimulatedOutward(Outward):
         simulation = self._simulation
         if isinstance(effect, tuple) and not isinstance(effect, Poll):
             tenant, endpoint, call = effect
-            if await permitted(self._partition_of(lane_key(tenant, endpoint)), ""):
-                result = simulation.endpoints.call(tenant, endpoint, call)
+            current = self.current(call)
+            if await permitted(self._partition_of(lane_key(tenant, endpoint)), "") and current is not None:
+                result = simulation.endpoints.call(tenant, endpoint, current)
                 if not simulation.swarm.strikes(Fault.ENDPOINT_ANSWER_LOST):
                     self.heard_of_endpoint(tenant, endpoint, result)
             return
@@ -173,6 +175,7 @@ class SimulatedWorker(Worker):
             settings, engine, simulation.store, simulation.stream.source(), relay, self.effects, SILENCE,
             clock=lambda: simulation.time,
         )  # fmt: skip
+        self.effects.current = self.renewed_now
         self._health = HealthExchange(engine.memory.rails, simulation.store, name, LEASE_SECONDS, SILENCE)
         self._looked_at = -math.inf
         self._following: Any = Turn()

@@ -2,7 +2,7 @@
 
 - Erasing needs the owner of the database, because nobody else may remove anything; and the evidence key, because that
   it was done is itself evidence.
-- Nothing can bring back what was erased, backups of the database aside.
+- Nothing can bring back what was erased, older backups of the database and its log aside: the files are written anew.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from zentra.gateway.cli.evidence_export import asked_of
 from zentra.gateway.cli.support import JSON_OPTION, explained, need, say, say_json, settings, table
 from zentra.gateway.production import assert_production
 from zentra.gateway.settings import Settings
+from zentra.runtime.errors import ZentraError
 
 if TYPE_CHECKING:
     from zentra.storage.intake.personal import ErasureRow
@@ -42,6 +43,8 @@ def erase(
     \b
     It takes what requests gave as metadata personal.*: the values, and the key of their salts. Records keep digests
     that nobody can open or try out any more. A signed statement of who erased which digests, when and why is kept.
+    Then the two tables are written anew, so that no file of them has it; requests with personal data wait meanwhile.
+    Where that cannot be done in two seconds it is said, with the statement to run later: the erasure stands either way.
     It needs ZENTRA_POSTGRES_ADMIN_URL and ZENTRA_EVIDENCE_KEY.
     \b
     Example:
@@ -50,7 +53,7 @@ def erase(
     if not yes and not typer.confirm(f"Erase the personal data of {subject} for good?"):
         raise refused("nothing was erased")
 
-    async def work(known: Settings) -> ErasureRow:
+    async def work(known: Settings) -> tuple[ErasureRow, bool]:
         from zentra.gateway.cli.evidence_export import signing_now
         from zentra.gateway.cli.periods import somebody
         from zentra.runtime.evidence.envelopes import envelope_of, sign_payload
@@ -65,15 +68,22 @@ def erase(
             def signed(statement: bytes) -> bytes:
                 return envelope_of(ERASURE_TYPE, statement, [sign_payload(key, ERASURE_TYPE, statement)])
 
-            return await erase_subject(pool, tenant, subject, actor=by or somebody(), reason=reason, sign=signed)
+            row = await erase_subject(pool, tenant, subject, actor=by or somebody(), reason=reason, sign=signed)
+            return row, await _rewritten(pool)
         finally:
             await pool.close()
 
-    row = _owned(work)
+    from zentra.storage.intake.personal import REWRITE
+
+    row, rewritten = _owned(work)
     if as_json:
-        say_json(_shown(row))
+        say_json({**_shown(row), "files_rewritten": rewritten, "to_do": "" if rewritten else REWRITE})
         return
     say(f"erased: {row.erased} values; erasure {row.id} is on record: zentra evidence erasures --tenant {tenant}")
+    if rewritten:
+        say("the files of the database were written anew; backups and WAL from before have it as long as you keep them")
+    else:
+        say(f"STILL TO BE DONE, the files have it yet: something was reading them; as the owner, later: {REWRITE}")
 
 
 @evidence_app.command(cls=OwnCommand, epilog=EPILOG)
@@ -101,7 +111,18 @@ def _shown(row: ErasureRow) -> dict[str, Any]:
     return {**msgspec.structs.asdict(row), "envelope": msgspec.Raw(row.envelope)}
 
 
-def _owned(work: Any) -> ErasureRow:
+async def _rewritten(pool: Pool) -> bool:
+    """Return whether the files were written anew: what was erased is erased, whatever becomes of that."""
+    from zentra.storage.intake.personal import rewrite_files
+
+    try:
+        return await rewrite_files(pool)
+    except ZentraError as error:
+        say(f"the files could not be written anew: {error}")
+        return False
+
+
+def _owned(work: Any) -> tuple[ErasureRow, bool]:
     async def run() -> Any:
         known = settings()
         need(known, "postgres_admin_url", "evidence_key")
@@ -109,7 +130,7 @@ def _owned(work: Any) -> ErasureRow:
         return await work(known)
 
     try:
-        found: ErasureRow = asyncio.run(run())
+        found: tuple[ErasureRow, bool] = asyncio.run(run())
     except Exception as error:
         told = explained(error)
         if told is None:

@@ -13,6 +13,7 @@ from zentra.gateway.cli.support import JSON_OPTION, InputError, say, say_json, t
 if TYPE_CHECKING:
     from zentra.gateway.rehearsals.incidents import Incident
     from zentra.gateway.rehearsals.site import Site
+    from zentra.runtime.evidence.keyring import KeyRing, RingKey
 
 __all__ = ["add_rehearse"]
 
@@ -29,7 +30,7 @@ def rehearse(
     creator_key: Path | None = typer.Option(None, help="A file with the API key of who asks for money to move."),
     operator_key: Path | None = typer.Option(None, help="A file with the key of an operator of the same tenant."),
     stranger_key: Path | None = typer.Option(None, help="A file with the key of an operator of another tenant."),
-    key: Path | None = typer.Option(None, metavar="PUB.pem", help="The public key that checks evidence."),
+    key: list[Path] = typer.Option([], metavar="PUB.pem", help="A public key that checks evidence; may be repeated."),
     sandbox_url: str = typer.Option("", help="The sandbox rail's address, to take a rail away."),
     currency: str = typer.Option("NGN", help="Of the accounts that are opened."),
     review_minor: int = typer.Option(15_000_000, min=1, help="An amount that a limit refers to a person."),
@@ -44,7 +45,7 @@ def rehearse(
     \b
     Without --url and --data-dir it starts an installation of its own, plays there and recomputes the books.
     A running installation gets two accounts, a webhook endpoint and some transfers of its own; live keys are refused.
-    Exit code 0: everything that was played ended as it has to.
+    Exit code 0: everything that was played ended as it has to; what was left out is counted and named.
     Examples:
       zentra rehearse --list
       zentra rehearse all
@@ -64,7 +65,6 @@ def rehearse(
     from zentra.gateway.rehearsals.rehearsal import rehearse_site
     from zentra.gateway.rehearsals.site import Cast, Site, SiteRefused, refuse_live, running_site
     from zentra.gateway.rehearsals.story import StoryFailed
-    from zentra.runtime.evidence.heads import load_public_key
 
     try:
         if data_dir is not None:
@@ -73,8 +73,7 @@ def rehearse(
             cast = Cast(_key(creator_key), _key(operator_key), _key(stranger_key))
             if not cast.creator or not cast.operator:
                 raise InputError("--url needs --creator-key and --operator-key, two people of one tenant")
-            public = None if key is None else load_public_key(text_of(key).encode())
-            site = Site(url.rstrip("/"), cast, public, sandbox_url.rstrip("/"), None, currency, review_minor)
+            site = Site(url.rstrip("/"), cast, _ring(key), sandbox_url.rstrip("/"), None, currency, review_minor)
         refuse_live(site.cast)
         raise typer.Exit(
             rehearse_site(site, chosen, patience=patience, hook=(*_listen(hook_listen), hook_url), json_output=as_json)
@@ -97,6 +96,19 @@ def _chosen(names: list[str], known: dict[str, Incident]) -> list[Incident]:
 def _key(file: Path | None) -> str:
     """Return the key in a file; empty where none is named."""
     return "" if file is None else text_of(file).strip()
+
+
+def _ring(files: list[Path]) -> KeyRing | None:
+    """Return all keys of some files, or None where there is no file; raise InputError for one without a key."""
+    from zentra.runtime.evidence.key_files import key_ring_of_file
+
+    ring: dict[str, RingKey] = {}
+    for file in files:
+        try:
+            ring |= key_ring_of_file(text_of(file).encode())
+        except ValueError as error:
+            raise InputError(f"{file}: {error}") from None
+    return ring or None
 
 
 def _listen(text: str) -> tuple[str, int]:

@@ -28,10 +28,11 @@ from zentra.gateway.doors.pressure import Overloaded
 from zentra.gateway.http.problems import Problem, document, of_error, of_violations
 from zentra.gateway.http.reading import one_key
 from zentra.runtime.errors import Unavailable
-from zentra.runtime.evidence.personal import SUBJECT, is_personal
+from zentra.runtime.evidence.personal import PERSONAL, SUBJECT, is_personal, nearly_personal
 from zentra.runtime.idempotency import Answer
 from zentra.runtime.instruments import Instruments
 from zentra.runtime.intents.command import IntentCommand, Violation, parse_intent
+from zentra.runtime.pointers import escaped
 from zentra.storage.intake.personal import Personal
 
 __all__ = ["BATCH_MAX", "LOOKS_MAX", "Asker", "BatchAnswer", "Created", "IntentDoor"]
@@ -109,6 +110,9 @@ class IntentDoor:
     async def _committed(self, item: IntakeItem, root: str = "") -> IntakeItem:
         """Return the request with commitments in the place of what is personal; raises Problem and Unavailable."""
         metadata = item.command.metadata
+        if (near := nearly_personal(metadata)) is not None:
+            detail = f"what is personal begins with {PERSONAL} in small letters; call it something else if it is not"
+            raise of_violations([Violation(f"{root}/metadata/{escaped(near)}", "personal_name_malformed", detail)])
         if not is_personal(metadata):
             return item
         if not metadata.get(SUBJECT):

@@ -1,7 +1,8 @@
 """Refusals on their way to the store: collected, aggregated per actor, route, reason and minute, written in bulk.
 
 - A refusal is answered at once and written within a quarter of a second, or when the process drains.
-- The memory is bounded. Beyond it refusals are counted under a collective actor: their number is never lost.
+- The memory is bounded for each tenant. Beyond it refusals are counted under a collective actor of that tenant: their
+  number is never lost, and a flood of one tenant takes nothing from what is kept of another's.
 - A store that does not answer gets the same rows again; counts are added, so nothing is overwritten.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
@@ -23,8 +25,7 @@ __all__ = ["Collected", "Denials"]
 _log = logging.getLogger(__name__)
 
 FLUSH_SECONDS: Final = 0.25
-ROWS_MAX: Final = 4096  # distinct actors, routes and reasons within a quarter of a second
-COLLECTIVE: Final = Caller("-", "many", "-")
+ROWS_MAX: Final = 1024  # distinct actors, routes and reasons of a tenant within a quarter of a second
 
 
 class Collected(NamedTuple):
@@ -49,6 +50,7 @@ class Denials:
         self._instruments = instruments
         self._flush_seconds, self._rows_max = flush_seconds, rows_max
         self._rows: dict[_Key, Collected] = {}
+        self._kept: Counter[str] = Counter()  # rows by tenant
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
 
@@ -57,18 +59,20 @@ class Denials:
         now = datetime.now(UTC)
         minute = now.replace(second=0, microsecond=0)
         key = (caller, action, reason, minute)
-        if key not in self._rows and len(self._rows) >= self._rows_max:
+        if key not in self._rows and self._kept[caller.tenant] >= self._rows_max:
             self._instruments.count("denials_collected")
-            caller, action = COLLECTIVE, "-"
+            caller, action = Caller(caller.tenant, "many", "-"), "-"
             key = (caller, action, reason, minute)
         row = DenialRow(caller.tenant, caller.actor, caller.role, action, reason, now, request_id)
         known = self._rows.get(key)
+        self._kept[caller.tenant] += known is None
         self._rows[key] = Collected(row, row, 1) if known is None else Collected(known.first, row, known.times + 1)
         self._arm()
 
     async def flush(self) -> None:
         """Write what there is; where the store does not take it, keep it and try again later."""
         rows, self._rows = self._rows, {}
+        self._kept.clear()
         if not rows:
             return
         try:
@@ -78,6 +82,7 @@ class Denials:
             for key, known in rows.items():
                 later = self._rows.get(key, Collected(known.first, known.latest, 0))
                 self._rows[key] = Collected(known.first, later.latest, known.times + later.times)
+            self._kept = Counter(caller.tenant for caller, *_ in self._rows)
             self._arm()
 
     async def aclose(self) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import anyio
 
-from zentra.gateway.rehearsals.story import Answer, Stage, Story, tell_timeline
+from zentra.gateway.rehearsals.story import Answer, Stage, Story
 
 __all__ = ["consumer_outage", "cross_tenant", "limit_breach", "redis_loss", "worker_kill"]
 
 BURST: Final = 20
 BURST_MINOR: Final = 1_000
 PAUSE_SECONDS: Final = 0.05
+CLOCKS_APART: Final = timedelta(seconds=2)  # of this machine and the gateway's
 
 
 async def limit_breach(stage: Stage, story: Story) -> None:
@@ -34,7 +36,6 @@ async def limit_breach(stage: Stage, story: Story) -> None:
     status, answer = await stage.call("POST", path, "operator", approval, wait=5)
     story.expect(status in (200, 202), f"the operator could not approve: {status} {answer}")
     seen = await stage.until(intent_id, lambda s: s["status"] == "SUCCESSFUL")
-    tell_timeline(story, seen)
     decided = next(event for event in seen["event_stream"] if event["event"] == "review.approved")
     story.say(f"approved by {decided['actor']}: {decided['facts']['reason']} (waives {decided['facts']['waives']})")
     await stage.verified(story, intent_id)
@@ -60,7 +61,6 @@ async def consumer_outage(stage: Stage, story: Story) -> None:
     first = next(c for c in stage.receiver.calls if c.intent_id == intent_id and not c.accepted)
     story.expect((call.id, call.body) == (first.id, first.body), "the replay has another id or other bytes")
     seen = await stage.until(intent_id, lambda s: any(e["event"] == "webhook.delivered" for e in s["event_stream"]))
-    tell_timeline(story, seen)
     story.say(f"the consumer is back: {call.id} replayed with the same id and bytes, one ledger-safe state")
     await stage.verified(story, intent_id)
 
@@ -76,13 +76,12 @@ async def redis_loss(stage: Stage, story: Story) -> None:
     story.expect(first[0] == 202, f"the transfer was refused: {first}")
     await stage.until(body["intent_id"], lambda s: s["status"] == "SUCCESSFUL")
     await machinery.empty_redis()
-    story.say("Redis is emptied: locks and cached answers are gone")
+    story.say("Redis is emptied: locks and cached answers are gone, so only Postgres knows of the first request")
     again = await stage.call("POST", "/transfers", "creator", body, key=key)
     story.expect(again == first, f"the repeat was answered in another way: {again}")
     moved = await stage.posted(stage.payee) - before
     story.expect(moved == 35_000, f"the payee got {moved}")
-    story.say(f"the same request with the same key: the same {again[0]}, answered from Postgres; {moved} moved, once")
-    tell_timeline(story, await stage.intent(body["intent_id"]))
+    story.say(f"the same request with the same key: the same {again[0]} and body; {moved} moved, once")
     story.facts["moved"] = moved
     await stage.verified(story, body["intent_id"])
 
@@ -93,14 +92,18 @@ async def worker_kill(stage: Stage, story: Story) -> None:
     assert machinery is not None  # the table says that this incident needs one
     before = await stage.posted(stage.payee)
     orders = [stage.order(BURST_MINOR) for _ in range(BURST)]
+    first, *others = [order["intent_id"] for order in orders]
+    await _ask(stage, story, orders[0])
     async with anyio.create_task_group() as group:
-        for order in orders:
+        for order in orders[1:]:
             group.start_soon(_ask, stage, story, order)
-    await stage.until(orders[0]["intent_id"], lambda s: s["status"] not in ("ACCEPTED", "PROCESSING"))
-    name = await machinery.crash_worker()
-    story.say(f"{BURST} transfers are accepted, and {name} is ended with SIGKILL while they are under way")
-    standing = [(await stage.intent(order["intent_id"]))["status"] for order in orders]
-    story.say(f"{sum(status != 'SUCCESSFUL' for status in standing)} of them had not ended")
+        await stage.until(first, lambda s: s["status"] not in ("ACCEPTED", "PROCESSING"))
+        name = await machinery.crash_worker()
+    story.say(f"{BURST} transfers are asked for, and {name} is ended with SIGKILL once the first is with its rail")
+    standing = [(await stage.intent(one))["status"] for one in (first, *others)]
+    still_open = sum(status not in ("SUCCESSFUL", "FAILED") for status in standing)
+    story.expect(still_open > 0, "every transfer had ended before the worker did: nothing was rehearsed")
+    story.say(f"{still_open} of them had not ended")
     await machinery.await_worker(name)
     story.say(f"{name} is started again")
     for order in orders:
@@ -112,7 +115,6 @@ async def worker_kill(stage: Stage, story: Story) -> None:
     story.expect(moved == BURST * BURST_MINOR, f"the payee got {moved}")
     story.say(f"all {BURST} ended, each with one set of entries; the payee got {moved}")
     last = orders[-1]["intent_id"]
-    tell_timeline(story, await stage.intent(last))
     story.facts |= {"moved": moved, "intent_id": last}
     await stage.verified(story, last)
 
@@ -125,21 +127,37 @@ async def _ask(stage: Stage, story: Story, order: Answer) -> None:
 async def cross_tenant(stage: Stage, story: Story) -> None:
     """An operator of another tenant is refused before anything is shown, and the attempt is evidence."""
     seen = await stage.transfer(story, 10_000)
-    intent_id = seen["intent_id"]
+    intent_id, begun = seen["intent_id"], datetime.now(UTC) - CLOCKS_APART
     status, answer = await stage.call("GET", f"/runtime/intents/{intent_id}", "stranger")
     story.expect(status == 404, f"another tenant got {status}")
-    unknown, other = await stage.call("GET", "/runtime/intents/no-such-intent", "stranger")
+    story.say(f"an operator of another tenant asks for {intent_id}: {status} {answer['code']}")
+    denial = await _denial(stage, answer["request_id"], begun)
+    _tell_denial(story, denial)
+    absent = f"{intent_id}-that-nobody-made"
+    unknown, other = await stage.call("GET", f"/runtime/intents/{absent}", "stranger")
     story.expect((unknown, other["code"]) == (404, answer["code"]), "foreign and unknown ids differ")
-    story.say(f"an operator of another tenant asks for {intent_id}: 404 {answer['code']}, as for an unknown id")
-    while True:
-        _, denials = await stage.call("GET", "/denials", "stranger")
-        if denials["data"]:
-            break
-        await anyio.sleep(PAUSE_SECONDS)
-    denial = denials["data"][0]
-    story.say(
-        f"kept as evidence with them: {denial['actor']} ({denial['role']}), {denial['action']},"
-        f" {denial['reason']}, {denial['count']} times, {denial['last_at']}"
-    )
+    story.say(f"the same operator asks for {absent}, to compare: {unknown} {other['code']}, the same")
+    _tell_denial(story, await _denial(stage, other["request_id"], begun))
     story.facts["denial"] = denial
+    story.say("no packet has refusals: bundles of the other tenant have (zentra evidence export); none was made here")
     await stage.verified(story, intent_id)
+
+
+async def _denial(stage: Stage, request_id: str, begun: datetime) -> Answer:
+    """Return the record that tells of this very request, once it is written."""
+    minute = begun.replace(second=0, microsecond=0).strftime("%Y-%m-%dT%H:%M:%SZ")
+    while True:
+        status, denials = await stage.call("GET", f"/denials?reason=not_found&created_from={minute}", "stranger")
+        found = [one for one in denials["data"] if one["request_id"] == request_id] if status == 200 else []
+        if found and datetime.fromisoformat(found[0]["last_at"]) >= begun:
+            return dict(found[0])
+        await anyio.sleep(PAUSE_SECONDS)
+
+
+def _tell_denial(story: Story, denial: Answer) -> None:
+    """Say what is kept of a refusal; refusals of one person, route and minute are one record."""
+    times = "the first" if denial["count"] == 1 else f"number {denial['count']}"
+    story.say(
+        f"  kept with the other tenant: {denial['actor']} ({denial['role']}), {denial['action']}, {denial['reason']}, "
+        f"request {denial['request_id']}, {denial['last_at']}; {times} of that sort in its minute"
+    )

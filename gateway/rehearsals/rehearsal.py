@@ -54,14 +54,16 @@ def rehearse_embedded(incidents: Sequence[Incident], *, title: str, json_output:
 def rehearse_site(
     site: Site, incidents: Sequence[Incident], *, patience: float, hook: Hook = LOOPBACK_HOOK, json_output: bool = False
 ) -> int:
-    """Play incidents on an installation that runs; return 0 where all that could be played ended well, else 1.
+    """Play incidents on an installation that runs; return 0 where all that could be played ended well, else 1, and 1
+    where none could.
 
     `patience` is what one incident may take, in seconds. Raises aiohttp.ClientError where no door answers, and
     StoryFailed where the stage cannot be set."""
     console = _console(json_output)
     console.print(f"[bold]Zentra rehearsal[/bold] at {site.base_url}")
     stories = _run(console, site, incidents, patience, hook)
-    ok = not any(story.failure for story in stories)
+    played = [story for story in stories if not story.left_out]
+    ok = bool(played) and not any(story.failure for story in played)
     if json_output:
         print(json.dumps(_report(stories, None, ok), indent=2))  # noqa: T201  # the command's output
     else:
@@ -139,11 +141,12 @@ def _conclude(console: Console, stories: Sequence[Story]) -> None:
     left_out = [story.name for story in stories if story.left_out]
     if failed:
         named = ", ".join(story.title for story in failed)
-        console.print(f"\n[red]{len(failed)} of {len(played)} stories failed:[/red] {named}")
+        console.print(f"\n[red]{len(failed)} of {len(stories)} stories failed:[/red] {named}")
     else:
-        console.print(f"\n[green]{len(played)} of {len(played)} stories ended as they have to[/green]")
+        colour = "yellow" if left_out else "green"
+        console.print(f"\n[{colour}]{len(played)} of {len(stories)} stories ended as they have to[/{colour}]")
     if left_out:
-        console.print(f"[yellow]left out:[/yellow] {', '.join(left_out)}")
+        console.print(f"[yellow]{len(left_out)} of {len(stories)} were left out:[/yellow] {', '.join(left_out)}")
 
 
 def _report(stories: Sequence[Story], audit: Audit | None, ok: bool) -> dict[str, Any]:
@@ -154,7 +157,8 @@ def _report(stories: Sequence[Story], audit: Audit | None, ok: bool) -> dict[str
         }
         for story in stories
     ]  # fmt: skip
-    report: dict[str, Any] = {"ok": ok, "stories": told}
+    left_out = [story.name for story in stories if story.left_out]
+    report: dict[str, Any] = {"ok": ok, "left_out": left_out, "stories": told}
     if audit is not None:
         report["invariants"] = {
             "ok": audit.clean,

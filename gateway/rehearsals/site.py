@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import anyio
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import Struct
 
 from zentra.gateway.devstack.directory import LOOPBACK
 from zentra.gateway.devstack.processes import Leftover, process_identity
 from zentra.gateway.installation.files import InstallationFiles
 from zentra.gateway.installation.installation import Installation
-from zentra.runtime.evidence.heads import load_public_key
+from zentra.runtime.evidence.key_files import key_ring_of_file
+from zentra.runtime.evidence.keyring import KeyRing
 from zentra.runtime.keys import parse_key
 from zentra.storage.caching import empty_redis
 
@@ -64,7 +64,7 @@ class Site(Struct, frozen=True):
 
     base_url: str
     cast: Cast
-    public_key: Ed25519PublicKey | None = None  # without it the evidence is fetched and not verified
+    keys: KeyRing | None = None  # that check evidence; without them evidence is fetched and not verified
     sandbox_url: str = ""
     machinery: Machinery | None = None
     currency: str = "NGN"
@@ -84,7 +84,7 @@ def embedded_site(installation: Installation) -> Site:
     return Site(
         base_url=installation.base_url,
         cast=Cast(home["dev"], home["ops"], abroad["ops"]),
-        public_key=load_public_key(installation.public_key_path.read_bytes()),
+        keys=key_ring_of_file(installation.public_key_path.read_bytes()),
         sandbox_url=installation.sandbox_url,
         machinery=_Owned(installation),
     )
@@ -104,7 +104,7 @@ def running_site(data_dir: Path) -> Site:
     return Site(
         base_url=f"http://{LOOPBACK}:{ports['gateway-1']}",
         cast=Cast(keys[HOME]["dev"], keys[HOME]["ops"], keys[ABROAD]["ops"]),
-        public_key=load_public_key(files.public_key.read_bytes()),
+        keys=key_ring_of_file(files.public_key.read_bytes()),
         sandbox_url=f"http://{LOOPBACK}:{ports['sandbox-1']}" if "sandbox-1" in running else "",
         machinery=_Neighbour(files),
     )

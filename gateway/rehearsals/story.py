@@ -14,6 +14,9 @@ import anyio
 
 from zentra.gateway.rehearsals.receiver import Receiver
 from zentra.gateway.rehearsals.site import Site
+from zentra.runtime.evidence.history import HistoryFlaw, ring_with
+from zentra.runtime.evidence.key_files import history_of_file
+from zentra.runtime.evidence.keyring import KeyRing
 from zentra.runtime.evidence.packet import verify_packet
 from zentra.runtime.webhooks.standard import parse_secret
 
@@ -145,18 +148,51 @@ class Stage:
         return int((await self.balance(account))["posted"])
 
     async def verified(self, story: Story, intent_id: str) -> None:
-        """Export the packet of an intent and check it offline, with the public key alone."""
-        await self.until(intent_id, lambda seen: bool(seen["audit_packet"]["sealed"]))
-        packet = await self._packet(intent_id)
-        if self.site.public_key is None:
-            story.say(f"evidence: {len(packet)} bytes sealed; not verified, because no public key was given (--key)")
+        """Tell the timeline of an intent once all of it is sealed, and check its packet offline: the records that are
+        shown are those that are verified.
+
+        It needs public keys alone; keys that came after them are taken from the history that they sign."""
+        while True:
+            seen = await self.until(intent_id, _is_sealed)
+            packet = await self._packet(intent_id)
+            ring = await self._ring()
+            verdict = None if ring is None else verify_packet(packet, ring)
+            if verdict is None or not verdict.ok or verdict.records == len(seen["event_stream"]):
+                break
+        tell_timeline(story, seen)
+        if verdict is None:
+            story.say(
+                f"evidence of {intent_id}: {len(packet)} bytes; not verified, because no public key was given (--key)"
+            )
             story.facts["evidence"] = "sealed"
             return
-        verdict = verify_packet(packet, self.site.public_key)
         problems = "; ".join(f"{problem.where}: {problem.detail}" for problem in verdict.problems)
-        story.expect(verdict.ok, f"the packet does not verify: {problems}")
-        story.say(f"evidence: verified ({verdict.records} records, tree of {verdict.head_size}, key {verdict.key_id})")
+        story.expect(verdict.ok, f"the packet of {intent_id} does not verify: {problems}")
+        told = f"{verdict.records} records, tree of {verdict.head_size}, key {verdict.key_id}"
+        story.say(f"evidence of {intent_id}: verified ({told})")
         story.facts["evidence"] = "verified"
+
+    async def submits(self, rail: str, reference: str) -> int | None:
+        """Return how often a rail was asked to pay under a reference, by its own count; None where nobody said where
+        the sandbox is."""
+        if not self.site.sandbox_url:
+            return None
+        async with self.session.get(f"{self.site.sandbox_url}/rails/{rail}/payments/{reference}") as response:
+            response.raise_for_status()
+            return int((await response.json(content_type=None))["submits"])
+
+    async def _ring(self) -> KeyRing | None:
+        """Return the keys that check evidence: those given, and those of the installation's history that they sign."""
+        if self.site.keys is None:
+            return None
+        async with self.session.get(f"{self.site.base_url}/.well-known/zentra-evidence-keys") as response:
+            if response.status != 200:
+                return self.site.keys
+            history = await response.read()
+        try:
+            return ring_with(self.site.keys, history_of_file(history))
+        except HistoryFlaw as flaw:
+            raise StoryFailed(f"the installation's keys are not those of --key: {flaw}") from flaw
 
     async def _packet(self, intent_id: str) -> bytes:
         headers = {"authorization": f"Bearer {self.site.cast.creator}"}
@@ -174,6 +210,10 @@ def _done(answered: tuple[int, Any], what: str) -> Answer:
     if status not in (200, 201, 202):
         raise StoryFailed(f"{what} was refused: {status} {answer}")
     return dict(answer)
+
+
+def _is_sealed(seen: Answer) -> bool:
+    return seen["event_stream"][-1]["event"] in ("review.closed", "evidence.amended")
 
 
 def callbacks_of(seen: Answer) -> list[Answer]:

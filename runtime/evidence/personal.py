@@ -12,6 +12,8 @@
 
 import hashlib
 import hmac
+import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Final
 
@@ -27,6 +29,7 @@ __all__ = [
     "Opening",
     "committed",
     "is_personal",
+    "nearly_personal",
     "opening_of",
     "personal_in",
     "proof_of",
@@ -39,6 +42,8 @@ ERASURE_TYPE: Final = "application/vnd.zentra.erasure+json"
 SUBJECT: Final = "personal.subject"
 SUBJECT_KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 16
+# The word in any case, alone or before what is no letter, or with a hump behind it.
+_NEARLY: Final = re.compile(r"[\W_]*(?:(?i:personal)(?![^\W\d_])|(?:[Pp]ersonal)(?=[A-Z]))")
 _PURPOSE: Final = b"zentra sameness of personal data\n"
 
 
@@ -53,6 +58,17 @@ class Opening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def is_personal(metadata: Mapping[str, str]) -> bool:
     """Return whether any of it is personal."""
     return any(name.startswith(PERSONAL) for name in metadata)
+
+
+def nearly_personal(metadata: Mapping[str, str]) -> str | None:
+    """Return a name that somebody may take for personal, and that is not: `Personal.name`, `personal_name`,
+    `personalName`; what follows such a name would be sealed for ever. None where there is none.
+
+    `personality` and other words are their own."""
+    for name in metadata:
+        if not name.startswith(PERSONAL) and _NEARLY.match(unicodedata.normalize("NFKC", name)):
+            return name
+    return None
 
 
 def personal_in(metadata: Mapping[str, object]) -> dict[str, str]:

@@ -291,7 +291,7 @@ class CaseNoted(Struct, frozen=True, gc=False, tag_field="kind", tag="case"):
 
 
 class Delivered(Struct, frozen=True, gc=False, tag_field="kind", tag="delivery"):
-    """How a webhook delivery stands."""
+    """How a webhook delivery stands; `signature` is the one that was sent with the attempt, `webhook-signature`."""
 
     delivery: str
     endpoint: str

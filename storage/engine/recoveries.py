@@ -28,9 +28,11 @@ from zentra.storage.pool import Connection, Pool
 
 __all__ = ["ATTEMPT_COLUMNS", "attempt_row", "find_recoveries", "find_running", "next_page", "write_recoveries"]
 
-CLOCKS_APART: Final = timedelta(
-    seconds=1
-)  # between the time in an id and that of its row, should the clock be set back
+# An id has the time of the gateway that made it, its row that of the database. Behind, by more than the first, an
+# intent is found by its timer or its leaf; ahead, by as much as the second, by walking so much further: events are
+# judged by the time of their rows anyway.
+CLOCKS_APART: Final = timedelta(seconds=1)
+CLOCK_AHEAD_MAX: Final = timedelta(minutes=15)
 ATTEMPT_COLUMNS: Final = (
     "delivery", "number", "tenant", "trigger", "at", "status_code", "error", "latency_ms", "excerpt", "actor",
     "request_headers", "next_at",
@@ -114,7 +116,7 @@ async def _deliveries(connection: Connection, recovery: Recovery) -> RecoveryPag
 
 async def _begun(connection: Connection, recovery: Recovery) -> tuple[_Walked, bool]:
     """Walk the intents that began within the time."""
-    low, end = recovery.place or _id_at(recovery.since - CLOCKS_APART), _id_at(recovery.before + CLOCKS_APART)
+    low, end = recovery.place or _id_at(recovery.since - CLOCKS_APART), _id_at(recovery.before + CLOCK_AHEAD_MAX)
     return await _walk(connection, _BEGUN, recovery.tenant, low, end)
 
 

@@ -8,16 +8,21 @@
   under a key that is not the subject's any more are not taken.
 - An erasure takes the openings and the subject's key, so that nobody can try out what they were, and leaves a signed
   statement. It is done by the owner of the database; a gateway or worker cannot.
+- What a transaction has removed stands in the files of the database until they are written anew, which is a step of its
+  own behind the erasure: no backup of files that is taken after it has what was erased.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
+import asyncpg
 import msgspec
 from msgspec import Struct
 
@@ -36,11 +41,14 @@ from zentra.storage.errors import Misconfigured, translated
 from zentra.storage.pool import Connection, Pool, tenant_transaction
 
 __all__ = [
-    "ERASURE_FORMAT", "Erasure", "ErasureRow", "Personal", "PersonalData", "erase_subject", "erasures",
-    "openings_named", "write_personal",
+    "ERASURE_FORMAT", "REWRITE", "Erasure", "ErasureRow", "Personal", "PersonalData", "erase_subject", "erasures",
+    "openings_named", "rewrite_files", "write_personal",
 ]  # fmt: skip
 
 ERASURE_FORMAT: Final = "zentra.erasure/1"
+REWRITE: Final = "vacuum (full, verbose) zentra.personal_openings, zentra.personal_subjects"
+"""The statement that writes the files of personal data anew, without what was erased."""
+REWRITE_WAITS_SECONDS: Final = 2.0  # for the tables; requests with personal data wait behind it for so long
 
 
 class Erasure(Struct, frozen=True, kw_only=True):
@@ -167,6 +175,36 @@ async def erase_subject(
         row = ErasureRow(id, actor, at, reason, len(rows), sign(statement))
         await connection.execute(_ERASURE, id, tenant, actor, at, reason, len(rows), row.envelope)
     return row
+
+
+async def rewrite_files(pool: Pool, *, waits_seconds: float = REWRITE_WAITS_SECONDS) -> bool:
+    """Write the tables of personal data anew; return whether no file of them has what was erased before.
+
+    False where somebody holds the tables for so long, or where a transaction that began before the erasure is still
+    open: rows that it might read are kept. `pool` is the owner's. Raises Unavailable."""
+    told: list[str] = []
+
+    def listen(_: object, message: asyncpg.PostgresLogMessage) -> None:
+        told.append(getattr(message, "detail", None) or "")
+
+    with translated():
+        async with pool.acquire() as connection:
+            connection.add_log_listener(listen)
+            try:
+                await connection.execute("set transaction_timeout = 0")
+                await connection.execute(f"set lock_timeout = {round(waits_seconds * 1000)}")
+                await connection.execute(REWRITE)
+            except asyncpg.LockNotAvailableError:
+                return False
+            finally:
+                if not connection.is_closed():
+                    await connection.execute("reset lock_timeout")
+                    await connection.execute("reset transaction_timeout")
+                await asyncio.sleep(0)  # the listener hears at the next turn
+                connection.remove_log_listener(listen)
+    # "0 dead row versions cannot be removed yet.", in the language of the server, for each table
+    kept = [int(found[0]) for text in told if (found := re.match(r"[0-9]+", text))]
+    return len(kept) >= 2 and not any(kept)
 
 
 async def erasures(pool: Pool, tenant: str) -> list[ErasureRow]:

@@ -25,9 +25,9 @@ SINCE, BEFORE = AT + timedelta(hours=1), AT + timedelta(hours=2)
 LONG_AGO, WITHIN, LATER = AT, AT + timedelta(minutes=90), AT + timedelta(hours=3)
 
 
-def history(at: datetime, *then: datetime) -> list[Transition]:
-    """Return an intent that began at a time, with an event at each of the others."""
-    intent = f"{int(at.timestamp() * 1000):012x}{uuid()[-20:]}"
+def history(at: datetime, *then: datetime, ahead: timedelta = timedelta(0)) -> list[Transition]:
+    """Return an intent that began at a time, with an event at each of the others; the clock of its gateway is ahead."""
+    intent = f"{int((at + ahead).timestamp() * 1000):012x}{uuid()[-20:]}"
     first = register(
         intent=intent, tenant="acme", intent_id=f"i-{intent}", command=COMMAND, digest=b"d", key="k", principal="dev",
         role="developer", trace="t", at=at, cause="c",
@@ -47,9 +47,12 @@ class Shelf:
         self.store = world.store
         self.endpoint = f"ep_{uuid()}"
 
-    async def intent(self, at: datetime, *then: datetime, timer: bool = False, leaf_at: datetime | None = None) -> str:
+    async def intent(
+        self, at: datetime, *then: datetime, timer: bool = False, leaf_at: datetime | None = None,
+        ahead: timedelta = timedelta(0),
+    ) -> str:  # fmt: skip
         """Store an intent, with a timer where it is not at its end, and a leaf where it is sealed; return its uuid."""
-        written = history(at, *then)
+        written = history(at, *then, ahead=ahead)
         intent = written[0].intent
         if self._admin is not None:
             await self._admin.execute(
@@ -142,6 +145,13 @@ async def test_every_event_without_a_delivery_is_found_once_however_old_its_inte
     deliveries, events = await shelf.walk(shelf.recovery(Which.MISSING))
     assert deliveries == []
     assert sorted(events) == sorted([(begun_within, 2), (begun_within, 3), (still_open, 2), (sealed, 3), (told, 3)])
+
+
+async def test_an_intent_is_found_whose_gateway_has_its_clock_ahead(shelf: Shelf) -> None:
+    at = BEFORE - timedelta(seconds=30)
+    found = await shelf.intent(at, at, ahead=timedelta(minutes=10))
+    await shelf.intent(BEFORE + timedelta(minutes=5), BEFORE + timedelta(minutes=5))
+    assert (await shelf.walk(shelf.recovery(Which.MISSING)))[1] == [(found, 2)]
 
 
 async def test_pages_are_bounded_and_miss_nothing(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:

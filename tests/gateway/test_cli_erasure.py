@@ -67,6 +67,7 @@ def run(database: Database) -> Run:
 def test_it_is_erased_once_and_the_statement_verifies(run: Run, tmp_path: Path) -> None:
     code, said = run(*ASKED, "--yes")
     assert (code, "erased: 2 values" in said) == (0, True), said
+    assert "files of the database were written anew" in said
     assert "nothing of this subject" in run(*ASKED, "--yes")[1]
     (row,) = json.loads(run("erasures", "--tenant", "acme", "--json")[1])
     assert (row["actor"], row["reason"], row["erased"]) == ("ada", "asked for", 2)
@@ -75,6 +76,21 @@ def test_it_is_erased_once_and_the_statement_verifies(run: Run, tmp_path: Path) 
     code, said = run("verify", str(tmp_path / "erasure.json"), "--key", str(tmp_path / "pub.pem"))
     assert (code, "verified" in said) == (0, True), said
     assert "cust-42" not in json.dumps(row)
+
+
+def test_the_files_are_written_anew_or_it_is_said_that_they_are_not(run: Run, database: Database) -> None:
+    async def held() -> tuple[int, str]:
+        pool = await open_pool(database.admin_url, name="test", connections_max=1)
+        async with transaction(pool) as connection:
+            await connection.execute("lock table personal_openings in access share mode")
+            told = await asyncio.to_thread(run, *ASKED, "--yes", "--json")
+        await pool.close()
+        return told
+
+    code, said = asyncio.run(held())
+    row = json.loads(said)
+    assert (code, row["erased"], row["files_rewritten"]) == (0, 2, False)
+    assert row["to_do"].startswith("vacuum (full")
 
 
 REFUSED = [

@@ -76,6 +76,16 @@ async def test_beyond_the_bound_the_number_is_kept(store: Store, denials: Denial
     ]  # fmt: skip
 
 
+async def test_a_flood_of_one_tenant_hides_nothing_of_another(store: Store, denials: Denials) -> None:
+    for number in range(10):
+        denials.add(Caller("globex", f"dev-{number}", "developer"), "GET /x", "not_found", "r")
+    denials.add(DEV, "GET /x", "not_found", "r")
+    await denials.aclose()
+    assert [(row[0], row[1], row[5]) for row in store.shown()] == [
+        ("globex", "dev-0", 1), ("globex", "dev-1", 1), ("globex", "many", 8), ("acme", "dev", 1),
+    ]  # fmt: skip
+
+
 async def test_a_store_that_was_away_gets_all_of_them(store: Store, denials: Denials) -> None:
     store.away = True
     denials.add(DEV, "GET /x", "not_found", "r0")

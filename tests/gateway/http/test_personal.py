@@ -27,8 +27,8 @@ from zentra.runtime.evidence.personal import ERASURE_TYPE
 from zentra.runtime.evidence.verifying import verify_text
 from zentra.runtime.intents.transaction import timestamp
 from zentra.storage.errors import Misconfigured
-from zentra.storage.intake.personal import PersonalData, erase_subject, erasures
-from zentra.storage.pool import Pool
+from zentra.storage.intake.personal import PersonalData, erase_subject, erasures, rewrite_files
+from zentra.storage.pool import Pool, transaction
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 RING = ring_of([KEY.public_key()])
@@ -111,6 +111,34 @@ async def test_a_packet_opens_personal_data_until_it_is_erased_and_verifies_ever
     for packet in (before, after):
         assert verify_packet(packet, RING).ok
         assert verify_by_client(packet, pem).ok
+
+
+async def in_files(pool: Pool, *words: str) -> set[str]:
+    """Return which of some words stand in a file of this database, after a checkpoint."""
+    await pool.execute("checkpoint")
+    found = set()
+    paths = await pool.fetch(
+        "select 'base/' || d.oid || '/' || name from pg_database d, pg_ls_dir('base/' || d.oid) as name"
+        " where d.datname = current_database()"
+    )
+    for (path,) in paths:
+        content = await pool.fetchval("select pg_read_binary_file($1, 0, 100000000, true)", path) or b""
+        found |= {word for word in words if word.encode() in content}
+    return found
+
+
+async def test_the_files_of_the_database_have_nothing_of_what_was_erased(api: Api, admin_pool: Pool) -> None:
+    subject, name = f"subject-{uuid.uuid4().hex}", f"Ada {uuid.uuid4().hex}"
+    await api.post(INTENTS, intent_body(metadata={"personal.subject": subject, "personal.name": name}))
+    await admin_pool.execute("analyze personal_openings, personal_subjects")
+    assert await in_files(admin_pool, subject, name) == {subject, name}
+    async with transaction(admin_pool, snapshot=True) as older:
+        await older.fetchval("select 1 from tenants")
+        await erase(admin_pool, subject)
+        assert not await rewrite_files(admin_pool), "somebody may still read it"
+    assert await in_files(admin_pool, subject, name) == {subject, name}
+    assert await rewrite_files(admin_pool)
+    assert await in_files(admin_pool, subject, name) == set()
 
 
 # What is done to an opening in the packet; both verifiers refuse it.
@@ -262,6 +290,26 @@ async def test_personal_data_without_a_subject_is_refused_at_every_door(api: Api
         assert [one["code"] for one in alone.json["errors"]] == ["personal_subject_missing"]
         many = await api.post(f"{INTENTS}/bulk", [{**body, "idempotency_key": uuid.uuid4().hex}], key=None)
         assert "personal_subject_missing" in many.body.decode(), many.body
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Personal.name", "PERSONAL.name", "personal_name", "personalName", "personal", " personal.name", "personal-id"],
+)
+async def test_a_name_that_only_looks_personal_is_refused_at_every_door(api: Api, name: str) -> None:
+    for metadata in ({name: ADA}, personal("cust-9") | {name: ADA}):
+        body = intent_body(metadata=metadata)
+        alone = await api.post(INTENTS, body)
+        assert [(one["code"], one["pointer"]) for one in alone.json["errors"]] == [
+            ("personal_name_malformed", f"/metadata/{name}")
+        ]
+        many = await api.post(f"{INTENTS}/bulk", [{**body, "idempotency_key": uuid.uuid4().hex}], key=None)
+        assert "personal_name_malformed" in many.body.decode(), many.body
+
+
+@pytest.mark.parametrize("name", ["personality", "personalised", "PERSONALITY", "impersonal.name", "salesperson"])
+async def test_other_words_are_their_own(api: Api, name: str) -> None:
+    assert (await api.post(INTENTS, intent_body(metadata={name: "x"}))).status == 202
 
 
 async def test_the_same_value_of_two_tenants_has_nothing_in_common(writer_pool: Pool) -> None:
