@@ -104,6 +104,11 @@ def word_against(tick: Tick, rail: str) -> str:
     return "no_capacity" if room is not None and tick.chosen[rail] >= room else ""
 
 
+def _deadline(tick: Tick, tx: Transaction, seconds: float) -> str:
+    """Return the time that many seconds after the record that is made now: its time is never before the last one's."""
+    return tick.deadline(seconds) if tx.at <= tick.now else timestamp(tx.at + timedelta(seconds=seconds))
+
+
 def _start(
     tick: Tick, at: Input, tx: Transaction, corridor: routing.Corridor, choice: routing.Choice, fact: Fact
 ) -> None:
@@ -115,7 +120,7 @@ def _start(
         rail=rail,
         attempt=number,
         reference=routing.reference_of(tx.id, number),
-        deadline=tick.deadline(tick.configuration.rails[rail].deadline_seconds),
+        deadline=_deadline(tick, tx, tick.configuration.rails[rail].deadline_seconds),
         considered=choice.considered,
         reason=choice.reason,
         version=corridor.version or UNSET,

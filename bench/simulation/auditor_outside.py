@@ -117,7 +117,7 @@ class AuditedRails:
         """Follow a report on its way to a worker."""
         if (outcome.status, outcome.reason, outcome.event_id) == ("not_accepted", "not_sent", None):
             self._unsent.add(outcome.reference)
-        if outcome.status in (*_FINAL, "pending", "unknown") or outcome.event_id is not None:
+        if outcome.status in (*_FINAL, "pending", "unknown", "not_found") or outcome.event_id is not None:
             word = Heard(outcome.rail, str(outcome.status), outcome.minor, outcome.currency, outcome.trust)
             self._heard[outcome.reference].add(word)
 

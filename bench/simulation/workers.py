@@ -16,6 +16,7 @@ import anyio
 from zentra.actors.committing import Committer
 from zentra.actors.engine import Engine
 from zentra.actors.health import LOOK_SECONDS, HealthExchange
+from zentra.actors.limits import wait_max
 from zentra.actors.memory import Memory
 from zentra.actors.outward import Outward, Permitted
 from zentra.actors.owning import UNSETTLED_SECONDS
@@ -91,7 +92,7 @@ class SimulatedOutward(Outward):
         )  # fmt: skip
         self._simulation = simulation
         self.current: Callable[[WebhookCall], WebhookCall | None] = lambda call: call
-        self.effects: list[tuple[Effect, Permitted]] = []
+        self.effects: list[tuple[Effect, Permitted, float]] = []  # with the time since when they lie here
 
     def perform(
         self,
@@ -104,10 +105,10 @@ class SimulatedOutward(Outward):
         may_wait = [submission for submission in submissions if self._may_wait(submission)]
         asked = [poll for poll in polls if poll.reference not in self._firsts]
         effects: list[Effect] = [*may_wait, *asked, *calls]
-        self.effects += [(effect, permitted) for effect in effects]
+        self.effects += [(effect, permitted, self._simulation.time) for effect in effects]
 
-    async def carry_out(self, effect: Effect, permitted: Permitted) -> None:
-        """Perform one effect, unless it is not ours any more; its answer may not arrive."""
+    async def carry_out(self, effect: Effect, permitted: Permitted, since: float) -> None:
+        """Perform one effect, unless it is not ours any more or has waited too long; its answer may not arrive."""
         simulation = self._simulation
         if isinstance(effect, tuple) and not isinstance(effect, Poll):
             tenant, endpoint, call = effect
@@ -119,6 +120,10 @@ class SimulatedOutward(Outward):
             return
         asks = isinstance(effect, Submission)
         begins = await permitted(self._place(effect), effect.reference if asks else "")
+        if isinstance(effect, Submission):
+            settings = simulation.store.current.rails[effect.rail]
+            if simulation.time - since > wait_max(settings):
+                begins = None if effect.first else False
         if isinstance(effect, Submission) and effect.first:
             self._firsts.discard(effect.reference)
             if begins is None:
@@ -140,7 +145,7 @@ class SimulatedOutward(Outward):
 
     def waits_in(self, partition: int) -> bool:
         """See Outward.waits_in."""
-        return any(self._place(effect) == partition for effect, _ in self.effects)
+        return any(self._place(effect) == partition for effect, _, _ in self.effects)
 
     def _place(self, effect: Effect) -> int:
         if isinstance(effect, Submission | Poll):
