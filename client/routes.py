@@ -59,7 +59,8 @@ class RouteDecision(Struct, frozen=True, kw_only=True):
 
 
 class RouteAttempt(Struct, frozen=True, kw_only=True):
-    """An attempt on a rail, and the last that was known of it."""
+    """An attempt on a rail, and the last that was known of it; `trust`, `reason`, `event_id` and `digest` (of the raw
+    bytes) are of the report that it is known by."""
 
     attempt: int
     rail: str
@@ -69,6 +70,10 @@ class RouteAttempt(Struct, frozen=True, kw_only=True):
     outcome: str
     ended_at: str | None = None
     reports: int = 0
+    trust: str | None = None
+    reason: str | None = None
+    event_id: str | None = None
+    digest: str | None = None
 
 
 class Route(Struct, frozen=True, kw_only=True):

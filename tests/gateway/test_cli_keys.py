@@ -119,9 +119,9 @@ def test_a_file_of_anchors_is_read_for_the_tenant_in_question(run: Run, tmp_path
         ([foreign, same], 0, "verified"),
         ([foreign, same[:40], same], 0, "verified"),
         ([foreign, same, same[:40]], 0, "verified"),
-        ([contrary], 1, "anchor_differs"),
-        ([same, b"{}", same], 1, "anchor_malformed"),
-        ([same.replace(b'"size":3', b'"size":4')], 1, "anchor_malformed"),
+        ([contrary], 1, "heads_contradict"),
+        ([same, b"{}", same], 3, "anchor_malformed"),
+        ([same.replace(b'"size":3', b'"size":4')], 3, "anchor_malformed"),
     ):
         (tmp_path / "kept.jsonl").write_bytes(b"\n".join(lines))
         code, said = run("verify", "head.txt", "--key", "first.pem", "--anchor", "kept.jsonl")

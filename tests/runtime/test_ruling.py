@@ -86,9 +86,16 @@ def test_money_moves_on_nothing_but_the_rails_own_word_about_an_attempt_that_wai
         ruling = rule(said, known)
         if ruling not in KNOWN:
             assert decides(said.trust), (said, known)
-            assert known.open, (said, known)
+            assert known.open or ruling is R.CLEARS, (said, known)
             assert not said.differs or said.status == "not_accepted", (said, known)
             assert (said.status == "succeeded") == (ruling is R.CONFIRMS), (said, known)
+
+
+def test_what_is_cleared_of_an_attempt_beside_another_one_moves_nothing() -> None:
+    for said, known in GRID:
+        if rule(said, known) is R.CLEARS:
+            assert (known.open, known.status) == (False, "started"), (said, known)
+            assert said.status in ("declined", "not_accepted"), (said, known)
 
 
 def test_another_rail_is_tried_only_where_nobody_ever_said_that_this_one_took_the_payment() -> None:
