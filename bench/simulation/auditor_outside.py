@@ -178,17 +178,18 @@ class AuditedRails:
             tells = [word for word in heard if word.status not in ("not_accepted", "not_found")]
             differs = any(word.differs(history) for word in tells)
             left = number < len(history.attempts)
-            ways = {word == "succeeded" for word in words}  # declined or not accepted: it was not paid
-            # a "not accepted" that may answer a second submission says nothing of the first, and is not recorded
+            # Declined or not accepted: it was not paid. A "not accepted" that may answer a second submission says
+            # nothing of the first, and is not recorded.
             counts = {word == "succeeded" for word in words if word != "not_accepted" or word in attempt.said}
             contradicted |= differs or len(counts) > 1 or (left and True in counts)
             named |= {f"{number}/{word}" for word in words if not left or word == "succeeded"}
             claimed = {word.status for word in heard if word.claim and word.status in _FINAL}
             claims |= bool(claimed)
-            if words and not history.by_operator:  # what was claimed is measured by what the rail has said
-                contradicted |= not {word == "succeeded" for word in claimed} <= ways
+            if counts and not history.by_operator:  # what was claimed is measured by what the rail has said
+                contradicted |= not {word == "succeeded" for word in claimed} <= counts
         opened = history.opened.count("provider_contradiction")
-        if contradicted and not opened:
+        # A person who was asked about an attempt in the name of another rail may have said that it was paid.
+        if contradicted and not opened and not (history.by_operator and "provider_wrong_rail" in history.opened):
             raise Violation("I", f"{history.id} has no case, although its rails contradict themselves: {sorted(named)}")
         if not contradicted and opened and len(named) < 2 and not claims:
             raise Violation("I", f"{history.id} has a case of contradiction, although its rails say {sorted(named)}")
