@@ -134,7 +134,7 @@ async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
             "private": "http://169.254.169.254/latest/meta-data",
             "ftp": "ftp://127.0.0.1/",
         }
-        yield RealStage(WebhookSender(http, total_timeout_seconds=0.3), receiver, urls, base)
+        yield RealStage(WebhookSender(http, total_timeout_seconds=2.0), receiver, urls, base)
 
 
 def call(stage: Stage, name: str, attempt: int = 1) -> WebhookCall:
